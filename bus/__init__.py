@@ -1,0 +1,1 @@
+"""The vocabulary and the machinery of jobbus: commands in, events out."""

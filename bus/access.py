@@ -1,0 +1,55 @@
+"""Who may do what with a job: one pure function that every door asks. No IO, no clock."""
+
+from enum import StrEnum
+
+import msgspec
+
+from bus.model import Principal, RolesSpec
+
+ADMIN = "admin"
+
+
+class Action(StrEnum):
+    """What the `[roles]` of a job speak about."""
+
+    VIEW = "view"
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    OUTPUT = "output"
+
+
+class RoleDefaults(msgspec.Struct, frozen=True, kw_only=True):
+    """Which roles may what where a job says nothing; `[roles]` of jobbus.toml."""
+
+    view: tuple[str, ...] = ("viewer", "operator")
+    start: tuple[str, ...] = ("operator",)
+    stop: tuple[str, ...] = ("operator",)
+    restart: tuple[str, ...] = ("operator",)
+    output: tuple[str, ...] = ("operator",)
+
+
+OWNERS_RIGHTS = frozenset({Action.VIEW, Action.OUTPUT, Action.STOP})
+"""What who started an execution may do with it, whatever the job's lists say."""
+
+
+def may(
+    principal: Principal,
+    action: Action,
+    roles: RolesSpec | None,
+    defaults: RoleDefaults,
+    *,
+    owner: str | None = None,
+) -> bool:
+    """Whether `principal` may do `action` with a job whose lists are `roles`.
+
+    `owner` is the user of the execution in question, if the question is about one. `roles` of None
+    stands for a job that is not in the catalog (any more): the configured defaults hold.
+    """
+    if ADMIN in principal.roles or principal.via == "system":
+        return True
+    if owner is not None and owner == principal.user_id and action in OWNERS_RIGHTS:
+        return True
+    listed = getattr(roles, action.value) if roles is not None else None
+    allowed: tuple[str, ...] = listed if listed is not None else getattr(defaults, action.value)
+    return not set(allowed).isdisjoint(principal.roles)

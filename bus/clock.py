@@ -1,0 +1,56 @@
+"""Time as the parts receive it: wall time for records, monotonic time for deadlines. No IO."""
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where time comes from; tests hand in a clock that they move by hand."""
+
+    def now_ms(self) -> int:
+        """Wall time in milliseconds since 1970-01-01 UTC; may jump."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Seconds on a clock that never goes back; the origin has no meaning."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def monotonic_s(self) -> float:
+        return time.monotonic()
+
+
+def rfc3339(at_ms: int) -> str:
+    """`at_ms` as RFC 3339 in UTC with milliseconds, e.g. `2026-01-26T18:00:00.000Z`."""
+    whole_s, milli = divmod(at_ms, 1000)
+    stamp = datetime.fromtimestamp(whole_s, tz=UTC)
+    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{milli:03d}Z"
+
+
+def from_rfc3339(text: str) -> int:
+    """Milliseconds since 1970 of an RFC 3339 time; digits beyond milliseconds are cut.
+
+    Takes what foreign writers produce: up to nine fractional digits, any zone. A time without a
+    zone is taken as UTC.
+
+    Raises:
+        ValueError: `text` is no such time.
+    """
+    head, dot, tail = text.strip().partition(".")
+    if dot:
+        digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
+        if not digits:
+            raise ValueError(f"no digits after the point in {text!r}")
+        head, text_zone = f"{head}.{digits[:6].ljust(6, '0')}", tail[len(digits) :]
+        head += text_zone
+    stamp = datetime.fromisoformat(head)
+    if stamp.tzinfo is None:
+        stamp = stamp.replace(tzinfo=UTC)
+    return int(stamp.timestamp() * 1000)

@@ -1,0 +1,252 @@
+"""Requests, imperative: what people may ask for, and what the parts report to the owner. No IO.
+
+The union `Command` is what travels: over HTTP (camelCase, tag `command`), in queue files, between
+machines. The union `Report` never leaves the process: what happens outside (a process exits, a file
+changes) re-enters as one of these, so there is one road to the job table.
+"""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from bus.model import DefinitionFault, ExitRecord, JobSpec, Progress, StopRequest, Value
+
+
+class StartJob(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="start",
+    tag_field="command",
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """Start the job once."""
+
+    job_id: str
+    variables: dict[str, Value] = {}
+
+
+class StopJob(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="stop",
+    tag_field="command",
+    rename={"job_id": "jobId", "execution_id": "executionId", "grace_s": "graceS"},
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """Stop one execution, or without `execution_id` all of the job's.
+
+    `grace_s` shortens or lengthens the job's own grace; `kill` skips it.
+    """
+
+    job_id: str | None = None
+    execution_id: str | None = None
+    grace_s: float | None = None
+    kill: bool = False
+
+
+class RestartJob(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="restart",
+    tag_field="command",
+    rename={"job_id": "jobId", "execution_id": "executionId", "grace_s": "graceS"},
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """Stop what runs and start it again, as one command. `variables` of None keeps the old ones."""
+
+    job_id: str | None = None
+    execution_id: str | None = None
+    variables: dict[str, Value] | None = None
+    grace_s: float | None = None
+    kill: bool = False
+
+
+class GetStatus(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="status",
+    tag_field="command",
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """Answer with the job's entry; changes nothing and takes no slot."""
+
+    job_id: str
+
+
+class CancelCommand(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="cancel",
+    tag_field="command",
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """Take back a command whose execution has not started."""
+
+    target_id: str
+
+
+class RetryExecution(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="retry",
+    tag_field="command",
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """Start the job of an ended execution again with the same variables."""
+
+    execution_id: str
+
+
+class DeleteExecution(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="delete",
+    tag_field="command",
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """Forget an ended execution and remove its output."""
+
+    execution_id: str
+
+
+Command = (
+    StartJob | StopJob | RestartJob | GetStatus | CancelCommand | RetryExecution | DeleteExecution
+)
+"""Everything that may be published."""
+
+
+class ReportRunning(msgspec.Struct, frozen=True, kw_only=True, tag="report_running"):
+    """The shim has started the job's program (and it is ready, if the job declares readiness)."""
+
+    execution_id: str
+    pid: int
+    started_ms: int
+
+
+class ReportProgress(msgspec.Struct, frozen=True, kw_only=True, tag="report_progress"):
+    """The job said how far it is."""
+
+    execution_id: str
+    progress: Progress
+
+
+class ReportStopping(msgspec.Struct, frozen=True, kw_only=True, tag="report_stopping"):
+    """The shim began to stop the tree by itself: a time limit or the watchdog struck."""
+
+    execution_id: str
+    stop: StopRequest
+
+
+class ReportEnded(msgspec.Struct, frozen=True, kw_only=True, tag="report_ended"):
+    """The tree is gone (or given up on) and the output is complete."""
+
+    execution_id: str
+    exit: ExitRecord
+
+
+class ReportSpawnFailed(msgspec.Struct, frozen=True, kw_only=True, tag="report_spawn_failed"):
+    """The job's program never ran; `error` is a sentence for people."""
+
+    execution_id: str
+    error: str
+
+
+class ReportUnknown(msgspec.Struct, frozen=True, kw_only=True, tag="report_unknown"):
+    """The shim is dead without an exit record while its tree lives."""
+
+    execution_id: str
+
+
+class ReportLost(msgspec.Struct, frozen=True, kw_only=True, tag="report_lost"):
+    """Nothing is left that could tell how the execution ended; `reason` is a `Reason` word."""
+
+    execution_id: str
+    reason: str
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
+    """What the catalog read for one job: a spec with its revision, or a fault."""
+
+    job_id: str
+    spec: JobSpec | None = None
+    revision: str = ""
+    fault: DefinitionFault | None = None
+
+
+class ApplyCatalog(msgspec.Struct, frozen=True, kw_only=True, tag="apply_catalog"):
+    """The whole catalog as it is on disk now; what is missing here was removed."""
+
+    definitions: tuple[Definition, ...]
+
+
+class PassTime(msgspec.Struct, frozen=True, kw_only=True, tag="pass_time"):
+    """A deadline may have come: expiries, delayed starts."""
+
+
+Report = (
+    ReportRunning
+    | ReportProgress
+    | ReportStopping
+    | ReportEnded
+    | ReportSpawnFailed
+    | ReportUnknown
+    | ReportLost
+    | ApplyCatalog
+    | PassTime
+)
+"""What only the parts of the service itself tell the owner."""
+
+AnyCommand = Command | Report
+
+URGENT = (StopJob, CancelCommand)
+"""Commands that go ahead of waiting starts; reports do too."""
+
+encoder = msgspec.json.Encoder(order="deterministic")
+command_decoder: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
+
+
+def kind_of(command: Command) -> str:
+    """The wire word of a command, e.g. `start`."""
+    tag = type(command).__struct_config__.tag
+    assert isinstance(tag, str)
+    return tag
+
+
+def job_of(command: Command) -> str | None:
+    """The job a command names, if it names one."""
+    match command:
+        case StartJob() | GetStatus():
+            return command.job_id
+        case StopJob() | RestartJob():
+            return command.job_id
+        case CancelCommand() | RetryExecution() | DeleteExecution():
+            return None
+
+
+def body_hash(command: Command, extra: Any = None) -> str:
+    """32 hex digits that are equal exactly for commands that ask for the same.
+
+    `extra` is what belongs to the request and not to the command, e.g. its expiry.
+    """
+    body = encoder.encode((command, extra))
+    return hashlib.blake2b(body, digest_size=16).hexdigest()

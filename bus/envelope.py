@@ -1,0 +1,80 @@
+"""A command on its way: who asked, when, under which id. Ids are made here; time is handed in."""
+
+import os
+import re
+import uuid
+
+import msgspec
+
+from bus.commands import AnyCommand, Command, body_hash
+from bus.model import Principal
+
+SYSTEM = Principal(user_id="system:bus", roles=(), via="system")
+RESERVED_USERS = ("uid:", "schedule:", "policy:", "system:")
+"""Prefixes of user ids that only jobbus itself gives."""
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """A command with its id, its principal and its times.
+
+    `accepted_ns` is set by the transport's committer and only grows; it orders our own commands.
+    `submitted_text` is the writer's own spelling of the time, given back in results word for word.
+    """
+
+    id: str
+    command: AnyCommand
+    principal: Principal
+    submitted_ms: int
+    body_hash: str = ""
+    accepted_ns: int = 0
+    expires_ms: int | None = None
+    submitted_text: str | None = None
+    session_hash: str | None = None
+    traceparent: str | None = None
+
+
+def seal(
+    command: Command,
+    principal: Principal,
+    *,
+    now_ms: int,
+    command_id: str | None = None,
+    expires_ms: int | None = None,
+    submitted_text: str | None = None,
+    session_hash: str | None = None,
+    traceparent: str | None = None,
+) -> Envelope:
+    """The command in an envelope, with a new UUIDv7 unless it brings an id of its own."""
+    return Envelope(
+        id=command_id or new_uuid(now_ms),
+        command=command,
+        principal=principal,
+        submitted_ms=now_ms,
+        body_hash=body_hash(command, expires_ms),
+        expires_ms=expires_ms,
+        submitted_text=submitted_text,
+        session_hash=session_hash,
+        traceparent=traceparent,
+    )
+
+
+def new_uuid(now_ms: int) -> str:
+    """A UUIDv7 (RFC 9562 §5.7): 48 bits of milliseconds, the rest random; sorts by time."""
+    raw = bytearray(now_ms.to_bytes(6, "big") + os.urandom(10))
+    raw[6] = (raw[6] & 0x0F) | 0x70
+    raw[8] = (raw[8] & 0x3F) | 0x80
+    return str(uuid.UUID(bytes=bytes(raw)))
+
+
+def canonical_uuid(text: str) -> str:
+    """`text` in lower case, if it is a UUID in the usual form with dashes.
+
+    Raises:
+        ValueError: it is not; nothing else may ever become part of a path.
+    """
+    lowered = text.lower() if len(text) == 36 else ""
+    if not _UUID.match(lowered):
+        raise ValueError("not a UUID such as 0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b")
+    return lowered

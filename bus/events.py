@@ -1,0 +1,219 @@
+"""Facts, past tense: what the owner decided and what happened. No IO, no clock.
+
+Each event is journaled before anybody sees it, but for `ExecutionProgress`, which is latest-value.
+Tags, fields and their meaning never change; new fields have defaults (golden files guard it).
+"""
+
+from typing import Final
+
+import msgspec
+
+from bus.model import (
+    CommandStatus,
+    DefinitionFault,
+    ExecutionStatus,
+    JobSpec,
+    Outcome,
+    Progress,
+    Reason,
+    StopRequest,
+    Value,
+)
+
+
+class CommandAccepted(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="command.accepted"
+):
+    """The command is on record under its id; `execution_id` is the execution it made, if any."""
+
+    command_id: str
+    kind: str
+    user_id: str
+    submitted_ms: int
+    body_hash: str
+    job_id: str | None = None
+    roles: tuple[str, ...] = ()
+    via: str = "system"
+    variables: dict[str, Value] | None = None
+    submitted_text: str | None = None
+    execution_id: str | None = None
+    waits_for: tuple[str, ...] = ()
+
+
+class CommandEnded(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="command.ended"
+):
+    """The command reached its final status."""
+
+    command_id: str
+    status: CommandStatus
+    outcome: Outcome | None = None
+    error_code: str | None = None
+    error: str | None = None
+    execution_id: str | None = None
+    result: msgspec.Raw | None = None
+
+
+class ExecutionQueued(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="execution.queued"
+):
+    """An execution exists and waits for a slot. `first` puts it ahead of the job's queue."""
+
+    execution_id: str
+    job_id: str
+    command_id: str
+    user_id: str
+    revision: str
+    variables: dict[str, Value] = {}
+    attempt: int = 1
+    previous: str | None = None
+    first: bool = False
+    expires_ms: int | None = None
+    traceparent: str | None = None
+
+
+class ExecutionStarted(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="execution.started"
+):
+    """The execution took a slot: from here on it may run (`Starting`)."""
+
+    execution_id: str
+
+
+class ExecutionRunning(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="execution.running"
+):
+    """The program runs (and is ready, where the job declares readiness)."""
+
+    execution_id: str
+    pid: int
+    started_ms: int
+
+
+class ExecutionProgress(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="execution.progress"
+):
+    """The latest word of the job about itself. Never journaled."""
+
+    execution_id: str
+    progress: Progress
+
+
+class ExecutionStopping(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="execution.stopping"
+):
+    """Somebody or something ordered the end of the execution."""
+
+    execution_id: str
+    stop: StopRequest
+
+
+class ExecutionUnknown(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="execution.unknown"
+):
+    """The shim cannot be asked while the tree lives; the slot stays taken."""
+
+    execution_id: str
+
+
+class ExecutionEnded(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="execution.ended"
+):
+    """Final. The output is complete up to `output_end`."""
+
+    execution_id: str
+    status: ExecutionStatus
+    reason: Reason
+    ended_ms: int
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str | None = None
+    contained: bool | None = None
+    survivors: tuple[int, ...] = ()
+    containment: str = ""
+    output_end: int | None = None
+    progress: Progress | None = None
+
+
+class JobDefined(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="job.defined"):
+    """A job appeared in the catalog."""
+
+    job_id: str
+    revision: str
+    spec: JobSpec
+
+
+class JobChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="job.changed"):
+    """A new version of the definition is in force; running executions keep theirs."""
+
+    job_id: str
+    revision: str
+    spec: JobSpec
+
+
+class JobInvalid(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="job.invalid"):
+    """The file on disk is faulty; the last good version, if any, stays in force."""
+
+    job_id: str
+    fault: DefinitionFault
+
+
+class JobRemoved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="job.removed"):
+    """The definition is gone; live executions go on."""
+
+    job_id: str
+
+
+AnyEvent = (
+    CommandAccepted
+    | CommandEnded
+    | ExecutionQueued
+    | ExecutionStarted
+    | ExecutionRunning
+    | ExecutionProgress
+    | ExecutionStopping
+    | ExecutionUnknown
+    | ExecutionEnded
+    | JobDefined
+    | JobChanged
+    | JobInvalid
+    | JobRemoved
+)
+
+ExecutionEvent = (
+    ExecutionQueued
+    | ExecutionStarted
+    | ExecutionRunning
+    | ExecutionProgress
+    | ExecutionStopping
+    | ExecutionUnknown
+    | ExecutionEnded
+)
+CommandEvent = CommandAccepted | CommandEnded
+JobEvent = JobDefined | JobChanged | JobInvalid | JobRemoved
+
+EXECUTION_EVENTS: Final = (
+    ExecutionQueued,
+    ExecutionStarted,
+    ExecutionRunning,
+    ExecutionProgress,
+    ExecutionStopping,
+    ExecutionUnknown,
+    ExecutionEnded,
+)
+COMMAND_EVENTS: Final = (CommandAccepted, CommandEnded)
+
+
+def type_of(event: AnyEvent) -> str:
+    """The event's type as it stands in the journal and in the feed, e.g. `execution.ended`."""
+    tag = type(event).__struct_config__.tag
+    assert isinstance(tag, str)
+    return tag
+
+
+class Published(msgspec.Struct, frozen=True):
+    """An event with its number in the feed and the time of the decision (ms since 1970)."""
+
+    seq: int
+    at_ms: int
+    event: AnyEvent

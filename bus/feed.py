@@ -1,0 +1,200 @@
+"""The numbered changes in memory: one ring, written by the owner, read by anybody at own pace.
+
+A reader is a position, a predicate and a wake-up: no queue of its own, so a slow one costs nothing.
+Publishing never waits. Whoever asks for more than the ring still holds is told so, never served in
+part.
+"""
+
+import asyncio
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from bus.clock import Clock
+
+FRAMES_MAX = 10_000
+BYTES_MAX = 32 * 1024 * 1024
+AGE_MAX_S = 900.0
+REPLAY_MAX = 5_000
+"""Matching frames a reader may be behind and still be told one by one."""
+
+_POSITION = re.compile(r"([a-z0-9]{6,16})-(0|[1-9][0-9]{0,18})\Z")
+
+
+class ResetReason(StrEnum):
+    """Why a reader cannot go on from where it was."""
+
+    EPOCH_CHANGED = "epoch_changed"
+    HISTORY_GONE = "history_gone"
+    CURSOR_AHEAD = "cursor_ahead"
+    CURSOR_INVALID = "cursor_invalid"
+    GAP_TOO_LARGE = "gap_too_large"
+
+
+@dataclass(slots=True)
+class Frame:
+    """One change, encoded once. `data` is the CloudEvent as JSON; `wire` holds an encoder's bytes.
+
+    `job_id`, `execution_id` and `user_id` never change for a subject: filters may rely on them.
+    """
+
+    seq: int
+    type: str
+    data: bytes
+    job_id: str | None = None
+    execution_id: str | None = None
+    user_id: str | None = None
+    wire: bytes | None = None
+    born_s: float = field(default=0.0)
+
+
+Predicate = Callable[[Frame], bool]
+
+
+class Feed:
+    """The ring of one epoch: `head` is the last number given, `oldest` the first resumable one.
+
+    Not thread-safe: it lives in the event loop.
+    """
+
+    def __init__(self, epoch: str, head: int, clock: Clock) -> None:
+        self.epoch = epoch
+        self.head = head
+        self._floor = head  # a cursor at or after this number can be served
+        self._clock = clock
+        self._seqs: list[int] = []
+        self._frames: list[Frame] = []
+        self._bytes = 0
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    @property
+    def oldest(self) -> int:
+        """The smallest cursor from which everything after it is still held."""
+        return self._floor
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def refill(self, frames: Sequence[Frame], floor: int) -> None:
+        """Takes frames of before the start; `floor` is the number up to which they are missing."""
+        assert not self._frames, "refill comes before the first publish"
+        self._append(frames)
+        self._floor = floor
+        self._trim()
+
+    def publish(self, frames: Sequence[Frame], head: int) -> None:
+        """`frames` are readable and `head` is the last number given; readers are woken."""
+        assert head >= self.head, (head, self.head)
+        self._append(frames)
+        self.head = head
+        self._trim()
+        self._wake()
+
+    def after(self, seq: int, limit: int, size_max: int, predicate: Predicate) -> "Batch":
+        """At most `limit` matching frames after `seq`, about `size_max` bytes; and where it ends.
+
+        Raises:
+            FellBehind: frames after `seq` are gone from the ring.
+        """
+        if seq < self._floor:
+            raise FellBehind
+        taken: list[Frame] = []
+        size = 0
+        frames = self._frames
+        index = bisect_right(self._seqs, seq)
+        while index < len(frames):
+            frame = frames[index]
+            index += 1
+            if not predicate(frame):
+                continue
+            taken.append(frame)
+            size += len(frame.data)
+            if len(taken) >= limit or size >= size_max:
+                return Batch(taken, frame.seq)
+        return Batch(taken, self.head)
+
+    def count_after(self, seq: int, limit: int, predicate: Predicate) -> int:
+        """How many matching frames a reader at `seq` has to be told, counted up to `limit`."""
+        count = 0
+        for index in range(bisect_right(self._seqs, seq), len(self._frames)):
+            if predicate(self._frames[index]):
+                count += 1
+                if count >= limit:
+                    break
+        return count
+
+    def resume(self, cursor: str, predicate: Predicate) -> int | ResetReason:
+        """The number after which a reader with this cursor goes on, or why it must start anew."""
+        match = _POSITION.match(cursor)
+        if match is None:
+            return ResetReason.CURSOR_INVALID
+        if match[1] != self.epoch:
+            return ResetReason.EPOCH_CHANGED
+        seq = int(match[2])
+        if seq > self.head:
+            return ResetReason.CURSOR_AHEAD
+        if seq < self._floor:
+            return ResetReason.HISTORY_GONE
+        if self.count_after(seq, REPLAY_MAX + 1, predicate) > REPLAY_MAX:
+            return ResetReason.GAP_TOO_LARGE
+        return seq
+
+    def position(self, seq: int) -> str:
+        """`seq` as the outside writes it: `<epoch>-<seq>`."""
+        return f"{self.epoch}-{seq}"
+
+    async def changed(self, seq: int) -> None:
+        """Returns as soon as a number after `seq` was given."""
+        if self.head > seq:
+            return
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.add(future)
+        try:
+            await future
+        finally:
+            self._waiting.discard(future)
+
+    def _append(self, frames: Sequence[Frame]) -> None:
+        now_s = self._clock.monotonic_s()
+        for frame in frames:
+            frame.born_s = now_s
+            self._seqs.append(frame.seq)
+            self._frames.append(frame)
+            self._bytes += len(frame.data)
+
+    def _trim(self) -> None:
+        """Keeps 10 000 frames or 15 minutes, whichever is more, but never over 32 MiB."""
+        drop = 0
+        count = len(self._frames)
+        too_old_s = self._clock.monotonic_s() - AGE_MAX_S
+        while drop < count:
+            frame = self._frames[drop]
+            old = frame.born_s < too_old_s and count - drop > FRAMES_MAX
+            if not old and self._bytes <= BYTES_MAX:
+                break
+            self._bytes -= len(frame.data)
+            self._floor = frame.seq
+            drop += 1
+        if drop:
+            del self._frames[:drop]
+            del self._seqs[:drop]
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Frames to tell, and the number up to which the reader then knows everything it may see."""
+
+    frames: list[Frame]
+    seq: int
+
+
+class FellBehind(Exception):
+    """The reader's position is no longer held: reset it."""

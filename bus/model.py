@@ -1,0 +1,406 @@
+"""What jobs, executions and commands are: frozen records and closed sets of words. No IO, no clock.
+
+Times are integers: milliseconds since 1970 UTC (`…_ms`). Durations are seconds (`…_s`).
+"""
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class ExecutionStatus(StrEnum):
+    """Where an execution stands. The last seven are final and never left."""
+
+    QUEUED = "Queued"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    STOPPING = "Stopping"
+    UNKNOWN = "Unknown"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+    TIMED_OUT = "TimedOut"
+    CANCELLED = "Cancelled"
+    SKIPPED = "Skipped"
+    LOST = "Lost"
+
+
+FINAL_EXECUTION = frozenset(
+    {
+        ExecutionStatus.SUCCEEDED,
+        ExecutionStatus.FAILED,
+        ExecutionStatus.STOPPED,
+        ExecutionStatus.TIMED_OUT,
+        ExecutionStatus.CANCELLED,
+        ExecutionStatus.SKIPPED,
+        ExecutionStatus.LOST,
+    }
+)
+"""The final states."""
+
+HOLDS_SLOT = frozenset(
+    {
+        ExecutionStatus.STARTING,
+        ExecutionStatus.RUNNING,
+        ExecutionStatus.STOPPING,
+        ExecutionStatus.UNKNOWN,
+    }
+)
+"""The states that take one of the job's `max_running` slots."""
+
+
+class Reason(StrEnum):
+    """Why an execution ended as it did."""
+
+    EXIT_CODE = "exit_code"
+    SIGNAL = "signal"
+    OOM = "oom"
+    SPAWN_ERROR = "spawn_error"
+    NOT_READY = "not_ready"
+    WATCHDOG = "watchdog"
+    STOP_INCOMPLETE = "stop_incomplete"
+    USER = "user"
+    POLICY = "policy"
+    REPLACED = "replaced"
+    SHUTDOWN = "shutdown"
+    RUN_TIMEOUT = "run_timeout"
+    START_TIMEOUT = "start_timeout"
+    SUPERSEDED = "superseded"
+    EXPIRED = "expired"
+    OVERLAP = "overlap"
+    MISSED = "missed"
+    DISABLED = "disabled"
+    HOST_RESTART = "host_restart"
+    NO_EXIT_RECORD = "no_exit_record"
+    NODE_LOST = "node_lost"
+
+
+class CommandStatus(StrEnum):
+    """Where a command stands. All but the first two are final."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    REJECTED = "Rejected"
+    EXPIRED = "Expired"
+    CANCELLED = "Cancelled"
+
+
+FINAL_COMMAND = frozenset(CommandStatus) - {CommandStatus.PENDING, CommandStatus.RUNNING}
+
+
+class Outcome(StrEnum):
+    """What a completed command did."""
+
+    DONE = "done"
+    NOOP = "noop"
+    MERGED = "merged"
+
+
+class Overlap(StrEnum):
+    """What a start does when the job's slots are full."""
+
+    REJECT = "reject"
+    QUEUE = "queue"
+    REPLACE = "replace"
+    SKIP = "skip"
+
+
+class SecretRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A secret by name; its value is looked up when the job is spawned and never travels."""
+
+    secret: str
+
+
+Value = str | int | float | bool | SecretRef | None
+"""What a variable may hold on its way in."""
+
+
+class Principal(msgspec.Struct, frozen=True, kw_only=True):
+    """Who acts. Stamped by the transport, never believed from a payload.
+
+    `via` says how they came in: `http`, `directory`, `cli` or `system`.
+    """
+
+    user_id: str
+    roles: tuple[str, ...] = ()
+    via: str = "system"
+
+
+class VariableType(StrEnum):
+    STRING = "string"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    CHOICE = "choice"
+    SECRET = "secret"  # noqa: S105 - a word of the contract
+
+
+class VariableSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One `[variables.NAME]` of a definition."""
+
+    type: VariableType = VariableType.STRING
+    default: str | int | float | bool | None = None
+    required: bool = False
+    min: int | float | None = None
+    max: int | float | None = None
+    max_length: int = 4096
+    pattern: str | None = None
+    choices: tuple[str, ...] = ()
+    description: str = ""
+    allow_dash: bool = False
+
+
+class RolesSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who may do what with a job; `None` takes the configured default."""
+
+    view: tuple[str, ...] | None = None
+    start: tuple[str, ...] | None = None
+    stop: tuple[str, ...] | None = None
+    restart: tuple[str, ...] | None = None
+    output: tuple[str, ...] | None = None
+
+
+class RetrySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How often and when a failed execution is started again; `attempts` counts all starts."""
+
+    attempts: int = 1
+    delay_s: float = 1.0
+    backoff: float = 2.0
+    delay_s_max: float = 60.0
+    jitter: float = 0.25
+    on: tuple[ExecutionStatus, ...] = (ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT)
+
+
+class RestartPolicy(StrEnum):
+    NO = "no"
+    ON_FAILURE = "on-failure"
+    ALWAYS = "always"
+
+
+class RestartSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether a job that ended is kept up; more than `limit` restarts in the window give up."""
+
+    policy: RestartPolicy = RestartPolicy.NO
+    limit: int = 10
+    limit_window_s: float = 600.0
+
+
+class MissedPolicy(StrEnum):
+    ONCE = "once"
+    SKIP = "skip"
+    ALL = "all"
+
+
+class ScheduleSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One `[[schedule]]`: when the job is started by itself."""
+
+    cron: str
+    zone: str = "UTC"
+    variables: dict[str, Value] = {}
+    missed: MissedPolicy = MissedPolicy.ONCE
+    jitter_s: float = 0.0
+    dst_gap: str = "run"
+    dst_fold: str = "once"
+
+
+class OutputSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    max_bytes: int = 268_435_456
+
+
+class KeepSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How much of ended executions is kept; `None` takes the configured default."""
+
+    executions: int | None = None
+    days: float | None = None
+
+
+class AfterSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One `[[after]]`: what is started when this job ended in one of the named states."""
+
+    start: str
+    on: tuple[ExecutionStatus, ...] = (ExecutionStatus.SUCCEEDED,)
+
+
+class LimitsSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Limits of the operating system for one execution, where the platform allows."""
+
+    memory_bytes: int | None = None
+    cpu_s: int | None = None
+    nice: int | None = None
+
+
+class StopTarget(StrEnum):
+    MAIN = "main"
+    GROUP = "group"
+
+
+class Leftover(StrEnum):
+    """What becomes of children that outlive the main process."""
+
+    STOP = "stop"
+    WAIT = "wait"
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A job as its `job.toml` defines it; the defaults are those of the contract.
+
+    `directory` is the absolute path of the job's folder, put in by the catalog.
+    """
+
+    command: tuple[str, ...]
+    name: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    cwd: str = "."
+    env: dict[str, str] = {}
+    max_running: int = 1
+    overlap: Overlap = Overlap.REJECT
+    timeout_s: float = 0.0
+    start_timeout_s: float = 90.0
+    ready: str = "spawn"
+    watchdog_s: float = 0.0
+    stop_signal: str = "TERM"
+    stop_to: StopTarget = StopTarget.MAIN
+    stop_grace_s: float = 10.0
+    leftover: Leftover = Leftover.STOP
+    success_codes: tuple[int, ...] = (0,)
+    disabled: bool = False
+    variables: dict[str, VariableSpec] = {}
+    roles: RolesSpec = RolesSpec()
+    retry: RetrySpec = RetrySpec()
+    restart: RestartSpec = RestartSpec()
+    schedule: tuple[ScheduleSpec, ...] = ()
+    output: OutputSpec = OutputSpec()
+    keep: KeepSpec = KeepSpec()
+    after: tuple[AfterSpec, ...] = ()
+    user: str | None = None
+    limits: LimitsSpec = LimitsSpec()
+    directory: str = ""
+
+
+class DefinitionFault(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a `job.toml` is not in force: the file, the line (1-based, 0 if unknown), the reason."""
+
+    file: str
+    line: int
+    reason: str
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the catalog. With `fault` and a `spec`, the last good version is in force."""
+
+    id: str
+    spec: JobSpec | None
+    revision: str = ""
+    fault: DefinitionFault | None = None
+    version: int = 0
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The latest word of a job about itself; `percent` is 0 to 100."""
+
+    percent: float | None = None
+    message: str = ""
+    data: dict[str, Any] | None = None
+
+
+class StopRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An order to end an execution, as the shim gets it. `grace_s` counts from `at_ms`."""
+
+    reason: Reason
+    by: str
+    at_ms: int
+    grace_s: float
+    kill: bool = False
+    command_id: str | None = None
+
+
+class ExitRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an execution ended, as far as the operating system can tell.
+
+    One of code and signal is set unless the program never ran.
+
+    `cause` is what made it end, if not the program itself: `user`, `run_timeout`, `watchdog` …
+    `contained` is false when members of the tree outlived the KILL; `survivors` are their pids.
+    `containment` names the level that was used: `cgroup`, `subreaper`, `session` or `marker`.
+    """
+
+    ended_ms: int
+    exit_code: int | None = None
+    signal: int | None = None
+    cause: Reason | None = None
+    error: str | None = None
+    contained: bool = True
+    survivors: tuple[int, ...] = ()
+    containment: str = ""
+    output_end: int = 0
+    started_ms: int | None = None
+    cpu_s: float = 0.0
+    memory_bytes_max: int = 0
+    progress: Progress | None = None
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One process start and what became of it; `version` is the number of its last change."""
+
+    id: str
+    job_id: str
+    command_id: str
+    user_id: str
+    status: ExecutionStatus
+    revision: str
+    queued_ms: int
+    variables: dict[str, Value] = {}
+    attempt: int = 1
+    previous: str | None = None
+    start_ms: int | None = None
+    end_ms: int | None = None
+    pid: int | None = None
+    progress: Progress | None = None
+    reason: Reason | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str | None = None
+    contained: bool | None = None
+    survivors: tuple[int, ...] = ()
+    containment: str = ""
+    output_end: int | None = None
+    stop: StopRequest | None = None
+    expires_ms: int | None = None
+    traceparent: str | None = None
+    version: int = 0
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL_EXECUTION
+
+
+class CommandRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is remembered of a command. `waits_for` are the executions whose end it waits for."""
+
+    id: str
+    kind: str
+    user_id: str
+    submitted_ms: int
+    body_hash: str
+    status: CommandStatus
+    job_id: str | None = None
+    roles: tuple[str, ...] = ()
+    via: str = "system"
+    variables: dict[str, Value] | None = None
+    submitted_text: str | None = None
+    waits_for: tuple[str, ...] = ()
+    execution_id: str | None = None
+    outcome: Outcome | None = None
+    error_code: str | None = None
+    error: str | None = None
+    result: msgspec.Raw | None = None
+    processed_ms: int | None = None
+    version: int = 0
+
+    @property
+    def is_final(self) -> bool:
+        return self.status in FINAL_COMMAND

@@ -1,0 +1,191 @@
+"""What the halves of the house ask of each other: small protocols, no implementation.
+
+handlers/ and transports/ never import each other; `bus.app` hands each side what is named here.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from bus.access import RoleDefaults
+from bus.envelope import Envelope
+from bus.events import Published
+from bus.model import CommandRecord, Execution, Job, Progress
+
+
+class TableReader(Protocol):
+    """The published job table: only what is durable, never half of a decision.
+
+    All answers are frozen records; reading takes no lock and never waits.
+    """
+
+    def job(self, job_id: str) -> Job | None: ...
+
+    def jobs(self) -> Iterable[Job]:
+        """All jobs of the catalog, by id."""
+        ...
+
+    def execution(self, execution_id: str) -> Execution | None: ...
+
+    def executions(self) -> Iterable[Execution]:
+        """All kept executions, newest first."""
+        ...
+
+    def executions_of(self, job_id: str) -> Iterable[Execution]:
+        """The job's kept executions, newest first."""
+        ...
+
+    def live_executions(self) -> Iterable[Execution]:
+        """Those that are not final, oldest first."""
+        ...
+
+    def command(self, command_id: str) -> CommandRecord | None: ...
+
+    def commands(self) -> Iterable[CommandRecord]:
+        """All remembered commands, newest first."""
+        ...
+
+
+class Checker(Protocol):
+    """The owner's pure check, asked before anything is written."""
+
+    def check(self, envelope: Envelope) -> None:
+        """The command would be attempted now.
+
+        Raises:
+            Refused: it would not, and why.
+        """
+        ...
+
+
+class CommandWaiter(Protocol):
+    async def command_ended(self, command_id: str) -> CommandRecord:
+        """Waits until the command is final; the caller sets the time limit."""
+        ...
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What a publisher gets back; `replayed` says that the id was known and this is a repeat."""
+
+    command_id: str
+    replayed: bool = False
+
+
+class Door(Protocol):
+    """How the gateway publishes: checked early, deduplicated, durable on return."""
+
+    async def publish(self, envelope: Envelope) -> Receipt:
+        """The command is durable and will be handled.
+
+        Raises:
+            Refused: the owner's check says no; nothing was written.
+            IdInUse: the id belongs to a command with another body or of another principal.
+            TransportBusy, StorageFailed: see `bus.transport.Transport.publish`.
+        """
+        ...
+
+
+class OutputLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of output. `at` and `end` are byte offsets; `number` is 1-based.
+
+    `stream` is `out` or `err`. `partial` marks an open line that a later one with the same number
+    replaces; `time_ms` is when the line's first byte was read.
+    """
+
+    number: int
+    at: int
+    end: int
+    text: str
+    stream: str = "out"
+    time_ms: int | None = None
+    partial: bool = False
+    continued: bool = False
+
+
+class OutputChunk(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes `start` to `end` of an output. `gap` is set when bytes before `start` were dropped."""
+
+    start: int
+    end: int
+    data: bytes
+    gap: tuple[int, int] | None = None
+
+
+class OutputReader(Protocol):
+    """The output of executions, as logical byte offsets from 0.
+
+    All methods take ids that the caller has checked to exist. What is read is bounded by `limit`.
+    """
+
+    async def size(self, execution_id: str) -> int:
+        """The offset after the last byte that can be read now; 0 if there is no output."""
+        ...
+
+    async def read(self, execution_id: str, start: int, limit: int) -> OutputChunk:
+        """Up to `limit` bytes from `start` on; empty at the end."""
+        ...
+
+    async def offset_of_tail(self, execution_id: str, lines: int) -> int:
+        """Where the last `lines` lines begin."""
+        ...
+
+    def growth(self, execution_id: str) -> AsyncIterator[None]:
+        """Yields at once and then whenever there may be more to read (also at least every few
+        seconds, since a hint may get lost)."""
+        ...
+
+
+class OutputNotice(Protocol):
+    """Whom the supervisor tells that an execution's output has grown."""
+
+    def grown(self, execution_id: str) -> None: ...
+
+
+class ChangeListener(Protocol):
+    """Told, synchronously and cheaply, of each batch of events right after it was published."""
+
+    def __call__(self, batch: Sequence[Published]) -> None: ...
+
+
+class Supervisor(Protocol):
+    """Does what the owner decided; what becomes of it comes back as reports."""
+
+    def spawn(self, execution: Execution) -> None:
+        """Start the job's program under a shim, at most once for this execution. Never waits."""
+        ...
+
+    def stop(self, execution: Execution) -> None:
+        """Make the shim follow `execution.stop`; called again when the order gets sharper."""
+        ...
+
+
+class ReportSink(Protocol):
+    """Where parts of the service put what they saw; never waits, never refuses."""
+
+    def __call__(self, report: object) -> None: ...
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that decisions depend on."""
+
+    roles: RoleDefaults = RoleDefaults()
+    queue_max: int = 100
+
+
+__all__ = [
+    "ChangeListener",
+    "Checker",
+    "CommandWaiter",
+    "Door",
+    "OutputChunk",
+    "OutputLine",
+    "OutputNotice",
+    "OutputReader",
+    "Policy",
+    "Progress",
+    "Receipt",
+    "ReportSink",
+    "Supervisor",
+    "TableReader",
+]

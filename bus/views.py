@@ -1,0 +1,220 @@
+"""Records as the outside sees them: camelCase, RFC 3339 times, nothing internal. No IO, no clock.
+
+One shape serves the HTTP answers, the snapshot and the `data` of each change, so that a reader can
+fold changes into what it has read.
+"""
+
+from typing import Any
+
+import msgspec
+
+from bus.clock import rfc3339
+from bus.model import (
+    CommandRecord,
+    DefinitionFault,
+    Execution,
+    Job,
+    Progress,
+    StopRequest,
+    Value,
+    VariableSpec,
+)
+
+
+class ProgressView(msgspec.Struct, frozen=True, rename="camel"):
+    percent: float | None
+    message: str
+    data: dict[str, Any] | None
+
+
+class StopView(msgspec.Struct, frozen=True, rename={"grace_s": "graceS"}):
+    reason: str
+    by: str
+    at: str
+    grace_s: float
+    kill: bool
+
+
+class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
+    """One execution. `outputEnd` is set once it is final and the output complete to there."""
+
+    execution_id: str
+    job_id: str
+    command_id: str
+    user_id: str
+    status: str
+    reason: str | None
+    attempt: int
+    previous: str | None
+    variables: dict[str, Value]
+    queued_at: str
+    start_time: str | None
+    end_time: str | None
+    pid: int | None
+    progress: ProgressView | None
+    exit_code: int | None
+    signal: int | None
+    error: str | None
+    contained: bool | None
+    survivors: tuple[int, ...]
+    containment: str
+    stop: StopView | None
+    output_end: int | None
+    revision: str
+    version: int
+
+
+class CommandView(msgspec.Struct, frozen=True, rename="camel"):
+    command_id: str
+    status: str
+    outcome: str | None
+    error_code: str | None
+    error: str | None
+    command: str
+    job_id: str | None
+    user_id: str
+    submitted_at: str
+    processed_at: str | None
+    execution_id: str | None
+    result: msgspec.Raw | None
+    version: int
+
+
+class VariableView(msgspec.Struct, frozen=True, rename="camel"):
+    type: str
+    required: bool
+    default: str | int | float | bool | None
+    min: int | float | None
+    max: int | float | None
+    max_length: int | None
+    pattern: str | None
+    choices: tuple[str, ...]
+    description: str
+
+
+class FaultView(msgspec.Struct, frozen=True, rename="camel"):
+    file: str
+    line: int
+    reason: str
+
+
+class JobView(msgspec.Struct, frozen=True, rename={
+    "job_id": "jobId", "max_running": "maxRunning", "timeout_s": "timeoutS",
+    "stop_grace_s": "stopGraceS",
+}):  # fmt: skip
+    """One job of the catalog; with `fault` and a revision, the last good version is in force."""
+
+    job_id: str
+    name: str
+    description: str
+    tags: tuple[str, ...]
+    revision: str
+    disabled: bool
+    overlap: str
+    max_running: int
+    timeout_s: float
+    stop_grace_s: float
+    variables: dict[str, VariableView]
+    fault: FaultView | None
+    version: int
+
+
+def execution_view(execution: Execution) -> ExecutionView:
+    """What the outside may know of an execution (who may see it is another question)."""
+    return ExecutionView(
+        execution_id=execution.id,
+        job_id=execution.job_id,
+        command_id=execution.command_id,
+        user_id=execution.user_id,
+        status=execution.status.value,
+        reason=execution.reason.value if execution.reason else None,
+        attempt=execution.attempt,
+        previous=execution.previous,
+        variables=execution.variables,
+        queued_at=rfc3339(execution.queued_ms),
+        start_time=_time(execution.start_ms),
+        end_time=_time(execution.end_ms),
+        pid=execution.pid,
+        progress=progress_view(execution.progress),
+        exit_code=execution.exit_code,
+        signal=execution.signal,
+        error=execution.error,
+        contained=execution.contained,
+        survivors=execution.survivors,
+        containment=execution.containment,
+        stop=_stop_view(execution.stop),
+        output_end=execution.output_end,
+        revision=execution.revision,
+        version=execution.version,
+    )
+
+
+def command_view(command: CommandRecord) -> CommandView:
+    return CommandView(
+        command_id=command.id,
+        status=command.status.value,
+        outcome=command.outcome.value if command.outcome else None,
+        error_code=command.error_code,
+        error=command.error,
+        command=command.kind,
+        job_id=command.job_id,
+        user_id=command.user_id,
+        submitted_at=rfc3339(command.submitted_ms),
+        processed_at=_time(command.processed_ms),
+        execution_id=command.execution_id,
+        result=command.result,
+        version=command.version,
+    )
+
+
+def job_view(job: Job) -> JobView:
+    spec = job.spec
+    return JobView(
+        job_id=job.id,
+        name=(spec.name if spec else "") or job.id,
+        description=spec.description if spec else "",
+        tags=spec.tags if spec else (),
+        revision=job.revision,
+        disabled=spec.disabled if spec else False,
+        overlap=spec.overlap.value if spec else "",
+        max_running=spec.max_running if spec else 0,
+        timeout_s=spec.timeout_s if spec else 0,
+        stop_grace_s=spec.stop_grace_s if spec else 0,
+        variables={n: _variable_view(v) for n, v in spec.variables.items()} if spec else {},
+        fault=_fault_view(job.fault),
+        version=job.version,
+    )
+
+
+def progress_view(progress: Progress | None) -> ProgressView | None:
+    if progress is None:
+        return None
+    return ProgressView(progress.percent, progress.message, progress.data)
+
+
+def _variable_view(spec: VariableSpec) -> VariableView:
+    return VariableView(
+        type=spec.type.value,
+        required=spec.required,
+        default=spec.default,
+        min=spec.min,
+        max=spec.max,
+        max_length=spec.max_length if spec.type.value == "string" else None,
+        pattern=spec.pattern,
+        choices=spec.choices,
+        description=spec.description,
+    )
+
+
+def _fault_view(fault: DefinitionFault | None) -> FaultView | None:
+    return FaultView(fault.file, fault.line, fault.reason) if fault else None
+
+
+def _stop_view(stop: StopRequest | None) -> StopView | None:
+    if stop is None:
+        return None
+    return StopView(stop.reason.value, stop.by, rfc3339(stop.at_ms), stop.grace_s, stop.kill)
+
+
+def _time(at_ms: int | None) -> str | None:
+    return rfc3339(at_ms) if at_ms is not None else None

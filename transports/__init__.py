@@ -1,0 +1,1 @@
+"""What moves bytes: ways for commands to come in and for events to go out."""

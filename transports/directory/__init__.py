@@ -1,0 +1,1 @@
+"""The durable transport: one readable JSON file a command, in a directory."""

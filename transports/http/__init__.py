@@ -1,0 +1,1 @@
+"""The gateway: publishes commands over HTTP and streams what becomes of them."""
