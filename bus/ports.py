@@ -11,7 +11,7 @@ import msgspec
 from bus.access import RoleDefaults
 from bus.envelope import Envelope
 from bus.events import Published
-from bus.model import CommandRecord, Execution, Job, Progress
+from bus.model import CommandRecord, Execution, Job, JobSpec, Progress
 
 
 class TableReader(Protocol):
@@ -151,7 +151,7 @@ class ChangeListener(Protocol):
 class Supervisor(Protocol):
     """Does what the owner decided; what becomes of it comes back as reports."""
 
-    def spawn(self, execution: Execution) -> None:
+    def spawn(self, execution: Execution, spec: JobSpec) -> None:
         """Start the job's program under a shim, at most once for this execution. Never waits."""
         ...
 
