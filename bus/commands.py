@@ -225,21 +225,19 @@ encoder = msgspec.json.Encoder(order="deterministic")
 command_decoder: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 
 
-def kind_of(command: Command) -> str:
-    """The wire word of a command, e.g. `start`."""
+def kind_of(command: AnyCommand) -> str:
+    """The wire word of a command, e.g. `start`; of a report, its name in logs."""
     tag = type(command).__struct_config__.tag
     assert isinstance(tag, str)
     return tag
 
 
-def job_of(command: Command) -> str | None:
+def job_of(command: AnyCommand) -> str | None:
     """The job a command names, if it names one."""
     match command:
-        case StartJob() | GetStatus():
+        case StartJob() | GetStatus() | StopJob() | RestartJob():
             return command.job_id
-        case StopJob() | RestartJob():
-            return command.job_id
-        case CancelCommand() | RetryExecution() | DeleteExecution():
+        case _:
             return None
 
 

@@ -38,6 +38,7 @@ class CommandAccepted(
     submitted_text: str | None = None
     execution_id: str | None = None
     waits_for: tuple[str, ...] = ()
+    merged: bool = False
 
 
 class CommandEnded(
@@ -57,7 +58,10 @@ class CommandEnded(
 class ExecutionQueued(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="execution.queued"
 ):
-    """An execution exists and waits for a slot. `first` puts it ahead of the job's queue."""
+    """An execution exists and waits for a slot.
+
+    `first` puts it ahead of the job's queue; it may start only when `replaces` has ended.
+    """
 
     execution_id: str
     job_id: str
@@ -68,6 +72,7 @@ class ExecutionQueued(
     attempt: int = 1
     previous: str | None = None
     first: bool = False
+    replaces: str | None = None
     expires_ms: int | None = None
     traceparent: str | None = None
 
@@ -86,8 +91,8 @@ class ExecutionRunning(
     """The program runs (and is ready, where the job declares readiness)."""
 
     execution_id: str
-    pid: int
     started_ms: int
+    pid: int | None = None
 
 
 class ExecutionProgress(

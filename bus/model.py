@@ -338,6 +338,7 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     containment: str = ""
     output_end: int = 0
     started_ms: int | None = None
+    pid: int | None = None
     cpu_s: float = 0.0
     memory_bytes_max: int = 0
     progress: Progress | None = None
@@ -356,6 +357,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     variables: dict[str, Value] = {}
     attempt: int = 1
     previous: str | None = None
+    replaces: str | None = None
     start_ms: int | None = None
     end_ms: int | None = None
     pid: int | None = None
@@ -379,7 +381,10 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class CommandRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is remembered of a command. `waits_for` are the executions whose end it waits for."""
+    """What is remembered of a command.
+
+    `waits_for` are the executions whose end it waits for; `merged` says that others had ordered it.
+    """
 
     id: str
     kind: str
@@ -393,6 +398,7 @@ class CommandRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     variables: dict[str, Value] | None = None
     submitted_text: str | None = None
     waits_for: tuple[str, ...] = ()
+    merged: bool = False
     execution_id: str | None = None
     outcome: Outcome | None = None
     error_code: str | None = None

@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from bus.access import RoleDefaults
+from bus.commands import Report
 from bus.envelope import Envelope
 from bus.events import Published
 from bus.model import CommandRecord, Execution, Job, JobSpec, Progress
@@ -163,7 +164,7 @@ class Supervisor(Protocol):
 class ReportSink(Protocol):
     """Where parts of the service put what they saw; never waits, never refuses."""
 
-    def __call__(self, report: object) -> None: ...
+    def __call__(self, report: Report) -> None: ...
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

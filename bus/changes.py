@@ -1,0 +1,132 @@
+"""An event and the record it changed become one frame of the feed: a CloudEvents 1.0 object.
+
+Encoded once, for all readers. No IO. Source of the envelope: CloudEvents 1.0, JSON format.
+"""
+
+import msgspec
+
+from bus.clock import rfc3339
+from bus.events import (
+    COMMAND_EVENTS,
+    EXECUTION_EVENTS,
+    JobRemoved,
+    Published,
+    type_of,
+)
+from bus.feed import Frame
+from bus.model import CommandRecord, Execution, Job
+from bus.ports import TableReader
+from bus.views import CommandView, ExecutionView, JobView, command_view, execution_view, job_view
+
+SILENT_KINDS = frozenset({"status"})
+"""Commands that only read: they are journaled but make no event."""
+
+
+class RemovedView(msgspec.Struct, frozen=True, rename="camel"):
+    job_id: str
+    version: int
+
+
+class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The envelope; `job`, `execution`, `user`, `traceparent` and `version` are extensions."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str
+    time: str
+    datacontenttype: str
+    data: ExecutionView | CommandView | JobView | RemovedView
+    job: str | None = None
+    execution: str | None = None
+    user: str | None = None
+    traceparent: str | None = None
+    version: int | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class ChangeEncoder:
+    """Makes the frames of one instance and one epoch."""
+
+    def __init__(self, instance: str, epoch: str) -> None:
+        self._source = f"/jobbus/{instance}"
+        self._epoch = epoch
+
+    def frame(self, published: Published, table: TableReader) -> Frame | None:
+        """The frame for an event that `table` has just taken in; None for silent commands."""
+        event = published.event
+        if isinstance(event, EXECUTION_EVENTS):
+            execution = table.execution(event.execution_id)
+            assert execution is not None
+            return self._of_execution(published, execution)
+        if isinstance(event, COMMAND_EVENTS):
+            command = table.command(event.command_id)
+            assert command is not None
+            return None if command.kind in SILENT_KINDS else self._of_command(published, command)
+        job = table.job(event.job_id)
+        return self._of_job(published, event.job_id, job)
+
+    def _of_execution(self, published: Published, execution: Execution) -> Frame:
+        return self._frame(
+            published,
+            f"executions/{execution.id}",
+            execution_view(execution),
+            job=execution.job_id,
+            execution=execution.id,
+            user=execution.user_id,
+            traceparent=execution.traceparent,
+        )
+
+    def _of_command(self, published: Published, command: CommandRecord) -> Frame:
+        return self._frame(
+            published,
+            f"commands/{command.id}",
+            command_view(command),
+            job=command.job_id,
+            execution=command.execution_id,
+            user=command.user_id,
+        )
+
+    def _of_job(self, published: Published, job_id: str, job: Job | None) -> Frame:
+        removed = job is None or isinstance(published.event, JobRemoved)
+        view = RemovedView(job_id, published.seq) if job is None or removed else job_view(job)
+        return self._frame(published, f"jobs/{job_id}", view, job=job_id)
+
+    def _frame(
+        self,
+        published: Published,
+        subject: str,
+        data: ExecutionView | CommandView | JobView | RemovedView,
+        *,
+        job: str | None,
+        execution: str | None = None,
+        user: str | None = None,
+        traceparent: str | None = None,
+    ) -> Frame:
+        type_ = type_of(published.event)
+        event = CloudEvent(
+            specversion="1.0",
+            id=f"{self._epoch}-{published.seq}",
+            source=self._source,
+            type=type_,
+            subject=subject,
+            time=rfc3339(published.at_ms),
+            datacontenttype="application/json",
+            data=data,
+            job=job,
+            execution=execution,
+            user=user,
+            traceparent=traceparent,
+            version=published.seq,
+        )
+        return Frame(
+            seq=published.seq,
+            type=type_,
+            data=_encode(event),
+            job_id=job,
+            execution_id=execution,
+            user_id=user,
+        )

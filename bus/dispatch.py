@@ -1,0 +1,81 @@
+"""How commands reach the owner: one bounded inbox with two lanes, filled by pumps.
+
+Stops, cancels and reports of the service's own parts go ahead of everything else, so that nobody's
+stop waits behind somebody's starts.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+
+from bus.clock import Clock
+from bus.commands import URGENT, Report
+from bus.envelope import SYSTEM, Envelope
+from bus.transport import Transport
+
+INBOX_MAX = 1024
+"""Commands that wait in memory; the rest waits in the transport, where it is durable."""
+
+BATCH_MAX = 256
+
+
+class Inbox:
+    """What waits for the owner. One consumer; lives in the event loop.
+
+    Reports are not counted against the bound: there are at most a few per live execution, and
+    refusing one would lose a fact.
+    """
+
+    def __init__(self, clock: Clock, size_max: int = INBOX_MAX) -> None:
+        self._clock = clock
+        self._size_max = size_max
+        self._urgent: deque[Envelope] = deque()
+        self._normal: deque[Envelope] = deque()
+        self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._drained.set()
+
+    def __len__(self) -> int:
+        return len(self._urgent) + len(self._normal)
+
+    def report(self, report: Report) -> None:
+        """Takes what a part of the service saw; implements `bus.ports.ReportSink`."""
+        envelope = Envelope(
+            id="", command=report, principal=SYSTEM, submitted_ms=self._clock.now_ms()
+        )
+        self._urgent.append(envelope)
+        self._filled.set()
+
+    def put(self, envelopes: Iterable[Envelope]) -> None:
+        """Takes commands; the caller has asked for `room`."""
+        for envelope in envelopes:
+            lane = self._urgent if isinstance(envelope.command, URGENT) else self._normal
+            lane.append(envelope)
+        if len(self._normal) >= self._size_max:
+            self._drained.clear()
+        self._filled.set()
+
+    async def room(self) -> int:
+        """How many commands may be put now; waits until there is room for one."""
+        await self._drained.wait()
+        return max(1, self._size_max - len(self._normal))
+
+    async def take(self, limit: int = BATCH_MAX) -> list[Envelope]:
+        """The next batch in order, urgent ones first; waits for the first."""
+        while not (self._urgent or self._normal):
+            self._filled.clear()
+            await self._filled.wait()
+        batch: list[Envelope] = []
+        for lane in (self._urgent, self._normal):
+            while lane and len(batch) < limit:
+                batch.append(lane.popleft())
+        if len(self._normal) < self._size_max:
+            self._drained.set()
+        return batch
+
+
+async def pump(transport: Transport, inbox: Inbox) -> None:
+    """Moves commands from a transport into the inbox for ever."""
+    while True:
+        room = await inbox.room()
+        inbox.put(await transport.receive(min(room, BATCH_MAX)))

@@ -1,0 +1,47 @@
+"""What a decision is: events to record and effects to have afterwards. No IO, clock or entropy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bus.events import AnyEvent
+from bus.ports import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnExecution:
+    """Start the program of this execution, which has just taken its slot."""
+
+    execution_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopExecution:
+    """Pass the execution's stop order on to its shim."""
+
+    execution_id: str
+
+
+Effect = SpawnExecution | StopExecution
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`events` are one unit: recorded together or not at all. `effects` follow after the record."""
+
+    events: tuple[AnyEvent, ...] = ()
+    effects: tuple[Effect, ...] = ()
+
+
+NOTHING = Decision()
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a pure decision may not find out by itself.
+
+    `now_ms` is the wall time of the batch; `new_id` gives a fresh execution id at each call.
+    """
+
+    now_ms: int
+    new_id: Callable[[], str]
+    policy: Policy

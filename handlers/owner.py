@@ -1,0 +1,226 @@
+"""The single writer of the job table: decide, record, publish, act; in that order, batch by batch.
+
+Two tables, one a decision ahead of the other. Everything that is read outside comes from the
+published one, which changes only after the records of a batch are synced. The steps that change
+state are plain functions; the one wait of a batch is the journal's.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from bus.changes import ChangeEncoder
+from bus.clock import Clock
+from bus.dispatch import Inbox
+from bus.envelope import Envelope, new_uuid
+from bus.errors import NoSpace, Refused
+from bus.events import ExecutionProgress, Published
+from bus.feed import Feed, Frame
+from bus.model import CommandRecord
+from bus.ports import ChangeListener, Policy, Supervisor
+from handlers.decision import Circumstances, Decision, Effect, SpawnExecution, StopExecution
+from handlers.journal import Journal
+from handlers.journal_format import Record
+from handlers.registry import decide, refusal
+from handlers.table import JobTable
+
+RESERVE = 1 << 16
+"""Numbers reserved at a time: progress takes numbers without a sync of its own."""
+
+NO_SPACE_RETRY_S = 1.0
+
+log = structlog.get_logger("jobbus.owner")
+
+
+class Owner:
+    """Owns the job table. Implements the ports `Checker` and `CommandWaiter`."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        table: JobTable,
+        next_seq: int,
+        inbox: Inbox,
+        feed: Feed,
+        encoder: ChangeEncoder,
+        supervisor: Supervisor,
+        clock: Clock,
+        policy: Policy,
+    ) -> None:
+        self.published = table
+        self._working = JobTable.thaw(table.freeze())
+        self._journal = journal
+        self._next_seq = next_seq
+        self._reserved = next_seq  # nothing reserved yet: the first batch does it
+        self._inbox = inbox
+        self._feed = feed
+        self._encoder = encoder
+        self._supervisor = supervisor
+        self._clock = clock
+        self._policy = policy
+        self._listeners: list[ChangeListener] = []
+        self._waiters: dict[str, list[asyncio.Future[CommandRecord]]] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+
+    @property
+    def next_seq(self) -> int:
+        """The number the next event will get."""
+        return self._next_seq
+
+    def listen(self, listener: ChangeListener) -> None:
+        """`listener` is told of every batch from now on, right after it was published."""
+        self._listeners.append(listener)
+
+    def check(self, envelope: Envelope) -> None:
+        """See `bus.ports.Checker`: a decision on the published table, thrown away."""
+        decide(self.published, envelope, self._circumstances())
+
+    async def command_ended(self, command_id: str) -> CommandRecord:
+        """See `bus.ports.CommandWaiter`."""
+        record = self.published.command(command_id)
+        if record is not None and record.is_final:
+            return record
+        future: asyncio.Future[CommandRecord] = asyncio.get_running_loop().create_future()
+        waiting = self._waiters.setdefault(command_id, [])
+        waiting.append(future)
+        try:
+            return await future
+        finally:
+            waiting.remove(future)
+            if not waiting:
+                self._waiters.pop(command_id, None)
+
+    async def run(self) -> None:
+        """Handles batches for ever; ends only by cancellation, between two batches.
+
+        Raises:
+            StorageFailed: the journal could not be synced; the process must restart from disk.
+        """
+        while True:
+            batch = await self._inbox.take()
+            # A batch that was begun is finished: its record may already be on disk.
+            work = asyncio.ensure_future(self.handle(batch))
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                await asyncio.wait([work])
+                raise
+
+    async def handle(self, batch: Sequence[Envelope]) -> None:
+        """The batch is decided, durable, visible and under way when this returns."""
+        decided = self._decide(batch)
+        if not decided.published:
+            return
+        if decided.records:
+            await self._record(decided.records)
+        self._publish(decided.published)
+        self._act(decided.effects)
+
+    def close(self) -> None:
+        """Marks the orderly end in the journal; nothing is handled afterwards."""
+        self._thread.shutdown(wait=True)
+        self._journal.close(self._next_seq, self._clock.now_ms())
+
+    # -- one batch -------------------------------------------------------------------------------
+
+    def _decide(self, batch: Sequence[Envelope]) -> "_Decided":
+        decided = _Decided()
+        around = self._circumstances()
+        for envelope in batch:
+            try:
+                decision = decide(self._working, envelope, around)
+            except Refused as refused:
+                decision = refusal(envelope, refused)
+            if decision.events:
+                self._number(decision, around.now_ms, decided)
+            decided.effects.extend(decision.effects)
+        if decided.published and self._next_seq > self._reserved - RESERVE // 2:
+            self._reserved = self._next_seq + RESERVE
+            decided.records.append(
+                Record(seq=self._next_seq, at_ms=around.now_ms, reserved=self._reserved)
+            )
+        return decided
+
+    def _number(self, decision: Decision, now_ms: int, decided: "_Decided") -> None:
+        first = self._next_seq
+        for event in decision.events:
+            published = Published(self._next_seq, now_ms, event)
+            self._working.apply(published)
+            decided.published.append(published)
+            self._next_seq += 1
+        if not isinstance(decision.events[0], ExecutionProgress):
+            decided.records.append(Record(seq=first, at_ms=now_ms, events=decision.events))
+
+    async def _record(self, records: list[Record]) -> None:
+        """The records are synced; while the disk is full this waits for room."""
+        loop = asyncio.get_running_loop()
+        told = False
+        while True:
+            try:
+                await loop.run_in_executor(self._thread, self._journal.append, records)
+            except NoSpace as error:
+                if not told:
+                    log.warning("disk full, deciding is paused", error=str(error))
+                    told = True
+                await asyncio.sleep(NO_SPACE_RETRY_S)
+            else:
+                return
+
+    def _publish(self, batch: Sequence[Published]) -> None:
+        """One synchronous step: the table, the feed, and everybody who waits."""
+        frames: list[Frame] = []
+        for published in batch:
+            self.published.apply(published)
+            frame = self._encoder.frame(published, self.published)
+            if frame is not None:
+                frames.append(frame)
+        self._feed.publish(frames, batch[-1].seq)
+        for listener in self._listeners:
+            listener(batch)
+        self._tell_waiters(batch)
+
+    def _tell_waiters(self, batch: Sequence[Published]) -> None:
+        if not self._waiters:
+            return
+        for published in batch:
+            command_id = getattr(published.event, "command_id", None)
+            record = self.published.command(command_id) if command_id is not None else None
+            if record is None or not record.is_final:
+                continue
+            for future in self._waiters.get(record.id, ()):
+                if not future.done():
+                    future.set_result(record)
+
+    def _act(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            execution = self.published.execution(effect.execution_id)
+            assert execution is not None, effect
+            if execution.is_final:
+                continue
+            match effect:
+                case SpawnExecution():
+                    spec = self.published.spec(execution.job_id, execution.revision)
+                    assert spec is not None, execution.id
+                    self._supervisor.spawn(execution, spec)
+                case StopExecution():
+                    self._supervisor.stop(execution)
+
+    def _circumstances(self) -> Circumstances:
+        now_ms = self._clock.now_ms()
+        return Circumstances(now_ms, _id_maker(now_ms), self._policy)
+
+
+class _Decided:
+    """What a batch came to before it is recorded."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.published: list[Published] = []
+        self.effects: list[Effect] = []
+
+
+def _id_maker(now_ms: int) -> Callable[[], str]:
+    return lambda: new_uuid(now_ms)

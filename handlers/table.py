@@ -1,0 +1,311 @@
+"""The job table: catalog, executions and commands, changed by `apply` only. No IO, no clock.
+
+There are two of these in a service: the *working* table, one decision ahead, and the *published*
+table, which holds only what is durable. Both fold the same events, so replay(journal) == published.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from bus.events import (
+    CommandAccepted,
+    CommandEnded,
+    ExecutionEnded,
+    ExecutionProgress,
+    ExecutionQueued,
+    ExecutionRunning,
+    ExecutionStarted,
+    ExecutionStopping,
+    ExecutionUnknown,
+    JobChanged,
+    JobDefined,
+    JobInvalid,
+    JobRemoved,
+    Published,
+)
+from bus.lifecycle import command_may_follow, may_follow
+from bus.model import (
+    HOLDS_SLOT,
+    CommandRecord,
+    CommandStatus,
+    Execution,
+    ExecutionStatus,
+    Job,
+    JobSpec,
+)
+
+
+class JobTable:
+    """Implements `bus.ports.TableReader`; the records it hands out are frozen."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._executions: dict[str, Execution] = {}
+        self._commands: dict[str, CommandRecord] = {}
+        self._by_job: dict[str, dict[str, None]] = {}
+        self._live: dict[str, None] = {}
+        self._live_by_job: dict[str, dict[str, None]] = {}
+        self._queues: dict[str, list[str]] = {}
+        self._specs: dict[tuple[str, str], JobSpec] = {}
+        self._waiting: dict[str, dict[str, None]] = {}
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> Job | None:
+        return self._jobs.get(job_id)
+
+    def jobs(self) -> Iterable[Job]:
+        return [self._jobs[job_id] for job_id in sorted(self._jobs)]
+
+    def execution(self, execution_id: str) -> Execution | None:
+        return self._executions.get(execution_id)
+
+    def executions(self) -> Iterator[Execution]:
+        return reversed(self._executions.values())
+
+    def executions_of(self, job_id: str) -> Iterator[Execution]:
+        return (self._executions[i] for i in reversed(self._by_job.get(job_id, {})))
+
+    def live_executions(self) -> Iterable[Execution]:
+        return [self._executions[i] for i in self._live]
+
+    def command(self, command_id: str) -> CommandRecord | None:
+        return self._commands.get(command_id)
+
+    def commands(self) -> Iterator[CommandRecord]:
+        return reversed(self._commands.values())
+
+    def live_of(self, job_id: str) -> list[Execution]:
+        """The job's executions that are not final, oldest first."""
+        return [self._executions[i] for i in self._live_by_job.get(job_id, ())]
+
+    def in_slots(self, job_id: str) -> list[Execution]:
+        """The executions that hold one of the job's slots, oldest first."""
+        return [e for e in self.live_of(job_id) if e.status in HOLDS_SLOT]
+
+    def queued(self, job_id: str) -> list[Execution]:
+        """The job's waiting executions in the order in which they will start."""
+        return [self._executions[i] for i in self._queues.get(job_id, ())]
+
+    def spec(self, job_id: str, revision: str) -> JobSpec | None:
+        """The definition an execution was made with, which need not be in force any more."""
+        return self._specs.get((job_id, revision))
+
+    def commands_waiting_for(self, execution_id: str) -> list[CommandRecord]:
+        """Commands that are not final and wait for this execution to run or to end."""
+        return [self._commands[i] for i in self._waiting.get(execution_id, ())]
+
+    # -- changing --------------------------------------------------------------------------------
+
+    def apply(self, published: Published) -> None:
+        """Folds one event in. Cannot wait and cannot fail half-way.
+
+        Raises:
+            AssertionError: the event does not fit the table, which no decision may ever cause.
+        """
+        seq, at_ms = published.seq, published.at_ms
+        match published.event:
+            case CommandAccepted() as event:
+                self._accept(event, seq)
+            case CommandEnded() as event:
+                self._end_command(event, seq, at_ms)
+            case ExecutionQueued() as event:
+                self._queue(event, seq, at_ms)
+            case ExecutionStarted(execution_id=i):
+                self._queues[self._executions[i].job_id].remove(i)
+                self._move(i, ExecutionStatus.STARTING, seq)
+            case ExecutionRunning(execution_id=i, pid=pid, started_ms=started_ms):
+                self._move(i, ExecutionStatus.RUNNING, seq)
+                self._put(replace(self._executions[i], pid=pid, start_ms=started_ms))
+            case ExecutionProgress(execution_id=i, progress=progress):
+                self._put(replace(self._executions[i], progress=progress, version=seq))
+            case ExecutionStopping(execution_id=i, stop=stop):
+                if self._executions[i].status is not ExecutionStatus.STOPPING:
+                    self._move(i, ExecutionStatus.STOPPING, seq)
+                self._put(replace(self._executions[i], stop=stop, version=seq))
+            case ExecutionUnknown(execution_id=i):
+                self._move(i, ExecutionStatus.UNKNOWN, seq)
+            case ExecutionEnded() as event:
+                self._end_execution(event, seq)
+            case JobDefined() | JobChanged() as event:
+                self._specs[event.job_id, event.revision] = event.spec
+                self._replace_job(
+                    Job(id=event.job_id, spec=event.spec, revision=event.revision, version=seq)
+                )
+            case JobInvalid() as event:
+                before = self._jobs.get(event.job_id) or Job(id=event.job_id, spec=None)
+                self._replace_job(replace(before, fault=event.fault, version=seq))
+            case JobRemoved() as event:
+                removed = self._jobs.pop(event.job_id)
+                self._forget_spec(removed.id, removed.revision)
+
+    def _accept(self, event: CommandAccepted, seq: int) -> None:
+        assert event.command_id not in self._commands, event.command_id
+        record = CommandRecord(
+            id=event.command_id,
+            kind=event.kind,
+            user_id=event.user_id,
+            submitted_ms=event.submitted_ms,
+            body_hash=event.body_hash,
+            status=CommandStatus.RUNNING,
+            job_id=event.job_id,
+            roles=event.roles,
+            via=event.via,
+            variables=event.variables,
+            submitted_text=event.submitted_text,
+            waits_for=event.waits_for,
+            merged=event.merged,
+            execution_id=event.execution_id,
+            version=seq,
+        )
+        self._commands[record.id] = record
+        for execution_id in awaited(record):
+            self._waiting.setdefault(execution_id, {})[record.id] = None
+
+    def _end_command(self, event: CommandEnded, seq: int, at_ms: int) -> None:
+        before = self._commands[event.command_id]
+        assert command_may_follow(before.status, event.status), (before.status, event.status)
+        self._commands[before.id] = replace(
+            before,
+            status=event.status,
+            outcome=event.outcome,
+            error_code=event.error_code,
+            error=event.error,
+            execution_id=event.execution_id or before.execution_id,
+            result=event.result,
+            processed_ms=at_ms,
+            version=seq,
+        )
+        for execution_id in awaited(before):
+            waiting = self._waiting.get(execution_id, {})
+            waiting.pop(before.id, None)
+            if not waiting:
+                self._waiting.pop(execution_id, None)
+
+    def _queue(self, event: ExecutionQueued, seq: int, at_ms: int) -> None:
+        assert event.execution_id not in self._executions, event.execution_id
+        execution = Execution(
+            id=event.execution_id,
+            job_id=event.job_id,
+            command_id=event.command_id,
+            user_id=event.user_id,
+            status=ExecutionStatus.QUEUED,
+            revision=event.revision,
+            queued_ms=at_ms,
+            variables=event.variables,
+            attempt=event.attempt,
+            previous=event.previous,
+            replaces=event.replaces,
+            expires_ms=event.expires_ms,
+            traceparent=event.traceparent,
+            version=seq,
+        )
+        self._put(execution)
+        self._remember(execution)
+        queue = self._queues.setdefault(execution.job_id, [])
+        queue.insert(0 if event.first else len(queue), execution.id)
+
+    def _end_execution(self, event: ExecutionEnded, seq: int) -> None:
+        before = self._executions[event.execution_id]
+        if before.status is ExecutionStatus.QUEUED:
+            self._queues[before.job_id].remove(before.id)
+        self._move(before.id, event.status, seq)
+        self._put(
+            replace(
+                self._executions[before.id],
+                reason=event.reason,
+                end_ms=event.ended_ms,
+                exit_code=event.exit_code,
+                signal=event.signal,
+                error=event.error,
+                contained=event.contained,
+                survivors=event.survivors,
+                containment=event.containment,
+                output_end=event.output_end,
+                progress=event.progress or before.progress,
+            )
+        )
+        del self._live[before.id]
+        del self._live_by_job[before.job_id][before.id]
+        if not self._live_by_job[before.job_id]:
+            del self._live_by_job[before.job_id]
+        if not self._queues.get(before.job_id):
+            self._queues.pop(before.job_id, None)
+        self._forget_spec(before.job_id, before.revision)
+
+    def _move(self, execution_id: str, after: ExecutionStatus, seq: int) -> None:
+        before = self._executions[execution_id]
+        assert may_follow(before.status, after), (execution_id, before.status, after)
+        self._put(replace(before, status=after, version=seq))
+
+    def _remember(self, execution: Execution) -> None:
+        """Puts a kept execution into the indexes."""
+        self._by_job.setdefault(execution.job_id, {})[execution.id] = None
+        if not execution.is_final:
+            self._live[execution.id] = None
+            self._live_by_job.setdefault(execution.job_id, {})[execution.id] = None
+
+    def _put(self, execution: Execution) -> None:
+        self._executions[execution.id] = execution
+
+    def _replace_job(self, job: Job) -> None:
+        before = self._jobs.get(job.id)
+        self._jobs[job.id] = job
+        if before is not None and before.revision != job.revision:
+            self._forget_spec(before.id, before.revision)
+
+    def _forget_spec(self, job_id: str, revision: str) -> None:
+        """Drops a definition that is neither in force nor used by a live execution."""
+        job = self._jobs.get(job_id)
+        if job is not None and job.revision == revision:
+            return
+        if not any(e.revision == revision for e in self.live_of(job_id)):
+            self._specs.pop((job_id, revision), None)
+
+    # -- snapshots -------------------------------------------------------------------------------
+
+    def freeze(self) -> "TableContent":
+        """The whole table as frozen records; cheap, to be encoded elsewhere."""
+        return TableContent(
+            jobs=tuple(self._jobs.values()),
+            specs=tuple((job, rev, spec) for (job, rev), spec in self._specs.items()),
+            queues=tuple((job, tuple(ids)) for job, ids in self._queues.items()),
+            executions=tuple(self._executions.values()),
+            commands=tuple(self._commands.values()),
+        )
+
+    @classmethod
+    def thaw(cls, content: "TableContent") -> "JobTable":
+        """The table that `freeze` was asked for."""
+        table = cls()
+        table._jobs = {job.id: job for job in content.jobs}
+        table._specs = {(job, rev): spec for job, rev, spec in content.specs}
+        table._queues = {job: list(ids) for job, ids in content.queues}
+        for execution in content.executions:
+            table._executions[execution.id] = execution
+            table._remember(execution)
+        for command in content.commands:
+            table._commands[command.id] = command
+            if not command.is_final:
+                for execution_id in awaited(command):
+                    table._waiting.setdefault(execution_id, {})[command.id] = None
+        return table
+
+
+class TableContent(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a table knows, in its own order."""
+
+    jobs: tuple[Job, ...] = ()
+    specs: tuple[tuple[str, str, JobSpec], ...] = ()
+    queues: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    executions: tuple[Execution, ...] = ()
+    commands: tuple[CommandRecord, ...] = ()
+
+
+def awaited(command: CommandRecord) -> Sequence[str]:
+    """The executions a command waits for: those it ends, or else the one it makes run."""
+    if command.waits_for:
+        return command.waits_for
+    return (command.execution_id,) if command.execution_id else ()
