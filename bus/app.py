@@ -1,0 +1,263 @@
+"""The composition root: the one module that knows all parts and puts them together."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hmac import compare_digest
+from typing import Any
+
+import structlog
+from handlers.catalog import CatalogWatch
+from handlers.output import OutputStore
+from handlers.supervisor import ProcessSupervisor
+from transports.directory.projections import Projections
+from transports.directory.queue import DirectoryTransport
+from transports.http.app import Gateway, GatewayPorts, GatewaySettings
+
+from bus.access import ADMIN
+from bus.clock import Clock, SystemClock, rfc3339
+from bus.config import Settings
+from bus.dispatch import Inbox, pump
+from bus.instance import (
+    InstanceFile,
+    admin_token,
+    instance_id,
+    locked_data_directory,
+    secret_key,
+    write_instance,
+)
+from bus.layout import DataLayout
+from bus.model import Execution, ExecutionStatus, Principal
+from bus.ports import Policy
+from bus.publisher import Publisher
+from handlers.owner import Owner
+from handlers.progress import ProgressCoalescer
+from handlers.recovery import RecoveredTable, recover
+from handlers.timekeeper import Timekeeper
+
+log = structlog.get_logger("jobbus")
+
+ADMIN_PRINCIPAL = Principal(user_id="admin", roles=(ADMIN,), via="http")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A running service: where it answers and what it is made of."""
+
+    url: str
+    token: str
+    layout: DataLayout
+    owner: Owner
+    publisher: Publisher
+
+
+async def serve(settings: Settings) -> int:
+    """Runs a node until SIGTERM or SIGINT; executions go on without it. Returns the exit code."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running_node(settings) as node:
+        sys.stdout.write(f"jobbus ready {node.url}\n")
+        sys.stdout.flush()
+        await stop.wait()
+        log.info("stopping; executions go on")
+    return 0
+
+
+@asynccontextmanager
+async def running_node(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Node]:
+    """A service that accepts commands inside the block and has stopped in order after it.
+
+    Raises:
+        DataDirectoryError: the data directory cannot be used.
+        StorageFailed: a sync failed; the process must end and restart from disk.
+    """
+    clock = clock or SystemClock()
+    with locked_data_directory(
+        settings.serve.data, allow_network_fs=settings.serve.allow_network_fs
+    ) as layout:
+        parts = await asyncio.to_thread(_Parts, settings, layout, clock)
+        async with parts.running() as url:
+            yield Node(url, parts.token, layout, parts.owner, parts.publisher)
+
+
+class _Parts:
+    """All parts of one node, made in the order of the start; nothing runs yet."""
+
+    def __init__(self, settings: Settings, layout: DataLayout, clock: Clock) -> None:
+        self.settings = settings
+        self.layout = layout
+        self.clock = clock
+        self.instance = instance_id(layout)
+        self.secret = secret_key(layout)
+        self.token = admin_token(layout)
+        self.recovered: RecoveredTable = recover(layout.journal, self.instance, clock)
+        self._build()
+
+    def _build(self) -> None:
+        table, feed = self.recovered.table, self.recovered.feed
+        self.not_ready: str | None = "starting"
+        self.started_at = rfc3339(self.clock.now_ms())
+        self.inbox = Inbox(self.clock)
+        report = ProgressCoalescer(self.inbox.report)
+        self.output = OutputStore(self.layout, self._is_live)
+        self.supervisor = ProcessSupervisor(
+            self.layout, self.instance, self.clock, report, self.output
+        )
+        policy = Policy(roles=self.settings.roles)
+        self.owner = Owner(
+            journal=self.recovered.journal,
+            table=table,
+            next_seq=self.recovered.next_seq,
+            inbox=self.inbox,
+            feed=feed,
+            encoder=self.recovered.encoder,
+            supervisor=self.supervisor,
+            clock=self.clock,
+            policy=policy,
+        )
+        self.transport = DirectoryTransport(
+            self.layout,
+            clock=self.clock,
+            known=table.command,
+            secret=self.secret,
+            settings=self.settings.directory,
+        )
+        self.projections = Projections(self.layout, table, self.clock, self.transport.settle)
+        self.timekeeper = Timekeeper(table, self.clock, self.inbox.report)
+        self.owner.listen(self.projections)
+        self.owner.listen(self.timekeeper)
+        self.catalog = CatalogWatch(self.settings.serve.apps, self.inbox.report, self.clock)
+        self.publisher = Publisher(self.transport, self.owner, table)
+        self.gateway = Gateway(
+            GatewayPorts(
+                table=table,
+                door=self.publisher,
+                waiter=self.owner,
+                feed=feed,
+                output=self.output,
+                clock=self.clock,
+                instance=self.instance,
+                secret=self.secret,
+                roles=self.settings.roles,
+                authenticate=self._authenticate,
+                system=self._system,
+                ready=lambda: self.not_ready,
+            ),
+            GatewaySettings(),
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        """Everything runs inside the block, in the order lock, journal, adoption, projections,
+        queue, gateway; after it everything has ended in the opposite order."""
+        async with asyncio.TaskGroup() as group:
+            supervisor = await _started(group, self.supervisor.run, "supervisor")
+            await self._settle_the_past()
+            tasks = [
+                group.create_task(self.catalog.run(), name="catalog"),
+                group.create_task(self.timekeeper.run(), name="timekeeper"),
+            ]
+            projections = group.create_task(self.projections.run(), name="projections")
+            owner = group.create_task(self.owner.run(), name="owner")
+            transport = await _started(group, self.transport.run, "transport")
+            tasks.append(group.create_task(pump(self.transport, self.inbox), name="pump"))
+            url = await self._open()
+            try:
+                yield url
+            finally:
+                self.not_ready = "stopping"
+                await self.gateway.aclose()
+                await self.transport.aclose()
+                await _stopped(*tasks, transport)
+                await _stopped(owner)
+                await self.projections.drain()
+                await _stopped(projections, supervisor)
+                await asyncio.to_thread(self._close)
+
+    async def _settle_the_past(self) -> None:
+        """The catalog is in force, live executions are adopted or settled, files are true."""
+        for note in self.recovered.notes:
+            log.warning("journal", note=note)
+        await self.catalog.first_scan()
+        table = self.recovered.table
+        live = [e for e in table.live_executions() if e.status is not ExecutionStatus.QUEUED]
+        await self.supervisor.adopt([(e, table.spec(e.job_id, e.revision)) for e in live])
+        while len(self.inbox):
+            await self.owner.handle(await self.inbox.take())
+        self._repeat_stop_orders(live)
+        if not self.recovered.clean:
+            await self.projections.rewrite()
+
+    def _repeat_stop_orders(self, live: list[Execution]) -> None:
+        """An order may have been recorded and not yet passed on when the last service died."""
+        for execution in live:
+            now = self.recovered.table.execution(execution.id)
+            if now is not None and now.status is ExecutionStatus.STOPPING:
+                self.supervisor.stop(now)
+
+    async def _open(self) -> str:
+        host, _, port = self.settings.serve.listen.rpartition(":")
+        self.not_ready = None
+        url = await self.gateway.start(host.strip("[]"), int(port))
+        await asyncio.to_thread(self._write_instance, url, os.getpid())
+        return url
+
+    def _write_instance(self, url: str, pid: int) -> None:
+        content = InstanceFile(
+            instance=self.instance,
+            epoch=self.recovered.epoch,
+            url=url,
+            pid=pid,
+            started_at=self.started_at,
+        )
+        write_instance(self.layout, content)
+
+    def _close(self) -> None:
+        self.owner.close()
+        self._write_instance("", 0)
+
+    def _is_live(self, execution_id: str) -> bool:
+        execution = self.recovered.table.execution(execution_id)
+        return execution is not None and not execution.is_final
+
+    def _authenticate(self, token: str) -> Principal | None:
+        return ADMIN_PRINCIPAL if compare_digest(token.encode(), self.token.encode()) else None
+
+    def _system(self) -> dict[str, object]:
+        return {
+            "instance": self.instance,
+            "epoch": self.recovered.epoch,
+            "startedAt": self.started_at,
+            "pid": os.getpid(),
+            "data": str(self.layout.root),
+            "apps": str(self.settings.serve.apps),
+            "queue": {"waiting": self.transport.waiting, "inbox": len(self.inbox)},
+            "notes": list(self.recovered.notes),
+        }
+
+
+async def _started(
+    group: asyncio.TaskGroup, run: Callable[[asyncio.Event], Coroutine[Any, Any, None]], name: str
+) -> asyncio.Task[None]:
+    """The part runs and has said that it is ready."""
+    ready = asyncio.Event()
+    task = group.create_task(run(ready), name=name)
+    waiting = asyncio.ensure_future(ready.wait())
+    done, _ = await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+    if waiting not in done:
+        waiting.cancel()
+        task.result()  # it died before it was ready: raise what killed it
+    return task
+
+
+async def _stopped(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

@@ -1,0 +1,210 @@
+"""One service, one data directory: made, locked, named, and found again by others. Blocking IO.
+
+`instance.json` says who a data directory is and where its service answers; `secret.key` seals what
+our own publishers write; `admin.token` is the first way in.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from bus.errors import DataDirectoryError
+from bus.layout import DIRECTORY_MODE, FILE_MODE, DataLayout
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "afs",
+        "ceph",
+        "glusterfs",
+        "lustre",
+        "fuse.sshfs",
+    }
+)
+"""Where a lock or a sync may not mean what we need it to mean."""
+
+SECRET_BYTES = 32
+
+
+class InstanceFile(msgspec.Struct, frozen=True, kw_only=True):
+    """`instance.json`. `url` and `pid` are empty while no service runs."""
+
+    instance: str
+    epoch: str = ""
+    url: str = ""
+    pid: int = 0
+    started_at: str = ""
+
+
+@contextmanager
+def locked_data_directory(root: Path, *, allow_network_fs: bool = False) -> Iterator[DataLayout]:
+    """The directory exists with all its folders and belongs to this process alone inside the block.
+
+    Raises:
+        DataDirectoryError: others may write there, it is on a network file system, or another
+            service has it.
+    """
+    layout = DataLayout(root.absolute())
+    prepare(layout, allow_network_fs=allow_network_fs)
+    descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    try:
+        _take_lock(descriptor, layout)
+        yield layout
+    finally:
+        os.close(descriptor)
+
+
+def prepare(layout: DataLayout, *, allow_network_fs: bool = False) -> None:
+    """The folders exist with safe modes."""
+    layout.root.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    found = layout.root.stat()
+    if found.st_mode & 0o022:
+        raise DataDirectoryError(
+            f"{layout.root} may be written by others (mode {found.st_mode & 0o777:o}); "
+            f"run: chmod go-w {layout.root}"
+        )
+    kind = file_system_of(layout.root)
+    if kind in NETWORK_FILE_SYSTEMS and not allow_network_fs:
+        raise DataDirectoryError(
+            f"{layout.root} is on a network file system ({kind}), where locks and syncs are not "
+            "safe; use a local disk, or --allow-network-fs if you know better"
+        )
+    for folder in (
+        layout.queue,
+        layout.queue_tmp,
+        layout.results,
+        layout.status,
+        layout.output,
+        layout.rejects,
+        layout.journal,
+        layout.audit,
+    ):
+        folder.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+
+
+def file_system_of(path: Path) -> str:
+    """The type of the file system `path` is on, in the kernel's words; empty if unknown."""
+    wanted = path.stat().st_dev
+    device = f"{os.major(wanted)}:{os.minor(wanted)}"
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        if before.split(" ")[2] == device and after:
+            return after.split(" ")[0]
+    return ""
+
+
+def is_running(layout: DataLayout) -> bool:
+    """Whether a service holds the directory's lock now."""
+    try:
+        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def read_instance(layout: DataLayout) -> InstanceFile | None:
+    """Who this directory is, if it ever had a service."""
+    try:
+        return msgspec.json.decode(layout.instance.read_bytes(), type=InstanceFile)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataDirectoryError(f"{layout.instance} is damaged: {error}") from error
+
+
+def write_instance(layout: DataLayout, content: InstanceFile) -> None:
+    """The file says `content`, whole, whatever happens meanwhile."""
+    temporary = layout.instance.with_name(f".instance.{secrets.token_hex(4)}")
+    _write_new(temporary, msgspec.json.encode(content))
+    temporary.replace(layout.instance)
+    sync_directory(layout.root)
+
+
+def instance_id(layout: DataLayout) -> str:
+    """The name of this data directory: 12 hex digits, made once."""
+    found = read_instance(layout)
+    if found is not None:
+        return found.instance
+    made = InstanceFile(instance=secrets.token_hex(6))
+    write_instance(layout, made)
+    return made.instance
+
+
+def secret_key(layout: DataLayout) -> bytes:
+    """32 bytes known only to this account; made once by whoever comes first."""
+    return _made_once(layout.root / "secret.key", lambda: secrets.token_bytes(SECRET_BYTES))
+
+
+def admin_token(layout: DataLayout) -> str:
+    """The token of the first start, with the role `admin`."""
+    made = _made_once(
+        layout.admin_token, lambda: f"jb_admin_{secrets.token_urlsafe(24)}\n".encode()
+    )
+    return made.decode("ascii").strip()
+
+
+def sync_directory(path: Path) -> None:
+    """Names made or removed in `path` are durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _made_once(path: Path, make: Callable[[], bytes]) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        pass
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    _write_new(temporary, make())
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass  # another one was first; its content is the one that counts
+    finally:
+        temporary.unlink()
+    sync_directory(path.parent)
+    return path.read_bytes()
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _take_lock(descriptor: int, layout: DataLayout) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        raise DataDirectoryError(
+            f"{layout.root} is in use by the service with pid {holder}; "
+            "stop it, or use another --data directory"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
