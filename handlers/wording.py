@@ -1,0 +1,36 @@
+"""How faulty input is shown back to people: quoted, cut short, with the word they meant. Pure."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+SHOWN_MAX = 60
+"""Characters of somebody's input that a sentence repeats."""
+
+LISTED_MAX = 10
+"""Known words that a sentence lists when none is near."""
+
+
+def quoted(text: str) -> str:
+    """`text` in double quotes, cut short, with everything that does not print escaped.
+
+    The answer can be encoded and printed whatever `text` holds, lone surrogates included.
+    """
+    cut = text[:SHOWN_MAX]
+    shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in cut)
+    return f'"{shown}…"' if len(text) > SHOWN_MAX else f'"{shown}"'
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence that points from a wrong word to the right ones.
+
+    `; did you mean "X"?`, else `; known are A, B`, else `` when nothing is known.
+    """
+    words = list(known)
+    folded = {candidate.casefold(): candidate for candidate in words}
+    near = get_close_matches(word[:SHOWN_MAX].casefold(), folded, n=1)
+    if near:
+        return f"; did you mean {quoted(folded[near[0]])}?"
+    if not words:
+        return ""
+    more = ", …" if len(words) > LISTED_MAX else ""
+    return f"; known are {', '.join(words[:LISTED_MAX])}{more}"
