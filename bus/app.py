@@ -11,7 +11,7 @@ from hmac import compare_digest
 from typing import Any
 
 import structlog
-from handlers.catalog import CatalogWatch
+from handlers.catalog import CatalogWatch, scan
 from handlers.output import OutputStore
 from handlers.supervisor import ProcessSupervisor
 from transports.directory.projections import Projections
@@ -20,6 +20,7 @@ from transports.http.app import Gateway, GatewayPorts, GatewaySettings
 
 from bus.access import ADMIN
 from bus.clock import Clock, SystemClock, rfc3339
+from bus.commands import ApplyCatalog
 from bus.config import Settings
 from bus.dispatch import Inbox, pump
 from bus.instance import (
@@ -184,7 +185,8 @@ class _Parts:
         """The catalog is in force, live executions are adopted or settled, files are true."""
         for note in self.recovered.notes:
             log.warning("journal", note=note)
-        await self.catalog.first_scan()
+        definitions = await asyncio.to_thread(scan, self.settings.serve.apps)
+        self.inbox.report(ApplyCatalog(definitions=definitions))
         table = self.recovered.table
         live = [e for e in table.live_executions() if e.status is not ExecutionStatus.QUEUED]
         await self.supervisor.adopt([(e, table.spec(e.job_id, e.revision)) for e in live])

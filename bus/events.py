@@ -24,7 +24,10 @@ from bus.model import (
 class CommandAccepted(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="command.accepted"
 ):
-    """The command is on record under its id; `execution_id` is the execution it made, if any."""
+    """The command is on record under its id; `execution_id` is the execution it made, if any.
+
+    `attempted` is false for one that is refused in the same breath.
+    """
 
     command_id: str
     kind: str
@@ -36,9 +39,11 @@ class CommandAccepted(
     via: str = "system"
     variables: dict[str, Value] | None = None
     submitted_text: str | None = None
+    id_text: str | None = None
     execution_id: str | None = None
     waits_for: tuple[str, ...] = ()
     merged: bool = False
+    attempted: bool = True
 
 
 class CommandEnded(

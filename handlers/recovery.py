@@ -42,7 +42,7 @@ def recover(directory: Path, instance: str, clock: Clock) -> RecoveredTable:
     tail = _Tail(table, encoder, clock.now_ms() - int(AGE_MAX_S * 1000), found.snapshot_seq)
     for record in found.records:
         tail.take(record)
-    # Streaming: what is known about the end (next number, clean, torn) stands after the last record.
+    # The records are streamed: what is known about the end stands after the last one.
     feed = Feed(found.epoch, found.next_seq - 1, clock)
     feed.refill(tail.frames, tail.floor)
     return RecoveredTable(

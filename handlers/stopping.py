@@ -87,7 +87,7 @@ def _targets_of_stop(
         )
     live = table.live_of(command.job_id)
     if not live:
-        visible_job(table, envelope, command.job_id, around)
+        visible_job(table, envelope, command.job_id, around)  # an idle job must be one at least
     if may_stop(table, envelope, command.job_id, around):
         return live
     own = [e for e in live if e.user_id == envelope.principal.user_id]

@@ -149,7 +149,7 @@ class JobTable:
             user_id=event.user_id,
             submitted_ms=event.submitted_ms,
             body_hash=event.body_hash,
-            status=CommandStatus.RUNNING,
+            status=CommandStatus.RUNNING if event.attempted else CommandStatus.PENDING,
             job_id=event.job_id,
             roles=event.roles,
             via=event.via,

@@ -1,0 +1,143 @@
+"""A table with the pure decisions around it, driven by hand: the owner without a disk."""
+
+from collections.abc import Iterator
+from itertools import count
+
+from bus.commands import (
+    ApplyCatalog,
+    Command,
+    Definition,
+    Report,
+    ReportEnded,
+    ReportRunning,
+)
+from bus.envelope import SYSTEM, Envelope, seal
+from bus.errors import Refused
+from bus.events import AnyEvent, Published
+from bus.model import (
+    CommandRecord,
+    Execution,
+    ExecutionStatus,
+    ExitRecord,
+    JobSpec,
+    Principal,
+    Reason,
+)
+from bus.ports import Policy
+from handlers.decision import Circumstances, Decision, Effect
+from handlers.registry import decide, refusal
+from handlers.table import JobTable
+from tests.fakes import ManualClock
+
+OPERATOR = Principal(user_id="olga", roles=("operator",), via="http")
+VIEWER = Principal(user_id="vera", roles=("viewer",), via="http")
+STRANGER = Principal(user_id="sam", roles=(), via="http")
+
+
+class World:
+    """Every decision is applied at once; `events` and `effects` keep everything that came of it."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.table = JobTable()
+        self.clock = ManualClock()
+        self.policy = policy or Policy()
+        self.events: list[AnyEvent] = []
+        self.effects: list[Effect] = []
+        self.log: list[Published] = []
+        self._ids: Iterator[int] = count(1)
+
+    def define(self, job_id: str = "Demo/Job", **settings: object) -> None:
+        spec = JobSpec(command=("true",), **settings)  # type: ignore[arg-type]
+        revision = f"r{next(self._ids)}"
+        known = [
+            Definition(job_id=j.id, spec=j.spec, revision=j.revision) for j in self.table.jobs()
+        ]
+        others = tuple(d for d in known if d.job_id != job_id)
+        new = Definition(job_id=job_id, spec=spec, revision=revision)
+        self.report(ApplyCatalog(definitions=(*others, new)))
+
+    def send(
+        self,
+        command: Command,
+        principal: Principal = OPERATOR,
+        *,
+        expires_ms: int | None = None,
+    ) -> CommandRecord:
+        """What the owner makes of the command; refusals become records as they do there."""
+        number = next(self._ids)
+        envelope = seal(
+            command,
+            principal,
+            now_ms=self.clock.now_ms(),
+            command_id=f"00000000-0000-7000-8000-{number:012d}",
+            expires_ms=expires_ms,
+        )
+        return self.take(envelope)
+
+    def take(self, envelope: Envelope) -> CommandRecord:
+        try:
+            decision = decide(self.table, envelope, self._around())
+        except Refused as refused:
+            decision = refusal(envelope, refused)
+        self._apply(decision)
+        return self.command(envelope.id)
+
+    def report(self, report: Report) -> list[AnyEvent]:
+        envelope = Envelope(
+            id="", command=report, principal=SYSTEM, submitted_ms=self.clock.now_ms()
+        )
+        before = len(self.events)
+        self._apply(decide(self.table, envelope, self._around()))
+        return self.events[before:]
+
+    def runs(self, execution_id: str) -> None:
+        self.report(ReportRunning(execution_id=execution_id, pid=1, started_ms=self.clock.now_ms()))
+
+    def ends(
+        self,
+        execution_id: str,
+        exit_code: int | None = 0,
+        *,
+        signal: int | None = None,
+        cause: Reason | None = None,
+        contained: bool = True,
+    ) -> None:
+        exit_ = ExitRecord(
+            ended_ms=self.clock.now_ms(),
+            started_ms=self.clock.now_ms(),
+            exit_code=exit_code,
+            signal=signal,
+            cause=cause,
+            contained=contained,
+            survivors=() if contained else (4711,),
+        )
+        self.report(ReportEnded(execution_id=execution_id, exit=exit_))
+
+    def command(self, command_id: str) -> CommandRecord:
+        record = self.table.command(command_id)
+        assert record is not None
+        return record
+
+    def execution(self, execution_id: str | None) -> Execution:
+        assert execution_id is not None
+        execution = self.table.execution(execution_id)
+        assert execution is not None
+        return execution
+
+    def status(self, execution_id: str | None) -> ExecutionStatus:
+        return self.execution(execution_id).status
+
+    def _around(self) -> Circumstances:
+        return Circumstances(
+            self.clock.now_ms(),
+            lambda: f"00000000-0000-7000-9000-{next(self._ids):012d}",
+            self.policy,
+        )
+
+    def _apply(self, decision: Decision) -> None:
+        for event in decision.events:
+            published = Published(len(self.log) + 1, self.clock.now_ms(), event)
+            self.table.apply(published)
+            self.log.append(published)
+            self.events.append(event)
+        self.effects.extend(decision.effects)
