@@ -20,7 +20,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """A command with its id, its principal and its times.
 
     `accepted_ns` is set by the transport's committer and only grows; it orders our own commands.
-    `submitted_text` is the writer's own spelling of the time, given back in results word for word.
+    `submitted_text` is the writer's own spelling of the time, given back in results word for word;
+    `id_text` is its spelling of the id, where that differs from `id`.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     submitted_text: str | None = None
     session_hash: str | None = None
     traceparent: str | None = None
+    id_text: str | None = None
 
 
 def seal(

@@ -397,6 +397,7 @@ class CommandRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     via: str = "system"
     variables: dict[str, Value] | None = None
     submitted_text: str | None = None
+    id_text: str | None = None
     waits_for: tuple[str, ...] = ()
     merged: bool = False
     execution_id: str | None = None

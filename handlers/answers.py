@@ -72,6 +72,7 @@ def accepted_as(
         via=envelope.principal.via,
         variables=variables,
         submitted_text=envelope.submitted_text,
+        id_text=envelope.id_text,
         execution_id=execution_id,
         waits_for=waits_for,
         merged=merged,

@@ -99,6 +99,7 @@ def refusal(envelope: Envelope, refused: Refused) -> Decision:
                 via=envelope.principal.via,
                 variables=_kept_variables(command, refused),
                 submitted_text=envelope.submitted_text,
+                id_text=envelope.id_text,
                 attempted=False,
             ),
             CommandEnded(

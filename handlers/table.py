@@ -155,6 +155,7 @@ class JobTable:
             via=event.via,
             variables=event.variables,
             submitted_text=event.submitted_text,
+            id_text=event.id_text,
             waits_for=event.waits_for,
             merged=event.merged,
             execution_id=event.execution_id,
