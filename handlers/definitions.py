@@ -1,19 +1,28 @@
 """What a changed catalog leads to: jobs defined, changed, faulty, removed. Pure."""
 
 from bus.commands import ApplyCatalog, Definition
-from bus.events import AnyEvent, JobChanged, JobDefined, JobInvalid, JobRemoved
-from handlers.decision import Circumstances, Decision
+from bus.events import AnyEvent, ExecutionStarted, JobChanged, JobDefined, JobInvalid, JobRemoved
+from handlers.decision import Circumstances, Decision, Effect, SpawnExecution
+from handlers.outcomes import next_to_start
 from handlers.table import JobTable
 
 
 def apply_catalog(table: JobTable, report: ApplyCatalog, _: Circumstances) -> Decision:
     """The events that turn the table's catalog into the one on disk; none if they are equal."""
     events: list[AnyEvent] = []
+    effects: list[Effect] = []
     for definition in report.definitions:
-        events.extend(_difference(table, definition))
+        difference = _difference(table, definition)
+        events.extend(difference)
+        if difference and definition.spec is not None:
+            # More slots than before let waiting executions start at once.
+            slots = definition.spec.max_running
+            for execution in next_to_start(table, definition.job_id, slots=slots):
+                events.append(ExecutionStarted(execution_id=execution.id))
+                effects.append(SpawnExecution(execution.id))
     present = {definition.job_id for definition in report.definitions}
     events.extend(JobRemoved(job_id=j.id) for j in table.jobs() if j.id not in present)
-    return Decision(tuple(events))
+    return Decision(tuple(events), tuple(effects))
 
 
 def _difference(table: JobTable, definition: Definition) -> list[AnyEvent]:

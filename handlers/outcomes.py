@@ -204,13 +204,21 @@ def after_end(
 
 
 def next_to_start(
-    table: JobTable, job_id: str, *, freed: Execution | None = None
+    table: JobTable,
+    job_id: str,
+    *,
+    freed: Execution | None = None,
+    slots: int | None = None,
 ) -> Iterator[Execution]:
-    """The queued executions that may start now; `freed` is one whose end is being decided."""
+    """The queued executions that may start now.
+
+    `freed` is one whose end is being decided; `slots` is a number that is about to be in force.
+    """
     busy = [e for e in table.in_slots(job_id) if freed is None or e.id != freed.id]
     busy_ids = {e.id for e in busy}
     job = table.job(job_id)
-    slots = job.spec.max_running if job is not None and job.spec is not None else 1
+    if slots is None:
+        slots = job.spec.max_running if job is not None and job.spec is not None else 1
     for execution in table.queued(job_id):
         if len(busy_ids) >= slots:
             return

@@ -1,0 +1,165 @@
+"""Whatever people ask for and whatever happens, in any order: the invariants of the job table."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
+
+from bus.commands import (
+    CancelCommand,
+    PassTime,
+    ReportLost,
+    ReportSpawnFailed,
+    ReportUnknown,
+    RestartJob,
+    StartJob,
+    StopJob,
+)
+from bus.events import ExecutionEnded
+from bus.lifecycle import EXECUTION_TRANSITIONS
+from bus.model import FINAL_EXECUTION, HOLDS_SLOT, ExecutionStatus, Overlap, Reason
+from handlers.outcomes import next_to_start
+from handlers.table import JobTable
+from tests.decision_world import World
+
+JOBS = ("Demo/A", "Demo/B")
+job_ids = st.sampled_from(JOBS)
+
+
+class TableMachine(RuleBasedStateMachine):
+    """Random commands and reports against the pure decisions."""
+
+    executions = Bundle("executions")
+    commands = Bundle("commands")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.slots = dict.fromkeys(JOBS, 1)
+        for job_id in JOBS:
+            self.world.define(job_id)
+
+    @rule(job_id=job_ids, overlap=st.sampled_from(list(Overlap)), slots=st.integers(1, 3))
+    def define(self, job_id: str, overlap: Overlap, slots: int) -> None:
+        # A smaller number than what runs now is in force for what comes.
+        self.slots[job_id] = max(slots, len(self.world.table.in_slots(job_id)))
+        self.world.define(job_id, overlap=overlap, max_running=slots)
+
+    @rule(target=executions, job_id=job_ids, expires=st.booleans())
+    def start(self, job_id: str, expires: bool) -> object:
+        due = self.world.clock.now_ms() + 5000 if expires else None
+        record = self.world.send(StartJob(job_id=job_id), expires_ms=due)
+        return record.execution_id if record.execution_id else multiple()
+
+    @rule(target=commands, job_id=job_ids)
+    def start_to_cancel(self, job_id: str) -> str:
+        return self.world.send(StartJob(job_id=job_id)).id
+
+    @rule(job_id=job_ids, grace_s=st.none() | st.floats(0, 60), kill=st.booleans())
+    def stop(self, job_id: str, grace_s: float | None, kill: bool) -> None:
+        self.world.send(StopJob(job_id=job_id, grace_s=grace_s, kill=kill))
+
+    @rule(execution_id=executions)
+    def stop_one(self, execution_id: str) -> None:
+        self.world.send(StopJob(execution_id=execution_id))
+
+    @rule(target=executions, job_id=job_ids)
+    def restart(self, job_id: str) -> object:
+        record = self.world.send(RestartJob(job_id=job_id))
+        return record.execution_id if record.execution_id else multiple()
+
+    @rule(command_id=commands)
+    def cancel(self, command_id: str) -> None:
+        self.world.send(CancelCommand(target_id=command_id))
+
+    @rule(execution_id=executions)
+    def runs(self, execution_id: str) -> None:
+        if self._took_slot(execution_id):
+            self.world.runs(execution_id)
+
+    @rule(
+        execution_id=executions,
+        exit_code=st.integers(0, 2),
+        cause=st.sampled_from([None, Reason.RUN_TIMEOUT, Reason.WATCHDOG]),
+        contained=st.booleans(),
+    )
+    def ends(
+        self, execution_id: str, exit_code: int, cause: Reason | None, contained: bool
+    ) -> None:
+        if self._took_slot(execution_id):
+            self.world.ends(execution_id, exit_code, cause=cause, contained=contained)
+
+    @rule(execution_id=executions)
+    def unknown(self, execution_id: str) -> None:
+        if self._took_slot(execution_id):
+            self.world.report(ReportUnknown(execution_id=execution_id))
+
+    @rule(execution_id=executions)
+    def lost(self, execution_id: str) -> None:
+        if self._took_slot(execution_id):
+            self.world.report(ReportLost(execution_id=execution_id, reason="no_exit_record"))
+
+    @rule(execution_id=executions)
+    def cannot_be_spawned(self, execution_id: str) -> None:
+        if self._took_slot(execution_id):
+            self.world.report(ReportSpawnFailed(execution_id=execution_id, error="nope"))
+
+    @rule(seconds=st.floats(0, 10))
+    def time_passes(self, seconds: float) -> None:
+        self.world.clock.advance_s(seconds)
+        self.world.report(PassTime())
+
+    @invariant()
+    def slots_are_never_exceeded(self) -> None:
+        for job_id in JOBS:
+            assert len(self.world.table.in_slots(job_id)) <= self.slots[job_id]
+
+    @invariant()
+    def nothing_waits_beside_a_free_slot(self) -> None:
+        for job_id in JOBS:
+            assert not list(next_to_start(self.world.table, job_id))
+
+    @invariant()
+    def replayed_log_is_the_table(self) -> None:
+        replayed = JobTable()
+        for published in self.world.log:
+            replayed.apply(published)
+        assert replayed.freeze() == self.world.table.freeze()
+
+    @invariant()
+    def every_execution_ends_at_most_once(self) -> None:
+        ended = [e.execution_id for e in self.world.events if isinstance(e, ExecutionEnded)]
+        assert len(ended) == len(set(ended))
+
+    @invariant()
+    def commands_of_final_executions_are_final(self) -> None:
+        for command in self.world.table.commands():
+            execution = (
+                self.world.table.execution(command.execution_id) if command.execution_id else None
+            )
+            if execution is None or command.waits_for:
+                continue
+            if execution.is_final:
+                assert command.is_final, (command, execution)
+
+    @invariant()
+    def stops_end_with_what_they_wait_for(self) -> None:
+        for command in self.world.table.commands():
+            if not command.waits_for:
+                continue
+            ends = [self.world.execution(i).is_final for i in command.waits_for]
+            assert command.is_final == all(ends)
+
+    def _took_slot(self, execution_id: str) -> bool:
+        return self.world.status(execution_id) in HOLDS_SLOT | FINAL_EXECUTION and any(
+            getattr(effect, "execution_id", None) == execution_id for effect in self.world.effects
+        )
+
+
+TestTable = TableMachine.TestCase
+TestTable.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def test_final_states_have_no_way_out() -> None:
+    assert not FINAL_EXECUTION & set(EXECUTION_TRANSITIONS)
+    reachable = {after for ends in EXECUTION_TRANSITIONS.values() for after in ends}
+    assert reachable | {ExecutionStatus.QUEUED} == set(ExecutionStatus)
