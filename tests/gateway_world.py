@@ -1,0 +1,334 @@
+"""A small world behind a real gateway on a real socket: table, door and outputs in memory.
+
+The feed, the publisher and the encoder of changes are the real ones.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from bus.access import RoleDefaults
+from bus.changes import ChangeEncoder
+from bus.clock import Clock, SystemClock
+from bus.commands import kind_of
+from bus.envelope import Envelope
+from bus.errors import BusError
+from bus.events import (
+    AnyEvent,
+    CommandAccepted,
+    CommandEnded,
+    ExecutionEnded,
+    ExecutionProgress,
+    ExecutionQueued,
+    ExecutionRunning,
+    JobChanged,
+    Published,
+)
+from bus.feed import Feed
+from bus.model import (
+    CommandRecord,
+    CommandStatus,
+    Execution,
+    ExecutionStatus,
+    Job,
+    JobSpec,
+    Outcome,
+    Principal,
+    Progress,
+    Reason,
+)
+from bus.ports import OutputChunk
+from bus.publisher import Publisher
+from transports.http.app import Gateway, GatewayPorts, GatewaySettings
+
+EPOCH = "abc123"
+ADMIN = "jb_admin_secret"
+ALICE = "jb_alice_secret"
+VIEWER = "jb_viewer_secret"
+STRANGER = "jb_stranger_secret"
+
+
+class WorldTable:
+    """Implements `bus.ports.TableReader` over dicts in the order of insertion."""
+
+    def __init__(self) -> None:
+        self.by_job: dict[str, Job] = {}
+        self.by_execution: dict[str, Execution] = {}
+        self.by_command: dict[str, CommandRecord] = {}
+
+    def job(self, job_id: str) -> Job | None:
+        return self.by_job.get(job_id)
+
+    def jobs(self) -> Iterable[Job]:
+        return [self.by_job[key] for key in sorted(self.by_job)]
+
+    def execution(self, execution_id: str) -> Execution | None:
+        return self.by_execution.get(execution_id)
+
+    def executions(self) -> Iterable[Execution]:
+        return reversed(list(self.by_execution.values()))
+
+    def executions_of(self, job_id: str) -> Iterable[Execution]:
+        return [e for e in self.executions() if e.job_id == job_id]
+
+    def live_executions(self) -> Iterable[Execution]:
+        return [e for e in self.by_execution.values() if not e.is_final]
+
+    def command(self, command_id: str) -> CommandRecord | None:
+        return self.by_command.get(command_id)
+
+    def commands(self) -> Iterable[CommandRecord]:
+        return reversed(list(self.by_command.values()))
+
+
+class WorldOutput:
+    """Implements `bus.ports.OutputReader` over byte strings; `dropped` are ranges that are gone."""
+
+    def __init__(self) -> None:
+        self.bytes: dict[str, bytearray] = {}
+        self.dropped: dict[str, tuple[int, int]] = {}
+        self.largest_read = 0
+        self._grown = asyncio.Condition()
+
+    async def append(self, execution_id: str, data: bytes) -> None:
+        self.bytes.setdefault(execution_id, bytearray()).extend(data)
+        async with self._grown:
+            self._grown.notify_all()
+
+    async def size(self, execution_id: str) -> int:
+        return len(self.bytes.get(execution_id, b""))
+
+    async def read(self, execution_id: str, start: int, limit: int) -> OutputChunk:
+        self.largest_read = max(self.largest_read, limit)
+        gap = None
+        stop = start + limit
+        if execution_id in self.dropped:
+            low, high = self.dropped[execution_id]
+            if low <= start < high:
+                gap, start, stop = (start, high), high, high + limit
+            elif start < low:
+                stop = min(stop, low)
+        data = bytes(self.bytes.get(execution_id, b"")[start:stop])
+        return OutputChunk(start=start, end=start + len(data), data=data, gap=gap)
+
+    async def offset_of_tail(self, execution_id: str, lines: int) -> int:
+        data = bytes(self.bytes.get(execution_id, b""))
+        kept = data.splitlines(keepends=True)[-lines:] if lines else []
+        return len(data) - sum(len(line) for line in kept)
+
+    async def growth(self, execution_id: str) -> AsyncIterator[None]:
+        while True:
+            seen = len(self.bytes.get(execution_id, b""))
+            yield
+            async with self._grown:
+                if len(self.bytes.get(execution_id, b"")) == seen:
+                    await self._grown.wait()
+
+
+class World:
+    """Table, feed and door; `refuse_with` is what the check says to the next commands."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or SystemClock()
+        self.table = WorldTable()
+        self.feed = Feed(EPOCH, 0, self.clock)
+        self.output = WorldOutput()
+        self.refuse_with: BusError | None = None
+        self.break_transport_with: BusError | None = None
+        self.published: list[Envelope] = []
+        self.handle_at_once = True
+        self.not_ready: str | None = None
+        self.principals = {
+            ADMIN: Principal(user_id="root", roles=("admin",), via="http"),
+            ALICE: Principal(user_id="alice", roles=("operator",), via="http"),
+            VIEWER: Principal(user_id="vera", roles=("viewer",), via="http"),
+            STRANGER: Principal(user_id="sam", roles=("nobody",), via="http"),
+        }
+        self._encoder = ChangeEncoder("test", EPOCH)
+        self._waiting: dict[str, asyncio.Future[CommandRecord]] = {}
+
+    # the ports
+
+    def check(self, envelope: Envelope) -> None:
+        if self.refuse_with is not None:
+            raise self.refuse_with
+
+    async def publish(self, envelope: Envelope) -> None:
+        """The transport: in this world a command is handled as soon as it is durable."""
+        if self.break_transport_with is not None:
+            raise self.break_transport_with
+        self.published.append(envelope)
+        self.accept(envelope)
+        if self.handle_at_once:
+            self.end_command(envelope.id)
+
+    async def command_ended(self, command_id: str) -> CommandRecord:
+        record = self.table.command(command_id)
+        if record is not None and record.is_final:
+            return record
+        future = self._waiting.setdefault(command_id, asyncio.get_running_loop().create_future())
+        return await asyncio.shield(future)
+
+    def ports(self) -> GatewayPorts:
+        return GatewayPorts(
+            table=self.table,
+            door=Publisher(self, self, self.table),  # type: ignore[arg-type]  # publish is enough
+            waiter=self,
+            feed=self.feed,
+            output=self.output,
+            clock=self.clock,
+            instance="test",
+            secret=b"s" * 32,
+            roles=RoleDefaults(),
+            authenticate=self.principals.get,
+            system=lambda: {"queue": {"waiting": 0}},
+            ready=lambda: self.not_ready,
+        )
+
+    # what happens in it
+
+    def define(self, job_id: str, **spec: Any) -> Job:
+        job = Job(
+            id=job_id,
+            spec=JobSpec(command=("true",), **spec),
+            revision="r1",
+            version=self.feed.head + 1,
+        )
+        self.table.by_job[job_id] = job
+        assert job.spec is not None
+        self._tell(JobChanged(job_id=job_id, revision="r1", spec=job.spec))
+        return job
+
+    def queue(self, job_id: str, user_id: str = "alice", execution_id: str | None = None) -> str:
+        """A queued execution; returns its id."""
+        seq = self.feed.head + 1
+        execution = Execution(
+            id=execution_id or str(uuid.uuid4()),
+            job_id=job_id,
+            command_id=str(uuid.uuid4()),
+            user_id=user_id,
+            status=ExecutionStatus.QUEUED,
+            revision="r1",
+            queued_ms=self.clock.now_ms(),
+            version=seq,
+        )
+        self.table.by_execution[execution.id] = execution
+        self._tell(
+            ExecutionQueued(
+                execution_id=execution.id,
+                job_id=job_id,
+                command_id=execution.command_id,
+                user_id=user_id,
+                revision="r1",
+            )
+        )
+        return execution.id
+
+    def run(self, execution_id: str) -> None:
+        now_ms = self.clock.now_ms()
+        self._change(execution_id, status=ExecutionStatus.RUNNING, start_ms=now_ms, pid=7)
+        self._tell(ExecutionRunning(execution_id=execution_id, pid=7, started_ms=now_ms))
+
+    def progress(self, execution_id: str, percent: float, message: str = "") -> None:
+        progress = Progress(percent=percent, message=message)
+        self._change(execution_id, progress=progress)
+        self._tell(ExecutionProgress(execution_id=execution_id, progress=progress))
+
+    def end(self, execution_id: str) -> None:
+        now_ms = self.clock.now_ms()
+        end = len(self.output.bytes.get(execution_id, b""))
+        self._change(
+            execution_id,
+            status=ExecutionStatus.SUCCEEDED,
+            reason=Reason.EXIT_CODE,
+            exit_code=0,
+            end_ms=now_ms,
+            output_end=end,
+        )
+        self._tell(
+            ExecutionEnded(
+                execution_id=execution_id,
+                status=ExecutionStatus.SUCCEEDED,
+                reason=Reason.EXIT_CODE,
+                ended_ms=now_ms,
+                exit_code=0,
+                output_end=end,
+            )
+        )
+
+    def accept(self, envelope: Envelope) -> None:
+        command = envelope.command
+        record = CommandRecord(
+            id=envelope.id,
+            kind=kind_of(command),
+            user_id=envelope.principal.user_id,
+            submitted_ms=envelope.submitted_ms,
+            body_hash=envelope.body_hash,
+            status=CommandStatus.RUNNING,
+            job_id=getattr(command, "job_id", None),
+            version=self.feed.head + 1,
+        )
+        self.table.by_command[envelope.id] = record
+        self._tell(
+            CommandAccepted(
+                command_id=record.id,
+                kind=record.kind,
+                user_id=record.user_id,
+                submitted_ms=record.submitted_ms,
+                body_hash=record.body_hash,
+                job_id=record.job_id,
+            )
+        )
+
+    def end_command(self, command_id: str) -> None:
+        record = msgspec.structs.replace(
+            self.table.by_command[command_id],
+            status=CommandStatus.COMPLETED,
+            outcome=Outcome.DONE,
+            processed_ms=self.clock.now_ms(),
+            result=msgspec.Raw(b'{"status":"Idle"}'),
+            version=self.feed.head + 1,
+        )
+        self.table.by_command[command_id] = record
+        self._tell(
+            CommandEnded(
+                command_id=command_id, status=CommandStatus.COMPLETED, outcome=Outcome.DONE
+            )
+        )
+        future = self._waiting.pop(command_id, None)
+        if future is not None and not future.done():
+            future.set_result(record)
+
+    def _change(self, execution_id: str, **fields: Any) -> None:
+        self.table.by_execution[execution_id] = msgspec.structs.replace(
+            self.table.by_execution[execution_id], version=self.feed.head + 1, **fields
+        )
+
+    def _tell(self, event: AnyEvent) -> None:
+        seq = self.feed.head + 1
+        published = Published(seq, self.clock.now_ms(), event)
+        frame = self._encoder.frame(published, self.table)
+        self.feed.publish([frame] if frame is not None else [], seq)
+
+
+@asynccontextmanager
+async def serving(
+    world: World, settings: GatewaySettings | None = None
+) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
+    """The world's gateway on a free port, and a session that is nobody yet."""
+    gateway = Gateway(world.ports(), settings or GatewaySettings(version="test"))
+    url = await gateway.start("127.0.0.1", 0)
+    try:
+        async with aiohttp.ClientSession(base_url=url) as session:
+            yield url, session
+    finally:
+        await gateway.aclose()
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}

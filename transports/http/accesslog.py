@@ -1,0 +1,27 @@
+"""One line a request: who, which route, how long; never the query string, it may hold secrets."""
+
+import structlog
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+
+from transports.http.auth import known_principal
+from transports.http.middleware import request_id_of, template_of
+
+_log = structlog.get_logger("jobbus.access")
+
+
+class AccessLogger(AbstractAccessLogger):
+    """What aiohttp calls after each answer."""
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        principal = known_principal(request)
+        _log.info(
+            "request",
+            method=request.method,
+            route=template_of(request),
+            status=response.status,
+            bytes=response.body_length,
+            duration_ms=round(time * 1000, 1),
+            user=principal.user_id if principal is not None else None,
+            request_id=request_id_of(request),
+        )

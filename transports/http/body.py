@@ -1,0 +1,203 @@
+"""Bodies become commands: strict JSON, and for each fault the place and what would be right."""
+
+import math
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from bus.commands import Command, command_decoder
+from bus.model import Value
+from transports.http.problems import Problem, invalid
+
+JSON_TYPE = "application/json"
+
+_SAFELISTED = ("text/plain", "multipart/form-data", "application/x-www-form-urlencoded")
+
+_T = TypeVar("_T")
+_Fields = dict[str, msgspec.Raw]
+
+_fields_decoder: msgspec.json.Decoder[_Fields] = msgspec.json.Decoder(_Fields)
+_text_decoder = msgspec.json.Decoder(str)
+_value_decoder: msgspec.json.Decoder[Value] = msgspec.json.Decoder(Value)
+_any_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
+
+_KINDS: dict[str, type[msgspec.Struct]] = {
+    str(kind.__struct_config__.tag): kind for kind in Command.__args__
+}
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_WHERE = re.compile(r" - at `\$(.*)`\Z")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+
+
+async def read_fields(request: web.Request, *, empty: bool = False) -> _Fields:
+    """The members of the body's one JSON object, still undecoded.
+
+    With `empty`, no body at all is an empty object.
+
+    Raises:
+        Problem: 415 for another type than JSON, 400 for what is no JSON, 422 for no object.
+    """
+    raw = await _read_json(request, empty=empty)
+    if not raw and empty:
+        return {}
+    try:
+        return _fields_decoder.decode(raw)
+    except msgspec.ValidationError:
+        raise invalid("", "the body must be a JSON object") from None
+    except _UNREADABLE as exc:
+        raise _unreadable(exc) from exc
+
+
+def decode_command(fields: Mapping[str, msgspec.Raw], beside: tuple[str, ...]) -> Command:
+    """The command that `fields` spell; `beside` are the request's own fields, already taken out.
+
+    Raises:
+        Problem: 422 with a pointer to the faulty field.
+    """
+    kind = _KINDS[_kind_in(fields)]
+    refuse_unknown(fields, ("command", *kind.__struct_encode_fields__, *beside))
+    raw = msgspec.json.encode(fields)
+    try:
+        command = command_decoder.decode(raw)
+    except msgspec.ValidationError as exc:
+        raise _wrong_field(exc, fields) from exc
+    except _UNREADABLE as exc:
+        raise _unreadable(exc) from exc
+    _check_grace(getattr(command, "grace_s", None))
+    return command
+
+
+def decode_field(fields: Mapping[str, msgspec.Raw], name: str, type_: type[_T]) -> _T | None:
+    """The field as `type_`; None if it is absent or null.
+
+    Raises:
+        Problem: 422 with a pointer to the field.
+    """
+    raw = fields.get(name)
+    if raw is None or bytes(raw) == b"null":
+        return None
+    try:
+        return msgspec.json.decode(raw, type=type_)
+    except msgspec.ValidationError as exc:
+        raise invalid(f"/{escape(name)}", _sentence(exc)) from exc
+    except _UNREADABLE as exc:
+        raise _unreadable(exc) from exc
+
+
+def refuse_unknown(fields: Mapping[str, msgspec.Raw], known: tuple[str, ...]) -> None:
+    """Raises 422 for the first field that is not in `known`, naming the nearest one that is."""
+    for name in fields:
+        if name in known:
+            continue
+        near = get_close_matches(name, known, n=1) or _same_letters(name, known)
+        hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+        raise invalid(f"/{escape(name[:80])}", f"unknown field; {hint}")
+
+
+def decode_any(raw: msgspec.Raw) -> Any:
+    """What `raw` says, as plain Python values."""
+    try:
+        return _any_decoder.decode(raw)
+    except _UNREADABLE as exc:
+        raise _unreadable(exc) from exc
+
+
+def escape(name: str) -> str:
+    """`name` as one step of a JSON pointer (RFC 6901 §3)."""
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+async def _read_json(request: web.Request, *, empty: bool) -> bytes:
+    is_json = request.content_type == JSON_TYPE and _is_utf8(request)
+    # An empty body needs no type, but the types that a page of another origin may send without
+    # being asked (Fetch, "CORS-safelisted") are refused even then.
+    if not is_json and (not empty or request.content_type in _SAFELISTED):
+        raise _needs_json()
+    raw = await request.read()
+    if raw and not is_json:
+        raise _needs_json()
+    return raw
+
+
+def _is_utf8(request: web.Request) -> bool:
+    return (request.charset or "utf-8").lower() in ("utf-8", "utf8")
+
+
+def _needs_json() -> Problem:
+    return Problem(415, "unsupported-type", f"send Content-Type: {JSON_TYPE}, in UTF-8")
+
+
+def _kind_in(fields: Mapping[str, msgspec.Raw]) -> str:
+    raw = fields.get("command")
+    kinds = ", ".join(_KINDS)
+    if raw is None:
+        raise invalid("/command", f"missing; one of {kinds}")
+    try:
+        kind = _text_decoder.decode(raw)
+    except _UNREADABLE:
+        raise invalid("/command", f"must be one of {kinds}") from None
+    if kind not in _KINDS:
+        near = get_close_matches(kind, _KINDS, n=1)
+        hint = f"did you mean `{near[0]}`?" if near else f"one of {kinds}"
+        raise invalid("/command", f"unknown command {kind[:80]!r}; {hint}")
+    return kind
+
+
+def _wrong_field(error: msgspec.ValidationError, fields: Mapping[str, msgspec.Raw]) -> Problem:
+    pointer = _pointer(error)
+    if pointer == "/variables":
+        pointer = _faulty_variable(fields) or pointer
+        if pointer != "/variables":
+            return invalid(
+                pointer, 'must be text, a number, true, false, null or {"secret": "NAME"}'
+            )
+    return invalid(pointer, _sentence(error))
+
+
+def _faulty_variable(fields: Mapping[str, msgspec.Raw]) -> str | None:
+    """The pointer to the first variable that holds no allowed value; msgspec names no key."""
+    try:
+        variables = _fields_decoder.decode(fields["variables"])
+    except _UNREADABLE:
+        return None
+    for name, raw in variables.items():
+        try:
+            _value_decoder.decode(raw)
+        except _UNREADABLE:
+            return f"/variables/{escape(name[:80])}"
+    return None
+
+
+def _pointer(error: msgspec.ValidationError) -> str:
+    where = _WHERE.search(str(error))
+    missing = re.search(r"missing required field `([^`]+)`", str(error))
+    steps = [a or b for a, b in _STEP.findall(where[1])] if where else []
+    if missing:
+        steps.append(missing[1])
+    return "".join(f"/{escape(step)}" for step in steps)
+
+
+def _sentence(error: msgspec.ValidationError) -> str:
+    return _WHERE.sub("", str(error))
+
+
+def _check_grace(grace_s: float | None) -> None:
+    if grace_s is not None and not (math.isfinite(grace_s) and 0 <= grace_s <= 86_400):
+        raise invalid("/graceS", "must be from 0 to 86400 seconds")
+
+
+def _unreadable(exc: BaseException) -> Problem:
+    if isinstance(exc, RecursionError):
+        return Problem(400, "malformed", "the JSON is nested too deeply")
+    if isinstance(exc, UnicodeDecodeError):
+        return Problem(400, "malformed", "the body is not UTF-8")
+    return Problem(400, "malformed", f"the body is no JSON: {exc}")
+
+
+def _same_letters(name: str, known: tuple[str, ...]) -> list[str]:
+    folded = name.lower().replace("_", "")
+    return [word for word in known if word.lower() == folded]

@@ -1,0 +1,124 @@
+"""`/executions`: list, look at, stop."""
+
+from collections.abc import Iterable
+
+import msgspec
+from aiohttp import web
+
+from bus.access import Action
+from bus.commands import StopJob
+from bus.envelope import canonical_uuid
+from bus.model import Execution, ExecutionStatus, Principal
+from bus.views import ExecutionView, execution_view
+from transports.http.auth import principal_of
+from transports.http.body import decode_command, read_fields
+from transports.http.page import Cursor, Page, conditional, page_response
+from transports.http.problems import Problem, bad_parameter, not_found
+from transports.http.publishing import Publishing
+from transports.http.query import Query
+from transports.http.settings import GatewayPorts
+from transports.http.visibility import Visibility
+
+_STATUSES = tuple(status.value for status in ExecutionStatus)
+
+
+class ExecutionRoutes:
+    def __init__(self, ports: GatewayPorts, publishing: Publishing, visibility: Visibility) -> None:
+        self._ports = ports
+        self._publishing = publishing
+        self._visibility = visibility
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/api/v1/executions", self.list),
+            web.get("/api/v1/executions/{id}", self.show),
+            web.post("/api/v1/executions/{id}/stop", self.stop),
+        ]
+
+    async def list(self, request: web.Request) -> web.Response:
+        query = Query(request, ("job", "user", "status", "limit", "cursor"))
+        principal = principal_of(request)
+        jobs, users, statuses = query.texts("job"), query.texts("user"), query.texts("status")
+        if statuses.difference(_STATUSES):
+            raise bad_parameter("status", f"must be one of {', '.join(_STATUSES)}")
+
+        def wanted(execution: Execution) -> bool:
+            return (
+                (not jobs or execution.job_id in jobs)
+                and (not users or execution.user_id in users)
+                and (not statuses or execution.status in statuses)
+                and self._visibility.of_execution(principal, execution)
+            )
+
+        page = Page.of(
+            self._newest_first(jobs),
+            wanted,
+            key=lambda execution: Cursor(execution.queued_ms, execution.id),
+            after=Cursor.parse(query.text("cursor")),
+            limit=query.number("limit", low=1, high=500) or 50,
+        )
+        items = [execution_body(execution) for execution in page.items]
+        return page_response(request, items, page.next, self._ports.feed)
+
+    async def show(self, request: web.Request) -> web.Response:
+        Query(request)
+        execution = visible_execution(request, self._ports, self._visibility)
+        return conditional(request, execution_body(execution))
+
+    async def stop(self, request: web.Request) -> web.Response:
+        Query(request)
+        execution = visible_execution(request, self._ports, self._visibility)
+        fields = await read_fields(request, empty=True)
+        if "command" in fields or "jobId" in fields or "executionId" in fields:
+            raise Problem(422, "validation", "the path says what to stop; send graceS and kill")
+        named = {
+            "command": msgspec.Raw(b'"stop"'),
+            "executionId": msgspec.Raw(msgspec.json.encode(execution.id)),
+        }
+        command = decode_command(fields | named, ())
+        assert isinstance(command, StopJob)
+        receipt = await self._publishing.publish(request, command)
+        return await self._publishing.answer(request, receipt)
+
+    def _newest_first(self, jobs: frozenset[str]) -> Iterable[Execution]:
+        """The fewest executions that hold all of `jobs`."""
+        if len(jobs) == 1:
+            return self._ports.table.executions_of(next(iter(jobs)))
+        return self._ports.table.executions()
+
+
+def visible_execution(
+    request: web.Request, ports: GatewayPorts, visibility: Visibility
+) -> Execution:
+    """The execution of the path, if there is one and the principal may see it.
+
+    Raises:
+        Problem: 404, in the same words for both.
+    """
+    try:
+        execution_id = canonical_uuid(request.match_info["id"])
+    except ValueError:
+        raise not_found("such execution; ids are UUIDs") from None
+    execution = ports.table.execution(execution_id)
+    if execution is None or not visibility.of_execution(principal_of(request), execution):
+        raise not_found(f"execution {execution_id}")
+    return execution
+
+
+def may_read_output(principal: Principal, execution: Execution, visibility: Visibility) -> None:
+    """Raises 403 if the principal may see the execution but not what it prints."""
+    if not visibility.of_execution(principal, execution, Action.OUTPUT):
+        raise Problem(
+            403,
+            "not-permitted",
+            f"you may not read output of {execution.job_id}: none of your roles allows it",
+        )
+
+
+def execution_body(execution: Execution) -> dict[str, object]:
+    """An execution as it is told, with its links."""
+    view = execution_view(execution)
+    names = zip(ExecutionView.__struct_fields__, view.__struct_encode_fields__, strict=True)
+    at = f"/api/v1/executions/{execution.id}"
+    links = {"self": at, "output": f"{at}/output", "stream": f"{at}/stream"}
+    return {wire: getattr(view, name) for name, wire in names} | {"links": links}

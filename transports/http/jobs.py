@@ -1,0 +1,86 @@
+"""`/jobs`: definitions, their faults, what the caller may do with them, and their last runs."""
+
+import re
+from itertools import islice
+
+from aiohttp import web
+
+from bus.access import Action
+from bus.model import Job, Principal
+from bus.views import JobView, execution_view, job_view
+from transports.http.auth import principal_of
+from transports.http.page import conditional, page_response
+from transports.http.problems import not_found
+from transports.http.query import Query
+from transports.http.settings import GatewayPorts
+from transports.http.visibility import Visibility
+
+LAST_EXECUTIONS = 5
+_JOB_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+class JobRoutes:
+    def __init__(self, ports: GatewayPorts, visibility: Visibility) -> None:
+        self._ports = ports
+        self._visibility = visibility
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/api/v1/jobs", self.list),
+            web.get("/api/v1/jobs/{app}/{job}", self.show),
+        ]
+
+    async def list(self, request: web.Request) -> web.Response:
+        Query(request)
+        principal = principal_of(request)
+        items = [
+            self._body(principal, job)
+            for job in self._ports.table.jobs()
+            if self._visibility.of_job(principal, job)
+        ]
+        return page_response(request, items, None, self._ports.feed)
+
+    async def show(self, request: web.Request) -> web.Response:
+        Query(request)
+        app, name = request.match_info["app"], request.match_info["job"]
+        if not (_JOB_PART.match(app) and _JOB_PART.match(name)):
+            raise not_found("such job; a job id is App/Job")
+        job = self._ports.table.job(f"{app}/{name}")
+        principal = principal_of(request)
+        if job is None or not self._visibility.of_job(principal, job):
+            raise not_found(f"job {app}/{name}")
+        return conditional(request, self._body(principal, job))
+
+    def _body(self, principal: Principal, job: Job) -> dict[str, object]:
+        view = job_view(job)
+        names = zip(JobView.__struct_fields__, JobView.__struct_encode_fields__, strict=True)
+        visible = (
+            execution_view(execution)
+            for execution in self._ports.table.executions_of(job.id)
+            if self._visibility.of_execution(principal, execution)
+        )
+        return {wire: getattr(view, name) for name, wire in names} | {
+            "may": {action.value: self._grant(principal, job, action) for action in Action},
+            "lastExecutions": list(islice(visible, LAST_EXECUTIONS)),
+            "links": {"self": f"/api/v1/jobs/{job.id}", "executions": _executions_link(job.id)},
+        }
+
+    def _grant(self, principal: Principal, job: Job, action: Action) -> dict[str, object]:
+        """Whether the caller may, and if not, why not."""
+        if not self._visibility.of_job(principal, job, action):
+            needed = ", ".join(self._visibility.needed(job, action)) or "admin"
+            return {"allowed": False, "why": f"needs one of the roles: {needed}"}
+        why = _why_not_now(job) if action in (Action.START, Action.RESTART) else None
+        return {"allowed": why is None, "why": why}
+
+
+def _why_not_now(job: Job) -> str | None:
+    if job.spec is None:
+        fault = job.fault
+        where = f" ({fault.file}:{fault.line}: {fault.reason})" if fault else ""
+        return f"the definition is faulty{where}"
+    return "disabled by its definition" if job.spec.disabled else None
+
+
+def _executions_link(job_id: str) -> str:
+    return f"/api/v1/executions?job={job_id}"

@@ -1,0 +1,133 @@
+"""What every request goes through: its id, the Host check, authentication, problems, headers."""
+
+import re
+import uuid
+from collections.abc import Callable
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from transports.http.auth import authenticate
+from transports.http.problems import Problem, problem_response
+from transports.http.settings import GatewayPorts
+
+_ID = web.RequestKey("request_id", str)
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?\Z")
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_SLUGS = {
+    400: "malformed",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "too-large",
+    415: "unsupported-type",
+    417: "malformed",
+}
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""What every answer carries unless its handler said something else."""
+
+_log = structlog.get_logger("jobbus.http")
+
+
+def request_id_of(request: web.BaseRequest) -> str:
+    """The id that joins an answer to the log; made at the first asking."""
+    known = request.get(_ID)
+    if known is None:
+        known = request[_ID] = uuid.uuid4().hex
+    return known
+
+
+def problems() -> Middleware:
+    """The outermost: whatever goes wrong below becomes a problem answer."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request_id = request_id_of(request)
+        try:
+            return await handler(request)
+        except Problem as problem:
+            return problem_response(problem, request_id)
+        except web.HTTPException as exc:
+            return problem_response(_from_http(request, exc), request_id)
+        except ConnectionError:
+            raise
+        except Exception:
+            _log.exception("request failed", request_id=request_id, path=request.path)
+            internal = Problem(500, "internal", f"see the log of the service for {request_id}")
+            if request.writer.output_size > 0:
+                # The head is out: a second answer would be read as part of the first.
+                raise
+            return problem_response(internal, request_id)
+
+    return middleware
+
+
+def host_check(allowed: Callable[[], frozenset[str]]) -> Middleware:
+    """Serves only names of this service, so that no page reaches it by rebinding a name."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        hosts = request.headers.getall("Host", [])
+        match = _HOST.match(hosts[0]) if len(hosts) == 1 else None
+        if match is None or match[1].lower().rstrip(".") not in allowed():
+            raise Problem(
+                421, "host-refused", "the Host header names none of the hosts served here"
+            )
+        return await handler(request)
+
+    return middleware
+
+
+def authentication(ports: GatewayPorts, public: frozenset[str]) -> Middleware:
+    """Every route needs a principal unless its path template is in `public`."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        # A path or method that does not exist says so to everybody; nothing hides there.
+        if request.match_info.http_exception is None and template_of(request) not in public:
+            authenticate(request, ports)
+        return await handler(request)
+
+    return middleware
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Signal before each answer's head goes out."""
+    response.headers["X-Request-Id"] = request_id_of(request)
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+
+
+def template_of(request: web.BaseRequest) -> str:
+    """The route's path with its placeholders, e.g. `/api/v1/executions/{id}`; `-` if none fits."""
+    match = getattr(request, "match_info", None)
+    resource = match.route.resource if match is not None else None
+    return resource.canonical if resource is not None else "-"
+
+
+def allowed_hosts(bound: str, configured: tuple[str, ...]) -> frozenset[str]:
+    """Loopback, the address listened on and what the settings add, all in lower case."""
+    own = f"[{bound}]" if ":" in bound else bound
+    return frozenset(name.lower() for name in (*_LOOPBACK, own, *configured))
+
+
+def _from_http(request: web.Request, exc: web.HTTPException) -> Problem:
+    slug = _SLUGS.get(exc.status, "internal" if exc.status >= 500 else "malformed")
+    headers: dict[str, str] = {}
+    match exc:
+        case web.HTTPMethodNotAllowed():
+            headers["Allow"] = ", ".join(sorted(exc.allowed_methods))
+            detail = f"{request.method} is not served here; allowed: {headers['Allow']}"
+        case web.HTTPRequestEntityTooLarge():
+            detail = exc.text or "the body is too large"
+        case web.HTTPNotFound():
+            detail = "there is no such path"
+        case _:
+            detail = exc.reason
+    return Problem(exc.status, slug, detail, headers=headers)

@@ -1,0 +1,192 @@
+"""One command on its way out of a request: its id, its envelope, and the answer to it."""
+
+import asyncio
+import hashlib
+import re
+import uuid
+from dataclasses import dataclass
+
+import msgspec
+from aiohttp import web
+
+from bus.clock import from_rfc3339
+from bus.commands import Command
+from bus.envelope import canonical_uuid, seal
+from bus.errors import BusError
+from bus.model import CommandRecord
+from bus.ports import Receipt
+from bus.views import command_view
+from transports.http.auth import principal_of
+from transports.http.problems import Problem, from_bus_error, invalid
+from transports.http.settings import GatewayPorts, GatewaySettings
+
+_KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?\Z')
+_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
+
+BESIDE = ("commandId", "expiresAt")
+"""Fields of a body that belong to the request and not to the command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What beside the command counts: a chosen id and a time after which it is void."""
+
+    command_id: str | None = None
+    expires_ms: int | None = None
+
+
+def request_of(command_id: str | None, expires_at: str | None) -> Request:
+    """The two fields checked.
+
+    Raises:
+        Problem: 422 with a pointer.
+    """
+    try:
+        checked_id = canonical_uuid(command_id) if command_id is not None else None
+    except ValueError as exc:
+        raise invalid("/commandId", str(exc)) from exc
+    try:
+        expires_ms = from_rfc3339(expires_at) if expires_at is not None else None
+    except (ValueError, OverflowError) as exc:
+        raise invalid(
+            "/expiresAt", "must be a time such as 2026-01-26T18:00:00.000Z (RFC 3339)"
+        ) from exc
+    return Request(checked_id, expires_ms)
+
+
+class Publishing:
+    """Puts commands of requests through the door and answers as the contract says."""
+
+    def __init__(self, ports: GatewayPorts, settings: GatewaySettings) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._namespace = uuid.UUID(
+            bytes=hashlib.blake2b(ports.secret, digest_size=16, person=b"idempotency").digest()
+        )
+        self.closing = asyncio.Event()
+
+    async def publish(
+        self,
+        request: web.Request,
+        command: Command,
+        beside: Request = Request(),
+    ) -> Receipt:
+        """The command is durable.
+
+        Raises:
+            Problem: it was refused, or could not be kept; nothing of it was kept unless it says so.
+        """
+        key = idempotency_key(request)
+        if key is not None and beside.command_id is not None:
+            raise invalid("/commandId", "send either commandId or the header Idempotency-Key")
+        principal = principal_of(request)
+        command_id = beside.command_id
+        if key is not None:
+            command_id = str(uuid.uuid5(self._namespace, f"{principal.user_id}\n{key}"))
+        envelope = seal(
+            command,
+            principal,
+            now_ms=self._ports.clock.now_ms(),
+            command_id=command_id,
+            expires_ms=beside.expires_ms,
+            traceparent=_traceparent(request),
+        )
+        try:
+            return await self._ports.door.publish(envelope)
+        except BusError as exc:
+            raise from_bus_error(exc) from exc
+
+    async def answer(self, request: web.Request, receipt: Receipt) -> web.Response:
+        """202, or 200 with the ended command if the request would wait and it ended in time."""
+        headers = {"Location": f"/api/v1/commands/{receipt.command_id}"}
+        if receipt.replayed:
+            headers["Idempotency-Replayed"] = "true"
+        wait_s = preferred_wait_s(request, self._settings.wait_s_max)
+        if wait_s is not None:
+            record = await self.ended_within(receipt.command_id, wait_s)
+            if record is not None:
+                headers["Preference-Applied"] = f"wait={wait_s}"
+                return json_response(command_body(record), headers=headers)
+        body = {
+            "commandId": receipt.command_id,
+            "status": "Pending",
+            "links": command_links(receipt.command_id, None),
+        }
+        return json_response(body, status=202, headers=headers)
+
+    async def ended_within(self, command_id: str, wait_s: float) -> CommandRecord | None:
+        """The ended command, or None when the time is up or the service is about to leave."""
+        ended = asyncio.create_task(
+            self._ports.waiter.command_ended(command_id), name=f"wait {command_id}"
+        )
+        closing = asyncio.create_task(self.closing.wait(), name=f"closing {command_id}")
+        try:
+            await asyncio.wait(
+                {ended, closing}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            return ended.result() if ended.done() else None
+        finally:
+            ended.cancel()
+            closing.cancel()
+            await asyncio.wait({ended, closing})
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """The header's key, with or without the quotes of a structured field.
+
+    Raises:
+        Problem: 400; the key is not 1 to 255 visible ASCII characters.
+    """
+    text = request.headers.get("Idempotency-Key")
+    if text is None:
+        return None
+    match = _KEY.match(text.strip())
+    if match is None:
+        raise Problem(400, "malformed", "Idempotency-Key must be 1 to 255 visible ASCII characters")
+    return match[1]
+
+
+def preferred_wait_s(request: web.Request, most_s: float) -> int | None:
+    """N of `Prefer: wait=N` (RFC 7240 §4.3), clipped; what cannot be read is ignored (§2)."""
+    match = _WAIT.search(", ".join(request.headers.getall("Prefer", [])))
+    return min(int(match[1]), int(most_s)) if match else None
+
+
+def command_links(command_id: str, execution_id: str | None) -> dict[str, str]:
+    links = {"self": f"/api/v1/commands/{command_id}"}
+    if execution_id is not None:
+        execution = f"/api/v1/executions/{execution_id}"
+        links |= {
+            "execution": execution,
+            "output": f"{execution}/output",
+            "stream": f"{execution}/stream",
+        }
+    return links
+
+
+def command_body(record: CommandRecord) -> dict[str, object]:
+    """A command as it is told, with its links."""
+    view = command_view(record)
+    fields = {
+        wire: getattr(view, name)
+        for name, wire in zip(view.__struct_fields__, view.__struct_encode_fields__, strict=True)
+    }
+    return fields | {"links": command_links(record.id, record.execution_id)}
+
+
+def json_response(
+    body: object, *, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    return web.Response(
+        status=status,
+        body=msgspec.json.encode(body),
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+def _traceparent(request: web.Request) -> str | None:
+    """The caller's W3C trace context, if it is well-formed; else none, as the standard asks."""
+    text = request.headers.get("traceparent", "")
+    return text if _TRACEPARENT.match(text) else None

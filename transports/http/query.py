@@ -1,0 +1,71 @@
+"""Query parameters read strictly: an unknown, repeated or wrong one is refused by name."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from aiohttp import web
+
+from transports.http.problems import Problem, bad_parameter
+
+_QUERY_MAX = 4096
+_VALUES_MAX = 32
+
+
+class Query:
+    """The query of one request; `allowed` are all the names its path knows.
+
+    Raises:
+        Problem: 400 for an unknown name, with the nearest known one.
+    """
+
+    def __init__(self, request: web.Request, allowed: Iterable[str] = ()) -> None:
+        if len(request.query_string) > _QUERY_MAX:
+            raise Problem(400, "malformed", f"the query is longer than {_QUERY_MAX} characters")
+        known = tuple(allowed)
+        for name in request.query:
+            if name not in known:
+                raise _unknown(name, known)
+        self._query = request.query
+
+    def text(self, name: str) -> str | None:
+        """The one value of `name`, or None."""
+        values = self._query.getall(name, [])
+        if len(values) > 1:
+            raise bad_parameter(name, "may be given once")
+        return values[0] if values else None
+
+    def texts(self, name: str) -> frozenset[str]:
+        """All values of a repeatable parameter."""
+        values = self._query.getall(name, [])
+        if len(values) > _VALUES_MAX:
+            raise bad_parameter(name, f"may be given {_VALUES_MAX} times at most")
+        if "" in values:
+            raise bad_parameter(name, "must not be empty")
+        return frozenset(values)
+
+    def number(self, name: str, *, low: int, high: int) -> int | None:
+        """A whole number from `low` to `high`, or None if it was not given."""
+        text = self.text(name)
+        if text is None:
+            return None
+        if not (text.isascii() and text.isdigit() and len(text) <= 19):
+            raise bad_parameter(name, f"must be a whole number from {low} to {high}")
+        value = int(text)
+        if not low <= value <= high:
+            raise bad_parameter(name, f"must be from {low} to {high}, not {value}")
+        return value
+
+    def choice(self, name: str, choices: tuple[str, ...], default: str) -> str:
+        text = self.text(name)
+        if text is None:
+            return default
+        if text not in choices:
+            raise bad_parameter(name, f"must be one of {', '.join(choices)}")
+        return text
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> Problem:
+    near = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    have = f"; known here: {', '.join(known)}" if known else "; this path takes none"
+    return Problem(400, "unknown-parameter", f"unknown query parameter {name[:80]!r}{hint or have}")

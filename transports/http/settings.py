@@ -1,0 +1,71 @@
+"""What the gateway is given: its ports and its limits. No behaviour beyond defaults."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from bus.access import RoleDefaults
+from bus.clock import Clock
+from bus.feed import Feed
+from bus.model import Principal
+from bus.ports import CommandWaiter, Door, OutputReader, TableReader
+
+
+def installed_version() -> str:
+    """The version of the installed distribution, or `0+unknown` in a bare checkout."""
+    try:
+        return version("jobbus")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayPorts:
+    """The rest of the house, as far as the gateway may know it.
+
+    `secret` is the instance's own and never leaves it. `authenticate` gives the principal of a
+    bearer token, now: it is asked again while a stream is open. `ready` is None, or why not.
+    """
+
+    table: TableReader
+    door: Door
+    waiter: CommandWaiter
+    feed: Feed
+    output: OutputReader
+    clock: Clock
+    instance: str
+    secret: bytes
+    roles: RoleDefaults
+    authenticate: Callable[[str], Principal | None]
+    system: Callable[[], dict[str, Any]]
+    ready: Callable[[], str | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings:
+    """Limits and times; the defaults are those of the contract, tests use smaller ones.
+
+    `hosts` are names beyond loopback and the address listened on that a `Host` header may carry.
+    """
+
+    hosts: tuple[str, ...] = ()
+    body_max: int = 1024 * 1024
+    keepalive_s: float = 75.0
+    header_line_max: int = 8190
+    wait_s_max: float = 30.0
+    heartbeat_s: float = 15.0
+    recheck_s: float = 15.0
+    age_s: float = 900.0
+    write_timeout_s: float = 20.0
+    user_timeout_s: float = 30.0
+    send_buffer: int = 128 * 1024
+    write_max: int = 64 * 1024
+    flush_s_min: float = 0.002
+    output_batch_s: float = 0.05
+    streams_max: int = 1000
+    streams_per_principal: int = 20
+    snapshot_age_s: float = 900.0
+    snapshot_max: int = 500
+    shutdown_s: float = 3.0
+    version: str = field(default_factory=installed_version)
