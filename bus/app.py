@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 from handlers.catalog import CatalogWatch, scan
+from handlers.disposal import Disposal
 from handlers.output import OutputStore
 from handlers.supervisor import ProcessSupervisor
 from transports.directory.projections import Projections
@@ -110,6 +111,7 @@ class _Parts:
         self.supervisor = ProcessSupervisor(
             self.layout, self.instance, self.clock, report, self.output
         )
+        self.disposal = Disposal(self.layout)
         policy = Policy(roles=self.settings.roles)
         self.owner = Owner(
             journal=self.recovered.journal,
@@ -119,6 +121,7 @@ class _Parts:
             feed=feed,
             encoder=self.recovered.encoder,
             supervisor=self.supervisor,
+            delete_files=self.disposal,
             clock=self.clock,
             policy=policy,
         )
@@ -163,6 +166,7 @@ class _Parts:
             tasks = [
                 group.create_task(self.catalog.run(), name="catalog"),
                 group.create_task(self.timekeeper.run(), name="timekeeper"),
+                group.create_task(self.disposal.run(), name="disposal"),
             ]
             projections = group.create_task(self.projections.run(), name="projections")
             owner = group.create_task(self.owner.run(), name="owner")

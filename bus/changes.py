@@ -9,6 +9,7 @@ from bus.clock import rfc3339
 from bus.events import (
     COMMAND_EVENTS,
     EXECUTION_EVENTS,
+    ExecutionDeleted,
     JobRemoved,
     Published,
     type_of,
@@ -27,6 +28,14 @@ class RemovedView(msgspec.Struct, frozen=True, rename="camel"):
     version: int
 
 
+class DeletedView(msgspec.Struct, frozen=True, rename="camel"):
+    execution_id: str
+    version: int
+
+
+View = ExecutionView | CommandView | JobView | RemovedView | DeletedView
+
+
 class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The envelope; `job`, `execution`, `user`, `traceparent` and `version` are extensions."""
 
@@ -37,7 +46,7 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     subject: str
     time: str
     datacontenttype: str
-    data: ExecutionView | CommandView | JobView | RemovedView
+    data: View
     job: str | None = None
     execution: str | None = None
     user: str | None = None
@@ -58,6 +67,15 @@ class ChangeEncoder:
     def frame(self, published: Published, table: TableReader) -> Frame | None:
         """The frame for an event that `table` has just taken in; None for silent commands."""
         event = published.event
+        if isinstance(event, ExecutionDeleted):
+            return self._frame(
+                published,
+                f"executions/{event.execution_id}",
+                DeletedView(event.execution_id, published.seq),
+                job=event.job_id,
+                execution=event.execution_id,
+                user=event.user_id,
+            )
         if isinstance(event, EXECUTION_EVENTS):
             execution = table.execution(event.execution_id)
             assert execution is not None
@@ -99,7 +117,7 @@ class ChangeEncoder:
         self,
         published: Published,
         subject: str,
-        data: ExecutionView | CommandView | JobView | RemovedView,
+        data: View,
         *,
         job: str | None,
         execution: str | None = None,

@@ -65,7 +65,8 @@ class ExecutionQueued(
 ):
     """An execution exists and waits for a slot.
 
-    `first` puts it ahead of the job's queue; it may start only when `replaces` has ended.
+    `first` puts it ahead of the job's queue; it may start only when `replaces` has ended and not
+    before `not_before_ms`. `cause` names the policy that made it, if no person did.
     """
 
     execution_id: str
@@ -78,6 +79,8 @@ class ExecutionQueued(
     previous: str | None = None
     first: bool = False
     replaces: str | None = None
+    not_before_ms: int | None = None
+    cause: str = ""
     expires_ms: int | None = None
     traceparent: str | None = None
 
@@ -145,6 +148,24 @@ class ExecutionEnded(
     progress: Progress | None = None
 
 
+class ExecutionDeleted(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="execution.deleted"
+):
+    """The execution is forgotten: its record, its files and its output."""
+
+    execution_id: str
+    job_id: str
+    user_id: str
+
+
+class JobGaveUp(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="job.gave_up"):
+    """More automatic restarts than the definition allows: a person must start it again."""
+
+    job_id: str
+    restarts: int
+    window_s: float
+
+
 class JobDefined(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="job.defined"):
     """A job appeared in the catalog."""
 
@@ -184,6 +205,8 @@ AnyEvent = (
     | ExecutionStopping
     | ExecutionUnknown
     | ExecutionEnded
+    | ExecutionDeleted
+    | JobGaveUp
     | JobDefined
     | JobChanged
     | JobInvalid
@@ -200,7 +223,7 @@ ExecutionEvent = (
     | ExecutionEnded
 )
 CommandEvent = CommandAccepted | CommandEnded
-JobEvent = JobDefined | JobChanged | JobInvalid | JobRemoved
+JobEvent = JobGaveUp | JobDefined | JobChanged | JobInvalid | JobRemoved
 
 EXECUTION_EVENTS: Final = (
     ExecutionQueued,

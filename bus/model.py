@@ -290,12 +290,17 @@ class DefinitionFault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of the catalog. With `fault` and a `spec`, the last good version is in force."""
+    """One entry of the catalog. With `fault` and a `spec`, the last good version is in force.
+
+    `restarts_ms` are the newest automatic restarts; `gave_up_ms` is when their limit was reached.
+    """
 
     id: str
     spec: JobSpec | None
     revision: str = ""
     fault: DefinitionFault | None = None
+    restarts_ms: tuple[int, ...] = ()
+    gave_up_ms: int | None = None
     version: int = 0
 
 
@@ -358,6 +363,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: int = 1
     previous: str | None = None
     replaces: str | None = None
+    not_before_ms: int | None = None
+    cause: str = ""
     start_ms: int | None = None
     end_ms: int | None = None
     pid: int | None = None

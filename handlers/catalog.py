@@ -1,162 +1,141 @@
-"""The job definitions on disk: `apps/*/jobs/*/job.toml` as the catalog. Blocking; no asyncio."""
+"""The job definitions on disk and the owner's idea of them: looks, and reports what changed."""
 
-import errno
-import os
-import re
-import stat
-from collections.abc import Iterator
+import asyncio
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
-from bus.commands import Definition
-from bus.model import DefinitionFault
-from handlers.definition import SIZE_MAX, decode_definition, revision_of
+from watchfiles import awatch
 
-FILE_NAME = "job.toml"
-JOBS_FOLDER = "jobs"
+from bus.clock import Clock
+from bus.commands import ApplyCatalog, Definition
+from bus.ports import ReportSink
+from handlers.definition_files import DefinitionFiles, Folders
 
-ID_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+log = logging.getLogger(__name__)
 
-_ABSENT = (errno.ENOENT, errno.ENOTDIR)
-_UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
+STEP_MS = 400
+"""How often the doorbell's thread wakes. A change is told after one to two steps, so this keeps
+"within a second of a save" at two and a half wake-ups a second."""
+
+DEBOUNCE_MS = 800
+"""A folder in which something changes all the time still rings this often."""
+
+SLOW_LOOK_S = 5.0
+"""A look that needs no ring: hints get lost (overflows, network mounts, folders made anew)."""
+
+DEAF_LOOK_S = 1.0
+"""The same while nothing can be watched, and the pause before watching is tried again."""
 
 
 def scan(apps: Path) -> tuple[Definition, ...]:
-    """What is defined below `apps` now, by id; nothing if the folder does not exist.
+    """What is defined below `apps` now, by id; blocking. See `DefinitionFiles.scan`."""
+    return DefinitionFiles(apps).scan()
 
-    Raises:
-        OSError: the folders could not be listed for a reason that is not theirs (too many open
-            files, an I/O error), so what is defined is unknown.
+
+class CatalogWatch:
+    """Keeps the owner's catalog equal to the disk.
+
+    The watcher is a doorbell and nothing else. What it says happened is ignored, since it drops
+    overflows, forgets what is pending at its time-outs and dies of a name that is not UTF-8; each
+    ring reads all definitions, and a slow look does so anyway.
     """
-    return Catalog(apps).scan()
 
+    def __init__(self, apps: Path, report: ReportSink, clock: Clock) -> None:
+        self._apps = apps
+        self._files = DefinitionFiles(apps)
+        self._report = report
+        self._clock = clock
+        self._last: tuple[Definition, ...] | None = None
+        self._complaint = ""
+        self.looked_ms: int | None = None
+        """When the disk was last read as a whole."""
 
-class Catalog:
-    """One apps folder, read again and again; texts that did not change are not decoded again."""
+    async def run(self) -> None:
+        """Reports the catalog once, then again whenever it is another; until cancelled."""
+        bell = _Doorbell()
+        async with asyncio.TaskGroup() as group:
+            watched: Folders | None = None
+            listener: asyncio.Task[None] | None = None
+            while True:
+                await self._look()
+                if watched != self._files.folders:
+                    # The new ears are open before the old ones are closed: closing takes a step.
+                    watched, before = self._files.folders, listener
+                    listener = group.create_task(
+                        bell.listen(self._places(watched)), name="catalog doorbell"
+                    )
+                    if before is not None:
+                        before.cancel()
+                await bell.wait()
 
-    def __init__(self, apps: Path) -> None:
-        self._apps = Path(os.path.abspath(apps))  # noqa: PTH100 - resolve() would freeze symlinks
-        self._decoded: dict[str, tuple[str, Definition]] = {}  # by folder, with the revision
-        self.folders: frozenset[tuple[str, int, int]] = frozenset()
-        """The folders of the last scan: path, device, inode. A folder made anew is another one."""
-
-    def scan(self) -> tuple[Definition, ...]:
-        """See `scan`; also brings `folders` up to date."""
-        found: dict[str, Definition] = {}
-        decoded: dict[str, tuple[str, Definition]] = {}
-        folders: set[tuple[str, int, int]] = set()
-        _note(folders, str(self._apps))
-        for app, app_folder in _subfolders(str(self._apps)):
-            _note(folders, app_folder)
-            jobs_folder = f"{app_folder}/{JOBS_FOLDER}"
-            try:
-                for job, folder in _subfolders(jobs_folder):
-                    _note(folders, folder)
-                    definition = self._read(app, job, folder, decoded)
-                    if definition is not None:
-                        found.setdefault(definition.job_id, definition)
-                _note(folders, jobs_folder)
-            except OSError as exc:
-                if exc.errno not in _UNREADABLE:
-                    raise
-                # One locked app hides no other; "*" can be no job's name.
-                fault = self._fault((app, JOBS_FOLDER), f"cannot be listed: {exc.strerror}")
-                found[f"{_clean(app)}/*"] = Definition(job_id=f"{_clean(app)}/*", fault=fault)
-        self._decoded, self.folders = decoded, frozenset(folders)
-        return tuple(found[job_id] for job_id in sorted(found))
-
-    def _read(
-        self, app: str, job: str, folder: str, decoded: dict[str, tuple[str, Definition]]
-    ) -> Definition | None:
-        """The definition in one job's folder; None if it holds no `job.toml`."""
-        job_id = f"{_clean(app)}/{_clean(job)}"
-        place = (app, JOBS_FOLDER, job, FILE_NAME)
+    async def _look(self) -> None:
         try:
-            content = _content(f"{folder}/{FILE_NAME}")
+            definitions = await asyncio.to_thread(self._files.scan)
         except OSError as exc:
-            if exc.errno in _ABSENT:
-                return None
-            reason = exc.strerror or str(exc)
-            return Definition(job_id=job_id, fault=self._fault(place, f"cannot be read: {reason}"))
-        for part, kind in ((app, "app"), (job, "job")):
-            if not ID_PART.fullmatch(part):
-                reason = (
-                    f"the folder of the {kind} cannot be an id: letters, digits, dot, dash and "
-                    "underscore, beginning with a letter or digit, at most 64"
-                )
-                return Definition(job_id=job_id, fault=self._fault(place, reason))
-        if not folder.isascii() and _clean(folder) != folder:
-            reason = "the path of the apps folder does not print; move it to a plain one"
-            return Definition(job_id=job_id, fault=self._fault(place, reason))
-        revision = revision_of(content, folder)
-        known = self._decoded.get(folder)
-        definition = known[1] if known and known[0] == revision else None
-        if definition is None:
-            definition = self._decode(job_id, content, revision, place, folder)
-        decoded[folder] = (revision, definition)
-        return definition
-
-    def _decode(
-        self, job_id: str, content: bytes, revision: str, place: tuple[str, ...], folder: str
-    ) -> Definition:
-        decoded = decode_definition(content, file=self._shown(place), directory=folder)
-        if isinstance(decoded, DefinitionFault):
-            return Definition(job_id=job_id, revision=revision, fault=decoded)
-        return Definition(job_id=job_id, revision=revision, spec=decoded)
-
-    def _fault(self, place: tuple[str, ...], reason: str) -> DefinitionFault:
-        return DefinitionFault(file=self._shown(place), line=0, reason=reason)
-
-    def _shown(self, place: tuple[str, ...]) -> str:
-        """A file as people below the apps folder know it, e.g. `apps/Demo/jobs/Copy/job.toml`."""
-        return "/".join(_clean(part) for part in (self._apps.name, *place))
-
-
-def _subfolders(folder: str) -> Iterator[tuple[str, str]]:
-    """Names and paths of the folders in `folder`, by name; symlinked ones too, hidden ones not.
-
-    The depth is fixed by the callers, so links in a circle lead nowhere.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            found = [(e.name, e.path) for e in entries if e.name[0] != "." and _is_folder(e)]
-    except OSError as exc:
-        if exc.errno in _ABSENT:
+            self._complain(f"the catalog stays as it is: {self._apps} cannot be read: {exc}")
             return
-        raise
-    yield from sorted(found)
+        self._complaint = ""
+        self.looked_ms = self._clock.now_ms()
+        if definitions != self._last:
+            self._last = definitions
+            self._report(ApplyCatalog(definitions=definitions))
+
+    def _complain(self, complaint: str) -> None:
+        """Logs once what may come back at every look."""
+        if complaint != self._complaint:
+            log.warning("%s", complaint)
+        self._complaint = complaint
+
+    def _places(self, folders: Folders) -> Callable[[], tuple[str, ...]]:
+        """What to watch; where the apps folder itself is missing, the place where it would be."""
+        paths = tuple(sorted(path for path, _, _ in folders))
+        above = Path(self._apps).absolute().parent
+
+        def places() -> tuple[str, ...]:
+            return paths or ((str(above),) if above.is_dir() else ())
+
+        return places
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a circle, or one into a place that may not be looked at
-        return False
+class _Doorbell:
+    """Rings when something changed in a set of folders, and now and then."""
 
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+        self._deaf = False
 
-def _content(path: str) -> bytes:
-    """The bytes of a regular file, one more than allowed at most; pipes and devices never hang."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
-        content = b""
-        while len(content) <= SIZE_MAX:
-            piece = file.read(SIZE_MAX + 1 - len(content))
-            if not piece:
-                break
-            content += piece
-        return content
+    async def wait(self) -> None:
+        """Returns at the next ring since the last call, at the latest after the slow look's time."""
+        try:
+            async with asyncio.timeout(DEAF_LOOK_S if self._deaf else SLOW_LOOK_S):
+                await self._rung.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._rung.clear()
 
-
-def _note(folders: set[tuple[str, int, int]], path: str) -> None:
-    try:
-        status = os.stat(path)  # noqa: PTH116 - paths stay text here
-    except OSError:
-        return
-    if stat.S_ISDIR(status.st_mode):
-        folders.add((path, status.st_dev, status.st_ino))
-
-
-def _clean(name: str) -> str:
-    """A folder's name as it may be shown: whatever does not print is replaced."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in name)
+    async def listen(self, places: Callable[[], tuple[str, ...]]) -> None:
+        """Rings at every change directly in these folders, for ever; begins anew after a failure."""
+        loop = asyncio.get_running_loop()
+        while True:
+            paths = await asyncio.to_thread(places)
+            self._deaf = not paths
+            try:
+                if paths:
+                    # Runs when `awatch` first waits, thus when the watches stand: whatever came
+                    # between the last look and them is seen by the look that this causes.
+                    loop.call_soon(self._rung.set)
+                    async for _ in awatch(
+                        *paths,
+                        watch_filter=None,
+                        step=STEP_MS,
+                        debounce=DEBOUNCE_MS,
+                        recursive=False,
+                    ):
+                        self._rung.set()
+            except Exception as exc:  # noqa: BLE001, RUF100 - it fails in many ways, none of them ours
+                log.warning("watching the definitions failed, looking every second: %r", exc)
+            self._deaf = True
+            self._rung.set()
+            await asyncio.sleep(DEAF_LOOK_S)

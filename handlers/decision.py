@@ -21,7 +21,14 @@ class StopExecution:
     execution_id: str
 
 
-Effect = SpawnExecution | StopExecution
+@dataclass(frozen=True, slots=True)
+class DeleteFiles:
+    """Remove what lies on disk of a forgotten execution."""
+
+    execution_id: str
+
+
+Effect = SpawnExecution | StopExecution | DeleteFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +46,11 @@ NOTHING = Decision()
 class Circumstances:
     """What a pure decision may not find out by itself.
 
-    `now_ms` is the wall time of the batch; `new_id` gives a fresh execution id at each call.
+    `now_ms` is the wall time of the batch; `new_id` gives a fresh execution id and `random`
+    a number from 0 to 1 at each call.
     """
 
     now_ms: int
     new_id: Callable[[], str]
     policy: Policy
+    random: Callable[[], float] = lambda: 0.0

@@ -7,7 +7,7 @@ from handlers.outcomes import next_to_start
 from handlers.table import JobTable
 
 
-def apply_catalog(table: JobTable, report: ApplyCatalog, _: Circumstances) -> Decision:
+def apply_catalog(table: JobTable, report: ApplyCatalog, around: Circumstances) -> Decision:
     """The events that turn the table's catalog into the one on disk; none if they are equal."""
     events: list[AnyEvent] = []
     effects: list[Effect] = []
@@ -17,7 +17,7 @@ def apply_catalog(table: JobTable, report: ApplyCatalog, _: Circumstances) -> De
         if difference and definition.spec is not None:
             # More slots than before let waiting executions start at once.
             slots = definition.spec.max_running
-            for execution in next_to_start(table, definition.job_id, slots=slots):
+            for execution in next_to_start(table, definition.job_id, around.now_ms, slots=slots):
                 events.append(ExecutionStarted(execution_id=execution.id))
                 effects.append(SpawnExecution(execution.id))
     present = {definition.job_id for definition in report.definitions}

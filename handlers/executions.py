@@ -20,6 +20,7 @@ from bus.model import (
     Reason,
     Value,
 )
+from handlers.again import backing_off
 from handlers.answers import accepted_as, merge, noop, queued
 from handlers.decision import Circumstances, Decision, SpawnExecution, StopExecution
 from handlers.permissions import permitted_execution, same_job, startable_job, visible_job
@@ -36,8 +37,9 @@ def start(
     job, spec = startable_job(table, envelope, command.job_id, Action.START, around)
     variables = resolve_variables(spec, command.variables)
     busy = table.in_slots(job.id)
-    if len(busy) < spec.max_running and not table.queued(job.id):
-        return _go(envelope, job, variables, around)
+    waiting = backing_off(table, job.id, around.now_ms)
+    if len(busy) < spec.max_running:  # nothing that could start waits beside a free slot
+        return _go_now(table, envelope, job, variables, waiting, around)
     if any(e.status is ExecutionStatus.STOPPING for e in busy):
         return _wait(table, envelope, job, variables, around)
     if spec.overlap is not Overlap.QUEUE:
@@ -73,11 +75,14 @@ def restart(
     variables = resolve_variables(spec, given)
     if old is None or old.is_final:
         return _go(envelope, job, variables, around)
+    waiting = backing_off(table, job.id, around.now_ms)
+    if old in waiting and len(table.in_slots(job.id)) < spec.max_running:
+        return _go_now(table, envelope, job, variables, waiting, around)
     if old.status is ExecutionStatus.QUEUED:
         return merge(envelope, job.id, old.id)
-    for waiting in table.queued(job.id):
-        if waiting.replaces == old.id:
-            return merge(envelope, job.id, waiting.id)
+    for follower in table.queued(job.id):
+        if follower.replaces == old.id:
+            return merge(envelope, job.id, follower.id)
     new = queued(envelope, job, variables, around, first=True, replaces=old.id)
     events: list[AnyEvent] = [accepted_as(envelope, job.id, execution_id=new.execution_id), new]
     if old.status is ExecutionStatus.STARTING:
@@ -117,6 +122,27 @@ def _target_of_restart(
         return live[0]
     waiting = table.live_of(command.job_id)
     return waiting[0] if waiting else None
+
+
+def _go_now(
+    table: JobTable,
+    envelope: Envelope,
+    job: Job,
+    variables: dict[str, Value],
+    waiting: list[Execution],
+    around: Circumstances,
+) -> Decision:
+    """A person's start does not wait for a delay: it takes the waiting execution, or its place."""
+    for execution in waiting:
+        if execution.variables == variables:
+            accepted = accepted_as(envelope, job.id, execution_id=execution.id)
+            started = ExecutionStarted(execution_id=execution.id)
+            return Decision((accepted, started), (SpawnExecution(execution.id),))
+    decision = _go(envelope, job, variables, around)
+    if job.spec is None or job.spec.max_running > 1:
+        return decision
+    cancelled = cancel_queued(table, waiting, Reason.SUPERSEDED, around)
+    return Decision((*cancelled, *decision.events), decision.effects)
 
 
 def _go(

@@ -3,7 +3,7 @@
 Pure: no IO, no clock, no entropy.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from bus.commands import (
     ReportEnded,
@@ -37,6 +37,7 @@ from bus.model import (
     Reason,
     StopRequest,
 )
+from handlers.again import follow_up, is_due
 from handlers.decision import (
     NOTHING,
     Circumstances,
@@ -192,27 +193,44 @@ def after_end(
     settled: set[str] | None = None,
 ) -> Decision:
     """The end itself, the commands it settles, and the next execution that gets the slot."""
-    events: list[AnyEvent] = [*(before or ()), final]
-    for command in table.commands_waiting_for(execution.id):
-        if command.id not in (settled or ()):
-            events.extend(_settle(table, command, execution, final))
+    events = [*(before or ()), *end_waiting(table, execution, final, settled=settled)]
+    again = follow_up(table, execution, final, around)
+    if again is not None:
+        events.append(again)
     effects: list[Effect] = []
-    for follower in next_to_start(table, execution.job_id, freed=execution):
+    for follower in next_to_start(table, execution.job_id, around.now_ms, freed=execution):
         events.append(ExecutionStarted(execution_id=follower.id))
         effects.append(SpawnExecution(follower.id))
     return Decision(tuple(events), tuple(effects))
 
 
+def end_waiting(
+    table: JobTable,
+    execution: Execution,
+    final: ExecutionEnded,
+    *,
+    settled: set[str] | None = None,
+) -> Iterator[AnyEvent]:
+    """The end, and of each command that waited for it; `settled` are those that ended before."""
+    yield final
+    for command in table.commands_waiting_for(execution.id):
+        if command.id not in (settled or ()):
+            yield from _settle(table, command, execution, final)
+
+
 def next_to_start(
     table: JobTable,
     job_id: str,
+    now_ms: int,
     *,
     freed: Execution | None = None,
+    without: Collection[str] = (),
     slots: int | None = None,
 ) -> Iterator[Execution]:
     """The queued executions that may start now.
 
-    `freed` is one whose end is being decided; `slots` is a number that is about to be in force.
+    `freed` is one whose end is being decided, `without` are waiting ones whose end is; `slots` is
+    a number that is about to be in force.
     """
     busy = [e for e in table.in_slots(job_id) if freed is None or e.id != freed.id]
     busy_ids = {e.id for e in busy}
@@ -222,9 +240,9 @@ def next_to_start(
     for execution in table.queued(job_id):
         if len(busy_ids) >= slots:
             return
-        if freed is not None and execution.id == freed.id:
+        if execution.id in without:
             continue
-        if execution.replaces in busy_ids:
+        if execution.replaces in busy_ids or not is_due(execution, now_ms):
             continue
         busy_ids.add(execution.id)
         yield execution

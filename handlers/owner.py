@@ -6,6 +6,7 @@ state are plain functions; the one wait of a batch is the journal's.
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,7 +21,14 @@ from bus.events import ExecutionProgress, Published
 from bus.feed import Feed, Frame
 from bus.model import CommandRecord
 from bus.ports import ChangeListener, Policy, Supervisor
-from handlers.decision import Circumstances, Decision, Effect, SpawnExecution, StopExecution
+from handlers.decision import (
+    Circumstances,
+    Decision,
+    DeleteFiles,
+    Effect,
+    SpawnExecution,
+    StopExecution,
+)
 from handlers.journal import Journal
 from handlers.journal_format import Record
 from handlers.registry import decide, refusal
@@ -47,6 +55,7 @@ class Owner:
         feed: Feed,
         encoder: ChangeEncoder,
         supervisor: Supervisor,
+        delete_files: Callable[[str], None],
         clock: Clock,
         policy: Policy,
     ) -> None:
@@ -59,6 +68,7 @@ class Owner:
         self._feed = feed
         self._encoder = encoder
         self._supervisor = supervisor
+        self._delete_files = delete_files
         self._clock = clock
         self._policy = policy
         self._listeners: list[ChangeListener] = []
@@ -196,6 +206,9 @@ class Owner:
 
     def _act(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
+            if isinstance(effect, DeleteFiles):
+                self._delete_files(effect.execution_id)
+                continue
             execution = self.published.execution(effect.execution_id)
             assert execution is not None, effect
             if execution.is_final:
@@ -210,7 +223,7 @@ class Owner:
 
     def _circumstances(self) -> Circumstances:
         now_ms = self._clock.now_ms()
-        return Circumstances(now_ms, _id_maker(now_ms), self._policy)
+        return Circumstances(now_ms, _id_maker(now_ms), self._policy, random.random)
 
 
 class _Decided:

@@ -29,7 +29,7 @@ from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
 from bus.events import CommandAccepted, CommandEnded
 from bus.model import CommandStatus
-from handlers import definitions, executions, job_status, outcomes, stopping, timing
+from handlers import definitions, executions, job_status, outcomes, past, stopping, timing
 from handlers.decision import NOTHING, Circumstances, Decision
 from handlers.table import JobTable
 
@@ -39,6 +39,8 @@ COMMANDS: dict[type, Callable[[JobTable, Envelope, Any, Circumstances], Decision
     RestartJob: executions.restart,
     CancelCommand: stopping.cancel,
     GetStatus: job_status.status,
+    RetryExecution: past.retry,
+    DeleteExecution: past.delete,
 }
 """What people may ask for."""
 
@@ -54,8 +56,6 @@ REPORTS: dict[type, Callable[[JobTable, Any, Circumstances], Decision]] = {
     PassTime: timing.pass_time,
 }
 """What the parts of the service tell."""
-
-NOT_BUILT: tuple[type, ...] = (RetryExecution, DeleteExecution)
 
 
 def decide(table: JobTable, envelope: Envelope, around: Circumstances) -> Decision:
@@ -74,10 +74,7 @@ def decide(table: JobTable, envelope: Envelope, around: Circumstances) -> Decisi
         return NOTHING
     if envelope.expires_ms is not None and envelope.expires_ms <= around.now_ms:
         raise Refused(ErrorCode.EXPIRED, "its expiresAt passed before it was handled")
-    handler = COMMANDS.get(type(command))
-    if handler is None:
-        raise Refused(ErrorCode.INVALID_JOB, f"{kind_of(command)!r} is not built yet")
-    return handler(table, envelope, command, around)
+    return COMMANDS[type(command)](table, envelope, command, around)
 
 
 def refusal(envelope: Envelope, refused: Refused) -> Decision:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from bus.events import (
     CommandAccepted,
     CommandEnded,
+    ExecutionDeleted,
     ExecutionEnded,
     ExecutionProgress,
     ExecutionQueued,
@@ -21,6 +22,7 @@ from bus.events import (
     ExecutionUnknown,
     JobChanged,
     JobDefined,
+    JobGaveUp,
     JobInvalid,
     JobRemoved,
     Published,
@@ -129,17 +131,27 @@ class JobTable:
                 self._move(i, ExecutionStatus.UNKNOWN, seq)
             case ExecutionEnded() as event:
                 self._end_execution(event, seq)
+            case ExecutionDeleted(execution_id=i, job_id=job_id):
+                assert self._executions[i].is_final, i
+                del self._executions[i]
+                del self._by_job[job_id][i]
+            case JobGaveUp(job_id=job_id):
+                self._replace_job(replace(self._jobs[job_id], gave_up_ms=at_ms, version=seq))
             case JobDefined() | JobChanged() as event:
-                self._specs[event.job_id, event.revision] = event.spec
-                self._replace_job(
-                    Job(id=event.job_id, spec=event.spec, revision=event.revision, version=seq)
-                )
+                self._define(event, seq)
             case JobInvalid() as event:
                 before = self._jobs.get(event.job_id) or Job(id=event.job_id, spec=None)
                 self._replace_job(replace(before, fault=event.fault, version=seq))
             case JobRemoved() as event:
                 removed = self._jobs.pop(event.job_id)
                 self._forget_spec(removed.id, removed.revision)
+
+    def _define(self, event: JobDefined | JobChanged, seq: int) -> None:
+        self._specs[event.job_id, event.revision] = event.spec
+        before = self._jobs.get(event.job_id) or Job(id=event.job_id, spec=None)
+        self._replace_job(
+            replace(before, spec=event.spec, revision=event.revision, fault=None, version=seq)
+        )
 
     def _accept(self, event: CommandAccepted, seq: int) -> None:
         assert event.command_id not in self._commands, event.command_id
@@ -199,6 +211,8 @@ class JobTable:
             attempt=event.attempt,
             previous=event.previous,
             replaces=event.replaces,
+            not_before_ms=event.not_before_ms,
+            cause=event.cause,
             expires_ms=event.expires_ms,
             traceparent=event.traceparent,
             version=seq,
@@ -207,6 +221,18 @@ class JobTable:
         self._remember(execution)
         queue = self._queues.setdefault(execution.job_id, [])
         queue.insert(0 if event.first else len(queue), execution.id)
+        self._count_restart(event, at_ms)
+
+    def _count_restart(self, event: ExecutionQueued, at_ms: int) -> None:
+        """Automatic restarts are remembered as far as their limit goes; a person's start clears."""
+        job = self._jobs.get(event.job_id)
+        if job is None or job.spec is None:
+            return
+        if event.cause == "policy:restart":
+            newest = (*job.restarts_ms, at_ms)[-job.spec.restart.limit :]
+            self._jobs[job.id] = replace(job, restarts_ms=newest)
+        elif not event.cause and (job.restarts_ms or job.gave_up_ms is not None):
+            self._jobs[job.id] = replace(job, restarts_ms=(), gave_up_ms=None)
 
     def _end_execution(self, event: ExecutionEnded, seq: int) -> None:
         before = self._executions[event.execution_id]

@@ -25,7 +25,9 @@ class Timekeeper:
 
     def __call__(self, batch: Sequence[Published]) -> None:
         if any(
-            isinstance(p.event, ExecutionQueued) and p.event.expires_ms is not None for p in batch
+            isinstance(p.event, ExecutionQueued)
+            and (p.event.expires_ms is not None or p.event.not_before_ms is not None)
+            for p in batch
         ):
             self._changed.set()
 

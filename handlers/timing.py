@@ -1,16 +1,18 @@
-"""What the mere passing of time leads to: queued executions that expire. Pure."""
+"""What the mere passing of time leads to: waiting executions expire, delays end. Pure."""
 
 from bus.commands import PassTime
-from bus.events import AnyEvent, ExecutionEnded
+from bus.events import AnyEvent, ExecutionEnded, ExecutionStarted
 from bus.model import ExecutionStatus, Reason
-from handlers.decision import Circumstances, Decision
-from handlers.outcomes import after_end
+from handlers.decision import Circumstances, Decision, Effect, SpawnExecution
+from handlers.outcomes import end_waiting, next_to_start
 from handlers.table import JobTable
 
 
 def pass_time(table: JobTable, _: PassTime, around: Circumstances) -> Decision:
-    """Cancels what waited longer than its command allowed."""
+    """Cancels what waited longer than its command allowed, starts what has waited its delay."""
     events: list[AnyEvent] = []
+    effects: list[Effect] = []
+    expired: set[str] = set()
     for execution in table.live_executions():
         due = execution.expires_ms is not None and execution.expires_ms <= around.now_ms
         if due and execution.status is ExecutionStatus.QUEUED:
@@ -21,17 +23,24 @@ def pass_time(table: JobTable, _: PassTime, around: Circumstances) -> Decision:
                 ended_ms=around.now_ms,
                 output_end=0,
             )
-            events.extend(after_end(table, execution, final, around).events)
-    return Decision(tuple(events))
+            expired.add(execution.id)
+            events.extend(end_waiting(table, execution, final))
+    for job_id in {e.job_id for e in table.live_executions()}:
+        for execution in next_to_start(table, job_id, around.now_ms, without=expired):
+            events.append(ExecutionStarted(execution_id=execution.id))
+            effects.append(SpawnExecution(execution.id))
+    return Decision(tuple(events), tuple(effects))
 
 
 def next_deadline_ms(table: JobTable) -> int | None:
     """When `pass_time` will next have something to do; None: not before the table changes."""
     return min(
         (
-            execution.expires_ms
+            at_ms
             for execution in table.live_executions()
-            if execution.expires_ms is not None and execution.status is ExecutionStatus.QUEUED
+            if execution.status is ExecutionStatus.QUEUED
+            for at_ms in (execution.expires_ms, execution.not_before_ms)
+            if at_ms is not None
         ),
         default=None,
     )

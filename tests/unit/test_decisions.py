@@ -4,12 +4,14 @@ import pytest
 
 from bus.commands import (
     CancelCommand,
+    DeleteExecution,
     GetStatus,
     PassTime,
     ReportLost,
     ReportSpawnFailed,
     ReportUnknown,
     RestartJob,
+    RetryExecution,
     StartJob,
     StopJob,
 )
@@ -21,12 +23,15 @@ from bus.model import (
     Outcome,
     Overlap,
     Reason,
+    RestartPolicy,
+    RestartSpec,
+    RetrySpec,
     RolesSpec,
     VariableSpec,
     VariableType,
 )
 from bus.ports import Policy
-from handlers.decision import SpawnExecution, StopExecution
+from handlers.decision import DeleteFiles, SpawnExecution, StopExecution
 from handlers.table import JobTable
 from tests.decision_world import OPERATOR, STRANGER, VIEWER, World
 
@@ -413,3 +418,116 @@ def test_thawed_table_goes_on_like_the_frozen_one(world: World) -> None:
 def test_disabled_job_is_rejected(world: World) -> None:
     world.define(disabled=True)
     assert world.send(START).error_code == ErrorCode.DISABLED
+
+
+def test_failed_execution_is_retried_after_its_delay_with_the_next_attempt(world: World) -> None:
+    world.define(retry=RetrySpec(attempts=3, delay_s=10, jitter=0))
+    first = world.send(START)
+    assert first.execution_id is not None
+    world.ends(first.execution_id, 1)
+    (second,) = world.table.live_of("Demo/Job")
+    assert (second.attempt, second.previous, second.cause) == (
+        2,
+        first.execution_id,
+        "policy:retry",
+    )
+    world.report(PassTime())
+    assert world.status(second.id) is ExecutionStatus.QUEUED
+    world.clock.advance_s(10)
+    world.report(PassTime())
+    assert world.status(second.id) is ExecutionStatus.STARTING
+    world.ends(second.id, 1)
+    (third,) = world.table.live_of("Demo/Job")
+    assert third.not_before_ms == world.clock.now_ms() + 20_000
+    world.clock.advance_s(20)
+    world.report(PassTime())
+    world.ends(third.id, 1)
+    assert world.table.live_of("Demo/Job") == []
+
+
+def test_stop_cancels_the_retry_that_waits(world: World) -> None:
+    world.define(retry=RetrySpec(attempts=3))
+    first = world.send(START)
+    assert first.execution_id is not None
+    world.ends(first.execution_id, 1)
+    stop = world.send(STOP)
+    assert stop.outcome is Outcome.DONE
+    assert world.table.live_of("Demo/Job") == []
+
+
+def test_start_while_backing_off_starts_at_once(world: World) -> None:
+    world.define(retry=RetrySpec(attempts=3))
+    first = world.send(START)
+    assert first.execution_id is not None
+    world.ends(first.execution_id, 1)
+    second = world.send(START)
+    assert world.status(second.execution_id) is ExecutionStatus.STARTING
+    assert world.execution(second.execution_id).attempt == 2
+
+
+def test_service_is_restarted_until_the_limit_then_gives_up_and_a_person_clears_it(
+    world: World,
+) -> None:
+    world.define(restart=RestartSpec(policy=RestartPolicy.ALWAYS, limit=2, limit_window_s=600))
+    execution_id = world.send(START).execution_id
+    for _ in range(2):
+        assert execution_id is not None
+        world.ends(execution_id, 0)
+        (again,) = world.table.live_of("Demo/Job")
+        assert again.cause == "policy:restart"
+        world.clock.advance_s(60)
+        world.report(PassTime())
+        execution_id = again.id
+    assert execution_id is not None
+    world.ends(execution_id, 0)
+    job = world.table.job("Demo/Job")
+    assert job is not None
+    assert job.gave_up_ms == world.clock.now_ms()
+    assert world.table.live_of("Demo/Job") == []
+    world.send(START)
+    job = world.table.job("Demo/Job")
+    assert job is not None
+    assert (job.gave_up_ms, job.restarts_ms) == (None, ())
+
+
+def test_person_who_stops_a_service_keeps_it_stopped(world: World) -> None:
+    world.define(restart=RestartSpec(policy=RestartPolicy.ALWAYS))
+    start = world.send(START)
+    assert start.execution_id is not None
+    world.runs(start.execution_id)
+    world.send(STOP)
+    world.report(ReportLost(execution_id=start.execution_id, reason="host_restart"))
+    assert world.table.live_of("Demo/Job") == []
+
+
+def test_lost_service_comes_back_on_failure(world: World) -> None:
+    world.define(restart=RestartSpec(policy=RestartPolicy.ON_FAILURE))
+    start = world.send(START)
+    assert start.execution_id is not None
+    world.runs(start.execution_id)
+    world.report(ReportLost(execution_id=start.execution_id, reason="host_restart"))
+    (again,) = world.table.live_of("Demo/Job")
+    assert again.previous == start.execution_id
+
+
+def test_retry_of_an_ended_execution_keeps_its_variables(world: World) -> None:
+    world.define(variables={"N": VariableSpec(type=VariableType.INTEGER, default=1)})
+    first = world.send(StartJob(job_id="Demo/Job", variables={"N": 7}))
+    assert first.execution_id is not None
+    early = world.send(RetryExecution(execution_id=first.execution_id))
+    assert early.error_code == ErrorCode.NOT_ENDED
+    world.ends(first.execution_id, 1)
+    retry = world.send(RetryExecution(execution_id=first.execution_id))
+    execution = world.execution(retry.execution_id)
+    assert (execution.variables, execution.attempt) == ({"N": 7}, 2)
+    assert execution.previous == first.execution_id
+
+
+def test_deleted_execution_is_gone_and_its_files_follow(world: World) -> None:
+    first = world.send(START)
+    assert first.execution_id is not None
+    world.ends(first.execution_id, 0)
+    delete = world.send(DeleteExecution(execution_id=first.execution_id))
+    assert delete.outcome is Outcome.DONE
+    assert world.table.execution(first.execution_id) is None
+    assert DeleteFiles(first.execution_id) in world.effects

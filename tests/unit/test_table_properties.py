@@ -11,12 +11,22 @@ from bus.commands import (
     ReportSpawnFailed,
     ReportUnknown,
     RestartJob,
+    RetryExecution,
     StartJob,
     StopJob,
 )
 from bus.events import ExecutionEnded
 from bus.lifecycle import EXECUTION_TRANSITIONS
-from bus.model import FINAL_EXECUTION, HOLDS_SLOT, ExecutionStatus, Overlap, Reason
+from bus.model import (
+    FINAL_EXECUTION,
+    HOLDS_SLOT,
+    ExecutionStatus,
+    Overlap,
+    Reason,
+    RestartPolicy,
+    RestartSpec,
+    RetrySpec,
+)
 from handlers.outcomes import next_to_start
 from handlers.table import JobTable
 from tests.decision_world import World
@@ -38,11 +48,25 @@ class TableMachine(RuleBasedStateMachine):
         for job_id in JOBS:
             self.world.define(job_id)
 
-    @rule(job_id=job_ids, overlap=st.sampled_from(list(Overlap)), slots=st.integers(1, 3))
-    def define(self, job_id: str, overlap: Overlap, slots: int) -> None:
+    @rule(
+        job_id=job_ids,
+        overlap=st.sampled_from(list(Overlap)),
+        slots=st.integers(1, 3),
+        attempts=st.integers(1, 3),
+        policy=st.sampled_from(list(RestartPolicy)),
+    )
+    def define(
+        self, job_id: str, overlap: Overlap, slots: int, attempts: int, policy: RestartPolicy
+    ) -> None:
         # A smaller number than what runs now is in force for what comes.
         self.slots[job_id] = max(slots, len(self.world.table.in_slots(job_id)))
-        self.world.define(job_id, overlap=overlap, max_running=slots)
+        self.world.define(
+            job_id,
+            overlap=overlap,
+            max_running=slots,
+            retry=RetrySpec(attempts=attempts),
+            restart=RestartSpec(policy=policy, limit=3),
+        )
 
     @rule(target=executions, job_id=job_ids, expires=st.booleans())
     def start(self, job_id: str, expires: bool) -> object:
@@ -103,6 +127,10 @@ class TableMachine(RuleBasedStateMachine):
         if self._took_slot(execution_id):
             self.world.report(ReportSpawnFailed(execution_id=execution_id, error="nope"))
 
+    @rule(execution_id=executions)
+    def retry(self, execution_id: str) -> None:
+        self.world.send(RetryExecution(execution_id=execution_id))
+
     @rule(seconds=st.floats(0, 10))
     def time_passes(self, seconds: float) -> None:
         self.world.clock.advance_s(seconds)
@@ -116,7 +144,7 @@ class TableMachine(RuleBasedStateMachine):
     @invariant()
     def nothing_waits_beside_a_free_slot(self) -> None:
         for job_id in JOBS:
-            assert not list(next_to_start(self.world.table, job_id))
+            assert not list(next_to_start(self.world.table, job_id, self.world.clock.now_ms()))
 
     @invariant()
     def replayed_log_is_the_table(self) -> None:

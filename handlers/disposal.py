@@ -1,0 +1,65 @@
+"""Removes the folders of forgotten executions, off the loop. Losing a removal to a crash leaves a
+folder without a record, which the next start sweeps."""
+
+import asyncio
+import shutil
+from collections.abc import Container
+
+import structlog
+
+from bus.envelope import canonical_uuid
+from bus.layout import DataLayout
+
+log = structlog.get_logger("jobbus.disposal")
+
+
+class Disposal:
+    """Takes ids at once and removes their folders one after another."""
+
+    def __init__(self, layout: DataLayout) -> None:
+        self._layout = layout
+        self._waiting: dict[str, None] = {}
+        self._filled = asyncio.Event()
+
+    def __call__(self, execution_id: str) -> None:
+        """The execution's folder will be removed."""
+        self._waiting[execution_id] = None
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Removes for ever."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            batch, self._waiting = list(self._waiting), {}
+            await asyncio.to_thread(self._remove, batch)
+
+    def sweep(self, known: Container[str]) -> int:
+        """Folders of executions that nobody knows any more are removed; how many there were.
+
+        Blocking. What does not look like ours stays where it is.
+        """
+        orphans = [
+            folder.name
+            for folder in self._layout.output.iterdir()
+            if folder.name not in known and _is_ours(folder.name)
+        ]
+        self._remove(orphans)
+        return len(orphans)
+
+    def _remove(self, execution_ids: list[str]) -> None:
+        for execution_id in execution_ids:
+            folder = self._layout.execution(execution_id).root
+            try:
+                shutil.rmtree(folder)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                log.warning("cannot remove output", execution=execution_id, error=str(error))
+
+
+def _is_ours(name: str) -> bool:
+    try:
+        return canonical_uuid(name) == name
+    except ValueError:
+        return False
