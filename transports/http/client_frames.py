@@ -10,36 +10,8 @@ import msgspec
 from bus.errors import BusError
 from bus.views import ExecutionView, JobView
 from transports.http.client_errors import ProblemBody
+from transports.http.client_records import CommandAnswer, Record, RemovedJob
 from transports.http.sse_client import SseEvent
-
-
-class CommandAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A command as the service tells it; right after publishing only id and status are known."""
-
-    command_id: str
-    status: str
-    outcome: str | None = None
-    error_code: str | None = None
-    error: str | None = None
-    command: str = ""
-    job_id: str | None = None
-    user_id: str = ""
-    submitted_at: str = ""
-    processed_at: str | None = None
-    execution_id: str | None = None
-    result: msgspec.Raw = msgspec.Raw(b"null")
-    version: int = 0
-
-
-class RemovedJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A job that is no longer in the catalog."""
-
-    job_id: str
-    version: int = 0
-
-
-Record = ExecutionView | CommandAnswer | JobView | RemovedJob
-"""What a change or a snapshot is about. Apply it if its `version` is higher than what you hold."""
 
 
 class Hello(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

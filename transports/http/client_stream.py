@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ import aiohttp
 from bus.errors import BusError
 from transports.http.client_errors import ApiProblem, Unreachable, is_temporary, problem_of
 from transports.http.client_frames import End, Frame, Hello, ProblemFrame, decode_frame
+from transports.http.client_http import CONNECT_TIMEOUT_S, Query, pairs_of
 from transports.http.sse_client import SseParser
 
 PROBLEM_SIZE_MAX = 1024 * 1024
@@ -38,7 +39,7 @@ class StreamTiming:
 
 
 class Backoff:
-    """How long to wait before the next connection: 0.5 s × 2ⁿ with full jitter, at most 30 s."""
+    """How long to wait before the next connection: doubling, with full jitter, at most 30 s."""
 
     def __init__(self, timing: StreamTiming, uniform: Callable[[float, float], float]) -> None:
         self._timing = timing
@@ -67,7 +68,7 @@ class ResumingStream:
         self,
         session: aiohttp.ClientSession,
         path: str,
-        query: Mapping[str, str | list[str]],
+        query: Query,
         *,
         timing: StreamTiming,
         on_retry: RetryListener | None = None,
@@ -76,16 +77,14 @@ class ResumingStream:
     ) -> None:
         self._session = session
         self._path = path
-        self._query = [
-            (n, v) for n, vs in query.items() for v in ([vs] if isinstance(vs, str) else vs)
-        ]
+        self._query = pairs_of(query)
         self._timing = timing
         self._on_retry = on_retry
         self._cursor = last_event_id
         self._backoff = Backoff(timing, uniform)
         self._heartbeat_s = timing.heartbeat_s
         self._finished = False
-        self._worked_at_s: float | None = None
+        self._worked = False
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
         """All frames in order, over as many connections as it takes, until the stream is over.
@@ -96,7 +95,7 @@ class ResumingStream:
                 lost for longer than `give_up_s`.
         """
         clock = asyncio.get_running_loop()
-        lost_at_s: float | None = clock.time() if self._timing.patient else None
+        lost_at_s: float | None = None
         while True:
             try:
                 async with aclosing(self._connection()) as connection:
@@ -108,21 +107,19 @@ class ResumingStream:
                 trouble: BusError = Unreachable("the service closed the stream")
             except BusError as exc:
                 trouble = exc
-            lost_at_s = self._since(lost_at_s, trouble, clock.time())
+            now_s = clock.time()
+            lost_at_s = now_s if lost_at_s is None else lost_at_s
+            if not self._worth_another_try(trouble, now_s - lost_at_s):
+                raise trouble
             pause_s = self._backoff.pause_s(getattr(trouble, "retry_after_s", 0.0))
             if self._on_retry is not None:
                 self._on_retry(str(trouble), pause_s)
             await asyncio.sleep(pause_s)
 
-    def _since(self, lost_at_s: float | None, trouble: BusError, now_s: float) -> float:
-        """When the stream was lost; raises `trouble` if it is not worth another try."""
-        worked = self._worked_at_s is not None
-        if not is_temporary(trouble) or (not worked and lost_at_s is None):
-            raise trouble
-        since_s = now_s if lost_at_s is None else lost_at_s
-        if self._timing.give_up_s is not None and now_s - since_s >= self._timing.give_up_s:
-            raise trouble
-        return since_s
+    def _worth_another_try(self, trouble: BusError, lost_s: float) -> bool:
+        if not is_temporary(trouble) or not (self._worked or self._timing.patient):
+            return False
+        return self._timing.give_up_s is None or lost_s < self._timing.give_up_s
 
     async def _connection(self) -> AsyncGenerator[Frame, None]:
         """The frames of one connection."""
@@ -134,7 +131,7 @@ class ResumingStream:
                 self._path,
                 params=self._query,
                 headers=headers,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
                 allow_redirects=False,
             ) as response:
                 await self._check(response)
@@ -142,7 +139,7 @@ class ResumingStream:
                     async for frame in frames:
                         yield frame
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            raise Unreachable(f"the connection failed: {exc or type(exc).__name__}") from exc
+            raise Unreachable(f"the connection failed: {str(exc) or type(exc).__name__}") from exc
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         if response.status == 204:
@@ -167,6 +164,7 @@ class ResumingStream:
             for event in parser.feed(chunk):
                 frame = decode_frame(event)
                 self._note(frame)
+                self._cursor = event.id
                 if frame is not None:
                     yield frame
             self._cursor = parser.last_event_id
@@ -184,7 +182,7 @@ class ResumingStream:
 
     def _note(self, frame: Frame | None) -> None:
         """Takes what a frame means for the connection itself."""
-        self._worked_at_s = asyncio.get_running_loop().time()
+        self._worked = True
         self._backoff.worked()
         match frame:
             case Hello(heartbeat_s=heartbeat_s) if heartbeat_s > 0:
