@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from watchfiles import awatch
+from watchfiles import Change, awatch
 
 from bus.clock import Clock
 from bus.commands import ApplyCatalog, Definition
@@ -36,9 +36,9 @@ def scan(apps: Path) -> tuple[Definition, ...]:
 class CatalogWatch:
     """Keeps the owner's catalog equal to the disk.
 
-    The watcher is a doorbell and nothing else. What it says happened is ignored, since it drops
-    overflows, forgets what is pending at its time-outs and dies of a name that is not UTF-8; each
-    ring reads all definitions, and a slow look does so anyway.
+    The watcher is a doorbell and nothing else. What it says about definitions is ignored, since it
+    drops overflows, forgets what is pending at its time-outs and dies of a name that is not UTF-8;
+    each ring reads all definitions, and a slow look does so anyway.
     """
 
     def __init__(self, apps: Path, report: ReportSink, clock: Clock) -> None:
@@ -59,14 +59,13 @@ class CatalogWatch:
             listener: asyncio.Task[None] | None = None
             while True:
                 await self._look()
-                if watched != self._files.folders:
-                    # The new ears are open before the old ones are closed: closing takes a step.
-                    watched, before = self._files.folders, listener
-                    listener = group.create_task(
-                        bell.listen(self._places(watched)), name="catalog doorbell"
-                    )
-                    if before is not None:
-                        before.cancel()
+                if watched != self._files.folders or bell.lost_a_folder:
+                    if listener is not None:
+                        listener.cancel()
+                        await asyncio.wait([listener])
+                    watched = self._files.folders
+                    listening = bell.listen(self._places(watched))
+                    listener = group.create_task(listening, name="catalog doorbell")
                 await bell.wait()
 
     async def _look(self) -> None:
@@ -104,9 +103,12 @@ class _Doorbell:
     def __init__(self) -> None:
         self._rung = asyncio.Event()
         self._deaf = False
+        self.lost_a_folder = False
+        """A watched folder was removed. One made anew in its place is not watched any more, and
+        may be equal to the old one down to its inode."""
 
     async def wait(self) -> None:
-        """Returns at the next ring since the last call, at the latest after the slow look's time."""
+        """Returns at the next ring since the last call, or when it is time for a slow look."""
         try:
             async with asyncio.timeout(DEAF_LOOK_S if self._deaf else SLOW_LOOK_S):
                 await self._rung.wait()
@@ -116,23 +118,25 @@ class _Doorbell:
             self._rung.clear()
 
     async def listen(self, places: Callable[[], tuple[str, ...]]) -> None:
-        """Rings at every change directly in these folders, for ever; begins anew after a failure."""
+        """Rings at every change directly in these folders, for ever; failures begin it anew."""
         loop = asyncio.get_running_loop()
         while True:
             paths = await asyncio.to_thread(places)
-            self._deaf = not paths
+            self._deaf, self.lost_a_folder = not paths, False
             try:
                 if paths:
                     # Runs when `awatch` first waits, thus when the watches stand: whatever came
                     # between the last look and them is seen by the look that this causes.
                     loop.call_soon(self._rung.set)
-                    async for _ in awatch(
+                    async for changes in awatch(
                         *paths,
                         watch_filter=None,
                         step=STEP_MS,
                         debounce=DEBOUNCE_MS,
                         recursive=False,
                     ):
+                        removed = {path for kind, path in changes if kind is Change.deleted}
+                        self.lost_a_folder |= not removed.isdisjoint(paths)
                         self._rung.set()
             except Exception as exc:  # noqa: BLE001, RUF100 - it fails in many ways, none of them ours
                 log.warning("watching the definitions failed, looking every second: %r", exc)

@@ -1,0 +1,348 @@
+"""The catalog on a real disk: what is found, what is said about broken files, what is told when."""
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator
+from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import watchfiles
+
+from bus.commands import ApplyCatalog, Definition
+from handlers import catalog
+from handlers.catalog import CatalogWatch, scan
+from handlers.definition import SIZE_MAX
+from handlers.definition_files import DefinitionFiles
+from tests.fakes import ManualClock
+
+GOOD = 'command = ["./run.sh"]\n'
+BROKEN = "command = [\n"
+NOT_UTF8 = os.fsdecode(b"caf\xe9")
+
+
+def define(apps: Path, job_id: str, text: str = GOOD) -> Path:
+    app, job = job_id.split("/")
+    folder = apps / app / "jobs" / job
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "job.toml"
+    file.write_text(text)
+    return file
+
+
+def by_id(definitions: tuple[Definition, ...]) -> dict[str, Definition]:
+    return {definition.job_id: definition for definition in definitions}
+
+
+def reason_of(definition: Definition) -> str:
+    assert definition.fault is not None
+    assert definition.spec is None
+    return definition.fault.reason
+
+
+def test_scan_finds_the_jobs_of_all_apps_by_id(tmp_path: Path) -> None:
+    for job_id in ("B/b", "A/z", "A/a"):
+        define(tmp_path, job_id)
+
+    found = scan(tmp_path)
+
+    assert [d.job_id for d in found] == ["A/a", "A/z", "B/b"]
+    spec = found[0].spec
+    assert spec is not None
+    assert spec.directory == str(tmp_path / "A" / "jobs" / "a")
+
+
+def test_scan_of_a_missing_folder_finds_nothing(tmp_path: Path) -> None:
+    assert scan(tmp_path / "apps") == ()
+
+
+def test_one_broken_file_hides_no_other(tmp_path: Path) -> None:
+    define(tmp_path, "A/broken", BROKEN)
+    define(tmp_path, "A/good")
+
+    found = by_id(scan(tmp_path))
+
+    assert found["A/good"].spec is not None
+    fault = found["A/broken"].fault
+    assert fault is not None
+    assert fault.file == f"{tmp_path.name}/A/jobs/broken/job.toml"
+    assert fault.line == 2
+
+
+def test_a_folder_that_cannot_be_an_id_is_a_fault(tmp_path: Path) -> None:
+    define(tmp_path, "A/two words")
+    define(tmp_path, "-A/job")
+
+    found = by_id(scan(tmp_path))
+
+    assert "cannot be an id" in reason_of(found["A/two words"])
+    assert "folder of the app" in reason_of(found["-A/job"])
+
+
+def test_a_name_that_is_not_utf8_is_a_fault_that_can_be_encoded(tmp_path: Path) -> None:
+    define(tmp_path, f"A/{NOT_UTF8}")
+
+    (definition,) = scan(tmp_path)
+
+    assert definition.job_id == "A/caf\ufffd"
+    assert definition.fault is not None
+    definition.fault.file.encode()
+
+
+def test_hidden_folders_and_folders_without_a_definition_are_no_jobs(tmp_path: Path) -> None:
+    define(tmp_path, ".git/hooks")
+    define(tmp_path, "A/.draft")
+    (tmp_path / "A" / "jobs" / "empty").mkdir(parents=True)
+    (tmp_path / "B").mkdir()
+    (tmp_path / "README").write_text("no app")
+
+    assert scan(tmp_path) == ()
+
+
+def test_links_in_a_circle_lead_nowhere(tmp_path: Path) -> None:
+    define(tmp_path, "A/job")
+    (tmp_path / "A" / "jobs" / "loop").symlink_to(tmp_path)
+    (tmp_path / "self").symlink_to("self")
+    (tmp_path / "A" / "jobs" / "job" / "again").symlink_to(".")
+
+    assert [d.job_id for d in scan(tmp_path)] == ["A/job"]
+
+
+def test_a_linked_app_is_read(tmp_path: Path) -> None:
+    define(tmp_path / "releases" / "1", "A/job")
+    (tmp_path / "apps").mkdir()
+    (tmp_path / "apps" / "A").symlink_to(tmp_path / "releases" / "1" / "A")
+
+    assert [d.job_id for d in scan(tmp_path / "apps")] == ["A/job"]
+
+
+def test_a_pipe_in_place_of_a_definition_is_a_fault_and_hangs_nobody(tmp_path: Path) -> None:
+    file = define(tmp_path, "A/job")
+    file.unlink()
+    os.mkfifo(file)
+
+    (definition,) = scan(tmp_path)
+
+    assert "no regular file" in reason_of(definition)
+
+
+def test_a_folder_in_place_of_a_definition_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "A" / "jobs" / "job" / "job.toml").mkdir(parents=True)
+
+    (definition,) = scan(tmp_path)
+
+    assert "cannot be read" in reason_of(definition)
+
+
+def test_an_endless_file_is_not_read_to_its_end(tmp_path: Path) -> None:
+    file = define(tmp_path, "A/job")
+    with file.open("wb") as sparse:
+        sparse.truncate(1 << 40)
+
+    (definition,) = scan(tmp_path)
+
+    assert reason_of(definition) == f"is larger than {SIZE_MAX // 1024} KiB"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_locked_app_hides_no_other(tmp_path: Path) -> None:
+    define(tmp_path, "A/job")
+    define(tmp_path, "B/job")
+    (tmp_path / "A" / "jobs").chmod(0)
+    try:
+        found = by_id(scan(tmp_path))
+    finally:
+        (tmp_path / "A" / "jobs").chmod(0o700)
+
+    assert "cannot be listed" in reason_of(found["A/*"])
+    assert found["B/job"].spec is not None
+
+
+def test_the_revision_changes_with_the_content_only(tmp_path: Path) -> None:
+    file = define(tmp_path, "A/job")
+    (before,) = scan(tmp_path)
+    os.utime(file, (1, 1))
+    (touched,) = scan(tmp_path)
+    file.write_text(GOOD + "# a word\n")
+    (after,) = scan(tmp_path)
+
+    assert touched == before
+    assert after.revision != before.revision
+
+
+def test_a_changed_file_of_equal_size_and_time_is_read_again(tmp_path: Path) -> None:
+    files = DefinitionFiles(tmp_path)
+    file = define(tmp_path, "A/job", GOOD + "timeout_s = 1\n")
+    os.utime(file, (1, 1))
+    files.scan()
+    define(tmp_path, "A/job", GOOD + "timeout_s = 2\n")
+    os.utime(file, (1, 1))
+
+    (definition,) = files.scan()
+
+    assert definition.spec is not None
+    assert definition.spec.timeout_s == 2
+
+
+class Reports:
+    """Collects reports; a test waits for the one it claims will come."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Definition]] = []
+        self._more = asyncio.Event()
+
+    def __call__(self, report: object) -> None:
+        assert isinstance(report, ApplyCatalog)
+        self.seen.append(by_id(report.definitions))
+        self._more.set()
+
+    async def until(
+        self, *, valid: AbstractSet[str], broken: AbstractSet[str] = frozenset()
+    ) -> None:
+        """The last report has exactly these jobs."""
+        async with asyncio.timeout(20):
+            while not self._is_now(valid, broken):
+                self._more.clear()
+                await self._more.wait()
+
+    def _is_now(self, valid: AbstractSet[str], broken: AbstractSet[str]) -> bool:
+        if not self.seen:
+            return False
+        last = self.seen[-1].values()
+        return {d.job_id for d in last if d.spec} == valid and {
+            d.job_id for d in last if d.fault
+        } == broken
+
+
+@asynccontextmanager
+async def watching(apps: Path) -> AsyncIterator[Reports]:
+    reports = Reports()
+    watch = CatalogWatch(apps, reports, ManualClock())
+    running = asyncio.create_task(watch.run(), name="catalog")
+    try:
+        yield reports
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        assert running.cancelled()
+
+
+async def hears(file: Path, reports: Reports) -> None:
+    """The only job's file is watched: one look comes with new watches, the second needs a ring."""
+    job_id = f"{file.parts[-4]}/{file.parts[-2]}"
+    for _ in range(2):
+        file.write_text(BROKEN)
+        await reports.until(valid=set(), broken={job_id})
+        file.write_text(GOOD)
+        await reports.until(valid={job_id})
+
+
+@pytest.fixture
+def no_slow_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the doorbell can bring a change in time."""
+    monkeypatch.setattr(catalog, "SLOW_LOOK_S", 3600.0)
+
+
+async def test_the_first_report_comes_even_when_nothing_is_defined(tmp_path: Path) -> None:
+    async with watching(tmp_path) as reports:
+        await reports.until(valid=set())
+    assert reports.seen == [{}]
+
+
+@pytest.mark.usefixtures("no_slow_look")
+async def test_a_save_is_told_by_the_doorbell(tmp_path: Path) -> None:
+    file = define(tmp_path, "A/job")
+    async with watching(tmp_path) as reports:
+        await reports.until(valid={"A/job"})
+        file.write_text(BROKEN)
+        await reports.until(valid=set(), broken={"A/job"})
+        file.with_name("job.toml.new").write_text(GOOD)
+        file.with_name("job.toml.new").rename(file)
+        await reports.until(valid={"A/job"})
+        file.unlink()
+        await reports.until(valid=set())
+
+
+@pytest.mark.usefixtures("no_slow_look")
+async def test_new_apps_and_folders_made_anew_are_noticed(tmp_path: Path) -> None:
+    async with watching(tmp_path) as reports:
+        await reports.until(valid=set())
+        file = define(tmp_path, "New/job")
+        await reports.until(valid={"New/job"})
+        await hears(file, reports)
+        file.unlink()
+        file.parent.rmdir()
+        define(tmp_path, "New/job")
+        await hears(file, reports)
+
+
+async def test_an_apps_folder_that_comes_later_is_noticed(tmp_path: Path) -> None:
+    apps = tmp_path / "deep" / "apps"
+    async with watching(apps) as reports:
+        await reports.until(valid=set())
+        define(apps, "A/job")
+        await reports.until(valid={"A/job"})
+
+
+async def test_nothing_is_reported_when_nothing_changed(tmp_path: Path) -> None:
+    file = define(tmp_path, "A/one")
+    async with watching(tmp_path) as reports:
+        await reports.until(valid={"A/one"})
+        (file.parent / "scratch").write_text("a job writes into its folder")
+        os.utime(file)
+        define(tmp_path, "A/two")  # the report of this one comes after looks at the above
+        await reports.until(valid={"A/one", "A/two"})
+    assert len(reports.seen) == 2
+
+
+@pytest.mark.usefixtures("no_slow_look")
+async def test_a_name_that_kills_the_watcher_does_not_end_the_watch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = define(tmp_path, "A/one")
+    async with watching(tmp_path) as reports:
+        await reports.until(valid={"A/one"})
+        await hears(file, reports)
+        (file.parent / NOT_UTF8).touch()
+        await reports.until(valid={"A/one"})
+        await hears(file, reports)
+    assert "watching the definitions failed" in caplog.text
+
+
+async def test_a_watcher_that_cannot_be_had_leaves_the_slow_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no more inotify watches")
+
+    monkeypatch.setattr(watchfiles.main, "RustNotify", refused)
+    async with watching(tmp_path) as reports:
+        await reports.until(valid=set())
+        define(tmp_path, "A/job")
+        await reports.until(valid={"A/job"})
+
+
+async def test_a_failed_look_keeps_the_catalog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    define(tmp_path, "A/one")
+    scandir = os.scandir
+    failed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def failing(path: str) -> object:
+        loop.call_soon_threadsafe(failed.set)
+        raise OSError(errno.EMFILE, "too many open files")
+
+    async with watching(tmp_path) as reports:
+        await reports.until(valid={"A/one"})
+        monkeypatch.setattr(os, "scandir", failing)
+        define(tmp_path, "A/two")
+        async with asyncio.timeout(20):
+            await failed.wait()
+        monkeypatch.setattr(os, "scandir", scandir)
+        define(tmp_path, "A/three")
+        await reports.until(valid={"A/one", "A/two", "A/three"})
+    assert all("A/one" in seen for seen in reports.seen)
