@@ -1,0 +1,160 @@
+"""What waits in the queue directory, as small entries in memory. No IO; lives in the event loop.
+
+The directory is listed when it may have changed, never for a message: everything here costs the
+same with ten files waiting and with a hundred thousand.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from bus.envelope import Envelope
+
+CACHED_MAX = 2048
+"""Commands kept whole in memory; the others are read again when their turn comes."""
+FOREIGN_SHARE = 32
+"""After so many of ours in a row, one foreign file goes first: nobody waits for a stranger."""
+
+
+class State(Enum):
+    """Where a command stands between the disk and the owner."""
+
+    COMMITTING = auto()
+    WAITING = auto()
+    HANDED = auto()
+    DONE = auto()
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One command id in the queue. `order_ns` is when it was accepted or, if foreign, arrived.
+
+    `ours`: sealed by this instance; `local`: published by this process.
+    """
+
+    id: str
+    name: str
+    order_ns: int
+    state: State = State.WAITING
+    urgent: bool = False
+    ours: bool = True
+    local: bool = False
+    envelope: Envelope | None = None
+    more_names: tuple[str, ...] = ()
+
+
+class Backlog:
+    """All entries by id, and those that wait in three lanes: urgent, ours, foreign."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._odd_names: dict[str, str] = {}
+        self._urgent: deque[Entry] = deque()
+        self._ours: deque[Entry] = deque()
+        self._foreign: deque[Entry] = deque()
+        self._cached = 0
+        self._in_a_row = 0
+        self.last_order_ns = 0
+        self.local_waiting = 0
+        self.arrived = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._urgent) + len(self._ours) + len(self._foreign)
+
+    @property
+    def oldest_ns(self) -> int | None:
+        """When the first of those that wait was accepted."""
+        heads = [lane[0].order_ns for lane in (self._urgent, self._ours, self._foreign) if lane]
+        return min(heads, default=None)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether this file name is accounted for."""
+        if not isinstance(name, str):
+            return False
+        entry = self._entries.get(name[:-5])
+        return (entry is not None and entry.name == name) or name in self._odd_names
+
+    def get(self, command_id: str) -> Entry | None:
+        return self._entries.get(command_id)
+
+    def next_order_ns(self, now_ns: int) -> int:
+        """A number larger than all given before, near the wall clock where that allows it."""
+        self.last_order_ns = max(self.last_order_ns + 1, now_ns)
+        return self.last_order_ns
+
+    def add(self, entry: Entry) -> None:
+        """The id is accounted for; it is received only after `enqueue`."""
+        assert entry.id not in self._entries
+        self._entries[entry.id] = entry
+        self._note_name(entry.name, entry.id)
+        self.last_order_ns = max(self.last_order_ns, entry.order_ns)
+
+    def add_name(self, entry: Entry, name: str) -> None:
+        """The same command lies here under a second spelling of its name."""
+        entry.more_names = (*entry.more_names, name)
+        self._note_name(name, entry.id)
+
+    def drop(self, entry: Entry) -> None:
+        """The id is forgotten, as if its file had never been seen."""
+        entry.state = State.DONE
+        del self._entries[entry.id]
+        for name in (entry.name, *entry.more_names):
+            self._odd_names.pop(name, None)
+
+    def enqueue(self, entry: Entry) -> None:
+        """The entry waits, behind all others of its lane."""
+        entry.state = State.WAITING
+        if entry.envelope is not None:
+            if self._cached < CACHED_MAX:
+                self._cached += 1
+            else:
+                entry.envelope = None
+        self.local_waiting += entry.local
+        self._lane(entry).append(entry)
+        self.arrived.set()
+
+    def take(self, limit: int) -> list[Entry]:
+        """The next entries in order, at most `limit`; they are `HANDED`."""
+        taken: list[Entry] = []
+        while len(taken) < limit:
+            lane = self._next_lane()
+            if not lane:
+                break
+            entry = lane.popleft()
+            entry.state = State.HANDED
+            self.local_waiting -= entry.local
+            if entry.envelope is not None:
+                self._cached -= 1
+            taken.append(entry)
+        return taken
+
+    def put_back(self, entries: Iterable[Entry]) -> None:
+        """Entries that were taken but not passed on wait again, before all others."""
+        for entry in reversed(list(entries)):
+            if entry.state is State.HANDED:
+                entry.state = State.WAITING
+                self.local_waiting += entry.local
+                self._cached += entry.envelope is not None
+                self._lane(entry).appendleft(entry)
+                self.arrived.set()
+
+    def _next_lane(self) -> deque[Entry]:
+        if self._urgent:
+            return self._urgent
+        if self._foreign and (not self._ours or self._in_a_row >= FOREIGN_SHARE):
+            self._in_a_row = 0
+            return self._foreign
+        self._in_a_row += 1
+        return self._ours
+
+    def _lane(self, entry: Entry) -> deque[Entry]:
+        if entry.urgent:
+            return self._urgent
+        return self._ours if entry.ours else self._foreign
+
+    def _note_name(self, name: str, command_id: str) -> None:
+        if name[:-5] != command_id:
+            self._odd_names[name] = command_id

@@ -1,0 +1,224 @@
+"""How commands become durable files: the write protocol and the one thread that follows it.
+
+A file appears under its name only when its bytes are on the disk, and is acknowledged only when its
+name is too. Both syncs are needed: without either, a power cut loses acknowledged commands.
+"""
+
+import logging
+import os
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from bus.errors import BusError, NoSpace, StorageFailed, TransportBusy
+from bus.layout import DataLayout
+from transports.directory import disk
+from transports.directory.settings import DirectorySettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Piece:
+    """One file on its way into the queue; after the commit `error` or `taken` or neither is set.
+
+    `taken`: its name was there already; nothing was overwritten.
+    """
+
+    id: str
+    data: bytes = b""
+    error: BusError | None = None
+    taken: bool = False
+    _tmp: str = field(default="")
+
+    @property
+    def name(self) -> str:
+        return f"{self.id}.json"
+
+
+def commit(layout: DataLayout, pieces: Sequence[Piece], *, group: bool) -> float:
+    """All pieces are durable under their names, or say why not; the seconds a `syncfs` took.
+
+    With `group`, one `syncfs` serves all; else every file is synced alone. Two phases either way:
+    no name is linked before all bytes are on the disk.
+
+    Raises:
+        StorageFailed: a sync failed; what the disk holds is unknown.
+    """
+    try:
+        with _OpenBoth(layout) as (queue_fd, tmp_fd):
+            return _commit(pieces, queue_fd, tmp_fd, group=group)
+    except disk.SyncFailed as error:
+        raise StorageFailed(f"{error}; the service must restart and read what is there") from error
+    except OSError as error:
+        fault = _fault(error)
+        for piece in pieces:
+            piece.error = piece.error or fault
+        return 0.0
+
+
+def can_group(layout: DataLayout) -> bool:
+    """Whether `syncfs` does its work on the queue's file system."""
+    with disk.open_directory(layout.queue) as handle:
+        return disk.syncs_all_for_real(handle)
+
+
+class _OpenBoth:
+    """Descriptors of the queue and of its `.tmp`, which is made if somebody removed it."""
+
+    def __init__(self, layout: DataLayout) -> None:
+        self._layout = layout
+
+    def __enter__(self) -> tuple[int, int]:
+        disk.make_directory(self._layout.queue_tmp)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        self._queue = os.open(self._layout.queue, flags)
+        try:
+            self._tmp = os.open(".tmp", flags | os.O_NOFOLLOW, dir_fd=self._queue)
+        except OSError:
+            os.close(self._queue)
+            raise
+        return self._queue, self._tmp
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._tmp)
+        os.close(self._queue)
+
+
+def _commit(pieces: Sequence[Piece], queue_fd: int, tmp_fd: int, *, group: bool) -> float:
+    written = [piece for piece in pieces if _write(piece, tmp_fd, sync=not group)]
+    took_s = 0.0
+    try:
+        if group and written:
+            began = time.monotonic()
+            disk.sync_all(queue_fd)
+            took_s = time.monotonic() - began
+        linked = [piece for piece in written if _link(piece, tmp_fd, queue_fd)]
+    finally:
+        for piece in written:
+            disk.remove(piece._tmp, tmp_fd)
+    if linked:
+        _sync_names(queue_fd)
+    return took_s
+
+
+def _write(piece: Piece, tmp_fd: int, *, sync: bool) -> bool:
+    piece._tmp = f"{piece.id}.{secrets.token_hex(6)}"
+    try:
+        disk.create_file(piece._tmp, tmp_fd, piece.data, sync=sync)
+    except OSError as error:
+        disk.remove(piece._tmp, tmp_fd)
+        piece.error = _fault(error)
+        return False
+    return True
+
+
+def _link(piece: Piece, tmp_fd: int, queue_fd: int) -> bool:
+    try:
+        os.link(
+            piece._tmp,
+            piece.name,
+            src_dir_fd=tmp_fd,
+            dst_dir_fd=queue_fd,
+            follow_symlinks=False,
+        )
+    except FileExistsError:
+        piece.taken = True
+        return False
+    except OSError as error:
+        piece.error = _fault(error)
+        return False
+    return True
+
+
+def _sync_names(queue_fd: int) -> None:
+    try:
+        disk.sync_directory(queue_fd)
+    except OSError as error:  # no room for names that are linked already: neither there nor not
+        raise disk.SyncFailed(f"the directory could not be synced: {error.strerror}") from error
+
+
+def _fault(error: OSError) -> BusError:
+    if error.errno in disk.NO_ROOM:
+        return NoSpace("the disk has no room for the command; nothing was accepted")
+    return TransportBusy(f"the command could not be written: {error.strerror}")
+
+
+Done = Callable[[Sequence[Piece], StorageFailed | None], None]
+
+
+class Committer:
+    """The thread that commits what waits, up to `batch_max` pieces at once.
+
+    `done` is called from that thread, once a batch, in the order of hand-over. After a failed sync
+    nothing is written any more: every later batch is told of the same failure.
+    """
+
+    def __init__(self, layout: DataLayout, settings: DirectorySettings, done: Done) -> None:
+        self._layout = layout
+        self._settings = settings
+        self._done = done
+        self._inbox: queue.SimpleQueue[Sequence[Piece] | None] = queue.SimpleQueue()
+        self._failure: StorageFailed | None = None
+        self._can_group = False
+        self._group_again_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, pieces: Sequence[Piece]) -> None:
+        """Hands over what is to be committed, in order. The caller bounds how much is under way."""
+        self._inbox.put(pieces)
+
+    def stop(self) -> None:
+        """Everything handed over before is committed and told; blocks until then."""
+        self._inbox.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        self._can_group = can_group(self._layout)
+        open_ = True
+        while open_:
+            pieces, open_ = self._next()
+            for begin in range(0, len(pieces), self._settings.batch_max):
+                self._one_batch(pieces[begin : begin + self._settings.batch_max])
+
+    def _next(self) -> tuple[list[Piece], bool]:
+        """What waits, at least one hand-over; False when the end was among it."""
+        first = self._inbox.get()
+        pieces: list[Piece] = []
+        while first is not None:
+            pieces.extend(first)
+            if len(pieces) >= self._settings.batch_max:
+                return pieces, True
+            try:
+                first = self._inbox.get_nowait()
+            except queue.Empty:
+                return pieces, True
+        return pieces, False
+
+    def _one_batch(self, pieces: Sequence[Piece]) -> None:
+        if self._failure is None:
+            try:
+                self._commit(pieces)
+            except StorageFailed as error:
+                self._failure = error
+        self._done(pieces, self._failure)
+
+    def _commit(self, pieces: Sequence[Piece]) -> None:
+        now_s = time.monotonic()
+        group = (
+            self._can_group
+            and len(pieces) >= self._settings.group_from
+            and now_s >= self._group_again_s
+        )
+        took_s = commit(self._layout, pieces, group=group)
+        if took_s > self._settings.syncfs_slow_s:
+            # It waits for everybody's dirty pages; for a while each file is synced for itself.
+            self._group_again_s = time.monotonic() + self._settings.syncfs_pause_s
+            log.debug("syncfs took %.0f ms; syncing file by file for a while", took_s * 1000)

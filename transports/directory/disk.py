@@ -1,0 +1,252 @@
+"""What the directory transport asks of a file system: small blocking calls, run in a thread.
+
+Nothing here knows what a command is.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from bus.layout import DIRECTORY_MODE, FILE_MODE
+
+FUSE_MAGIC = 0x65735546
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+_libc = ctypes.CDLL(None, use_errno=True)
+CAN_SYNC_ALL = sys.platform == "linux" and hasattr(_libc, "syncfs")
+"""Whether one call can sync a whole file system."""
+
+
+class Mark(NamedTuple):
+    """What tells two looks at one name apart: equal marks, unchanged file."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    links: int
+    mode: int
+    uid: int
+
+    @property
+    def is_regular(self) -> bool:
+        return stat.S_ISREG(self.mode)
+
+    @property
+    def is_directory(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+
+class FoundFile(NamedTuple):
+    """The whole content of a regular file that stood still while it was read."""
+
+    data: bytes
+    mark: Mark
+
+
+class Unfit(Exception):
+    """What lies under the name is not a file to be read; the text says why."""
+
+
+class InMotion(Exception):
+    """The file changed while it was read."""
+
+
+@contextlib.contextmanager
+def open_directory(path: Path | str, *, inside: int | None = None) -> Iterator[int]:
+    """A descriptor of the directory for the length of the block."""
+    handle = os.open(path, _DIRECTORY_FLAGS, dir_fd=inside)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def make_directory(path: Path) -> None:
+    """`path` exists as a directory, and its name survives a power cut."""
+    try:
+        path.mkdir(mode=DIRECTORY_MODE)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        make_directory(path.parent)
+        make_directory(path)
+        return
+    with open_directory(path.parent) as parent:
+        os.fsync(parent)
+
+
+def mark_of(name: str, inside: int) -> Mark:
+    """The mark of whatever lies under `name`; never follows a link.
+
+    Raises:
+        FileNotFoundError: nothing does (any more).
+    """
+    return _mark(os.stat(name, dir_fd=inside, follow_symlinks=False))
+
+
+def read_file(name: str, inside: int, size_max: int) -> FoundFile:
+    """Reads a regular file whole, never through a link and never waiting for a writer.
+
+    Raises:
+        FileNotFoundError: it is gone.
+        Unfit: it is no regular file, has a second name, is too large or may not be read.
+        InMotion: it changed meanwhile; look again.
+    """
+    try:
+        handle = os.open(name, _READ_FLAGS, dir_fd=inside)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unfit(_why_not_opened(error)) from error
+    try:
+        before = _mark(os.fstat(handle))
+        _check(before, size_max)
+        data = os.read(handle, before.size + 1)
+        after = _mark(os.fstat(handle))
+    finally:
+        os.close(handle)
+    if after != before or len(data) != after.size:
+        raise InMotion(name)
+    return FoundFile(data, after)
+
+
+def create_file(name: str, inside: int, data: bytes, *, sync: bool) -> None:
+    """A new file with this content; with `sync` its bytes survive a power cut (its name does not).
+
+    Raises:
+        OSError: as it came; a half-written file may lie there.
+        SyncFailed: the sync failed for another reason than lack of room.
+    """
+    handle = os.open(name, _CREATE_FLAGS | os.O_EXCL, FILE_MODE, dir_fd=inside)
+    try:
+        write_all(handle, data)
+        if sync:
+            sync_data(handle)
+    finally:
+        os.close(handle)
+
+
+def replace_file(name: str, inside: int, data: bytes, mode: int = FILE_MODE) -> None:
+    """`name` has this content, at every moment either the old or the new one. Not synced.
+
+    The name that is used on the way is hidden and ours alone: one writer a directory.
+    """
+    passing = f".tmp-{name}"
+    handle = os.open(passing, _CREATE_FLAGS | os.O_TRUNC, mode, dir_fd=inside)
+    try:
+        write_all(handle, data)
+    except OSError:
+        remove(passing, inside)
+        raise
+    finally:
+        os.close(handle)
+    os.rename(passing, name, src_dir_fd=inside, dst_dir_fd=inside)
+
+
+def write_all(handle: int, data: bytes) -> None:
+    """All bytes are with the kernel, however many writes it took."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def remove(name: str, inside: int) -> None:
+    """Nothing lies under `name`; it is no error if nothing did."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=inside)
+
+
+class SyncFailed(Exception):
+    """A sync failed: what the disk holds is unknown, and a retry would report success."""
+
+
+def sync_file(name: str, inside: int) -> None:
+    """A regular file and its name in the directory survive a power cut, whoever wrote them."""
+    handle = os.open(name, _READ_FLAGS, dir_fd=inside)
+    try:
+        sync_data(handle)
+    finally:
+        os.close(handle)
+    sync_directory(inside)
+
+
+def sync_data(handle: int) -> None:
+    """The file's bytes are on the disk."""
+    _synced(getattr(os, "fdatasync", os.fsync), handle)
+
+
+def sync_directory(handle: int) -> None:
+    """The directory's names are on the disk."""
+    _synced(os.fsync, handle)
+
+
+def sync_all(handle: int) -> None:
+    """Everything written to the file system of `handle` before is on the disk (Linux only)."""
+    _synced(_syncfs, handle)
+
+
+def syncs_all_for_real(handle: int) -> bool:
+    """Whether `sync_all` does what it says here: FUSE answers it with success and does nothing."""
+    if not CAN_SYNC_ALL:
+        return False
+    answer = ctypes.create_string_buffer(512)
+    if _libc.fstatfs(handle, answer) != 0:
+        return False
+    return ctypes.c_long.from_buffer(answer).value & 0xFFFFFFFF != FUSE_MAGIC
+
+
+def _syncfs(handle: int) -> None:
+    if _libc.syncfs(handle) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _synced(call: object, handle: int) -> None:
+    assert callable(call)
+    try:
+        call(handle)
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
+        raise SyncFailed(f"the disk refused a sync: {os.strerror(error.errno or 0)}") from error
+
+
+def _mark(status: os.stat_result) -> Mark:
+    return Mark(
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_nlink,
+        status.st_mode,
+        status.st_uid,
+    )
+
+
+def _check(mark: Mark, size_max: int) -> None:
+    if not mark.is_regular:
+        raise Unfit("not a regular file")
+    if mark.links != 1:
+        raise Unfit(f"has {mark.links} names (hard links); a command file has one")
+    if mark.size > size_max:
+        raise Unfit(f"has {mark.size} bytes; a command may have {size_max}")
+
+
+def _why_not_opened(error: OSError) -> str:
+    match error.errno:
+        case errno.ELOOP:
+            return "a symbolic link, which is never followed"
+        case errno.ENXIO | errno.ENODEV:
+            return "not a regular file"
+        case errno.EACCES | errno.EPERM:
+            return "may not be read by the service; give it read permission"
+        case _:
+            return f"cannot be opened: {error.strerror}"

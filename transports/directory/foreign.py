@@ -1,0 +1,310 @@
+"""A command file that somebody else wrote, made an envelope. Pure: no IO, no clock.
+
+Two kinds of fault: a file that is `NotACommand` (Rejects, in the end), and a command that says what
+cannot be done (`Refused`: its writer finds a Rejected result under its CommandID).
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from bus.access import ADMIN
+from bus.clock import from_rfc3339
+from bus.commands import (
+    CancelCommand,
+    Command,
+    DeleteExecution,
+    GetStatus,
+    RestartJob,
+    RetryExecution,
+    StartJob,
+    StopJob,
+    body_hash,
+)
+from bus.envelope import RESERVED_USERS, Envelope, canonical_uuid
+from bus.errors import ErrorCode, Refused
+from bus.model import CommandRecord, CommandStatus, Principal, Value
+from transports.directory.settings import DirectorySettings
+from transports.directory.wire import FIELD_NAMES, NotACommand, command_id_of
+
+
+class ForeignFile(msgspec.Struct, frozen=True, rename={**FIELD_NAMES, "session_id": "SessionID"}):
+    """The fields as they stand there, of whatever type; unknown ones are ignored."""
+
+    command_id: Any = None
+    command: Any = None
+    job_id: Any = None
+    user_id: Any = None
+    session_id: Any = None
+    variables: Any = None
+    roles: Any = None
+    submitted_at: Any = None
+    expires_at: Any = None
+    execution_id: Any = None
+    grace_s: Any = None
+    kill: Any = None
+    target_id: Any = None
+    traceparent: Any = None
+
+
+_decoder = msgspec.json.Decoder(ForeignFile)
+
+
+class Writer(msgspec.Struct, frozen=True):
+    """Who wrote the file, as the file system knows it, and when it last changed."""
+
+    uid: int
+    is_service: bool
+    mtime_ms: int
+
+
+def decode(text: bytes) -> ForeignFile:
+    """The fields of a command file.
+
+    Raises:
+        NotACommand: it is no JSON object.
+    """
+    try:
+        return _decoder.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise NotACommand(f"no whole JSON object: {error}") from error
+
+
+def envelope_of(
+    file: ForeignFile, writer: Writer, settings: DirectorySettings, secret: bytes
+) -> Envelope:
+    """The command with the principal that its writer is granted.
+
+    Raises:
+        NotACommand: it has no CommandID.
+        Refused: it cannot be carried out, whoever asks.
+    """
+    command_id = command_id_of(file.command_id)
+    command = command_of(file)
+    expires_ms = _expiry(file.expires_at)
+    return Envelope(
+        id=command_id,
+        id_text=file.command_id if file.command_id != command_id else None,
+        command=command,
+        principal=principal_of(file, writer, settings),
+        submitted_ms=submitted_ms(file.submitted_at, writer.mtime_ms),
+        body_hash=body_hash(command, expires_ms),
+        expires_ms=expires_ms,
+        submitted_text=_text(file.submitted_at),
+        session_hash=_session_hash(file.session_id, secret),
+        traceparent=_text(file.traceparent),
+    )
+
+
+def rejected(
+    file: ForeignFile, writer: Writer, settings: DirectorySettings, why: Refused, now_ms: int
+) -> CommandRecord:
+    """What the writer of a command that is `Refused` finds as its result."""
+    command_id = command_id_of(file.command_id)
+    principal = principal_of(file, writer, settings)
+    return CommandRecord(
+        id=command_id,
+        id_text=file.command_id if file.command_id != command_id else None,
+        kind=_text(file.command) or "",
+        user_id=principal.user_id,
+        roles=principal.roles,
+        via=principal.via,
+        submitted_ms=submitted_ms(file.submitted_at, writer.mtime_ms),
+        submitted_text=_text(file.submitted_at),
+        body_hash="",
+        job_id=_text(file.job_id),
+        status=CommandStatus.REJECTED,
+        error_code=why.code,
+        error=why.message,
+        processed_ms=now_ms,
+    )
+
+
+def principal_of(file: ForeignFile, writer: Writer, settings: DirectorySettings) -> Principal:
+    """Who acts: the service's own account is believed, others are who the file system says.
+
+    `admin` and the user names that only jobbus gives are not believed from a file.
+    """
+    account = f"uid:{writer.uid}"
+    if not writer.is_service:
+        return Principal(user_id=account, roles=settings.roles_of(writer.uid), via="directory")
+    name = file.user_id
+    believed = isinstance(name, str) and name and not name.startswith(RESERVED_USERS)
+    roles = _roles(file.roles, settings)
+    if not settings.admin:
+        roles = tuple(role for role in roles if role != ADMIN)
+    return Principal(user_id=name if believed else account, roles=roles, via="directory")
+
+
+def command_of(file: ForeignFile) -> Command:
+    """The typed command; the word may be written in any case.
+
+    Raises:
+        Refused: unknown word, or a field that is missing or of the wrong type.
+    """
+    word = file.command.lower() if isinstance(file.command, str) else ""
+    make = _COMMANDS.get(word)
+    if make is None:
+        raise Refused(
+            ErrorCode.UNKNOWN_COMMAND,
+            f"there is no command {_shown(file.command)}; known are {', '.join(_COMMANDS)}",
+            pointer="/Command",
+        )
+    return make(file)
+
+
+def _start(file: ForeignFile) -> Command:
+    return StartJob(job_id=_job(file), variables=_variables(file.variables) or {})
+
+
+def _stop(file: ForeignFile) -> Command:
+    return StopJob(
+        job_id=_job_or_none(file),
+        execution_id=_execution_or_none(file),
+        grace_s=_grace(file.grace_s),
+        kill=file.kill is True,
+    )
+
+
+def _restart(file: ForeignFile) -> Command:
+    # The origin always writes Variables, empty if none were given: that means the old ones here.
+    return RestartJob(
+        job_id=_job_or_none(file),
+        execution_id=_execution_or_none(file),
+        variables=_variables(file.variables) or None,
+        grace_s=_grace(file.grace_s),
+        kill=file.kill is True,
+    )
+
+
+def _status(file: ForeignFile) -> Command:
+    return GetStatus(job_id=_job(file))
+
+
+def _cancel(file: ForeignFile) -> Command:
+    return CancelCommand(target_id=_uuid(file.target_id, "TargetID", ErrorCode.UNKNOWN_COMMAND))
+
+
+def _retry(file: ForeignFile) -> Command:
+    return RetryExecution(execution_id=_execution(file))
+
+
+def _delete(file: ForeignFile) -> Command:
+    return DeleteExecution(execution_id=_execution(file))
+
+
+_COMMANDS: dict[str, Callable[[ForeignFile], Command]] = {
+    "start": _start,
+    "stop": _stop,
+    "restart": _restart,
+    "status": _status,
+    "cancel": _cancel,
+    "retry": _retry,
+    "delete": _delete,
+}
+
+
+def is_urgent(word: object) -> bool:
+    """Whether commands with this word go ahead of others (see `bus.commands.URGENT`)."""
+    return isinstance(word, str) and word.lower() in ("stop", "cancel")
+
+
+def _job(file: ForeignFile) -> str:
+    if not isinstance(file.job_id, str) or not file.job_id:
+        raise Refused(
+            ErrorCode.UNKNOWN_JOB, 'JobID must name the job, e.g. "App/Job"', pointer="/JobID"
+        )
+    return file.job_id
+
+
+def _job_or_none(file: ForeignFile) -> str | None:
+    return _job(file) if file.job_id is not None or file.execution_id is None else None
+
+
+def _execution(file: ForeignFile) -> str:
+    return _uuid(file.execution_id, "ExecutionID", ErrorCode.UNKNOWN_EXECUTION)
+
+
+def _execution_or_none(file: ForeignFile) -> str | None:
+    return _execution(file) if file.execution_id is not None else None
+
+
+def _uuid(written: Any, field: str, code: ErrorCode) -> str:
+    try:
+        return canonical_uuid(written if isinstance(written, str) else "")
+    except ValueError as error:
+        raise Refused(code, f"{field} is {error}", pointer=f"/{field}") from error
+
+
+def _variables(written: Any) -> dict[str, Value] | None:
+    try:
+        return msgspec.convert(written, dict[str, Value] | None)
+    except (ValueError, RecursionError) as error:
+        raise Refused(
+            ErrorCode.BAD_VARIABLES,
+            f"Variables must be an object of texts, numbers, booleans and secrets: {error}",
+            pointer="/Variables",
+        ) from error
+
+
+def _grace(written: Any) -> float | None:
+    if written is None:
+        return None
+    if isinstance(written, bool) or not isinstance(written, int | float) or written < 0:
+        raise Refused(
+            ErrorCode.BAD_VARIABLES, "GraceS must be a number of seconds", pointer="/GraceS"
+        )
+    return float(written)
+
+
+def _roles(written: Any, settings: DirectorySettings) -> tuple[str, ...]:
+    match written:
+        case None:
+            return settings.default_roles
+        case str():
+            return (written,)
+        case list():
+            return tuple(role for role in written if isinstance(role, str))
+        case _:
+            return ()
+
+
+def submitted_ms(written: object, mtime_ms: int) -> int:
+    """The writer's own time; the file's, where the writer's is missing or no time."""
+    if isinstance(written, str):
+        try:
+            return from_rfc3339(written)
+        except (ValueError, OverflowError):
+            return mtime_ms
+    return mtime_ms
+
+
+def _expiry(written: Any) -> int | None:
+    if written is None:
+        return None
+    try:
+        return from_rfc3339(written if isinstance(written, str) else "")
+    except (ValueError, OverflowError) as error:
+        raise Refused(
+            ErrorCode.EXPIRED,
+            f"ExpiresAt must be a time such as 2026-01-26T18:00:00Z, not {_shown(written)}",
+            pointer="/ExpiresAt",
+        ) from error
+
+
+def _session_hash(written: Any, secret: bytes) -> str | None:
+    """All that is kept of a SessionID, which may be a live cookie of the host."""
+    if not isinstance(written, str) or not written:
+        return None
+    text = written.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=16, key=secret[:64], person=b"session").hexdigest()
+
+
+def _text(written: Any) -> str | None:
+    return written if isinstance(written, str) else None
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:80]

@@ -1,0 +1,206 @@
+"""Publishing from inside the process: each command becomes one durable file, many in one commit."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from bus.clock import Clock
+from bus.commands import URGENT
+from bus.envelope import Envelope, canonical_uuid
+from bus.errors import IdInUse, StorageFailed, TransportBusy
+from bus.layout import DataLayout
+from bus.model import CommandRecord
+from transports.directory import disk, wire
+from transports.directory.backlog import Backlog, Entry, State
+from transports.directory.committer import Committer, Piece
+from transports.directory.intake import Intake
+from transports.directory.settings import DirectorySettings
+
+
+class Inbound:
+    """The publishers' side of the transport. Lives in the event loop, commits in a thread.
+
+    `ring` makes the transport look into the directory.
+    """
+
+    def __init__(
+        self,
+        layout: DataLayout,
+        settings: DirectorySettings,
+        clock: Clock,
+        secret: bytes,
+        known: Callable[[str], CommandRecord | None],
+        backlog: Backlog,
+        intake: Intake,
+        ring: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._secret = secret
+        self._known = known
+        self._backlog = backlog
+        self._intake = intake
+        self._ring = ring
+        self._loop = asyncio.get_running_loop()
+        self._committer = Committer(layout, settings, self._committed_in_thread)
+        self._committing: dict[str, tuple[Envelope, asyncio.Future[None]]] = {}
+        self._next: list[Piece] = []
+        self._open = True
+        self.failure: StorageFailed | None = None
+        self.failed = asyncio.Event()
+
+    def start(self) -> None:
+        self._committer.start()
+
+    async def stop(self) -> None:
+        """Takes nothing more; what is under way is committed, its publishers are told."""
+        self._open = False
+        if self._next:
+            self._flush()
+        under_way = [committed for _, committed in self._committing.values()]
+        await asyncio.to_thread(self._committer.stop)
+        if under_way:  # the thread has said how it went; the loop has yet to hear it
+            await asyncio.wait(under_way)
+
+    async def publish(self, envelope: Envelope) -> None:
+        """See `bus.transport.Transport.publish`."""
+        assert canonical_uuid(envelope.id) == envelope.id
+        self._check_open()
+        entry = self._backlog.get(envelope.id)
+        record = self._known(envelope.id)
+        if envelope.id in self._committing:
+            first, committed = self._committing[envelope.id]
+            same_or_raise(envelope, first.body_hash, first.principal.user_id)
+        elif record is not None:
+            same_or_raise(envelope, record.body_hash, record.user_id)
+            return
+        elif entry is not None:
+            await self._repeat_of_file(entry, envelope)
+            return
+        else:
+            self._check_room(envelope)
+            committed = self._begin(envelope)
+        try:
+            # A publisher that gives up does not take the commit (and its repeats) with it.
+            await asyncio.shield(committed)
+        except FileExistsError as error:
+            await self._compare_with_file(str(error), envelope)
+
+    def envelope_of(self, entry: Entry) -> Envelope | None:
+        """What this process knows of an entry without reading its file."""
+        if entry.id in self._committing:
+            return self._committing[entry.id][0]
+        return entry.envelope
+
+    def _begin(self, envelope: Envelope) -> "asyncio.Future[None]":
+        """From the number to the hand-over there is no await: both grow in the same order."""
+        order_ns = self._backlog.next_order_ns(self._clock.now_ms() * 1_000_000)
+        piece = Piece(envelope.id, wire.encode(envelope, order_ns, self._secret))
+        urgent = isinstance(envelope.command, URGENT)
+        entry = Entry(
+            envelope.id, piece.name, order_ns, State.COMMITTING, urgent=urgent, local=True
+        )
+        self._backlog.add(entry)
+        committed: asyncio.Future[None] = self._loop.create_future()
+        numbered = msgspec.structs.replace(envelope, accepted_ns=order_ns)
+        self._committing[envelope.id] = (numbered, committed)
+        if not self._next:
+            # One turn of the loop later: publishers that woke together are committed together.
+            self._loop.call_soon(self._flush)
+        self._next.append(piece)
+        return committed
+
+    def _flush(self) -> None:
+        pieces, self._next = self._next, []
+        if pieces:
+            self._committer.put(pieces)
+
+    def _committed_in_thread(self, pieces: Sequence[Piece], failure: StorageFailed | None) -> None:
+        self._loop.call_soon_threadsafe(self._committed, pieces, failure)
+
+    def _committed(self, pieces: Sequence[Piece], failure: StorageFailed | None) -> None:
+        for piece in pieces:
+            envelope, committed = self._committing.pop(piece.id)
+            entry = self._backlog.get(piece.id)
+            assert entry is not None, piece.id
+            error: Exception | None = failure or piece.error
+            if piece.taken:
+                error = FileExistsError(piece.name)
+            if error is None:
+                entry.envelope = envelope
+                self._backlog.enqueue(entry)
+            else:
+                self._backlog.drop(entry)
+            _resolve(committed, error)
+        if failure is not None:
+            self.fail(failure)
+
+    def fail(self, failure: StorageFailed) -> None:
+        """Nothing is taken any more; the transport ends with this error."""
+        self.failure = self.failure or failure
+        self.failed.set()
+
+    async def _repeat_of_file(self, entry: Entry, envelope: Envelope) -> None:
+        there = self.envelope_of(entry)
+        if there is not None:
+            same_or_raise(envelope, there.body_hash, there.principal.user_id)
+            if entry.local:
+                return
+        await self._compare_with_file(entry.name, envelope)
+
+    async def _compare_with_file(self, name: str, envelope: Envelope) -> None:
+        """A command of this id lies there already; if it is this one, it is made durable."""
+        self._ring()
+        try:
+            there = await asyncio.to_thread(self._intake.durable_envelope, name)
+        except disk.SyncFailed as error:
+            failure = StorageFailed(f"{error}; the service must restart and read what is there")
+            self.fail(failure)
+            raise failure from error
+        except OSError as error:
+            raise TransportBusy(f"{name} cannot be read: {error.strerror}") from error
+        if there is None:
+            raise TransportBusy("a file with this command id is being written or removed")
+        user_id = there.principal.user_id if isinstance(there, Envelope) else there.user_id
+        same_or_raise(envelope, there.body_hash, user_id)
+
+    def _check_open(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        if not self._open:
+            raise TransportBusy("shutting down; nothing is accepted")
+
+    def _check_room(self, envelope: Envelope) -> None:
+        """Stops are admitted when everything else is not any more."""
+        under_way = len(self._committing) + self._backlog.local_waiting
+        most = self._settings.inbox_max * (2 if isinstance(envelope.command, URGENT) else 1)
+        if under_way >= most:
+            raise TransportBusy(f"{under_way} commands wait already; try again later")
+
+
+def is_same(envelope: Envelope, body_hash: str, user_id: str) -> bool:
+    """Whether the command is the one that is known under its id."""
+    return (envelope.body_hash, envelope.principal.user_id) == (body_hash, user_id)
+
+
+def same_or_raise(envelope: Envelope, body_hash: str, user_id: str) -> None:
+    """The command is the one that is known under its id.
+
+    Raises:
+        IdInUse: it is another one, or somebody else's.
+    """
+    if not is_same(envelope, body_hash, user_id):
+        raise IdInUse(
+            f"the command id {envelope.id} stands for another command",
+            same_principal=envelope.principal.user_id == user_id,
+        )
+
+
+def _resolve(committed: "asyncio.Future[None]", error: Exception | None) -> None:
+    if error is None:
+        committed.set_result(None)
+        return
+    committed.set_exception(error)
+    # All who waited may have given up; the error was theirs alone.
+    committed.exception()

@@ -1,0 +1,169 @@
+"""Finding the commands of others: when to look into the directory and what becomes of a find."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from bus.clock import Clock
+from bus.envelope import Envelope
+from bus.layout import DataLayout
+from bus.model import CommandRecord
+from transports.directory import disk
+from transports.directory.backlog import Backlog, Entry, State
+from transports.directory.inbound import Inbound, is_same
+from transports.directory.intake import Intake
+from transports.directory.reader import Sighting
+from transports.directory.rejects import Rejects
+from transports.directory.settings import DirectorySettings
+
+log = logging.getLogger(__name__)
+
+LOOK_MAX = 20_000
+"""Files examined in one look, so that what comes meanwhile is not found too late."""
+DUTY = 4.0
+"""A listing that took a second is followed by so many seconds without one, at most one."""
+SWEEP_S = 3600.0
+
+
+class Lookout:
+    """Looks when the bell rings and from time to time anyway; puts finds into the backlog."""
+
+    def __init__(
+        self,
+        layout: DataLayout,
+        settings: DirectorySettings,
+        clock: Clock,
+        known: Callable[[str], CommandRecord | None],
+        backlog: Backlog,
+        intake: Intake,
+        rejects: Rejects,
+    ) -> None:
+        self._layout = layout
+        self._settings = settings
+        self._clock = clock
+        self._known = known
+        self._backlog = backlog
+        self._intake = intake
+        self._rejects = rejects
+        self._rung = asyncio.Event()
+        self._swept_s = clock.monotonic_s()
+
+    def ring(self) -> None:
+        """There may be something new."""
+        self._rung.set()
+
+    async def run(self, inbound: Inbound) -> None:
+        """Looks for ever."""
+        while True:
+            rung = await self._wait_for_ring()
+            pause_s = 0.0
+            try:
+                pause_s = await self._look_once(inbound, rung)
+            except OSError as error:
+                log.warning("the queue directory cannot be read: %s", error)
+                await self._mend()
+            if pause_s:
+                await asyncio.sleep(pause_s)
+
+    async def look(self, inbound: Inbound, limit: int | None, *, rung: bool) -> float:
+        """Everything found is in the backlog; the seconds to leave the directory alone."""
+        look = await asyncio.to_thread(self._intake.look, self._backlog, limit, rung=rung)
+        doubtful: list[tuple[Sighting, Entry | CommandRecord]] = []
+        for sighting in look.found:
+            other = self._backlog.get(sighting.id) or self._known(sighting.id)
+            if other is None:
+                self._take_up(sighting)
+            elif not (isinstance(other, Entry) and other.name == sighting.name):
+                doubtful.append((sighting, other))
+        for sighting, other in doubtful:
+            await self._second_of_an_id(inbound, sighting, other)
+        if look.more:
+            self.ring()
+            return 0.0
+        return min(DUTY * look.listing_s, 1.0)
+
+    async def _wait_for_ring(self) -> bool:
+        try:
+            async with asyncio.timeout(self._settings.scan_interval_s):
+                await self._rung.wait()
+        except TimeoutError:
+            return False
+        self._rung.clear()
+        return True
+
+    async def _look_once(self, inbound: Inbound, rung: bool) -> float:
+        if not rung and await asyncio.to_thread(self._rejects.come_back) > 0:
+            rung = True
+        if self._clock.monotonic_s() - self._swept_s > SWEEP_S:
+            self._swept_s = self._clock.monotonic_s()
+            await asyncio.to_thread(self._intake.sweep)
+        return await self.look(inbound, LOOK_MAX, rung=rung)
+
+    async def _mend(self) -> None:
+        """The directory is there again if somebody took it away; else the next look tells."""
+        try:
+            await asyncio.to_thread(disk.make_directory, self._layout.queue_tmp)
+        except OSError as error:
+            log.warning("the queue directory cannot be made: %s", error)
+        await asyncio.sleep(self._settings.scan_interval_s)
+        self.ring()
+
+    def _take_up(self, sighting: Sighting) -> None:
+        """Ours keep the number they were accepted with, if it still is the largest; others get one
+        on arrival, so they come after everything of ours that was accepted before."""
+        number = sighting.accepted_ns
+        if number <= self._backlog.last_order_ns:
+            number = self._backlog.next_order_ns(self._clock.now_ms() * 1_000_000)
+        entry = Entry(
+            sighting.id,
+            sighting.name,
+            number,
+            urgent=sighting.urgent,
+            ours=sighting.accepted_ns > 0,
+        )
+        self._backlog.add(entry)
+        self._backlog.enqueue(entry)
+
+    async def _second_of_an_id(
+        self, inbound: Inbound, sighting: Sighting, other: Entry | CommandRecord
+    ) -> None:
+        """A file whose id is known: the same command again, or another one that borrowed the id."""
+        identity = await self._identity(inbound, other)
+        [found] = await asyncio.to_thread(self._intake.envelopes, [sighting.name])
+        if found is None or identity is None:
+            return
+        if isinstance(found, Envelope) and is_same(found, *identity):
+            await self._again(sighting, other)
+        else:
+            reason = "its CommandID stands for another command; take a new one"
+            await asyncio.to_thread(self._intake.reject, sighting.name, reason)
+
+    async def _identity(
+        self, inbound: Inbound, other: Entry | CommandRecord
+    ) -> tuple[str, str] | None:
+        if isinstance(other, CommandRecord):
+            return other.body_hash, other.user_id
+        envelope = inbound.envelope_of(other)
+        if envelope is None:
+            record = self._known(other.id)
+            if record is not None:
+                return record.body_hash, record.user_id
+            [read] = await asyncio.to_thread(self._intake.envelopes, [other.name])
+            if not isinstance(read, Envelope):
+                return None
+            envelope = read
+        return envelope.body_hash, envelope.principal.user_id
+
+    async def _again(self, sighting: Sighting, other: Entry | CommandRecord) -> None:
+        """The same command: its file goes when the command ends, at once if it has."""
+        entry = self._backlog.get(sighting.id)
+        if entry is not None:
+            if sighting.name not in self._backlog:
+                self._backlog.add_name(entry, sighting.name)
+            return
+        if isinstance(other, CommandRecord) and not other.is_final:
+            self._backlog.add(
+                Entry(sighting.id, sighting.name, self._backlog.last_order_ns, State.HANDED)
+            )
+            return
+        await asyncio.to_thread(self._intake.unlink, [sighting.name])

@@ -1,0 +1,220 @@
+"""What people and foreign readers find in files of the job table: status files and result files.
+
+The journal is the truth; these are written behind it, whole (tmp and rename), not synced, and again
+after an unclean stop. For one command always in this order: status file, result file, queue file.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+import msgspec
+
+from bus.clock import Clock
+from bus.events import COMMAND_EVENTS, EXECUTION_EVENTS, CommandEnded, Published
+from bus.layout import DataLayout
+from bus.model import CommandRecord, Execution
+from bus.ports import TableReader
+from transports.directory import disk
+from transports.directory.answers import encode_result, encode_status, result_name
+
+Record = TypeVar("Record")
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 1.0
+"""The status file of a live execution is written at most so often."""
+BATCH_MAX = 256
+RETRY_S = 2.0
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    """What is written in one go, and the commands that are settled then."""
+
+    executions: tuple[Execution, ...]
+    commands: tuple[CommandRecord, ...]
+
+
+class Projections:
+    """Implements `bus.ports.ChangeListener`; `run` writes. Lives in the event loop.
+
+    In memory are ids of records that changed since they were written, never the records: however
+    far the disk lags behind, it is at most one id for each record of the table.
+    """
+
+    def __init__(
+        self,
+        layout: DataLayout,
+        table: TableReader,
+        clock: Clock,
+        settle: Callable[[str], None],
+    ) -> None:
+        self._layout = layout
+        self._table = table
+        self._clock = clock
+        self._settle = settle
+        self._at_once: dict[str, None] = {}
+        self._later: dict[str, float] = {}
+        self._commands: dict[str, None] = {}
+        self._written_s: dict[str, float] = {}
+        self._news = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._hurry = False
+
+    def __call__(self, batch: Sequence[Published]) -> None:
+        """Notes what the batch changed."""
+        for published in batch:
+            event = published.event
+            if isinstance(event, EXECUTION_EVENTS):
+                self._note_execution(event.execution_id)
+            elif isinstance(event, COMMAND_EVENTS) and isinstance(event, CommandEnded):
+                self._note_command(event.command_id)
+
+    async def run(self) -> None:
+        """Writes what was noted, until it is cancelled."""
+        while True:
+            batch = self._next_batch()
+            if batch is None:
+                await self._wait()
+                continue
+            try:
+                await asyncio.to_thread(self._write, batch)
+            except OSError as error:
+                log.warning("status and result files lag behind: %s", error.strerror)
+                self._note_again(batch)
+                await asyncio.sleep(RETRY_S)
+            else:
+                self._written(batch)
+
+    async def rewrite(self) -> None:
+        """Every record of the table has its file; what ended is settled.
+
+        For the start after an unclean stop: the files were not synced. A file that has the right
+        content is left alone.
+        """
+        for executions in _chunks(list(self._table.executions())):
+            await asyncio.to_thread(self._write, _Batch(tuple(executions), ()), True)
+        for commands in _chunks(list(self._table.commands())):
+            ended = tuple(command for command in commands if command.is_final)
+            await asyncio.to_thread(self._write, _Batch((), ended), True)
+            for command in ended:
+                self._settle(command.id)
+
+    async def drain(self) -> None:
+        """Everything noted so far is written; waits for a disk that refuses. `run` must run."""
+        self._hurry = True
+        self._news.set()
+        try:
+            await self._idle.wait()
+        finally:
+            self._hurry = False
+
+    def _note_execution(self, execution_id: str) -> None:
+        self._busy()
+        execution = self._table.execution(execution_id)
+        written_s = self._written_s.get(execution_id)
+        if execution is None or execution.is_final or written_s is None:
+            self._later.pop(execution_id, None)
+            self._at_once[execution_id] = None
+        elif execution_id not in self._at_once:
+            self._later.setdefault(execution_id, written_s + INTERVAL_S)
+        self._news.set()
+
+    def _note_command(self, command_id: str) -> None:
+        self._busy()
+        self._commands[command_id] = None
+        command = self._table.command(command_id)
+        execution_id = command.execution_id if command is not None else None
+        if execution_id is not None and self._later.pop(execution_id, None) is not None:
+            # Who reads the result looks at the status next: it must not tell an older story.
+            self._at_once[execution_id] = None
+        self._news.set()
+
+    def _busy(self) -> None:
+        self._idle.clear()
+
+    def _next_batch(self) -> _Batch | None:
+        """What is due now: status files first, results when no status file is."""
+        now_s = self._clock.monotonic_s()
+        if self._later:
+            # Every interval is the same, so the first noted is the first due.
+            for execution_id, due_s in list(islice(self._later.items(), BATCH_MAX)):
+                if due_s > now_s and not self._hurry:
+                    break
+                del self._later[execution_id]
+                self._at_once[execution_id] = None
+        ids = _take(self._at_once, BATCH_MAX)
+        executions = [one for one in map(self._table.execution, ids) if one is not None]
+        self._written_s.update((one.id, now_s) for one in executions)
+        commands: list[CommandRecord | None] = []
+        if len(ids) < BATCH_MAX:
+            commands = [self._table.command(one) for one in _take(self._commands, BATCH_MAX)]
+        if not ids and not commands:
+            return None
+        return _Batch(
+            tuple(executions),
+            tuple(one for one in commands if one is not None and one.is_final),
+        )
+
+    async def _wait(self) -> None:
+        """Until there is news or the next status file is due."""
+        if not self._later:
+            self._idle.set()
+        self._news.clear()
+        timeout_s = None
+        if self._later:
+            timeout_s = max(0.0, next(iter(self._later.values())) - self._clock.monotonic_s())
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    def _written(self, batch: _Batch) -> None:
+        for execution in batch.executions:
+            if execution.is_final:
+                self._written_s.pop(execution.id, None)
+        for command in batch.commands:
+            self._settle(command.id)
+
+    def _note_again(self, batch: _Batch) -> None:
+        self._at_once.update(dict.fromkeys(one.id for one in batch.executions))
+        self._commands.update(dict.fromkeys(one.id for one in batch.commands))
+
+    def _write(self, batch: _Batch, unless_same: bool = False) -> None:
+        disk.make_directory(self._layout.status)
+        disk.make_directory(self._layout.results)
+        put = _replace_unless_same if unless_same else disk.replace_file
+        if batch.executions:
+            with disk.open_directory(self._layout.status) as here:
+                for execution in batch.executions:
+                    put(f"{execution.id}.json", here, encode_status(execution))
+        if batch.commands:
+            with disk.open_directory(self._layout.results) as here:
+                for command in batch.commands:
+                    put(result_name(command), here, encode_result(command))
+
+
+def _replace_unless_same(name: str, inside: int, data: bytes) -> None:
+    try:
+        if disk.read_file(name, inside, len(data)).data == data:
+            return
+    except (FileNotFoundError, disk.Unfit, disk.InMotion):
+        pass  # not the right content, whatever it is
+    disk.replace_file(name, inside, data)
+
+
+def _take(ids: dict[str, None], limit: int) -> list[str]:
+    taken = list(islice(ids, limit))
+    for one in taken:
+        del ids[one]
+    return taken
+
+
+def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    iterator = iter(records)
+    while chunk := list(islice(iterator, BATCH_MAX)):
+        yield chunk

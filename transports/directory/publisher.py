@@ -1,0 +1,38 @@
+"""Publishing without a service: the same file by the same protocol, from any process. Blocking."""
+
+import time
+
+from bus.envelope import Envelope, canonical_uuid
+from bus.errors import TransportBusy
+from bus.layout import DataLayout
+from transports.directory import disk, wire
+from transports.directory.committer import Piece, commit
+from transports.directory.inbound import same_or_raise
+from transports.directory.reader import Reader
+from transports.directory.settings import DirectorySettings
+
+
+def publish_offline(layout: DataLayout, envelope: Envelope, secret: bytes) -> None:
+    """The command is durable in the queue; the service that runs or starts next handles it.
+
+    Raises:
+        IdInUse: another command waits there under this id.
+        NoSpace, TransportBusy, StorageFailed: see `bus.transport.Transport.publish`.
+    """
+    assert canonical_uuid(envelope.id) == envelope.id
+    piece = Piece(envelope.id, wire.encode(envelope, time.time_ns(), secret))
+    commit(layout, [piece], group=False)
+    if piece.error is not None:
+        raise piece.error
+    if piece.taken:
+        _compare(layout, piece, envelope, secret)
+
+
+def _compare(layout: DataLayout, piece: Piece, envelope: Envelope, secret: bytes) -> None:
+    try:
+        with disk.open_directory(layout.queue) as queue_fd:
+            there = Reader(secret, DirectorySettings()).envelope(piece.name, queue_fd)
+            disk.sync_file(piece.name, queue_fd)
+    except (OSError, disk.Unfit, disk.InMotion, wire.NotACommand) as error:
+        raise TransportBusy(f"{piece.name} lies there and cannot be read: {error}") from error
+    same_or_raise(envelope, there.body_hash, there.principal.user_id)

@@ -1,0 +1,239 @@
+"""The durable transport: commands come in through a directory, whoever puts them there.
+
+Publishers of this process are committed in groups and handed over in memory; files of others are
+found by looking. What a command means is decided behind `receive`; its file stays until `settle`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from bus.clock import Clock
+from bus.envelope import Envelope
+from bus.errors import TransportBusy
+from bus.layout import DataLayout
+from bus.model import CommandRecord
+from transports.directory import disk
+from transports.directory.answers import encode_result, result_name
+from transports.directory.backlog import Backlog, Entry, State
+from transports.directory.inbound import Inbound
+from transports.directory.intake import Intake
+from transports.directory.lookout import Lookout
+from transports.directory.reader import Reader
+from transports.directory.rejects import Rejects
+from transports.directory.settings import DirectorySettings
+from transports.directory.watch import Doorbell
+
+log = logging.getLogger(__name__)
+
+UNLINK_MAX = 512
+UNLINK_RETRY_S = 5.0
+
+
+class DirectoryTransport:
+    """Implements `bus.transport.Transport`. Lives in the event loop, while `run` runs.
+
+    known: the published record of a command id, if it was handled before.
+    refused: told of commands that were answered here with a Rejected result, for the audit.
+    """
+
+    def __init__(
+        self,
+        layout: DataLayout,
+        *,
+        clock: Clock,
+        known: Callable[[str], CommandRecord | None],
+        secret: bytes,
+        settings: DirectorySettings = DirectorySettings(),  # noqa: B008 - frozen
+        refused: Callable[[CommandRecord], None] | None = None,
+    ) -> None:
+        self._layout = layout
+        self._clock = clock
+        self._known = known
+        self._secret = secret
+        self._settings = settings
+        self._refused = refused
+        self._backlog = Backlog()
+        reader = Reader(secret, settings)
+        rejects = Rejects(layout, settings, clock, reader.mended_name)
+        self._intake = Intake(layout, settings, clock, reader, rejects)
+        self._lookout = Lookout(
+            layout, settings, clock, known, self._backlog, self._intake, rejects
+        )
+        self._inbound: Inbound | None = None
+        self._ended: list[Entry] = []
+        self._some_ended = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._closed = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Commands that nobody has received yet."""
+        return self._backlog.waiting
+
+    @property
+    def oldest_age_s(self) -> float:
+        """How long the first of them has waited; 0 if none waits."""
+        oldest_ns = self._backlog.oldest_ns
+        if oldest_ns is None:
+            return 0.0
+        return max(0.0, self._clock.now_ms() / 1000 - oldest_ns / 1e9)
+
+    async def publish(self, envelope: Envelope) -> None:
+        """See `bus.transport.Transport.publish`."""
+        if self._inbound is None or self._closing.is_set():
+            raise TransportBusy("the directory transport is not running; nothing is accepted")
+        await self._inbound.publish(envelope)
+
+    async def receive(self, limit: int) -> Sequence[Envelope]:
+        """See `bus.transport.Transport.receive`. There is one receiver."""
+        while True:
+            entries = self._backlog.take(limit)
+            if not entries:
+                self._backlog.arrived.clear()
+                await self._backlog.arrived.wait()
+                continue
+            try:
+                await self._fill(entries)
+            except BaseException:
+                self._backlog.put_back(entries)
+                raise
+            envelopes = [taken for entry in entries if (taken := _taken_from(entry)) is not None]
+            if envelopes:
+                return envelopes
+
+    def settle(self, command_id: str) -> None:
+        """See `bus.transport.Transport.settle`: the command's file will be unlinked."""
+        entry = self._backlog.get(command_id)
+        if entry is not None and entry.state is State.HANDED:
+            entry.state = State.DONE
+            self._ended.append(entry)
+            self._some_ended.set()
+
+    async def run(self, ready: asyncio.Event | None = None) -> None:
+        """Serves until `aclose`; `ready` is set after the first look.
+
+        Raises:
+            StorageFailed: a sync failed; restart from disk.
+        """
+        inbound = Inbound(
+            self._layout,
+            self._settings,
+            self._clock,
+            self._secret,
+            self._known,
+            self._backlog,
+            self._intake,
+            self._lookout.ring,
+        )
+        await asyncio.to_thread(self._prepare)
+        await self._lookout.look(inbound, None, rung=True)
+        inbound.start()
+        self._inbound = inbound
+        if ready is not None:
+            ready.set()
+        try:
+            await self._serve(inbound)
+        finally:
+            await inbound.stop()
+            await self._unlink_ended()
+            self._closed.set()
+        if inbound.failure is not None:
+            raise inbound.failure
+
+    async def aclose(self) -> None:
+        """See `bus.transport.Transport.aclose`."""
+        self._closing.set()
+        if self._inbound is not None:
+            await self._closed.wait()
+
+    def _prepare(self) -> None:
+        disk.make_directory(self._layout.queue_tmp)
+        disk.make_directory(self._layout.results)
+        disk.make_directory(self._layout.rejects)
+        self._intake.sweep()
+
+    async def _serve(self, inbound: Inbound) -> None:
+        bell = Doorbell(self._layout.queue, self._lookout.ring, self._backlog.__contains__)
+        async with asyncio.TaskGroup() as group:
+            parts = [
+                group.create_task(bell.run(), name="directory doorbell"),
+                group.create_task(self._lookout.run(inbound), name="directory lookout"),
+                group.create_task(self._unlink_for_ever(), name="directory unlinks"),
+            ]
+            ends = [
+                group.create_task(self._closing.wait(), name="directory close"),
+                group.create_task(inbound.failed.wait(), name="directory failure"),
+            ]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for part in (*parts, *ends):
+                part.cancel()
+
+    async def _fill(self, entries: Sequence[Entry]) -> None:
+        """Each entry that still has a command behind it has its envelope."""
+        bare = [entry for entry in entries if entry.envelope is None]
+        if not bare:
+            return
+        read = await asyncio.to_thread(self._intake.envelopes, [entry.name for entry in bare])
+        refusals: list[tuple[Entry, CommandRecord]] = []
+        for entry, found in zip(bare, read, strict=True):
+            match found:
+                case Envelope():
+                    entry.envelope = msgspec.structs.replace(found, accepted_ns=entry.order_ns)
+                case CommandRecord():
+                    refusals.append((entry, found))
+                case None:
+                    self._backlog.drop(entry)
+                    self._lookout.ring()
+        if refusals:
+            await self._answer(refusals)
+
+    async def _answer(self, refusals: Sequence[tuple[Entry, CommandRecord]]) -> None:
+        """The writers find Rejected results; then their files go."""
+        try:
+            await asyncio.to_thread(self._write_results, [record for _, record in refusals])
+        except OSError as error:
+            # The files stay and are answered after the next start.
+            log.warning("no result written for %d refused commands: %s", len(refusals), error)
+            return
+        for entry, record in refusals:
+            if self._refused is not None:
+                self._refused(record)
+            self.settle(entry.id)
+
+    def _write_results(self, records: Sequence[CommandRecord]) -> None:
+        disk.make_directory(self._layout.results)
+        with disk.open_directory(self._layout.results) as results_fd:
+            for record in records:
+                disk.replace_file(result_name(record), results_fd, encode_result(record))
+
+    async def _unlink_for_ever(self) -> None:
+        while True:
+            await self._some_ended.wait()
+            self._some_ended.clear()
+            if not await self._unlink_ended():
+                await asyncio.sleep(UNLINK_RETRY_S)
+                self._some_ended.set()
+
+    async def _unlink_ended(self) -> bool:
+        """The files of ended commands are gone; False if some could not be unlinked."""
+        while self._ended:
+            batch, self._ended = self._ended[:UNLINK_MAX], self._ended[UNLINK_MAX:]
+            names = [name for entry in batch for name in (entry.name, *entry.more_names)]
+            try:
+                await asyncio.to_thread(self._intake.unlink, names)
+            except OSError as error:
+                log.warning("files of ended commands cannot be unlinked: %s", error)
+                self._ended.extend(batch)
+                return False
+            for entry in batch:
+                self._backlog.drop(entry)
+        return True
+
+
+def _taken_from(entry: Entry) -> Envelope | None:
+    """The entry's command, which the entry then does not hold any longer."""
+    envelope, entry.envelope = entry.envelope, None
+    return envelope

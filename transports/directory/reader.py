@@ -1,0 +1,131 @@
+"""A file of the queue, read and judged: an envelope, an outline, or the reason why neither."""
+
+import os
+from typing import NamedTuple
+
+from bus.envelope import Envelope
+from bus.errors import Refused
+from bus.model import CommandRecord
+from transports.directory import disk, foreign, wire
+from transports.directory.encodings import plain_json
+from transports.directory.settings import DirectorySettings
+from transports.directory.wire import NotACommand
+
+SUFFIX = ".json"
+
+
+class Sighting(NamedTuple):
+    """What decides about the place of a command in the queue. `accepted_ns`: 0 if not ours."""
+
+    id: str
+    name: str
+    accepted_ns: int
+    submitted_ms: int
+    urgent: bool
+
+
+class Reader:
+    """Reads queue files. All methods block.
+
+    The sealed files of other accounts are foreign files like any other: a seal says that our code
+    wrote the bytes, the owner of the file says that nobody else put them there.
+    """
+
+    def __init__(self, secret: bytes, settings: DirectorySettings) -> None:
+        self._secret = secret
+        self._settings = settings
+        self._uid = os.geteuid()
+
+    def envelope(self, name: str, inside: int) -> Envelope:
+        """The whole command.
+
+        Raises:
+            FileNotFoundError, Unfit, InMotion: see `disk.read_file`.
+            NotACommand: the bytes are none, or one under another name.
+            Refused: a command that cannot be carried out; nobody but its writer is told.
+        """
+        text, found = self._text(name, inside)
+        sealed = self._sealed(text, found.mark)
+        if sealed is not None:
+            _check_name(name, wire.command_id_of(sealed.command_id))
+            return _believed(sealed)
+        file = foreign.decode(text)
+        _check_name(name, wire.command_id_of(file.command_id))
+        return foreign.envelope_of(file, self._writer(found.mark), self._settings, self._secret)
+
+    def rejected(self, name: str, inside: int, why: Refused, now_ms: int) -> CommandRecord:
+        """The record of a command that `envelope` refused.
+
+        Raises: as `envelope`, but for `Refused`.
+        """
+        text, found = self._text(name, inside)
+        file = foreign.decode(text)
+        return foreign.rejected(file, self._writer(found.mark), self._settings, why, now_ms)
+
+    def sighting(self, name: str, inside: int) -> Sighting:
+        """As much as the order needs; whether the command makes sense is judged later.
+
+        Raises: as `envelope`, but for `Refused`.
+        """
+        text, found = self._text(name, inside)
+        outline = wire.outline(text)
+        command_id = wire.command_id_of(outline.command_id)
+        _check_name(name, command_id)
+        return Sighting(
+            command_id,
+            name,
+            self._accepted_ns(text, outline.accepted_at, found.mark),
+            foreign.submitted_ms(outline.submitted_at, found.mark.mtime_ns // 1_000_000),
+            foreign.is_urgent(outline.command),
+        )
+
+    def mended_name(self, name: str, inside: int) -> str | None:
+        """Under which name a file from Rejects belongs into the queue; None if it is no command."""
+        try:
+            text, _ = self._text(name, inside)
+            written = wire.outline(text).command_id
+            wire.command_id_of(written)
+        except (OSError, disk.Unfit, disk.InMotion, NotACommand):
+            return None
+        return f"{written}{SUFFIX}"
+
+    def _text(self, name: str, inside: int) -> tuple[bytes, disk.FoundFile]:
+        _check_suffix(name)
+        found = disk.read_file(name, inside, self._settings.file_size_max)
+        try:
+            return plain_json(found.data), found
+        except ValueError as error:
+            raise NotACommand(f"not the encoding its first bytes promise: {error}") from error
+
+    def _sealed(self, text: bytes, mark: disk.Mark) -> wire.SealedFile | None:
+        if mark.uid != self._uid:
+            return None
+        try:
+            return wire.open_seal(text, self._secret)
+        except (ValueError, RecursionError) as error:
+            raise NotACommand(f"sealed by another version: {error}") from error
+
+    def _accepted_ns(self, text: bytes, written: object, mark: disk.Mark) -> int:
+        if not isinstance(written, int) or mark.uid != self._uid:
+            return 0
+        return written if wire.has_seal(text, self._secret) else 0
+
+    def _writer(self, mark: disk.Mark) -> foreign.Writer:
+        return foreign.Writer(mark.uid, mark.uid == self._uid, mark.mtime_ns // 1_000_000)
+
+
+def _believed(sealed: wire.SealedFile) -> Envelope:
+    try:
+        return wire.unsealed(sealed)
+    except ValueError as error:
+        raise NotACommand(f"sealed by another version: {error}") from error
+
+
+def _check_suffix(name: str) -> None:
+    if not name.endswith(SUFFIX):
+        raise NotACommand(f"a command file is called {{CommandID}}{SUFFIX}")
+
+
+def _check_name(name: str, command_id: str) -> None:
+    if name[: -len(SUFFIX)].lower() != command_id:
+        raise NotACommand(f"the file must be called as its CommandID: {command_id}{SUFFIX}")

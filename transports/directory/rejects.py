@@ -1,0 +1,189 @@
+"""Files that are no command: kept aside with the reason, within bounds, let back when mended."""
+
+import errno
+import hashlib
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from bus.clock import Clock, rfc3339
+from bus.layout import DataLayout
+from transports.directory import disk
+from transports.directory.disk import Mark
+from transports.directory.settings import DirectorySettings
+
+log = logging.getLogger(__name__)
+
+_REASON = ".reason.json"
+
+
+class ReasonFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={
+    "original_name": "OriginalName", "reason": "Reason", "rejected_at": "RejectedAt",
+    "inode": "Inode", "size": "Size", "mtime_ns": "ModifiedNs", "uid": "OwnerUid",
+}):  # fmt: skip
+    """Why a file lies in Rejects, and what it looked like then (to see whether it was mended)."""
+
+    original_name: str
+    reason: str
+    rejected_at: str = ""
+    inode: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+    uid: int = 0
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(ReasonFile)
+
+
+class Rejects:
+    """The directory of rejected files. All methods block: they belong into the scanner's thread.
+
+    `parses` says of a changed file whether it is a command now (and then under which name it
+    belongs into the queue) or not.
+    """
+
+    def __init__(
+        self,
+        layout: DataLayout,
+        settings: DirectorySettings,
+        clock: Clock,
+        parses: Callable[[str, int], str | None],
+    ) -> None:
+        self._queue: Path = layout.queue
+        self._path: Path = layout.rejects
+        self._settings = settings
+        self._clock = clock
+        self._parses = parses
+        self._kept: dict[str, Mark] | None = None
+
+    def take(self, name: str, queue_fd: int, reason: str) -> None:
+        """The file is out of the queue and lies here with its reason; nothing is overwritten."""
+        kept = self._load()
+        now_ms = self._clock.now_ms()
+        with disk.open_directory(self._path) as here:
+            try:
+                mark = disk.mark_of(name, queue_fd)
+            except FileNotFoundError:
+                return
+            stem = self._free_stem(name, mark, now_ms)
+            shown = name.encode("utf-8", "backslashreplace").decode()
+            file = ReasonFile(
+                original_name=shown,
+                reason=reason,
+                rejected_at=_stamp(now_ms),
+                inode=mark.inode,
+                size=mark.size,
+                mtime_ns=mark.mtime_ns,
+                uid=mark.uid,
+            )
+            disk.replace_file(stem + _REASON, here, _encoder.encode(file) + b"\n")
+            kept[f"{stem}.json"] = self._move(name, queue_fd, f"{stem}.json", here, mark)
+            log.warning("rejected %s: %s", shown, reason)
+            self._prune(here)
+
+    def come_back(self) -> int:
+        """Files that were changed here and are commands now lie in the queue again; how many."""
+        kept = self._load()
+        if not kept:
+            return 0
+        came = 0
+        with disk.open_directory(self._path) as here, disk.open_directory(self._queue) as queue_fd:
+            for name, before in list(kept.items()):
+                try:
+                    now = disk.mark_of(name, here)
+                except FileNotFoundError:
+                    self._forget(name, here)
+                    continue
+                if _same_content(now, before):
+                    continue
+                kept[name] = now
+                came += self._let_back(name, here, queue_fd)
+        return came
+
+    def _move(self, name: str, queue_fd: int, kept_name: str, here: int, mark: Mark) -> Mark:
+        try:
+            os.rename(name, kept_name, src_dir_fd=queue_fd, dst_dir_fd=here)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        else:
+            return mark
+        # The queue has a file system of its own: a copy is kept, of what may be read of it.
+        try:
+            data = disk.read_file(name, queue_fd, self._settings.file_size_max).data
+        except (disk.Unfit, disk.InMotion):
+            data = b""
+        disk.replace_file(kept_name, here, data)
+        disk.remove(name, queue_fd)
+        return disk.mark_of(kept_name, here)
+
+    def _let_back(self, name: str, here: int, queue_fd: int) -> int:
+        original = self._parses(name, here)
+        if original is None:
+            return 0
+        try:
+            os.link(name, original, src_dir_fd=here, dst_dir_fd=queue_fd, follow_symlinks=False)
+        except OSError as error:  # taken meanwhile, or another file system: it stays for people
+            log.warning("%s was mended but cannot go back: %s", original, error.strerror)
+            return 0
+        disk.remove(name, here)
+        self._forget(name, here)
+        log.info("%s was mended and is back in the queue", original)
+        return 1
+
+    def _load(self) -> dict[str, Mark]:
+        """What lies here, oldest first, with the marks of the time of rejection."""
+        if self._kept is None:
+            disk.make_directory(self._path)
+            self._kept = {}
+            with disk.open_directory(self._path) as here:
+                for name in sorted(os.listdir(here)):
+                    if name.endswith(".json") and not name.endswith(_REASON):
+                        self._kept[name] = self._recorded(name, here)
+        return self._kept
+
+    def _recorded(self, name: str, here: int) -> Mark:
+        now = disk.mark_of(name, here)
+        try:
+            found = disk.read_file(name[:-5] + _REASON, here, 65_536)
+            file = _decoder.decode(found.data)
+        except (OSError, disk.Unfit, disk.InMotion, ValueError) as error:
+            log.debug("no reason for %s: %s", name, error)
+            return now
+        return now._replace(inode=file.inode, size=file.size, mtime_ns=file.mtime_ns)
+
+    def _prune(self, here: int) -> None:
+        """The oldest go until count and bytes are within the bounds."""
+        kept = self._load()
+        total = sum(mark.size for mark in kept.values() if mark.is_regular)
+        for name in list(kept):
+            few = len(kept) <= self._settings.rejects_max
+            if few and total <= self._settings.rejects_bytes_max:
+                return
+            total -= kept[name].size if kept[name].is_regular else 0
+            disk.remove(name, here)
+            self._forget(name, here)
+
+    def _forget(self, name: str, here: int) -> None:
+        self._load().pop(name, None)
+        disk.remove(name[:-5] + _REASON, here)
+
+    def _free_stem(self, name: str, mark: Mark, now_ms: int) -> str:
+        content = f"{name}\0{mark.inode}\0{mark.mtime_ns}".encode("utf-8", "surrogateescape")
+        digest = hashlib.blake2b(content, digest_size=8).hexdigest()
+        stem = f"{_stamp(now_ms)}-{digest}"
+        while f"{stem}.json" in self._load():
+            stem += "x"
+        return stem
+
+
+def _same_content(now: Mark, before: Mark) -> bool:
+    return (now.inode, now.size, now.mtime_ns) == (before.inode, before.size, before.mtime_ns)
+
+
+def _stamp(now_ms: int) -> str:
+    return rfc3339(now_ms).replace("-", "").replace(":", "").replace(".", "")

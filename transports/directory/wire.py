@@ -1,0 +1,231 @@
+"""A command as a queue file: the format and nothing else. No IO, no clock.
+
+The fields are those of the origin, spelled as it spells them; ours stand behind them. A file that
+jobbus wrote carries a `Seal`, an HMAC over every byte before it: what stands in a sealed file was
+put there by this instance's own code and is believed as it is. Anything else is `foreign`.
+"""
+
+import hmac
+import re
+from typing import Any
+
+import msgspec
+
+from bus.clock import from_rfc3339, rfc3339
+from bus.commands import (
+    CancelCommand,
+    Command,
+    DeleteExecution,
+    GetStatus,
+    RestartJob,
+    RetryExecution,
+    StartJob,
+    StopJob,
+    kind_of,
+)
+from bus.envelope import Envelope, canonical_uuid
+from bus.model import Principal, Value
+
+_PURPOSE = b"jobbus queue file 1\n"
+_SEAL = re.compile(rb',"Seal":"([0-9a-f]{64})"\}\n?\Z')
+_SEAL_LENGTH = len(b',"Seal":""}\n') + 64
+
+
+class NotACommand(Exception):
+    """The bytes are no command (yet); the text says why. Such a file goes to Rejects in the end."""
+
+
+FIELD_NAMES = {
+    "command_id": "CommandID",
+    "command": "Command",
+    "job_id": "JobID",
+    "user_id": "UserID",
+    "variables": "Variables",
+    "roles": "Roles",
+    "submitted_at": "SubmittedAt",
+    "status": "Status",
+    "accepted_at": "AcceptedAt",
+    "expires_at": "ExpiresAt",
+    "execution_id": "ExecutionID",
+    "grace_s": "GraceS",
+    "kill": "Kill",
+    "target_id": "TargetID",
+    "traceparent": "Traceparent",
+    "payload": "Payload",
+    "via": "Via",
+    "body_hash": "BodyHash",
+    "session_hash": "SessionHash",
+}
+
+
+class SealedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename=FIELD_NAMES):
+    """What jobbus writes; the origin's fields are always there, ours where they say something."""
+
+    command_id: str
+    command: str
+    job_id: str | None
+    user_id: str
+    variables: dict[str, Value] | None
+    roles: tuple[str, ...]
+    submitted_at: str
+    status: str
+    accepted_at: int
+    expires_at: str | None = None
+    execution_id: str | None = None
+    grace_s: float | None = None
+    kill: bool = False
+    target_id: str | None = None
+    traceparent: str | None = None
+    payload: dict[str, Any] | None = None
+    via: str = "system"
+    body_hash: str = ""
+    session_hash: str | None = None
+
+
+class Outline(msgspec.Struct, frozen=True, rename={
+    "command_id": "CommandID", "command": "Command", "accepted_at": "AcceptedAt",
+    "submitted_at": "SubmittedAt",
+}):  # fmt: skip
+    """As much of a command file as its place in the queue depends on; the types are not judged."""
+
+    command_id: Any = None
+    command: Any = None
+    accepted_at: Any = None
+    submitted_at: Any = None
+
+
+_encoder = msgspec.json.Encoder()
+_sealed_decoder = msgspec.json.Decoder(SealedFile)
+_outline_decoder = msgspec.json.Decoder(Outline)
+
+
+def encode(envelope: Envelope, accepted_ns: int, secret: bytes) -> bytes:
+    """The sealed file of a command, one line."""
+    body = _encoder.encode(_filled(envelope, accepted_ns))
+    return body[:-1] + b',"Seal":"' + _seal(body, secret) + b'"}\n'
+
+
+def open_seal(data: bytes, secret: bytes) -> SealedFile | None:
+    """What a file says that bears this instance's seal; None if it bears none, or not ours.
+
+    Raises:
+        ValueError: sealed by a version of jobbus that wrote other fields.
+    """
+    body = _body_under_seal(data, secret)
+    return _sealed_decoder.decode(body) if body is not None else None
+
+
+def has_seal(data: bytes, secret: bytes) -> bool:
+    """Whether every byte before the seal is as this instance wrote it."""
+    return _body_under_seal(data, secret) is not None
+
+
+def unsealed(file: SealedFile) -> Envelope:
+    """The envelope that `encode` was given."""
+    return Envelope(
+        id=file.command_id,
+        command=_command_of(file),
+        principal=Principal(user_id=file.user_id, roles=file.roles, via=file.via),
+        submitted_ms=from_rfc3339(file.submitted_at),
+        body_hash=file.body_hash,
+        accepted_ns=file.accepted_at,
+        expires_ms=from_rfc3339(file.expires_at) if file.expires_at is not None else None,
+        session_hash=file.session_hash,
+        traceparent=file.traceparent,
+    )
+
+
+def outline(text: bytes) -> Outline:
+    """The outline of one JSON object. No proper prefix of an object parses: parsed means whole.
+
+    Raises:
+        NotACommand: it is none, or not yet.
+    """
+    try:
+        return _outline_decoder.decode(text)
+    # Broken JSON, broken UTF-8 and numbers out of range are ValueErrors; deep nesting is not.
+    except (ValueError, RecursionError) as error:
+        raise NotACommand(f"no whole JSON object: {error}") from error
+
+
+def command_id_of(written: object) -> str:
+    """The canonical form of a CommandID as somebody wrote it.
+
+    Raises:
+        NotACommand: it is no UUID.
+    """
+    if not isinstance(written, str):
+        raise NotACommand("CommandID is missing or no text; it must be a UUID")
+    try:
+        return canonical_uuid(written)
+    except ValueError as error:
+        raise NotACommand(f"CommandID is {error}") from error
+
+
+def _filled(envelope: Envelope, accepted_ns: int) -> SealedFile:
+    command: Any = envelope.command
+    variables = getattr(command, "variables", None)
+    expires_ms = envelope.expires_ms
+    return SealedFile(
+        command_id=envelope.id,
+        command=kind_of(command),
+        job_id=getattr(command, "job_id", None),
+        user_id=envelope.principal.user_id,
+        variables=variables,
+        roles=envelope.principal.roles,
+        submitted_at=rfc3339(envelope.submitted_ms),
+        status="Pending",
+        accepted_at=accepted_ns,
+        expires_at=rfc3339(expires_ms) if expires_ms is not None else None,
+        execution_id=getattr(command, "execution_id", None),
+        grace_s=getattr(command, "grace_s", None),
+        kill=getattr(command, "kill", False),
+        target_id=getattr(command, "target_id", None),
+        traceparent=envelope.traceparent,
+        via=envelope.principal.via,
+        body_hash=envelope.body_hash,
+        session_hash=envelope.session_hash,
+    )
+
+
+def _command_of(file: SealedFile) -> Command:
+    match file.command:
+        case "start":
+            return StartJob(job_id=file.job_id or "", variables=file.variables or {})
+        case "stop":
+            return StopJob(
+                job_id=file.job_id,
+                execution_id=file.execution_id,
+                grace_s=file.grace_s,
+                kill=file.kill,
+            )
+        case "restart":
+            return RestartJob(
+                job_id=file.job_id,
+                execution_id=file.execution_id,
+                variables=file.variables,
+                grace_s=file.grace_s,
+                kill=file.kill,
+            )
+        case "status":
+            return GetStatus(job_id=file.job_id or "")
+        case "cancel":
+            return CancelCommand(target_id=file.target_id or "")
+        case "retry":
+            return RetryExecution(execution_id=file.execution_id or "")
+        case "delete":
+            return DeleteExecution(execution_id=file.execution_id or "")
+        case other:
+            raise NotACommand(f"sealed by another version: it has no command {other!r}")
+
+
+def _body_under_seal(data: bytes, secret: bytes) -> bytes | None:
+    match = _SEAL.search(data, max(0, len(data) - _SEAL_LENGTH))
+    if match is None:
+        return None
+    body = data[: match.start()] + b"}"
+    return body if hmac.compare_digest(_seal(body, secret), match[1]) else None
+
+
+def _seal(body: bytes, secret: bytes) -> bytes:
+    return hmac.digest(secret, _PURPOSE + body, "sha256").hex().encode()

@@ -1,0 +1,102 @@
+"""A transport without a disk, for tests and for embedding: what it holds dies with the process."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from bus.clock import Clock
+from bus.commands import URGENT
+from bus.envelope import Envelope
+from bus.errors import IdInUse, TransportBusy
+from bus.model import CommandRecord
+
+INBOX_MAX = 10_000
+
+
+class MemoryTransport:
+    """Implements `bus.transport.Transport`. Lives in one event loop; there is one receiver."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        known: Callable[[str], CommandRecord | None],
+        inbox_max: int = INBOX_MAX,
+    ) -> None:
+        self._clock = clock
+        self._known = known
+        self._inbox_max = inbox_max
+        self._urgent: deque[Envelope] = deque()
+        self._normal: deque[Envelope] = deque()
+        self._unsettled: dict[str, tuple[str, str]] = {}
+        self._arrived = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._last_ns = 0
+
+    @property
+    def waiting(self) -> int:
+        """Commands that nobody has received yet."""
+        return len(self._urgent) + len(self._normal)
+
+    @property
+    def oldest_age_s(self) -> float:
+        """How long the first of them has waited; 0 if none waits."""
+        heads = [lane[0].accepted_ns for lane in (self._urgent, self._normal) if lane]
+        return max(0.0, self._clock.now_ms() / 1000 - min(heads) / 1e9) if heads else 0.0
+
+    async def run(self, ready: asyncio.Event | None = None) -> None:
+        """Nothing to do but to end with `aclose`, as other transports do."""
+        if ready is not None:
+            ready.set()
+        await self._closed.wait()
+
+    async def publish(self, envelope: Envelope) -> None:
+        """See `bus.transport.Transport.publish`."""
+        if self._closed.is_set():
+            raise TransportBusy("shutting down; nothing is accepted")
+        if self._is_repeat(envelope):
+            return
+        urgent = isinstance(envelope.command, URGENT)
+        if self.waiting >= self._inbox_max * (2 if urgent else 1):
+            raise TransportBusy(f"{self.waiting} commands wait already; try again later")
+        self._last_ns = max(self._last_ns + 1, self._clock.now_ms() * 1_000_000)
+        numbered = msgspec.structs.replace(envelope, accepted_ns=self._last_ns)
+        self._unsettled[envelope.id] = (envelope.body_hash, envelope.principal.user_id)
+        (self._urgent if urgent else self._normal).append(numbered)
+        self._arrived.set()
+
+    async def receive(self, limit: int) -> Sequence[Envelope]:
+        """See `bus.transport.Transport.receive`."""
+        while not self.waiting:
+            self._arrived.clear()
+            await self._arrived.wait()
+        batch: list[Envelope] = []
+        for lane in (self._urgent, self._normal):
+            while lane and len(batch) < limit:
+                batch.append(lane.popleft())
+        return batch
+
+    def settle(self, command_id: str) -> None:
+        """See `bus.transport.Transport.settle`."""
+        self._unsettled.pop(command_id, None)
+
+    async def aclose(self) -> None:
+        """See `bus.transport.Transport.aclose`."""
+        self._closed.set()
+
+    def _is_repeat(self, envelope: Envelope) -> bool:
+        identity = self._unsettled.get(envelope.id)
+        if identity is None:
+            record = self._known(envelope.id)
+            if record is None:
+                return False
+            identity = (record.body_hash, record.user_id)
+        same_principal = identity[1] == envelope.principal.user_id
+        if not same_principal or identity[0] != envelope.body_hash:
+            raise IdInUse(
+                f"the command id {envelope.id} stands for another command",
+                same_principal=same_principal,
+            )
+        return True
