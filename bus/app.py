@@ -17,12 +17,13 @@ from handlers.output import OutputStore
 from handlers.supervisor import ProcessSupervisor
 from transports.directory.projections import Projections
 from transports.directory.queue import DirectoryTransport
+from transports.directory.settings import DirectorySettings
 from transports.http.app import Gateway, GatewayPorts, GatewaySettings
 
 from bus.access import ADMIN
 from bus.clock import Clock, SystemClock, rfc3339
 from bus.commands import ApplyCatalog
-from bus.config import Settings
+from bus.config import DirectorySection, Settings
 from bus.dispatch import Inbox, pump
 from bus.instance import (
     InstanceFile,
@@ -130,7 +131,7 @@ class _Parts:
             clock=self.clock,
             known=table.command,
             secret=self.secret,
-            settings=self.settings.directory,
+            settings=_directory_settings(self.settings.directory),
         )
         self.projections = Projections(self.layout, table, self.clock, self.transport.settle)
         self.timekeeper = Timekeeper(table, self.clock, self.inbox.report)
@@ -153,7 +154,7 @@ class _Parts:
                 system=self._system,
                 ready=lambda: self.not_ready,
             ),
-            GatewaySettings(),
+            GatewaySettings(hosts=self.settings.serve.hosts),
         )
 
     @asynccontextmanager
@@ -246,6 +247,12 @@ class _Parts:
             "queue": {"waiting": self.transport.waiting, "inbox": len(self.inbox)},
             "notes": list(self.recovered.notes),
         }
+
+
+def _directory_settings(section: DirectorySection) -> DirectorySettings:
+    return DirectorySettings(
+        admin=section.admin, default_roles=section.default_roles, uid_roles=section.uid_roles
+    )
 
 
 async def _started(
