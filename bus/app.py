@@ -11,14 +11,6 @@ from hmac import compare_digest
 from typing import Any
 
 import structlog
-from handlers.catalog import CatalogWatch, scan
-from handlers.disposal import Disposal
-from handlers.output import OutputStore
-from handlers.supervisor import ProcessSupervisor
-from transports.directory.projections import Projections
-from transports.directory.queue import DirectoryTransport
-from transports.directory.settings import DirectorySettings
-from transports.http.app import Gateway, GatewayPorts, GatewaySettings
 
 from bus.access import ADMIN
 from bus.clock import Clock, SystemClock, rfc3339
@@ -37,10 +29,18 @@ from bus.layout import DataLayout
 from bus.model import Execution, ExecutionStatus, Principal
 from bus.ports import Policy
 from bus.publisher import Publisher
+from handlers.catalog import CatalogWatch, scan
+from handlers.disposal import Disposal
+from handlers.output import OutputStore
 from handlers.owner import Owner
 from handlers.progress import ProgressCoalescer
 from handlers.recovery import RecoveredTable, recover
+from handlers.supervisor import ProcessSupervisor
 from handlers.timekeeper import Timekeeper
+from transports.directory.projections import Projections
+from transports.directory.queue import DirectoryTransport
+from transports.directory.settings import DirectorySettings
+from transports.http.app import Gateway, GatewayPorts, GatewaySettings
 
 log = structlog.get_logger("jobbus")
 
