@@ -1,0 +1,74 @@
+"""What a shim is told to do, and the words it shares with the service. Stdlib only, no IO."""
+
+from typing import Any, NamedTuple
+
+FORMAT = 1
+"""Of `process.json`, `control`, `exit.json` and the doorbell's datagrams."""
+
+WAKE = b"CONTROL=1"
+"""The datagram that makes a shim look at `control` and at the progress file at once."""
+
+CLAIMED_BY_SERVICE = b"service\n"
+"""The whole content of a claim that the recovery of a service won: that generation never runs."""
+
+
+class Assignment(NamedTuple):
+    """One execution as the shim sees it. Paths are absolute; `stop_signal` is a number.
+
+    `generation` names the claim that decides: 0 is `claim`, n is `claim.n`. A recovery that wins
+    generation n has the job spawned as generation n + 1.
+    """
+
+    execution_id: str
+    folder: str
+    argv: list[str]
+    cwd: str
+    env: dict[str, str]
+    bell: str
+    socket: str
+    generation: int = 0
+    max_bytes: int = 268_435_456
+    ready: str = "spawn"
+    timeout_s: float = 0.0
+    start_timeout_s: float = 90.0
+    watchdog_s: float = 0.0
+    stop_signal: int = 15
+    stop_to: str = "main"
+    stop_grace_s: float = 10.0
+    leftover: str = "stop"
+    look_s: float = 6.0
+    cgroup: str | None = None
+    nice: int | None = None
+    cpu_s: int | None = None
+    memory_bytes: int | None = None
+
+
+class StopOrder(NamedTuple):
+    """An order to end, as it stands in `control`; `grace_s` counts from `at_ms`."""
+
+    reason: str
+    by: str
+    at_ms: int
+    grace_s: float
+    kill: bool = False
+    command_id: str | None = None
+
+    @classmethod
+    def from_json(cls, content: Any) -> "StopOrder | None":
+        """The order in a decoded `control`; None if that is none."""
+        try:
+            return cls(
+                reason=str(content["reason"]),
+                by=str(content["by"]),
+                at_ms=int(content["at_ms"]),
+                grace_s=float(content["grace_s"]),
+                kill=bool(content.get("kill", False)),
+                command_id=content.get("command_id"),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
+
+
+def claim_name(generation: int) -> str:
+    """The file that decides about this generation."""
+    return "claim" if generation == 0 else f"claim.{generation}"

@@ -1,0 +1,155 @@
+"""Who is alive below whom: reading /proc, and signals that cannot hit a reused pid. Stdlib only.
+
+A pid alone names nobody: it always goes with the start ticks (and across a service start with the
+boot id). Zombies do not count as alive.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+MARKER_NAME = b"JOBBUS_EXECUTION_ID="
+ENVIRONMENT_BYTES_MAX = 4 << 20
+
+
+class Process(NamedTuple):
+    """One line of the process table. `ticks` is the start time in clock ticks since boot."""
+
+    pid: int
+    state: str
+    parent: int
+    session: int
+    ticks: int
+
+
+def boot_id() -> str:
+    """Differs after each start of the machine; empty where the system has no such thing."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def process(pid: int) -> Process | None:
+    """The process that has `pid` now, also a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - hot, and lean in the shim
+            text = file.read()
+    except OSError:
+        return None
+    # The name may hold blanks and parentheses; the last one closes it (proc(5)).
+    fields = text[text.rfind(b")") + 2 :].split()
+    return Process(pid, fields[0].decode(), int(fields[1]), int(fields[3]), int(fields[19]))
+
+
+def is_alive(pid: int, ticks: int) -> bool:
+    """Whether exactly that process still runs."""
+    found = process(pid)
+    return found is not None and found.ticks == ticks and found.state not in "ZX"
+
+
+def all_processes() -> dict[int, Process]:
+    """All living processes by pid, at one moment as far as /proc can give it."""
+    found = (process(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return {each.pid: each for each in found if each is not None and each.state not in "ZX"}
+
+
+def descendants(table: dict[int, Process], roots: Iterable[int]) -> set[int]:
+    """The pids below `roots`, without the roots themselves."""
+    children: dict[int, list[int]] = {}
+    for each in table.values():
+        children.setdefault(each.parent, []).append(each.pid)
+    found: set[int] = set()
+    waiting = list(roots)
+    while waiting:
+        for child in children.get(waiting.pop(), ()):
+            if child not in found:
+                found.add(child)
+                waiting.append(child)
+    return found
+
+
+def marker_of(pid: int) -> str | None:
+    """The execution whose marker the process was started with, as far as it may be read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - hot, and lean in the shim
+            environment = file.read(ENVIRONMENT_BYTES_MAX)
+    except OSError:
+        return None
+    at = environment.find(MARKER_NAME)
+    if at < 0 or (at > 0 and environment[at - 1] != 0):
+        return None
+    value = environment[at + len(MARKER_NAME) :].split(b"\0", 1)[0]
+    return value.decode("ascii", "replace")
+
+
+def marked(table: dict[int, Process]) -> dict[str, set[int]]:
+    """The pids that carry a marker, by execution."""
+    found: dict[str, set[int]] = {}
+    for pid in table:
+        marker = marker_of(pid)
+        if marker is not None:
+            found.setdefault(marker, set()).add(pid)
+    return found
+
+
+def members(
+    table: dict[int, Process],
+    *,
+    roots: Iterable[int] = (),
+    leader: tuple[int, int] = (0, 0),
+    strays: Iterable[int] = (),
+) -> set[int]:
+    """All that belong to one execution: below `roots`, in its session, `strays`, and below those.
+
+    `leader` is pid and start ticks of the session's leader. Its session counts only while the
+    leader lives: afterwards the number may belong to a stranger.
+    """
+    found = descendants(table, roots) | {pid for pid in strays if pid in table}
+    session, ticks = leader
+    if session in table and table[session].ticks == ticks:
+        found.update(each.pid for each in table.values() if each.session == session)
+    return found | descendants(table, found)
+
+
+def send(target: Process, number: int) -> bool:
+    """The signal went to exactly that process; False if it is gone or not ours to signal."""
+    try:
+        descriptor = os.pidfd_open(target.pid)
+    except OSError:
+        return False
+    try:
+        now = process(target.pid)
+        if now is None or now.ticks != target.ticks:
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+FindMembers = Callable[[dict[int, Process]], set[int]]
+"""Which pids of a process table belong to one execution."""
+
+KILL_ROUNDS = 20
+"""How often a tree that grows while it is stopped is looked at again before the KILL."""
+
+
+def kill_all(find: FindMembers) -> None:
+    """KILL for everything `find` returns, stopped first so that nobody forks away meanwhile."""
+    stopped: set[tuple[int, int]] = set()
+    for _ in range(KILL_ROUNDS):
+        table = all_processes()
+        fresh = [table[pid] for pid in find(table) if (pid, table[pid].ticks) not in stopped]
+        if not fresh:
+            break
+        for each in fresh:
+            send(each, signal.SIGSTOP)
+            stopped.add((each.pid, each.ticks))
+    table = all_processes()
+    for pid in find(table):
+        send(table[pid], signal.SIGKILL)

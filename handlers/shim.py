@@ -1,0 +1,450 @@
+"""The parent of one execution: starts it, watches it, limits it, ends it, and writes how it ended.
+
+Stdlib only: it runs in a fork of the warm spawner, detached from it and from the service, and goes
+on when both are dead. The files it writes are the truth; what it sends to the doorbell is a hint.
+
+Signals: TERM, INT and HUP to the shim itself are ignored. They come from somebody who ends "all
+processes"; the program gets its own copy, and the shim must live to record how it ended.
+"""
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import time
+from typing import Any
+
+from handlers.assignment import FORMAT, Assignment, StopOrder, claim_name
+from handlers.kernel import become_subreaper, name_process
+from handlers.process_tree import boot_id, process
+from handlers.shim_bell import Bell
+from handlers.shim_files import Folder
+from handlers.shim_hearing import Hearing
+from handlers.shim_ladder import Step, StopLadder
+from handlers.shim_launch import Launched, failure_sentence, launch
+from handlers.shim_notify import JobProgress, ProgressFile
+from handlers.shim_output import ERR, OUT, OutputWriter
+from handlers.shim_tree import Tree
+
+READ_BYTES = 262_144
+PIPE_BYTES = 1 << 20
+READS_A_TURN = 8
+SMALL_READ_BYTES = 4096
+PACE_S = 0.002
+DRAIN_S = 2.0
+"""How long a pipe may stay open after the tree has gone before our end is closed."""
+PROGRESS_FAST_S = 0.25
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def run_shim(work: Assignment) -> None:
+    """The execution has run, or somebody else decides about it; the record is on disk."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    name_process("jobbus-shim")
+    folder = Folder(work.folder)
+    # The lock comes before the claim: a claim without a held lock then means a dead shim.
+    if not folder.take_lock():
+        return
+    claim = f"shim {os.getpid()} {boot_id()}\n".encode()
+    if not folder.create_claim(claim_name(work.generation), claim):
+        return
+    Shim(work, folder).run()
+
+
+class Shim:
+    """One execution from the claim to `exit.json`."""
+
+    def __init__(self, work: Assignment, folder: Folder) -> None:
+        self.work = work
+        self.folder = folder
+        self.bell = Bell(work.bell)
+        self.hearing = Hearing(work.socket)
+        self.output = OutputWriter(folder, work.max_bytes)
+        self.progress_file = ProgressFile(folder)
+        self.tree = Tree(work.execution_id, work.cgroup)
+        self.ladder = StopLadder()
+        self.progress: JobProgress = {}
+        self.started_ms: int | None = None
+        self.ready_ms: int | None = None
+        self.error: str | None = None
+        self.cause: str | None = None
+        self.stop: StopOrder | None = None
+        self.gave_up = False
+        self._limits: dict[str, float] = {}
+        self._drain_until_s: float | None = None
+        self._look_at_s = 0.0
+        self._progress_wait_s = PROGRESS_FAST_S
+        self._poll = select.poll()
+        self._pipes: dict[int, int] = {}
+        self._launched: Launched | None = None
+        self._last_small_read_s = 0.0
+        self._record: dict[str, Any] = {
+            "version": FORMAT,
+            "execution": work.execution_id,
+            "shim": os.getpid(),
+            "shim_ticks": _ticks(os.getpid()),
+            "boot": boot_id(),
+        }
+
+    def run(self) -> None:
+        """Everything, in order; returns when the record is written."""
+        if not become_subreaper():
+            self._record["containment"] = "session"
+        self._watch_children()
+        self._look_at_control()
+        if self.cause is None:
+            self._launch()
+        if self._launched is not None:
+            self._loop()
+        self._finish()
+
+    # -- the beginning
+
+    def _watch_children(self) -> None:
+        self._child_ended, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._poll.register(self._child_ended, select.POLLIN)
+        self._poll.register(self.hearing.descriptor, select.POLLIN)
+
+    def _launch(self) -> None:
+        work = self.work
+        work.env["NOTIFY_SOCKET"] = self.hearing.address
+        if work.watchdog_s:
+            work.env["WATCHDOG_USEC"] = str(int(work.watchdog_s * 1_000_000))
+        try:
+            launched = launch(work)
+        except OSError as error:
+            self.error = f"the system gave no process for {work.argv[0]!r}: {error.strerror}"
+            return
+        self._launched = launched
+        self.tree.take(launched.pid)
+        self._record.update(
+            pid=launched.pid,
+            ticks=self.tree.main_ticks,
+            session=launched.pid,
+            cgroup=self.tree.group_folder,
+            containment=self.tree.level,
+            socket=self.hearing.address,
+        )
+        self._write_process()
+        for descriptor, stream in ((launched.out, OUT), (launched.err, ERR)):
+            self._pipes[descriptor] = stream
+            self._poll.register(descriptor, select.POLLIN)
+        self._poll.register(launched.barrier, select.POLLIN)
+        launched.release()
+
+    def _exec_told(self, launched: Launched) -> None:
+        """The barrier's other end was closed by the exec, or says why there was none."""
+        try:
+            told = launched.barrier.recv(4096)
+        except OSError:
+            told = b""
+        self._poll.unregister(launched.barrier)
+        launched.barrier.close()
+        if told:
+            self.error = failure_sentence(self.work, told)
+            return
+        self.started_ms = now_ms()
+        now = time.monotonic()
+        if self.work.timeout_s:
+            self._limits["run_timeout"] = now + self.work.timeout_s
+        if self.work.ready == "spawn":
+            self._become_ready()
+        elif self.work.ready.startswith("after_s:"):
+            self._limits["ready"] = now + float(self.work.ready.partition(":")[2])
+        if self.ready_ms is None and self.work.start_timeout_s:
+            self._limits["start_timeout"] = now + self.work.start_timeout_s
+        self._tell()
+
+    def _become_ready(self) -> None:
+        if self.ready_ms is not None or self.started_ms is None:
+            return
+        self.ready_ms = now_ms()
+        self._limits.pop("start_timeout", None)
+        self._limits.pop("ready", None)
+        self._feed_watchdog()
+        self._tell()
+
+    # -- the life
+
+    def _loop(self) -> None:
+        while not self._is_over():
+            self._turn(self._wait_ms())
+
+    def _turn(self, wait_ms: int) -> None:
+        events = self._poll.poll(wait_ms)
+        launched = self._launched
+        assert launched is not None
+        for descriptor, _ in events:
+            if descriptor in self._pipes:
+                self._read_pipe(descriptor)
+            elif descriptor == self._child_ended:
+                os.read(self._child_ended, 512)
+                self.tree.reap()
+            elif descriptor == self.hearing.descriptor:
+                self._hear()
+            else:
+                self._exec_told(launched)
+        self.output.flush_index()
+        self._pass_time(time.monotonic())
+
+    def _wait_ms(self) -> int:
+        now = time.monotonic()
+        deadlines = [self._look_at_s, *self._limits.values()]
+        deadlines.extend(
+            at for at in (self.ladder.deadline_s, self._drain_until_s, self.bell.due_s) if at
+        )
+        return max(0, int((min(deadlines) - now) * 1000) + 1)
+
+    def _pass_time(self, now: float) -> None:
+        if now >= self._look_at_s:
+            self._look_at_control()
+            self._look_at_progress(now)
+        for name in [name for name, at in self._limits.items() if now >= at]:
+            del self._limits[name]
+            self._limit_struck(name)
+        self._climb(now)
+        self._drain(now)
+        self.bell.ring_if_due(now, self._state)
+
+    def _is_over(self) -> bool:
+        """The tree is gone (or given up on) and nobody can write to the pipes any more."""
+        return (self.gave_up or self.tree.is_empty()) and not self._pipes
+
+    def _limit_struck(self, name: str) -> None:
+        if name == "ready":
+            self._become_ready()
+            return
+        if self.tree.main_status is not None and self.work.leftover == "stop":
+            return  # the program has ended by itself; its children are on the ladder already
+        self._order(StopOrder(name, "system:limits", now_ms(), self.work.stop_grace_s))
+
+    # -- output
+
+    def _read_pipe(self, descriptor: int) -> None:
+        stream, total = self._pipes[descriptor], 0
+        for _ in range(READS_A_TURN):
+            try:
+                data = os.read(descriptor, READ_BYTES)
+            except BlockingIOError:
+                break
+            if not data:
+                self._close_pipe(descriptor)
+                break
+            self.output.write(data, stream, now_ms())
+            total += len(data)
+            if len(data) < PIPE_BYTES // 16:
+                break
+        if total:
+            self.bell.output_grew()
+        self._pace(descriptor, total)
+
+    def _pace(self, descriptor: int, total: int) -> None:
+        """A program that flushes each line wakes us 500 times a second, not 100 000 times."""
+        if total >= PIPE_BYTES // 16:
+            _widen(descriptor)
+        elif total < SMALL_READ_BYTES:
+            now = time.monotonic()
+            if now - self._last_small_read_s < 2 * PACE_S:
+                time.sleep(PACE_S)
+            self._last_small_read_s = now
+
+    def _close_pipe(self, descriptor: int) -> None:
+        self._poll.unregister(descriptor)
+        del self._pipes[descriptor]
+        os.close(descriptor)
+
+    def _drain(self, now: float) -> None:
+        """A pipe that a stray still holds is closed a moment after the tree has gone."""
+        if not self._pipes or not (self.gave_up or self.tree.is_empty()):
+            self._drain_until_s = None
+            return
+        if self._drain_until_s is None:
+            self._drain_until_s = now + DRAIN_S
+        elif now >= self._drain_until_s:
+            for descriptor in list(self._pipes):
+                self._close_pipe(descriptor)
+            self.output.note(
+                "output closed: a process outside the execution held the pipe open", now_ms()
+            )
+
+    # -- what the program says
+
+    def _hear(self) -> None:
+        for words in self.hearing.words(self.tree.owns):
+            if "CONTROL" in words:
+                self._look_at_control()
+                self._look_at_progress(time.monotonic())
+            else:
+                self._heed(words)
+
+    def _heed(self, words: dict[str, str]) -> None:
+        now = time.monotonic()
+        if words.get("READY") == "1":
+            self._become_ready()
+        if words.get("WATCHDOG") == "1":
+            self._feed_watchdog()
+        elif words.get("WATCHDOG") == "trigger" and self.work.watchdog_s:
+            self._limits["watchdog"] = now
+        more = words.get("EXTEND_TIMEOUT_USEC", "")
+        if more.isdecimal() and len(more) < 16:
+            self._extend(now, int(more) / 1_000_000)
+        said = self.hearing.progress_in(words)
+        if said:
+            self._make_progress({**self.progress, **said})
+
+    def _extend(self, now: float, more_s: float) -> None:
+        self.ladder.extend(now, more_s)
+        for name in ("start_timeout", "run_timeout"):
+            if name in self._limits:
+                self._limits[name] = max(self._limits[name], now + more_s)
+
+    def _feed_watchdog(self) -> None:
+        if self.work.watchdog_s and self.ready_ms is not None and not self.ladder.is_climbing:
+            self._limits["watchdog"] = time.monotonic() + self.work.watchdog_s
+
+    def _look_at_progress(self, now: float) -> None:
+        """Reads what was appended. Looks often only while the program keeps appending."""
+        found = self.progress_file.read()
+        if found is not None:
+            self._make_progress(found)
+            self._progress_wait_s = PROGRESS_FAST_S
+        else:
+            self._progress_wait_s = min(self._progress_wait_s * 2, self.work.look_s)
+        self._look_at_s = now + self._progress_wait_s
+
+    def _make_progress(self, progress: JobProgress) -> None:
+        if progress != self.progress:
+            self.progress = progress
+            self.bell.news()
+
+    # -- stopping
+
+    def _look_at_control(self) -> None:
+        order = StopOrder.from_json(self.folder.read_json("control"))
+        if order is not None and order != self.stop:
+            self._order(order)
+
+    def _order(self, order: StopOrder) -> None:
+        """Begins the ladder, or brings its KILL nearer."""
+        passed_s = max(0.0, (now_ms() - order.at_ms) / 1000)
+        grace_s = max(0.0, order.grace_s - passed_s)
+        self.ladder.order(time.monotonic(), grace_s, kill=order.kill)
+        main_ended = self.tree.main_status is not None and self.work.leftover == "stop"
+        if self.cause is None and not main_ended:
+            self.cause = order.reason
+        self.stop = order
+        self._limits.clear()
+        if self._launched is not None:
+            self._tell()
+
+    def _climb(self, now: float) -> None:
+        if self.gave_up or self.tree.is_empty():
+            self.ladder.deadline_s = None
+            return
+        main_alive = self.tree.main_status is None
+        if not main_alive and not self.ladder.is_climbing and self.work.leftover == "stop":
+            self.ladder.order(now, self.work.stop_grace_s)
+            self._limits.clear()
+        step = self.ladder.step(now, main_alive=main_alive)
+        if step is Step.SIGNAL:
+            self.tree.signal_main(self.work.stop_signal, whole_group=self.work.stop_to == "group")
+        elif step is Step.SIGNAL_REST:
+            self.tree.signal_all(self.work.stop_signal)
+        elif step is Step.KILL:
+            self.tree.kill()
+        elif step is Step.GIVE_UP:
+            self.gave_up = True
+
+    # -- telling
+
+    def _tell(self) -> None:
+        """A new state is in `process.json` and on its way to the service."""
+        self._write_process()
+        self.bell.news(at_once=True)
+        self.bell.ring_if_due(time.monotonic(), self._state)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            **self._record,
+            "started_ms": self.started_ms,
+            "ready_ms": self.ready_ms,
+            "stop": None if self.stop is None else self.stop._asdict(),
+            "progress": self.progress or None,
+            "output_end": self.output.end,
+        }
+
+    def _write_process(self) -> None:
+        # On a full disk the lock still says that we live, and the bell tells the rest.
+        with contextlib.suppress(OSError):
+            self.folder.write_whole("process.json", self._state(), durable=False)
+
+    # -- the end
+
+    def _finish(self) -> None:
+        self.output.flush_index()
+        found = self.progress_file.read()
+        if found is not None:
+            self.progress = found
+        survivors = self.tree.survivors(thorough=self.ladder.is_climbing)
+        self.output.close(now_ms())
+        self.tree.dissolve()
+        record = self._exit_record(survivors)
+        self._write_exit(record)
+        self.bell.ring_out({**self._state(), "exit": record})
+
+    def _exit_record(self, survivors: list[int]) -> dict[str, Any]:
+        code, number = self.tree.exit_of_main()
+        ran = self.started_ms is not None
+        return {
+            "version": FORMAT,
+            "execution": self.work.execution_id,
+            "started_ms": self.started_ms,
+            "ended_ms": now_ms(),
+            "pid": self._record.get("pid") if ran else None,
+            "exit_code": code if ran else None,
+            "signal": number if ran else None,
+            "cause": self.cause or self.tree.oom_cause(number),
+            "error": self.error,
+            "contained": not survivors,
+            "survivors": survivors,
+            "containment": self.tree.level if self._launched is not None else "",
+            "output_end": self.output.end,
+            "cpu_s": round(self.tree.cpu_s, 3),
+            "memory_bytes_max": self.tree.memory_bytes_max,
+            "progress": self.progress or None,
+        }
+
+    def _write_exit(self, record: dict[str, Any]) -> None:
+        """The record is durable. A full disk is waited for: without it the end would be a guess."""
+        while True:
+            try:
+                self.folder.write_whole("exit.json", record, durable=True)
+            except FileNotFoundError:
+                return  # somebody removed the whole folder: nobody wants to know
+            except OSError:
+                self.bell.ring_out({**self._state(), "exit": None})
+                time.sleep(EXIT_RETRY_S)
+            else:
+                return
+
+
+EXIT_RETRY_S = 2.0
+
+
+def _ticks(pid: int) -> int:
+    found = process(pid)
+    return 0 if found is None else found.ticks
+
+
+def _widen(descriptor: int) -> None:
+    """A program that fills its pipe gets a wider one, so that it waits for us less often."""
+    with contextlib.suppress(OSError):  # the user's share of pipe memory is used up
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

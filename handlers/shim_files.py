@@ -1,0 +1,99 @@
+"""The files by which a shim proves that it lives and tells what it knows. Stdlib only, blocking."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import time
+from typing import Any
+
+LOCK_WAIT_S = 5.0
+CONTROL_BYTES_MAX = 65_536
+FILE_MODE = 0o600
+
+
+class Folder:
+    """The folder of one execution, held open so that no name is resolved twice."""
+
+    def __init__(self, path: str) -> None:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)  # noqa: PTH102 - lean start
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+    def open(self, name: str, flags: int) -> int:
+        """A descriptor of one of our files, never through a link."""
+        return os.open(name, flags | os.O_NOFOLLOW, FILE_MODE, dir_fd=self.descriptor)
+
+    def take_lock(self) -> bool:
+        """The lock is held until this process ends; False if another shim keeps it.
+
+        Others look whether it is held by taking it for a moment, so one refusal means nothing.
+        """
+        descriptor = self.open("lock", os.O_RDWR | os.O_CREAT)
+        give_up = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    return False
+                time.sleep(0.002)
+            else:
+                return True
+
+    def create_claim(self, name: str, content: bytes) -> bool:
+        """This process decides about the run, durably; False if somebody was first."""
+        try:
+            descriptor = self.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            return False
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        os.fsync(self.descriptor)
+        parent = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.descriptor)
+        os.fsync(parent)
+        os.close(parent)
+        return True
+
+    def write_whole(self, name: str, content: dict[str, Any], *, durable: bool) -> None:
+        """The file holds `content`; readers see the old or the new one, never a part.
+
+        Raises:
+            OSError: it could not be written; the old one stays.
+        """
+        temporary = f".{name}.{os.getpid()}"
+        descriptor = self.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        try:
+            _write_all(descriptor, json.dumps(content, separators=(",", ":")).encode())
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+        if durable:
+            os.fsync(self.descriptor)
+
+    def read_json(self, name: str) -> Any:
+        """The decoded content; None if there is none or it is not ours to understand."""
+        try:
+            descriptor = self.open(name, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            return json.loads(os.read(descriptor, CONTROL_BYTES_MAX))
+        except (OSError, ValueError, RecursionError):
+            return None
+        finally:
+            os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.write(descriptor, view)
+        if written == 0:
+            raise OSError(errno.ENOSPC, "nothing was written")
+        view = view[written:]
