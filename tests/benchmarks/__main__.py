@@ -1,0 +1,50 @@
+"""`python -m tests.benchmarks NAME …`: runs tables and prints them."""
+
+import argparse
+import importlib
+import shutil
+import sys
+import time
+from pathlib import Path
+from tempfile import mkdtemp
+
+from tests.benchmarks import machine, native
+
+TABLES = {
+    "publish": "durable publish in process, 1 and 64 publishers, beside C and queue libraries",
+}
+
+
+def main() -> int:
+    args = _arguments()
+    folder = Path(mkdtemp(prefix="jobbus-bench-", dir=args.folder))
+    try:
+        print(machine.describe(folder))
+        print(f"{args.rounds} rounds of {args.seconds:g} s, {time.strftime('%Y-%m-%d %H:%M')}\n")
+        for name in args.name or TABLES:
+            module = importlib.import_module(f"tests.benchmarks.{name}")
+            print(module.table(folder / name, args.rounds, args.seconds), flush=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        native.clean()
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    listing = "\n".join(f"  {name:10} {text}" for name, text in TABLES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description=f"Measure jobbus beside peers and raw limits. Tables:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", nargs="*", choices=[*TABLES, []], help="tables; none means all")
+    parser.add_argument("--seconds", type=float, default=2.0, help="per measurement (2)")
+    parser.add_argument("--rounds", type=int, default=5, help="everybody so many times (5)")
+    parser.add_argument(
+        "--folder", default="/var/tmp", help="on the file system to be measured (/var/tmp)"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

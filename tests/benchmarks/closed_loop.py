@@ -1,0 +1,46 @@
+"""So many callers, each doing the next call when the last one is done; rates and percentiles."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+
+async def closed_loop(
+    call: Callable[[], Awaitable[object]], callers: int, seconds: float
+) -> dict[str, float]:
+    """Calls per second and how long one took, after a tenth of the time to warm up."""
+    took_s: list[float] = []
+    measured_from = time.perf_counter() + seconds / 10
+    end = measured_from + seconds
+    total = 0
+
+    async def caller() -> None:
+        nonlocal total
+        while (began := time.perf_counter()) < end:
+            await call()
+            total += 1
+            done = time.perf_counter()
+            if measured_from <= done < end:
+                took_s.append(done - began)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(callers):
+            group.create_task(caller(), name=f"caller {number}")
+    return {"rate": len(took_s) / seconds, "count": float(total), **percentiles_ms(took_s)}
+
+
+def percentiles_ms(took_s: Sequence[float]) -> dict[str, float]:
+    """The median and the 99th percentile, in milliseconds."""
+    ordered = sorted(took_s)
+    if not ordered:
+        return {}
+    return {
+        "p50_ms": ordered[len(ordered) // 2] * 1000,
+        "p99_ms": ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] * 1000,
+    }
+
+
+def print_figures(figures: dict[str, float]) -> None:
+    """What `contenders.child` reads."""
+    print(json.dumps(figures), flush=True)
