@@ -1,11 +1,17 @@
 """The gateway as one object: routes put together, a listening socket, an orderly end."""
 
+import asyncio
+
+import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from transports.http.accesslog import AccessLogger
 from transports.http.commands import CommandRoutes
+from transports.http.events import EventRoutes
 from transports.http.executions import ExecutionRoutes
+from transports.http.fanout import Fanout
+from transports.http.follow import FollowRoutes
 from transports.http.jobs import JobRoutes
 from transports.http.middleware import (
     add_headers,
@@ -19,6 +25,7 @@ from transports.http.output import OutputRoutes
 from transports.http.publishing import Publishing
 from transports.http.server import ProblemRunner
 from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.streams import StreamRegistry
 from transports.http.system import SystemRoutes
 from transports.http.visibility import Visibility
 
@@ -28,6 +35,7 @@ PUBLIC = frozenset({"/livez", "/readyz", "/version", "/problems/{slug}", "/", "/
 """Path templates served without a credential; they hold nothing of anybody."""
 
 _CLEANUP_S = 0.5
+_log = structlog.get_logger("jobbus.http")
 
 
 class Gateway:
@@ -39,6 +47,10 @@ class Gateway:
         self._hosts = allowed_hosts("127.0.0.1", self._settings.hosts)
         self._visibility = Visibility(ports.table, ports.roles)
         self._publishing = Publishing(ports, self._settings)
+        self._registry = StreamRegistry(ports, self._settings)
+        self._fanout = Fanout(ports.feed, ports.clock, self._settings, self._visibility)
+        self._streaming: asyncio.Task[None] | None = None
+        self._broken = False
         self._runner: ProblemRunner | None = None
 
     async def start(self, host: str, port: int) -> str:
@@ -56,8 +68,12 @@ class Gateway:
             max_field_size=settings.header_line_max,
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port)
-        await site.start()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError:
+            await self._runner.cleanup()
+            raise
+        self._streaming = asyncio.create_task(self._stream(), name="gateway-streams")
         bound = self._runner.addresses[0]
         name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         return f"http://{name}:{bound[1]}"
@@ -67,8 +83,34 @@ class Gateway:
         if self._runner is None:
             return
         self._publishing.closing.set()
+        for site in list(self._runner.sites):
+            await site.stop()
+        await self._registry.shut()
         await self._runner.cleanup()
         self._runner = None
+        if self._streaming is not None:
+            self._streaming.cancel()
+            await asyncio.wait([self._streaming])
+
+    def recheck(self) -> None:
+        """Every open stream asks anew who its principal is; call it after a revocation."""
+        self._registry.look(recheck=True)
+
+    async def _stream(self) -> None:
+        """The two loops behind all streams. If one breaks, streams end and `/readyz` says so."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._fanout.run(), name="fanout")
+                group.create_task(self._registry.watch(), name="stream-registry")
+        except* Exception:
+            _log.exception("streams broke")
+            self._broken = True
+            await self._registry.shut()
+
+    def _why_not_ready(self) -> str | None:
+        if self._publishing.closing.is_set():
+            return "shutting down"
+        return "the streams broke; restart the service" if self._broken else self._ports.ready()
 
     def _application(self) -> web.Application:
         middlewares: list[Middleware] = [
@@ -84,7 +126,9 @@ class Gateway:
             JobRoutes(ports, visibility),
             ExecutionRoutes(ports, self._publishing, visibility),
             OutputRoutes(ports, settings, visibility),
-            SystemRoutes(ports, settings, dict, self._publishing.closing.is_set),
+            EventRoutes(ports, settings, visibility, self._registry, self._fanout),
+            FollowRoutes(ports, settings, visibility, self._registry, self._fanout),
+            SystemRoutes(ports, settings, self._registry.counts, self._why_not_ready),
         ):
             app.add_routes(part.routes())
         app.on_response_prepare.append(add_headers)

@@ -99,6 +99,7 @@ def authentication(ports: GatewayPorts, public: frozenset[str]) -> Middleware:
 
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Signal before each answer's head goes out."""
+    response.headers["Server"] = "jobbus"  # not which library in which version
     response.headers["X-Request-Id"] = request_id_of(request)
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)

@@ -17,12 +17,12 @@ class SystemRoutes:
         ports: GatewayPorts,
         settings: GatewaySettings,
         streams: Callable[[], dict[str, object]],
-        draining: Callable[[], bool],
+        why_not_ready: Callable[[], str | None],
     ) -> None:
         self._ports = ports
         self._settings = settings
         self._streams = streams
-        self._draining = draining
+        self._why_not_ready = why_not_ready
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -39,7 +39,7 @@ class SystemRoutes:
 
     async def ready(self, request: web.Request) -> web.Response:
         Query(request)
-        why_not = "shutting down" if self._draining() else self._ports.ready()
+        why_not = self._why_not_ready()
         if why_not is not None:
             raise Problem(503, "not-ready", why_not, headers={"Retry-After": "1"})
         return web.Response(text="ready\n")

@@ -1,0 +1,158 @@
+"""Tells all readers what is new: one pass over them a flush, one joined write each.
+
+A reader that keeps up costs no task switch and no encoding of its own: those at the same position
+with the same view share their bytes. A reader that does not keep up is handed back to its own
+handler, and nobody waits for it.
+"""
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+
+from bus.clock import Clock
+from bus.feed import Batch, Feed, FellBehind, Frame
+from bus.model import Principal
+from transports.http.encodings import Encoding
+from transports.http.filters import Filters
+from transports.http.settings import GatewaySettings
+from transports.http.streams import Stream
+from transports.http.visibility import Visibility
+
+FRAMES_A_WRITE = 2_000
+_SLICE_S = 0.005
+"""How long a flush may hold the event loop before it lets others run."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What decides which bytes a reader gets: readers with equal views can share them."""
+
+    principal: Principal
+    filters: Filters
+    encoding: Encoding
+    chunked: bool
+
+
+class Reader:
+    """A stream's position in the feed. The fan-out moves it on while the stream is joined."""
+
+    __slots__ = ("seq", "stream", "view")
+
+    def __init__(self, stream: Stream, view: View, seq: int) -> None:
+        self.stream = stream
+        self.view = view
+        self.seq = seq
+
+
+class Fanout:
+    def __init__(
+        self, feed: Feed, clock: Clock, settings: GatewaySettings, visibility: Visibility
+    ) -> None:
+        self._feed = feed
+        self._clock = clock
+        self._settings = settings
+        self._visibility = visibility
+        self._joined: dict[View, dict[Reader, None]] = {}
+        self._watched: defaultdict[str, set[Stream]] = defaultdict(set)
+        self._rung = feed.head
+
+    def join(self, reader: Reader) -> None:
+        """From now on `run` writes to the reader's stream, until it leaves or cannot keep up."""
+        self._joined.setdefault(reader.view, {})[reader] = None
+
+    def leave(self, reader: Reader) -> None:
+        """The stream is its handler's alone again."""
+        readers = self._joined.get(reader.view)
+        if readers is not None:
+            readers.pop(reader, None)
+            if not readers:
+                del self._joined[reader.view]
+
+    def watch(self, execution_id: str, stream: Stream) -> None:
+        """The stream is woken by each change of the execution."""
+        self._watched[execution_id].add(stream)
+
+    def unwatch(self, execution_id: str, stream: Stream) -> None:
+        self._watched[execution_id].discard(stream)
+        if not self._watched[execution_id]:
+            del self._watched[execution_id]
+
+    def batch(self, reader: Reader) -> Batch:
+        """What the reader is to be told next.
+
+        Raises:
+            FellBehind: what it lacks is no longer held.
+        """
+        view, visibility = reader.view, self._visibility
+
+        def wanted(frame: Frame) -> bool:
+            return view.filters.fit(frame) and visibility.of_frame(view.principal, frame)
+
+        return self._feed.after(reader.seq, FRAMES_A_WRITE, self._settings.write_max, wanted)
+
+    def joined_bytes(self, batch: Batch, encoding: Encoding) -> bytes:
+        position = self._feed.position
+        return b"".join(encoding.change(f, position(f.seq)) for f in batch.frames)
+
+    async def run(self) -> None:
+        """Flushes for ever: the first change at once, then at most one flush each 2 ms, or as
+        long as the last one took."""
+        told = self._feed.head
+        while True:
+            await self._feed.changed(told)
+            began_s = self._clock.monotonic_s()
+            self._ring()
+            told = await self._flush()
+            took_s = self._clock.monotonic_s() - began_s
+            await asyncio.sleep(max(self._settings.flush_s_min, took_s))
+
+    async def _flush(self) -> int:
+        """Every joined reader was told one batch; returns the lowest position among them."""
+        loop = asyncio.get_running_loop()
+        lowest = self._feed.head
+        pause_at_s = loop.time() + _SLICE_S
+        for view, readers in list(self._joined.items()):
+            shared: dict[int, tuple[bytes, int]] = {}
+            for reader in list(readers):
+                if reader not in readers:
+                    continue  # it left during a pause
+                if reader.seq < self._feed.head:
+                    self._tell(reader, view, shared)
+                if reader in readers:
+                    lowest = min(lowest, reader.seq)
+                if loop.time() > pause_at_s:
+                    await asyncio.sleep(0)
+                    pause_at_s = loop.time() + _SLICE_S
+        return lowest
+
+    def _tell(self, reader: Reader, view: View, shared: dict[int, tuple[bytes, int]]) -> None:
+        """One joined write. `shared` holds the bytes of this view by position."""
+        ready = shared.get(reader.seq)
+        if ready is None:
+            try:
+                batch = self.batch(reader)
+            except FellBehind:
+                self._hand_back(reader)
+                return
+            data = self.joined_bytes(batch, view.encoding)
+            ready = shared[reader.seq] = (reader.stream.framed(data) if data else b"", batch.seq)
+        data, reader.seq = ready
+        if data and not reader.stream.put(data):
+            self._hand_back(reader)
+
+    def _hand_back(self, reader: Reader) -> None:
+        self.leave(reader)
+        reader.stream.wake.set()
+
+    def _ring(self) -> None:
+        """Wakes the streams that watch one execution."""
+        since, self._rung = max(self._rung, self._feed.oldest), self._feed.head
+        if not self._watched:
+            return
+        watched = self._watched
+        batch = self._feed.after(
+            since, FRAMES_A_WRITE * 10, 2**31, lambda frame: frame.execution_id in watched
+        )
+        for execution_id in {frame.execution_id for frame in batch.frames}:
+            for stream in watched.get(execution_id or "", ()):
+                stream.wake.set()

@@ -1,0 +1,71 @@
+"""Which changes a reader asked for: filters on what never changes about a subject. No IO."""
+
+import re
+from dataclasses import dataclass
+
+from bus.envelope import canonical_uuid
+from bus.feed import Frame
+from transports.http.problems import bad_parameter
+from transports.http.query import Query
+
+NAMES = ("job", "execution", "user", "type")
+_TYPE = re.compile(r"[a-z]+\.(\*|[a-z_]+)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Within one name any value will do; all names given must fit. Empty sets fit everything."""
+
+    jobs: frozenset[str] = frozenset()
+    executions: frozenset[str] = frozenset()
+    users: frozenset[str] = frozenset()
+    types: frozenset[str] = frozenset()
+    prefixes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, query: Query) -> "Filters":
+        """The filters of a query.
+
+        Raises:
+            Problem: 400; a value cannot fit anything.
+        """
+        types = query.texts("type")
+        for text in types:
+            if not _TYPE.match(text):
+                raise bad_parameter("type", "must be a type such as execution.ended or execution.*")
+        try:
+            executions = frozenset(canonical_uuid(text) for text in query.texts("execution"))
+        except ValueError as exc:
+            raise bad_parameter("execution", str(exc)) from exc
+        return cls(
+            jobs=query.texts("job"),
+            executions=executions,
+            users=query.texts("user"),
+            types=frozenset(text for text in types if not text.endswith("*")),
+            prefixes=tuple(sorted(text[:-1] for text in types if text.endswith("*"))),
+        )
+
+    def fit(self, frame: Frame) -> bool:
+        return self.fit_subject(frame.job_id, frame.execution_id, frame.user_id) and self._fit_type(
+            frame.type
+        )
+
+    def fit_subject(
+        self, job_id: str | None, execution_id: str | None, user_id: str | None
+    ) -> bool:
+        return (
+            (not self.jobs or job_id in self.jobs)
+            and (not self.executions or execution_id in self.executions)
+            and (not self.users or user_id in self.users)
+        )
+
+    def want_any_of(self, family: str) -> bool:
+        """Whether some type that begins with `family`, e.g. `job.`, may fit."""
+        if not self.types and not self.prefixes:
+            return True
+        return family in self.prefixes or any(text.startswith(family) for text in self.types)
+
+    def _fit_type(self, type_: str) -> bool:
+        if not self.types and not self.prefixes:
+            return True
+        return type_ in self.types or type_.startswith(self.prefixes or ("\0",))
