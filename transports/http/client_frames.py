@@ -131,13 +131,8 @@ class _Span(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
 
 
-class _Key(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Just enough of a record to see what it is."""
-
-    execution_id: str | None = None
-    command_id: str | None = None
-    command: str | None = None
-    revision: str | None = None
+class _Subject(msgspec.Struct, frozen=True, kw_only=True):
+    subject: str
 
 
 def decode_frame(event: SseEvent) -> Frame | None:
@@ -159,7 +154,8 @@ def _decode(event: SseEvent) -> Frame | None:
             return msgspec.json.decode(data, type=Hello)
         case "snapshot":
             items = msgspec.json.decode(data, type=_Items).items
-            return Snapshot(records=tuple(_record(raw) for raw in items))
+            records = (_record(raw) for raw in items)
+            return Snapshot(records=tuple(record for record in records if record is not None))
         case "snapshot_end":
             return SnapshotEnd(id=event.id, count=msgspec.json.decode(data, type=_Count).count)
         case "change":
@@ -204,14 +200,15 @@ _RECORD_OF: dict[str, Any] = {
     "job": JobView,
     "job.removed": RemovedJob,
 }
+_RECORD_AT: dict[str, Any] = {
+    "executions": ExecutionView,
+    "commands": CommandAnswer,
+    "jobs": JobView,
+}
 
 
-def _record(raw: msgspec.Raw) -> Record:
-    key = msgspec.json.decode(raw, type=_Key)
-    kind: Any = JobView
-    if key.execution_id is not None and key.revision is not None:
-        kind = ExecutionView
-    elif key.command_id is not None:
-        kind = CommandAnswer
-    record: Record = msgspec.json.decode(raw, type=kind)
-    return record
+def _record(raw: msgspec.Raw) -> Record | None:
+    """The record of a snapshot: its `subject` says what it is, e.g. `jobs/Demo/Checksum`."""
+    subject = msgspec.json.decode(raw, type=_Subject).subject
+    kind: Any = _RECORD_AT.get(subject.partition("/")[0])
+    return msgspec.json.decode(raw, type=kind) if kind is not None else None

@@ -1,0 +1,267 @@
+"""`run`, `logs`, `events`: what goes on until it ends or the person has seen enough."""
+
+import sys
+from contextlib import aclosing
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from bus.cli.exits import CliError, Exit, exit_of_command
+from bus.cli.progress import progress_display
+from bus.cli.publishing import Json, Variables, declared_variables, job_or_execution
+from bus.cli.show import clean, ending_word, local_time, say, show_json
+from bus.cli.target import HERE, Place, Target, service_at
+from bus.cli.values import variables_of
+from bus.model import ExecutionStatus
+from bus.views import ExecutionView, JobView
+from transports.http.client import Client, is_ended
+from transports.http.client_frames import (
+    Change,
+    Frame,
+    Gap,
+    Output,
+    Reset,
+    Snapshot,
+    SnapshotEnd,
+)
+from transports.http.client_records import CommandAnswer, Record
+from transports.http.client_stream import StreamTiming
+
+LOST_S_MAX = 300.0
+"""How long a lost service is tried again before that is exit code 5."""
+
+_TIMING = StreamTiming(give_up_s=LOST_S_MAX, patient=False)
+
+
+async def run(
+    job: str,
+    /,
+    *,
+    var: Variables = (),
+    exit_code: Annotated[
+        bool, Parameter(negative=(), help="Exit with the job's own code; 128 + n for a signal")
+    ] = False,
+    target: Target = HERE,
+) -> int:
+    """Start a job, show its output and progress, and exit 0 if it succeeded. Ctrl-C only detaches.
+
+    Parameters
+    ----------
+    job
+        The job's id, App/Job.
+    """
+    url, token = service_at(target)
+    async with following_client(url, token) as client:
+        place = Place(url=url, token=token)
+        values = variables_of(var, await declared_variables(place, job, var))
+        accepted = await client.start(job, values)
+        command = await client.wait_execution_id(accepted.command_id)
+        if command.execution_id is None:
+            say(command.error or f"the command ended as {command.status}")
+            return exit_of_command(command) or Exit.ERROR
+        try:
+            execution = await show_execution(client, command.execution_id)
+        except BaseException:
+            say(f"the job goes on: jobbus logs -f {command.execution_id}")
+            raise
+    say(f"{execution.job_id}: {ending_word(execution)}")
+    if exit_code:
+        return code_of(execution)
+    return Exit.OK if execution.status == ExecutionStatus.SUCCEEDED else Exit.ERROR
+
+
+async def logs(
+    what: str,
+    /,
+    *,
+    follow: Annotated[
+        bool, Parameter(name=("--follow", "-f"), negative=(), help="Go on until it has ended")
+    ] = False,
+    tail: Annotated[
+        int | None, Parameter(help="Only the last lines, 0 to 10000", show_default=False)
+    ] = None,
+    target: Target = HERE,
+) -> int:
+    """Show what an execution has printed.
+
+    Parameters
+    ----------
+    what
+        An execution's id; or a job's, App/Job, for its newest execution.
+    """
+    async with following_client(*service_at(target)) as client:
+        execution_id = await _newest(client, what)
+        if follow:
+            await show_output(client, execution_id, tail=tail)
+            return Exit.OK
+        pieces = client.output(execution_id, tail=tail)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
+    return Exit.OK
+
+
+async def events(
+    *,
+    job: Annotated[tuple[str, ...], Parameter(negative=(), help="Only of this job")] = (),
+    execution: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    user: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    type_: Annotated[
+        tuple[str, ...],
+        Parameter(name="--type", negative=(), help="e.g. execution.ended, or execution.*"),
+    ] = (),
+    snapshot: Annotated[
+        bool, Parameter(negative=(), help="First the state that the changes apply to")
+    ] = False,
+    after: Annotated[
+        str | None, Parameter(help="Go on after this id of an event", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    target: Target = HERE,
+) -> int:
+    """Follow all changes; with --json one frame a line, as the API's NDJSON has them."""
+    async with following_client(*service_at(target)) as client:
+        frames = client.events(
+            job=job,
+            execution=execution,
+            user=user,
+            type=type_,
+            start="snapshot" if snapshot else "now",
+            last_event_id=after or "",
+        )
+        async with aclosing(frames):
+            async for frame in frames:
+                if as_json:
+                    _show_frame_json(frame)
+                else:
+                    _show_frame(frame)
+    return Exit.OK
+
+
+def following_client(url: str, token: str) -> Client:
+    """A client whose streams say on stderr when they are lost and tried again."""
+
+    def lost(why: str, pause_s: float) -> None:
+        if why != "the service closed the stream":
+            say(f"{why}; trying again in {pause_s:.0f} s")
+
+    return Client(url, token, timing=_TIMING, on_retry=lost)
+
+
+async def show_execution(client: Client, execution_id: str) -> ExecutionView:
+    """The ended execution; its output went to stdout, its progress to stderr."""
+    last: ExecutionView | None = None
+    with progress_display() as display:
+        frames = client.follow(execution_id)
+        async with aclosing(frames):
+            async for frame in frames:
+                _print_output(frame)
+                for record in _records(frame):
+                    if isinstance(record, ExecutionView):
+                        last = record
+                        display.show(record)
+    if last is None or not is_ended(last):
+        last = await client.execution(execution_id)
+    return last
+
+
+async def show_output(client: Client, execution_id: str, *, tail: int | None = None) -> None:
+    """All output went to stdout, up to the end of the execution."""
+    frames = client.follow(execution_id, tail=tail)
+    async with aclosing(frames):
+        async for frame in frames:
+            _print_output(frame)
+
+
+def code_of(execution: ExecutionView) -> int:
+    """The exit code of the job itself; 128 + n for a signal, 1 if it never ran that far."""
+    if execution.exit_code is not None:
+        return execution.exit_code
+    return 128 + execution.signal if execution.signal is not None else Exit.ERROR
+
+
+def _print_output(frame: Frame) -> None:
+    match frame:
+        case Output(text=text):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        case Gap(start=start, end=end):
+            say(f"[{end - start} bytes of output are no longer kept]")
+        case _:
+            pass
+
+
+def _records(frame: Frame) -> tuple[Record, ...]:
+    match frame:
+        case Snapshot(records=records):
+            return records
+        case Change(record=record) if record is not None:
+            return (record,)
+        case _:
+            return ()
+
+
+async def _newest(client: Client, what: str) -> str:
+    job_id, execution_id = job_or_execution(what)
+    if execution_id is not None:
+        return execution_id
+    page = await client.executions(job=job_id, limit=1)
+    if not page.items:
+        raise CliError(f"{job_id} has no executions", Exit.NOT_FOUND)
+    return page.items[0].execution_id
+
+
+def _show_frame(frame: Frame) -> None:
+    match frame:
+        case Change(time=time, type=type_, subject=subject, record=record):
+            words = (local_time(time), type_.ljust(20), subject, _about(record))
+            print(clean("  ".join(words)).rstrip(), flush=True)
+        case Snapshot(records=records):
+            for record in records:
+                print(clean(f"{_name(record)}  {_about(record)}").rstrip(), flush=True)
+        case Reset(reason=reason):
+            say(f"changes were missed ({reason}); what follows is the state now")
+        case _:
+            pass
+
+
+def _show_frame_json(frame: Frame) -> None:
+    match frame:
+        case Change(id=id_, raw=raw):
+            event = msgspec.Raw(raw.encode())
+            show_json({"op": "change", "id": id_, "data": event})
+        case Snapshot(records=records):
+            show_json({"op": "snapshot", "data": {"items": records}})
+        case SnapshotEnd(id=id_, count=count):
+            show_json({"op": "snapshot_end", "id": id_, "data": {"count": count}})
+        case Reset(reason=reason):
+            show_json({"op": "reset", "data": {"reason": reason}})
+        case _:
+            pass
+
+
+def _name(record: Record) -> str:
+    match record:
+        case ExecutionView(execution_id=id_):
+            return f"executions/{id_}"
+        case CommandAnswer(command_id=id_):
+            return f"commands/{id_}"
+        case _:
+            return f"jobs/{record.job_id}"
+
+
+def _about(record: Record | None) -> str:
+    match record:
+        case ExecutionView():
+            percent = record.progress.percent if record.progress else None
+            share = f"{percent:.0f}%" if percent is not None else ""
+            return f"{record.job_id} {ending_word(record)} {share}".rstrip()
+        case CommandAnswer():
+            words = (record.command, record.job_id, record.status, record.error_code)
+            return " ".join(word for word in words if word)
+        case JobView(fault=fault) if fault is not None:
+            return f"{fault.file}:{fault.line}: {fault.reason}"
+        case _:
+            return ""

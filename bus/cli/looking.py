@@ -1,0 +1,226 @@
+"""`status`, `jobs`, `ps`, `command`, `commands`: what there is, read once."""
+
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from bus.cli.exits import exit_of_command
+from bus.cli.publishing import Json, Timeout, Wait, job_or_execution
+from bus.cli.show import (
+    ending_word,
+    local_time,
+    progress_word,
+    show_command,
+    show_json,
+    show_pairs,
+    show_table,
+)
+from bus.cli.target import HERE, Target, service_at
+from bus.model import FINAL_EXECUTION, ExecutionStatus
+from bus.views import ExecutionView, JobView, VariableView
+from transports.http.client import Client
+from transports.http.client_records import CommandPage, ExecutionPage, JobPage
+
+LIVE = tuple(status.value for status in ExecutionStatus if status not in FINAL_EXECUTION)
+_PAGE_MAX = 500
+
+Limit = Annotated[int, Parameter(help="How many at most, 1 to 10000")]
+
+
+class JobStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A job with its newest executions; `status JOB --json`."""
+
+    job: JobView
+    executions: tuple[ExecutionView, ...]
+
+
+async def status(what: str, /, *, as_json: Json = False, target: Target = HERE) -> int:
+    """Show a job with its newest executions, or one execution.
+
+    Parameters
+    ----------
+    what
+        A job's id, App/Job, or an execution's.
+    """
+    job_id, execution_id = job_or_execution(what)
+    async with Client(*service_at(target)) as client:
+        if execution_id is not None:
+            execution = await client.execution(execution_id)
+            show_json(execution) if as_json else _show_execution(execution)
+            return 0
+        assert job_id is not None
+        job = await client.job(job_id)
+        newest = await client.executions(job=job_id, limit=5)
+    if as_json:
+        show_json(JobStatus(job=job, executions=newest.items))
+    else:
+        _show_job(job, newest.items)
+    return 0
+
+
+async def jobs(*, as_json: Json = False, target: Target = HERE) -> int:
+    """List the jobs that you may view."""
+    async with Client(*service_at(target)) as client:
+        page = await client.jobs()
+    if as_json:
+        show_json(JobPage(items=page.items, as_of=page.as_of))
+        return 0
+    show_table(
+        ("JOB", "STATE", "VARIABLES", "DESCRIPTION"),
+        ((job.job_id, _state(job), " ".join(job.variables), job.description) for job in page.items),
+    )
+    return 0
+
+
+async def ps(
+    *,
+    all_: Annotated[
+        bool, Parameter(name=("--all", "-a"), negative=(), help="Those that have ended too")
+    ] = False,
+    job: Annotated[str | None, Parameter(help="Only of this job", show_default=False)] = None,
+    limit: Limit = 100,
+    as_json: Json = False,
+    target: Target = HERE,
+) -> int:
+    """List the executions that have not ended; with -a all, newest first."""
+    async with Client(*service_at(target)) as client:
+        page = await _executions(client, () if all_ else LIVE, job, min(max(limit, 1), 10_000))
+    if as_json:
+        show_json(page)
+        return 0
+    show_table(
+        ("EXECUTION", "JOB", "STATUS", "PROGRESS", "STARTED", "USER"),
+        (
+            (
+                one.execution_id,
+                one.job_id,
+                ending_word(one),
+                progress_word(one),
+                local_time(one.start_time),
+                one.user_id,
+            )
+            for one in page.items
+        ),
+    )
+    return 0
+
+
+async def command(
+    command_id: str,
+    /,
+    *,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    as_json: Json = False,
+    target: Target = HERE,
+) -> int:
+    """Show what became of a command; the exit code is that of its outcome.
+
+    Parameters
+    ----------
+    command_id
+        The id that start, stop or restart printed.
+    """
+    async with Client(*service_at(target)) as client:
+        if wait:
+            answer = await client.wait_command(command_id, timeout_s=timeout)
+        else:
+            answer = await client.command(command_id)
+    show_command(answer, as_json=as_json)
+    return exit_of_command(answer)
+
+
+async def commands(*, limit: Limit = 50, as_json: Json = False, target: Target = HERE) -> int:
+    """List commands, newest first."""
+    async with Client(*service_at(target)) as client:
+        page = await client.commands(limit=min(max(limit, 1), _PAGE_MAX))
+    if as_json:
+        show_json(CommandPage(items=page.items, next=page.next, as_of=page.as_of))
+        return 0
+    show_table(
+        ("ID", "COMMAND", "JOB", "STATUS", "SUBMITTED", "USER", "ERROR"),
+        (
+            (
+                one.command_id,
+                one.command,
+                one.job_id or "",
+                " ".join(filter(None, (one.status, one.outcome))),
+                local_time(one.submitted_at),
+                one.user_id,
+                one.error_code or "",
+            )
+            for one in page.items
+        ),
+    )
+    return 0
+
+
+async def _executions(
+    client: Client, status: tuple[str, ...], job: str | None, limit: int
+) -> ExecutionPage:
+    """Up to `limit` executions, over as many pages as it takes."""
+    found: list[ExecutionView] = []
+    cursor: str | None = None
+    while True:
+        wanted = min(limit - len(found), _PAGE_MAX)
+        page = await client.executions(job=job, status=status, limit=wanted, cursor=cursor)
+        found.extend(page.items)
+        cursor = page.next
+        if cursor is None or len(found) >= limit:
+            return ExecutionPage(items=tuple(found), next=cursor, as_of=page.as_of)
+
+
+def _show_execution(execution: ExecutionView) -> None:
+    show_pairs(
+        (
+            ("execution", execution.execution_id),
+            ("job", execution.job_id),
+            ("status", ending_word(execution)),
+            ("progress", progress_word(execution)),
+            ("user", execution.user_id),
+            ("attempt", str(execution.attempt)),
+            ("queued", local_time(execution.queued_at)),
+            ("started", local_time(execution.start_time)),
+            ("ended", local_time(execution.end_time)),
+            ("pid", str(execution.pid or "")),
+            ("error", execution.error or ""),
+            ("survivors", " ".join(map(str, execution.survivors))),
+            ("variables", msgspec.json.encode(execution.variables).decode()),
+            ("command", execution.command_id),
+        )
+    )
+
+
+def _show_job(job: JobView, newest: tuple[ExecutionView, ...]) -> None:
+    pairs = [
+        ("job", job.job_id),
+        ("description", job.description),
+        ("state", _state(job)),
+        ("fault", f"{job.fault.file}:{job.fault.line}: {job.fault.reason}" if job.fault else ""),
+    ]
+    pairs += [(f"  {name}", _declaration(spec)) for name, spec in job.variables.items()]
+    show_pairs(pairs)
+    if newest:
+        print()
+        show_table(
+            ("EXECUTION", "STATUS", "PROGRESS", "STARTED"),
+            (
+                (e.execution_id, ending_word(e), progress_word(e), local_time(e.start_time))
+                for e in newest
+            ),
+        )
+
+
+def _state(job: JobView) -> str:
+    if job.fault is not None:
+        return "last good version" if job.revision else "faulty"
+    return "disabled" if job.disabled else "ok"
+
+
+def _declaration(spec: VariableView) -> str:
+    words = [spec.type, "required" if spec.required else f"default {spec.default!r}"]
+    if spec.min is not None or spec.max is not None:
+        words.append(f"{spec.min if spec.min is not None else ''}..{spec.max or ''}")
+    words += [f"one of {', '.join(spec.choices)}"] if spec.choices else []
+    return "; ".join(filter(None, (*words, spec.description)))

@@ -1,0 +1,116 @@
+"""The command `jobbus`: its list of commands, and how errors reach people.
+
+The modules of the commands are imported when they run, so that `jobbus --help` stays quick.
+"""
+
+import asyncio
+import inspect
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from cyclopts import App, CycloptsError
+
+from bus.errors import BusError
+
+COMMANDS = {
+    "serve": ("bus.cli.serving:serve", "Run the service for a data directory."),
+    "demo": ("bus.cli.demo:demo", "Serve the example apps and run a real job at once."),
+    "start": ("bus.cli.publishing:start", "Start a job."),
+    "stop": ("bus.cli.publishing:stop", "Stop an execution, or all of a job's."),
+    "restart": ("bus.cli.publishing:restart", "Stop what runs and start it again."),
+    "run": ("bus.cli.following:run", "Start a job and follow it to its end."),
+    "status": ("bus.cli.looking:status", "Show a job or an execution."),
+    "jobs": ("bus.cli.looking:jobs", "List the jobs."),
+    "ps": ("bus.cli.looking:ps", "List what runs; with -a what has ended too."),
+    "logs": ("bus.cli.following:logs", "Show what an execution prints."),
+    "events": ("bus.cli.following:events", "Follow all changes."),
+    "command": ("bus.cli.looking:command", "Show a command."),
+    "commands": ("bus.cli.looking:commands", "List the commands, newest first."),
+}
+"""Name, where it is, what it does: in the order of the help."""
+
+
+def main() -> None:
+    """Runs the command line and exits with the code of the contract."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """The exit code of `jobbus` with these arguments; errors are told in a sentence on stderr."""
+    try:
+        return _call(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except CycloptsError as error:
+        _say(f"{_sentence(str(error))} See: jobbus --help")
+        return 2
+    except BrokenPipeError:
+        # Whoever read our output has had enough; without this the flush at exit complains.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except (Exception, BaseExceptionGroup) as error:
+        return _explain(error)
+
+
+def _call(arguments: Sequence[str]) -> int:
+    command, bound, _ = _app().parse_args(list(arguments), exit_on_error=False, print_error=False)
+    result = command(*bound.args, **bound.kwargs)
+    if inspect.iscoroutine(result):
+        result = asyncio.run(result)
+    sys.stdout.flush()
+    return int(result or 0)
+
+
+def _app() -> App:
+    app = App(
+        name="jobbus",
+        help="Start, stop, restart and watch jobs, safely and live.",
+        help_epilogue=(
+            "The service is found by --url or JOBBUS_URL with --token-file or JOBBUS_TOKEN, "
+            "else by its data directory: --data or JOBBUS_DATA, else ./jobbus-data."
+        ),
+        version=_version,
+        help_formatter="default" if sys.stdout.isatty() else "plain",
+    )
+    for order, (name, (place, words)) in enumerate(COMMANDS.items()):
+        app.command(place, name=name, help=words, sort_key=order)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("jobbus")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def _explain(error: BaseException) -> int:
+    """Tells what went wrong in a sentence, and how to see more; the exit code."""
+    from bus.cli.exits import exit_of  # here, since it loads the HTTP client's errors
+
+    known = [leaf for leaf in _leaves(error) if isinstance(leaf, BusError | OSError)]
+    if os.environ.get("JOBBUS_DEBUG"):
+        raise error
+    if not known:
+        _say(f"unexpected {type(error).__name__}: {error}; JOBBUS_DEBUG=1 shows where")
+        return 1
+    _say(_sentence(str(known[0])))
+    return exit_of(known[0]) if isinstance(known[0], BusError) else 1
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _say(text: str) -> None:
+    print(f"jobbus: {text}", file=sys.stderr)

@@ -1,0 +1,81 @@
+"""How far a job is, on stderr: a bar on a terminal, otherwise a line now and then."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from bus.cli.show import clean, progress_word, say
+from bus.views import ExecutionView
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+_STEP = 10.0
+"""Percent between two lines where there is no terminal."""
+
+
+class ProgressDisplay(Protocol):
+    def show(self, execution: ExecutionView) -> None:
+        """What is known of the execution now is shown, as far as it is worth it."""
+        ...
+
+
+@contextmanager
+def progress_display() -> Iterator[ProgressDisplay]:
+    """A display that fits stderr, and is gone after the block."""
+    if not sys.stderr.isatty():
+        yield LineDisplay()
+        return
+    from rich.console import Console  # here: 100 ms that only a terminal has to pay
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.fields[job]}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[message]}", markup=False),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        redirect_stderr=True,
+    )
+    with bar:
+        yield BarDisplay(bar)
+
+
+class LineDisplay:
+    """A line for each new state and each ten percent."""
+
+    def __init__(self) -> None:
+        self._status = ""
+        self._percent = 0.0
+
+    def show(self, execution: ExecutionView) -> None:
+        percent = execution.progress.percent if execution.progress else None
+        moved = percent is not None and percent - self._percent >= _STEP
+        if execution.status == self._status and not moved:
+            return
+        self._status = execution.status
+        self._percent = percent if percent is not None else self._percent
+        say(f"{execution.job_id}: {execution.status} {progress_word(execution)}".rstrip())
+
+
+class BarDisplay:
+    """One bar of rich."""
+
+    def __init__(self, bar: "RichProgress") -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None, job="", message="")
+
+    def show(self, execution: ExecutionView) -> None:
+        progress = execution.progress
+        percent = progress.percent if progress else None
+        self._bar.update(
+            self._task,
+            total=100.0 if percent is not None else None,
+            completed=percent or 0.0,
+            job=execution.job_id,
+            message=clean(progress.message if progress else execution.status),
+        )

@@ -1,0 +1,195 @@
+"""`start`, `stop`, `restart`: a command goes out, over HTTP or into the data directory."""
+
+import asyncio
+import getpass
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from bus.access import ADMIN
+from bus.cli.exits import CliError, Exit, exit_of_command
+from bus.cli.show import say, show_command
+from bus.cli.target import HERE, Place, Target, locate
+from bus.cli.values import looks_typed, variables_of
+from bus.commands import Command, RestartJob, StartJob, StopJob
+from bus.envelope import canonical_uuid, seal
+from bus.instance import prepare, secret_key
+from bus.layout import DataLayout
+from bus.model import Principal
+from bus.views import VariableView
+from transports.directory.publisher import publish_offline
+from transports.http.client import WAIT_S_MAX, Client
+from transports.http.client_records import CommandAnswer
+
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON")]
+Variables = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name=("--var", "-V"),
+        negative=(),
+        show_default=False,
+        help="A variable, NAME=VALUE, typed as the job declares it; or NAME:=JSON",
+    ),
+]
+Wait = Annotated[bool, Parameter(negative=(), help="Wait until the command has ended")]
+Timeout = Annotated[
+    float | None,
+    Parameter(help="Seconds to wait at most; then exit code 124", show_default=False),
+]
+Grace = Annotated[
+    float | None,
+    Parameter(name="--grace", help="Seconds between the stop signal and KILL", show_default=False),
+]
+Kill = Annotated[bool, Parameter(negative=(), help="Kill at once")]
+
+
+async def start(
+    job: str,
+    /,
+    *,
+    var: Variables = (),
+    wait: Wait = False,
+    timeout: Timeout = None,
+    as_json: Json = False,
+    target: Target = HERE,
+) -> int:
+    """Start a job once: prints the command's id and status.
+
+    Parameters
+    ----------
+    job
+        The job's id, App/Job.
+    """
+    place = locate(target)
+    values = variables_of(var, await declared_variables(place, job, var))
+    return await _send(
+        place, StartJob(job_id=job, variables=values), wait=wait, timeout_s=timeout, as_json=as_json
+    )
+
+
+async def stop(
+    what: str,
+    /,
+    *,
+    grace: Grace = None,
+    kill: Kill = False,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    as_json: Json = False,
+    target: Target = HERE,
+) -> int:
+    """Stop one execution, or all of a job's.
+
+    Parameters
+    ----------
+    what
+        An execution's id, or a job's, App/Job.
+    """
+    job_id, execution_id = job_or_execution(what)
+    command = StopJob(job_id=job_id, execution_id=execution_id, grace_s=grace, kill=kill)
+    return await _send(locate(target), command, wait=wait, timeout_s=timeout, as_json=as_json)
+
+
+async def restart(
+    what: str,
+    /,
+    *,
+    var: Variables = (),
+    grace: Grace = None,
+    kill: Kill = False,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    as_json: Json = False,
+    target: Target = HERE,
+) -> int:
+    """Stop what runs and start it again, with its old variables unless new ones are given.
+
+    Parameters
+    ----------
+    what
+        An execution's id, or a job's, App/Job.
+    """
+    place = locate(target)
+    job_id, execution_id = job_or_execution(what)
+    declared = await declared_variables(place, job_id, var) if job_id is not None else None
+    command = RestartJob(
+        job_id=job_id,
+        execution_id=execution_id,
+        variables=variables_of(var, declared) if var else None,
+        grace_s=grace,
+        kill=kill,
+    )
+    return await _send(place, command, wait=wait, timeout_s=timeout, as_json=as_json)
+
+
+def job_or_execution(what: str) -> tuple[str | None, str | None]:
+    """Job id and execution id, one of which is None.
+
+    Raises:
+        CliError: `what` looks like neither.
+    """
+    if "/" in what:
+        return what, None
+    try:
+        return None, canonical_uuid(what)
+    except ValueError as exc:
+        raise CliError(
+            f"{what!r} is neither a job's id (App/Job) nor an execution's (a UUID)", Exit.USAGE
+        ) from exc
+
+
+async def declared_variables(
+    place: Place, job_id: str, var: tuple[str, ...]
+) -> Mapping[str, VariableView] | None:
+    """What the service knows about the job's variables; None if there is no service to ask."""
+    if not var:
+        return None
+    if place.url is None:
+        for assignment in filter(looks_typed, var):
+            name = assignment.partition("=")[0]
+            say(f"no service to ask for types: {assignment} is text; write {name}:=… for JSON")
+        return None
+    async with Client(place.url, place.token) as client:
+        return (await client.job(job_id)).variables
+
+
+async def _send(
+    place: Place, command: Command, *, wait: bool, timeout_s: float | None, as_json: bool
+) -> int:
+    if place.url is None:
+        assert place.layout is not None
+        answer = await asyncio.to_thread(_into_directory, place.layout, command)
+        say(f"no service runs for {place.layout.root}; the command waits there for one")
+        show_command(answer, as_json=as_json)
+        if wait:
+            raise CliError("there is no service to wait for", Exit.UNREACHABLE)
+        return Exit.OK
+    async with Client(place.url, place.token) as client:
+        wait_s = WAIT_S_MAX if timeout_s is None else min(int(timeout_s), WAIT_S_MAX)
+        begun_s = time.monotonic()
+        answer = await client.publish(command, wait_s=wait_s if wait else 0)
+        if wait:
+            left_s = None if timeout_s is None else timeout_s - (time.monotonic() - begun_s)
+            answer = await client.wait_command(answer.command_id, timeout_s=left_s)
+    show_command(answer, as_json=as_json)
+    return exit_of_command(answer)
+
+
+def _into_directory(layout: DataLayout, command: Command) -> CommandAnswer:
+    """The command is durable in the directory's queue. Blocking."""
+    prepare(layout)
+    # Who may read the directory's secret could as well use its admin token.
+    principal = Principal(user_id=_account(), roles=(ADMIN,), via="cli")
+    envelope = seal(command, principal, now_ms=time.time_ns() // 1_000_000)
+    publish_offline(layout, envelope, secret_key(layout))
+    return CommandAnswer(command_id=envelope.id, status="Pending")
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return Path.home().name or "cli"  # an account without a name, as in some containers

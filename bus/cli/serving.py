@@ -1,0 +1,57 @@
+"""`serve`: settings are read, the log is set up, and the service runs until it is told to stop."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+Flag = Annotated[bool | None, Parameter(negative=(), show_default=False)]
+Folder = Annotated[Path | None, Parameter(show_default=False)]
+
+
+async def serve(
+    *,
+    data: Folder = None,
+    apps: Folder = None,
+    listen: Annotated[str | None, Parameter(show_default=False)] = None,
+    config: Folder = None,
+    behind_proxy: Flag = None,
+    allow_network_fs: Flag = None,
+) -> int:
+    """Run the service; prints one line on stdout when it accepts commands.
+
+    SIGTERM and Ctrl-C stop it; executions go on and are taken over by the next start.
+
+    Parameters
+    ----------
+    data
+        Data directory, made if missing; else JOBBUS_DATA, else ./jobbus-data.
+    apps
+        Folder of the apps, default ./apps.
+    listen
+        ADDRESS:PORT, default 127.0.0.1:8765; port 0 takes a free one.
+    config
+        A jobbus.toml; flags and environment win over it.
+    behind_proxy
+        A proxy in front ends TLS: other addresses than loopback may be listened on.
+    allow_network_fs
+        Accept a data directory on a network file system.
+    """
+    from bus import app  # here, so that the help of this command does not load the whole service
+    from bus.config import load_settings
+    from bus.logs import configure_logs
+
+    settings = load_settings(
+        config,
+        os.environ,
+        {
+            "serve.data": data,
+            "serve.apps": apps,
+            "serve.listen": listen,
+            "serve.behind_proxy": behind_proxy,
+            "serve.allow_network_fs": allow_network_fs,
+        },
+    )
+    configure_logs()
+    return await app.serve(settings)

@@ -1,0 +1,87 @@
+"""What people and programs get to see: data on stdout, talk on stderr, nothing that commands a
+terminal."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import msgspec
+
+from bus.clock import from_rfc3339
+from bus.views import ExecutionView
+from transports.http.client_records import CommandAnswer
+
+
+def say(text: str) -> None:
+    """A word to the person, on stderr."""
+    print(clean(text), file=sys.stderr, flush=True)
+
+
+def show_json(record: object) -> None:
+    """One JSON document on one line."""
+    sys.stdout.write(msgspec.json.encode(record).decode() + "\n")
+    sys.stdout.flush()
+
+
+def show_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Aligned columns, for eyes; programs take --json."""
+    cells = [list(titles), *([clean(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(titles))]
+    for row in cells:
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
+
+
+def show_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """One `name  value` a line, the empty ones left out."""
+    given = [(name, value) for name, value in pairs if value]
+    width = max((len(name) for name, _ in given), default=0)
+    for name, value in given:
+        print(f"{name.ljust(width)}  {clean(value)}")
+
+
+def show_command(answer: CommandAnswer, *, as_json: bool) -> None:
+    """A command with its status; why it did not work goes to stderr as well."""
+    if as_json:
+        show_json(answer)
+        return
+    words = [answer.command_id, answer.status]
+    if answer.outcome:
+        words.append(answer.outcome)
+    if answer.execution_id:
+        words.append(f"execution {answer.execution_id}")
+    print(" ".join(words), flush=True)
+    if answer.error:
+        say(f"{answer.error_code}: {answer.error}")
+
+
+def clean(text: str) -> str:
+    """`text` without control characters: names and messages of others must not steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def progress_word(execution: ExecutionView) -> str:
+    """How far it is, e.g. `42% copying`."""
+    progress = execution.progress
+    if progress is None:
+        return ""
+    percent = f"{progress.percent:.0f}%" if progress.percent is not None else ""
+    return f"{percent} {progress.message}".strip()
+
+
+def ending_word(execution: ExecutionView) -> str:
+    """How it ended, e.g. `Failed (exit_code 3)`; the bare state while it has not."""
+    if execution.exit_code is not None:
+        return f"{execution.status} (exit code {execution.exit_code})"
+    if execution.signal is not None:
+        return f"{execution.status} (signal {execution.signal})"
+    return f"{execution.status} ({execution.reason})" if execution.reason else execution.status
+
+
+def local_time(stamp: str | None) -> str:
+    """A time of the API on the clock of whoever looks."""
+    if not stamp:
+        return ""
+    moment = datetime.fromtimestamp(from_rfc3339(stamp) / 1000, tz=UTC)
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
