@@ -137,6 +137,50 @@ class OutputReader(Protocol):
         ...
 
 
+class OutputPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Lines of an output. `next` is where to read on; `end` where the output ends now.
+
+    The bytes of `gap` were dropped and would have stood before the first line.
+    """
+
+    lines: tuple[OutputLine, ...]
+    next: int
+    end: int
+    gap: tuple[int, int] | None = None
+
+
+class OutputLineReader(OutputReader, Protocol):
+    """The same output as lines for people.
+
+    Bytes that are no UTF-8 become U+FFFD. Of a line that was redrawn by CR only the last state is
+    told. A line over 16 KiB comes in pieces: a `continued` one follows those with its number, any
+    other replaces them. An execution's last line counts as whole once it is no longer live.
+    """
+
+    async def page(
+        self, execution_id: str, start: int, limit_bytes: int, *, stream: str | None = None
+    ) -> OutputPage:
+        """The lines in about `limit_bytes` from `start` on; `stream` picks `out` or `err`."""
+        ...
+
+    async def lines(
+        self, execution_id: str, start: int, limit_bytes: int
+    ) -> tuple[OutputLine, ...]:
+        """The lines of `page`. Read on at the first partial one's `at`, else at the last `end`."""
+        ...
+
+    async def offset_of_line(self, execution_id: str, number: int) -> int:
+        """Where line `number` (from 1) begins; the end if there is none, an offset in the gap if
+        it was dropped."""
+        ...
+
+    async def grep(
+        self, execution_id: str, needle: str, limit: int, *, stream: str | None = None
+    ) -> tuple[OutputLine, ...]:
+        """The first `limit` lines that hold `needle` literally, each once."""
+        ...
+
+
 class OutputNotice(Protocol):
     """Whom the supervisor tells that an execution's output has grown."""
 
@@ -181,7 +225,9 @@ __all__ = [
     "Door",
     "OutputChunk",
     "OutputLine",
+    "OutputLineReader",
     "OutputNotice",
+    "OutputPage",
     "OutputReader",
     "Policy",
     "Progress",
