@@ -152,6 +152,17 @@ def replace_file(name: str, inside: int, data: bytes, mode: int = FILE_MODE) -> 
     os.rename(passing, name, src_dir_fd=inside, dst_dir_fd=inside)
 
 
+def truncate_file(name: str, inside: int, size: int) -> None:
+    """The regular file under `name` has at most `size` bytes."""
+    handle = os.open(
+        name, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=inside
+    )
+    try:
+        os.ftruncate(handle, size)
+    finally:
+        os.close(handle)
+
+
 def write_all(handle: int, data: bytes) -> None:
     """All bytes are with the kernel, however many writes it took."""
     view = memoryview(data)

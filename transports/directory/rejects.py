@@ -111,7 +111,7 @@ class Rejects:
             if error.errno != errno.EXDEV:
                 raise
         else:
-            return mark
+            return self._cut(kept_name, here, mark)
         # The queue has a file system of its own: a copy is kept, of what may be read of it.
         try:
             data = disk.read_file(name, queue_fd, self._settings.file_size_max).data
@@ -119,6 +119,18 @@ class Rejects:
             data = b""
         disk.replace_file(kept_name, here, data)
         disk.remove(name, queue_fd)
+        return disk.mark_of(kept_name, here)
+
+    def _cut(self, kept_name: str, here: int, mark: Mark) -> Mark:
+        """A file larger than all rejects may be together is kept as far as a command may reach."""
+        if not mark.is_regular or mark.size <= self._settings.rejects_bytes_max:
+            return mark
+        try:
+            disk.truncate_file(kept_name, here, self._settings.file_size_max)
+        except OSError as error:
+            log.warning("%s cannot be cut: %s", kept_name, error.strerror)
+            disk.remove(kept_name, here)
+            return mark._replace(size=0)
         return disk.mark_of(kept_name, here)
 
     def _let_back(self, name: str, here: int, queue_fd: int) -> int:
@@ -142,7 +154,9 @@ class Rejects:
             self._kept = {}
             with disk.open_directory(self._path) as here:
                 for name in sorted(os.listdir(here)):
-                    if name.endswith(".json") and not name.endswith(_REASON):
+                    if name.startswith(".tmp-"):
+                        disk.remove(name, here)
+                    elif name.endswith(".json") and not name.endswith(_REASON):
                         self._kept[name] = self._recorded(name, here)
         return self._kept
 

@@ -1,0 +1,361 @@
+"""The queue file: what goes in comes out, what is forged is not believed, no bytes do harm."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bus.commands import (
+    CancelCommand,
+    Command,
+    DeleteExecution,
+    GetStatus,
+    RestartJob,
+    RetryExecution,
+    StartJob,
+    StopJob,
+)
+from bus.envelope import Envelope, seal
+from bus.errors import ErrorCode, Refused
+from bus.model import Principal, SecretRef
+from transports.directory import foreign, wire
+from transports.directory.answers import encode_result
+from transports.directory.encodings import plain_json
+from transports.directory.foreign import Writer
+from transports.directory.settings import DirectorySettings
+from transports.directory.wire import NotACommand
+
+SECRET = b"k" * 32
+SETTINGS = DirectorySettings()
+SERVICE = Writer(1000, True, 1_769_450_400_000)
+STRANGER = Writer(1001, False, 1_769_450_400_000)
+COMMAND_ID = "f1d02c3e-9a4b-4c5d-8e6f-7a8b9c0d1e2f"
+ORIGINS = {
+    "CommandID": COMMAND_ID,
+    "Command": "start",
+    "JobID": "WebHostMetrics/CollectMetrics",
+    "UserID": "alice",
+    "SessionID": "s-1",
+    "Variables": {"Interval": 30},
+    "Roles": ["operator"],
+    "SubmittedAt": "2026-01-26T10:00:00.0000000-08:00",
+    "Status": "Pending",
+}
+
+texts = st.text(max_size=40)
+uuids = st.uuids().map(str)
+values = st.one_of(
+    texts,
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+    st.none(),
+    st.builds(SecretRef, secret=texts),
+)
+variables = st.dictionaries(texts, values, max_size=6)
+graces = st.none() | st.floats(min_value=0, max_value=1e9)
+commands: st.SearchStrategy[Command] = st.one_of(
+    st.builds(StartJob, job_id=texts, variables=variables),
+    st.builds(
+        StopJob,
+        job_id=st.none() | texts,
+        execution_id=st.none() | uuids,
+        grace_s=graces,
+        kill=st.booleans(),
+    ),
+    st.builds(
+        RestartJob,
+        job_id=st.none() | texts,
+        execution_id=st.none() | uuids,
+        variables=st.none() | variables,
+        grace_s=graces,
+        kill=st.booleans(),
+    ),
+    st.builds(GetStatus, job_id=texts),
+    st.builds(CancelCommand, target_id=uuids),
+    st.builds(RetryExecution, execution_id=uuids),
+    st.builds(DeleteExecution, execution_id=uuids),
+)
+principals = st.builds(
+    Principal,
+    user_id=texts,
+    roles=st.lists(texts, max_size=4).map(tuple),
+    via=st.sampled_from(["http", "cli", "directory", "system"]),
+)
+times_ms = st.integers(min_value=0, max_value=4_102_444_800_000)
+envelopes = st.builds(
+    seal,
+    commands,
+    principals,
+    now_ms=times_ms,
+    command_id=uuids,
+    expires_ms=st.none() | times_ms,
+    session_hash=st.none() | texts,
+    traceparent=st.none() | texts,
+)
+
+
+def written(**fields: Any) -> foreign.ForeignFile:
+    return foreign.decode(json.dumps({**ORIGINS, **fields}).encode())
+
+
+def without(*names: str) -> foreign.ForeignFile:
+    return foreign.decode(json.dumps({k: v for k, v in ORIGINS.items() if k not in names}).encode())
+
+
+def envelope_of(file: foreign.ForeignFile, writer: Writer = SERVICE) -> Envelope:
+    return foreign.envelope_of(file, writer, SETTINGS, SECRET)
+
+
+# -- our own files ---------------------------------------------------------------------------------
+
+
+@given(envelopes, st.integers(min_value=1, max_value=2**62))
+def test_an_envelope_comes_back_as_it_was_sealed(sent: Envelope, accepted_ns: int) -> None:
+    sealed = wire.open_seal(wire.encode(sent, accepted_ns, SECRET), SECRET)
+    assert sealed is not None
+    assert wire.unsealed(sealed) == msgspec.structs.replace(sent, accepted_ns=accepted_ns)
+
+
+@given(envelopes, st.data())
+def test_no_byte_of_a_sealed_file_can_be_changed(sent: Envelope, data: st.DataObject) -> None:
+    file = bytearray(wire.encode(sent, 7, SECRET))
+    at = data.draw(st.integers(min_value=0, max_value=len(file) - 2))  # the last is the line end
+    file[at] ^= data.draw(st.integers(min_value=1, max_value=255))
+    assert wire.open_seal(bytes(file), SECRET) is None
+
+
+def test_a_seal_of_another_instance_is_none() -> None:
+    sent = seal(StartJob(job_id="A/B"), Principal(user_id="a"), now_ms=0)
+    assert wire.open_seal(wire.encode(sent, 1, b"other" * 8), SECRET) is None
+
+
+def test_a_sealed_file_reads_as_the_origin_writes_it() -> None:
+    sent = seal(
+        StartJob(job_id="WebHostMetrics/CollectMetrics", variables={"Interval": 30}),
+        Principal(user_id="alice", roles=("operator",), via="http"),
+        now_ms=1_769_450_400_000,
+        command_id=COMMAND_ID,
+    )
+    fields = json.loads(wire.encode(sent, 5, SECRET))
+    expected = {k: v for k, v in ORIGINS.items() if k != "SessionID"}
+    assert {k: fields.get(k) for k in expected} == {
+        **expected,
+        "SubmittedAt": "2026-01-26T18:00:00.000Z",
+    }
+    assert fields["AcceptedAt"] == 5
+
+
+@given(envelopes)
+def test_no_proper_prefix_of_a_command_is_taken_for_one(sent: Envelope) -> None:
+    file = wire.encode(sent, 1, SECRET).rstrip()
+    for end in range(len(file)):
+        with pytest.raises(NotACommand):
+            wire.outline(plain_json(file[:end]))
+
+
+# -- files of others -------------------------------------------------------------------------------
+
+
+def test_the_origins_file_is_a_start_by_its_user() -> None:
+    got = envelope_of(written())
+    assert got.id == COMMAND_ID
+    assert got.command == StartJob(
+        job_id="WebHostMetrics/CollectMetrics", variables={"Interval": 30}
+    )
+    assert got.principal == Principal(user_id="alice", roles=("operator",), via="directory")
+    assert got.submitted_ms == 1_769_450_400_000
+    assert got.submitted_text == "2026-01-26T10:00:00.0000000-08:00"
+
+
+@pytest.mark.parametrize(
+    ("roles", "granted"),
+    [
+        (None, ("operator",)),
+        ("viewer", ("viewer",)),
+        (["a", 1, None, "b"], ("a", "b")),
+        ([], ()),
+        ({"role": "operator"}, ()),
+        (["admin", "viewer"], ("viewer",)),
+        ("admin", ()),
+    ],
+)
+def test_roles_of_the_services_own_account_are_believed_but_admin(
+    roles: object, granted: tuple[str, ...]
+) -> None:
+    assert envelope_of(written(Roles=roles)).principal.roles == granted
+
+
+def test_admin_is_believed_where_the_setting_says_so() -> None:
+    settings = DirectorySettings(admin=True)
+    principal = foreign.principal_of(written(Roles=["admin"]), SERVICE, settings)
+    assert principal.roles == ("admin",)
+
+
+@pytest.mark.parametrize("name", ["uid:0", "schedule:x", "policy:x", "system:bus", "", None, 7])
+def test_names_that_only_jobbus_gives_are_not_believed(name: object) -> None:
+    assert envelope_of(written(UserID=name)).principal.user_id == "uid:1000"
+
+
+def test_another_account_acts_as_its_uid_with_configured_roles() -> None:
+    settings = DirectorySettings(uid_roles={1001: ("viewer",)})
+    file = written(UserID="alice", Roles=["operator", "admin"])
+    principal = foreign.principal_of(file, STRANGER, settings)
+    assert principal == Principal(user_id="uid:1001", roles=("viewer",), via="directory")
+    assert foreign.principal_of(file, Writer(1002, False, 0), settings).roles == ()
+    assert foreign.principal_of(file, Writer(0, False, 0), settings).roles == ("admin",)
+
+
+@pytest.mark.parametrize("word", ["start", "Start", "START"])
+def test_the_word_may_be_written_in_any_case(word: str) -> None:
+    assert isinstance(envelope_of(written(Command=word)).command, StartJob)
+
+
+def test_a_restart_without_variables_keeps_the_old_ones() -> None:
+    for nothing in ("null", "{}"):
+        fields = {"Command": "restart", "Variables": json.loads(nothing)}
+        got = envelope_of(written(**fields)).command
+        assert got == RestartJob(job_id=str(ORIGINS["JobID"]), variables=None)
+
+
+def test_null_variables_of_a_start_are_none() -> None:
+    assert envelope_of(written(Variables=None)).command == StartJob(job_id=str(ORIGINS["JobID"]))
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"Command": "explode"}, ErrorCode.UNKNOWN_COMMAND),
+        ({"Command": None}, ErrorCode.UNKNOWN_COMMAND),
+        ({"JobID": None}, ErrorCode.UNKNOWN_JOB),
+        ({"JobID": ["A/B"]}, ErrorCode.UNKNOWN_JOB),
+        ({"Variables": {"a": [1]}}, ErrorCode.BAD_VARIABLES),
+        ({"Variables": "x"}, ErrorCode.BAD_VARIABLES),
+        ({"Command": "stop", "GraceS": "soon"}, ErrorCode.BAD_VARIABLES),
+        ({"Command": "stop", "GraceS": -1}, ErrorCode.BAD_VARIABLES),
+        ({"Command": "stop", "ExecutionID": "../x"}, ErrorCode.UNKNOWN_EXECUTION),
+        ({"Command": "retry"}, ErrorCode.UNKNOWN_EXECUTION),
+        ({"Command": "cancel"}, ErrorCode.UNKNOWN_COMMAND),
+        ({"ExpiresAt": "tomorrow"}, ErrorCode.EXPIRED),
+    ],
+)
+def test_what_cannot_be_carried_out_is_refused_with_a_code(
+    fields: dict[str, Any], code: ErrorCode
+) -> None:
+    with pytest.raises(Refused) as caught:
+        envelope_of(written(**fields))
+    assert caught.value.code is code
+
+
+@pytest.mark.parametrize("written_id", [None, 7, "x", "../../etc/passwd", COMMAND_ID + "0"])
+def test_without_a_uuid_it_is_no_command(written_id: object) -> None:
+    with pytest.raises(NotACommand):
+        envelope_of(written(CommandID=written_id))
+
+
+def test_an_upper_case_id_is_kept_as_written_beside_the_canonical_one() -> None:
+    got = envelope_of(written(CommandID=COMMAND_ID.upper()))
+    assert (got.id, got.id_text) == (COMMAND_ID, COMMAND_ID.upper())
+
+
+@pytest.mark.parametrize("submitted", [None, "yesterday", {"value": "/Date(1)/"}, "9" * 400])
+def test_without_a_time_of_its_own_the_files_time_counts(submitted: object) -> None:
+    assert envelope_of(written(SubmittedAt=submitted)).submitted_ms == SERVICE.mtime_ms
+
+
+def test_a_session_leaves_only_a_keyed_hash() -> None:
+    got = envelope_of(written(SessionID="secret-cookie"))
+    assert got.session_hash is not None
+    assert b"secret-cookie" not in msgspec.json.encode(got)
+    other = foreign.envelope_of(written(SessionID="secret-cookie"), SERVICE, SETTINGS, b"o" * 32)
+    assert other.session_hash != got.session_hash
+
+
+def test_equal_requests_have_equal_hashes_whoever_asks() -> None:
+    one = envelope_of(written())
+    other = envelope_of(without("SessionID", "Roles", "SubmittedAt", "Status"), STRANGER)
+    assert one.body_hash == other.body_hash
+    assert envelope_of(written(Variables={"Interval": 31})).body_hash != one.body_hash
+
+
+TEXT = json.dumps(ORIGINS, ensure_ascii=False, indent=1)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        TEXT.encode(),
+        b"\xef\xbb\xbf" + TEXT.encode(),
+        b"\xff\xfe" + TEXT.encode("utf-16-le"),
+        b"\xfe\xff" + TEXT.encode("utf-16-be"),
+        TEXT.replace("\n", "\r\n").encode() + b"\r\n",
+        b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode() + b"\r\n",
+        TEXT.encode() + b"\0" * 500,
+        b"\xff\xfe" + (TEXT + "\r\n" + "\0" * 9).encode("utf-16-le"),
+        b"  \n" + TEXT.encode() + b" \t",
+    ],
+    ids=["plain", "bom", "le", "be", "crlf", "bom-crlf", "nuls", "le-nuls", "blanks"],
+)
+def test_what_powershell_writes_is_understood(raw: bytes) -> None:
+    assert foreign.decode(plain_json(raw)) == foreign.decode(TEXT.encode())
+    assert wire.outline(plain_json(raw)).command_id == COMMAND_ID
+
+
+# -- anything --------------------------------------------------------------------------------------
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | texts | uuids,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+field_names = st.sampled_from([*wire.FIELD_NAMES.values(), "SessionID", "Seal", "Other"])
+
+
+def verdict(raw: bytes) -> str:
+    """Which of the allowed ends a file comes to; anything else would raise."""
+    try:
+        text = plain_json(raw)
+    except ValueError:
+        return "encoding"
+    try:
+        wire.outline(text)
+        file = foreign.decode(text)
+    except NotACommand:
+        return "no command"
+    try:
+        foreign.envelope_of(file, SERVICE, SETTINGS, SECRET)
+    except NotACommand:
+        return "no command"
+    except Refused as why:
+        foreign.rejected(file, SERVICE, SETTINGS, why, 0)
+        return "refused"
+    return "command"
+
+
+@given(st.binary(max_size=300))
+@example(b"[" * 200_000)
+@example(b'{"Variables":' * 5_000)
+@example(b'{"CommandID":"\\ud800"}')
+@example(b'{"CommandID":' + b"9" * 5_000 + b"}")
+@example(b"\xff\xfe\x00")
+@example(b"")
+def test_no_bytes_raise_anything_else(raw: bytes) -> None:
+    assert verdict(raw) in ("encoding", "no command", "refused", "command")
+
+
+@given(st.dictionaries(field_names, json_values, max_size=12), st.booleans())
+def test_no_fields_raise_anything_else(fields: dict[str, Any], with_id: bool) -> None:
+    if with_id:
+        fields["CommandID"] = COMMAND_ID
+    raw = msgspec.json.encode(fields)
+    assert verdict(raw) in ("no command", "refused", "command")
+
+
+@given(st.dictionaries(field_names, json_values, max_size=12))
+def test_a_refused_command_still_has_a_result_that_can_be_written(fields: dict[str, Any]) -> None:
+    file = foreign.decode(msgspec.json.encode({**fields, "CommandID": COMMAND_ID}))
+    record = foreign.rejected(file, SERVICE, SETTINGS, Refused(ErrorCode.POISON, "x"), 0)
+    assert json.loads(encode_result(record))["Status"] == "Rejected"
