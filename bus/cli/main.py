@@ -15,12 +15,15 @@ from cyclopts import App, CycloptsError
 from bus.errors import BusError
 
 COMMANDS = {
-    "serve": ("bus.cli.serving:serve", "Run the service for a data directory."),
+    "serve": (
+        "bus.cli.serving:serve",
+        "Run the service; SIGTERM or Ctrl-C ends it and leaves executions running.",
+    ),
     "demo": ("bus.cli.demo:demo", "Serve the example apps and run a real job at once."),
-    "start": ("bus.cli.publishing:start", "Start a job."),
+    "start": ("bus.cli.publishing:start", "Start a job once; prints the command's id and status."),
     "stop": ("bus.cli.publishing:stop", "Stop an execution, or all of a job's."),
     "restart": ("bus.cli.publishing:restart", "Stop what runs and start it again."),
-    "run": ("bus.cli.following:run", "Start a job and follow it to its end."),
+    "run": ("bus.cli.following:run", "Start a job and follow it to its end; Ctrl-C only detaches."),
     "status": ("bus.cli.looking:status", "Show a job or an execution."),
     "jobs": ("bus.cli.looking:jobs", "List the jobs."),
     "ps": ("bus.cli.looking:ps", "List what runs; with -a what has ended too."),
@@ -44,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except CycloptsError as error:
-        _say(f"{_sentence(str(error))} See: jobbus --help")
+        _say(f"{str(error).rstrip('.')}. See: jobbus --help")
         return 2
     except BrokenPipeError:
         # Whoever read our output has had enough; without this the flush at exit complains.
@@ -96,7 +99,7 @@ def _explain(error: BaseException) -> int:
     if not known:
         _say(f"unexpected {type(error).__name__}: {error}; JOBBUS_DEBUG=1 shows where")
         return 1
-    _say(_sentence(str(known[0])))
+    _say(str(known[0]))
     return exit_of(known[0]) if isinstance(known[0], BusError) else 1
 
 
@@ -106,10 +109,6 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
             yield from _leaves(inner)
     else:
         yield error
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _say(text: str) -> None:

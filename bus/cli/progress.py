@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from bus.cli.show import clean, progress_word, say
+from bus.model import FINAL_EXECUTION
 from bus.views import ExecutionView
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ class LineDisplay:
     def show(self, execution: ExecutionView) -> None:
         percent = execution.progress.percent if execution.progress else None
         moved = percent is not None and percent - self._percent >= _STEP
-        if execution.status == self._status and not moved:
-            return
+        if execution.status in FINAL_EXECUTION or (execution.status == self._status and not moved):
+            return  # the end is told by whoever follows
         self._status = execution.status
         self._percent = percent if percent is not None else self._percent
         say(f"{execution.job_id}: {execution.status} {progress_word(execution)}".rstrip())

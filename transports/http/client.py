@@ -6,7 +6,7 @@ second one.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import TypeVar
@@ -20,7 +20,7 @@ from bus.envelope import new_uuid
 from bus.model import FINAL_COMMAND, FINAL_EXECUTION, Value
 from bus.views import ExecutionView, JobView
 from transports.http.client_errors import ApiProblem, Unreachable, WaitTimeout
-from transports.http.client_frames import Frame
+from transports.http.client_frames import Frame, Output, output_after
 from transports.http.client_http import TRIES, Http, Query, decode, id_in_path, query_of
 from transports.http.client_records import CommandAnswer, CommandPage, ExecutionPage, JobPage
 from transports.http.client_stream import ResumingStream, RetryListener, StreamTiming
@@ -225,24 +225,38 @@ class Client:
         Iterate it under `contextlib.aclosing`, or the connection lives until it is collected.
         """
         query = query_of(job=job, execution=execution, user=user, type=type, start=start)
-        return self._stream("/api/v1/events", query, last_event_id)
+        return self._stream("/api/v1/events", lambda: query, last_event_id)
 
-    def follow(
+    async def follow(
         self, execution_id: str, *, tail: int | None = None, start: int | None = None
     ) -> AsyncGenerator[Frame, None]:
         """State, progress and output of one execution until it has ended and all was told.
 
         Every byte comes once, over however many connections. Iterate it under `aclosing`.
         """
-        query = query_of(
-            tail=str(tail) if tail is not None else None,
-            **{"from": str(start) if start is not None else None},
-        )
-        return self._stream(f"/api/v1/executions/{id_in_path(execution_id)}/stream", query, "")
+        told_to = start
+
+        def query() -> Query:
+            if told_to is not None:
+                return {"from": str(told_to)}
+            return query_of(tail=str(tail) if tail is not None else None)
+
+        path = f"/api/v1/executions/{id_in_path(execution_id)}/stream"
+        async with aclosing(self._stream(path, query, "")) as frames:
+            async for frame in frames:
+                if isinstance(frame, Output):
+                    news = output_after(frame, told_to or 0)
+                    told_to = max(frame.end, told_to or 0)
+                    if news is not None:
+                        yield news
+                else:
+                    yield frame
 
     # Inside
 
-    def _stream(self, path: str, query: Query, last_event_id: str) -> AsyncGenerator[Frame, None]:
+    def _stream(
+        self, path: str, query: Callable[[], Query], last_event_id: str
+    ) -> AsyncGenerator[Frame, None]:
         return ResumingStream(
             self._http.session,
             self.base_url + path,

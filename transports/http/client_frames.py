@@ -147,6 +147,21 @@ def decode_frame(event: SseEvent) -> Frame | None:
         raise BadFrame(f"the service sent a broken {event.event!r} frame: {exc}") from exc
 
 
+def output_after(output: Output, told_to: int) -> Output | None:
+    """What of `output` lies after the offset `told_to`; None if nothing does.
+
+    Only a reset can bring bytes again. Where replaced characters hide how text and bytes belong
+    together, the whole is given: better twice than lost.
+    """
+    if output.end <= told_to:
+        return None
+    raw = output.text.encode()
+    if output.start >= told_to or len(raw) != output.end - output.start:
+        return output
+    text = raw[told_to - output.start :].decode("utf-8", "replace")
+    return Output(id=output.id, start=told_to, end=output.end, text=text)
+
+
 def _decode(event: SseEvent) -> Frame | None:
     data = event.data.encode()
     match event.event:

@@ -62,13 +62,16 @@ class Backoff:
 
 
 class ResumingStream:
-    """Follows one address of the service. Iterate `frames` once."""
+    """Follows one address of the service. Iterate `frames` once.
+
+    `query` is asked for each connection: what it says counts when the service cannot resume.
+    """
 
     def __init__(
         self,
         session: aiohttp.ClientSession,
         path: str,
-        query: Query,
+        query: Callable[[], Query],
         *,
         timing: StreamTiming,
         on_retry: RetryListener | None = None,
@@ -77,7 +80,7 @@ class ResumingStream:
     ) -> None:
         self._session = session
         self._path = path
-        self._query = pairs_of(query)
+        self._query = query
         self._timing = timing
         self._on_retry = on_retry
         self._cursor = last_event_id
@@ -85,6 +88,7 @@ class ResumingStream:
         self._heartbeat_s = timing.heartbeat_s
         self._finished = False
         self._worked = False
+        self._broken = False
 
     async def frames(self) -> AsyncGenerator[Frame, None]:
         """All frames in order, over as many connections as it takes, until the stream is over.
@@ -117,7 +121,9 @@ class ResumingStream:
             await asyncio.sleep(pause_s)
 
     def _worth_another_try(self, trouble: BusError, lost_s: float) -> bool:
-        if not is_temporary(trouble) or not (self._worked or self._timing.patient):
+        if self._broken or not is_temporary(trouble):
+            return False
+        if not (self._worked or self._timing.patient):
             return False
         return self._timing.give_up_s is None or lost_s < self._timing.give_up_s
 
@@ -129,7 +135,7 @@ class ResumingStream:
         try:
             async with self._session.get(
                 self._path,
-                params=self._query,
+                params=pairs_of(self._query()),
                 headers=headers,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
                 allow_redirects=False,
@@ -192,6 +198,7 @@ class ResumingStream:
             case End(retry_ms=int() as retry_ms):
                 self._backoff.retry_s = max(0, retry_ms) / 1000
             case ProblemFrame(problem=problem):
+                self._broken = True  # the service said so itself: asking again is no use
                 slug = problem.type.rpartition("/")[2]
                 raise ApiProblem(
                     problem.status, slug, problem.title, problem.detail, problem.errors
