@@ -1,0 +1,512 @@
+"""The feed over HTTP: exact bytes, snapshot, resume, resets, filters, grants, ends."""
+
+import asyncio
+import json
+import re
+import socket
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from bus.feed import Feed
+from bus.model import JobSpec, Principal, RolesSpec
+from tests.fakes import ManualClock
+from tests.gateway_world import ADMIN, ALICE, EPOCH, STRANGER, VIEWER, World, bearer, serving
+from tests.stream_reader import StreamReader, Told, open_stream
+from transports.http.app import Gateway, GatewaySettings
+
+EXECUTION = "0190a1b2-c3d4-4e5f-8a9b-0c1d2e3f4a5b"
+QUICK = GatewaySettings(version="test", heartbeat_s=0.15)
+
+
+def kinds(told: list[Told]) -> list[str]:
+    return [frame.kind for frame in told]
+
+
+async def test_a_whole_stream_has_exactly_these_bytes() -> None:
+    world = World(ManualClock(now_ms=1_769_450_400_000))
+    world.define("App/Job")
+    gateway = Gateway(world.ports(), GatewaySettings(version="test"))
+    url = await gateway.start("127.0.0.1", 0)
+    async with aiohttp.ClientSession(base_url=url) as session:
+        stream = await open_stream(session, "/api/v1/events?type=execution.*&type=job.*")
+        await stream.until("snapshot_end")
+        world.queue("App/Job", execution_id=EXECUTION)
+        queued = await stream.next_change()
+        await gateway.aclose()
+        await stream.rest()
+    raw = re.sub(rb"retry: \d+", b"retry: R", stream.raw)
+    raw = re.sub(rb'"retryMs":\d+', b'"retryMs":R', raw)
+    raw = raw.replace(queued.data["data"]["commandId"].encode(), b"COMMAND")
+    assert raw.decode() == GOLDEN
+
+
+GOLDEN = (
+    "retry: R\n"
+    ":ok\n"
+    "event: hello\n"
+    'data: {"epoch":"abc123","head":"abc123-1","oldest":"abc123-0","resumed":false,'
+    '"heartbeatS":15.0,"maxAgeS":900.0,"version":"test","user":"alice"}\n'
+    "\n"
+    "event: snapshot\n"
+    'data: {"items":[{"subject":"jobs/App/Job","jobId":"App/Job","name":"App/Job",'
+    '"description":"","tags":[],"revision":"r1","disabled":false,"overlap":"reject",'
+    '"maxRunning":1,"timeoutS":0.0,"stopGraceS":10.0,"variables":{},"fault":null,"version":1}]}\n'
+    "\n"
+    "id: abc123-1\n"
+    "event: snapshot_end\n"
+    'data: {"count":1}\n'
+    "\n"
+    "id: abc123-2\n"
+    "event: change\n"
+    'data: {"specversion":"1.0","id":"abc123-2","source":"/jobbus/test",'
+    f'"type":"execution.queued","subject":"executions/{EXECUTION}",'
+    '"time":"2026-01-26T18:00:00.000Z","datacontenttype":"application/json",'
+    f'"data":{{"executionId":"{EXECUTION}","jobId":"App/Job","commandId":"COMMAND",'
+    '"userId":"alice","status":"Queued","reason":null,"attempt":1,"previous":null,'
+    '"variables":{},"queuedAt":"2026-01-26T18:00:00.000Z","startTime":null,"endTime":null,'
+    '"pid":null,"progress":null,"exitCode":null,"signal":null,"error":null,"contained":null,'
+    '"survivors":[],"containment":"","stop":null,"outputEnd":null,"revision":"r1","version":2},'
+    f'"job":"App/Job","execution":"{EXECUTION}","user":"alice","version":2}}\n'
+    "\n"
+    "id: abc123-2\n"
+    "event: end\n"
+    'data: {"reason":"shutdown","retryMs":R}\n'
+    "\n"
+)
+
+
+async def test_the_head_of_a_stream_passes_proxies_unbuffered() -> None:
+    async with serving(World()) as (_, session):
+        stream = await open_stream(session, "/api/v1/events")
+        headers = stream.response.headers
+        head = await session.head("/api/v1/events", headers=bearer(ALICE))
+        stream.close()
+    assert headers["Content-Type"] == "text/event-stream"
+    assert headers["Cache-Control"] == "no-store, no-transform"
+    assert headers["X-Accel-Buffering"] == "no"
+    assert "Content-Encoding" not in headers
+    assert (head.status, head.headers["Content-Type"]) == (200, "text/event-stream")
+
+
+async def test_http_1_0_gets_the_same_bytes_without_chunks() -> None:
+    world = World()
+    async with serving(world) as (url, _):
+        host, port = url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        request = f"GET /api/v1/events?start=now HTTP/1.0\r\nHost: {host}\r\n"
+        writer.write(f"{request}Authorization: Bearer {ALICE}\r\n\r\n".encode())
+        async with asyncio.timeout(20):
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readuntil(b"event: bookmark\ndata: {}\n\n")
+            world.define("App/Job")
+            change = await reader.readuntil(b"\n\n")
+        writer.close()
+        await writer.wait_closed()
+    assert b"chunked" not in head.lower()
+    assert change.startswith(b"id: abc123-1\nevent: change\ndata: {")
+
+
+async def test_snapshot_holds_jobs_live_and_lately_ended_executions() -> None:
+    clock = ManualClock()
+    world = World(clock)
+    world.define("App/Job")
+    old = world.queue("App/Job")
+    world.end(old)
+    clock.advance_s(901)
+    ended, live = world.queue("App/Job"), world.queue("App/Job")
+    world.end(ended)
+    async with serving(world) as (_, session):
+        stream = await open_stream(session, "/api/v1/events")
+        told = await stream.until("snapshot_end")
+        stream.close()
+    subjects = [item["subject"] for f in told if f.kind == "snapshot" for item in f.data["items"]]
+    assert subjects == ["jobs/App/Job", f"executions/{live}", f"executions/{ended}"]
+    assert told[-1].id == world.feed.position(world.feed.head)
+    assert all(frame.id is None for frame in told[:-1])
+
+
+async def test_snapshot_comes_in_frames_of_a_hundred() -> None:
+    world = World()
+    for _ in range(250):
+        world.queue("App/Job")
+    async with serving(world) as (_, session):
+        stream = await open_stream(session, "/api/v1/events")
+        told = await stream.until("snapshot_end")
+        stream.close()
+    sizes = [len(frame.data["items"]) for frame in told if frame.kind == "snapshot"]
+    assert sizes == [100, 100, 50]
+    assert told[-1].data == {"count": 250}
+
+
+async def test_start_now_gives_a_bookmark_and_no_snapshot() -> None:
+    world = World()
+    world.define("App/Job")
+    async with serving(world) as (_, session):
+        stream = await open_stream(session, "/api/v1/events?start=now")
+        told = [await stream.next(), await stream.next()]
+        stream.close()
+    assert kinds(told) == ["hello", "bookmark"]
+    assert told[1].id == "abc123-1"
+
+
+async def test_resume_tells_exactly_what_came_after_and_the_header_wins() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    for percent in range(5):
+        world.progress(execution, percent)
+    async with serving(world) as (_, session):
+        stream = await open_stream(
+            session, "/api/v1/events?last_event_id=abc123-1", Last_Event_ID="abc123-4"
+        )
+        told = [await stream.next() for _ in range(3)]
+        stream.close()
+    assert told[0].data["resumed"] is True
+    assert [frame.id for frame in told[1:]] == ["abc123-5", "abc123-6"]
+
+
+@pytest.mark.parametrize(
+    ("cursor", "reason"),
+    [
+        ("nothing", "cursor_invalid"),
+        ("ABC123-1", "cursor_invalid"),
+        ("other99-1", "epoch_changed"),
+        ("abc123-99999", "cursor_ahead"),
+        ("abc123-3", "history_gone"),
+        ("abc123-10", "gap_too_large"),
+    ],
+)
+async def test_a_cursor_that_cannot_be_served_is_reset_or_gone(cursor: str, reason: str) -> None:
+    world = World()
+    world.feed = Feed(EPOCH, 10, world.clock)
+    execution = world.queue("App/Job")
+    for _ in range(5001):
+        world.progress(execution, 1)
+    async with serving(world) as (_, session):
+        stream = await open_stream(session, "/api/v1/events", Last_Event_ID=cursor)
+        told = await stream.until("snapshot_end")
+        stream.close()
+        ndjson = await session.get(
+            "/api/v1/events",
+            headers=bearer(ALICE) | {"Last-Event-ID": cursor, "Accept": "application/x-ndjson"},
+        )
+        problem = await ndjson.json(content_type="application/problem+json")
+    assert kinds(told) == ["hello", "reset", "snapshot", "snapshot_end"]
+    assert (told[0].data["resumed"], told[1].data["reason"]) == (False, reason)
+    assert told[-1].id == world.feed.position(world.feed.head)
+    assert (ndjson.status, problem["code"], problem["reason"]) == (410, "cursor_gone", reason)
+
+
+async def test_a_reader_that_falls_out_of_the_ring_is_reset_in_the_stream() -> None:
+    clock = ManualClock()
+    world = World(clock)
+    execution = world.queue("App/Job")
+    async with serving(world) as (_, session):
+        stream = await open_stream(session, "/api/v1/events")
+        await stream.until("snapshot_end")
+        # More than the ring may hold, in one step: nobody could be told in between.
+        world.feed.publish([], world.feed.head + 1)
+        for _ in range(10_050):
+            clock.advance_s(1)
+            world.progress(execution, 1)
+        told = await stream.until("snapshot_end")
+        world.progress(execution, 99)
+        after = await stream.next_change()
+        stream.close()
+    assert kinds(told)[0] == "reset"
+    assert told[0].data["reason"] == "history_gone"
+    assert after.data["data"]["progress"]["percent"] == 99
+
+
+async def test_filters_select_by_job_execution_user_and_type() -> None:
+    world = World()
+    async with serving(world) as (_, session):
+        streams = {
+            query: await open_stream(session, f"/api/v1/events?start=now&{query}")
+            for query in (
+                "job=A/One",
+                f"execution={EXECUTION}",
+                "user=bob&user=carol",
+                "type=execution.running",
+                "type=execution.*&job=A/Two",
+            )
+        }
+        for stream in streams.values():
+            await stream.until("bookmark")
+        one = world.queue("A/One", "alice")
+        world.queue("A/Two", "bob", EXECUTION)
+        world.run(one)
+        firsts = {query: (await s.next_change()).data for query, s in streams.items()}
+        for stream in streams.values():
+            stream.close()
+    told = [(d["type"], d["job"]) for d in firsts.values()]
+    assert told == [
+        ("execution.queued", "A/One"),
+        ("execution.queued", "A/Two"),
+        ("execution.queued", "A/Two"),
+        ("execution.running", "A/One"),
+        ("execution.queued", "A/Two"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("jop=A/B", "did you mean 'job'"),
+        ("type=everything", "execution.*"),
+        ("execution=../x", "UUID"),
+        ("start=earliest", "not served yet"),
+        ("start=later", "one of"),
+        ("job=", "empty"),
+        ("limit=5", "pages"),
+        ("start=now&start=now", "once"),
+        ("job=" + "x" * 5000, "longer"),
+        ("&".join(f"job=A/J{n}" for n in range(33)), "32"),
+    ],
+)
+async def test_a_wrong_parameter_is_refused_by_name(query: str, says: str) -> None:
+    async with serving(World()) as (_, session):
+        response = await session.get(f"/api/v1/events?{query}", headers=bearer(ALICE))
+        problem = await response.json(content_type="application/problem+json")
+    assert response.status == 400
+    assert says in problem["detail"]
+
+
+async def test_frames_are_given_by_the_current_grant_live_and_in_replay() -> None:
+    world = World()
+    world.define("Secret/Job", roles=RolesSpec(view=("insider",)))
+    world.define("Open/Job")
+    hidden = world.queue("Secret/Job", "root")
+    own = world.queue("Secret/Job", "vera")
+    async with serving(world) as (_, session):
+        stream = await open_stream(session, "/api/v1/events", VIEWER)
+        snapshot = await stream.until("snapshot_end")
+        replay = await open_stream(session, "/api/v1/events", VIEWER, Last_Event_ID="abc123-0")
+        await replay.next()
+        replayed = [await replay.next(), await replay.next()]
+        world.run(hidden)
+        world.run(own)
+        live = await stream.next_change()
+        # The grant changes: what was open is closed from the next frame on.
+        world.define("Open/Job", roles=RolesSpec(view=("insider",)))
+        world.queue("Open/Job", "root")
+        world.progress(own, 5)
+        after = await stream.next_change()
+        stream.close()
+        replay.close()
+    subjects = [i["subject"] for f in snapshot if f.kind == "snapshot" for i in f.data["items"]]
+    assert subjects == ["jobs/Open/Job", f"executions/{own}"]
+    assert [f.data["subject"] for f in replayed] == ["jobs/Open/Job", f"executions/{own}"]
+    assert live.data["subject"] == f"executions/{own}"
+    assert after.data["subject"] == f"executions/{own}"
+
+
+async def test_silence_is_told_by_bookmarks_that_move_a_filtered_reader_on() -> None:
+    world = World()
+    async with serving(world, QUICK) as (_, session):
+        stream = await open_stream(session, "/api/v1/events?job=A/B&start=now")
+        first = (await stream.until("bookmark"))[-1]
+        world.queue("Other/Job")
+        later = await stream.next()
+        while later.id == first.id:
+            later = await stream.next()
+        stream.close()
+    assert (first.id, later.kind, later.id) == ("abc123-0", "bookmark", "abc123-1")
+
+
+async def test_an_old_stream_is_asked_to_rotate() -> None:
+    async with serving(World(), GatewaySettings(heartbeat_s=0.3, age_s=0.2)) as (_, session):
+        stream = await open_stream(session, "/api/v1/events?start=now")
+        told = await stream.rest()
+    assert (told[-1].kind, told[-1].data["reason"], told[-1].id) == ("end", "rotate", "abc123-0")
+
+
+async def test_a_revoked_token_ends_its_streams_at_once() -> None:
+    world = World()
+    gateway = Gateway(world.ports())
+    url = await gateway.start("127.0.0.1", 0)
+    async with aiohttp.ClientSession(base_url=url) as session:
+        stream = await open_stream(session, "/api/v1/events?start=now")
+        other = await open_stream(session, "/api/v1/events?start=now", ADMIN)
+        await stream.until("bookmark")
+        await other.until("bookmark")
+        del world.principals[ALICE]
+        gateway.recheck()
+        told = await stream.rest()
+        world.define("App/Job")
+        assert (await other.next_change()).data["type"] == "job.changed"
+        other.close()
+        await gateway.aclose()
+    assert (told[-1].kind, told[-1].data["reason"]) == ("end", "revoked")
+
+
+async def test_new_roles_count_in_an_open_stream() -> None:
+    world = World()
+    world.define("App/Job")
+    gateway = Gateway(world.ports())
+    url = await gateway.start("127.0.0.1", 0)
+    async with aiohttp.ClientSession(base_url=url) as session:
+        stream = await open_stream(session, "/api/v1/events?start=now", STRANGER)
+        control = await open_stream(session, "/api/v1/events?start=now", ADMIN)
+        await stream.until("bookmark")
+        await control.until("bookmark")
+        world.queue("App/Job", "root")
+        await control.next_change()  # the flush that left `stream` out is over
+        world.principals[STRANGER] = Principal(user_id="sam", roles=("viewer",), via="http")
+        gateway.recheck()
+        second = world.queue("App/Job", "root")
+        told = await stream.next_change()
+        stream.close()
+        control.close()
+        await gateway.aclose()
+    assert told.data["execution"] == second
+
+
+async def test_limits_on_streams_are_told_with_a_time_to_come_back() -> None:
+    settings = GatewaySettings(streams_max=3, streams_per_principal=2)
+    async with serving(World(), settings) as (_, session):
+        streams = [await open_stream(session, "/api/v1/events?start=now") for _ in range(2)]
+        mine = await session.get("/api/v1/events", headers=bearer(ALICE))
+        streams.append(await open_stream(session, "/api/v1/events?start=now", ADMIN))
+        anybodys = await session.get("/api/v1/events", headers=bearer(VIEWER))
+        for stream in streams:
+            stream.close()
+    assert (mine.status, anybodys.status) == (429, 503)
+    assert "Retry-After" in mine.headers
+    assert "Retry-After" in anybodys.headers
+
+
+async def test_a_vanished_reader_makes_room() -> None:
+    settings = GatewaySettings(streams_per_principal=1, heartbeat_s=0.3)
+    async with serving(World(), settings) as (_, session):
+        stream = await open_stream(session, "/api/v1/events?start=now")
+        await stream.until("bookmark")
+        stream.close()
+        async with asyncio.timeout(20):
+            while True:
+                again = await session.get("/api/v1/events", headers=bearer(ALICE))
+                again.close()
+                if again.status == 200:
+                    break
+                await asyncio.sleep(0.05)
+
+
+async def test_a_reader_that_never_reads_is_cut_off_and_delays_nobody() -> None:
+    world = World()
+    settings = GatewaySettings(write_timeout_s=1.0, send_buffer=8192)
+    async with serving(world, settings) as (url, session):
+        host, port = url.removeprefix("http://").split(":")
+        lazy = socket.socket()
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lazy.connect((host, int(port)))
+        request = f"GET /api/v1/events?start=now HTTP/1.1\r\nHost: {host}\r\n"
+        lazy.sendall(f"{request}Authorization: Bearer {ALICE}\r\n\r\n".encode())
+        eager = await open_stream(session, "/api/v1/events?start=now", ADMIN)
+        await eager.until("bookmark")
+        execution = world.queue("App/Job")
+        for step in range(2000):
+            world.progress(execution, step % 100, "x" * 500)
+            if step % 100 == 0:
+                await asyncio.sleep(0.001)
+        seen = 0
+        while seen < 2001:
+            await eager.next_change()
+            seen += 1
+        async with asyncio.timeout(20):
+            while True:
+                system = await session.get("/api/v1/system", headers=bearer(ADMIN))
+                streams = (await system.json())["streams"]
+                if "slow" in streams["ended"]:
+                    break
+                await asyncio.sleep(0.05)
+        eager.close()
+        lazy.close()
+    assert streams["open"] == 1
+
+
+async def test_ndjson_has_the_same_frames_one_a_line() -> None:
+    world = World()
+    world.define("App/Job")
+    async with serving(world) as (_, session):
+        response = await session.get(
+            "/api/v1/events", headers=bearer(ALICE) | {"Accept": "application/x-ndjson"}
+        )
+        world.queue("App/Job")
+        lines: list[Any] = []
+        async with asyncio.timeout(20):
+            while len(lines) < 4:
+                lines.append(json.loads(await response.content.readline()))
+        response.close()
+    assert response.content_type == "application/x-ndjson"
+    assert [line["op"] for line in lines] == ["hello", "snapshot", "snapshot_end", "change"]
+    assert ["id" in line for line in lines] == [False, False, True, True]
+    assert lines[3]["data"]["id"] == lines[3]["id"] == "abc123-2"
+
+
+async def test_json_pages_go_on_from_next() -> None:
+    world = World()
+    for _ in range(5):
+        world.queue("App/Job")
+    headers = bearer(ALICE) | {"Accept": "application/json"}
+    async with serving(world) as (_, session):
+        pages = []
+        cursor = "abc123-0"
+        while True:
+            response = await session.get(
+                f"/api/v1/events?limit=2&last_event_id={cursor}", headers=headers
+            )
+            page = await response.json()
+            if not page["items"]:
+                break
+            pages.append([item["id"] for item in page["items"]])
+            cursor = page["next"]
+        refused = await session.get("/api/v1/events", headers=headers | {"Accept": "image/png"})
+    assert pages == [["abc123-1", "abc123-2"], ["abc123-3", "abc123-4"], ["abc123-5"]]
+    assert page == {"items": [], "next": "abc123-5", "asOf": "abc123-5"}
+    assert refused.status == 406
+
+
+async def test_a_burst_comes_in_few_writes_and_loses_nothing() -> None:
+    world = World()
+    async with serving(world, GatewaySettings(streams_per_principal=50)) as (_, session):
+        streams = [await open_stream(session, "/api/v1/events?start=now") for _ in range(30)]
+        for stream in streams:
+            await stream.until("bookmark")
+        execution = world.queue("App/Job")
+        for step in range(500):
+            world.progress(execution, step % 100)
+
+        async def ids(stream: StreamReader) -> list[str | None]:
+            return [(await stream.next_change()).id for _ in range(501)]
+
+        told = await asyncio.gather(*(ids(stream) for stream in streams))
+        for stream in streams:
+            stream.close()
+    expected = [f"abc123-{seq}" for seq in range(1, 502)]
+    assert all(got == expected for got in told)
+
+
+async def test_open_streams_do_not_hold_up_the_end() -> None:
+    world = World()
+    gateway = Gateway(world.ports(), GatewaySettings(streams_per_principal=200))
+    url = await gateway.start("127.0.0.1", 0)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(base_url=url, connector=connector) as session:
+        streams = [await open_stream(session, "/api/v1/events?start=now") for _ in range(100)]
+        async with asyncio.timeout(30):
+            await gateway.aclose()
+        ends = [(await stream.rest())[-1] for stream in streams]
+    assert {(end.kind, end.data["reason"]) for end in ends} == {("end", "shutdown")}
+
+
+def test_the_worlds_records_are_what_the_table_would_hold() -> None:
+    """The fake stays honest: versions are positions and specs are real ones."""
+    world = World()
+    job = world.define("App/Job")
+    execution = world.table.execution(world.queue("App/Job"))
+    assert execution is not None
+    assert (job.version, execution.version, world.feed.head) == (1, 2, 2)
+    assert isinstance(job.spec, JobSpec)
+    assert msgspec.json.encode(execution)

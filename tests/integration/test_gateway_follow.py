@@ -1,0 +1,236 @@
+"""One execution followed live: its output byte by byte, its states, its end."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bus.model import RolesSpec
+from bus.ports import OutputChunk
+from tests.gateway_world import ALICE, VIEWER, World, WorldOutput, bearer, serving
+from tests.stream_reader import Told, open_stream
+from transports.http.app import GatewaySettings
+
+
+def text_of(told: list[Told]) -> str:
+    return "".join(frame.data["text"] for frame in told if frame.kind == "output")
+
+
+def kinds(told: list[Told]) -> list[str]:
+    return [frame.kind for frame in told]
+
+
+async def test_output_arrives_while_the_job_runs_and_the_end_comes_last() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    async with serving(world) as (_, session):
+        stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
+        begin = await stream.until("snapshot_end")
+        world.run(execution)
+        running = await stream.next_change()
+        await world.output.append(execution, b"one\n")
+        first = await stream.until("output")
+        world.progress(execution, 50, "half")
+        progress = await stream.next_change()
+        await world.output.append(execution, b"two\n")
+        world.end(execution)
+        rest = await stream.rest()
+        again = await session.get(
+            f"/api/v1/executions/{execution}/stream",
+            headers=bearer(ALICE) | {"Last-Event-ID": rest[-1].id or ""},
+        )
+    assert kinds(begin) == ["hello", "snapshot", "snapshot_end"]
+    assert begin[1].data["items"][0]["executionId"] == execution
+    assert (running.id, running.data["type"]) == (None, "execution.running")
+    assert (first[-1].data, first[-1].id) == ({"from": 0, "to": 4, "text": "one\n"}, "abc123-2-4")
+    assert progress.data["data"]["progress"]["percent"] == 50
+    assert kinds(rest) == ["output", "change", "end"]
+    assert rest[1].data["data"]["outputEnd"] == 8
+    assert (rest[2].data["reason"], rest[2].id) == ("terminal", "abc123-4-8")
+    assert again.status == 204
+
+
+async def test_an_ended_execution_is_told_whole_then_ended() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    text = "".join(f"line {n}\n" for n in range(20_000))
+    await world.output.append(execution, text.encode())
+    world.end(execution)
+    async with serving(world) as (_, session):
+        stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
+        told = await stream.rest()
+    assert text_of(told) == text
+    assert told[-1].data["reason"] == "terminal"
+    assert world.output.largest_read <= 64 * 1024
+
+
+@pytest.mark.parametrize("query", ["from=9", "tail=1"])
+async def test_a_reader_may_begin_later(query: str) -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    await world.output.append(execution, b"line one\nline two\n")
+    world.end(execution)
+    async with serving(world) as (_, session):
+        stream = await open_stream(session, f"/api/v1/executions/{execution}/stream?{query}")
+        told = await stream.rest()
+    assert text_of(told) == "line two\n"
+
+
+async def test_resume_at_every_id_repeats_and_loses_nothing() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    world.run(execution)
+    await world.output.append(execution, "grüße\n".encode() * 3)
+    world.end(execution)
+    path = f"/api/v1/executions/{execution}/stream"
+    settings = GatewaySettings(write_max=7, streams_per_principal=50)
+    async with serving(world, settings) as (_, session):
+        whole = await (await open_stream(session, path)).rest()
+        ids = [(at, frame.id) for at, frame in enumerate(whole) if frame.id is not None]
+        for at, id in ids[:-1]:
+            stream = await open_stream(session, path, Last_Event_ID=str(id))
+            told = await stream.rest()
+            assert text_of(whole[: at + 1]) + text_of(told) == "grüße\n" * 3
+            if stream.response.status == 204:
+                continue  # the last byte was known, and that it was the last
+            assert told[0].data["resumed"] is True
+            assert told[-1].id == whole[-1].id
+    assert len(ids) > 5
+    assert text_of(whole) == "grüße\n" * 3
+
+
+async def test_a_character_cut_by_two_writes_is_told_once_and_whole() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    async with serving(world) as (_, session):
+        stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
+        await stream.until("snapshot_end")
+        await world.output.append(execution, b"a\xe2\x82")
+        first = await stream.next()
+        await world.output.append(execution, b"\xacb")
+        second = await stream.next()
+        await world.output.append(execution, b"\xe2")
+        world.end(execution)
+        rest = await stream.rest()
+    assert first.data == {"from": 0, "to": 1, "text": "a"}
+    assert second.data == {"from": 1, "to": 5, "text": "€b"}
+    assert rest[0].data == {"from": 5, "to": 6, "text": "\ufffd"}
+
+
+async def test_a_dropped_middle_is_told_as_a_gap() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    await world.output.append(execution, b"a" * 10 + b"-" * 80 + b"z" * 10)
+    world.output.dropped[execution] = (10, 90)
+    world.end(execution)
+    async with serving(world) as (_, session):
+        stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
+        told = (await stream.rest())[3:]
+    assert kinds(told) == ["output", "gap", "output", "end"]
+    assert told[1].data == {"from": 10, "to": 90}
+    assert (told[1].id or "").endswith("-90")
+    assert told[2].data["text"] == "z" * 10
+
+
+@pytest.mark.parametrize(
+    ("cursor", "reason", "output_from"),
+    [
+        ("rubbish", "cursor_invalid", 0),
+        ("abc123-1", "cursor_invalid", 0),
+        ("other99-1-4", "epoch_changed", 0),
+        ("abc123-77-4", "cursor_ahead", 0),
+    ],
+)
+async def test_an_id_that_cannot_be_served_starts_anew(
+    cursor: str, reason: str, output_from: int
+) -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    await world.output.append(execution, b"text\n")
+    async with serving(world) as (_, session):
+        stream = await open_stream(
+            session, f"/api/v1/executions/{execution}/stream", Last_Event_ID=cursor
+        )
+        told = await stream.until("output")
+        stream.close()
+    assert kinds(told) == ["hello", "reset", "snapshot", "snapshot_end", "output"]
+    assert told[1].data["reason"] == reason
+    assert told[1].data["outputFrom"] == told[-1].data["from"] == output_from
+
+
+async def test_silence_is_told_with_a_place_to_come_back_to() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    async with serving(world, GatewaySettings(heartbeat_s=0.15)) as (_, session):
+        stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
+        told = await stream.until("bookmark")
+        world.define("Other/Job")
+        later = await stream.next()
+        stream.close()
+    assert told[-1].id == "abc123-1-0"
+    assert re.fullmatch(r"abc123-[12]-0", later.id or "")
+
+
+async def test_a_viewer_who_may_not_read_output_is_refused() -> None:
+    world = World()
+    world.define("App/Job", roles=RolesSpec(view=("viewer",)))
+    execution = world.queue("App/Job")
+    async with serving(world) as (_, session):
+        stream = await session.get(f"/api/v1/executions/{execution}/stream", headers=bearer(VIEWER))
+        output = await session.get(f"/api/v1/executions/{execution}/output", headers=bearer(VIEWER))
+    assert (stream.status, output.status) == (403, 403)
+
+
+async def test_output_that_cannot_be_read_is_told_as_a_problem() -> None:
+    class BrokenOutput(WorldOutput):
+        async def read(self, execution_id: str, start: int, limit: int) -> OutputChunk:
+            raise OSError(5, "Input/output error")
+
+    world = World()
+    world.output = BrokenOutput()
+    execution = world.queue("App/Job")
+    async with serving(world) as (_, session):
+        stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
+        told = await stream.rest()
+    assert told[-1].kind == "problem"
+    assert told[-1].data["status"] == 500
+    assert "Input/output" not in str(told[-1].data)
+
+
+async def test_a_reader_that_leaves_lets_go_of_the_output() -> None:
+    left = asyncio.Event()
+
+    class WatchedOutput(WorldOutput):
+        async def growth(self, execution_id: str) -> AsyncIterator[None]:
+            try:
+                async for _ in super().growth(execution_id):
+                    yield
+            finally:
+                left.set()
+
+    world = World()
+    world.output = WatchedOutput()
+    execution = world.queue("App/Job")
+    async with serving(world, GatewaySettings(heartbeat_s=0.3)) as (_, session):
+        stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
+        await stream.until("snapshot_end")
+        stream.close()
+        async with asyncio.timeout(20):
+            await left.wait()
+
+
+async def test_a_chatty_job_costs_few_frames() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    async with serving(world) as (_, session):
+        stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
+        await stream.until("snapshot_end")
+        for number in range(500):
+            await world.output.append(execution, b"%d\n" % number)
+            if number % 50 == 0:
+                await asyncio.sleep(0)
+        world.end(execution)
+        told = await stream.rest()
+    assert text_of(told) == "".join(f"{n}\n" for n in range(500))
+    assert kinds(told).count("output") < 100

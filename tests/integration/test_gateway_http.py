@@ -1,0 +1,223 @@
+"""What holds for every request: problems, authentication, hosts, headers, health."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
+from transports.http.app import Gateway, GatewaySettings
+
+PROBLEM = "application/problem+json"
+
+
+async def raw(url: str, request: bytes) -> bytes:
+    """What the service answers to exactly these bytes."""
+    host, port = url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(request)
+    async with asyncio.timeout(20):
+        answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code", "allow"),
+    [
+        ("GET", "/nothing", 404, "not_found", None),
+        ("GET", "/api/v1/nothing", 404, "not_found", None),
+        ("PUT", "/api/v1/commands", 405, "method_not_allowed", "GET, HEAD, POST"),
+        ("POST", "/api/v1/events", 405, "method_not_allowed", "GET, HEAD"),
+        ("DELETE", "/livez", 405, "method_not_allowed", "GET, HEAD"),
+        ("GET", "/livez?x=1", 400, "unknown_parameter", None),
+    ],
+)
+async def test_every_no_is_a_problem(
+    method: str, path: str, status: int, code: str, allow: str | None
+) -> None:
+    async with serving(World()) as (_, session), session.request(method, path) as response:
+        problem = await response.json(content_type=PROBLEM)
+    assert (response.status, problem["status"], problem["code"]) == (status, status, code)
+    assert response.headers.get("Allow") == allow
+    assert problem["instance"] == response.headers["X-Request-Id"]
+    assert set(problem) >= {"type", "title", "detail"}
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"rubbish\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /api/v1/commands HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ],
+    ids=["rubbish", "long-header", "long-path", "bad-length", "tls"],
+)
+async def test_an_unreadable_request_gets_a_problem_too(request_bytes: bytes) -> None:
+    async with serving(World()) as (url, session):
+        answer = await raw(url, request_bytes + b"\r\n\r\n")
+        assert (await session.get("/livez")).status == 200
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ") or head.startswith(b"HTTP/1.0 400 ")
+    assert b"content-type: application/problem+json" in head.lower()
+    assert b'"code":"malformed"' in body
+    assert b"Traceback" not in body
+
+
+async def test_a_defect_is_a_500_without_a_trace() -> None:
+    world = World()
+    world.table.jobs = None  # type: ignore[assignment,method-assign]  # a defect on purpose
+    async with serving(world) as (_, session):
+        response = await session.get("/api/v1/jobs", headers=bearer(ALICE))
+        text = await response.text()
+    assert (response.status, response.content_type) == (500, PROBLEM)
+    assert "TypeError" not in text
+    assert "NoneType" not in text
+    assert response.headers["X-Request-Id"] in text
+
+
+@pytest.mark.parametrize(
+    ("header", "error"),
+    [
+        (None, None),
+        ("Bearer wrong", "invalid_token"),
+        ("Basic YTpi", "invalid_request"),
+        ("Bearer", "invalid_request"),
+        ("Bearer a b", "invalid_request"),
+        ("Bearer " + "x" * 600, "invalid_request"),
+    ],
+)
+async def test_no_or_a_wrong_token_is_401_everywhere(header: str | None, error: str | None) -> None:
+    headers = {"Authorization": header} if header is not None else {}
+    world = World()
+    async with serving(world) as (_, session):
+        for method, path in (
+            ("GET", "/api/v1/jobs"),
+            ("GET", "/api/v1/executions/x/output"),
+            ("GET", "/api/v1/events"),
+            ("GET", "/api/v1/system"),
+            ("POST", "/api/v1/commands"),
+            ("POST", "/api/v1/jobs/start"),
+        ):
+            response = await session.request(method, path, headers=headers)
+            assert response.status == 401, path
+            assert response.content_type == PROBLEM
+            challenge = response.headers["WWW-Authenticate"]
+            assert challenge.startswith('Bearer realm="jobbus"')
+            assert (f'error="{error}"' in challenge) == (error is not None)
+    assert not world.published
+
+
+async def test_a_token_in_the_url_is_refused() -> None:
+    async with serving(World()) as (_, session):
+        response = await session.get(f"/api/v1/jobs?token={ALICE}", headers=bearer(ALICE))
+        text = await response.text()
+    assert response.status == 400
+    assert ALICE not in text
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("LOCALHOST:1234", 200),
+        ("127.0.0.1:80", 200),
+        ("[::1]:80", 200),
+        ("jobs.example.org", 200),
+        ("evil.example.org", 421),
+        ("localhost.evil.org", 421),
+        ("localhost:80@evil.org", 421),
+        ("127.0.0.2", 421),
+        ("", 421),
+    ],
+)
+async def test_only_known_hosts_are_served(host: str, status: int) -> None:
+    settings = GatewaySettings(hosts=("jobs.example.org",))
+    async with serving(World(), settings) as (url, _):
+        answer = await raw(
+            url, f"GET /version HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+        )
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+
+
+async def test_every_answer_carries_the_security_headers() -> None:
+    async with serving(World()) as (_, session):
+        for path in ("/livez", "/nothing", "/api/v1/jobs", "/version", "/", "/console/app.js"):
+            response = await session.get(path)
+            assert response.headers["X-Content-Type-Options"] == "nosniff", path
+            assert response.headers["Referrer-Policy"] == "no-referrer", path
+            assert "default-src 'none'" in response.headers["Content-Security-Policy"], path
+            assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"], path
+            assert "aiohttp" not in response.headers["Server"], path
+
+
+async def test_health_version_and_problem_pages_need_no_token() -> None:
+    world = World()
+    async with serving(world, GatewaySettings(version="1.2.3")) as (_, session):
+        live = await session.get("/livez")
+        head = await session.head("/livez")
+        ready = await session.get("/readyz")
+        version: Any = await (await session.get("/version")).json()
+        meaning = await session.get("/problems/unknown-job")
+        nonsense = await session.get("/problems/nonsense")
+        world.not_ready = "replaying the journal"
+        unready = await session.get("/readyz")
+        why = await unready.json(content_type=PROBLEM)
+    assert [r.status for r in (live, head, ready, meaning, nonsense, unready)] == [
+        200, 200, 200, 200, 404, 503,
+    ]  # fmt: skip
+    assert version == {"name": "jobbus", "version": "1.2.3", "api": "v1"}
+    assert why["detail"] == "replaying the journal"
+
+
+async def test_the_state_of_the_service_is_for_admins() -> None:
+    async with serving(World()) as (_, session):
+        refused = await session.get("/api/v1/system", headers=bearer(ALICE))
+        response = await session.get("/api/v1/system", headers=bearer(ADMIN))
+        body = await response.json()
+    assert refused.status == 403
+    assert body["queue"] == {"waiting": 0}
+    assert body["streams"]["open"] == 0
+
+
+async def test_half_a_request_is_not_held_for_ever() -> None:
+    async with serving(World(), GatewaySettings(keepalive_s=0.2)) as (url, _):
+        answer = await raw(url, b"GET /livez HTTP/1.1\r\nHost: local")
+    assert answer == b""
+
+
+async def test_the_access_log_has_no_query(capsys: pytest.CaptureFixture[str]) -> None:
+    async with serving(World()) as (_, session):
+        await session.get("/api/v1/executions?job=hush-hush", headers=bearer(ALICE))
+    logged = capsys.readouterr().out
+    assert "/api/v1/executions" in logged
+    assert "hush-hush" not in logged
+    assert ALICE not in logged
+
+
+async def test_a_taken_port_is_an_error_that_leaves_nothing_running() -> None:
+    async with serving(World()) as (url, _):
+        second = Gateway(World().ports())
+        with pytest.raises(OSError, match="address already in use"):
+            await second.start("127.0.0.1", int(url.rpartition(":")[2]))
+        await second.aclose()
+
+
+async def test_closing_twice_is_harmless() -> None:
+    gateway = Gateway(World().ports())
+    await gateway.start("127.0.0.1", 0)
+    await gateway.aclose()
+    await gateway.aclose()
+
+
+async def test_nothing_is_accepted_once_closed() -> None:
+    gateway = Gateway(World().ports())
+    url = await gateway.start("127.0.0.1", 0)
+    await gateway.aclose()
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await session.get(f"{url}/livez")

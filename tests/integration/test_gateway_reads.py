@@ -1,0 +1,305 @@
+"""Reading over HTTP: lists, pages, ETags, output ranges, and what may not be seen."""
+
+import uuid
+from typing import Any
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from bus.model import DefinitionFault, Job, RolesSpec
+from tests.gateway_world import ADMIN, ALICE, STRANGER, VIEWER, World, bearer, serving
+
+START = {"command": "start", "jobId": "App/Job"}
+
+
+async def get(
+    session: aiohttp.ClientSession, path: str, token: str = ALICE, **headers: str
+) -> tuple[aiohttp.ClientResponse, Any]:
+    spelled = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with session.get(path, headers=bearer(token) | spelled) as response:
+        is_json = "json" in response.content_type and "nd" not in response.content_type
+        body = await (response.json(content_type=None) if is_json else response.read())
+        return response, body
+
+
+async def test_executions_come_newest_first_in_pages_that_join() -> None:
+    world = World()
+    ids = [world.queue("App/Job") for _ in range(7)]
+    async with serving(world) as (_, session):
+        seen: list[str] = []
+        path = "/api/v1/executions?limit=3"
+        while path:
+            response, page = await get(session, path)
+            seen += [item["executionId"] for item in page["items"]]
+            assert page["asOf"] == "abc123-7"
+            path = URL(response.links["next"]["url"]).raw_path_qs if page["next"] else ""
+    assert seen == ids[::-1]
+
+
+async def test_a_page_goes_on_after_its_record_was_deleted() -> None:
+    world = World()
+    for _ in range(4):
+        world.queue("App/Job")
+    ids = list(world.table.by_execution)
+    async with serving(world) as (_, session):
+        _, page = await get(session, "/api/v1/executions?limit=2")
+        del world.table.by_execution[ids[2]]
+        _, rest = await get(session, f"/api/v1/executions?cursor={page['next']}")
+    assert len(rest["items"]) <= 2
+    assert ids[3] not in {item["executionId"] for item in rest["items"]}
+
+
+async def test_executions_are_filtered_by_job_user_and_status() -> None:
+    world = World()
+    mine, other = world.queue("A/One", "alice"), world.queue("A/Two", "bob")
+    world.run(other)
+    async with serving(world) as (_, session):
+        for query, expected in {
+            "job=A/One": [mine],
+            "user=bob": [other],
+            "status=Running": [other],
+            "status=Running&status=Queued": [other, mine],
+            "job=A/One&status=Running": [],
+        }.items():
+            _, page = await get(session, f"/api/v1/executions?{query}")
+            assert [item["executionId"] for item in page["items"]] == expected, query
+
+
+async def test_an_unchanged_answer_is_304() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    world.define("App/Job")
+    async with serving(world) as (_, session):
+        for path in (f"/api/v1/executions/{execution}", "/api/v1/executions", "/api/v1/jobs"):
+            first, _ = await get(session, path)
+            tag = first.headers["ETag"]
+            same, _ = await get(session, path, If_None_Match=f'W/"x", {tag}')
+            assert (same.status, same.headers["ETag"]) == (304, tag), path
+            world.progress(execution, 1)
+            world.run(execution)
+            changed, _ = await get(session, path, If_None_Match=tag)
+            assert changed.status == 200, path
+
+
+async def test_a_job_says_what_you_may_do_and_why_not() -> None:
+    world = World()
+    world.define("App/Job", description="counts", disabled=False)
+    world.define("App/Off", disabled=True)
+    execution = world.queue("App/Job")
+    async with serving(world) as (_, session):
+        _, operator = await get(session, "/api/v1/jobs/App/Job")
+        _, viewer = await get(session, "/api/v1/jobs/App/Job", VIEWER)
+        _, off = await get(session, "/api/v1/jobs/App/Off")
+        _, jobs = await get(session, "/api/v1/jobs")
+    assert operator["may"]["start"] == {"allowed": True, "why": None}
+    assert viewer["may"]["view"]["allowed"] is True
+    assert viewer["may"]["start"]["allowed"] is False
+    assert "operator" in viewer["may"]["start"]["why"]
+    assert off["may"]["start"] == {"allowed": False, "why": "disabled by its definition"}
+    assert [item["executionId"] for item in operator["lastExecutions"]] == [execution]
+    assert [item["jobId"] for item in jobs["items"]] == ["App/Job", "App/Off"]
+
+
+async def test_a_faulty_job_shows_file_line_and_reason() -> None:
+    world = World()
+    fault = DefinitionFault(file="App/jobs/Job/job.toml", line=3, reason="unknown key `comand`")
+    world.table.by_job["App/Job"] = Job(id="App/Job", spec=None, fault=fault)
+    async with serving(world) as (_, session):
+        _, job = await get(session, "/api/v1/jobs/App/Job")
+    assert job["fault"] == {"file": fault.file, "line": 3, "reason": fault.reason}
+    assert "comand" in job["may"]["start"]["why"]
+
+
+async def test_what_may_not_be_viewed_does_not_exist() -> None:
+    world = World()
+    world.define("Secret/Job", roles=RolesSpec(view=("insider",)))
+    execution = world.queue("Secret/Job", "root")
+    async with serving(world) as (_, session):
+        async with session.post("/api/v1/commands", json=START, headers=bearer(ADMIN)) as response:
+            command_id = (await response.json())["commandId"]
+        missing = str(uuid.uuid4())
+        for there, absent in (
+            (f"/api/v1/executions/{execution}", f"/api/v1/executions/{missing}"),
+            (f"/api/v1/executions/{execution}/output", f"/api/v1/executions/{missing}/output"),
+            (f"/api/v1/executions/{execution}/stream", f"/api/v1/executions/{missing}/stream"),
+            (f"/api/v1/commands/{command_id}", f"/api/v1/commands/{missing}"),
+            ("/api/v1/jobs/Secret/Job", "/api/v1/jobs/Secret/Jab"),
+        ):
+            hidden, one = await get(session, there, STRANGER)
+            nothing, two = await get(session, absent, STRANGER)
+            assert (hidden.status, nothing.status) == (404, 404)
+            assert one["title"] == two["title"]
+            assert one["detail"].split()[:4] == two["detail"].split()[:4]
+        for path in ("/api/v1/jobs", "/api/v1/executions", "/api/v1/commands"):
+            _, page = await get(session, path, STRANGER)
+            assert page["items"] == [], path
+            _, full = await get(session, path, ADMIN)
+            assert full["items"], path
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+@pytest.mark.parametrize(
+    "id",
+    ["..", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "%00", "x" * 300, "a%0d%0aX:%20y", "%ff%fe", "{id}"],
+)
+async def test_path_tricks_in_ids_are_just_unknown(id: str, method: str) -> None:
+    world = World()
+    async with serving(world) as (url, session):
+        for kind, action in (("executions", "stop"), ("commands", "cancel")):
+            tail = f"/{action}" if method == "post" else ""
+            target = URL(f"{url}/api/v1/{kind}/{id}{tail}", encoded=True)
+            call = session.get if method == "get" else session.post
+            async with call(target, headers=bearer(ALICE)) as response:
+                problem = await response.json(content_type="application/problem+json")
+            assert response.status in (404, 405)
+            assert problem["status"] == response.status
+    assert not world.published
+
+
+async def test_commands_are_listed_and_shown_with_links() -> None:
+    world = World()
+    async with serving(world) as (_, session):
+        ids = []
+        for _ in range(3):
+            async with session.post("/api/v1/commands", json=START, headers=bearer(ALICE)) as made:
+                ids.append((await made.json())["commandId"])
+        _, page = await get(session, "/api/v1/commands?limit=2&user=alice&status=Completed")
+        _, shown = await get(session, f"/api/v1/commands/{ids[0].upper()}")
+    assert [item["commandId"] for item in page["items"]] == [ids[2], ids[1]]
+    assert page["next"]
+    assert (shown["status"], shown["outcome"], shown["command"]) == ("Completed", "done", "start")
+    assert shown["links"]["self"] == f"/api/v1/commands/{ids[0]}"
+
+
+# output
+
+TEXT = b"line one\nl\xc3\xafne two\nline three"
+
+
+async def output_world() -> tuple[World, str]:
+    world = World()
+    execution = world.queue("App/Job")
+    await world.output.append(execution, TEXT)
+    return world, f"/api/v1/executions/{execution}/output"
+
+
+async def test_output_as_text_is_the_bytes_themselves() -> None:
+    world, path = await output_world()
+    async with serving(world) as (_, session):
+        whole, body = await get(session, path)
+        piece, part = await get(session, f"{path}?from=5&limit=3")
+        last, tail = await get(session, f"{path}?tail=1")
+        beyond, nothing = await get(session, f"{path}?from=1000")
+        world.end(path.split("/")[4])
+        ended, _ = await get(session, path)
+    assert body == TEXT
+    assert whole.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert whole.headers["X-Content-Type-Options"] == "nosniff"
+    assert (whole.headers["Output-From"], whole.headers["Output-To"]) == ("0", str(len(TEXT)))
+    assert (whole.headers["Output-Complete"], ended.headers["Output-Complete"]) == ("false", "true")
+    assert (part, piece.headers["Output-From"], piece.headers["Output-To"]) == (b"one", "5", "8")
+    assert (tail, last.headers["Output-From"]) == (b"line three", "19")
+    assert (beyond.status, nothing) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    ("header", "status", "content_range", "body"),
+    [
+        ("bytes=0-3", 206, "bytes 0-3/29", TEXT[:4]),
+        ("bytes=5-", 206, "bytes 5-28/29", TEXT[5:]),
+        ("bytes=-5", 206, "bytes 24-28/29", TEXT[-5:]),
+        ("bytes=-999", 206, "bytes 0-28/29", TEXT),
+        ("bytes=20-999", 206, "bytes 20-28/29", TEXT[20:]),
+        ("bytes=29-", 416, "bytes */29", None),
+        ("bytes=-0", 416, "bytes */29", None),
+        ("bytes=0-1,5-6", 200, None, TEXT),
+        ("lines=1-2", 200, None, TEXT),
+        ("bytes=9-2", 200, None, TEXT),
+        ("bytes=-", 200, None, TEXT),
+    ],
+)
+async def test_ranges_follow_the_standard(
+    header: str, status: int, content_range: str | None, body: bytes | None
+) -> None:
+    world, path = await output_world()
+    async with serving(world) as (_, session):
+        response, got = await get(session, path, Range=header)
+    assert (response.status, response.headers.get("Content-Range")) == (status, content_range)
+    if body is None:
+        assert got["code"] == "range_not_satisfiable"
+    else:
+        assert got == body
+
+
+async def test_output_as_json_ends_at_whole_characters() -> None:
+    world, path = await output_world()
+    async with serving(world) as (_, session):
+        _, cut = await get(session, f"{path}?format=json&limit=11")
+        _, rest = await get(session, f"{path}?format=json&from={cut['to']}")
+        world.end(path.split("/")[4])
+        _, ended = await get(session, f"{path}?format=json&from={cut['to']}")
+    assert (cut["text"], cut["from"], cut["to"], cut["complete"]) == ("line one\nl", 0, 10, False)
+    assert cut["text"] + rest["text"] == TEXT.decode()
+    assert (rest["complete"], ended["complete"], ended["to"]) == (False, True, len(TEXT))
+
+
+async def test_output_as_ndjson_is_line_by_line() -> None:
+    world, path = await output_world()
+    async with serving(world) as (_, session):
+        response, body = await get(session, f"{path}?format=ndjson")
+    assert response.content_type == "application/x-ndjson"
+    assert body.decode().splitlines() == [
+        '{"at":0,"end":9,"text":"line one"}',
+        '{"at":9,"end":19,"text":"lïne two"}',
+        '{"at":19,"end":29,"text":"line three","partial":true}',
+    ]
+
+
+async def test_a_dropped_middle_is_named_in_every_form() -> None:
+    world, path = await output_world()
+    world.output.dropped[path.split("/")[4]] = (9, 19)
+    async with serving(world) as (_, session):
+        _, text = await get(session, path)
+        _, as_json = await get(session, f"{path}?format=json&from=10")
+        _, lines = await get(session, f"{path}?format=ndjson&from=10")
+        gone, problem = await get(session, path, Range="bytes=10-12")
+    assert text == b"line one\n\n[jobbus: bytes 9 to 19 of the output were dropped]\nline three"
+    assert (as_json["gap"], as_json["from"]) == ({"from": 10, "to": 19}, 19)
+    assert lines.startswith(b'{"gap":{"from":10,"to":19}}\n')
+    assert (gone.status, problem["code"]) == (410, "output_expired")
+
+
+async def test_a_large_output_is_never_read_at_once() -> None:
+    world, path = await output_world()
+    await world.output.append(path.split("/")[4], b"x" * 5_000_000)
+    async with serving(world) as (_, session):
+        _, body = await get(session, path)
+        head = await session.head(path, headers=bearer(ALICE))
+        ranged, part = await get(session, path, Range="bytes=100-4000099")
+    assert len(body) == 5_000_000 + len(TEXT)
+    assert (ranged.status, len(part)) == (206, 4_000_000)
+    assert head.headers["Output-To"] == str(len(body))
+    assert world.output.largest_read <= 256 * 1024
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("limit=0", "from 1"),
+        ("limit=1048577", "1048576"),
+        ("from=-1", "whole number"),
+        ("from=1e3", "whole number"),
+        ("from=%D9%A1", "whole number"),
+        ("tail=10001", "10000"),
+        ("from=1&tail=1", "either"),
+        ("format=xml", "one of"),
+        ("offset=1", "unknown"),
+    ],
+)
+async def test_a_wrong_output_parameter_is_refused_by_name(query: str, says: str) -> None:
+    world, path = await output_world()
+    async with serving(world) as (_, session):
+        response, problem = await get(session, f"{path}?{query}")
+    assert response.status == 400
+    assert says in problem["detail"]

@@ -1,0 +1,84 @@
+"""Reads an event stream in a test: bytes as they came, and frames one by one."""
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from tests.gateway_world import ALICE, bearer
+
+
+@dataclass(frozen=True)
+class Told:
+    """One frame; `id` is None where the stream gave none."""
+
+    kind: str
+    data: Any
+    id: str | None = None
+
+
+class StreamReader:
+    """One open response. Splits only at the blank lines: stricter than any real client."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.response = response
+        self.raw = b""
+        self._rest = b""
+
+    async def next(self) -> Told:
+        """The next frame; raises EOFError at the end of the stream."""
+        async with asyncio.timeout(20):
+            while b"\n\n" not in self._rest:
+                data = await self.response.content.readany()
+                if not data:
+                    raise EOFError(self._rest)
+                self.raw += data
+                self._rest += data
+        block, _, self._rest = self._rest.partition(b"\n\n")
+        return _parse(block)
+
+    async def until(self, kind: str) -> list[Told]:
+        """Frames up to and with the first of `kind`."""
+        told = [await self.next()]
+        while told[-1].kind != kind:
+            told.append(await self.next())
+        return told
+
+    async def next_change(self) -> Told:
+        return (await self.until("change"))[-1]
+
+    async def rest(self) -> list[Told]:
+        """All frames up to the end of the stream."""
+        told: list[Told] = []
+        while True:
+            try:
+                told.append(await self.next())
+            except EOFError:
+                return told
+
+    def close(self) -> None:
+        self.response.close()
+
+
+async def open_stream(
+    session: aiohttp.ClientSession, path: str, token: str = ALICE, **headers: str
+) -> StreamReader:
+    spelled = {name.replace("_", "-"): value for name, value in headers.items()}
+    response = await session.get(path, headers=bearer(token) | spelled)
+    return StreamReader(response)
+
+
+def _parse(block: bytes) -> Told:
+    """Fields in exactly the contract's order; anything else fails the test."""
+    lines = block.decode().split("\n")
+    if lines[0].startswith("retry: "):
+        assert lines[0].removeprefix("retry: ").isdigit(), lines
+        assert lines[1] == ":ok", lines
+        lines = lines[2:]
+    id = lines.pop(0).removeprefix("id: ") if lines[0].startswith("id: ") else None
+    assert len(lines) == 2, lines
+    assert lines[0].startswith("event: "), lines
+    assert lines[1].startswith("data: "), lines
+    return Told(lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: ")), id)
