@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
 from bus.envelope import canonical_uuid
@@ -76,7 +76,7 @@ class OutputStore:
         for bell in self._bells.get(execution_id, ()):
             bell.set()
 
-    async def growth(self, execution_id: str) -> AsyncIterator[None]:
+    async def growth(self, execution_id: str) -> AsyncGenerator[None, None]:
         """See `OutputReader.growth`. Never ends by itself: who follows knows the final size."""
         bell = asyncio.Event()
         bells = self._bells.setdefault(execution_id, set())
