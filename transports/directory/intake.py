@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from bus.clock import Clock
 from bus.envelope import Envelope
-from bus.errors import Refused
+from bus.errors import ErrorCode, Refused
 from bus.layout import DataLayout
 from bus.model import CommandRecord
 from transports.directory import disk
@@ -98,6 +98,17 @@ class Intake:
         with disk.open_directory(self._layout.queue) as queue_fd:
             for name in names:
                 disk.remove(name, queue_fd)
+
+    def poison(self, name: str, why: str) -> CommandRecord | None:
+        """The file is in Rejects; gives the answer for its writer, None if it is gone."""
+        refused = Refused(ErrorCode.POISON, why)
+        with disk.open_directory(self._layout.queue) as queue_fd:
+            try:
+                record = self._reader.rejected(name, queue_fd, refused, self._clock.now_ms())
+            except (FileNotFoundError, InMotion, NotACommand, Unfit):
+                return None
+            self._rejects.take(name, queue_fd, f"poison: {why}")
+        return record
 
     def reject(self, name: str, reason: str) -> None:
         """The file goes to Rejects at once."""

@@ -18,6 +18,7 @@ from bus.model import CommandRecord
 from transports.directory import disk
 from transports.directory.answers import encode_result, result_name
 from transports.directory.backlog import Backlog, Entry, State
+from transports.directory.caution import DEATHS_MAX, Caution
 from transports.directory.inbound import Inbound
 from transports.directory.intake import Intake
 from transports.directory.lookout import Lookout
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 UNLINK_MAX = 512
 UNLINK_RETRY_S = 5.0
+CAREFUL_WAIT_S = 5.0
+CAREFUL_POLL_S = 0.002
 
 
 class DirectoryTransport:
@@ -63,6 +66,8 @@ class DirectoryTransport:
             layout, settings, clock, known, self._backlog, self._intake, rejects
         )
         self._inbound: Inbound | None = None
+        self._caution = Caution(layout)
+        self._in_hand = ""
         self._ended: list[Entry] = []
         self._some_ended = asyncio.Event()
         self._closing = asyncio.Event()
@@ -90,19 +95,37 @@ class DirectoryTransport:
     async def receive(self, limit: int) -> Sequence[Envelope]:
         """See `bus.transport.Transport.receive`. There is one receiver."""
         while True:
-            entries = self._backlog.take(limit)
+            entries = self._backlog.take(1 if self._caution.left else limit)
             if not entries:
                 self._backlog.arrived.clear()
                 await self._backlog.arrived.wait()
                 continue
             try:
                 await self._fill(entries)
+                if self._caution.left:
+                    await self._take_care(entries)
             except BaseException:
                 self._backlog.put_back(entries)
                 raise
             envelopes = [taken for entry in entries if (taken := _taken_from(entry)) is not None]
             if envelopes:
                 return envelopes
+
+    async def _take_care(self, entries: Sequence[Entry]) -> None:
+        """After an unclean stop: the command before is on record, this one is noted."""
+        [entry] = entries
+        deadline_s = self._clock.monotonic_s() + CAREFUL_WAIT_S
+        while self._in_hand and self._known(self._in_hand) is None:
+            if self._clock.monotonic_s() > deadline_s:
+                self._caution.left = 1
+                break
+            await asyncio.sleep(CAREFUL_POLL_S)
+        self._in_hand = entry.id
+        self._caution.left -= 1
+        if self._caution.left:
+            await asyncio.to_thread(self._caution.note, entry.id, entry.name)
+        else:
+            await asyncio.to_thread(self._caution.relax)
 
     def settle(self, command_id: str) -> None:
         """See `bus.transport.Transport.settle`: the command's file will be unlinked."""
@@ -129,7 +152,13 @@ class DirectoryTransport:
             self._lookout.ring,
         )
         await asyncio.to_thread(self._prepare)
+        await self._set_poison_aside()
         await self._lookout.look(inbound, None, rung=True)
+        if self._caution.left:
+            # Only what was there when it died can be to blame; mostly that is nothing.
+            self._caution.left = min(self._caution.left, self._backlog.waiting)
+            if not self._caution.left:
+                await asyncio.to_thread(self._caution.relax)
         inbound.start()
         self._inbound = inbound
         if ready is not None:
@@ -139,6 +168,8 @@ class DirectoryTransport:
         finally:
             await inbound.stop()
             await self._unlink_ended()
+            if inbound.failure is None:
+                await asyncio.to_thread(self._caution.end)
             self._closed.set()
         if inbound.failure is not None:
             raise inbound.failure
@@ -154,6 +185,18 @@ class DirectoryTransport:
         disk.make_directory(self._layout.results)
         disk.make_directory(self._layout.rejects)
         self._intake.sweep()
+
+    async def _set_poison_aside(self) -> None:
+        """The command that two starts died of is in Rejects, and its writer has an answer."""
+        note = await asyncio.to_thread(self._caution.begin)
+        if note.deaths < DEATHS_MAX or self._known(note.id) is not None:
+            return
+        why = f"the service died {note.deaths} times while it handled this command"
+        record = await asyncio.to_thread(self._intake.poison, note.name, why)
+        if record is not None:
+            await asyncio.to_thread(self._write_results, [record])
+            if self._refused is not None:
+                self._refused(record)
 
     async def _serve(self, inbound: Inbound) -> None:
         bell = Doorbell(self._layout.queue, self._lookout.ring, self._backlog.__contains__)
