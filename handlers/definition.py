@@ -116,18 +116,20 @@ class _Decoder:
     ) -> dict[str, Any]:
         """The record's fields that `table` has, decoded; unknown and missing keys are noted."""
         fields = {f.name: f for f in msgspec.structs.fields(record) if f.name != _NOT_FROM_FILE}
-        values = {}
-        for key, raw in table.items():
-            if key in fields:
-                values[key] = self._decoded(fields[key].type, raw, (*path, key))
-            else:
-                place = f" in {shown(path)}" if path else ""
-                hint = did_you_mean(key, fields)
-                self._note((*path, key), f"unknown key {quoted(key)}{place}{hint}")
+        unknown = [key for key in table if key not in fields]
+        for key in unknown:
+            place = f" in {shown(path)}" if path else ""
+            hint = did_you_mean(key, fields)
+            self._note((*path, key), f"unknown key {quoted(key)}{place}{hint}")
         for name, field in fields.items():
-            if field.required and name not in table:
+            # An unknown key is most likely the missing one, misspelled.
+            if field.required and name not in table and not unknown:
                 self._note(path, f"{shown((*path, name))} is missing")
-        return values
+        return {
+            key: self._decoded(fields[key].type, raw, (*path, key))
+            for key, raw in table.items()
+            if key in fields
+        }
 
     def _decoded(self, hint: Any, raw: Any, path: Path) -> Any:
         hint = _without_none(hint)

@@ -1,0 +1,570 @@
+"""From the text of a `job.toml` to a spec, or to the fault and its line."""
+
+import tomllib
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bus.model import (
+    AfterSpec,
+    DefinitionFault,
+    ExecutionStatus,
+    JobSpec,
+    KeepSpec,
+    Leftover,
+    LimitsSpec,
+    MissedPolicy,
+    OutputSpec,
+    Overlap,
+    RestartPolicy,
+    RestartSpec,
+    RetrySpec,
+    RolesSpec,
+    ScheduleSpec,
+    SecretRef,
+    StopTarget,
+    VariableSpec,
+    VariableType,
+)
+from handlers import definition_checks
+from handlers.definition import SIZE_MAX, decode_definition, revision_of
+from handlers.toml_lines import Path, key_lines, line_of
+
+COMMAND = 'command = ["./run.sh"]\n'
+
+EVERYTHING = """
+name = "Everything"
+description = "Uses {{Text}}"
+tags = ["a", "b"]
+command = ["./run.sh", "--n={{Count}}", "{{Text}}"]
+cwd = "work"
+max_running = 3
+overlap = "queue"
+timeout_s = 60
+start_timeout_s = 5.5
+ready = "output:^listening on [0-9]+$"
+watchdog_s = 30
+stop_signal = "INT"
+stop_to = "group"
+stop_grace_s = 2.5
+leftover = "wait"
+success_codes = [0, 3]
+disabled = true
+user = "nobody"
+
+[env]
+MODE = "{{Mode}}"
+
+[variables.Text]
+required = true
+max_length = 100
+pattern = "[a-z -]+"
+allow_dash = true
+description = "some words"
+
+[variables.Count]
+type = "integer"
+default = 3
+min = 1
+max = 9
+
+[variables.Ratio]
+type = "number"
+default = 0.5
+
+[variables.Loud]
+type = "boolean"
+default = false
+
+[variables.Mode]
+type = "choice"
+choices = ["fast", "slow"]
+default = "fast"
+
+[variables.Password]
+type = "secret"
+
+[roles]
+view = ["viewer"]
+start = ["operator", "admin"]
+
+[retry]
+attempts = 3
+delay_s = 2
+backoff = 1.5
+delay_s_max = 30
+jitter = 0
+on = ["Failed", "Lost"]
+
+[restart]
+policy = "on-failure"
+limit = 5
+limit_window_s = 60
+
+[[schedule]]
+cron = "*/5 * * * *"
+variables = { Text = "day" }
+
+[[schedule]]
+cron = "0 3 * * *"
+zone = "Europe/Berlin"
+variables = { Text = "night", Password = { secret = "DB" } }
+missed = "all"
+jitter_s = 10
+dst_gap = "skip"
+dst_fold = "twice"
+
+[output]
+max_bytes = 1000000
+
+[keep]
+executions = 10
+days = 3.5
+
+[[after]]
+start = "Other/Job"
+on = ["Failed"]
+
+[limits]
+memory_bytes = 1000000
+cpu_s = 60
+nice = 5
+"""
+
+
+def decode(text: str | bytes) -> JobSpec | DefinitionFault:
+    content = text if isinstance(text, bytes) else text.encode()
+    return decode_definition(content, file="apps/A/jobs/J/job.toml", directory="/apps/A/jobs/J")
+
+
+def spec_of(text: str | bytes) -> JobSpec:
+    decoded = decode(text)
+    assert isinstance(decoded, JobSpec), decoded
+    return decoded
+
+
+def fault_of(text: str | bytes) -> DefinitionFault:
+    decoded = decode(text)
+    assert isinstance(decoded, DefinitionFault), decoded
+    assert decoded.file == "apps/A/jobs/J/job.toml"
+    return decoded
+
+
+@pytest.fixture
+def all_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(definition_checks, "NOT_BUILT", frozenset())
+
+
+def test_the_least_definition_has_the_defaults_of_the_contract() -> None:
+    assert spec_of(COMMAND) == JobSpec(command=("./run.sh",), directory="/apps/A/jobs/J")
+
+
+@pytest.mark.usefixtures("all_built")
+def test_every_key_of_the_contract_is_decoded() -> None:
+    assert spec_of(EVERYTHING) == JobSpec(
+        name="Everything",
+        description="Uses {{Text}}",
+        tags=("a", "b"),
+        command=("./run.sh", "--n={{Count}}", "{{Text}}"),
+        cwd="work",
+        env={"MODE": "{{Mode}}"},
+        max_running=3,
+        overlap=Overlap.QUEUE,
+        timeout_s=60,
+        start_timeout_s=5.5,
+        ready="output:^listening on [0-9]+$",
+        watchdog_s=30,
+        stop_signal="INT",
+        stop_to=StopTarget.GROUP,
+        stop_grace_s=2.5,
+        leftover=Leftover.WAIT,
+        success_codes=(0, 3),
+        disabled=True,
+        user="nobody",
+        variables={
+            "Text": VariableSpec(
+                required=True,
+                max_length=100,
+                pattern="[a-z -]+",
+                allow_dash=True,
+                description="some words",
+            ),
+            "Count": VariableSpec(type=VariableType.INTEGER, default=3, min=1, max=9),
+            "Ratio": VariableSpec(type=VariableType.NUMBER, default=0.5),
+            "Loud": VariableSpec(type=VariableType.BOOLEAN, default=False),
+            "Mode": VariableSpec(
+                type=VariableType.CHOICE, choices=("fast", "slow"), default="fast"
+            ),
+            "Password": VariableSpec(type=VariableType.SECRET),
+        },
+        roles=RolesSpec(view=("viewer",), start=("operator", "admin")),
+        retry=RetrySpec(
+            attempts=3,
+            delay_s=2,
+            backoff=1.5,
+            delay_s_max=30,
+            jitter=0,
+            on=(ExecutionStatus.FAILED, ExecutionStatus.LOST),
+        ),
+        restart=RestartSpec(policy=RestartPolicy.ON_FAILURE, limit=5, limit_window_s=60),
+        schedule=(
+            ScheduleSpec(cron="*/5 * * * *", variables={"Text": "day"}),
+            ScheduleSpec(
+                cron="0 3 * * *",
+                zone="Europe/Berlin",
+                variables={"Text": "night", "Password": SecretRef(secret="DB")},
+                missed=MissedPolicy.ALL,
+                jitter_s=10,
+                dst_gap="skip",
+                dst_fold="twice",
+            ),
+        ),
+        output=OutputSpec(max_bytes=1_000_000),
+        keep=KeepSpec(executions=10, days=3.5),
+        after=(AfterSpec(start="Other/Job", on=(ExecutionStatus.FAILED,)),),
+        limits=LimitsSpec(memory_bytes=1_000_000, cpu_s=60, nice=5),
+        directory="/apps/A/jobs/J",
+    )
+
+
+def test_windows_line_ends_and_a_mark_at_the_beginning_are_fine() -> None:
+    assert spec_of(b"\xef\xbb\xbf" + COMMAND.replace("\n", "\r\n").encode()).command == (
+        "./run.sh",
+    )
+
+
+# What is wrong, and on which line
+
+FAULTS: list[tuple[str, int, str]] = [
+    # the text itself
+    ("command = [\n", 2, "no valid TOML"),
+    (COMMAND + "x == 1\n", 2, "no valid TOML"),
+    (COMMAND + COMMAND, 2, "no valid TOML"),
+    # unknown keys, with the nearest known one
+    ("\n" + COMMAND + "timout_s = 3\n", 3, 'unknown key "timout_s"; did you mean "timeout_s"?'),
+    (COMMAND + "[variables.X]\ntyp = 'string'\n", 3, 'unknown key "typ" in variables.X'),
+    (COMMAND + "[roles]\n\nstrat = ['a']\n", 4, 'did you mean "start"?'),
+    (COMMAND + "[[schedule]]\ncron='x'\n[[schedule]]\ncrn='x'\n", 5, "in schedule[1]"),
+    (COMMAND + "output = { max_byte = 3 }\n", 2, 'did you mean "max_bytes"?'),
+    (COMMAND + "directory = '/etc'\n", 2, 'unknown key "directory"'),
+    (COMMAND + "[variable.X]\n", 2, 'did you mean "variables"?'),
+    # types
+    ("", 1, "command is missing"),
+    ("command = './run.sh --fast'\n", 1, 'must be a list such as ["./run.sh", "--fast"], not text'),
+    ("command = [\n  'a',\n  3,\n]\n", 3, "command[1] must be text"),
+    ("command = []\n", 1, "command is empty"),
+    ("command = ['']\n", 1, "the program of command is empty"),
+    (COMMAND + "timeout_s = '3'\n", 2, "timeout_s must be a number, not text"),
+    (COMMAND + "timeout_s = true\n", 2, "timeout_s must be a number, not true"),
+    (COMMAND + "max_running = 1.5\n", 2, "max_running must be an integer, not a number"),
+    (COMMAND + "disabled = 1\n", 2, "disabled must be true or false, not an integer"),
+    (COMMAND + "variables = 3\n", 2, "variables must be a table"),
+    (COMMAND + "variables.X = 3\n", 2, "variables.X must be a table"),
+    (COMMAND + "schedule = {}\n", 2, "schedule must be a list"),
+    (COMMAND + "[env]\nA = 3\n", 3, "env.A must be text"),
+    (COMMAND + "overlap = 'rejct'\n", 2, 'overlap knows no "rejct"; did you mean "reject"?'),
+    (COMMAND + "stop_to = 3\n", 2, 'stop_to must be one of "main", "group", not an integer'),
+    (COMMAND + "[variables.X]\ndefault = 2020-01-01\n", 3, "not a date or time"),
+    (COMMAND + "[retry]\non = ['Faild']\n", 3, 'did you mean "Failed"?'),
+    (COMMAND + "[[schedule]]\nzone = 'UTC'\n", 2, "schedule[0].cron is missing"),
+    # references
+    ("command = ['a',\n'{{Nme}}']\n[variables.Name]\n", 2, 'did you mean "Name"?'),
+    ("command = ['a', '{{ Name }}']\n", 1, "add [variables.Name]"),
+    (COMMAND + "[env]\nA = '{{B}}'\n", 3, "env.A refers to {{B}}"),
+    (COMMAND + "description = '{{B}}'\n", 2, "description refers to {{B}}"),
+    (COMMAND + "name = '{{X}}'\n[variables.X]\n", 2, "name takes no {{X}}"),
+    (COMMAND + "cwd = '{{X}}'\n[variables.X]\n", 2, "cwd takes no {{X}}"),
+    ("command = ['{{X}}']\n[variables.X]\n", 1, "let a text choose the program"),
+    ("command = ['sh', '-ec', 'echo {{X}}']\n[variables.X]\n", 1, "would become code"),
+    ("command = ['/usr/bin/python3.11', '-c', '{{X}}']\n[variables.X]\n", 1, "would become code"),
+    # meaning
+    (COMMAND + "cwd = ''\n", 2, "cwd is empty"),
+    ('command = ["a", "b\\u0000"]\n', 1, "NUL"),
+    (COMMAND + "[env]\n'A=B' = ''\n", 3, "cannot be the name of an environment variable"),
+    (COMMAND + "env.JOBBUS_JOB_ID = 'x'\n", 2, "set by jobbus itself"),
+    (COMMAND + "env.NOTIFY_SOCKET = 'x'\n", 2, "set by jobbus itself"),
+    (COMMAND + "timeout_s = -1\n", 2, "timeout_s must be from 0 to 315360000, not -1"),
+    (COMMAND + "stop_grace_s = inf\n", 2, "stop_grace_s must be from 0"),
+    (COMMAND + "watchdog_s = nan\n", 2, "watchdog_s must be from 0"),
+    (COMMAND + "max_running = 0\n", 2, "max_running must be from 1"),
+    (COMMAND + "success_codes = []\n", 2, "no end would be a success"),
+    (COMMAND + "success_codes = [0,\n256]\n", 3, "success_codes[1] must be from 0 to 255"),
+    (COMMAND + "[output]\nmax_bytes = 0\n", 3, "output.max_bytes must be from 1"),
+    (COMMAND + "stop_signal = 'SIGTERM'\n", 2, 'did you mean "TERM"?'),
+    (COMMAND + "stop_signal = 'STOP'\n", 2, "stop_signal knows no"),
+    (COMMAND + "ready = 'notfy'\n", 2, "ready must be"),
+    (COMMAND + "ready = 'spawn:1'\n", 2, "ready must be"),
+    (COMMAND + "ready = 'after_s:soon'\n", 2, "needs seconds"),
+    (COMMAND + "ready = 'tcp:65536'\n", 2, "1 to 65535"),
+    (COMMAND + "ready = 'output:('\n", 2, "no regular expression"),
+    (COMMAND + "ready = 'output:'\n", 2, "empty regular expression"),
+    # variables
+    (COMMAND + "[variables.9X]\n", 2, "cannot be the name of a variable"),
+    (COMMAND + "[variables.'a b']\n", 2, "cannot be the name of a variable"),
+    (COMMAND + "[variables.X]\npattern = '('\n", 3, "no regular expression"),
+    (COMMAND + "[variables.X]\nmin = 1\n", 3, "min is for type integer or number, not string"),
+    (COMMAND + "[variables.X]\nchoices = ['a']\n", 3, "choices is for type choice"),
+    (COMMAND + "[variables.X]\ntype='integer'\npattern='a'\n", 4, "pattern is for type string"),
+    (COMMAND + "[variables.X]\ntype='integer'\nmin=3\nmax=2\n", 4, "min 3 is above max 2"),
+    (COMMAND + "[variables.X]\ntype='number'\nmax=nan\n", 4, "finite"),
+    (COMMAND + "[variables.X]\nmax_length = 0\n", 3, "max_length must be from 1 to 32000"),
+    (COMMAND + "[variables.X]\ntype='choice'\n", 2, "variables.X needs choices"),
+    (COMMAND + "[variables.X]\ntype='choice'\nchoices=['a','a']\n", 4, "comes twice"),
+    (COMMAND + "[variables.X]\ntype='choice'\nchoices=['']\n", 4, "is empty"),
+    (COMMAND + "[variables.X]\ntype='integer'\ndefault='3'\n", 4, "the default does not fit"),
+    (COMMAND + "[variables.X]\ntype='integer'\nmax=1\ndefault=3\n", 5, "must be at most 1"),
+    (COMMAND + "[variables.X]\ndefault='-x'\n", 3, "allow_dash"),
+    (COMMAND + "[roles]\nview=['']\n", 3, "a role is empty"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "reason"), FAULTS)
+def test_a_fault_names_its_line_and_what_would_be_right(text: str, line: int, reason: str) -> None:
+    fault = fault_of(text)
+    assert reason in fault.reason
+    assert fault.line == line
+
+
+SECRET = "[variables.X]\ntype='secret'\n"
+
+LATER_FAULTS: list[tuple[str, int, str]] = [
+    ("command=['a', '{{X}}']\n" + SECRET, 1, "is a secret and may not stand in command"),
+    (COMMAND + "description='{{X}}'\n" + SECRET, 2, "may not stand in description"),
+    (COMMAND + SECRET + "default='hunter2'\n", 4, "a secret has no default"),
+    (COMMAND + "[retry]\nattempts = 0\n", 3, "retry.attempts must be from 1"),
+    (COMMAND + "[retry]\njitter = 2\n", 3, "retry.jitter must be from 0 to 1"),
+    (COMMAND + "[retry]\non = ['Failed',\n 'Running']\n", 4, "Running is no final state"),
+    (COMMAND + "[restart]\nlimit_window_s = 0\n", 3, "restart.limit_window_s"),
+    (COMMAND + "[keep]\ndays = -1\n", 3, "keep.days"),
+    (COMMAND + "[[after]]\nstart = 'Job'\n", 3, 'must be a job id such as "App/Job"'),
+    (COMMAND + "[[schedule]]\ncron = ' '\n", 3, "cron is empty"),
+    (COMMAND + "[[schedule]]\ncron='x'\ndst_gap='no'\n", 4, 'dst_gap must be "run" or "skip"'),
+    (COMMAND + "[[schedule]]\ncron='x'\n[schedule.variables]\nX=1\n", 4, "no variable"),
+    (COMMAND + "[[schedule]]\ncron='x'\n[variables.X]\nrequired=true\n", 2, "is required"),
+    (COMMAND + "[[schedule]]\ncron='x'\n[variables.X]\npattern='('\n", 5, "regular expression"),
+    (COMMAND + "user = ''\n", 2, "user is empty"),
+    (COMMAND + "[limits]\nnice = 20\n", 3, "limits.nice must be from -20 to 19"),
+]
+
+
+@pytest.mark.usefixtures("all_built")
+@pytest.mark.parametrize(("text", "line", "reason"), LATER_FAULTS)
+def test_sections_to_come_are_checked_already(text: str, line: int, reason: str) -> None:
+    fault = fault_of(text)
+    assert reason in fault.reason
+    assert fault.line == line
+    assert "hunter2" not in fault.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[[schedule]]\ncron = '* * * * *'\n", 2),
+        ("[[after]]\nstart = 'A/B'\n", 2),
+        ("[keep]\ndays = 3\n", 2),
+        ("[retry]\nattempts = 2\n", 2),
+        ("[restart]\npolicy = 'always'\n", 2),
+        ("user = 'nobody'\n", 2),
+        ("[limits]\nnice = 3\n", 2),
+        ("ready = 'tcp:80'\n", 2),
+        ("[variables.X]\ntype = 'secret'\n", 3),
+    ],
+)
+def test_a_section_that_is_not_built_refuses_the_job(text: str, line: int) -> None:
+    fault = fault_of(COMMAND + text)
+    assert "not built yet" in fault.reason
+    assert fault.line == line
+
+
+@pytest.mark.parametrize(
+    "text", ["ready = 'notify'\n", "[restart]\npolicy = 'no'\n", "overlap = 'replace'\n"]
+)
+def test_what_is_built_is_not_refused(text: str) -> None:
+    spec_of(COMMAND + text)
+
+
+def test_values_beside_a_shell_line_and_choices_in_it_are_fine() -> None:
+    spec_of("command = ['sh', '-c', 'echo \"$1\"', 'sh', '{{X}}']\n[variables.X]\n")
+    choice = "[variables.X]\ntype = 'choice'\nchoices = ['a']\n"
+    spec_of("command = ['sh', '-c', 'run-{{X}}']\n" + choice)
+    spec_of("command = ['docker', 'ps', '--format', '{{.Names}}']\n")
+
+
+def test_the_first_fault_by_line_is_told() -> None:
+    assert fault_of(COMMAND + "timout_s = 1\nmax_runing = 2\n[rolls]\n").line == 2
+
+
+# Hostile texts
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "reason"),
+    [
+        (b"a" * (SIZE_MAX + 1), 0, "larger than 256 KiB"),
+        (COMMAND.encode("utf-16"), 1, "UTF-16"),
+        (COMMAND.encode() + b"\nname = 'caf\xe9'", 3, "not UTF-8"),
+        (b"a = " + b"[" * 100_000, 0, "nested too deeply"),
+        (b"a = " + b"9" * 10_000, 0, "no valid TOML"),
+        (b"a." * 100_000 + b"b = 1", 1, "dots on one line"),
+        (b"x = {" + b"a." * 100_000 + b"b = 1}", 1, "dots on one line"),
+    ],
+    ids=["large", "utf-16", "latin-1", "deep", "digits", "dots", "dots inline"],
+)
+def test_hostile_texts_are_faults(content: bytes, line: int, reason: str) -> None:
+    fault = fault_of(content)
+    assert reason in fault.reason
+    assert fault.line == line
+
+
+@given(st.text(max_size=80) | st.binary(max_size=80))
+def test_no_text_raises(text: str | bytes) -> None:
+    decode(text if isinstance(text, bytes) else text.encode("utf-8", "replace"))
+
+
+toml_values = st.recursive(
+    st.integers(-9, 9) | st.booleans() | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=2)
+    ),
+    max_leaves=5,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(JobSpec.__struct_fields__), toml_values, max_size=5),
+    st.dictionaries(st.sampled_from(VariableSpec.__struct_fields__), toml_values, max_size=3),
+)
+def test_no_document_raises_and_its_faults_have_lines(
+    document: dict[str, Any], variable: dict[str, Any]
+) -> None:
+    lines = [f"{key} = {inline(value)}" for key, value in document.items() if key != "variables"]
+    lines += [f"variables.X.{key} = {inline(value)}" for key, value in variable.items()]
+    decoded = decode("\n".join(lines))
+    if isinstance(decoded, DefinitionFault):
+        assert 1 <= decoded.line <= max(len(lines), 1)
+    else:
+        assert msgspec.json.decode(msgspec.json.encode(decoded), type=JobSpec) == decoded
+
+
+def inline(value: Any) -> str:
+    """`value` as TOML on one line."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case str():
+            return '"' + "".join(f"\\U{ord(c):08x}" for c in value) + '"'
+        case list():
+            return "[" + ", ".join(map(inline, value)) + "]"
+        case dict():
+            return "{" + ", ".join(f"{k} = {inline(v)}" for k, v in value.items()) + "}"
+        case _:
+            raise AssertionError(value)
+
+
+def test_the_revision_follows_content_and_place() -> None:
+    revision = revision_of(b"a", "/apps/A/jobs/J")
+    assert len(revision) == 12
+    assert revision == revision_of(b"a", "/apps/A/jobs/J")
+    assert len({revision, revision_of(b"b", "/apps/A/jobs/J"), revision_of(b"a", "/other")}) == 3
+
+
+# Lines of keys
+
+LAYOUT = """\
+# = [comment]
+top = 1 # "
+"quoted key" . 'and' = "a # b ] }"
+multi = \"\"\"
+[not.a.table]
+x = 1 \\\"\"\"
+quote \"\"\"\"
+literal = '''
+y = 2'''
+list = [ # one
+  1, [2, 3],
+  { a = 1, b.c = "}" },
+]
+date = 1979-05-27 07:32:00
+[ table . sub ]
+key = {}
+[[rows]]
+a = 1
+[[rows]]
+a = 2
+[rows.sub]
+b = 3
+[[rows.inner]]
+[[rows.inner]]
+c = 1
+"""
+
+
+def test_lines_of_keys_in_every_form_of_toml() -> None:
+    lines = key_lines(LAYOUT)
+    assert_covers(LAYOUT, lines)
+    expected: dict[Path, int] = {
+        ("top",): 2,
+        ("quoted key", "and"): 3,
+        ("multi",): 4,
+        ("literal",): 8,
+        ("list",): 10,
+        ("list", 0): 11,
+        ("list", 1, 1): 11,
+        ("list", 2, "b", "c"): 12,
+        ("date",): 14,
+        ("table", "sub"): 15,
+        ("table", "sub", "key"): 16,
+        ("rows",): 17,
+        ("rows", 1): 19,
+        ("rows", 1, "a"): 20,
+        ("rows", 1, "sub", "b"): 22,
+        ("rows", 1, "inner", 1, "c"): 25,
+    }
+    assert {path: lines[path] for path in expected} == expected
+    assert line_of(("rows", 1, "a", "unknown"), lines) == 20
+    assert line_of(("unknown",), lines) == 1
+
+
+def assert_covers(text: str, lines: dict[Path, int]) -> None:
+    """Every key and element of the document has a line."""
+
+    def walk(value: Any, path: Path) -> None:
+        if path:
+            assert path in lines
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(inner, (*path, key))
+        elif isinstance(value, list):
+            for index, inner in enumerate(value):
+                walk(inner, (*path, index))
+
+    walk(tomllib.loads(text), ())
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["{k} = {v}", "[{k}]\nv = {v}", "[[{k}]]\nv = {v}", "# {k} = {v}", "{k}.x = {v}"]
+            ),
+            toml_values,
+        ),
+        max_size=8,
+    ),
+    st.sampled_from(["\n", "\r\n", "\n\n"]),
+)
+def test_every_key_of_any_document_has_its_line(parts: list[tuple[str, Any]], end: str) -> None:
+    chunks = [form.format(k=f"k{i}", v=inline(v)) for i, (form, v) in enumerate(parts)]
+    text = "\n".join(chunks).replace("\n", end)
+    lines = key_lines(text)
+    assert_covers(text, lines)
+    for index, (form, _) in enumerate(parts):
+        if not form.startswith("#"):
+            (before, *_) = text.split(f"k{index}")
+            found = [line for path, line in lines.items() if f"k{index}" in path]
+            assert min(found) == before.count("\n") + 1
