@@ -1,0 +1,247 @@
+"""A disk that is full, refuses or lies: publishers are told, nothing half-written counts."""
+
+import asyncio
+import errno
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bus.clock import SystemClock
+from bus.commands import StartJob
+from bus.envelope import Envelope, seal
+from bus.errors import BusError, NoSpace, StorageFailed, TransportBusy
+from bus.layout import DataLayout
+from bus.model import Principal
+from tests.directory_rig import QUICK, SECRET, names, received, running
+from transports.directory import disk
+from transports.directory.committer import Piece, can_group, commit
+from transports.directory.publisher import publish_offline
+from transports.directory.queue import DirectoryTransport
+
+ALICE = Principal(user_id="alice", roles=("operator",), via="http")
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> DataLayout:
+    return DataLayout(tmp_path)
+
+
+def envelope(n: int = 0) -> Envelope:
+    return seal(StartJob(job_id="A/B", variables={"text": "x" * n}), ALICE, now_ms=0)
+
+
+def failing(number: int) -> Callable[..., int]:
+    def call(*_: object, **__: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+CALLS = [
+    ("write", errno.ENOSPC),
+    ("write", errno.EDQUOT),
+    ("open", errno.ENOSPC),
+    ("fdatasync", errno.ENOSPC),
+    ("link", errno.ENOSPC),
+]
+
+
+@pytest.mark.parametrize(("call", "number"), CALLS)
+async def test_a_full_disk_refuses_the_command_and_recovers(
+    layout: DataLayout, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    settings = msgspec.structs.replace(QUICK, scan_interval_s=60)
+    async with running(layout.root, settings=settings) as transport:
+        with monkeypatch.context() as patched:
+            real_open = os.open
+
+            def no_new_file(path: str, flags: int, *args: int, **kwargs: int) -> int:
+                if flags & os.O_CREAT:
+                    raise OSError(number, os.strerror(number))
+                return real_open(path, flags, *args, **kwargs)
+
+            patched.setattr(os, call, no_new_file if call == "open" else failing(number))
+            with pytest.raises(NoSpace):
+                await transport.publish(envelope())
+        assert names(layout.queue) == []
+        assert list(layout.queue_tmp.iterdir()) == []
+        after = envelope()
+        await transport.publish(after)
+        assert [one.id for one in await transport.receive(9)] == [after.id]
+
+
+@pytest.mark.parametrize("group", [False, True], ids=["one by one", "group"])
+async def test_a_failed_sync_ends_the_transport_for_good(
+    layout: DataLayout, monkeypatch: pytest.MonkeyPatch, group: bool
+) -> None:
+    settings = msgspec.structs.replace(QUICK, group_from=1 if group else 1000)
+    transport = DirectoryTransport(
+        layout, clock=SystemClock(), known=lambda _: None, secret=SECRET, settings=settings
+    )
+    ready = asyncio.Event()
+    running_part = asyncio.create_task(transport.run(ready))
+    await ready.wait()
+    with monkeypatch.context() as patched:
+        if group and disk.CAN_SYNC_ALL:
+            patched.setattr(disk, "_syncfs", failing(errno.EIO))
+        else:
+            patched.setattr(os, "fdatasync", failing(errno.EIO))
+        ends = await asyncio.gather(
+            *(transport.publish(envelope()) for _ in range(5)), return_exceptions=True
+        )
+    assert [type(end) for end in ends] == [StorageFailed] * 5
+    with pytest.raises(StorageFailed):  # a sync that is tried again would report success
+        await transport.publish(envelope())
+    with pytest.raises(StorageFailed, match="restart"):
+        await running_part
+    assert names(layout.queue) == []
+
+
+async def test_a_failed_sync_of_the_directory_leaves_the_outcome_to_the_restart(
+    layout: DataLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout.queue_tmp.mkdir(parents=True)
+    sent = envelope()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", failing(errno.EIO))
+        with pytest.raises(StorageFailed):
+            publish_offline(layout, sent, SECRET)
+    async with running(layout.root) as transport:
+        [got] = await received(transport, 1)
+    assert got.id == sent.id
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.EMFILE, TransportBusy), (errno.EROFS, TransportBusy)]
+)
+async def test_other_refusals_of_the_system_are_said_and_pass(
+    layout: DataLayout,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    kind: type[BusError],
+) -> None:
+    async with running(layout.root) as transport:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "link", failing(number))
+            with pytest.raises(kind, match="could not be written"):
+                await transport.publish(envelope())
+        await transport.publish(envelope())
+
+
+async def test_an_unlink_that_fails_is_tried_again_and_runs_nothing_twice(
+    layout: DataLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transports.directory.queue.UNLINK_RETRY_S", 0.05)
+    sent = envelope()
+    async with running(layout.root) as transport:
+        await transport.publish(sent)
+        await transport.receive(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "unlink", failing(errno.EROFS))
+            transport.settle(sent.id)
+            await asyncio.sleep(0.1)
+            assert transport.waiting == 0
+        while names(layout.queue):
+            await asyncio.sleep(0.01)
+
+
+async def test_a_slow_sync_of_all_makes_the_next_ones_go_file_by_file(
+    layout: DataLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs: list[str] = []
+    real_fdatasync = os.fdatasync
+
+    def slow(handle: int) -> None:
+        syncs.append("all")
+        time.sleep(0.1)
+
+    def single(handle: int) -> None:
+        syncs.append("one")
+        real_fdatasync(handle)
+
+    monkeypatch.setattr(disk, "_syncfs", slow)
+    monkeypatch.setattr(os, "fdatasync", single)
+    monkeypatch.setattr(disk, "syncs_all_for_real", lambda _: True)
+    settings = msgspec.structs.replace(QUICK, syncfs_pause_s=600)
+    async with running(layout.root, settings=settings) as transport:
+        for _ in range(3):
+            await asyncio.gather(*(transport.publish(envelope()) for _ in range(4)))
+    assert syncs == ["all"] + ["one"] * 8
+
+
+async def test_where_syncfs_does_nothing_every_file_is_synced(
+    layout: DataLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    syncs: list[int] = []
+    real_fdatasync = os.fdatasync
+
+    def single(handle: int) -> None:
+        syncs.append(handle)
+        real_fdatasync(handle)
+
+    monkeypatch.setattr(os, "fdatasync", single)
+    monkeypatch.setattr(disk, "syncs_all_for_real", lambda _: False)
+    async with running(layout.root) as transport:
+        await asyncio.gather(*(transport.publish(envelope()) for _ in range(40)))
+    assert len(syncs) == 40
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for a few commands."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k,nr_inodes=60", "tmpfs", str(tmp_path)],
+        check=False,
+        capture_output=True,
+    )
+    if done.returncode:
+        pytest.skip("mounting is not allowed here")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+@pytest.mark.parametrize("size", [20_000, 10], ids=["bytes", "inodes"])
+async def test_a_disk_that_really_fills_up_loses_nothing_it_took(
+    small_disk: Path, size: int
+) -> None:
+    layout = DataLayout(small_disk)
+    async with running(small_disk) as transport:
+        taken: list[str] = []
+        refused = 0
+        for _ in range(30):
+            batch = [envelope(size) for _ in range(4)]
+            ends = await asyncio.gather(
+                *(transport.publish(one) for one in batch), return_exceptions=True
+            )
+            for one, end in zip(batch, ends, strict=True):
+                if end is None:
+                    taken.append(one.id)
+                else:
+                    assert isinstance(end, NoSpace)
+                    refused += 1
+        assert refused
+        assert taken
+        assert list(layout.queue_tmp.iterdir()) == []
+        got = await received(transport, len(taken))
+        assert [one.id for one in got] == taken
+        for one in got:
+            transport.settle(one.id)
+        while names(layout.queue):
+            await asyncio.sleep(0.01)
+        await transport.publish(envelope(size))
+
+
+def test_grouping_is_used_where_it_works(layout: DataLayout) -> None:
+    layout.queue_tmp.mkdir(parents=True)
+    assert can_group(layout) is disk.CAN_SYNC_ALL
+    pieces = [Piece(str(n), b"{}") for n in range(20)]
+    commit(layout, pieces, group=can_group(layout))
+    assert len(names(layout.queue)) == 20
+    assert list(layout.queue_tmp.iterdir()) == []
