@@ -147,7 +147,7 @@ async def commands(*, limit: Limit = 50, as_json: Json = False, target: Target =
                 one.job_id or "",
                 " ".join(filter(None, (one.status, one.outcome))),
                 local_time(one.submitted_at),
-                one.user_id,
+                one.user_id or "",
                 one.error_code or "",
             )
             for one in page.items

@@ -14,11 +14,12 @@ from bus.cli.exits import CliError, Exit, exit_of_command
 from bus.cli.show import say, show_command
 from bus.cli.target import HERE, Place, Target, locate
 from bus.cli.values import looks_typed, variables_of
-from bus.commands import Command, RestartJob, StartJob, StopJob
+from bus.clock import rfc3339
+from bus.commands import Command, RestartJob, StartJob, StopJob, job_of, kind_of
 from bus.envelope import canonical_uuid, seal
 from bus.instance import prepare, secret_key
 from bus.layout import DataLayout
-from bus.model import Principal
+from bus.model import CommandStatus, Principal
 from bus.views import VariableView
 from transports.directory.publisher import publish_offline
 from transports.http.client import WAIT_S_MAX, Client
@@ -185,7 +186,14 @@ def _into_directory(layout: DataLayout, command: Command) -> CommandAnswer:
     principal = Principal(user_id=_account(), roles=(ADMIN,), via="cli")
     envelope = seal(command, principal, now_ms=time.time_ns() // 1_000_000)
     publish_offline(layout, envelope, secret_key(layout))
-    return CommandAnswer(command_id=envelope.id, status="Pending")
+    return CommandAnswer(
+        command_id=envelope.id,
+        status=CommandStatus.PENDING,
+        command=kind_of(command),
+        job_id=job_of(command),
+        user_id=principal.user_id,
+        submitted_at=rfc3339(envelope.submitted_ms),
+    )
 
 
 def _account() -> str:

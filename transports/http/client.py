@@ -14,7 +14,16 @@ from urllib.parse import quote
 
 import msgspec
 
-from bus.commands import CancelCommand, Command, GetStatus, RestartJob, StartJob, StopJob
+from bus.commands import (
+    CancelCommand,
+    Command,
+    GetStatus,
+    RestartJob,
+    StartJob,
+    StopJob,
+    job_of,
+    kind_of,
+)
 from bus.commands import encoder as command_encoder
 from bus.envelope import new_uuid
 from bus.model import FINAL_COMMAND, FINAL_EXECUTION, Value
@@ -132,7 +141,10 @@ class Client:
         if wait_s > 0:
             headers["Prefer"] = f"wait={min(wait_s, WAIT_S_MAX)}"
         raw = await self._http.repeated("POST", "/api/v1/commands", body=body, headers=headers)
-        return decode(raw, CommandAnswer)
+        answer = decode(raw, CommandAnswer)
+        if answer.command:
+            return answer
+        return msgspec.structs.replace(answer, command=kind_of(command), job_id=job_of(command))
 
     # What there is
 

@@ -18,8 +18,8 @@ class CommandAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     error: str | None = None
     command: str = ""
     job_id: str | None = None
-    user_id: str = ""
-    submitted_at: str = ""
+    user_id: str | None = None
+    submitted_at: str | None = None
     processed_at: str | None = None
     execution_id: str | None = None
     result: msgspec.Raw = msgspec.Raw(b"null")

@@ -1,0 +1,132 @@
+"""Settings: what wins over what, and that nothing wrong passes in silence."""
+
+from pathlib import Path
+
+import pytest
+
+from bus.access import RoleDefaults
+from bus.config import Settings, load_settings, split_listen
+from bus.errors import ConfigError
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "jobbus.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    settings = load_settings()
+    assert settings.serve.data == Path.cwd() / "jobbus-data"
+    assert settings.serve.listen == "127.0.0.1:8765"
+    assert settings.directory.default_roles == ("operator",)
+    assert settings.roles == RoleDefaults()
+
+
+def test_flag_wins_over_environment_which_wins_over_file(tmp_path: Path) -> None:
+    config = written(
+        tmp_path, '[serve]\nlisten = "127.0.0.1:1"\napps = "mine"\nhosts = ["a.example"]\n'
+    )
+    environ = {"JOBBUS_SERVE_LISTEN": "127.0.0.1:2", "JOBBUS_SERVE_HOSTS": "b.example, c.example"}
+    settings = load_settings(config, environ, {"serve.listen": "127.0.0.1:3", "serve.apps": None})
+    assert settings.serve.listen == "127.0.0.1:3"
+    assert settings.serve.hosts == ("b.example", "c.example")
+    assert settings.serve.apps == tmp_path / "mine"
+
+
+def test_relative_paths_count_from_the_file_or_from_here(tmp_path: Path) -> None:
+    config = written(tmp_path, '[serve]\ndata = "here"\n')
+    assert load_settings(config).serve.data == tmp_path / "here"
+    assert load_settings(config, {"JOBBUS_DATA": "there"}).serve.data == Path.cwd() / "there"
+    assert load_settings(config, {"JOBBUS_DATA": "/x", "JOBBUS_SERVE_DATA": "/y"}).serve.data == (
+        Path("/y")
+    )
+
+
+def test_roles_and_directory_come_from_their_sections(tmp_path: Path) -> None:
+    config = written(
+        tmp_path,
+        '[roles]\nview = ["all"]\n[directory]\nadmin = true\n[directory.uid_roles]\n33 = ["web"]\n',
+    )
+    settings = load_settings(config)
+    assert settings.roles == RoleDefaults(view=("all",))
+    assert settings.directory.admin
+    assert settings.directory.uid_roles == {33: ("web",)}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[serve]\nlisen = 'x'\n", ["[serve]", "'lisen'", "'listen'"]),
+        ("[sevre]\n", ["[sevre]", "'serve'"]),
+        ("serve = 3\n", ["serve", "section"]),
+        ("[serve]\nlisten = 3\n", ["[serve] listen", "str", "int"]),
+        ("[serve]\ndata = ''\napps = 1\n", ["[serve] apps"]),
+        ("[serve]\nbehind_proxy = 'yes'\n", ["[serve] behind_proxy", "bool"]),
+        ("[roles]\nview = 'all'\n", ["[roles] view"]),
+        ("[roles]\nview = ['system:x']\n", ["'system:x'", "no role"]),
+        ("[directory]\ndefault_roles = ['admin']\n", ["[directory] default_roles"]),
+        ("[nats]\nurl = 'nats://x'\n", ["[nats]", "not built"]),
+        ("[serve\n", ["no TOML", "line 1"]),
+        ("[serve]\nlisten = '0.0.0.0:80'\n", ["0.0.0.0", "--behind-proxy"]),
+        ("[serve]\nlisten = 'example.org:80'\n", ["example.org"]),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named(tmp_path: Path, text: str, words: list[str]) -> None:
+    config = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_settings(config)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JOBBUS_SERVE_LISTN", "127.0.0.1:1"),
+        ("JOBBUS_SERVE_BEHIND_PROXY", "perhaps"),
+        ("JOBBUS_DIRECTORY_UID_ROLES", "33=web"),
+        ("JOBBUS_KEEP_RESULTS", "7"),
+    ],
+)
+def test_what_is_wrong_in_the_environment_is_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        load_settings(None, {name: value})
+
+
+def test_other_variables_of_ours_are_left_alone() -> None:
+    environ = {"JOBBUS_URL": "http://x", "JOBBUS_TOKEN": "t", "JOBBUS_VAR_X": "1", "SERVE_X": "1"}
+    assert load_settings(None, environ) == load_settings()
+
+
+def test_missing_and_huge_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_settings(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="larger"):
+        load_settings(written(tmp_path, "#" * 2_000_000))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_settings(tmp_path)
+
+
+def test_proxy_in_front_allows_other_addresses() -> None:
+    settings = load_settings(flags={"serve.listen": "0.0.0.0:80", "serve.behind_proxy": True})
+    assert isinstance(settings, Settings)
+
+
+@pytest.mark.parametrize(
+    ("listen", "parts"),
+    [
+        ("127.0.0.1:0", ("127.0.0.1", 0)),
+        ("[::1]:8765", ("::1", 8765)),
+        ("localhost:65535", ("localhost", 65535)),
+    ],
+)
+def test_listen_is_address_and_port(listen: str, parts: tuple[str, int]) -> None:
+    assert split_listen(listen) == parts
+
+
+@pytest.mark.parametrize(
+    "listen", ["", ":80", "8765", "127.0.0.1:", "127.0.0.1:65536", "::1:80", "a:٣", "a:-1", "[]"]
+)
+def test_listen_that_is_none_is_refused(listen: str) -> None:
+    with pytest.raises(ConfigError, match="listen"):
+        split_listen(listen)
