@@ -21,7 +21,8 @@ log = structlog.get_logger("jobbus.spawner")
 LENGTH = struct.Struct(">I")
 READ_BYTES = 65_536
 FDS_A_READ = 64
-RESTART_DELAY_S = 0.2
+RESTART_DELAY_S = 0.05
+RESTART_DELAY_S_MAX = 5.0
 
 _START = (
     "import sys; sys.path.append(sys.argv[1]); "
@@ -64,12 +65,23 @@ class SpawnerLink:
 
     async def run(self, ready: asyncio.Event) -> None:
         """Ends on cancellation; shims that were forked go on."""
+        loop, delay_s = asyncio.get_running_loop(), RESTART_DELAY_S
         while True:
-            await self._serve_one(ready)
+            began_s = loop.time()
+            try:
+                await self._serve_one(ready)
+            except OSError as error:
+                if not ready.is_set():
+                    raise
+                log.error("no spawner could be started", error=str(error))  # noqa: TRY400
+            self.pid = 0
             lost, self._unanswered = frozenset(self._unanswered), set()
             log.warning("the spawner died and is started again", unanswered=len(lost))
             self._on_death(lost)
-            await asyncio.sleep(RESTART_DELAY_S)
+            lived_s = loop.time() - began_s
+            delay_s = RESTART_DELAY_S if lived_s > RESTART_DELAY_S_MAX else delay_s
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, RESTART_DELAY_S_MAX)
 
     async def _serve_one(self, ready: asyncio.Event) -> None:
         """One spawner from its start to its death."""
@@ -77,6 +89,9 @@ class SpawnerLink:
         ours.setblocking(False)
         try:
             process = await asyncio.to_thread(_start, theirs)
+        except OSError:
+            ours.close()
+            raise
         finally:
             theirs.close()
         self.pid = process

@@ -1,8 +1,10 @@
 """A supervisor on a real folder with real programs, and the reports that come of it."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -13,6 +15,7 @@ from bus.clock import SystemClock
 from bus.commands import Report, ReportEnded, ReportLost, ReportSpawnFailed
 from bus.layout import DataLayout
 from bus.model import Execution, ExecutionStatus, ExitRecord, JobSpec, Reason, StopRequest
+from handlers.process_tree import all_processes, marked
 from handlers.supervisor import ProcessSupervisor, SupervisorSettings
 
 WAIT_S = 30.0
@@ -102,6 +105,14 @@ class Bench:
     def output(self, execution: Execution) -> str:
         return self.layout.execution(execution.id).output.read_text()
 
+    def kill_leftovers(self) -> None:
+        """A failed test leaves nothing behind that could disturb the next."""
+        mine = {path.name for path in self.layout.output.iterdir()}
+        for execution_id, pids in marked(all_processes()).items():
+            for pid in pids if execution_id in mine else ():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
     async def wait_for(self, condition: Callable[[], bool]) -> None:
         """Waits until `condition` holds; asked after each piece of news and now and then."""
         async with asyncio.timeout(WAIT_S):
@@ -127,6 +138,9 @@ async def bench(
         await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
         try:
             yield made
+        except BaseException:
+            made.kill_leftovers()
+            raise
         finally:
             waiting.cancel()
             task.cancel()

@@ -1,0 +1,153 @@
+"""Time limits, readiness, the watchdog, and what a program says about itself."""
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from bus.commands import ReportProgress, ReportRunning, ReportSpawnFailed, ReportStopping
+from bus.model import JobSpec, Progress, Reason
+from tests.processes import bench, sh, starting
+
+NOTIFY = """
+import os, socket, time
+address = os.environ["NOTIFY_SOCKET"]
+link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+link.connect(address.replace("@", chr(0), 1))
+"""
+
+
+def python(script: str, **changes: object) -> JobSpec:
+    spec = sh("", **changes)
+    return JobSpec(**{**_fields(spec), "command": (sys.executable, "-c", NOTIFY + script)})
+
+
+def _fields(spec: JobSpec) -> dict[str, object]:
+    return {name: getattr(spec, name) for name in spec.__struct_fields__}
+
+
+async def test_run_limit_ends_the_program_and_is_named(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        execution = starting()
+        b.supervisor.spawn(execution, sh("exec sleep 60", timeout_s=0.2))
+        exit_ = await b.exit_of(execution)
+        stopping = b.of(ReportStopping, execution)
+        assert exit_.cause is Reason.RUN_TIMEOUT
+        assert exit_.signal == 15
+        assert [report.stop.reason for report in stopping] == [Reason.RUN_TIMEOUT]
+
+
+async def test_program_that_never_says_ready_hits_the_start_limit(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        execution = starting()
+        b.supervisor.spawn(execution, sh("exec sleep 60", ready="notify", start_timeout_s=0.2))
+        exit_ = await b.exit_of(execution)
+        assert exit_.cause is Reason.START_TIMEOUT
+        assert b.of(ReportRunning, execution) == []
+
+
+async def test_program_runs_from_when_it_says_ready(tmp_path: Path) -> None:
+    script = "link.send(b'READY=1\\nSTATUS=up\\nX_PROGRESS=42'); time.sleep(60)"
+    async with bench(tmp_path) as b:
+        execution = starting()
+        b.supervisor.spawn(execution, python(script, ready="notify", timeout_s=1))
+        await b.until(ReportRunning, execution)
+        report = await b.until(ReportProgress, execution)
+        assert report.progress == Progress(percent=42.0, message="up")
+        await b.exit_of(execution)
+
+
+async def test_silent_program_is_ended_by_its_watchdog(tmp_path: Path) -> None:
+    script = "link.send(b'WATCHDOG=1'); time.sleep(60)"
+    async with bench(tmp_path) as b:
+        execution = starting()
+        b.supervisor.spawn(execution, python(script, watchdog_s=0.4))
+        assert (await b.exit_of(execution)).cause is Reason.WATCHDOG
+
+
+async def test_words_of_a_stranger_are_not_believed(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        execution = starting()
+        b.supervisor.spawn(execution, sh("echo $NOTIFY_SOCKET; sleep 0.3; exit 0", ready="notify"))
+        await b.wait_for(
+            lambda: b.layout.execution(execution.id).output.exists() and bool(b.output(execution))
+        )
+        address = b.output(execution).strip().replace("@", "\0", 1)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+            link.sendto(b"READY=1\nX_PROGRESS=99", address)
+        exit_ = await b.exit_of(execution)
+        assert exit_.progress is None
+        assert b.of(ReportRunning, execution) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("42", Progress(percent=42.0)),
+        ("42% copying files", Progress(percent=42.0, message="copying files")),
+        (
+            json.dumps({"percent": 7.5, "message": "m", "data": {"k": [1]}}),
+            Progress(percent=7.5, message="m", data={"k": [1]}),
+        ),
+    ],
+)
+async def test_line_in_the_progress_file_is_reported(
+    line: str, expected: Progress, tmp_path: Path
+) -> None:
+    async with bench(tmp_path) as b:
+        execution = starting()
+        b.supervisor.spawn(execution, sh(f"echo '{line}' >> \"$JOBBUS_PROGRESS\"; sleep 0.4"))
+        assert (await b.until(ReportProgress, execution)).progress == expected
+        assert (await b.exit_of(execution)).progress == expected
+
+
+async def test_long_progress_file_is_cut(tmp_path: Path) -> None:
+    script = "yes '1% x' | head -c 3000000 >> $JOBBUS_PROGRESS; echo 99 >> $JOBBUS_PROGRESS"
+    async with bench(tmp_path) as b:
+        execution = starting()
+        b.supervisor.spawn(execution, sh(script))
+        exit_ = await b.exit_of(execution)
+        assert exit_.progress == Progress(percent=99.0)
+        assert b.layout.execution(execution.id).progress.stat().st_size < 1 << 20
+
+
+async def test_progress_file_turned_into_a_link_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("7\n")
+    script = f"rm $JOBBUS_PROGRESS; ln -s {victim} $JOBBUS_PROGRESS; exit 0"
+    async with bench(tmp_path / "data") as b:
+        execution = starting()
+        b.supervisor.spawn(execution, sh(script))
+        assert (await b.exit_of(execution)).progress is None
+        assert victim.read_text() == "7\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"command": ("./missing",)}, "was not found in"),
+        ({"command": ("./plain",)}, "is not executable"),
+        ({"command": ("./text",)}, "is no program"),
+        ({"command": ("./orphan",)}, "names an interpreter that was not found"),
+        ({"command": ("true",), "cwd": "nowhere"}, "its folder"),
+        ({"command": ("true",), "ready": "tcp:80"}, "is not built"),
+        ({"command": ("a\0b",)}, "Invalid argument"),
+    ],
+)
+async def test_program_that_cannot_run_is_explained(
+    changes: dict[str, object], sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / "plain").write_text("#!/bin/sh\n")
+    (tmp_path / "text").write_text("hello")
+    (tmp_path / "orphan").write_text("#!/no/such/interpreter\n")
+    for name in ("text", "orphan"):
+        os.chmod(tmp_path / name, 0o755)  # noqa: PTH101
+    async with bench(tmp_path / "data") as b:
+        execution = starting()
+        spec = JobSpec(**{**_fields(sh("")), "directory": str(tmp_path), **changes})
+        b.supervisor.spawn(execution, spec)
+        failed = await b.until(ReportSpawnFailed, execution)
+        assert sentence in failed.error
