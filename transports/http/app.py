@@ -22,6 +22,7 @@ from transports.http.middleware import (
 )
 from transports.http.origin import OriginRoutes
 from transports.http.output import OutputRoutes
+from transports.http.page import PageRoutes
 from transports.http.publishing import Publishing
 from transports.http.server import ProblemRunner
 from transports.http.settings import GatewayPorts, GatewaySettings
@@ -128,6 +129,7 @@ class Gateway:
             OutputRoutes(ports, settings, visibility),
             EventRoutes(ports, settings, visibility, self._registry, self._fanout),
             FollowRoutes(ports, settings, visibility, self._registry, self._fanout),
+            PageRoutes(),
             SystemRoutes(ports, settings, self._registry.counts, self._why_not_ready),
         ):
             app.add_routes(part.routes())

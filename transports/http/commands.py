@@ -8,7 +8,7 @@ from bus.envelope import canonical_uuid
 from bus.model import CommandRecord
 from transports.http.auth import principal_of
 from transports.http.body import decode_command, decode_field, read_fields, refuse_unknown
-from transports.http.page import Cursor, Page, conditional, page_response
+from transports.http.paging import Cursor, Page, conditional, page_response
 from transports.http.problems import invalid, not_found
 from transports.http.publishing import BESIDE, Publishing, command_body, request_of
 from transports.http.query import Query

@@ -12,7 +12,7 @@ from bus.model import Execution, ExecutionStatus, Principal
 from bus.views import ExecutionView, execution_view
 from transports.http.auth import principal_of
 from transports.http.body import decode_command, read_fields
-from transports.http.page import Cursor, Page, conditional, page_response
+from transports.http.paging import Cursor, Page, conditional, page_response
 from transports.http.problems import Problem, bad_parameter, not_found
 from transports.http.publishing import Publishing
 from transports.http.query import Query

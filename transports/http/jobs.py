@@ -9,7 +9,7 @@ from bus.access import Action
 from bus.model import Job, Principal
 from bus.views import JobView, execution_view, job_view
 from transports.http.auth import principal_of
-from transports.http.page import conditional, page_response
+from transports.http.paging import conditional, page_response
 from transports.http.problems import not_found
 from transports.http.query import Query
 from transports.http.settings import GatewayPorts

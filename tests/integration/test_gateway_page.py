@@ -1,0 +1,82 @@
+"""The page at `/`: fixed files under a strict policy, and in a real browser live and harmless."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.gateway_world import ALICE, World, serving
+
+CHROMIUM = Path("/usr/bin/chromium")
+HOSTILE = "<img src=x onerror=document.title='owned'>\x1b[31mred\x1b[0m\n"
+
+
+async def test_the_page_needs_no_token_and_no_other_origin() -> None:
+    async with serving(World()) as (_, session):
+        index = await session.get("/")
+        html = await index.text()
+        linked = re.findall(r'(?:href|src)="(/[^"]*)"', html)
+        script = await (await session.get("/console/app.js")).text()
+        linked += [f"/console/{name}" for name in re.findall(r'from "\./([^"]+)"', script)]
+        for path in linked:
+            response = await session.get(path)
+            assert response.status == 200, path
+            assert response.content_type in ("text/javascript", "text/css"), path
+        unknown = await session.get("/console/..%2fapp.py")
+    assert index.content_type == "text/html"
+    assert len(linked) >= 3
+    assert unknown.status == 404
+    policy = index.headers["Content-Security-Policy"]
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert "require-trusted-types-for 'script'" in policy
+    assert "style=" not in html
+    assert not re.search(r"<script(?![^>]*src=)", html)
+    assert "innerHTML" not in script
+    assert not re.search(r"(local|session)Storage|document\.cookie", script)
+
+
+async def test_a_browser_shows_progress_and_output_live_and_runs_nothing_of_it() -> None:
+    playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip("no chromium on this machine")
+    world = World()
+    execution = world.queue("Demo/Checksum")
+    world.run(execution)
+    await world.output.append(execution, HOSTILE.encode())
+    async with serving(world) as (url, _), playwright.async_playwright() as driver:
+        browser = await driver.chromium.launch(
+            executable_path=str(CHROMIUM),
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        page = await browser.new_page()
+        requested: list[str] = []
+        errors: list[str] = []
+        page.on("request", lambda request: requested.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        await page.goto(url)
+        await page.fill("#token", "wrong")
+        await page.click("#sign-in button")
+        await playwright.expect(page.locator("#refusal")).to_have_text("This token is not valid.")
+        await page.fill("#token", ALICE)
+        await page.click("#sign-in button")
+        await page.click("tbody button")
+        output, row = page.locator("#output"), page.locator("tbody tr")
+        await playwright.expect(output).to_have_text(
+            HOSTILE.replace("\x1b[31m", "").replace("\x1b[0m", "").rstrip(), use_inner_text=True
+        )
+        world.progress(execution, 42, "copying")
+        await playwright.expect(row).to_contain_text("42 % copying")
+        await world.output.append(execution, b"last words\n")
+        await playwright.expect(output).to_contain_text("last words")
+        world.end(execution)
+        await playwright.expect(row).to_contain_text("Succeeded")
+        await playwright.expect(page.locator("#output-state")).to_have_text(
+            "Succeeded, exit code 0"
+        )
+        title = await page.title()
+        await browser.close()
+    assert title == "jobbus"
+    assert not errors
+    assert all(address.startswith((url, "data:")) for address in requested)
+    assert not [address for address in requested if ALICE in address]

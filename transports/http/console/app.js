@@ -1,0 +1,266 @@
+// The console's one page: executions with their progress, live, and the output of one of them.
+// It builds everything with textContent; no text of a job is ever read as HTML.
+
+import { Stream } from "./stream.js";
+
+const OUTPUT_MAX = 1_000_000;  // characters of output kept in the page
+const ENDED_MAX = 100;  // ended executions kept in the list
+const FINAL = new Set(["Succeeded", "Failed", "Stopped", "TimedOut", "Cancelled", "Skipped", "Lost"]);
+const ICONS = {
+  Queued: "…", Starting: "◔", Running: "▶", Stopping: "◼", Unknown: "?", Succeeded: "✓",
+  Failed: "✗", Stopped: "■", TimedOut: "⏱", Cancelled: "⊘", Skipped: "↷", Lost: "✗",
+};
+// Colours and cursor movements of terminals; what is left is plain text.
+const ESCAPES = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])/g;
+
+const byId = (id) => document.getElementById(id);
+const state = { token: "", executions: new Map(), rows: new Map(), chosen: null, follow: true, size: 0 };
+let events = null;
+let outputs = null;
+let drawing = false;
+
+// ---- signing in and out
+
+byId("sign-in").addEventListener("submit", (submit) => {
+  submit.preventDefault();
+  state.token = byId("token").value.trim();
+  byId("token").value = "";
+  byId("refusal").textContent = "";
+  openEvents();
+});
+
+byId("leave").addEventListener("click", () => signOut(""));
+
+function signOut(why) {
+  events?.close();
+  outputs?.close();
+  Object.assign(state, { token: "", executions: new Map(), chosen: null });
+  for (const row of state.rows.values()) row.line.remove();
+  state.rows.clear();
+  clearOutput();
+  byId("refusal").textContent = why;
+  show(false);
+  showLink("off", "signed out");
+  byId("token").focus();
+}
+
+function show(working) {
+  byId("entry").hidden = working;
+  byId("work").hidden = !working;
+  byId("leave").hidden = !working;
+}
+
+function showLink(name, words) {
+  byId("link").dataset.state = name;
+  byId("link").textContent = words;
+}
+
+// ---- all executions
+
+function openEvents() {
+  let fresh = null;  // subjects of a snapshot that is still coming in
+  events = new Stream("/api/v1/events?type=execution.*", state.token, {
+    state(name, seconds) {
+      if (name === "live") { show(true); showLink("live", "live"); }
+      if (name === "connecting") showLink("wait", "connecting");
+      if (name === "waiting") showLink("wait", `not connected; next try in ${seconds} s`);
+    },
+    refused(status, detail) { signOut(status === 401 ? "This token is not valid." : detail); },
+    frame(kind, data) {
+      if (kind === "snapshot") {
+        fresh ??= new Set();
+        for (const record of data.items) { fresh.add(record.executionId); keep(record); }
+      } else if (kind === "snapshot_end") {
+        for (const id of state.executions.keys()) if (!fresh?.has(id)) state.executions.delete(id);
+        fresh = null;
+      } else if (kind === "reset") {
+        state.executions.clear();
+      } else if (kind === "change") {
+        keep(data.data);
+      } else if (kind === "end" && data.reason === "revoked") {
+        signOut("Your access was revoked.");
+      }
+      draw();
+    },
+  });
+}
+
+/** A record counts only if it is newer than what is held: snapshots and changes may overlap. */
+function keep(record) {
+  const held = state.executions.get(record.executionId);
+  if (!held || record.version > held.version) state.executions.set(record.executionId, record);
+}
+
+// ---- the list
+
+function draw() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(() => { drawing = false; drawNow(); });
+}
+
+function drawNow() {
+  const all = [...state.executions.values()].sort(byLiveThenNewest);
+  for (const old of all.filter(isFinal).slice(ENDED_MAX)) state.executions.delete(old.executionId);
+  const shown = all.filter((record) => state.executions.has(record.executionId));
+  for (const [id, row] of state.rows) {
+    if (!state.executions.has(id)) { row.line.remove(); state.rows.delete(id); }
+  }
+  const body = byId("rows");
+  shown.forEach((record, index) => {
+    const row = rowOf(record);
+    fill(row, record);
+    if (body.children[index] !== row.line) body.insertBefore(row.line, body.children[index] ?? null);
+  });
+  byId("none").hidden = shown.length > 0;
+  const live = shown.filter((record) => !isFinal(record)).length;
+  document.title = live ? `(${live}) jobbus` : "jobbus";
+  drawChosen();
+}
+
+const isFinal = (record) => FINAL.has(record.status);
+
+function byLiveThenNewest(a, b) {
+  return isFinal(a) - isFinal(b) || b.queuedAt.localeCompare(a.queuedAt)
+    || b.executionId.localeCompare(a.executionId);
+}
+
+function rowOf({ executionId: id, jobId }) {
+  const known = state.rows.get(id);
+  if (known) return known;
+  const make = (tag, parent, kind) => {
+    const element = document.createElement(tag);
+    if (kind) element.className = kind;
+    parent?.append(element);
+    return element;
+  };
+  const line = make("tr");
+  const first = make("th", line);
+  first.scope = "row";
+  const name = make("button", first, "choose");
+  name.type = "button";
+  const slash = jobId.indexOf("/") + 1;
+  name.append(jobId.slice(0, slash), document.createElement("wbr"), jobId.slice(slash));
+  const by = make("small", first);
+  const status = make("td", line, "status");
+  const cell = make("td", line, "progress");
+  const meter = make("progress", cell);
+  meter.max = 100;
+  const words = make("span", cell);
+  const time = make("td", line, "number");
+  line.addEventListener("click", () => choose(id));
+  const row = { line, by, status, meter, words, time };
+  state.rows.set(id, row);
+  return row;
+}
+
+function fill(row, record) {
+  const percent = record.progress?.percent ?? null;
+  const done = record.status === "Succeeded";
+  row.line.dataset.status = record.status;
+  row.line.ariaSelected = String(record.executionId === state.chosen);
+  row.by.textContent = `${record.userId}${record.attempt > 1 ? `, attempt ${record.attempt}` : ""}`;
+  row.status.textContent = `${ICONS[record.status] ?? ""} ${record.status}`;
+  row.status.title = [record.reason, record.error].filter(Boolean).join(": ");
+  row.meter.ariaLabel = `Progress of ${record.jobId}`;
+  row.meter.hidden = percent === null && (isFinal(record) ? !done : record.status === "Queued");
+  if (percent !== null || done) row.meter.value = done ? 100 : percent;
+  else row.meter.removeAttribute("value");
+  const shown = percent === null ? "" : `${Math.round(percent)} % `;
+  row.words.textContent = shown + (record.progress?.message ?? "");
+  row.time.textContent = elapsed(record);
+}
+
+function elapsed(record) {
+  if (!record.startTime) return "";
+  const end = record.endTime ? Date.parse(record.endTime) : Date.now();
+  const seconds = Math.max(0, Math.round((end - Date.parse(record.startTime)) / 1000));
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 1) return `${seconds} s`;
+  if (minutes < 60) return `${minutes} min ${seconds % 60} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+setInterval(() => {
+  for (const [id, row] of state.rows) {
+    const record = state.executions.get(id);
+    if (record && !isFinal(record)) row.time.textContent = elapsed(record);
+  }
+}, 1000);
+
+// ---- the output of one
+
+function choose(id) {
+  if (state.chosen === id) return;
+  outputs?.close();
+  state.chosen = id;
+  setFollow(true);
+  clearOutput();
+  outputs = new Stream(`/api/v1/executions/${id}/stream?tail=2000`, state.token, {
+    state(name) { byId("output-state").dataset.state = name; drawChosen(); },
+    refused(status, detail) { append(`[${detail}]\n`, "note"); },
+    frame(kind, data) {
+      if (kind === "output") append(data.text);
+      if (kind === "gap") append(`\n[bytes ${data.from} to ${data.to} were dropped]\n`, "note");
+      if (kind === "reset" && data.outputFrom === 0) clearOutput();
+    },
+  });
+  draw();
+}
+
+function drawChosen() {
+  const record = state.executions.get(state.chosen);
+  byId("follow").hidden = !state.chosen;
+  byId("stop").hidden = !record || isFinal(record);
+  byId("output-title").textContent = record ? record.jobId : "Output";
+  const link = byId("output-state").dataset.state === "waiting" ? ", reconnecting" : "";
+  const code = record?.exitCode != null ? `, exit code ${record.exitCode}` : "";
+  byId("output-state").textContent = record ? `${record.status}${code}${link}` : "choose an execution";
+}
+
+/** Adds text at the end; what is beyond the limit is forgotten at the beginning. */
+function append(text, kind = "") {
+  const pane = byId("output");
+  const part = document.createElement("span");
+  part.className = kind;
+  part.textContent = text.replace(ESCAPES, "").replace(/\r\n?/g, "\n");
+  pane.append(part);
+  state.size += part.textContent.length;
+  while (state.size > OUTPUT_MAX && pane.firstChild !== part) {
+    state.size -= pane.firstChild.textContent.length;
+    pane.firstChild.remove();
+  }
+  if (state.follow) pane.scrollTop = pane.scrollHeight;
+}
+
+function clearOutput() {
+  byId("output").replaceChildren();
+  state.size = 0;
+}
+
+function setFollow(on) {
+  state.follow = on;
+  byId("follow").ariaPressed = String(on);
+  byId("follow").textContent = on ? "Following" : "Follow";
+  if (on) byId("output").scrollTop = byId("output").scrollHeight;
+}
+
+byId("follow").addEventListener("click", () => setFollow(!state.follow));
+byId("output").addEventListener("scroll", () => {
+  const pane = byId("output");
+  const atEnd = pane.scrollHeight - pane.scrollTop - pane.clientHeight < 4;
+  if (atEnd !== state.follow) setFollow(atEnd);
+});
+
+new ResizeObserver(() => { if (state.follow) setFollow(true); }).observe(byId("output"));
+
+byId("stop").addEventListener("click", async () => {
+  const record = state.executions.get(state.chosen);
+  if (!record || !confirm(`Stop ${record.jobId}?`)) return;
+  const response = await fetch(`/api/v1/executions/${record.executionId}/stop`, {
+    method: "POST",
+    headers: { Authorization: `Bearer ${state.token}`, "Content-Type": "application/json" },
+    body: "{}",
+  });
+  if (!response.ok) append(`[${(await response.json()).detail}]\n`, "note");
+});
