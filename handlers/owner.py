@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import structlog
 
 from bus.changes import ChangeEncoder
@@ -32,10 +33,14 @@ from handlers.decision import (
 from handlers.journal import Journal
 from handlers.journal_format import Record
 from handlers.registry import decide, refusal
-from handlers.table import JobTable
+from handlers.snapshots import SnapshotHead
+from handlers.table import JobTable, parts_of
 
 RESERVE = 1 << 16
 """Numbers reserved at a time: progress takes numbers without a sync of its own."""
+
+SNAPSHOT_BYTES = 32 * 1024 * 1024
+"""So much journal is worth a snapshot: replaying it would take about a second."""
 
 NO_SPACE_RETRY_S = 1.0
 
@@ -60,9 +65,10 @@ class Owner:
         policy: Policy,
     ) -> None:
         self.published = table
-        self._working = JobTable.thaw(table.freeze())
+        self._working = JobTable.thaw([table.freeze()])
         self._journal = journal
         self._next_seq = next_seq
+        self._snapshot_at = SNAPSHOT_BYTES
         self._reserved = next_seq  # nothing reserved yet: the first batch does it
         self._inbox = inbox
         self._feed = feed
@@ -112,12 +118,22 @@ class Owner:
         while True:
             batch = await self._inbox.take()
             # A batch that was begun is finished: its record may already be on disk.
-            work = asyncio.ensure_future(self.handle(batch))
+            work = asyncio.ensure_future(self._handle_and_compact(batch))
             try:
                 await asyncio.shield(work)
             except asyncio.CancelledError:
                 await asyncio.wait([work])
                 raise
+
+    async def _handle_and_compact(self, batch: Sequence[Envelope]) -> None:
+        await self.handle(batch)
+        if self._journal.bytes_since_snapshot >= self._snapshot_at:
+            try:
+                await self.snapshot()
+                self._snapshot_at = SNAPSHOT_BYTES
+            except NoSpace as error:
+                log.warning("no room for a snapshot, the journal grows on", error=str(error))
+                self._snapshot_at += SNAPSHOT_BYTES
 
     async def handle(self, batch: Sequence[Envelope]) -> None:
         """The batch is decided, durable, visible and under way when this returns."""
@@ -126,8 +142,21 @@ class Owner:
             return
         if decided.records:
             await self._record(decided.records)
+            self._reserved = decided.reserved or self._reserved
         self._publish(decided.published)
         self._act(decided.effects)
+
+    async def snapshot(self) -> None:
+        """The journal begins anew with the table of now; what it covers is dropped.
+
+        The table is frozen between two batches; encoding and writing happen on the journal's
+        thread, in parts, while nothing is decided (a batch that comes meanwhile waits).
+        """
+        content = self.published.freeze()
+        head = SnapshotHead(seq=self._next_seq, at_ms=self._clock.now_ms(), reserved=self._reserved)
+        lines = (_encode_part(part) for part in parts_of(content))
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._journal.write_snapshot, head, lines)
 
     def close(self) -> None:
         """Marks the orderly end in the journal; nothing is handled afterwards."""
@@ -148,9 +177,9 @@ class Owner:
                 self._number(decision, around.now_ms, decided)
             decided.effects.extend(decision.effects)
         if decided.published and self._next_seq > self._reserved - RESERVE // 2:
-            self._reserved = self._next_seq + RESERVE
+            decided.reserved = self._next_seq + RESERVE
             decided.records.append(
-                Record(seq=self._next_seq, at_ms=around.now_ms, reserved=self._reserved)
+                Record(seq=self._next_seq, at_ms=around.now_ms, reserved=decided.reserved)
             )
         return decided
 
@@ -226,6 +255,9 @@ class Owner:
         return Circumstances(now_ms, _id_maker(now_ms), self._policy, random.random)
 
 
+_encode_part = msgspec.json.Encoder().encode
+
+
 class _Decided:
     """What a batch came to before it is recorded."""
 
@@ -233,6 +265,7 @@ class _Decided:
         self.records: list[Record] = []
         self.published: list[Published] = []
         self.effects: list[Effect] = []
+        self.reserved: int | None = None
 
 
 def _id_maker(now_ms: int) -> Callable[[], str]:

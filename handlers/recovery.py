@@ -28,6 +28,7 @@ class RecoveredTable:
     epoch: str
     next_seq: int
     clean: bool
+    continuous: bool
     projected: int
     notes: tuple[str, ...]
 
@@ -37,12 +38,11 @@ def recover(directory: Path, instance: str, clock: Clock) -> RecoveredTable:
     found = Journal.open(directory, now_ms=clock.now_ms())
     table = JobTable()
     if found.snapshot is not None:
-        table = JobTable.thaw(_content_decoder.decode(b"".join(found.snapshot)))
+        table = JobTable.thaw([_content_decoder.decode(line) for line in found.snapshot])
     encoder = ChangeEncoder(instance, found.epoch)
     tail = _Tail(table, encoder, clock.now_ms() - int(AGE_MAX_S * 1000), found.snapshot_seq)
     for record in found.records:
         tail.take(record)
-    # The records are streamed: what is known about the end stands after the last one.
     feed = Feed(found.epoch, found.next_seq - 1, clock)
     feed.refill(tail.frames, tail.floor)
     return RecoveredTable(
@@ -53,6 +53,7 @@ def recover(directory: Path, instance: str, clock: Clock) -> RecoveredTable:
         epoch=found.epoch,
         next_seq=found.next_seq,
         clean=found.clean,
+        continuous=found.continuous,
         projected=found.projected,
         notes=found.notes,
     )

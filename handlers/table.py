@@ -304,25 +304,29 @@ class JobTable:
         )
 
     @classmethod
-    def thaw(cls, content: "TableContent") -> "JobTable":
-        """The table that `freeze` was asked for."""
+    def thaw(cls, parts: "Iterable[TableContent]") -> "JobTable":
+        """The table whose content was given out in these parts, in their order."""
         table = cls()
-        table._jobs = {job.id: job for job in content.jobs}
-        table._specs = {(job, rev): spec for job, rev, spec in content.specs}
-        table._queues = {job: list(ids) for job, ids in content.queues}
+        for content in parts:
+            table._take(content)
+        return table
+
+    def _take(self, content: "TableContent") -> None:
+        self._jobs.update({job.id: job for job in content.jobs})
+        self._specs.update({(job, rev): spec for job, rev, spec in content.specs})
+        self._queues.update({job: list(ids) for job, ids in content.queues})
         for execution in content.executions:
-            table._executions[execution.id] = execution
-            table._remember(execution)
+            self._executions[execution.id] = execution
+            self._remember(execution)
         for command in content.commands:
-            table._commands[command.id] = command
+            self._commands[command.id] = command
             if not command.is_final:
                 for execution_id in awaited(command):
-                    table._waiting.setdefault(execution_id, {})[command.id] = None
-        return table
+                    self._waiting.setdefault(execution_id, {})[command.id] = None
 
 
 class TableContent(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a table knows, in its own order."""
+    """What a table knows, or a part of it, in its own order."""
 
     jobs: tuple[Job, ...] = ()
     specs: tuple[tuple[str, str, JobSpec], ...] = ()
@@ -336,3 +340,16 @@ def awaited(command: CommandRecord) -> Sequence[str]:
     if command.waits_for:
         return command.waits_for
     return (command.execution_id,) if command.execution_id else ()
+
+
+PART_MAX = 500
+"""Records in one part: small enough that encoding one never holds up the loop."""
+
+
+def parts_of(content: TableContent) -> Iterator[TableContent]:
+    """The content in parts that are small enough to be encoded one by one."""
+    yield TableContent(jobs=content.jobs, specs=content.specs, queues=content.queues)
+    for start in range(0, len(content.executions), PART_MAX):
+        yield TableContent(executions=content.executions[start : start + PART_MAX])
+    for start in range(0, len(content.commands), PART_MAX):
+        yield TableContent(commands=content.commands[start : start + PART_MAX])

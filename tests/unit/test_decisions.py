@@ -32,7 +32,7 @@ from bus.model import (
 )
 from bus.ports import Policy
 from handlers.decision import DeleteFiles, SpawnExecution, StopExecution
-from handlers.table import JobTable
+from handlers.table import JobTable, parts_of
 from tests.decision_world import OPERATOR, STRANGER, VIEWER, World
 
 START = StartJob(job_id="Demo/Job")
@@ -409,7 +409,7 @@ def test_thawed_table_goes_on_like_the_frozen_one(world: World) -> None:
     first, second = world.send(START), world.send(START)
     assert first.execution_id is not None
     content = world.table.freeze()
-    world.table = JobTable.thaw(content)
+    world.table = JobTable.thaw(parts_of(content))
     assert world.table.freeze() == content
     world.ends(first.execution_id)
     assert world.status(second.execution_id) is ExecutionStatus.STARTING
