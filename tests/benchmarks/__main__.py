@@ -12,6 +12,8 @@ from tests.benchmarks import machine, native
 
 TABLES = {
     "publish": "durable publish in process, 1 and 64 publishers, beside C and queue libraries",
+    "http": "one durable command a request, 1 and 64 connections, beside a bare aiohttp handler",
+    "latency": "publish to the job's first instruction, over HTTP and by a dropped file",
     "fanout": "SSE to 100, 1000 and 5000 subscribers, beside C, NATS and aiohttp-sse",
 }
 

@@ -1,0 +1,82 @@
+"""One durable command a request over HTTP, beside a handler that does nothing with it."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.benchmarks import native
+from tests.benchmarks.contenders import ROOT, Contender, Failed, Figures, child, measure
+from tests.benchmarks.node import running_node
+from tests.benchmarks.tables import Column, Goal, Ratio, render
+
+JOB = 'command = ["/bin/true"]\n'
+BODY = b'{"command":"status","jobId":"Bench/True"}'
+BARE, GATEWAY, NODE = "bare aiohttp handler", "gateway + directory, nobody handles", "jobbus"
+
+
+def table(folder: Path, rounds: int, seconds: float) -> str:
+    parts = []
+    for connections in (64, 1):
+        contenders = [
+            Contender(BARE, _simple("http_bare", connections), native.missing()),
+            Contender(GATEWAY, _simple("http_gateway", connections), native.missing()),
+            Contender(NODE, _node(connections), native.missing()),
+        ]
+        place = folder / str(connections)
+        results = measure(contenders, place, rounds=rounds, seconds=seconds)
+        goals = [
+            Goal(GATEWAY, at_least=0.3, of=(BARE,), words="bare"),
+            Goal(NODE, at_least=0.3, of=(BARE,), words="bare"),
+        ]
+        columns: list[Column | Ratio] = [
+            Column("requests/s", "rate", spread=True),
+            Column("p50 ms", "p50_ms", digits=2),
+            Column("p99 ms", "p99_ms", digits=2),
+            Column("refused", "bad"),
+            Ratio("÷ bare", (BARE,)),
+        ]
+        title = f"POST /commands, one durable command a request, {connections} connections"
+        rows = [contender.name for contender in contenders]
+        parts.append(render(title, rows, columns, goals if connections > 1 else [], results))
+    return "\n".join(parts)
+
+
+def _simple(module: str, connections: int) -> Callable[[Path, float], Figures]:
+    def run(folder: Path, seconds: float) -> Figures:
+        argv = [sys.executable, "-m", f"tests.benchmarks.{module}", str(folder / "data")]
+        with (folder / "stderr").open("wb") as stderr:
+            process = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr)
+        try:
+            assert process.stdout is not None
+            words = process.stdout.readline().decode().split()
+            if not words:
+                raise Failed((folder / "stderr").read_text().strip().splitlines()[-1])
+            return _load(words, connections, folder, seconds)
+        finally:
+            process.kill()
+            process.communicate()
+
+    return run
+
+
+def _node(connections: int) -> Callable[[Path, float], Figures]:
+    def run(folder: Path, seconds: float) -> Figures:
+        with running_node(folder, {"Bench/True": JOB}) as node:
+            return _load([str(node.port), node.token], connections, folder, seconds)
+
+    return run
+
+
+def _load(words: Sequence[str], connections: int, folder: Path, seconds: float) -> Figures:
+    """`words`: the port and a token, if one is needed."""
+    port, token = words[0], words[1] if len(words) > 1 else "none"
+    request = folder / "request"
+    request.write_bytes(
+        b"POST /api/v1/commands HTTP/1.1\r\nHost: 127.0.0.1:%s\r\n"
+        b"Content-Type: application/json\r\n"
+        b"Authorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s"
+        % (port.encode(), token.encode(), len(BODY), BODY)
+    )
+    args = (port, str(connections), str(seconds), request)
+    return child(native.program("load"), *args, seconds=seconds)

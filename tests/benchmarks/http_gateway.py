@@ -1,0 +1,41 @@
+"""Child: gateway and directory transport as they are, but nobody handles what comes. FOLDER"""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from bus.layout import DataLayout
+from bus.publisher import Publisher
+from tests.gateway_world import ADMIN, World
+from transports.directory.queue import DirectoryTransport
+from transports.http.app import Gateway
+from transports.http.settings import GatewayPorts
+
+
+async def main(folder: Path) -> None:
+    world = World()
+    world.define("Bench/True")
+    transport = DirectoryTransport(
+        DataLayout(folder), clock=world.clock, known=world.table.command, secret=b"s" * 32
+    )
+    ready = asyncio.Event()
+    fields: dict[str, Any] = {
+        name: getattr(world.ports(), name) for name in GatewayPorts.__dataclass_fields__
+    }
+    fields["door"] = Publisher(transport, world, world.table)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(transport.run(ready), name="transport")
+        await ready.wait()
+        group.create_task(_drop(transport), name="receiver")
+        url = await Gateway(GatewayPorts(**fields)).start("127.0.0.1", 0)
+        print(url.rpartition(":")[2], ADMIN, flush=True)
+
+
+async def _drop(transport: DirectoryTransport) -> None:
+    while True:
+        await transport.receive(256)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))
