@@ -21,8 +21,10 @@ from handlers.snapshots import SnapshotHead
 NOW_MS = 1_800_000_000_000
 
 
-def record(seq: int, **more: int) -> Record:
-    return Record(seq=seq, at_ms=NOW_MS, events=(JobRemoved(job_id=f"Demo/J{seq}"),), **more)
+def record(seq: int, reserved: int | None = None) -> Record:
+    return Record(
+        seq=seq, at_ms=NOW_MS, events=(JobRemoved(job_id=f"Demo/J{seq}"),), reserved=reserved
+    )
 
 
 def reopen(directory: Path, **options: int) -> Recovered:
