@@ -7,29 +7,23 @@ It is the surest way to know and to kill a whole tree: no process can leave it b
 import contextlib
 import os
 
+from handlers.process_tree import read_small
+
 FOLDER_PREFIX = "jobbus-"
 
 
 def own_group() -> str | None:
     """The folder of this process's group if groups may be made in it, e.g. with `Delegate=yes`."""
     mount = _mount_point()
-    if mount is None:
-        return None
-    with open("/proc/self/cgroup", encoding="utf-8") as file:  # noqa: PTH123 - lean start
-        for line in file:
-            if line.startswith("0::/"):
-                folder = os.path.normpath(mount + line[3:].strip())
-                return folder if os.access(folder, os.W_OK) else None
+    for line in read_small("/proc/self/cgroup").decode().splitlines():
+        if mount is not None and line.startswith("0::/"):
+            folder = os.path.normpath(mount + line[3:])
+            return folder if os.access(folder, os.W_OK) else None
     return None
 
 
 def _mount_point() -> str | None:
-    try:
-        with open("/proc/self/mounts", encoding="utf-8") as file:  # noqa: PTH123 - lean start
-            lines = file.readlines()
-    except OSError:
-        return None
-    for line in lines:
+    for line in read_small("/proc/self/mounts").decode().splitlines():
         fields = line.split(" ")
         if fields[2] == "cgroup2":
             return fields[1]
@@ -89,15 +83,16 @@ class ControlGroup:
 
     def _write(self, name: str, text: str) -> bool:
         try:
-            with open(f"{self.folder}/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
-                file.write(text)
+            descriptor = os.open(f"{self.folder}/{name}", os.O_WRONLY | os.O_CLOEXEC)
         except OSError:
             return False
+        try:
+            os.write(descriptor, text.encode())
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
         return True
 
     def _read(self, name: str, folder: str | None = None) -> str:
-        try:
-            with open(f"{folder or self.folder}/{name}", encoding="ascii") as file:  # noqa: PTH123
-                return file.read()
-        except OSError:
-            return ""
+        return read_small(f"{folder or self.folder}/{name}").decode()

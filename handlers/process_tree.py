@@ -7,11 +7,11 @@ boot id). Zombies do not count as alive.
 import os
 import signal
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 MARKER_NAME = b"JOBBUS_EXECUTION_ID="
 ENVIRONMENT_BYTES_MAX = 4 << 20
+SMALL_BYTES_MAX = 65_536
 
 
 class Process(NamedTuple):
@@ -26,18 +26,30 @@ class Process(NamedTuple):
 
 def boot_id() -> str:
     """Differs after each start of the machine; empty where the system has no such thing."""
+    return read_small("/proc/sys/kernel/random/boot_id").decode().strip()
+
+
+def read_small(path: str) -> bytes:
+    """What a file of /proc or /sys holds, up to 64 KiB; empty if it cannot be read.
+
+    By descriptor, since `open` and pathlib would copy hundreds of shared pages in each shim.
+    """
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return ""
+        return b""
+    try:
+        return os.read(descriptor, SMALL_BYTES_MAX)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def process(pid: int) -> Process | None:
     """The process that has `pid` now, also a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - hot, and lean in the shim
-            text = file.read()
-    except OSError:
+    text = read_small(f"/proc/{pid}/stat")
+    if not text:
         return None
     # The name may hold blanks and parentheses; the last one closes it (proc(5)).
     fields = text[text.rfind(b")") + 2 :].split()
@@ -73,16 +85,31 @@ def descendants(table: dict[int, Process], roots: Iterable[int]) -> set[int]:
 
 def marker_of(pid: int) -> str | None:
     """The execution whose marker the process was started with, as far as it may be read."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - hot, and lean in the shim
-            environment = file.read(ENVIRONMENT_BYTES_MAX)
-    except OSError:
-        return None
+    environment = _environment(pid)
     at = environment.find(MARKER_NAME)
     if at < 0 or (at > 0 and environment[at - 1] != 0):
         return None
     value = environment[at + len(MARKER_NAME) :].split(b"\0", 1)[0]
     return value.decode("ascii", "replace")
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        descriptor = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    found = b""
+    try:
+        while len(found) < ENVIRONMENT_BYTES_MAX:
+            part = os.read(descriptor, SMALL_BYTES_MAX)
+            if not part:
+                break
+            found += part
+    except OSError:
+        return found
+    finally:
+        os.close(descriptor)
+    return found
 
 
 def marked(table: dict[int, Process]) -> dict[str, set[int]]:

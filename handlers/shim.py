@@ -3,8 +3,9 @@
 Stdlib only: it runs in a fork of the warm spawner, detached from it and from the service, and goes
 on when both are dead. The files it writes are the truth; what it sends to the doorbell is a hint.
 
-Signals: TERM, INT and HUP to the shim itself are ignored. They come from somebody who ends "all
-processes"; the program gets its own copy, and the shim must live to record how it ended.
+Signals: TERM, INT and HUP to the shim itself are ignored (it inherits that from the spawner). They
+come from somebody who ends "all processes"; the program gets its own copy, and the shim must live
+to record how it ended.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from typing import Any
 
 from handlers.assignment import FORMAT, Assignment, StopOrder, claim_name
 from handlers.kernel import become_subreaper, name_process
-from handlers.process_tree import boot_id, process
+from handlers.process_tree import process
 from handlers.shim_bell import Bell
 from handlers.shim_files import Folder
 from handlers.shim_hearing import Hearing
@@ -41,28 +42,27 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def run_shim(work: Assignment) -> None:
+def run_shim(work: Assignment, bell: Bell, boot: str) -> None:
     """The execution has run, or somebody else decides about it; the record is on disk."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
     name_process("jobbus-shim")
     folder = Folder(work.folder)
     # The lock comes before the claim: a claim without a held lock then means a dead shim.
     if not folder.take_lock():
         return
-    claim = f"shim {os.getpid()} {boot_id()}\n".encode()
+    claim = f"shim {os.getpid()} {boot}\n".encode()
     if not folder.create_claim(claim_name(work.generation), claim):
         return
-    Shim(work, folder).run()
+    Shim(work, folder, bell, boot).run()
 
 
 class Shim:
     """One execution from the claim to `exit.json`."""
 
-    def __init__(self, work: Assignment, folder: Folder) -> None:
+    def __init__(self, work: Assignment, folder: Folder, bell: Bell, boot: str) -> None:
         self.work = work
         self.folder = folder
-        self.bell = Bell(work.bell)
+        self.bell = bell
+        bell.ring_at(work.bell)
         self.hearing = Hearing(work.socket)
         self.output = OutputWriter(folder, work.max_bytes)
         self.progress_file = ProgressFile(folder)
@@ -88,7 +88,7 @@ class Shim:
             "execution": work.execution_id,
             "shim": os.getpid(),
             "shim_ticks": _ticks(os.getpid()),
-            "boot": boot_id(),
+            "boot": boot,
         }
 
     def run(self) -> None:
@@ -109,7 +109,6 @@ class Shim:
         self._child_ended, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         os.set_blocking(wake, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
         self._poll.register(self._child_ended, select.POLLIN)
         self._poll.register(self.hearing.descriptor, select.POLLIN)
 
@@ -137,17 +136,14 @@ class Shim:
         for descriptor, stream in ((launched.out, OUT), (launched.err, ERR)):
             self._pipes[descriptor] = stream
             self._poll.register(descriptor, select.POLLIN)
-        self._poll.register(launched.barrier, select.POLLIN)
+        self._poll.register(launched.told, select.POLLIN)
         launched.release()
 
     def _exec_told(self, launched: Launched) -> None:
         """The barrier's other end was closed by the exec, or says why there was none."""
-        try:
-            told = launched.barrier.recv(4096)
-        except OSError:
-            told = b""
-        self._poll.unregister(launched.barrier)
-        launched.barrier.close()
+        told = os.read(launched.told, 4096)
+        self._poll.unregister(launched.told)
+        os.close(launched.told)
         if told:
             self.error = failure_sentence(self.work, told)
             return

@@ -4,11 +4,12 @@ A ring that is lost loses nothing; the files say the same. An important one that
 service's socket full is tried again a moment later, since only ten datagrams wait there.
 """
 
-import json
 import socket
 import time
 from collections.abc import Callable
 from typing import Any
+
+from handlers.shim_files import encode
 
 INTERVAL_S = 0.05
 RETRY_S = 0.02
@@ -19,11 +20,16 @@ LAST_TRIES = 5
 class Bell:
     """One sender. `due_s` is when `ring_if_due` has something to do, None if nothing waits."""
 
-    def __init__(self, name: str) -> None:
-        self._address = "\0" + name
+    def __init__(self) -> None:
+        # Made before the fork and shared by all shims: the kernel still tells who sent what.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._address = ""
         self._rang_s = 0.0
         self.due_s: float | None = None
+
+    def ring_at(self, name: str) -> None:
+        """The abstract name of the doorbell to ring."""
+        self._address = "\0" + name
 
     def news(self, *, at_once: bool = False) -> None:
         """There is a new state to tell."""
@@ -50,9 +56,9 @@ class Bell:
 
     def _send(self, state: dict[str, Any]) -> bool | None:
         """True if sent, False if the socket was full, None if nobody is there."""
-        data = json.dumps(state, separators=(",", ":")).encode()
+        data = encode(state)
         if len(data) > DATAGRAM_BYTES_MAX:
-            data = json.dumps({**state, "progress": None}, separators=(",", ":")).encode()
+            data = encode({**state, "progress": None})
         try:
             self._socket.sendto(data, self._address)
         except BlockingIOError:

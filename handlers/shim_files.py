@@ -13,6 +13,14 @@ CONTROL_BYTES_MAX = 65_536
 FILE_MODE = 0o600
 
 
+_encoder = json.JSONEncoder(separators=(",", ":"))
+
+
+def encode(content: dict[str, Any]) -> bytes:
+    """`content` as the JSON that the service reads."""
+    return _encoder.encode(content).encode()
+
+
 class Folder:
     """The folder of one execution, held open so that no name is resolved twice."""
 
@@ -67,7 +75,7 @@ class Folder:
         temporary = f".{name}.{os.getpid()}"
         descriptor = self.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
-            _write_all(descriptor, json.dumps(content, separators=(",", ":")).encode())
+            _write_all(descriptor, encode(content))
             if durable:
                 os.fsync(descriptor)
         finally:

@@ -13,6 +13,9 @@ from handlers.shim_notify import MESSAGE_MAX, JobProgress, parse_notify, parse_p
 
 DATAGRAM_BYTES_MAX = 65_536
 DATAGRAMS_A_TURN = 64
+_FAMILY = int(socket.AF_UNIX)
+_KIND = int(socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+"""Plain numbers: arithmetic with enums would copy their pages into each shim."""
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -20,7 +23,7 @@ class Hearing:
     """One bound datagram socket. `address` is its name as `NOTIFY_SOCKET` wants it."""
 
     def __init__(self, name: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket = socket.socket(_FAMILY, _KIND)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         try:
             self._socket.bind("\0" + name)

@@ -10,7 +10,6 @@ import json
 import os
 import resource
 import signal
-import socket
 from typing import NamedTuple, NoReturn
 
 from handlers.assignment import Assignment
@@ -30,17 +29,19 @@ _GO = b"g"
 
 
 class Launched(NamedTuple):
-    """The child in front of the barrier. `barrier` tells, once released, how the exec went."""
+    """The child in front of the barrier. `told` ends with the exec, or says why there is none."""
 
     pid: int
     out: int
     err: int
-    barrier: socket.socket
+    barrier: int
+    told: int
 
     def release(self) -> None:
         """The program may run."""
         with contextlib.suppress(OSError):  # the child is gone; its exit says so
-            self.barrier.send(_GO)
+            os.write(self.barrier, _GO)
+        os.close(self.barrier)
 
 
 def launch(work: Assignment) -> Launched:
@@ -51,17 +52,17 @@ def launch(work: Assignment) -> Launched:
     """
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    barrier_read, barrier_write = os.pipe()
+    told_read, told_write = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _run_child(work, out_write, err_write, ours, theirs)
-    os.close(out_write)
-    os.close(err_write)
-    theirs.close()
+        os.close(barrier_write)
+        _run_child(work, out_write, err_write, barrier_read, told_write)
+    for descriptor in (out_write, err_write, barrier_read, told_write):
+        os.close(descriptor)
     os.set_blocking(out_read, False)
     os.set_blocking(err_read, False)
-    ours.setblocking(False)
-    return Launched(pid, out_read, err_read, ours)
+    return Launched(pid, out_read, err_read, barrier_write, told_read)
 
 
 def failure_sentence(work: Assignment, told: bytes) -> str:
@@ -86,15 +87,12 @@ def failure_sentence(work: Assignment, told: bytes) -> str:
     return f"the program {program!r} could not be executed: {reason}"
 
 
-def _run_child(
-    work: Assignment, out: int, err: int, ours: socket.socket, barrier: socket.socket
-) -> NoReturn:
+def _run_child(work: Assignment, out: int, err: int, barrier: int, told: int) -> NoReturn:
     """Becomes the program; never returns, whatever happens."""
     stage = "exec"
     try:
         os.setsid()
-        ours.close()
-        if barrier.recv(1) != _GO:
+        if os.read(barrier, 1) != _GO:
             os._exit(127)  # the shim died: nobody would know of this run
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
@@ -108,14 +106,15 @@ def _run_child(
         _restore_signals()
         os.execvpe(work.argv[0], work.argv, work.env)  # noqa: S606 - an argv list, no shell
     except OSError as error:
-        told = {
+        reason = {
             "stage": stage,
             "errno": error.errno or 0,
             "exists": os.path.exists(work.argv[0]),  # noqa: PTH110 - lean start
         }
-        barrier.send(json.dumps(told).encode())
+        os.write(told, json.dumps(reason).encode())
     except ValueError:  # a NUL inside an argument
-        barrier.send(json.dumps({"stage": stage, "errno": errno.EINVAL, "exists": True}).encode())
+        reason = {"stage": stage, "errno": errno.EINVAL, "exists": True}
+        os.write(told, json.dumps(reason).encode())
     finally:
         os._exit(127)
 

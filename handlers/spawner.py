@@ -20,7 +20,10 @@ from typing import NoReturn
 from handlers.assignment import Assignment
 from handlers.cgroup import own_group
 from handlers.kernel import name_process
+from handlers.process_tree import boot_id, process
 from handlers.shim import run_shim
+from handlers.shim_bell import Bell
+from handlers.shim_files import encode
 
 LENGTH = struct.Struct(">I")
 FRAME_BYTES_MAX = 16 << 20
@@ -46,6 +49,9 @@ class Spawner:
         self._wake = wake
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._bell = Bell()
+        self._boot = boot_id()
+        _warm_up()
         gc.collect()
         gc.freeze()  # so that no collection in a shim touches, and thereby copies, these pages
 
@@ -106,7 +112,7 @@ class Spawner:
             os.close(self._wake)
             if message.get("cgroup") == "":
                 message["cgroup"] = self._group
-            run_shim(Assignment(**message))  # type: ignore[arg-type]
+            run_shim(Assignment(**message), self._bell, self._boot)  # type: ignore[arg-type]
             code = 0
         finally:
             # Whatever is raised, the code of the spawner above must never run in the child.
@@ -125,6 +131,14 @@ class Spawner:
                 self._link.sendall(frame[sent:])
         except OSError:
             return  # the service is gone; the next read ends this process
+
+
+def _warm_up() -> None:
+    """What each shim does at first is done once here, so that it is shared and not copied."""
+    own_group()
+    process(os.getpid())
+    encode({"a": [1, 1.5, None, True, "x"]})
+    json.loads('{"a": [1, 1.5, null, true, "x"]}')
 
 
 def _reap() -> None:

@@ -24,6 +24,7 @@ FDS_A_READ = 64
 RESTART_DELAY_S = 0.05
 RESTART_DELAY_S_MAX = 5.0
 
+_LEAN = ("-I", "-S", "-X", "utf8", "-X", "no_debug_ranges")
 _START = (
     "import sys; sys.path.append(sys.argv[1]); "
     "from handlers.spawner import main; main(int(sys.argv[2]))"
@@ -182,7 +183,7 @@ def _start(link: socket.socket) -> int:
     try:
         return os.posix_spawn(
             sys.executable,
-            [sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, root, "3"],
+            [sys.executable, *_LEAN, "-c", _START, root, "3"],
             {},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, link.fileno(), 3),

@@ -6,6 +6,7 @@ import socket
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bus.commands import ReportProgress, ReportRunning, ReportSpawnFailed, ReportStopping
@@ -21,12 +22,11 @@ link.connect(address.replace("@", chr(0), 1))
 
 
 def python(script: str, **changes: object) -> JobSpec:
-    spec = sh("", **changes)
-    return JobSpec(**{**_fields(spec), "command": (sys.executable, "-c", NOTIFY + script)})
+    return changed(sh("", **changes), command=(sys.executable, "-c", NOTIFY + script))
 
 
-def _fields(spec: JobSpec) -> dict[str, object]:
-    return {name: getattr(spec, name) for name in spec.__struct_fields__}
+def changed(spec: JobSpec, **changes: object) -> JobSpec:
+    return msgspec.structs.replace(spec, **changes)
 
 
 async def test_run_limit_ends_the_program_and_is_named(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ async def test_program_that_cannot_run_is_explained(
         os.chmod(tmp_path / name, 0o755)  # noqa: PTH101
     async with bench(tmp_path / "data") as b:
         execution = starting()
-        spec = JobSpec(**{**_fields(sh("")), "directory": str(tmp_path), **changes})
+        spec = changed(sh(""), **{"directory": str(tmp_path), **changes})
         b.supervisor.spawn(execution, spec)
         failed = await b.until(ReportSpawnFailed, execution)
         assert sentence in failed.error
