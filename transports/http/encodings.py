@@ -1,12 +1,16 @@
 """The frames of a stream in the two forms it can take: SSE and NDJSON. No IO, no clock."""
 
 import re
+from collections.abc import Callable
 from typing import Protocol
 
 from bus.feed import Frame
 from transports.http import sse
 
 _POSITION = re.compile(r"[a-z0-9-]{1,40}\Z")
+
+Position = Callable[[int], str]
+"""How a feed writes one of its numbers."""
 
 
 class Encoding(Protocol):
@@ -21,7 +25,7 @@ class Encoding(Protocol):
 
     def frame(self, kind: str, data: bytes, *, id: str | None = None) -> bytes: ...
 
-    def change(self, frame: Frame, id: str) -> bytes:
+    def change(self, frame: Frame, position: Position) -> bytes:
         """A frame of the feed; the same bytes for every reader."""
         ...
 
@@ -36,9 +40,9 @@ class SseEncoding:
     def frame(self, kind: str, data: bytes, *, id: str | None = None) -> bytes:
         return sse.event(kind, data, id=id)
 
-    def change(self, frame: Frame, id: str) -> bytes:
+    def change(self, frame: Frame, position: Position) -> bytes:
         if frame.wire is None:
-            frame.wire = sse.event("change", frame.data, id=id)
+            frame.wire = sse.event("change", frame.data, id=position(frame.seq))
         return frame.wire
 
 
@@ -54,8 +58,8 @@ class NdjsonEncoding:
         where = b"" if id is None else b'"id":"%s",' % id.encode()
         return b'{"op":"%s",%s"data":%s}\n' % (kind.encode(), where, data)
 
-    def change(self, frame: Frame, id: str) -> bytes:
-        return self.frame("change", frame.data, id=id)
+    def change(self, frame: Frame, position: Position) -> bytes:
+        return self.frame("change", frame.data, id=position(frame.seq))
 
 
 SSE = SseEncoding()

@@ -13,7 +13,7 @@ from bus.clock import Clock
 from bus.feed import Batch, Feed, FellBehind, Frame
 from bus.model import Principal
 from transports.http.encodings import Encoding
-from transports.http.filters import Filters
+from transports.http.filters import EVERYTHING, Filters
 from transports.http.settings import GatewaySettings
 from transports.http.streams import Stream
 from transports.http.visibility import Visibility
@@ -84,15 +84,24 @@ class Fanout:
             FellBehind: what it lacks is no longer held.
         """
         view, visibility = reader.view, self._visibility
+        fit = view.filters.fit if view.filters != EVERYTHING else None
+        # Grants cannot change in here, and a batch is mostly about few jobs and users.
+        granted: dict[tuple[str | None, str | None], bool] = {}
 
         def wanted(frame: Frame) -> bool:
-            return view.filters.fit(frame) and visibility.of_frame(view.principal, frame)
+            if fit is not None and not fit(frame):
+                return False
+            about = frame.job_id, frame.user_id
+            known = granted.get(about)
+            if known is None:
+                known = granted[about] = visibility.of_frame(view.principal, frame)
+            return known
 
         return self._feed.after(reader.seq, FRAMES_A_WRITE, self._settings.write_max, wanted)
 
     def joined_bytes(self, batch: Batch, encoding: Encoding) -> bytes:
         position = self._feed.position
-        return b"".join(encoding.change(f, position(f.seq)) for f in batch.frames)
+        return b"".join([encoding.change(frame, position) for frame in batch.frames])
 
     async def run(self) -> None:
         """Flushes for ever: the first change at once, then at most one flush each 2 ms, or as

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bus.envelope import canonical_uuid
 from bus.feed import Frame
@@ -37,12 +38,14 @@ class Filters:
             executions = frozenset(canonical_uuid(text) for text in query.texts("execution"))
         except ValueError as exc:
             raise bad_parameter("execution", str(exc)) from exc
-        return cls(
-            jobs=query.texts("job"),
-            executions=executions,
-            users=query.texts("user"),
-            types=frozenset(text for text in types if not text.endswith("*")),
-            prefixes=tuple(sorted(text[:-1] for text in types if text.endswith("*"))),
+        return _shared(
+            cls(
+                jobs=query.texts("job"),
+                executions=executions,
+                users=query.texts("user"),
+                types=frozenset(text for text in types if not text.endswith("*")),
+                prefixes=tuple(sorted(text[:-1] for text in types if text.endswith("*"))),
+            )
         )
 
     def fit(self, frame: Frame) -> bool:
@@ -69,3 +72,12 @@ class Filters:
         if not self.types and not self.prefixes:
             return True
         return type_ in self.types or type_.startswith(self.prefixes or ("\0",))
+
+
+EVERYTHING = Filters()
+
+
+@lru_cache(maxsize=256)
+def _shared(filters: Filters) -> Filters:
+    """One object for equal filters: thousands of readers ask for the same."""
+    return filters

@@ -38,11 +38,59 @@ class End(StrEnum):
 TOLD = frozenset({End.ROTATE, End.SHUTDOWN, End.REVOKED, End.TERMINAL})
 
 
+class Bell:
+    """Wakes one waiter; what `asyncio.Event` does, at a tenth of its memory (no queue)."""
+
+    __slots__ = ("_rung", "_waiter")
+
+    def __init__(self) -> None:
+        self._rung = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        self._rung = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def clear(self) -> None:
+        self._rung = False
+
+    async def wait(self) -> None:
+        """Returns once the bell was rung since the last `clear`."""
+        if self._rung:
+            return
+        assert self._waiter is None, "a bell wakes one"
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+
 class Stream:
     """One open response. Bytes go straight to its transport; what is slow is waited for here.
 
     `wake` is set when the stream's own handler has something to do: more to read, or `ended`.
     """
+
+    __slots__ = (
+        "_clock",
+        "_request",
+        "_response",
+        "_settings",
+        "_transport",
+        "_writer",
+        "checked_s",
+        "chunked",
+        "credential",
+        "encoding",
+        "ended",
+        "last_write_s",
+        "opened_s",
+        "principal",
+        "rotate_at_s",
+        "wake",
+    )
 
     def __init__(
         self, request: web.Request, encoding: Encoding, clock: Clock, settings: GatewaySettings
@@ -50,12 +98,10 @@ class Stream:
         self.principal = principal_of(request)
         self.credential = credential_of(request)
         self.encoding = encoding
-        self.wake = asyncio.Event()
+        self.wake = Bell()
         self.ended: End | None = None
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.opened_s = self.last_write_s = self.checked_s = clock.monotonic_s()
         self.rotate_at_s = self.opened_s + settings.age_s * random.uniform(0.8, 1.0)  # noqa: S311
-        self.bytes_written = 0
         self._clock = clock
         self._settings = settings
         self._request = request
@@ -83,6 +129,8 @@ class Stream:
         # Through aiohttp, since the head leaves with the first write; later ones go direct.
         opening = self.encoding.opening(random.randint(*RETRY_MS))  # noqa: S311
         await response.write(opening + first)
+        # The head is out; what lives as long as the stream should be small.
+        response.headers.clear()
 
     @property
     def gone(self) -> bool:
@@ -98,7 +146,6 @@ class Stream:
             self.finish(End.GONE)
             return False
         transport.write(data)
-        self.bytes_written += len(data)
         self.last_write_s = self._clock.monotonic_s()
         return transport.get_write_buffer_size() == 0
 
@@ -186,6 +233,8 @@ class StreamRegistry:
         self._by_user: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()
         self._inhabited = asyncio.Event()
+        self._vacant = asyncio.Event()
+        self._vacant.set()
         self.draining = False
 
     def admit(self, principal: Principal) -> None:
@@ -217,17 +266,17 @@ class StreamRegistry:
         self._open.add(stream)
         self._by_user[stream.principal.user_id] += 1
         self._inhabited.set()
+        self._vacant.clear()
 
     def remove(self, stream: Stream) -> None:
         self._open.discard(stream)
-        if not stream.closed.done():
-            stream.closed.set_result(None)
         self._by_user[stream.principal.user_id] -= 1
         self._ended[stream.ended or End.GONE] += 1
         if not self._by_user[stream.principal.user_id]:
             del self._by_user[stream.principal.user_id]
         if not self._open:
             self._inhabited.clear()
+            self._vacant.set()
 
     def counts(self) -> dict[str, object]:
         return {
@@ -270,9 +319,11 @@ class StreamRegistry:
         for stream in streams:
             stream.finish(End.SHUTDOWN)
             await asyncio.sleep(step_s)
-        waiting = {stream.closed for stream in self._open}
-        if waiting:
-            await asyncio.wait(waiting, timeout=self._settings.shutdown_s / 2)
+        try:
+            async with asyncio.timeout(self._settings.shutdown_s / 2):
+                await self._vacant.wait()
+        except TimeoutError:
+            return
 
     def _recheck(self, stream: Stream, now_s: float) -> None:
         stream.checked_s = now_s
