@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from tests.benchmarks.machine import FlushCounter
+from tests.benchmarks.machine import FlushCounter, spread
 
 Figures = Mapping[str, float]
 ROOT = Path(__file__).parents[2]
@@ -69,13 +69,15 @@ def measure(
         if contender.skip:
             results.notes[contender.name] = f"skipped: {contender.skip}"
     able = [c for c in contenders if not c.skip]
+    folder.mkdir(parents=True)
+    spread(folder)
     for number in range(rounds):
         # Another order each round, so that nobody always comes after the same neighbour.
         for contender in able[number % len(able) :] + able[: number % len(able)]:
             sys.stderr.write(f"\r\033[Kround {number + 1}/{rounds}: {contender.name}")
             sys.stderr.flush()
             own = folder / f"{number}-{able.index(contender)}"
-            own.mkdir(parents=True)
+            own.mkdir()
             try:
                 results.rounds[contender.name][number] = contender.run(own, seconds)
             except Failed as why:

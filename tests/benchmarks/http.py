@@ -33,7 +33,7 @@ def table(folder: Path, rounds: int, seconds: float) -> str:
             Column("requests/s", "rate", spread=True),
             Column("p50 ms", "p50_ms", digits=2),
             Column("p99 ms", "p99_ms", digits=2),
-            Column("refused", "bad"),
+            Column("server CPU us each", "cpu_us"),
             Ratio("÷ bare", (BARE,)),
         ]
         title = f"POST /commands, one durable command a request, {connections} connections"
@@ -52,7 +52,7 @@ def _simple(module: str, connections: int) -> Callable[[Path, float], Figures]:
             words = process.stdout.readline().decode().split()
             if not words:
                 raise Failed((folder / "stderr").read_text().strip().splitlines()[-1])
-            return _load(words, connections, folder, seconds)
+            return _load(words, process.pid, connections, folder, seconds)
         finally:
             process.kill()
             process.communicate()
@@ -63,12 +63,14 @@ def _simple(module: str, connections: int) -> Callable[[Path, float], Figures]:
 def _node(connections: int) -> Callable[[Path, float], Figures]:
     def run(folder: Path, seconds: float) -> Figures:
         with running_node(folder, {"Bench/True": JOB}) as node:
-            return _load([str(node.port), node.token], connections, folder, seconds)
+            return _load([str(node.port), node.token], node.pid, connections, folder, seconds)
 
     return run
 
 
-def _load(words: Sequence[str], connections: int, folder: Path, seconds: float) -> Figures:
+def _load(
+    words: Sequence[str], pid: int, connections: int, folder: Path, seconds: float
+) -> Figures:
     """`words`: the port and a token, if one is needed."""
     port, token = words[0], words[1] if len(words) > 1 else "none"
     request = folder / "request"
@@ -78,5 +80,5 @@ def _load(words: Sequence[str], connections: int, folder: Path, seconds: float) 
         b"Authorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s"
         % (port.encode(), token.encode(), len(BODY), BODY)
     )
-    args = (port, str(connections), str(seconds), request)
+    args = (port, str(connections), str(seconds), request, str(pid))
     return child(native.program("load"), *args, seconds=seconds)

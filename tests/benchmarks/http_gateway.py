@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bus.layout import DataLayout
+from bus.logs import configure_logs
 from bus.publisher import Publisher
 from tests.gateway_world import ADMIN, World
 from transports.directory.queue import DirectoryTransport
@@ -38,4 +39,5 @@ async def _drop(transport: DirectoryTransport) -> None:
 
 
 if __name__ == "__main__":
+    configure_logs()
     asyncio.run(main(Path(sys.argv[1])))

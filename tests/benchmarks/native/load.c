@@ -1,5 +1,6 @@
 /* Sends one HTTP request over and over on CONNECTIONS kept-alive connections, each waiting for its
-   answer. Usage: load PORT CONNECTIONS SECONDS REQUEST-FILE. Counts answers of status 2xx apart. */
+   answer. Counts answers of status 2xx apart, and the server's CPU time.
+   Usage: load PORT CONNECTIONS SECONDS REQUEST-FILE SERVER_PID */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -26,6 +27,19 @@ static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static double cpu_s(int pid) {
+    char path[64], line[1024];
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    FILE *file = fopen(path, "r");
+    unsigned long user = 0, system = 0;
+    if (file && fgets(line, sizeof line, file)) {
+        char *rest = strrchr(line, ')');
+        if (rest) sscanf(rest + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
+    }
+    if (file) fclose(file);
+    return (double)(user + system) / sysconf(_SC_CLK_TCK);
 }
 
 static void die(const char *what) {
@@ -55,7 +69,8 @@ static int by_value(const void *a, const void *b) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 5) return 2;
+    if (argc != 6) return 2;
+    int server = atoi(argv[5]);
     int count = atoi(argv[2]);
     double seconds = atof(argv[3]);
     FILE *file = fopen(argv[4], "rb");
@@ -75,6 +90,7 @@ int main(int argc, char **argv) {
     double from = now() + seconds / 4, end = from + seconds;
     long good = 0, bad = 0, all = 0;
     char complaint[300] = "";
+    double cpu = cpu_s(server);
     for (int i = 0; i < count; i++) ask(&peers[i]);
     while (now() < end) {
         struct epoll_event events[256];
@@ -98,11 +114,13 @@ int main(int argc, char **argv) {
             ask(p);
         }
     }
+    cpu = cpu_s(server) - cpu;
     if (*complaint) fprintf(stderr, "%s\n", complaint);
     long kept = good < SAMPLES ? good : SAMPLES;
     if (!kept) return 1;
     qsort(took, kept, sizeof *took, by_value);
-    printf("{\"rate\": %f, \"count\": %ld, \"bad\": %ld, \"p50_ms\": %f, \"p99_ms\": %f}\n",
-           good / seconds, all, bad, took[kept / 2] * 1e3, took[(long)(kept * 0.99)] * 1e3);
+    printf("{\"rate\": %f, \"count\": %ld, \"bad\": %ld, \"p50_ms\": %f, \"p99_ms\": %f, "
+           "\"cpu_us\": %f}\n",
+           good / seconds, all, bad, took[kept / 2] * 1e3, took[(long)(kept * 0.99)] * 1e3, cpu * 1e6 / all);
     return 0;
 }
