@@ -73,7 +73,13 @@ class _OpenBoth:
         self._layout = layout
 
     def __enter__(self) -> tuple[int, int]:
-        disk.make_directory(self._layout.queue_tmp)
+        try:
+            return self._open()
+        except FileNotFoundError:
+            disk.make_directory(self._layout.queue_tmp)
+            return self._open()
+
+    def _open(self) -> tuple[int, int]:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         self._queue = os.open(self._layout.queue, flags)
         try:

@@ -23,6 +23,10 @@ LOOK_MAX = 20_000
 DUTY = 4.0
 """A listing that took a second is followed by so many seconds without one, at most one."""
 SWEEP_S = 3600.0
+AHEAD_MAX_NS = 86_400 * 10**9
+"""A number further in the future is a broken clock's: it must not drag all later ones along."""
+TAKEN_UP_MAX = 1000
+"""Finds put into the backlog in one turn of the loop."""
 
 
 class Lookout:
@@ -69,7 +73,9 @@ class Lookout:
         """Everything found is in the backlog; the seconds to leave the directory alone."""
         look = await asyncio.to_thread(self._intake.look, self._backlog, limit, rung=rung)
         doubtful: list[tuple[Sighting, Entry | CommandRecord]] = []
-        for sighting in look.found:
+        for count, sighting in enumerate(look.found, 1):
+            if count % TAKEN_UP_MAX == 0:
+                await asyncio.sleep(0)
             other = self._backlog.get(sighting.id) or self._known(sighting.id)
             if other is None:
                 self._take_up(sighting)
@@ -112,8 +118,9 @@ class Lookout:
         """Ours keep the number they were accepted with, if it still is the largest; others get one
         on arrival, so they come after everything of ours that was accepted before."""
         number = sighting.accepted_ns
-        if number <= self._backlog.last_order_ns:
-            number = self._backlog.next_order_ns(self._clock.now_ms() * 1_000_000)
+        now_ns = self._clock.now_ms() * 1_000_000
+        if not self._backlog.last_order_ns < number < now_ns + AHEAD_MAX_NS:
+            number = self._backlog.next_order_ns(now_ns)
         entry = Entry(
             sighting.id,
             sighting.name,
