@@ -28,6 +28,10 @@ _STOP_S = 20.0
 async def demo(
     *,
     once: Annotated[bool, Parameter(negative=(), help="End with the job")] = False,
+    folder: Annotated[
+        Path | None,
+        Parameter(help="Folder to checksum, default Python's own", show_default=False),
+    ] = None,
     listen: Annotated[str, Parameter(help="ADDRESS:PORT; port 0 takes a free one")] = (
         "127.0.0.1:0"
     ),
@@ -37,13 +41,14 @@ async def demo(
     Without --once it goes on serving until Ctrl-C; then everything is stopped and removed.
     """
     configure_logs("warning")
-    with tempfile.TemporaryDirectory(prefix="jobbus-demo-") as folder:
-        settings = await asyncio.to_thread(_prepared, Path(folder), listen)
+    what = str(folder.absolute()) if folder is not None else sysconfig.get_path("stdlib")
+    with tempfile.TemporaryDirectory(prefix="jobbus-demo-") as home:
+        settings = await asyncio.to_thread(_prepared, Path(home), listen)
         async with app.running_node(settings) as node:
             say(f"console: {node.url}/   token: {node.layout.admin_token}")
             async with following_client(node.url, node.token) as client:
                 try:
-                    return await _until_interrupted(client, once=once)
+                    return await _until_interrupted(client, what, once=once)
                 finally:
                     await _stop_all(client)
 
@@ -57,14 +62,14 @@ def _prepared(folder: Path, listen: str) -> Settings:
     return load_settings(flags=flags)
 
 
-async def _until_interrupted(client: Client, *, once: bool) -> int:
+async def _until_interrupted(client: Client, folder: str, *, once: bool) -> int:
     """The exit code of the job; 130 if the person ended it before its end."""
     interrupted = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, interrupted.set)
     stop = asyncio.create_task(interrupted.wait(), name="interrupted")
-    job = asyncio.create_task(_checksum(client), name="demo job")
+    job = asyncio.create_task(_checksum(client, folder), name="demo job")
     try:
         await asyncio.wait((stop, job), return_when=asyncio.FIRST_COMPLETED)
         if not job.done():
@@ -80,8 +85,7 @@ async def _until_interrupted(client: Client, *, once: bool) -> int:
         await asyncio.wait((stop, job))
 
 
-async def _checksum(client: Client) -> int:
-    folder = sysconfig.get_path("stdlib")
+async def _checksum(client: Client, folder: str) -> int:
     accepted = await client.start(JOB, {"Folder": folder})
     command = await client.wait_execution_id(accepted.command_id, timeout_s=60.0)
     if command.execution_id is None:

@@ -1,0 +1,322 @@
+"""The command line against a real service: its words, its exit codes, its two output forms."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from bus.cli.main import run
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 30.0
+UNKNOWN = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
+
+JOBS = {
+    "Talk": ('for n in 1 2 3; do echo "line $n"; sleep 0.1; done; echo bad >&2; exit "$1"', 10),
+    "Stay": ("echo here; exec sleep 60", 10),
+    "Deaf": ("trap '' TERM; echo armed; while :; do sleep 0.5; done", 30),
+}
+
+
+class Ended:
+    """What one run of the CLI left behind."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Cli = Callable[..., Ended]
+
+
+def made(place: Path) -> Path:
+    """A folder with an app `T` and room for a data directory."""
+    for name, (script, grace_s) in JOBS.items():
+        folder = place / "apps" / "T" / "jobs" / name
+        folder.mkdir(parents=True)
+        (folder / "job.toml").write_text(
+            f'command = ["/bin/sh", "-c", """{script}""", "sh", "{{{{Code}}}}"]\n'
+            f"stop_grace_s = {grace_s}\n"
+            '[variables.Code]\ntype = "integer"\ndefault = 0\nmax = 9\n',
+            encoding="utf-8",
+        )
+    return place
+
+
+def environment(place: Path) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return kept | {"PYTHONPATH": str(ROOT), "JOBBUS_DATA": str(place / "data")}
+
+
+@contextmanager
+def process(place: Path, *arguments: str, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """The CLI as a process of its own; killed at the end or when it takes far too long."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "bus", *arguments],
+        cwd=place,
+        env=environment(place),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=streams.get("stderr", subprocess.PIPE),
+    ) as child:
+        alarm = threading.Timer(PATIENCE_S, child.kill)
+        alarm.start()
+        try:
+            yield child
+        finally:
+            alarm.cancel()
+            child.kill()
+
+
+@contextmanager
+def service(place: Path) -> Iterator[str]:
+    """A running service of `place`; its URL. Afterwards it has ended in order and with 0."""
+    arguments = ("serve", "--apps", str(place / "apps"), "--listen", "127.0.0.1:0")
+    with (place / "service.log").open("ab") as log, process(place, *arguments, stderr=log) as child:
+        line = out_of(child).readline().decode()
+        assert line.startswith("jobbus ready http://127.0.0.1:"), line
+        yield line.split()[-1]
+        child.terminate()
+        assert child.wait(PATIENCE_S) == 0
+
+
+def out_of(child: subprocess.Popen[bytes]) -> IO[bytes]:
+    assert child.stdout is not None
+    return child.stdout
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A place with a running service, for all tests that leave it as it was."""
+    place = made(tmp_path_factory.mktemp("shared"))
+    with service(place):
+        yield place
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return made(tmp_path)
+
+
+@pytest.fixture
+def jobbus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs the CLI in this process, which is what its users get but for the start-up time."""
+
+    def call(place: Path, *arguments: str, token: str = "") -> Ended:
+        monkeypatch.chdir(place)
+        monkeypatch.setenv("JOBBUS_DATA", str(place / "data"))
+        monkeypatch.setenv("JOBBUS_TOKEN", token)
+        code = run(arguments)
+        out, err = capsys.readouterr()
+        return Ended(code, out, err)
+
+    return call
+
+
+def test_start_prints_the_command_and_its_status(shared: Path, jobbus: Cli) -> None:
+    started = jobbus(shared, "start", "T/Talk", "-V", "Code=0")
+    assert (started.code, started.err) == (0, "")
+    command_id, status = started.out.split()
+    assert status == "Pending"
+    shown = jobbus(shared, "command", command_id, "--wait", "--json")
+    assert shown.code == 0
+    assert (shown.json["status"], shown.json["outcome"]) == ("Completed", "done")
+    listed = jobbus(shared, "commands", "--json").json["items"]
+    assert command_id in [one["commandId"] for one in listed]
+    assert jobbus(shared, "logs", "-f", "T/Talk").code == 0
+
+
+def test_run_shows_output_and_says_how_it_ended(shared: Path, jobbus: Cli) -> None:
+    good = jobbus(shared, "run", "T/Talk")
+    assert (good.code, sorted(good.out.splitlines())) == (0, ["bad", "line 1", "line 2", "line 3"])
+    assert "Succeeded (exit code 0)" in good.err
+    assert jobbus(shared, "run", "T/Talk", "-V", "Code=7").code == 1
+    assert jobbus(shared, "run", "T/Talk", "-V", "Code:=7", "--exit-code").code == 7
+
+
+def test_execution_is_listed_followed_restarted_and_stopped(shared: Path, jobbus: Cli) -> None:
+    started = jobbus(shared, "start", "T/Stay", "--wait", "--json")
+    execution = started.json["executionId"]
+    assert "T/Stay" in jobbus(shared, "ps").out
+    assert jobbus(shared, "start", "T/Stay").code == 6
+    with process(shared, "logs", "-f", "T/Stay") as follower:
+        assert out_of(follower).readline() == b"here\n"
+        stopped = jobbus(shared, "stop", execution, "--wait", "--timeout", "20")
+        assert (stopped.code, "Completed done" in stopped.out) == (0, True)
+        assert follower.communicate() == (b"", b"")
+        assert follower.returncode == 0
+    assert execution not in jobbus(shared, "ps").out
+    kept = jobbus(shared, "ps", "-a", "--job", "T/Stay", "--json").json["items"][0]
+    assert (kept["executionId"], kept["status"]) == (execution, "Stopped")
+    assert jobbus(shared, "logs", execution).out == "here\n"
+    first = jobbus(shared, "start", "T/Stay", "--wait", "--json").json["executionId"]
+    again = jobbus(shared, "restart", "T/Stay", "--kill", "--wait", "--json")
+    assert again.json["executionId"] not in (None, first, execution)
+    assert jobbus(shared, "stop", "T/Stay", "--kill", "--wait").code == 0
+
+
+def test_jobs_and_status_show_what_there_is(shared: Path, jobbus: Cli) -> None:
+    jobs = jobbus(shared, "jobs", "--json").json["items"]
+    assert [job["jobId"] for job in jobs] == ["T/Deaf", "T/Stay", "T/Talk"]
+    status = jobbus(shared, "status", "T/Talk", "--json").json
+    assert status["job"]["variables"]["Code"]["type"] == "integer"
+    assert "Code" in jobbus(shared, "status", "T/Talk").out
+    for one in status["executions"][:1]:
+        assert "T/Talk" in jobbus(shared, "status", one["executionId"]).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("start", "T/None"), 3, "T/None"),
+        (("status", UNKNOWN), 3, UNKNOWN),
+        (("stop", UNKNOWN), 3, UNKNOWN),
+        (("command", UNKNOWN), 3, "command"),
+        (("logs", "T/Deaf"), 3, "no executions"),
+        (("start", "T/Talk", "-V", "Code=x"), 2, "whole number"),
+        (("start", "T/Talk", "-V", "Code=99"), 2, "9"),
+        (("start", "T/Talk", "-V", "Kode=1"), 2, "Kode"),
+        (("start", "T/Talk", "-V", "Code"), 2, "NAME=VALUE"),
+        (("start",), 2, "JOB"),
+        (("stop", "no-id"), 2, "App/Job"),
+        (("strat", "T/Talk"), 2, "start"),
+        (("ps", "--jsn"), 2, "--json"),
+        (("ps", "--url", "ftp://x"), 2, "http://"),
+        (("ps", "--token-file", "none"), 2, "none"),
+        (("logs", "T/Talk", "--tail", "-1"), 2, "tail"),
+    ],
+)
+def test_mistake_is_one_sentence_and_its_exit_code(
+    shared: Path, jobbus: Cli, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    ended = jobbus(shared, *arguments)
+    assert (ended.code, ended.out) == (code, ""), ended.err
+    assert words in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_wrong_or_missing_token_is_not_permitted(shared: Path, jobbus: Cli) -> None:
+    url = json.loads((shared / "data" / "instance.json").read_bytes())["url"]
+    assert jobbus(shared, "ps", "--url", url, token="jb_x_wrongwrong").code == 4
+    missing = jobbus(shared, "ps", "--url", url)
+    assert (missing.code, "--token-file" in missing.err) == (4, True)
+    file = shared / "data" / "admin.token"
+    assert jobbus(shared, "ps", "--url", url, "--token-file", str(file)).code == 0
+
+
+def test_wait_that_takes_too_long_is_124(shared: Path, jobbus: Cli) -> None:
+    with process(shared, "run", "T/Deaf") as follower:
+        assert out_of(follower).readline() == b"armed\n"
+        late = jobbus(shared, "stop", "T/Deaf", "--wait", "--timeout", "0.5")
+        assert (late.code, late.out) == (124, "")
+        assert jobbus(shared, "stop", "T/Deaf", "--kill", "--wait").code == 0
+        follower.communicate()
+        assert follower.returncode == 1
+
+
+def test_events_are_ndjson_and_interrupt_is_130(shared: Path, jobbus: Cli) -> None:
+    with process(shared, "events", "--json", "--snapshot", "--job", "T/Talk") as watcher:
+        lines: list[dict[str, Any]] = [{"op": ""}]
+        while lines[-1]["op"] != "snapshot_end":
+            lines.append(json.loads(out_of(watcher).readline()))
+        assert jobbus(shared, "start", "T/Talk").code == 0
+        while lines[-1].get("data", {}).get("type") != "execution.ended":
+            lines.append(json.loads(out_of(watcher).readline()))
+        watcher.send_signal(signal.SIGINT)
+        assert watcher.communicate() == (b"", b"")
+        assert watcher.returncode == 130
+    changes = [line for line in lines if line["op"] == "change"]
+    types = [change["data"]["type"] for change in changes]
+    assert (types[0], types[-1]) == ("command.accepted", "execution.ended")
+    assert len({change["id"] for change in changes}) == len(changes)
+
+
+def test_closed_pipe_ends_in_silence(shared: Path, jobbus: Cli) -> None:
+    with process(shared, "run", "T/Talk") as child:
+        assert out_of(child).readline() == b"line 1\n"
+        out_of(child).close()
+        assert child.stderr is not None
+        err = child.stderr.read()
+        assert child.wait(PATIENCE_S) == 0
+    assert b"Traceback" not in err
+    assert b"Exception" not in err
+    assert jobbus(shared, "logs", "-f", "T/Talk").code == 0
+
+
+def test_without_a_service_commands_wait_in_the_directory(place: Path, jobbus: Cli) -> None:
+    with service(place):
+        pass
+    started = jobbus(place, "start", "T/Talk", "-V", "Code=3")
+    assert (started.code, "no service runs" in started.err) == (0, True)
+    assert "Code:=…" in started.err
+    typed = jobbus(place, "start", "T/Talk", "-V", "Code:=3", "--json").json["commandId"]
+    assert jobbus(place, "ps").code == 5
+    with service(place):
+        textual = started.out.split()[0]
+        assert jobbus(place, "command", textual, "--wait", "--timeout", "20").code == 2
+        assert jobbus(place, "command", typed, "--wait", "--timeout", "20").code == 0
+        assert jobbus(place, "logs", "-f", "T/Talk").out.count("line") == 3
+
+
+def test_nobody_there_is_unreachable(place: Path, jobbus: Cli, unused_tcp_port: int) -> None:
+    nowhere = jobbus(place, "start", "T/Talk")
+    assert (nowhere.code, "jobbus serve" in nowhere.err) == (5, True)
+    refused = jobbus(place, "ps", "--url", f"http://127.0.0.1:{unused_tcp_port}", token="x")
+    assert refused.code == 5
+
+
+def test_recorded_address_gets_no_token_unless_the_lock_is_held(place: Path, jobbus: Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0)
+        (place / "data").mkdir(mode=0o700)
+        (place / "data" / "admin.token").write_text("jb_admin_secret")
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        recorded = {"instance": "a" * 12, "url": url, "pid": 1}
+        (place / "data" / "instance.json").write_text(json.dumps(recorded))
+        assert jobbus(place, "ps").code == 5
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_directory_that_others_may_write_is_not_trusted(place: Path, jobbus: Cli) -> None:
+    (place / "data").mkdir()
+    (place / "data").chmod(0o777)
+    refused = jobbus(place, "ps")
+    assert (refused.code, "written by others" in refused.err) == (1, True)
+
+
+def test_serve_says_what_is_wrong_before_it_starts(shared: Path, jobbus: Cli) -> None:
+    open_door = jobbus(shared, "serve", "--listen", "0.0.0.0:0")
+    assert (open_door.code, "--behind-proxy" in open_door.err) == (2, True)
+    (shared / "jobbus.toml").write_text("[serve]\nlisten_on = 'x'\n")
+    typo = jobbus(shared, "serve", "--config", "jobbus.toml")
+    assert (typo.code, "'listen'" in typo.err) == (2, True)
+    with process(shared, "serve", "--listen", "127.0.0.1:0") as second:
+        out, err = second.communicate()
+    assert (second.returncode, out, b"in use by" in err) == (1, b"", True)
+
+
+def test_help_lists_commands_without_loading_them(place: Path) -> None:
+    check = (
+        "import sys; from bus.cli.main import run; code = run(['--help']); "
+        "print(code, [m for m in ('aiohttp', 'bus.app', 'structlog') if m in sys.modules])"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", check], env=environment(place), capture_output=True, check=True
+    ).stdout.decode()
+    assert out.splitlines()[-1] == "0 []"
+    assert "  commands: " in out
