@@ -22,7 +22,7 @@ from handlers.process_tree import process
 from handlers.shim_bell import Bell
 from handlers.shim_files import Folder
 from handlers.shim_hearing import Hearing
-from handlers.shim_ladder import Step, StopLadder
+from handlers.shim_ladder import GIVE_UP_S, KILL_AGAIN_S, Step, StopLadder
 from handlers.shim_launch import Launched, failure_sentence, launch
 from handlers.shim_notify import JobProgress, ProgressFile
 from handlers.shim_output import ERR, OUT, OutputWriter
@@ -240,6 +240,9 @@ class Shim:
                 break
         if total:
             self.bell.output_grew()
+            if self._progress_wait_s > PROGRESS_FAST_S:
+                self._progress_wait_s = PROGRESS_FAST_S
+                self._look_at_s = min(self._look_at_s, time.monotonic() + PROGRESS_FAST_S)
         self._pace(descriptor, total)
 
     def _pace(self, descriptor: int, total: int) -> None:
@@ -389,12 +392,22 @@ class Shim:
         found = self.progress_file.read()
         if found is not None:
             self.progress = found
-        survivors = self.tree.survivors(thorough=self.ladder.is_climbing)
+        survivors = self._sweep()
         self.output.close(now_ms())
         self.tree.dissolve()
         record = self._exit_record(survivors)
         self._write_exit(record)
         self.bell.ring_out({**self._state(), "exit": record})
+
+    def _sweep(self) -> list[int]:
+        """Kills what left the tree and still carries the marker; returns what is alive after it."""
+        give_up = time.monotonic() + GIVE_UP_S
+        while True:
+            survivors = self.tree.survivors(thorough=self.ladder.is_climbing)
+            if not survivors or self.gave_up or time.monotonic() > give_up:
+                return survivors
+            self.tree.kill()
+            time.sleep(KILL_AGAIN_S)
 
     def _exit_record(self, survivors: list[int]) -> dict[str, Any]:
         code, number = self.tree.exit_of_main()

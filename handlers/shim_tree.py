@@ -119,9 +119,7 @@ class Tree:
         self._killed = True
         if self._group is not None:
             self._group.kill()
-            self.reap()
-            if self.is_empty():
-                return
+        # Also with a group: a member that may move itself out of it, or was never in, is found here.
         kill_all(self._find)
         self.reap()
 

@@ -20,6 +20,7 @@ log = structlog.get_logger("jobbus.spawner")
 
 LENGTH = struct.Struct(">I")
 READ_BYTES = 65_536
+FRAME_BYTES_MAX = 8 << 20
 FDS_A_READ = 64
 RESTART_DELAY_S = 0.05
 RESTART_DELAY_S_MAX = 5.0
@@ -60,8 +61,15 @@ class SpawnerLink:
         self.pid = 0
 
     def request(self, work: Assignment) -> None:
-        """The spawner will be asked; an answer or its death follows."""
-        self._waiting.append((work.execution_id, encode_assignment(work)))
+        """The spawner will be asked; an answer or its death follows.
+
+        Raises:
+            ValueError: it is longer than the kernel would take.
+        """
+        frame = encode_assignment(work)
+        if len(frame) > FRAME_BYTES_MAX:
+            raise ValueError(f"its arguments and environment are {len(frame)} bytes long")
+        self._waiting.append((work.execution_id, frame))
         self._awake.set()
 
     async def run(self, ready: asyncio.Event) -> None:

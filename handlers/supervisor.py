@@ -31,6 +31,7 @@ from handlers.doorbell import Doorbell, shim_name
 from handlers.launch import build_launch
 from handlers.orphans import Orphanage
 from handlers.process_tree import process
+from handlers.progress_watch import ProgressWatch
 from handlers.shim_record import ShimState
 from handlers.spawner_link import Forked, SpawnerLink
 from handlers.watched import Watched
@@ -39,6 +40,10 @@ log = structlog.get_logger("jobbus.supervisor")
 
 GENERATIONS_MAX = 5
 """How often a shim that dies before its claim is replaced before the start counts as failed."""
+
+
+RETRY_S = 0.2
+"""How soon an execution is asked about again that could give no answer."""
 
 
 class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +79,7 @@ class ProcessSupervisor:
         self._link = SpawnerLink(self._forked, self._spawner_died)
         self._bell = Doorbell(instance)
         self._orphans = Orphanage(self._orphan_gone)
+        self._progress = ProgressWatch(self._progress_written)
         self._group: asyncio.TaskGroup | None = None
 
     @property
@@ -90,6 +96,7 @@ class ProcessSupervisor:
                     self._group = group
                     group.create_task(self._link.run(warm), name="spawner")
                     group.create_task(self._orphans.run(), name="orphans")
+                    group.create_task(self._progress.run(), name="progress watch")
                     await warm.wait()
                     if ready is not None:
                         ready.set()
@@ -123,10 +130,8 @@ class ProcessSupervisor:
         findings = await asyncio.to_thread(_investigate_all, self._layout, ids)
         for (execution, spec), finding in zip(live, findings, strict=True):
             watched = self._watched[execution.id] = Watched(execution, spec)
-            watched.told_running = execution.status in (
-                ExecutionStatus.RUNNING,
-                ExecutionStatus.STOPPING,
-            )
+            watched.ran = execution.start_ms is not None or execution.pid is not None
+            watched.told_running = watched.ran and execution.status is not ExecutionStatus.UNKNOWN
             self._conclude(watched, finding)
 
     # -- starting
@@ -216,6 +221,9 @@ class ProcessSupervisor:
         """Reports what is new in `state`, once."""
         execution_id = watched.execution.id
         watched.socket = state.socket or watched.socket
+        if state.started_ms is not None and not watched.ran and state.exit is None:
+            watched.ran = True
+            self._listen_to_progress(watched)
         if state.ready_ms is not None and not watched.told_running and state.pid is not None:
             watched.told_running = True
             started_ms = state.started_ms or state.ready_ms
@@ -233,6 +241,16 @@ class ProcessSupervisor:
             self._output.grown(execution_id)
         if state.exit is not None:
             self._end(watched, state.exit)
+
+    def _listen_to_progress(self, watched: Watched) -> None:
+        execution_id = watched.execution.id
+        self._progress.add(execution_id, self._layout.execution(execution_id).progress)
+        self._bell.wake(watched.socket)  # for what was written before
+
+    def _progress_written(self, execution_id: str) -> None:
+        watched = self._watched.get(execution_id)
+        if watched is not None:
+            self._bell.wake(watched.socket)
 
     async def _look_now_and_then(self) -> None:
         """Backs every hint by a look at the files."""
@@ -276,7 +294,7 @@ class ProcessSupervisor:
     async def _settle(self, watched: Watched) -> None:
         """Asks the files what became of an execution whose shim cannot be heard."""
         execution_id = watched.execution.id
-        finding = await asyncio.to_thread(adoption.investigate, self._layout, execution_id)
+        [finding] = await asyncio.to_thread(_investigate_all, self._layout, [execution_id])
         watched.is_settling = False
         if self._watched.get(execution_id) is watched and execution_id not in self._orphans:
             self._conclude(watched, finding)
@@ -298,7 +316,7 @@ class ProcessSupervisor:
     def _adopt_shim(self, watched: Watched, state: ShimState | None) -> None:
         """A shim of an earlier service or spawner: watched like our own from now on."""
         if state is None:
-            asyncio.get_running_loop().call_later(0.1, self._settle_again, watched)
+            asyncio.get_running_loop().call_later(RETRY_S, self._settle_again, watched)
             return
         watched.shim = state.shim
         try:
@@ -310,10 +328,10 @@ class ProcessSupervisor:
         found = process(state.shim)
         if found is None or found.ticks != state.shim_ticks:
             self._unwatch_pidfd(watched)  # the pid was given to somebody else meanwhile
-            asyncio.get_running_loop().call_later(0.1, self._settle_again, watched)
+            asyncio.get_running_loop().call_later(RETRY_S, self._settle_again, watched)
             return
+        watched.ran = False  # so that its progress is listened to
         self._learn(watched, state)
-        self._bell.wake(state.socket)
 
     def _settle_again(self, watched: Watched) -> None:
         if self._watched.get(watched.execution.id) is watched:
@@ -322,7 +340,7 @@ class ProcessSupervisor:
     def _start_afresh(self, watched: Watched, generation: int) -> None:
         """The claim is ours: nothing ran. Whether it should run now depends on what was known."""
         execution = watched.execution
-        if watched.told_running or execution.status is ExecutionStatus.UNKNOWN:
+        if watched.ran or execution.status is ExecutionStatus.UNKNOWN:
             self._forget(watched)
             self._report(ReportLost(execution_id=execution.id, reason=Reason.NO_EXIT_RECORD))
         elif watched.stop is not None:
@@ -372,6 +390,7 @@ class ProcessSupervisor:
 
     def _forget(self, watched: Watched) -> None:
         self._unwatch_pidfd(watched)
+        self._progress.discard(watched.execution.id)
         self._watched.pop(watched.execution.id, None)
 
     # -- orders on their way
@@ -383,7 +402,14 @@ class ProcessSupervisor:
             while self._watched.get(execution_id) is watched:
                 order = watched.stop
                 assert order is not None
-                await asyncio.to_thread(adoption.write_control, self._layout, execution_id, order)
+                try:
+                    await asyncio.to_thread(
+                        adoption.write_control, self._layout, execution_id, order
+                    )
+                except OSError as error:
+                    log.error("a stop could not be written; tried again", error=str(error))  # noqa: TRY400
+                    await asyncio.sleep(RETRY_S)
+                    continue
                 self._bell.wake(watched.socket or shim_name(self._instance, execution_id))
                 if watched.stop == order:
                     return
@@ -430,7 +456,16 @@ def _shim_readiness(ready: str) -> str:
 
 
 def _investigate_all(layout: DataLayout, ids: Iterable[str]) -> list[Finding]:
-    return [adoption.investigate(layout, execution_id) for execution_id in ids]
+    return [_investigate(layout, execution_id) for execution_id in ids]
+
+
+def _investigate(layout: DataLayout, execution_id: str) -> Finding:
+    """A disk that cannot be asked says nothing about the execution: it is asked again later."""
+    try:
+        return adoption.investigate(layout, execution_id)
+    except OSError as error:
+        log.error("an execution could not be looked at; tried again", error=str(error))  # noqa: TRY400
+        return Alive(None)
 
 
 def _look_at_all(layout: DataLayout, ids: Iterable[str]) -> list[ShimState | None]:

@@ -16,6 +16,7 @@ class Watched:
         "output_end",
         "pidfd",
         "progress",
+        "ran",
         "shim",
         "socket",
         "spec",
@@ -37,6 +38,8 @@ class Watched:
         self.stop: StopRequest | None = execution.stop
         self.is_ordering = False
         self.is_settling = False
+        self.ran = False
+        """Whether the program is known to have been executed."""
         self.told_running = False
         self.told_stop = False
         self.progress: Progress | None = execution.progress

@@ -63,7 +63,7 @@ async def another_service(
 
 
 def seen(execution_id: str, status: ExecutionStatus = ExecutionStatus.RUNNING) -> Execution:
-    return msgspec.structs.replace(starting(execution_id), status=status)
+    return msgspec.structs.replace(starting(execution_id), status=status, start_ms=1, pid=1)
 
 
 def members(execution_id: str) -> list[int]:
@@ -223,6 +223,15 @@ async def test_lost_claim_of_a_program_seen_running_never_runs_it_again(tmp_path
         execution = seen(str(uuid4()))
         await b.supervisor.adopt([(execution, sh(f"touch {tmp_path}/ran"))])
         assert (await b.until(ReportLost, execution)).reason == Reason.NO_EXIT_RECORD
+        assert not (tmp_path / "ran").exists()
+
+
+async def test_stopped_start_that_no_shim_claimed_ends_unrun(tmp_path: Path) -> None:
+    async with bench(tmp_path) as b:
+        execution = ordered_to_stop(starting())
+        await b.supervisor.adopt([(execution, sh(f"touch {tmp_path}/ran"))])
+        exit_ = await b.exit_of(execution)
+        assert (exit_.cause, exit_.started_ms) == (Reason.USER, None)
         assert not (tmp_path / "ran").exists()
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from bus.commands import ReportProgress, ReportRunning, ReportSpawnFailed, ReportStopping
 from bus.model import JobSpec, Progress, Reason
-from tests.processes import bench, sh, starting
+from handlers.supervisor import SupervisorSettings
+from tests.processes import bench, ordered_to_stop, sh, starting
 
 NOTIFY = """
 import os, socket, time
@@ -151,3 +152,21 @@ async def test_program_that_cannot_run_is_explained(
         b.supervisor.spawn(execution, spec)
         failed = await b.until(ReportSpawnFailed, execution)
         assert sentence in failed.error
+
+
+async def test_progress_of_a_quiet_program_is_reported_without_waiting_for_a_look(
+    tmp_path: Path,
+) -> None:
+    settings = SupervisorSettings(look_s=1000, shim_look_s=1000)
+    async with bench(tmp_path, settings=settings) as b:
+        execution = starting()
+        go = tmp_path / "go"
+        script = f"mkfifo {go}; echo 1 >>$JOBBUS_PROGRESS; read x <{go}; "
+        b.supervisor.spawn(execution, sh(script + "echo 2 >>$JOBBUS_PROGRESS; exec sleep 60"))
+        await b.until(ReportProgress, execution)
+        go.write_text("x\n")
+        await b.wait_for(
+            lambda: [r.progress.percent for r in b.of(ReportProgress, execution)] == [1.0, 2.0]
+        )
+        b.supervisor.stop(ordered_to_stop(execution, kill=True))
+        await b.exit_of(execution)

@@ -6,7 +6,7 @@ from pathlib import Path
 from bus.model import OutputSpec
 from handlers.shim_files import Folder
 from handlers.shim_output import ERR, OUT, OutputWriter
-from tests.processes import bench, sh, starting
+from tests.processes import bench, ordered_to_stop, sh, starting
 
 HEADER = struct.Struct("<8sQQQ")
 RECORD = struct.Struct("<QQQII")
@@ -73,12 +73,11 @@ async def test_pipe_held_by_a_stray_is_closed_with_a_marker(tmp_path: Path) -> N
         )
         await b.wait_for(lambda: fifo.exists() and fifo.read_text().endswith("\n"))
         pid = fifo.read_text().strip()
-        b.supervisor.spawn(
-            stray, sh(f"exec 9>/proc/{pid}/fd/1; touch {fifo}.ok; exec sleep 60", timeout_s=4)
-        )
+        b.supervisor.spawn(stray, sh(f"exec 9>/proc/{pid}/fd/1; touch {fifo}.ok; exec sleep 60"))
         exit_ = await b.exit_of(execution)
         assert exit_.exit_code == 0
         assert "held the pipe open" in b.output(execution)
+        b.supervisor.stop(ordered_to_stop(stray, kill=True))
         await b.exit_of(stray)
 
 

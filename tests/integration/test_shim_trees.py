@@ -1,5 +1,7 @@
 """A stop reaches the whole tree, however it tries to hide, with and without control groups."""
 
+import asyncio
+import os
 import secrets
 import sys
 from pathlib import Path
@@ -190,3 +192,20 @@ async def test_stop_before_the_program_ran_leaves_it_unrun(tmp_path: Path) -> No
         assert exit_.started_ms is None
         assert exit_.cause is Reason.USER
         assert b.output(execution) == ""
+
+
+async def test_stop_also_ends_a_stray_that_left_the_tree_with_the_marker(
+    tmp_path: Path, settings: SupervisorSettings
+) -> None:
+    async with bench(tmp_path, settings=settings) as b:
+        execution = starting()
+        # As `at` or a daemon would start it: a child of ours, with the environment of the job.
+        stray = await asyncio.create_subprocess_exec(
+            "sleep", "300", env={**os.environ, "JOBBUS_EXECUTION_ID": execution.id}
+        )
+        b.supervisor.spawn(execution, sh("exec sleep 300"))
+        await b.until(ReportRunning, execution)
+        b.supervisor.stop(ordered_to_stop(execution))
+        exit_ = await b.exit_of(execution)
+        assert exit_.contained
+        assert await stray.wait() == -9

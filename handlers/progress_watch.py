@@ -1,0 +1,85 @@
+"""Notices at once that a program appends to its progress file. Only a hint: the shim reads it.
+
+One inotify instance for all executions, here in the service: a user has only 128 of them, so the
+shims look by themselves, and rarely when nothing happens.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+from asyncinotify import Inotify, Mask, Watch
+
+log = structlog.get_logger("jobbus.progress")
+
+REST_S = 0.1
+"""How long an execution is not listened to after each hint, however often its program writes."""
+
+_MASK = Mask.MODIFY | Mask.ONESHOT | Mask.DONT_FOLLOW
+
+
+class ProgressWatch:
+    """Calls `written(execution_id)` while `run` runs."""
+
+    def __init__(self, written: Callable[[str], None]) -> None:
+        self._written = written
+        self._inotify: Inotify | None = None
+        self._files: dict[str, Path] = {}
+        self._watches: dict[str, Watch] = {}
+        self._ids: dict[int, str] = {}
+
+    async def run(self) -> None:
+        """Ends on cancellation."""
+        with Inotify() as inotify:
+            self._inotify = inotify
+            try:
+                async for event in inotify:
+                    if event.watch is not None and Mask.MODIFY in event.mask:
+                        self._heard(event.watch)
+            finally:
+                self._inotify = None
+                self._watches.clear()
+                self._ids.clear()
+
+    def add(self, execution_id: str, file: Path) -> None:
+        """The file is watched; what was written before has to be looked at by the caller."""
+        self._files[execution_id] = file
+        self._arm(execution_id)
+
+    def discard(self, execution_id: str) -> None:
+        """Nobody wants to know any more."""
+        self._files.pop(execution_id, None)
+        watch = self._watches.pop(execution_id, None)
+        if watch is None:
+            return
+        self._ids.pop(id(watch), None)
+        if self._inotify is not None:
+            try:
+                self._inotify.rm_watch(watch)
+            except (OSError, KeyError) as error:
+                log.debug("a watch was gone already", error=str(error))
+
+    def _heard(self, watch: Watch) -> None:
+        execution_id = self._ids.pop(id(watch), None)
+        if execution_id is None:
+            return
+        del self._watches[execution_id]
+        asyncio.get_running_loop().call_later(REST_S, self._arm_again, execution_id)
+        self._written(execution_id)
+
+    def _arm_again(self, execution_id: str) -> None:
+        if execution_id in self._files and self._arm(execution_id):
+            self._written(execution_id)  # for what came while nobody listened
+
+    def _arm(self, execution_id: str) -> bool:
+        if self._inotify is None or execution_id in self._watches:
+            return False
+        try:
+            watch = self._inotify.add_watch(self._files[execution_id], _MASK)
+        except OSError as error:
+            log.debug("progress comes by the shim's slow look", error=str(error))
+            return False
+        self._watches[execution_id] = watch
+        self._ids[id(watch)] = execution_id
+        return True
