@@ -221,3 +221,30 @@ async def test_nothing_is_accepted_once_closed() -> None:
     async with aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.ClientConnectorError):
             await session.get(f"{url}/livez")
+
+
+async def test_expectations_are_followed_or_refused_as_a_problem() -> None:
+    body = b'{"command":"start","jobId":"App/Job"}'
+    head = (
+        f"POST /api/v1/commands HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+    )
+    async with serving(World()) as (url, _):
+        followed = await raw(url, f"{head}Expect: 100-continue\r\n\r\n".encode() + body)
+        refused = await raw(url, f"{head}Expect: tea\r\n\r\n".encode() + body)
+    assert followed.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 ")
+    assert refused.startswith(b"HTTP/1.1 417 ")
+    assert b'"code":"malformed"' in refused
+
+
+async def test_a_body_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transports.http.body.BODY_TIMEOUT_S", 0.2)
+    head = (
+        f"POST /api/v1/commands HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    )
+    world = World()
+    async with serving(world, GatewaySettings(lingering_s=0.1)) as (url, _):
+        answer = await raw(url, head.encode())
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert not world.published

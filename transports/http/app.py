@@ -17,6 +17,7 @@ from transports.http.middleware import (
     add_headers,
     allowed_hosts,
     authentication,
+    expect_continue,
     host_check,
     problems,
 )
@@ -64,6 +65,7 @@ class Gateway:
             handle_signals=False,
             access_log_class=AccessLogger,
             keepalive_timeout=settings.keepalive_s,
+            lingering_time=settings.lingering_s,
             shutdown_timeout=_CLEANUP_S,
             max_line_size=settings.header_line_max,
             max_field_size=settings.header_line_max,
@@ -132,6 +134,12 @@ class Gateway:
             PageRoutes(),
             SystemRoutes(ports, settings, self._registry.counts, self._why_not_ready),
         ):
-            app.add_routes(part.routes())
+            app.add_routes([_expecting(route) for route in part.routes()])
         app.on_response_prepare.append(add_headers)
         return app
+
+
+def _expecting(route: web.RouteDef) -> web.RouteDef:
+    """The route with our answer to `Expect`: aiohttp's own comes before any middleware."""
+    kwargs = {**route.kwargs, "expect_handler": expect_continue}
+    return web.RouteDef(route.method, route.path, route.handler, kwargs)

@@ -1,5 +1,6 @@
 """Bodies become commands: strict JSON, and for each fault the place and what would be right."""
 
+import asyncio
 import math
 import re
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from bus.model import Value
 from transports.http.problems import Problem, invalid
 
 JSON_TYPE = "application/json"
+BODY_TIMEOUT_S = 30.0
+"""How long a body may take to arrive; a trickle would hold a connection for ever."""
 
 _SAFELISTED = ("text/plain", "multipart/form-data", "application/x-www-form-urlencoded")
 
@@ -117,7 +120,16 @@ async def _read_json(request: web.Request, *, empty: bool) -> bytes:
     # being asked (Fetch, "CORS-safelisted") are refused even then.
     if not is_json and (not empty or request.content_type in _SAFELISTED):
         raise _needs_json()
-    raw = await request.read()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            raw = await request.read()
+    except TimeoutError:
+        raise Problem(
+            408,
+            "too-slow",
+            f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s",
+            headers={"Connection": "close"},
+        ) from None
     if raw and not is_json:
         raise _needs_json()
     return raw

@@ -5,15 +5,17 @@ from aiohttp import web
 
 from bus.commands import CancelCommand, Command, RestartJob, StopJob
 from bus.envelope import canonical_uuid
-from bus.model import CommandRecord
+from bus.model import CommandRecord, CommandStatus
 from transports.http.auth import principal_of
 from transports.http.body import decode_command, decode_field, read_fields, refuse_unknown
 from transports.http.paging import Cursor, Page, conditional, page_response
-from transports.http.problems import invalid, not_found
+from transports.http.problems import bad_parameter, invalid, not_found
 from transports.http.publishing import BESIDE, Publishing, command_body, request_of
 from transports.http.query import Query
 from transports.http.settings import GatewayPorts
 from transports.http.visibility import Visibility
+
+_STATUSES = tuple(status.value for status in CommandStatus)
 
 
 class CommandRoutes:
@@ -46,6 +48,8 @@ class CommandRoutes:
         principal = principal_of(request)
         jobs, users = query.texts("job"), query.texts("user")
         statuses = query.texts("status")
+        if statuses.difference(_STATUSES):
+            raise bad_parameter("status", f"must be one of {', '.join(_STATUSES)}")
         cursor = Cursor.parse(query.text("cursor"))
         limit = query.number("limit", low=1, high=500) or 50
 

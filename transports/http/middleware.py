@@ -97,6 +97,18 @@ def authentication(ports: GatewayPorts, public: frozenset[str]) -> Middleware:
     return middleware
 
 
+async def expect_continue(request: web.Request) -> web.StreamResponse | None:
+    """`Expect: 100-continue` is followed (RFC 9110 §10.1.1), anything else refused."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        if request.version >= (1, 1):
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            # Not part of the answer: its head must not look as if it had gone out.
+            request.writer.output_size = 0
+        return None
+    problem = Problem(417, "malformed", "the only expectation served is 100-continue")
+    return problem_response(problem, request_id_of(request))
+
+
 async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Signal before each answer's head goes out."""
     response.headers["Server"] = "jobbus"  # not which library in which version

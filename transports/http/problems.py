@@ -54,6 +54,7 @@ TITLES: dict[str, str] = {
     "cursor-gone": "The position is no longer held",
     "output-expired": "This part of the output was dropped",
     "too-large": "The body is too large",
+    "too-slow": "The body came too slowly",
     "unsupported-type": "The body must be JSON",
     "range-not-satisfiable": "The range lies outside the output",
     "host-refused": "This name is not served here",

@@ -52,6 +52,7 @@ class GatewaySettings:
     hosts: tuple[str, ...] = ()
     body_max: int = 1024 * 1024
     keepalive_s: float = 75.0
+    lingering_s: float = 10.0
     header_line_max: int = 8190
     wait_s_max: float = 30.0
     heartbeat_s: float = 15.0
