@@ -1,6 +1,7 @@
 """`run`, `logs`, `events`: what goes on until it ends or the person has seen enough."""
 
 import sys
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Annotated
 
@@ -157,7 +158,7 @@ async def show_execution(client: Client, execution_id: str) -> ExecutionView:
         frames = client.follow(execution_id)
         async with aclosing(frames):
             async for frame in frames:
-                _print_output(frame)
+                _print_output(frame, display.write)
                 for record in _records(frame):
                     if isinstance(record, ExecutionView):
                         last = record
@@ -172,7 +173,7 @@ async def show_output(client: Client, execution_id: str, *, tail: int | None = N
     frames = client.follow(execution_id, tail=tail)
     async with aclosing(frames):
         async for frame in frames:
-            _print_output(frame)
+            _print_output(frame, _write)
 
 
 def code_of(execution: ExecutionView) -> int:
@@ -182,11 +183,15 @@ def code_of(execution: ExecutionView) -> int:
     return 128 + execution.signal if execution.signal is not None else Exit.ERROR
 
 
-def _print_output(frame: Frame) -> None:
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _print_output(frame: Frame, write: Callable[[str], None]) -> None:
     match frame:
         case Output(text=text):
-            sys.stdout.write(text)
-            sys.stdout.flush()
+            write(text)
         case Gap(start=start, end=end):
             say(f"[{end - start} bytes of output are no longer kept]")
         case _:

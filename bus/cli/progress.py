@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 _STEP = 10.0
 """Percent between two lines where there is no terminal."""
 
+_OPEN_LINE_MAX = 65_536
+
 
 class ProgressDisplay(Protocol):
     def show(self, execution: ExecutionView) -> None:
         """What is known of the execution now is shown, as far as it is worth it."""
+        ...
+
+    def write(self, text: str) -> None:
+        """Output of the execution goes to stdout."""
         ...
 
 
@@ -39,11 +45,13 @@ def progress_display() -> Iterator[ProgressDisplay]:
         TextColumn("{task.fields[message]}", markup=False),
         console=Console(stderr=True),
         transient=True,
-        redirect_stdout=sys.stdout.isatty(),
+        redirect_stdout=False,
         redirect_stderr=True,
     )
     with bar:
-        yield BarDisplay(bar)
+        display = BarDisplay(bar)
+        yield display
+        display.flush()
 
 
 class LineDisplay:
@@ -62,13 +70,19 @@ class LineDisplay:
         self._percent = percent if percent is not None else self._percent
         say(f"{execution.job_id}: {execution.status} {progress_word(execution)}".rstrip())
 
+    def write(self, text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
 
 class BarDisplay:
-    """One bar of rich."""
+    """One bar of rich; on the same terminal, output is printed above it, line by line."""
 
     def __init__(self, bar: "RichProgress") -> None:
         self._bar = bar
         self._task = bar.add_task("", total=None, job="", message="")
+        self._shares_terminal = sys.stdout.isatty()
+        self._open_line = ""
 
     def show(self, execution: ExecutionView) -> None:
         progress = execution.progress
@@ -80,3 +94,26 @@ class BarDisplay:
             job=execution.job_id,
             message=clean(progress.message if progress else execution.status),
         )
+
+    def write(self, text: str) -> None:
+        if not self._shares_terminal:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            return
+        *lines, self._open_line = (self._open_line + text).split("\n")
+        if lines:
+            self._print("\n".join(lines))
+        if len(self._open_line) > _OPEN_LINE_MAX:
+            self.flush()
+
+    def flush(self) -> None:
+        """A last line without its end is shown too."""
+        if self._open_line:
+            self._print(self._open_line)
+            self._open_line = ""
+
+    def _print(self, text: str) -> None:
+        from rich.text import Text  # loaded with the bar
+
+        # Without soft_wrap, long lines would be broken for whoever copies them.
+        self._bar.console.print(Text.from_ansi(text), soft_wrap=True, highlight=False)
