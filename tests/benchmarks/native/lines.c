@@ -1,5 +1,5 @@
-/* Prints MEGABYTES of 100-byte lines in blocks of 64 KiB and says on stderr how long its writes
-   took. Usage: lines MEGABYTES */
+/* Prints MEGABYTES of 100-byte lines in blocks of 64 KiB.
+   Usage: lines MEGABYTES */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,0 +1,61 @@
+"""Child: a whole node in process, kept busy with starts of one short job. FOLDER SECONDS LIVE"""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+from bus.app import Node, running_node
+from bus.commands import StartJob
+from bus.config import ServeSettings, Settings
+from bus.envelope import Envelope, seal
+from bus.logs import configure_logs
+from bus.model import Principal
+from tests.benchmarks.closed_loop import print_figures
+
+ALICE = Principal(user_id="alice", roles=("operator",), via="http")
+WAITING = 32
+JOB = 'command = ["/bin/true"]\nmax_running = {live}\noverlap = "queue"\n'
+
+
+async def main(folder: Path, seconds: float, live: int) -> None:
+    place = folder / "apps/Bench/jobs/True"
+    place.mkdir(parents=True)
+    (place / "job.toml").write_text(JOB.format(live=live))
+    settings = Settings(
+        serve=ServeSettings(data=folder / "data", apps=folder / "apps", listen="127.0.0.1:0")
+    )
+    async with running_node(settings) as node, asyncio.TaskGroup() as group:
+        feeder = group.create_task(_keep_waiting(node, live), name="feeder")
+        await asyncio.sleep(0.5)
+        before, began_s = _ended(node), time.monotonic()
+        await asyncio.sleep(seconds)
+        count, lasted_s = _ended(node) - before, time.monotonic() - began_s
+        feeder.cancel()
+        print_figures({"rate": count / lasted_s, "count": float(count)})
+
+
+async def _keep_waiting(node: Node, live: int) -> None:
+    """So many executions run and wait that a free slot is always taken at once."""
+    table = node.owner.published
+    while True:
+        lacking = WAITING + live - sum(1 for _ in table.live_executions())
+        async with asyncio.TaskGroup() as group:
+            for _ in range(lacking):
+                now_ms = time.time_ns() // 1_000_000
+                envelope = seal(StartJob(job_id="Bench/True"), ALICE, now_ms=now_ms)
+                group.create_task(_publish(node, envelope), name="publish")
+        await asyncio.sleep(0.005)
+
+
+async def _publish(node: Node, envelope: Envelope) -> None:
+    await node.publisher.publish(envelope)
+
+
+def _ended(node: Node) -> int:
+    return sum(1 for execution in node.owner.published.executions() if execution.is_final)
+
+
+if __name__ == "__main__":
+    configure_logs("warning")
+    asyncio.run(main(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])))
