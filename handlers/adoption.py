@@ -7,14 +7,19 @@ The order of the questions matters. A shim takes `lock` before it creates its cl
 import fcntl
 import os
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
 
 from bus.layout import DIRECTORY_MODE, FILE_MODE, DataLayout, ExecutionLayout
 from bus.model import ExitRecord, Reason, StopRequest
 from handlers.assignment import CLAIMED_BY_SERVICE, claim_name
-from handlers.process_tree import Process, boot_id
+from handlers.process_tree import boot_id
 from handlers.shim_record import ShimState, decode_exit, decode_state, encode_control
+
+log = structlog.get_logger("jobbus.adoption")
 
 GENERATIONS_MAX = 1000
 RECORD_BYTES_MAX = 1 << 20
@@ -70,6 +75,16 @@ def investigate(layout: DataLayout, execution_id: str) -> Finding:
     return Gone(Reason.NO_EXIT_RECORD)
 
 
+def investigate_all(layout: DataLayout, ids: Iterable[str]) -> list[Finding]:
+    """`investigate` for each; one that the disk does not tell about counts as alive for now."""
+    return [_investigate_or_wait(layout, execution_id) for execution_id in ids]
+
+
+def look_at_all(layout: DataLayout, ids: Iterable[str]) -> list[ShimState | None]:
+    """`look` for each."""
+    return [look(layout, execution_id) for execution_id in ids]
+
+
 def look(layout: DataLayout, execution_id: str) -> ShimState | None:
     """What the shim last wrote about itself; changes nothing."""
     data = _read(layout.execution(execution_id).process)
@@ -83,10 +98,12 @@ def write_control(layout: DataLayout, execution_id: str, order: StopRequest) -> 
     _write_durably(place.control, encode_control(order))
 
 
-def may_live(state: ShimState, table: dict[int, Process]) -> bool:
-    """Whether the program's own process, exactly that one, is in the process table."""
-    found = table.get(state.pid or 0)
-    return found is not None and found.ticks == state.ticks
+def _investigate_or_wait(layout: DataLayout, execution_id: str) -> Finding:
+    try:
+        return investigate(layout, execution_id)
+    except OSError as error:
+        log.error("an execution could not be looked at; tried again", error=str(error))  # noqa: TRY400
+        return Alive(None)
 
 
 def _win(claim: Path) -> bool:

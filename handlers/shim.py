@@ -8,17 +8,14 @@ come from somebody who ends "all processes"; the program gets its own copy, and 
 to record how it ended.
 """
 
-import contextlib
-import fcntl
 import os
 import select
 import signal
 import time
 from typing import Any
 
-from handlers.assignment import FORMAT, Assignment, StopOrder, claim_name
+from handlers.assignment import Assignment, StopOrder, claim_name
 from handlers.kernel import become_subreaper, name_process
-from handlers.process_tree import process
 from handlers.shim_bell import Bell
 from handlers.shim_files import Folder
 from handlers.shim_hearing import Hearing
@@ -26,20 +23,11 @@ from handlers.shim_ladder import GIVE_UP_S, KILL_AGAIN_S, Step, StopLadder
 from handlers.shim_launch import Launched, failure_sentence, launch
 from handlers.shim_notify import JobProgress, ProgressFile
 from handlers.shim_output import ERR, OUT, OutputWriter
+from handlers.shim_pipes import Pipes, now_ms
+from handlers.shim_telling import Record
 from handlers.shim_tree import Tree
 
-READ_BYTES = 262_144
-PIPE_BYTES = 1 << 20
-READS_A_TURN = 8
-SMALL_READ_BYTES = 4096
-PACE_S = 0.002
-DRAIN_S = 2.0
-"""How long a pipe may stay open after the tree has gone before our end is closed."""
 PROGRESS_FAST_S = 0.25
-
-
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def run_shim(work: Assignment, bell: Bell, boot: str) -> None:
@@ -69,32 +57,21 @@ class Shim:
         self.tree = Tree(work.execution_id, work.cgroup)
         self.ladder = StopLadder()
         self.progress: JobProgress = {}
-        self.started_ms: int | None = None
-        self.ready_ms: int | None = None
         self.error: str | None = None
         self.cause: str | None = None
         self.stop: StopOrder | None = None
         self.gave_up = False
         self._limits: dict[str, float] = {}
-        self._drain_until_s: float | None = None
         self._look_at_s = 0.0
         self._progress_wait_s = PROGRESS_FAST_S
         self._poll = select.poll()
-        self._pipes: dict[int, int] = {}
+        self.pipes = Pipes(self._poll, self.output)
+        self.record = Record(work.execution_id, boot, folder)
         self._launched: Launched | None = None
-        self._last_small_read_s = 0.0
-        self._record: dict[str, Any] = {
-            "version": FORMAT,
-            "execution": work.execution_id,
-            "shim": os.getpid(),
-            "shim_ticks": _ticks(os.getpid()),
-            "boot": boot,
-        }
 
     def run(self) -> None:
         """Everything, in order; returns when the record is written."""
-        if not become_subreaper():
-            self._record["containment"] = "session"
+        become_subreaper()
         self._watch_children()
         self._look_at_control()
         if self.cause is None:
@@ -124,18 +101,10 @@ class Shim:
             return
         self._launched = launched
         self.tree.take(launched.pid)
-        self._record.update(
-            pid=launched.pid,
-            ticks=self.tree.main_ticks,
-            session=launched.pid,
-            cgroup=self.tree.group_folder,
-            containment=self.tree.level,
-            socket=self.hearing.address,
-        )
-        self._write_process()
-        for descriptor, stream in ((launched.out, OUT), (launched.err, ERR)):
-            self._pipes[descriptor] = stream
-            self._poll.register(descriptor, select.POLLIN)
+        self.record.take(launched.pid, self.tree, self.hearing.address)
+        self.record.write(self._state())
+        self.pipes.add(launched.out, OUT)
+        self.pipes.add(launched.err, ERR)
         self._poll.register(launched.told, select.POLLIN)
         launched.release()
 
@@ -147,7 +116,7 @@ class Shim:
         if told:
             self.error = failure_sentence(self.work, told)
             return
-        self.started_ms = now_ms()
+        self.record.started_ms = now_ms()
         now = time.monotonic()
         if self.work.timeout_s:
             self._limits["run_timeout"] = now + self.work.timeout_s
@@ -155,14 +124,14 @@ class Shim:
             self._become_ready()
         elif self.work.ready.startswith("after_s:"):
             self._limits["ready"] = now + float(self.work.ready.partition(":")[2])
-        if self.ready_ms is None and self.work.start_timeout_s:
+        if self.record.ready_ms is None and self.work.start_timeout_s:
             self._limits["start_timeout"] = now + self.work.start_timeout_s
         self._tell()
 
     def _become_ready(self) -> None:
-        if self.ready_ms is not None or self.started_ms is None:
+        if self.record.ready_ms is not None or self.record.started_ms is None:
             return
-        self.ready_ms = now_ms()
+        self.record.ready_ms = now_ms()
         self._limits.pop("start_timeout", None)
         self._limits.pop("ready", None)
         self._feed_watchdog()
@@ -179,7 +148,7 @@ class Shim:
         launched = self._launched
         assert launched is not None
         for descriptor, _ in events:
-            if descriptor in self._pipes:
+            if descriptor in self.pipes:
                 self._read_pipe(descriptor)
             elif descriptor == self._child_ended:
                 os.read(self._child_ended, 512)
@@ -195,7 +164,7 @@ class Shim:
         now = time.monotonic()
         deadlines = [self._look_at_s, *self._limits.values()]
         deadlines.extend(
-            at for at in (self.ladder.deadline_s, self._drain_until_s, self.bell.due_s) if at
+            at for at in (self.ladder.deadline_s, self.pipes.drain_until_s, self.bell.due_s) if at
         )
         return max(0, int((min(deadlines) - now) * 1000) + 1)
 
@@ -207,12 +176,12 @@ class Shim:
             del self._limits[name]
             self._limit_struck(name)
         self._climb(now)
-        self._drain(now)
+        self.pipes.drain(now, is_over=self.gave_up or self.tree.is_empty())
         self.bell.ring_if_due(now, self._state)
 
     def _is_over(self) -> bool:
         """The tree is gone (or given up on) and nobody can write to the pipes any more."""
-        return (self.gave_up or self.tree.is_empty()) and not self._pipes
+        return (self.gave_up or self.tree.is_empty()) and not self.pipes
 
     def _limit_struck(self, name: str) -> None:
         if name == "ready":
@@ -222,59 +191,15 @@ class Shim:
             return  # the program has ended by itself; its children are on the ladder already
         self._order(StopOrder(name, "system:limits", now_ms(), self.work.stop_grace_s))
 
-    # -- output
+    # -- what the program says
 
     def _read_pipe(self, descriptor: int) -> None:
-        stream, total = self._pipes[descriptor], 0
-        for _ in range(READS_A_TURN):
-            try:
-                data = os.read(descriptor, READ_BYTES)
-            except BlockingIOError:
-                break
-            if not data:
-                self._close_pipe(descriptor)
-                break
-            self.output.write(data, stream, now_ms())
-            total += len(data)
-            if len(data) < PIPE_BYTES // 16:
-                break
-        if total:
-            self.bell.output_grew()
-            if self._progress_wait_s > PROGRESS_FAST_S:
-                self._progress_wait_s = PROGRESS_FAST_S
-                self._look_at_s = min(self._look_at_s, time.monotonic() + PROGRESS_FAST_S)
-        self._pace(descriptor, total)
-
-    def _pace(self, descriptor: int, total: int) -> None:
-        """A program that flushes each line wakes us 500 times a second, not 100 000 times."""
-        if total >= PIPE_BYTES // 16:
-            _widen(descriptor)
-        elif total < SMALL_READ_BYTES:
-            now = time.monotonic()
-            if now - self._last_small_read_s < 2 * PACE_S:
-                time.sleep(PACE_S)
-            self._last_small_read_s = now
-
-    def _close_pipe(self, descriptor: int) -> None:
-        self._poll.unregister(descriptor)
-        del self._pipes[descriptor]
-        os.close(descriptor)
-
-    def _drain(self, now: float) -> None:
-        """A pipe that a stray still holds is closed a moment after the tree has gone."""
-        if not self._pipes or not (self.gave_up or self.tree.is_empty()):
-            self._drain_until_s = None
+        if not self.pipes.read(descriptor):
             return
-        if self._drain_until_s is None:
-            self._drain_until_s = now + DRAIN_S
-        elif now >= self._drain_until_s:
-            for descriptor in list(self._pipes):
-                self._close_pipe(descriptor)
-            self.output.note(
-                "output closed: a process outside the execution held the pipe open", now_ms()
-            )
-
-    # -- what the program says
+        self.bell.news()
+        if self._progress_wait_s > PROGRESS_FAST_S:  # it is busy, so it may tell progress, too
+            self._progress_wait_s = PROGRESS_FAST_S
+            self._look_at_s = min(self._look_at_s, time.monotonic() + PROGRESS_FAST_S)
 
     def _hear(self) -> None:
         for words in self.hearing.words(self.tree.owns):
@@ -306,7 +231,11 @@ class Shim:
                 self._limits[name] = max(self._limits[name], now + more_s)
 
     def _feed_watchdog(self) -> None:
-        if self.work.watchdog_s and self.ready_ms is not None and not self.ladder.is_climbing:
+        if (
+            self.work.watchdog_s
+            and self.record.ready_ms is not None
+            and not self.ladder.is_climbing
+        ):
             self._limits["watchdog"] = time.monotonic() + self.work.watchdog_s
 
     def _look_at_progress(self, now: float) -> None:
@@ -366,24 +295,12 @@ class Shim:
 
     def _tell(self) -> None:
         """A new state is in `process.json` and on its way to the service."""
-        self._write_process()
+        self.record.write(self._state())
         self.bell.news(at_once=True)
         self.bell.ring_if_due(time.monotonic(), self._state)
 
     def _state(self) -> dict[str, Any]:
-        return {
-            **self._record,
-            "started_ms": self.started_ms,
-            "ready_ms": self.ready_ms,
-            "stop": None if self.stop is None else self.stop._asdict(),
-            "progress": self.progress or None,
-            "output_end": self.output.end,
-        }
-
-    def _write_process(self) -> None:
-        # On a full disk the lock still says that we live, and the bell tells the rest.
-        with contextlib.suppress(OSError):
-            self.folder.write_whole("process.json", self._state(), durable=False)
+        return self.record.state(self.stop, self.progress, self.output.end)
 
     # -- the end
 
@@ -395,9 +312,16 @@ class Shim:
         survivors = self._sweep()
         self.output.close(now_ms())
         self.tree.dissolve()
-        record = self._exit_record(survivors)
-        self._write_exit(record)
-        self.bell.ring_out({**self._state(), "exit": record})
+        content = self.record.exit_content(
+            self.tree,
+            survivors=survivors,
+            cause=self.cause,
+            error=self.error,
+            progress=self.progress,
+            output_end=self.output.end,
+        )
+        self.record.write_exit(content)
+        self.bell.ring_out({**self._state(), "exit": content})
 
     def _sweep(self) -> list[int]:
         """Kills what left the tree and still carries the marker; returns what is alive after it."""
@@ -408,52 +332,3 @@ class Shim:
                 return survivors
             self.tree.kill()
             time.sleep(KILL_AGAIN_S)
-
-    def _exit_record(self, survivors: list[int]) -> dict[str, Any]:
-        code, number = self.tree.exit_of_main()
-        ran = self.started_ms is not None
-        return {
-            "version": FORMAT,
-            "execution": self.work.execution_id,
-            "started_ms": self.started_ms,
-            "ended_ms": now_ms(),
-            "pid": self._record.get("pid") if ran else None,
-            "exit_code": code if ran else None,
-            "signal": number if ran else None,
-            "cause": self.cause or self.tree.oom_cause(number),
-            "error": self.error,
-            "contained": not survivors,
-            "survivors": survivors,
-            "containment": self.tree.level if self._launched is not None else "",
-            "output_end": self.output.end,
-            "cpu_s": round(self.tree.cpu_s, 3),
-            "memory_bytes_max": self.tree.memory_bytes_max,
-            "progress": self.progress or None,
-        }
-
-    def _write_exit(self, record: dict[str, Any]) -> None:
-        """The record is durable. A full disk is waited for: without it the end would be a guess."""
-        while True:
-            try:
-                self.folder.write_whole("exit.json", record, durable=True)
-            except FileNotFoundError:
-                return  # somebody removed the whole folder: nobody wants to know
-            except OSError:
-                self.bell.ring_out({**self._state(), "exit": None})
-                time.sleep(EXIT_RETRY_S)
-            else:
-                return
-
-
-EXIT_RETRY_S = 2.0
-
-
-def _ticks(pid: int) -> int:
-    found = process(pid)
-    return 0 if found is None else found.ticks
-
-
-def _widen(descriptor: int) -> None:
-    """A program that fills its pipe gets a wider one, so that it waits for us less often."""
-    with contextlib.suppress(OSError):  # the user's share of pipe memory is used up
-        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

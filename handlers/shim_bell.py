@@ -37,9 +37,6 @@ class Bell:
         soon = now if at_once else max(now, self._rang_s + INTERVAL_S)
         self.due_s = soon if self.due_s is None else min(self.due_s, soon)
 
-    def output_grew(self) -> None:
-        self.news()
-
     def ring_if_due(self, now_s: float, state: Callable[[], dict[str, Any]]) -> None:
         """Sends `state()` if it is time."""
         if self.due_s is None or now_s < self.due_s:

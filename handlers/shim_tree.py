@@ -119,7 +119,7 @@ class Tree:
         self._killed = True
         if self._group is not None:
             self._group.kill()
-        # Also with a group: a member that may move itself out of it, or was never in, is found here.
+        # Also with a group: one that moved itself out of it, or was never in it, is found here.
         kill_all(self._find)
         self.reap()
 

@@ -6,7 +6,7 @@ It never holds a pipe or waits for a job: the shims do, and go on when this part
 import asyncio
 import os
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import structlog
@@ -26,15 +26,16 @@ from bus.model import Execution, ExecutionStatus, ExitRecord, JobSpec, Reason
 from bus.ports import OutputNotice, ReportSink
 from handlers import adoption
 from handlers.adoption import Alive, Ended, Finding, Gone, NeverRan, Orphaned
-from handlers.assignment import Assignment
 from handlers.doorbell import Doorbell, shim_name
-from handlers.launch import build_launch
 from handlers.orphans import Orphanage
 from handlers.process_tree import process
 from handlers.progress_watch import ProgressWatch
 from handlers.shim_record import ShimState
+from handlers.shim_request import Requests, SupervisorSettings, signal_number
 from handlers.spawner_link import Forked, SpawnerLink
 from handlers.watched import Watched
+
+__all__ = ["ProcessSupervisor", "SupervisorSettings"]
 
 log = structlog.get_logger("jobbus.supervisor")
 
@@ -44,14 +45,6 @@ GENERATIONS_MAX = 5
 
 RETRY_S = 0.2
 """How soon an execution is asked about again that could give no answer."""
-
-
-class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How often shims and service look by themselves, and whether control groups are used."""
-
-    look_s: float = 5.0
-    shim_look_s: float = 6.0
-    cgroups: bool = True
 
 
 class ProcessSupervisor:
@@ -74,10 +67,16 @@ class ProcessSupervisor:
         self._report = report
         self._output = output
         self._settings = settings or SupervisorSettings()
-        self._base_env = dict(os.environ if base_env is None else base_env)
         self._watched: dict[str, Watched] = {}
         self._link = SpawnerLink(self._forked, self._spawner_died)
         self._bell = Doorbell(instance)
+        self._requests = Requests(
+            layout,
+            instance,
+            self._bell,
+            self._settings,
+            dict(os.environ if base_env is None else base_env),
+        )
         self._orphans = Orphanage(self._orphan_gone)
         self._progress = ProgressWatch(self._progress_written)
         self._group: asyncio.TaskGroup | None = None
@@ -127,7 +126,7 @@ class ProcessSupervisor:
     async def adopt(self, live: Sequence[tuple[Execution, JobSpec | None]]) -> None:
         """Every live execution is watched, spawned afresh, or reported as over."""
         ids = [execution.id for execution, _ in live]
-        findings = await asyncio.to_thread(_investigate_all, self._layout, ids)
+        findings = await asyncio.to_thread(adoption.investigate_all, self._layout, ids)
         for (execution, spec), finding in zip(live, findings, strict=True):
             watched = self._watched[execution.id] = Watched(execution, spec)
             watched.ran = execution.start_ms is not None or execution.pid is not None
@@ -143,44 +142,9 @@ class ProcessSupervisor:
             self._fail(watched, "its definition is not known any more")
             return
         try:
-            self._link.request(self._assignment(execution, spec, watched.generation))
+            self._link.request(self._requests.assignment(execution, spec, watched.generation))
         except (ValueError, msgspec.MsgspecError) as error:
             self._fail(watched, f"the program call cannot be made: {error}")
-
-    def _assignment(self, execution: Execution, spec: JobSpec, generation: int) -> Assignment:
-        place = self._layout.execution(execution.id)
-        socket_name = shim_name(self._instance, execution.id)
-        launch = build_launch(
-            execution,
-            spec,
-            base_env=self._base_env,
-            notify_socket="@" + socket_name,
-            progress_file=str(place.progress),
-        )
-        return Assignment(
-            execution_id=execution.id,
-            folder=str(place.root),
-            argv=list(launch.argv),
-            cwd=launch.cwd,
-            env=launch.env,
-            bell=self._bell.name,
-            socket=socket_name,
-            generation=generation,
-            max_bytes=spec.output.max_bytes,
-            ready=_shim_readiness(spec.ready),
-            timeout_s=spec.timeout_s,
-            start_timeout_s=spec.start_timeout_s,
-            watchdog_s=spec.watchdog_s,
-            stop_signal=signal_number(spec.stop_signal),
-            stop_to=spec.stop_to.value,
-            stop_grace_s=spec.stop_grace_s,
-            leftover=spec.leftover.value,
-            look_s=self._settings.shim_look_s,
-            cgroup="" if self._settings.cgroups else None,
-            nice=spec.limits.nice,
-            cpu_s=spec.limits.cpu_s,
-            memory_bytes=spec.limits.memory_bytes,
-        )
 
     def _forked(self, answer: Forked, pidfd: int | None) -> None:
         """The spawner has answered."""
@@ -259,7 +223,7 @@ class ProcessSupervisor:
             if not self._watched:
                 continue
             ids = [i for i in self._watched if i not in self._orphans]
-            states = await asyncio.to_thread(_look_at_all, self._layout, ids)
+            states = await asyncio.to_thread(adoption.look_at_all, self._layout, ids)
             for execution_id, state in zip(ids, states, strict=True):
                 watched = self._watched.get(execution_id)
                 if watched is None:
@@ -294,7 +258,7 @@ class ProcessSupervisor:
     async def _settle(self, watched: Watched) -> None:
         """Asks the files what became of an execution whose shim cannot be heard."""
         execution_id = watched.execution.id
-        [finding] = await asyncio.to_thread(_investigate_all, self._layout, [execution_id])
+        [finding] = await asyncio.to_thread(adoption.investigate_all, self._layout, [execution_id])
         watched.is_settling = False
         if self._watched.get(execution_id) is watched and execution_id not in self._orphans:
             self._conclude(watched, finding)
@@ -422,51 +386,3 @@ class ProcessSupervisor:
 
 
 _LIMITS = frozenset({Reason.RUN_TIMEOUT, Reason.START_TIMEOUT, Reason.WATCHDOG})
-
-
-def signal_number(name: str) -> int:
-    """The number of `TERM`, `SIGTERM` or `15`.
-
-    Raises:
-        ValueError: there is no such signal.
-    """
-    if name.isdecimal() and int(name) in set(signal.Signals):
-        return int(name)
-    word = name.upper()
-    word = word if word.startswith("SIG") else "SIG" + word
-    try:
-        return signal.Signals[word].value
-    except KeyError:
-        raise ValueError(f"there is no signal {name!r}; e.g. TERM, INT, HUP") from None
-
-
-def _shim_readiness(ready: str) -> str:
-    """`ready` as the shim knows it.
-
-    Raises:
-        ValueError: nobody looks for that kind of readiness.
-    """
-    kind, _, rest = ready.partition(":")
-    if ready in ("spawn", "notify"):
-        return ready
-    if kind == "after_s":
-        float(rest)
-        return ready
-    raise ValueError(f"ready = {ready!r} is not built; use spawn, notify or after_s:N")
-
-
-def _investigate_all(layout: DataLayout, ids: Iterable[str]) -> list[Finding]:
-    return [_investigate(layout, execution_id) for execution_id in ids]
-
-
-def _investigate(layout: DataLayout, execution_id: str) -> Finding:
-    """A disk that cannot be asked says nothing about the execution: it is asked again later."""
-    try:
-        return adoption.investigate(layout, execution_id)
-    except OSError as error:
-        log.error("an execution could not be looked at; tried again", error=str(error))  # noqa: TRY400
-        return Alive(None)
-
-
-def _look_at_all(layout: DataLayout, ids: Iterable[str]) -> list[ShimState | None]:
-    return [adoption.look(layout, execution_id) for execution_id in ids]
