@@ -471,7 +471,7 @@ async def test_json_pages_go_on_from_next() -> None:
 async def test_a_burst_comes_in_few_writes_and_loses_nothing() -> None:
     world = World()
     async with serving(world, GatewaySettings(streams_per_principal=50)) as (_, session):
-        streams = [await open_stream(session, "/api/v1/events?start=now") for _ in range(30)]
+        streams = [await open_stream(session, "/api/v1/events?start=now") for _ in range(15)]
         for stream in streams:
             await stream.until("bookmark")
         execution = world.queue("App/Job")
