@@ -27,7 +27,7 @@ from transports.http.page import PageRoutes
 from transports.http.publishing import Publishing
 from transports.http.server import ProblemRunner
 from transports.http.settings import GatewayPorts, GatewaySettings
-from transports.http.streams import StreamRegistry
+from transports.http.stream_registry import StreamRegistry
 from transports.http.system import SystemRoutes
 from transports.http.visibility import Visibility
 

@@ -15,7 +15,8 @@ from transports.http.publishing import json_response
 from transports.http.query import Query
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.snapshot import Snapshots
-from transports.http.streams import Stream, StreamRegistry
+from transports.http.stream_registry import StreamRegistry
+from transports.http.streams import Stream
 from transports.http.visibility import Visibility
 
 JSON_TYPE = "application/json"

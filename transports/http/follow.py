@@ -14,7 +14,8 @@ from transports.http.output import OFFSET_MAX, TAIL_MAX
 from transports.http.problems import bad_parameter
 from transports.http.query import Query
 from transports.http.settings import GatewayPorts, GatewaySettings
-from transports.http.streams import Stream, StreamRegistry
+from transports.http.stream_registry import StreamRegistry
+from transports.http.streams import Stream
 from transports.http.visibility import Visibility
 
 _ENCODINGS: dict[str, Encoding] = {SSE.content_type: SSE, NDJSON.content_type: NDJSON}

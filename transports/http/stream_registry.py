@@ -1,0 +1,121 @@
+"""All open streams: admitted here, looked after about once a second, ended in order."""
+
+import asyncio
+from collections import Counter
+
+from bus.model import Principal
+from transports.http.problems import Problem
+from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.streams import End, Stream
+
+
+class StreamRegistry:
+    """All open streams: how many there may be, whose they are, and when each must end."""
+
+    def __init__(self, ports: GatewayPorts, settings: GatewaySettings) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._open: set[Stream] = set()
+        self._by_user: Counter[str] = Counter()
+        self._ended: Counter[str] = Counter()
+        self._inhabited = asyncio.Event()
+        self._vacant = asyncio.Event()
+        self._vacant.set()
+        self.draining = False
+
+    def admit(self, principal: Principal) -> None:
+        """Room for one more stream of this principal.
+
+        Raises:
+            Problem: 503 or 429, with a time to come back.
+        """
+        if self.draining:
+            raise Problem(
+                503, "draining", "the service is shutting down", headers={"Retry-After": "2"}
+            )
+        if len(self._open) >= self._settings.streams_max:
+            raise Problem(
+                503,
+                "too-many-streams",
+                f"all {self._settings.streams_max} streams are taken",
+                headers={"Retry-After": "5"},
+            )
+        if self._by_user[principal.user_id] >= self._settings.streams_per_principal:
+            raise Problem(
+                429,
+                "too-many-streams",
+                f"you have {self._settings.streams_per_principal} open streams; close one",
+                headers={"Retry-After": "5"},
+            )
+
+    def add(self, stream: Stream) -> None:
+        self._open.add(stream)
+        self._by_user[stream.principal.user_id] += 1
+        self._inhabited.set()
+        self._vacant.clear()
+
+    def remove(self, stream: Stream) -> None:
+        self._open.discard(stream)
+        self._by_user[stream.principal.user_id] -= 1
+        self._ended[stream.ended or End.GONE] += 1
+        if not self._by_user[stream.principal.user_id]:
+            del self._by_user[stream.principal.user_id]
+        if not self._open:
+            self._inhabited.clear()
+            self._vacant.set()
+
+    def counts(self) -> dict[str, object]:
+        return {
+            "open": len(self._open),
+            "byUser": dict(self._by_user),
+            "ended": {str(why): count for why, count in self._ended.items()},
+        }
+
+    async def watch(self) -> None:
+        """Looks after all streams for ever, about once a second while there are any."""
+        look_s = min(1.0, self._settings.heartbeat_s / 3, self._settings.recheck_s / 3)
+        while True:
+            await self._inhabited.wait()
+            self.look()
+            await asyncio.sleep(look_s)
+
+    def look(self, *, recheck: bool = False) -> None:
+        """Ends what is gone, too old or revoked; with `recheck` every principal is asked anew."""
+        now_s = self._ports.clock.monotonic_s()
+        for stream in list(self._open):
+            if stream.ended is not None:
+                continue
+            if stream.gone:
+                stream.finish(End.GONE)
+            elif now_s >= stream.rotate_at_s:
+                stream.finish(End.ROTATE)
+            elif recheck or now_s - stream.checked_s >= self._settings.recheck_s:
+                self._recheck(stream, now_s)
+            if stream.is_quiet:
+                stream.wake.set()
+
+    async def shut(self) -> None:
+        """Every stream was told `shutdown`, one after the other, and had a moment to end.
+
+        Takes at most `shutdown_s`; readers that take nothing are left to their timeouts.
+        """
+        self.draining = True
+        streams = list(self._open)
+        step_s = min(0.005, self._settings.shutdown_s / 2 / max(len(streams), 1))
+        for stream in streams:
+            stream.finish(End.SHUTDOWN)
+            await asyncio.sleep(step_s)
+        try:
+            async with asyncio.timeout(self._settings.shutdown_s / 2):
+                await self._vacant.wait()
+        except TimeoutError:
+            return
+
+    def _recheck(self, stream: Stream, now_s: float) -> None:
+        stream.checked_s = now_s
+        principal = self._ports.authenticate(stream.credential)
+        if principal is None or principal.user_id != stream.principal.user_id:
+            stream.finish(End.REVOKED)
+        elif principal != stream.principal:
+            stream.principal = principal
+            stream.wake.set()
