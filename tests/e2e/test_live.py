@@ -1,0 +1,118 @@
+"""A job from its start over HTTP to its end, as told while it happens."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import aclosing
+
+import pytest
+
+from tests.jobs import WAITING, Apps
+from tests.raw_stream import changes
+from tests.service import Service, running_service
+from transports.http.client import Client
+from transports.http.client_frames import Change, End, Output
+
+STEPS = "\n".join(
+    (
+        'echo 20 >> "$JOBBUS_PROGRESS"',
+        'echo "first"',
+        WAITING.format(name="one-$JOBBUS_VAR_Tag"),
+        "echo '60% half way' >> \"$JOBBUS_PROGRESS\"",
+        'echo "second" >&2',
+        WAITING.format(name="two-$JOBBUS_VAR_Tag"),
+        """echo '{"percent": 95, "message": "nearly", "data": {"n": 5}}' >> "$JOBBUS_PROGRESS\"""",
+        'echo "third"',
+        WAITING.format(name="three-$JOBBUS_VAR_Tag"),
+        "exit 0",
+    )
+)
+
+
+def define(apps: Apps) -> None:
+    apps.shell("T/Steps", STEPS, max_running=4, variables={"Tag": {"type": "string"}})
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running_service(tmp_path_factory.mktemp("live"), define) as running:
+        yield running
+
+
+async def test_events_tell_each_step_with_rising_progress_while_it_happens(
+    service: Service,
+) -> None:
+    async with service.http() as http, await service.stream() as events:
+        await events.until_kind("snapshot_end")
+        accepted = await http.publish(command="start", jobId="T/Steps", variables={"Tag": "e"})
+        told = await events.until_change("execution.progress", jobId="T/Steps")
+        for step in ("one", "two"):
+            service.apps.put(f"{step}-e")
+            told += await events.until_change("execution.progress", jobId="T/Steps")
+        service.apps.put("three-e")
+        told += await events.until_change("execution.ended", jobId="T/Steps")
+    executions = [each.data for each in changes(told) if each.data["type"].startswith("execution.")]
+    types = [each["type"].removeprefix("execution.") for each in executions]
+    assert types == ["queued", "started", "running", "progress", "progress", "progress", "ended"]
+    states = [each["data"]["status"] for each in executions]
+    assert states == ["Queued", "Starting", *["Running"] * 4, "Succeeded"]
+    progress = [each["data"]["progress"] for each in executions if "progress" in each["type"]]
+    assert [each["percent"] for each in progress] == [20, 60, 95]
+    assert [each["message"] for each in progress] == ["", "half way", "nearly"]
+    assert progress[2]["data"] == {"n": 5}
+    end = executions[-1]["data"]
+    assert (end["commandId"], end["exitCode"], end["reason"]) == (
+        accepted["commandId"],
+        0,
+        "exit_code",
+    )
+    assert end["outputEnd"] == len(b"first\nsecond\nthird\n")
+    commands = [each.data for each in changes(told) if each.data["type"].startswith("command.")]
+    assert [each["type"] for each in commands] == ["command.accepted", "command.ended"]
+    assert commands[1]["data"]["executionId"] == end["executionId"]
+    assert [each.data["id"] for each in changes(told)] == [each.id for each in changes(told)]
+
+
+async def test_output_is_readable_before_the_job_goes_on(service: Service) -> None:
+    async with service.http() as http:
+        execution_id = await http.start("T/Steps", Tag="o")
+        target = f"/api/v1/executions/{execution_id}/stream"
+        async with await service.stream(target) as stream:
+            first = (await stream.until_kind("output"))[-1]
+            # The job waits for a file that does not exist yet: this came live or never.
+            assert first.data == first.data | {"from": 0, "to": 6, "text": "first\n"}
+            assert await http.output(execution_id) == b"first\n"
+            service.apps.put("one-o")
+            second = (await stream.until_kind("output"))[-1]
+            assert second.data["text"] == "second\n"
+            service.apps.put("two-o")
+            third = (await stream.until_kind("output"))[-1]
+            assert third.data["text"] == "third\n"
+            service.apps.put("three-o")
+            rest = await stream.rest()
+        assert [each.kind for each in rest][-1] == "end"
+        assert await http.output(execution_id) == b"first\nsecond\nthird\n"
+        log = service.data / "JobOutput" / execution_id / "output.log"
+        assert log.read_bytes() == b"first\nsecond\nthird\n"
+
+
+async def test_client_follows_output_and_state_while_they_come(service: Service) -> None:
+    seen: list[str] = []
+    async with asyncio.timeout(30), Client(service.url, service.token) as client:
+        accepted = await client.start("T/Steps", {"Tag": "c"})
+        command = await client.wait_execution_id(accepted.command_id, timeout_s=20)
+        assert command.execution_id is not None
+        steps = iter(("one-c", "two-c", "three-c"))
+        async with aclosing(client.follow(command.execution_id)) as frames:
+            async for frame in frames:
+                match frame:
+                    case Output(text=text):
+                        seen.append(text)
+                        service.apps.put(next(steps))
+                    case Change(type=type_) if type_ == "execution.ended":
+                        seen.append(type_)
+                    case End(reason=reason):
+                        seen.append(reason)
+                    case _:
+                        pass
+    assert seen[:3] == ["first\n", "second\n", "third\n"]
+    assert seen[-1] == "terminal"
