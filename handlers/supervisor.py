@@ -43,6 +43,8 @@ GENERATIONS_MAX = 5
 """How often a shim that dies before its claim is replaced before the start counts as failed."""
 
 
+PROGRESS_LISTEN_AFTER_S = 0.2
+
 RETRY_S = 0.2
 """How soon an execution is asked about again that could give no answer."""
 
@@ -187,7 +189,9 @@ class ProcessSupervisor:
         watched.socket = state.socket or watched.socket
         if state.started_ms is not None and not watched.ran and state.exit is None:
             watched.ran = True
-            self._listen_to_progress(watched)
+            # Not at once: a program that ends within a moment is spared the effort.
+            loop = asyncio.get_running_loop()
+            loop.call_later(PROGRESS_LISTEN_AFTER_S, self._listen_to_progress, watched)
         if state.ready_ms is not None and not watched.told_running and state.pid is not None:
             watched.told_running = True
             started_ms = state.started_ms or state.ready_ms
@@ -208,6 +212,8 @@ class ProcessSupervisor:
 
     def _listen_to_progress(self, watched: Watched) -> None:
         execution_id = watched.execution.id
+        if self._watched.get(execution_id) is not watched:
+            return
         self._progress.add(execution_id, self._layout.execution(execution_id).progress)
         self._bell.wake(watched.socket)  # for what was written before
 
