@@ -97,7 +97,10 @@ def _explain(error: BaseException) -> int:
     if os.environ.get("JOBBUS_DEBUG"):
         raise error
     if not known:
-        _say(f"unexpected {type(error).__name__}: {error}; JOBBUS_DEBUG=1 shows where")
+        first = error
+        while first.__cause__ is not None:
+            first = first.__cause__
+        _say(f"unexpected {type(first).__name__}: {first}; JOBBUS_DEBUG=1 shows where")
         return 1
     _say(str(known[0]))
     return exit_of(known[0]) if isinstance(known[0], BusError) else 1

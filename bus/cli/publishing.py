@@ -1,10 +1,10 @@
 """`start`, `stop`, `restart`: a command goes out, over HTTP or into the data directory."""
 
 import asyncio
-import getpass
+import os
+import pwd
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -181,6 +181,13 @@ async def _send(
 
 def _into_directory(layout: DataLayout, command: Command) -> CommandAnswer:
     """The command is durable in the directory's queue. Blocking."""
+    if layout.root.stat().st_uid != os.geteuid():
+        # What is made here would belong to this account, and the service could not use it.
+        raise CliError(
+            f"no service runs for {layout.root}, and only the account that owns it may leave "
+            "commands there this way",
+            Exit.NOT_PERMITTED,
+        )
     prepare(layout)
     # Who may read the directory's secret could as well use its admin token.
     principal = Principal(user_id=_account(), roles=(ADMIN,), via="cli")
@@ -197,7 +204,9 @@ def _into_directory(layout: DataLayout, command: Command) -> CommandAnswer:
 
 
 def _account() -> str:
+    """The name of the account, not what the environment calls it."""
+    uid = os.geteuid()
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return Path.home().name or "cli"  # an account without a name, as in some containers
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid-{uid}"  # an account without a name, as in some containers
