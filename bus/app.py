@@ -29,13 +29,13 @@ from bus.layout import DataLayout
 from bus.model import Execution, ExecutionStatus, Principal
 from bus.ports import Policy
 from bus.publisher import Publisher
-from handlers.catalog import CatalogWatch, scan
+from handlers.catalog.watch import CatalogWatch, scan
 from handlers.disposal import Disposal
-from handlers.output import OutputStore
+from handlers.output.store import OutputStore
 from handlers.owner import Owner
 from handlers.progress import ProgressCoalescer
 from handlers.recovery import RecoveredTable, recover
-from handlers.supervisor import ProcessSupervisor
+from handlers.supervision.supervisor import ProcessSupervisor
 from handlers.timekeeper import Timekeeper
 from transports.directory.projections import Projections
 from transports.directory.queue import DirectoryTransport

@@ -134,10 +134,7 @@ def read_instance(layout: DataLayout) -> InstanceFile | None:
 
 def write_instance(layout: DataLayout, content: InstanceFile) -> None:
     """The file says `content`, whole, whatever happens meanwhile."""
-    temporary = layout.instance.with_name(f".instance.{secrets.token_hex(4)}")
-    _write_new(temporary, msgspec.json.encode(content))
-    temporary.replace(layout.instance)
-    sync_directory(layout.root)
+    write_private(layout.instance, msgspec.json.encode(content))
 
 
 def instance_id(layout: DataLayout) -> str:
@@ -157,10 +154,27 @@ def secret_key(layout: DataLayout) -> bytes:
 
 def admin_token(layout: DataLayout) -> str:
     """The token of the first start, with the role `admin`."""
-    made = _made_once(
-        layout.admin_token, lambda: f"jb_admin_{secrets.token_urlsafe(24)}\n".encode()
-    )
+    made = _made_once(layout.admin_token, _new_admin_token)
     return made.decode("ascii").strip()
+
+
+def rotate_admin_token(layout: DataLayout) -> str:
+    """A new token of that kind; the file no longer holds the old one."""
+    token = _new_admin_token()
+    write_private(layout.admin_token, token)
+    return token.decode("ascii").strip()
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """The file says `content`, whole and durably, for this account alone."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        _write_new(temporary, content)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:
@@ -170,6 +184,10 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _new_admin_token() -> bytes:
+    return f"jb_admin_{secrets.token_urlsafe(32)}\n".encode()
 
 
 def _made_once(path: Path, make: Callable[[], bytes]) -> bytes:

@@ -73,6 +73,11 @@ class DataLayout:
         """Hashed tokens of people and services."""
         return self.root / "tokens.json"
 
+    @property
+    def sessions(self) -> Path:
+        """Hashed sign-ins of browsers, so that they outlive a restart."""
+        return self.root / "sessions.json"
+
     def execution(self, execution_id: str) -> "ExecutionLayout":
         """The folder of one execution."""
         return ExecutionLayout(self.output / execution_id)

@@ -22,7 +22,7 @@ from bus.events import ExecutionProgress, Published
 from bus.feed import Feed, Frame
 from bus.model import CommandRecord
 from bus.ports import ChangeListener, Policy, Supervisor
-from handlers.decision import (
+from handlers.decisions.decision import (
     Circumstances,
     Decision,
     DeleteFiles,
@@ -30,11 +30,11 @@ from handlers.decision import (
     SpawnExecution,
     StopExecution,
 )
+from handlers.decisions.registry import decide, refusal
+from handlers.decisions.table import JobTable, parts_of
 from handlers.journal import Journal
 from handlers.journal_format import Record
-from handlers.registry import decide, refusal
 from handlers.snapshots import SnapshotHead
-from handlers.table import JobTable, parts_of
 
 RESERVE = 1 << 16
 """Numbers reserved at a time: progress takes numbers without a sync of its own."""

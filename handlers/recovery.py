@@ -10,9 +10,9 @@ from bus.changes import ChangeEncoder
 from bus.clock import Clock
 from bus.events import Published
 from bus.feed import AGE_MAX_S, BYTES_MAX, FRAMES_MAX, Feed, Frame
+from handlers.decisions.table import JobTable, TableContent
 from handlers.journal import Journal
 from handlers.journal_format import Record
-from handlers.table import JobTable, TableContent
 
 _content_decoder = msgspec.json.Decoder(TableContent)
 

@@ -7,8 +7,8 @@ from bus.clock import Clock
 from bus.commands import PassTime
 from bus.events import ExecutionQueued, Published
 from bus.ports import ReportSink
-from handlers.table import JobTable
-from handlers.timing import next_deadline_ms
+from handlers.decisions.table import JobTable
+from handlers.decisions.timing import next_deadline_ms
 
 LOOK_S_MAX = 60.0
 """The wall clock may jump: no sleep is longer than this."""

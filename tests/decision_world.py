@@ -24,9 +24,9 @@ from bus.model import (
     Reason,
 )
 from bus.ports import Policy
-from handlers.decision import Circumstances, Decision, Effect
-from handlers.registry import decide, refusal
-from handlers.table import JobTable
+from handlers.decisions.decision import Circumstances, Decision, Effect
+from handlers.decisions.registry import decide, refusal
+from handlers.decisions.table import JobTable
 from tests.fakes import ManualClock
 
 OPERATOR = Principal(user_id="olga", roles=("operator",), via="http")

@@ -15,8 +15,8 @@ from bus.clock import SystemClock
 from bus.commands import Report, ReportEnded, ReportLost, ReportSpawnFailed
 from bus.layout import DataLayout
 from bus.model import Execution, ExecutionStatus, ExitRecord, JobSpec, Reason, StopRequest
-from handlers.process_tree import all_processes, marked
-from handlers.supervisor import ProcessSupervisor, SupervisorSettings
+from handlers.shim.process_tree import all_processes, marked
+from handlers.supervision.supervisor import ProcessSupervisor, SupervisorSettings
 
 WAIT_S = 30.0
 

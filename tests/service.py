@@ -122,9 +122,9 @@ class Service:
             time.sleep(0.02)
 
     def queue_files(self) -> list[str]:
-        """The names of all files of the queue, half-written ones too."""
+        """The names of the commands in the queue, half-written ones too."""
         queue = self.data / "JobCommandQueue"
-        return sorted(str(path.relative_to(queue)) for path in queue.rglob("*") if path.is_file())
+        return sorted(path.name for path in (*queue.glob("*.json"), *queue.glob(".tmp/*")))
 
     def result(self, command_id: str) -> dict[str, Any] | None:
         return read_json(self.data / "JobCommandResults" / f"{command_id}.json")

@@ -22,9 +22,9 @@ from bus.commands import (
 )
 from bus.layout import DataLayout
 from bus.model import Execution, ExecutionStatus, Reason
-from handlers.adoption import Alive, NeverRan, investigate, look, write_control
-from handlers.assignment import CLAIMED_BY_SERVICE
-from handlers.process_tree import all_processes, boot_id, is_alive, marker_of
+from handlers.shim.assignment import CLAIMED_BY_SERVICE
+from handlers.shim.process_tree import all_processes, boot_id, is_alive, marker_of
+from handlers.supervision.adoption import Alive, NeverRan, investigate, look, write_control
 from tests.processes import WITHOUT_GROUPS, bench, ordered_to_stop, sh, starting
 
 ROOT = Path(__file__).resolve().parents[2]

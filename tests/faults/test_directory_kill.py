@@ -18,12 +18,10 @@ from bus.model import CommandRecord, CommandStatus, Principal
 from tests.directory_rig import (
     SECRET,
     drop,
-    names,
     origins_fields,
     reasons,
     record_of,
     running,
-    until,
 )
 from transports.directory import wire
 from transports.directory.committer import Piece, commit
@@ -222,11 +220,29 @@ async def test_the_command_that_two_starts_died_of_is_set_aside(layout: DataLayo
 
 async def test_after_an_orderly_end_nobody_is_a_suspect(layout: DataLayout) -> None:
     sent = [seal(StartJob(job_id="A/B"), ALICE, now_ms=0) for _ in range(5)]
-    async with running(layout.root) as transport:
+    known: dict[str, CommandRecord] = {}
+    async with running(layout.root, known=known.get) as transport:
         for one in sent:
             await transport.publish(one)
-        await transport.receive(1)
+        [first] = await transport.receive(1)
+        known[first.id] = record_of(first, CommandStatus.RUNNING)
+    assert not (layout.queue / ".handling").exists()
+    async with running(layout.root, known=known.get) as transport:
+        assert len(await transport.receive(9)) == 4
+
+
+async def test_an_end_with_a_command_in_hand_makes_the_next_start_careful(
+    layout: DataLayout,
+) -> None:
+    known: dict[str, CommandRecord] = {}
+    for _ in range(5):
+        drop(layout, origins_fields())
     async with running(layout.root) as transport:
         assert len(await transport.receive(9)) == 5
-    assert not (layout.queue / ".handling").exists()
-    await until(lambda: len(names(layout.queue)) == 5)
+    async with running(layout.root, known=known.get) as transport:
+        for _ in range(5):
+            [one] = await transport.receive(9)
+            known[one.id] = record_of(one, CommandStatus.RUNNING)
+        sent = [seal(StartJob(job_id="A/B"), ALICE, now_ms=0) for _ in range(5)]
+        await asyncio.gather(*(transport.publish(one) for one in sent))
+        assert len(await transport.receive(9)) == 5

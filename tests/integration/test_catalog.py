@@ -12,10 +12,10 @@ import pytest
 import watchfiles
 
 from bus.commands import ApplyCatalog, Definition
-from handlers import catalog
-from handlers.catalog import CatalogWatch, scan
-from handlers.definition import SIZE_MAX
-from handlers.definition_files import DefinitionFiles
+from handlers.catalog import watch as catalog
+from handlers.catalog.definition import SIZE_MAX
+from handlers.catalog.files import DefinitionFiles
+from handlers.catalog.watch import CatalogWatch, scan
 from tests.fakes import ManualClock
 
 GOOD = 'command = ["./run.sh"]\n'

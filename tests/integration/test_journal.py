@@ -35,6 +35,10 @@ def seqs(found: Recovered) -> list[int]:
     return [r.seq for r in found.records if r.events]
 
 
+def snapshot_of(found: Recovered) -> list[bytes] | None:
+    return None if found.snapshot is None else list(found.snapshot)
+
+
 def log_file(directory: Path) -> Path:
     return max(directory.glob("*.log"))
 
@@ -147,7 +151,7 @@ def test_snapshot_replaces_what_it_covers(tmp_path: Path) -> None:
     journal.append([record(21)])
     assert min(int(p.stem) for p in tmp_path.glob("*.log")) > 1
     again = reopen(tmp_path)
-    assert again.snapshot == [b'{"a":1}', b'{"b":2}']
+    assert snapshot_of(again) == [b'{"a":1}', b'{"b":2}']
     assert (again.snapshot_seq, seqs(again)) == (21, [21])
 
 
@@ -160,7 +164,7 @@ def test_damaged_snapshot_falls_back_to_the_one_before(tmp_path: Path) -> None:
     newest = max(tmp_path.glob("*.snapshot"))
     newest.write_bytes(newest.read_bytes()[:-5])
     again = reopen(tmp_path)
-    assert (again.snapshot, again.snapshot_seq, seqs(again)) == ([b'"first"'], 2, [2])
+    assert (snapshot_of(again), again.snapshot_seq, seqs(again)) == ([b'"first"'], 2, [2])
     assert any("set aside" in note for note in again.notes)
     assert again.continuous
 
@@ -173,7 +177,7 @@ def test_window_of_the_feed_is_replayed_from_the_older_snapshot(tmp_path: Path) 
     journal.write_snapshot(SnapshotHead(seq=3, at_ms=NOW_MS - 1000), [b'"new"'])
     journal.append([record(3)])
     again = reopen(tmp_path)
-    assert (again.snapshot, seqs(again)) == ([b'"old"'], [2, 3])
+    assert (snapshot_of(again), seqs(again)) == ([b'"old"'], [2, 3])
 
 
 def test_journal_that_failed_to_sync_is_never_written_again(

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from bus.layout import DataLayout
 from bus.ports import OutputLine, OutputLineReader, OutputNotice
-from handlers import output, output_search
-from handlers.output import OutputStore
-from handlers.output_files import OutputFiles, open_output
-from handlers.output_lines import LINE_MAX
-from handlers.output_search import grep, offset_of_tail, page_of
-from handlers.shim_files import Folder
-from handlers.shim_output import OutputWriter
+from handlers.output import search as output_search
+from handlers.output import store as output
+from handlers.output.files import OutputFiles, open_output
+from handlers.output.lines import LINE_MAX
+from handlers.output.search import grep, offset_of_tail, page_of
+from handlers.output.store import OutputStore
+from handlers.shim.files import Folder
+from handlers.shim.output import OutputWriter
 
 ID = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
 OTHER_ID = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5c"

@@ -11,7 +11,7 @@ import pytest
 
 from bus.commands import ReportProgress, ReportRunning, ReportSpawnFailed, ReportStopping
 from bus.model import JobSpec, Progress, Reason
-from handlers.supervisor import SupervisorSettings
+from handlers.supervision.supervisor import SupervisorSettings
 from tests.processes import bench, ordered_to_stop, sh, starting
 
 NOTIFY = """

@@ -4,8 +4,8 @@ import struct
 from pathlib import Path
 
 from bus.model import OutputSpec
-from handlers.shim_files import Folder
-from handlers.shim_output import ERR, OUT, OutputWriter
+from handlers.shim.files import Folder
+from handlers.shim.output import ERR, OUT, OutputWriter
 from tests.processes import bench, ordered_to_stop, sh, starting
 
 HEADER = struct.Struct("<8sQQQ")

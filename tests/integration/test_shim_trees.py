@@ -10,9 +10,9 @@ import pytest
 
 from bus.commands import ReportEnded, ReportRunning
 from bus.model import JobSpec, Leftover, Reason, StopTarget
-from handlers.adoption import write_control
-from handlers.process_tree import all_processes, marker_of
-from handlers.supervisor import SupervisorSettings
+from handlers.shim.process_tree import all_processes, marker_of
+from handlers.supervision.adoption import write_control
+from handlers.supervision.supervisor import SupervisorSettings
 from tests.processes import QUICK, WITHOUT_GROUPS, bench, ordered_to_stop, sh, starting
 
 HOSTILE = {

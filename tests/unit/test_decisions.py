@@ -31,8 +31,8 @@ from bus.model import (
     VariableType,
 )
 from bus.ports import Policy
-from handlers.decision import DeleteFiles, SpawnExecution, StopExecution
-from handlers.table import JobTable, parts_of
+from handlers.decisions.decision import DeleteFiles, SpawnExecution, StopExecution
+from handlers.decisions.table import JobTable, parts_of
 from tests.decision_world import OPERATOR, STRANGER, VIEWER, World
 
 START = StartJob(job_id="Demo/Job")

@@ -29,9 +29,9 @@ from bus.model import (
     VariableSpec,
     VariableType,
 )
-from handlers import definition_checks
-from handlers.definition import SIZE_MAX, decode_definition, revision_of
-from handlers.toml_lines import Path, key_lines, line_of
+from handlers.catalog import definition_checks
+from handlers.catalog.definition import SIZE_MAX, decode_definition, revision_of
+from handlers.catalog.toml_lines import Path, key_lines, line_of
 
 COMMAND = 'command = ["./run.sh"]\n'
 

@@ -14,7 +14,7 @@ from bus.model import (
     VariableSpec,
     VariableType,
 )
-from handlers.launch import Launch, build_launch, render_description
+from handlers.catalog.launch import Launch, build_launch, render_description
 
 EXECUTION = Execution(
     id="e-1",

@@ -27,8 +27,8 @@ from bus.model import (
     RestartSpec,
     RetrySpec,
 )
-from handlers.outcomes import next_to_start
-from handlers.table import JobTable
+from handlers.decisions.outcomes import next_to_start
+from handlers.decisions.table import JobTable
 from tests.decision_world import World
 
 JOBS = ("Demo/A", "Demo/B")

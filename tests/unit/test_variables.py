@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from bus.errors import ErrorCode, Refused
 from bus.model import JobSpec, SecretRef, Value, VariableSpec, VariableType
-from handlers.templates import names_in, render, spell
-from handlers.variables import resolve_variables, value_from_text
+from handlers.catalog.templates import names_in, render, spell
+from handlers.catalog.variables import resolve_variables, value_from_text
 
 STRING, INTEGER, NUMBER, BOOLEAN, CHOICE, SECRET = VariableType
 SECRET_TEXT = "hunter2-hunter2"

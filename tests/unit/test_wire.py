@@ -120,6 +120,15 @@ def test_an_envelope_comes_back_as_it_was_sealed(sent: Envelope, accepted_ns: in
     assert wire.unsealed(sealed) == msgspec.structs.replace(sent, accepted_ns=accepted_ns)
 
 
+@pytest.mark.parametrize("at_ms", [0, 1, 33_554_429, 1_769_450_400_123, 4_102_444_799_999])
+def test_no_millisecond_of_a_time_is_lost(at_ms: int) -> None:
+    sent = seal(StartJob(job_id="A/B"), Principal(user_id="a"), now_ms=at_ms, expires_ms=at_ms)
+    sealed = wire.open_seal(wire.encode(sent, 1, SECRET), SECRET)
+    assert sealed is not None
+    got = wire.unsealed(sealed)
+    assert (got.submitted_ms, got.expires_ms) == (at_ms, at_ms)
+
+
 @given(envelopes, st.data())
 def test_no_byte_of_a_sealed_file_can_be_changed(sent: Envelope, data: st.DataObject) -> None:
     file = bytearray(wire.encode(sent, 7, SECRET))

@@ -6,7 +6,7 @@ same with ten files waiting and with a hundred thousand.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -79,6 +79,10 @@ class Backlog:
 
     def get(self, command_id: str) -> Entry | None:
         return self._entries.get(command_id)
+
+    def handed(self) -> Iterator[str]:
+        """The ids that were received and not settled."""
+        return (entry.id for entry in self._entries.values() if entry.state is State.HANDED)
 
     def next_order_ns(self, now_ns: int) -> int:
         """A number larger than all given before, near the wall clock where that allows it."""

@@ -168,7 +168,7 @@ class DirectoryTransport:
         finally:
             await inbound.stop()
             await self._unlink_ended()
-            if inbound.failure is None:
+            if self._ends_orderly(inbound):
                 await asyncio.to_thread(self._caution.end)
             self._closed.set()
         if inbound.failure is not None:
@@ -185,6 +185,11 @@ class DirectoryTransport:
         disk.make_directory(self._layout.results)
         disk.make_directory(self._layout.rejects)
         self._intake.sweep()
+
+    def _ends_orderly(self, inbound: Inbound) -> bool:
+        """Closed on purpose, and whoever got the commands has put all of them on record."""
+        closed = self._closing.is_set() and inbound.failure is None
+        return closed and all(self._known(one) is not None for one in self._backlog.handed())
 
     async def _set_poison_aside(self) -> None:
         """The command that two starts died of is in Rejects, and its writer has an answer."""

@@ -1,0 +1,94 @@
+"""What exactly is executed for an execution: arguments, folder, environment. Pure, no IO.
+
+Values reach the program as whole arguments and as environment variables, never through a shell.
+`handlers.catalog.templates.spell` says how each type is written.
+"""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+import msgspec
+
+from bus.model import Execution, JobSpec, SecretRef, Value
+from handlers.catalog.templates import render, spell
+
+BASE_NAMES = ("PATH", "HOME", "LANG", "TZ", "USER")
+"""All that a job inherits; nothing else of the service's environment reaches it."""
+
+BASE_DEFAULTS = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+"""For a service that was started without them, e.g. by cron."""
+
+VARIABLE_PREFIX = "JOBBUS_VAR_"
+
+RESERVED_NAMES = ("NOTIFY_SOCKET", "TRACEPARENT")
+RESERVED_PREFIX = "JOBBUS_"
+"""Names that `[env]` may not set: the job would hear something untrue about itself."""
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """A program call; `argv[0]` is looked up in the `PATH` of `env`, with a slash below `cwd`."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    env: dict[str, str]
+
+
+def build_launch(
+    execution: Execution,
+    spec: JobSpec,
+    *,
+    base_env: Mapping[str, str],
+    notify_socket: str,
+    progress_file: str,
+) -> Launch:
+    """The call for `execution`, whose variables are resolved and whose definition was checked.
+
+    Of `base_env` only `BASE_NAMES` are taken, so the service's whole environment may be passed.
+    Later ones win: base, `[env]`, what jobbus says. A secret is not in it: the one who spawns adds
+    its value under `VARIABLE_PREFIX` + name.
+    """
+    values = execution.variables
+    return Launch(
+        argv=tuple(render(element, values) for element in spec.command),
+        cwd=str(PurePosixPath(spec.directory) / spec.cwd),
+        env={
+            **BASE_DEFAULTS,
+            **{name: base_env[name] for name in BASE_NAMES if name in base_env},
+            **{name: render(text, values) for name, text in spec.env.items()},
+            **_told(execution, notify_socket, progress_file),
+            **_variables(values),
+        },
+    )
+
+
+def render_description(spec: JobSpec, values: Mapping[str, Value]) -> str:
+    """The job's description for one execution's values."""
+    return render(spec.description, values)
+
+
+def _told(execution: Execution, notify_socket: str, progress_file: str) -> dict[str, str]:
+    told = {
+        "JOBBUS_EXECUTION_ID": execution.id,
+        "JOBBUS_JOB_ID": execution.job_id,
+        "JOBBUS_COMMAND_ID": execution.command_id,
+        "JOBBUS_USER_ID": _plain(execution.user_id),
+        "JOBBUS_ATTEMPT": str(execution.attempt),
+        "JOBBUS_PROGRESS": progress_file,
+        "NOTIFY_SOCKET": notify_socket,
+    }
+    if execution.traceparent is not None:
+        told["TRACEPARENT"] = _plain(execution.traceparent)
+    return told
+
+
+def _variables(values: Mapping[str, Value]) -> dict[str, str]:
+    return {
+        VARIABLE_PREFIX + name: spell(value)
+        for name, value in values.items()
+        if not isinstance(value, SecretRef)
+    }
+
+
+def _plain(text: str) -> str:
+    """`text` from outside as an environment can hold it: no NUL, nothing that cannot be encoded."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -1,0 +1,46 @@
+"""A fault of a definition before its line is known, and the checks that all topics share. Pure."""
+
+import re
+from collections.abc import Iterator
+from math import isfinite
+from typing import NamedTuple
+
+from handlers.catalog.toml_lines import Path
+
+SECONDS_MAX = 10 * 365 * 86_400.0
+"""Ten years; beyond it a time is a typing error and breaks timers."""
+
+
+class Problem(NamedTuple):
+    """A fault of a definition before its line is known."""
+
+    path: Path
+    reason: str
+
+
+def shown(path: Path) -> str:
+    """A path as people write it: `schedule[0].cron`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def within(path: Path, value: float | None, low: float, high: float) -> Iterator[Problem]:
+    """A problem unless `value` is absent or between the limits."""
+    if value is None:
+        return
+    if not isfinite(value) or not low <= value <= high:
+        limits = f"from {low:.15g} to {high:.15g}"
+        yield Problem(path, f"{shown(path)} must be {limits}, not {value}")
+
+
+def expression(path: Path, text: str) -> Iterator[Problem]:
+    """A problem unless `text` is a regular expression that says something."""
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as exc:
+        yield Problem(path, f"{shown(path)} is no regular expression: {exc}")
+        return
+    if not text:
+        yield Problem(path, f"{shown(path)} is an empty regular expression")

@@ -1,0 +1,106 @@
+"""Whether the variables of a definition make sense, and the references to them. Pure."""
+
+import re
+from collections.abc import Iterator
+from math import isfinite
+
+from bus.errors import Refused
+from bus.model import JobSpec, VariableSpec, VariableType
+from handlers.catalog.problem import Problem, expression, shown, within
+from handlers.catalog.templates import names_in
+from handlers.catalog.toml_lines import Path
+from handlers.catalog.variables import check_value
+from handlers.catalog.wording import did_you_mean, quoted
+
+LENGTH_MAX = 32_000
+"""Characters of a text variable: in UTF-8 still one argument for Linux (128 KiB)."""
+
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+
+def variables(spec: JobSpec) -> Iterator[Problem]:
+    """What is wrong with `[variables.…]`."""
+    for name, variable in spec.variables.items():
+        path = ("variables", name)
+        if not VARIABLE_NAME.fullmatch(name):
+            yield Problem(
+                path,
+                f"{quoted(name)} cannot be the name of a variable: letters, digits and _, "
+                "no digit first, at most 64",
+            )
+        unfit = list(_variable(path, variable))
+        yield from unfit
+        if variable.default is None or unfit:
+            continue
+        if variable.type is VariableType.SECRET:
+            yield Problem((*path, "default"), "a secret has no default: it never stands in a file")
+            continue
+        try:
+            check_value(name, variable, variable.default)
+        except Refused as exc:
+            yield Problem((*path, "default"), f"the default does not fit: {exc.message}")
+
+
+_ONLY_FOR = {
+    "min": (VariableType.INTEGER, VariableType.NUMBER),
+    "max": (VariableType.INTEGER, VariableType.NUMBER),
+    "max_length": (VariableType.STRING,),
+    "pattern": (VariableType.STRING,),
+    "allow_dash": (VariableType.STRING,),
+    "choices": (VariableType.CHOICE,),
+}
+"""Keys that mean something for some types only."""
+
+
+def _variable(path: Path, variable: VariableSpec) -> Iterator[Problem]:
+    for key, kinds in _ONLY_FOR.items():
+        if variable.type not in kinds and getattr(variable, key) != getattr(VariableSpec(), key):
+            words = " or ".join(kinds)
+            yield Problem((*path, key), f"{key} is for type {words}, not {variable.type}")
+    low, high = variable.min, variable.max
+    for key, bound in (("min", low), ("max", high)):
+        if isinstance(bound, float) and not isfinite(bound):
+            yield Problem((*path, key), f"{key} must be a finite number; leave it out for none")
+    if low is not None and high is not None and low > high:
+        yield Problem((*path, "min"), f"min {low} is above max {high}")
+    yield from within((*path, "max_length"), variable.max_length, 1, LENGTH_MAX)
+    if variable.pattern is not None:
+        yield from expression((*path, "pattern"), variable.pattern)
+    if variable.type is VariableType.CHOICE:
+        yield from _choices(path, variable.choices)
+
+
+def _choices(path: Path, choices: tuple[str, ...]) -> Iterator[Problem]:
+    if not choices:
+        yield Problem(path, f'{shown(path)} needs choices, e.g. choices = ["fast", "slow"]')
+    for index, choice in enumerate(choices):
+        if not choice or "\0" in choice:
+            yield Problem((*path, "choices", index), "a choice is empty or holds a NUL character")
+        elif choice in choices[:index]:
+            yield Problem((*path, "choices", index), f"the choice {quoted(choice)} comes twice")
+
+
+def texts(spec: JobSpec) -> Iterator[tuple[Path, str]]:
+    """Where references to variables are rendered."""
+    yield from ((("command", i), element) for i, element in enumerate(spec.command))
+    yield from ((("env", name), text) for name, text in spec.env.items())
+    yield ("description",), spec.description
+
+
+def references(spec: JobSpec) -> Iterator[Problem]:
+    """What is wrong with the `{{Variable}}`s of a definition."""
+    for path, text in texts(spec):
+        for name in names_in(text):
+            if name not in spec.variables:
+                hint = did_you_mean(name, spec.variables) or f"; add [variables.{name}]"
+                reason = f"{shown(path)} refers to {{{{{name}}}}}, which is not declared{hint}"
+                yield Problem(path, reason)
+            elif path[0] != "env" and spec.variables[name].type is VariableType.SECRET:
+                yield Problem(
+                    path,
+                    f"{{{{{name}}}}} is a secret and may not stand in {path[0]}; "
+                    f"the job finds it as JOBBUS_VAR_{name} in its environment",
+                )
+    for key, text in (("name", spec.name), ("cwd", spec.cwd)):
+        for name in names_in(text):
+            yield Problem((key,), f"{key} takes no {{{{{name}}}}}; it is the same for all values")

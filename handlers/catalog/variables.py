@@ -1,0 +1,228 @@
+"""What a command's variables must be, and the values a job gets. Pure: no IO, no clock.
+
+Types are exact, as in any JSON API: `30` is an integer and `"30"` is text, so each of them has one
+meaning and a wrong one is told at once instead of arriving at the job. What JSON cannot tell apart
+is taken: `30.0` for an integer, `30` for a number. `null` is the same as not given. Where people
+type text (the CLI's `NAME=VALUE`), `value_from_text` converts by the declared type first.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+
+from bus.errors import ErrorCode, Refused
+from bus.model import JobSpec, SecretRef, Value, VariableSpec, VariableType
+from handlers.catalog.wording import did_you_mean, quoted
+
+INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
+"""Integers fit 64 bits, so that every program and every JSON reader can hold them."""
+
+EXACT_FLOAT_MAX = 2**53
+"""Up to here a float holds each whole number exactly."""
+
+SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+_INTEGER_TEXT = re.compile(r"[+-]?[0-9]{1,20}")
+
+
+def resolve_variables(spec: JobSpec, given: Mapping[str, Value]) -> dict[str, Value]:
+    """The values the job gets, in the order of the definition: given ones checked, defaults added.
+
+    A variable that is neither given nor has a default is absent. Resolving the answer again gives
+    the same answer.
+
+    Raises:
+        Refused: `bad_variables`, or `secret_by_value` before anything else is looked at, so that
+            a command with a secret in it is known as such whatever else is wrong with it.
+    """
+    for name, variable in spec.variables.items():
+        if variable.type is VariableType.SECRET and name in given:
+            _check_secret(name, given[name])
+    for name in given:
+        if name not in spec.variables:
+            known = did_you_mean(name, spec.variables) or "; it declares none"
+            raise _bad(name, f"the job has no variable {quoted(name)}{known}")
+    resolved: dict[str, Value] = {}
+    for name, variable in spec.variables.items():
+        value = given.get(name)
+        if value is None:
+            value = variable.default
+        if value is not None:
+            resolved[name] = check_value(name, variable, value)
+        elif variable.required:
+            raise _bad(name, f"variable {quoted(name)} is required: {_expected(variable)}")
+    return resolved
+
+
+def check_value(name: str, variable: VariableSpec, value: Value) -> Value:
+    """`value` as the job gets it (an integer given as `30.0` is 30).
+
+    Raises:
+        Refused: it does not fit; the sentence says what would.
+    """
+    if isinstance(value, SecretRef) and variable.type is not VariableType.SECRET:
+        raise _unfit(name, f"is no secret and takes no reference to one: {_expected(variable)}")
+    match variable.type:
+        case VariableType.SECRET:
+            return _check_secret(name, value)
+        case VariableType.BOOLEAN:
+            if not isinstance(value, bool):
+                raise _unfit(name, f"{_expected(variable)}, not {_described(value)}")
+            return value
+        case VariableType.INTEGER | VariableType.NUMBER:
+            number = _number(name, variable, value)
+            _check_range(name, variable, number)
+            return number
+        case VariableType.CHOICE:
+            return _check_choice(name, variable, value)
+        case VariableType.STRING:
+            return _check_string(name, variable, value)
+
+
+def value_from_text(kind: VariableType, text: str) -> Value:
+    """What somebody typed, as a value of the declared type; for command lines and forms.
+
+    Raises:
+        ValueError: with a sentence that says what would be right.
+    """
+    match kind:
+        case VariableType.STRING | VariableType.CHOICE:
+            return text
+        case VariableType.SECRET:
+            return SecretRef(secret=text)
+        case VariableType.BOOLEAN:
+            if text.lower() not in ("true", "false"):
+                raise ValueError(f"must be true or false, not {quoted(text)}")
+            return text.lower() == "true"
+        case VariableType.INTEGER:
+            if not _INTEGER_TEXT.fullmatch(text):
+                raise ValueError(f"must be an integer such as 30, not {quoted(text)}")
+            return int(text)
+        case VariableType.NUMBER:
+            return int(text) if _INTEGER_TEXT.fullmatch(text) else _float_from_text(text)
+
+
+def _float_from_text(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"must be a number such as 2.5, not {quoted(text)}")
+    return number
+
+
+def _number(name: str, variable: VariableSpec, value: Value) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _unfit(name, f"{_expected(variable)}, not {_described(value)}")
+    if isinstance(value, int):
+        if not INTEGER_MIN <= value <= INTEGER_MAX:
+            raise _unfit(name, f"must lie between {INTEGER_MIN} and {INTEGER_MAX} (64 bits)")
+        return value
+    if not math.isfinite(value):
+        raise _unfit(name, "must be a finite number")
+    if variable.type is VariableType.NUMBER:
+        return value
+    if not value.is_integer() or abs(value) > EXACT_FLOAT_MAX:
+        raise _unfit(name, f"{_expected(variable)}, not {value!r}")
+    return int(value)
+
+
+def _check_range(name: str, variable: VariableSpec, number: int | float) -> None:
+    if variable.min is not None and number < variable.min:
+        raise _unfit(name, f"must be at least {variable.min}, not {number}")
+    if variable.max is not None and number > variable.max:
+        raise _unfit(name, f"must be at most {variable.max}, not {number}")
+
+
+def _check_choice(name: str, variable: VariableSpec, value: Value) -> str:
+    if not isinstance(value, str):
+        raise _unfit(name, f"{_expected(variable)}, not {_described(value)}")
+    if value not in variable.choices:
+        raise _unfit(name, f"has no choice {quoted(value)}{did_you_mean(value, variable.choices)}")
+    return value
+
+
+def _check_string(name: str, variable: VariableSpec, value: Value) -> str:
+    if not isinstance(value, str):
+        raise _unfit(name, f"{_expected(variable)}, not {_described(value)}")
+    # The length comes first: it bounds what the pattern may cost.
+    if len(value) > variable.max_length:
+        raise _unfit(name, f"may have {variable.max_length} characters, not {len(value)}")
+    if "\0" in value:
+        raise _unfit(name, "may not hold a NUL character: no program could receive it")
+    if not _is_unicode(value):
+        raise _unfit(name, "holds half of a surrogate pair, which is no text")
+    if value.startswith("-") and not variable.allow_dash:
+        raise _unfit(
+            name,
+            'may not begin with "-": the program could take it for an option '
+            "(the definition can permit it by allow_dash = true)",
+        )
+    if variable.pattern is not None and not re.fullmatch(variable.pattern, value):
+        raise _unfit(name, f"must match {variable.pattern} as a whole")
+    return value
+
+
+def _check_secret(name: str, value: Value) -> Value:
+    """The reference; a value is refused and not repeated anywhere."""
+    if value is None:
+        return value
+    if not isinstance(value, SecretRef):
+        raise Refused(
+            ErrorCode.SECRET_BY_VALUE,
+            f"variable {quoted(name)} is a secret and is given by name only: "
+            '{"secret": "NAME"}, with NAME from [secrets] of jobbus.toml',
+            pointer=_pointer(name),
+        )
+    if not SECRET_NAME.fullmatch(value.secret):
+        raise _unfit(name, "refers to a secret by something that cannot be its name")
+    return value
+
+
+def _expected(variable: VariableSpec) -> str:
+    match variable.type:
+        case VariableType.STRING:
+            return 'must be text such as "abc"'
+        case VariableType.INTEGER:
+            return "must be an integer such as 30, without quotes"
+        case VariableType.NUMBER:
+            return "must be a number such as 2.5, without quotes"
+        case VariableType.BOOLEAN:
+            return "must be true or false, without quotes"
+        case VariableType.CHOICE:
+            return f"must be one of {', '.join(map(quoted, variable.choices))}"
+        case VariableType.SECRET:
+            return 'must be a reference such as {"secret": "NAME"}'
+
+
+def _described(value: Value) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return "text"
+        case int():
+            return "an integer"
+        case float():
+            return "a number"
+        case _:
+            return "that"
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _unfit(name: str, what: str) -> Refused:
+    return _bad(name, f"variable {quoted(name)} {what}")
+
+
+def _bad(name: str, sentence: str) -> Refused:
+    return Refused(ErrorCode.BAD_VARIABLES, sentence, pointer=_pointer(name))
+
+
+def _pointer(name: str) -> str:
+    """RFC 6901; what cannot be encoded or is absurdly long is replaced and cut."""
+    text = name[:200].encode("utf-8", "replace").decode()
+    return "/variables/" + text.replace("~", "~0").replace("/", "~1")

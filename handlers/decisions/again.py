@@ -1,0 +1,101 @@
+"""What follows an end by itself: a retry, an automatic restart, or giving up. Pure.
+
+Retries are for work that failed and count starts; the restart policy is for services that are to
+be up and counts restarts in a window. Both wait longer from time to time, so that a job that cannot
+run does not keep the machine busy.
+"""
+
+from bus.events import ExecutionEnded, ExecutionQueued, JobGaveUp
+from bus.model import (
+    Execution,
+    ExecutionStatus,
+    JobSpec,
+    Reason,
+    RestartPolicy,
+    RetrySpec,
+)
+from handlers.decisions.decision import Circumstances
+from handlers.decisions.table import JobTable
+
+RETRY = "policy:retry"
+RESTART = "policy:restart"
+
+_PERSONS = frozenset({Reason.USER, Reason.REPLACED, Reason.SHUTDOWN})
+_FAILURES = frozenset({ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.LOST})
+_STEADY_MS = 60_000
+"""Who ran that long begins with the shortest delay again."""
+
+
+def follow_up(
+    table: JobTable, execution: Execution, final: ExecutionEnded, around: Circumstances
+) -> ExecutionQueued | JobGaveUp | None:
+    """What the definition in force orders after this end; None if it orders nothing."""
+    job = table.job(execution.job_id)
+    spec = job.spec if job is not None else None
+    if job is None or spec is None or spec.disabled or _person_ended_it(execution, final):
+        return None
+    if any(e.replaces == execution.id for e in table.queued(execution.job_id)):
+        return None  # its replacement starts anyway
+    if final.status in spec.retry.on and execution.attempt < spec.retry.attempts:
+        delay_s = delay_of(spec.retry, execution.attempt, around)
+        return _queued(execution, job.revision, delay_s, RETRY, around)
+    if not _wants_restart(spec, final):
+        return None
+    since_ms = around.now_ms - int(spec.restart.limit_window_s * 1000)
+    recent = [at_ms for at_ms in job.restarts_ms if at_ms > since_ms]
+    if len(recent) >= spec.restart.limit:
+        return JobGaveUp(job_id=job.id, restarts=len(recent), window_s=spec.restart.limit_window_s)
+    ran_ms = around.now_ms - (execution.start_ms or around.now_ms)
+    step = 1 if ran_ms >= _STEADY_MS else len(recent) + 1
+    return _queued(execution, job.revision, delay_of(spec.retry, step, around), RESTART, around)
+
+
+def delay_of(retry: RetrySpec, step: int, around: Circumstances) -> float:
+    """Seconds before the `step`-th repetition (1-based), jitter included."""
+    exponent = min(step - 1, 64)
+    delay_s = min(retry.delay_s * retry.backoff**exponent, retry.delay_s_max)
+    return delay_s * (1 + retry.jitter * around.random())
+
+
+def backing_off(table: JobTable, job_id: str, now_ms: int) -> list[Execution]:
+    """The job's executions that wait for their delay to pass."""
+    return [e for e in table.queued(job_id) if not is_due(e, now_ms)]
+
+
+def is_due(execution: Execution, now_ms: int) -> bool:
+    """Whether a queued execution may start as far as the clock is concerned."""
+    return execution.not_before_ms is None or execution.not_before_ms <= now_ms
+
+
+def _person_ended_it(execution: Execution, final: ExecutionEnded) -> bool:
+    ordered = execution.stop is not None and execution.stop.reason in _PERSONS
+    return ordered or final.status is ExecutionStatus.CANCELLED
+
+
+def _wants_restart(spec: JobSpec, final: ExecutionEnded) -> bool:
+    match spec.restart.policy:
+        case RestartPolicy.NO:
+            return False
+        case RestartPolicy.ON_FAILURE:
+            return final.status in _FAILURES
+        case RestartPolicy.ALWAYS:
+            return True
+
+
+def _queued(
+    execution: Execution, revision: str, delay_s: float, cause: str, around: Circumstances
+) -> ExecutionQueued:
+    return ExecutionQueued(
+        execution_id=around.new_id(),
+        job_id=execution.job_id,
+        command_id=execution.command_id,
+        user_id=execution.user_id,
+        revision=revision,
+        variables=execution.variables,
+        attempt=execution.attempt + 1,
+        previous=execution.id,
+        first=True,
+        not_before_ms=around.now_ms + int(delay_s * 1000),
+        cause=cause,
+        traceparent=execution.traceparent,
+    )

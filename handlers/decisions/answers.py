@@ -1,0 +1,83 @@
+"""The records of a command that several decisions share.
+
+Pure: no IO, no clock, no entropy.
+"""
+
+from bus.commands import RestartJob, StartJob, kind_of
+from bus.envelope import Envelope
+from bus.events import (
+    CommandAccepted,
+    CommandEnded,
+    ExecutionQueued,
+)
+from bus.model import (
+    CommandStatus,
+    Job,
+    Outcome,
+    Value,
+)
+from handlers.decisions.decision import Circumstances, Decision
+
+
+def queued(
+    envelope: Envelope,
+    job: Job,
+    variables: dict[str, Value],
+    around: Circumstances,
+    *,
+    first: bool = False,
+    replaces: str | None = None,
+) -> ExecutionQueued:
+    return ExecutionQueued(
+        execution_id=around.new_id(),
+        job_id=job.id,
+        command_id=envelope.id,
+        user_id=envelope.principal.user_id,
+        revision=job.revision,
+        variables=variables,
+        first=first,
+        replaces=replaces,
+        expires_ms=envelope.expires_ms,
+        traceparent=envelope.traceparent,
+    )
+
+
+def noop(envelope: Envelope, job_id: str | None, execution_id: str | None) -> Decision:
+    accepted = accepted_as(envelope, job_id, execution_id=execution_id)
+    return Decision((accepted, completed(envelope, Outcome.NOOP)))
+
+
+def merge(envelope: Envelope, job_id: str, execution_id: str) -> Decision:
+    return Decision((accepted_as(envelope, job_id, execution_id=execution_id, merged=True),))
+
+
+def accepted_as(
+    envelope: Envelope,
+    job_id: str | None,
+    *,
+    execution_id: str | None = None,
+    waits_for: tuple[str, ...] = (),
+    merged: bool = False,
+) -> CommandAccepted:
+    command = envelope.command
+    variables = command.variables if isinstance(command, StartJob | RestartJob) else None
+    return CommandAccepted(
+        command_id=envelope.id,
+        kind=kind_of(command),
+        user_id=envelope.principal.user_id,
+        submitted_ms=envelope.submitted_ms,
+        body_hash=envelope.body_hash,
+        job_id=job_id,
+        roles=envelope.principal.roles,
+        via=envelope.principal.via,
+        variables=variables,
+        submitted_text=envelope.submitted_text,
+        id_text=envelope.id_text,
+        execution_id=execution_id,
+        waits_for=waits_for,
+        merged=merged,
+    )
+
+
+def completed(envelope: Envelope, outcome: Outcome) -> CommandEnded:
+    return CommandEnded(command_id=envelope.id, status=CommandStatus.COMPLETED, outcome=outcome)

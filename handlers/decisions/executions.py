@@ -1,0 +1,198 @@
+"""What a start or a restart leads to; with docs/protocol.md's table of overlaps beside it.
+
+Pure: no IO, no clock, no entropy.
+"""
+
+from bus.access import Action
+from bus.commands import RestartJob, StartJob
+from bus.envelope import Envelope
+from bus.errors import ErrorCode, Refused
+from bus.events import (
+    AnyEvent,
+    ExecutionStarted,
+    ExecutionStopping,
+)
+from bus.model import (
+    Execution,
+    ExecutionStatus,
+    Job,
+    Overlap,
+    Reason,
+    Value,
+)
+from handlers.catalog.variables import resolve_variables
+from handlers.decisions.again import backing_off
+from handlers.decisions.answers import accepted_as, merge, noop, queued
+from handlers.decisions.decision import Circumstances, Decision, SpawnExecution, StopExecution
+from handlers.decisions.permissions import permitted_execution, same_job, startable_job, visible_job
+from handlers.decisions.stop_orders import cancel_queued, stop_order, supersede_starts
+from handlers.decisions.table import JobTable
+
+_WAITING = (ExecutionStatus.QUEUED, ExecutionStatus.STARTING)
+
+
+def start(
+    table: JobTable, envelope: Envelope, command: StartJob, around: Circumstances
+) -> Decision:
+    job, spec = startable_job(table, envelope, command.job_id, Action.START, around)
+    variables = resolve_variables(spec, command.variables)
+    busy = table.in_slots(job.id)
+    waiting = backing_off(table, job.id, around.now_ms)
+    if len(busy) < spec.max_running:  # nothing that could start waits beside a free slot
+        return _go_now(table, envelope, job, variables, waiting, around)
+    if any(e.status is ExecutionStatus.STOPPING for e in busy):
+        return _wait(table, envelope, job, variables, around)
+    if spec.overlap is not Overlap.QUEUE:
+        for execution in table.live_of(job.id):
+            if execution.status in _WAITING and execution.variables == variables:
+                return noop(envelope, job.id, execution.id)
+    match spec.overlap:
+        case Overlap.QUEUE:
+            return _wait(table, envelope, job, variables, around)
+        case Overlap.REPLACE:
+            return _replace(table, envelope, job, busy[0], variables, around)
+        case Overlap.SKIP:
+            return noop(envelope, job.id, busy[0].id)
+        case Overlap.REJECT:
+            running = ", ".join(e.id for e in busy)
+            raise Refused(
+                ErrorCode.ALREADY_RUNNING,
+                f"{job.id} is already running ({running}); stop it first, restart it, or set "
+                f"`overlap` or `max_running` in its definition",
+            )
+
+
+def restart(
+    table: JobTable, envelope: Envelope, command: RestartJob, around: Circumstances
+) -> Decision:
+    old = _target_of_restart(table, envelope, command, around)
+    job_id = old.job_id if old is not None else command.job_id
+    assert job_id is not None
+    job, spec = startable_job(table, envelope, job_id, Action.RESTART, around)
+    given = command.variables
+    if given is None:
+        given = old.variables if old is not None else {}
+    variables = resolve_variables(spec, given)
+    if old is None or old.is_final:
+        return _go(envelope, job, variables, around)
+    waiting = backing_off(table, job.id, around.now_ms)
+    if old in waiting and len(table.in_slots(job.id)) < spec.max_running:
+        return _go_now(table, envelope, job, variables, waiting, around)
+    if old.status is ExecutionStatus.QUEUED:
+        return merge(envelope, job.id, old.id)
+    for follower in table.queued(job.id):
+        if follower.replaces == old.id:
+            return merge(envelope, job.id, follower.id)
+    new = queued(envelope, job, variables, around, first=True, replaces=old.id)
+    events: list[AnyEvent] = [accepted_as(envelope, job.id, execution_id=new.execution_id), new]
+    if old.status is ExecutionStatus.STARTING:
+        # Wait behind the start; `outcomes.running` stops the old one as soon as it is up.
+        return Decision(tuple(events))
+    order = stop_order(
+        table, old, envelope, command.grace_s, command.kill, around, reason=Reason.REPLACED
+    )
+    if order is None:
+        return Decision(tuple(events))
+    events.append(ExecutionStopping(execution_id=old.id, stop=order))
+    return Decision(tuple(events), (StopExecution(old.id),))
+
+
+def _target_of_restart(
+    table: JobTable, envelope: Envelope, command: RestartJob, around: Circumstances
+) -> Execution | None:
+    if command.execution_id is not None:
+        execution = permitted_execution(
+            table, envelope, command.execution_id, Action.RESTART, around
+        )
+        same_job(execution, command.job_id)
+        return execution
+    if command.job_id is None:
+        raise Refused(
+            ErrorCode.UNKNOWN_JOB, "a restart needs `jobId` or `executionId`", pointer="/jobId"
+        )
+    live = [e for e in table.live_of(command.job_id) if e.replaces is None]
+    if len(live) > 1:
+        visible_job(table, envelope, command.job_id, around)
+        raise Refused(
+            ErrorCode.EXECUTION_REQUIRED,
+            f"{len(live)} executions of {command.job_id} are live; name one as `executionId`",
+            pointer="/executionId",
+        )
+    if live:
+        return live[0]
+    waiting = table.live_of(command.job_id)
+    return waiting[0] if waiting else None
+
+
+def _go_now(
+    table: JobTable,
+    envelope: Envelope,
+    job: Job,
+    variables: dict[str, Value],
+    waiting: list[Execution],
+    around: Circumstances,
+) -> Decision:
+    """A person's start does not wait for a delay: it takes the waiting execution, or its place."""
+    for execution in waiting:
+        if execution.variables == variables:
+            accepted = accepted_as(envelope, job.id, execution_id=execution.id)
+            started = ExecutionStarted(execution_id=execution.id)
+            return Decision((accepted, started), (SpawnExecution(execution.id),))
+    decision = _go(envelope, job, variables, around)
+    if job.spec is None or job.spec.max_running > 1:
+        return decision
+    cancelled = cancel_queued(table, waiting, Reason.SUPERSEDED, around)
+    return Decision((*cancelled, *decision.events), decision.effects)
+
+
+def _go(
+    envelope: Envelope, job: Job, variables: dict[str, Value], around: Circumstances
+) -> Decision:
+    new = queued(envelope, job, variables, around)
+    return Decision(
+        (
+            accepted_as(envelope, job.id, execution_id=new.execution_id),
+            new,
+            ExecutionStarted(execution_id=new.execution_id),
+        ),
+        (SpawnExecution(new.execution_id),),
+    )
+
+
+def _wait(
+    table: JobTable,
+    envelope: Envelope,
+    job: Job,
+    variables: dict[str, Value],
+    around: Circumstances,
+) -> Decision:
+    waiting = len(table.queued(job.id))
+    if waiting >= around.policy.queue_max:
+        raise Refused(
+            ErrorCode.QUEUE_FULL, f"{waiting} executions of {job.id} wait already; try again later"
+        )
+    new = queued(envelope, job, variables, around)
+    return Decision((accepted_as(envelope, job.id, execution_id=new.execution_id), new))
+
+
+def _replace(
+    table: JobTable,
+    envelope: Envelope,
+    job: Job,
+    old: Execution,
+    variables: dict[str, Value],
+    around: Circumstances,
+) -> Decision:
+    new = queued(envelope, job, variables, around, first=True, replaces=old.id)
+    order = stop_order(table, old, envelope, None, False, around, reason=Reason.REPLACED)
+    assert order is not None, "what is being stopped was handled before"
+    return Decision(
+        (
+            accepted_as(envelope, job.id, execution_id=new.execution_id),
+            *cancel_queued(table, table.queued(job.id), Reason.SUPERSEDED, around),
+            new,
+            ExecutionStopping(execution_id=old.id, stop=order),
+            *supersede_starts(table, [old]),
+        ),
+        (StopExecution(old.id),),
+    )

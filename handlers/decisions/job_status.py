@@ -1,0 +1,65 @@
+"""What a `status` command answers.
+
+Pure: no IO, no clock, no entropy.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from bus.commands import GetStatus
+from bus.envelope import Envelope
+from bus.events import (
+    CommandEnded,
+)
+from bus.model import (
+    CommandStatus,
+    Execution,
+    ExecutionStatus,
+    Outcome,
+)
+from bus.views import execution_view, job_view
+from handlers.decisions.answers import accepted_as
+from handlers.decisions.decision import Circumstances, Decision
+from handlers.decisions.permissions import visible_job
+from handlers.decisions.table import JobTable
+
+_EXECUTIONS_MAX = 100
+
+
+def status(
+    table: JobTable, envelope: Envelope, command: GetStatus, around: Circumstances
+) -> Decision:
+    job = visible_job(table, envelope, command.job_id, around)
+    live = table.live_of(job.id)[:_EXECUTIONS_MAX]
+    last = next(iter(table.executions_of(job.id)), None)
+    entry = {
+        "job": job_view(job),
+        "status": status_word(live, last),
+        "executions": [execution_view(e) for e in live],
+        "last": execution_view(last) if last is not None else None,
+    }
+    result = msgspec.Raw(msgspec.json.encode(entry))
+    ended = CommandEnded(
+        command_id=envelope.id,
+        status=CommandStatus.COMPLETED,
+        outcome=Outcome.DONE,
+        result=result,
+    )
+    return Decision((accepted_as(envelope, job.id), ended))
+
+
+def status_word(live: Iterable[Execution], last: Execution | None) -> str:
+    """One word for a job: the furthest of its live executions, else how the last one ended."""
+    order = [
+        ExecutionStatus.RUNNING,
+        ExecutionStatus.STARTING,
+        ExecutionStatus.STOPPING,
+        ExecutionStatus.UNKNOWN,
+        ExecutionStatus.QUEUED,
+    ]
+    present = {execution.status for execution in live}
+    for candidate in order:
+        if candidate in present:
+            return candidate.value
+    return last.status.value if last is not None else "Idle"

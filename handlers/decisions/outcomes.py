@@ -1,0 +1,343 @@
+"""What follows when something happened to an execution: final states, and what waited for it.
+
+Pure: no IO, no clock, no entropy.
+"""
+
+from collections.abc import Collection, Iterator
+
+from bus.commands import (
+    ReportEnded,
+    ReportLost,
+    ReportProgress,
+    ReportRunning,
+    ReportSpawnFailed,
+    ReportStopping,
+    ReportUnknown,
+)
+from bus.errors import ErrorCode
+from bus.events import (
+    AnyEvent,
+    CommandEnded,
+    ExecutionEnded,
+    ExecutionProgress,
+    ExecutionRunning,
+    ExecutionStarted,
+    ExecutionStopping,
+    ExecutionUnknown,
+)
+from bus.model import (
+    FINAL_EXECUTION,
+    CommandRecord,
+    CommandStatus,
+    Execution,
+    ExecutionStatus,
+    ExitRecord,
+    JobSpec,
+    Outcome,
+    Reason,
+    StopRequest,
+)
+from handlers.decisions.again import follow_up, is_due
+from handlers.decisions.decision import (
+    NOTHING,
+    Circumstances,
+    Decision,
+    Effect,
+    SpawnExecution,
+    StopExecution,
+)
+from handlers.decisions.table import JobTable
+
+_TIMEOUTS = frozenset({Reason.RUN_TIMEOUT, Reason.START_TIMEOUT})
+_ORDERED = frozenset({Reason.USER, Reason.POLICY, Reason.REPLACED, Reason.SHUTDOWN})
+
+
+def running(table: JobTable, report: ReportRunning, around: Circumstances) -> Decision:
+    execution = table.execution(report.execution_id)
+    if execution is None or execution.status not in (
+        ExecutionStatus.STARTING,
+        ExecutionStatus.UNKNOWN,
+    ):
+        return NOTHING
+    events = list(_now_running(table, execution, report.started_ms, report.pid))
+    effects: list[Effect] = []
+    follower = _replacement_of(table, execution)
+    if follower is not None:
+        stop = StopRequest(
+            reason=Reason.REPLACED,
+            by=follower.user_id,
+            at_ms=around.now_ms,
+            grace_s=_grace_of(table, execution),
+            command_id=follower.command_id,
+        )
+        events.append(ExecutionStopping(execution_id=execution.id, stop=stop))
+        effects.append(StopExecution(execution.id))
+    return Decision(tuple(events), tuple(effects))
+
+
+def progress(table: JobTable, report: ReportProgress, _: Circumstances) -> Decision:
+    execution = table.execution(report.execution_id)
+    if execution is None or execution.is_final or execution.progress == report.progress:
+        return NOTHING
+    return Decision((ExecutionProgress(execution_id=execution.id, progress=report.progress),))
+
+
+def stopping(table: JobTable, report: ReportStopping, _: Circumstances) -> Decision:
+    execution = table.execution(report.execution_id)
+    if execution is None or execution.status not in (
+        ExecutionStatus.STARTING,
+        ExecutionStatus.RUNNING,
+        ExecutionStatus.UNKNOWN,
+    ):
+        return NOTHING
+    return Decision((ExecutionStopping(execution_id=execution.id, stop=report.stop),))
+
+
+def unknown(table: JobTable, report: ReportUnknown, _: Circumstances) -> Decision:
+    execution = table.execution(report.execution_id)
+    if execution is None or execution.is_final or execution.status is ExecutionStatus.UNKNOWN:
+        return NOTHING
+    return Decision((ExecutionUnknown(execution_id=execution.id),))
+
+
+def ended(table: JobTable, report: ReportEnded, around: Circumstances) -> Decision:
+    execution = table.execution(report.execution_id)
+    if execution is None or execution.is_final:
+        return NOTHING
+    exit_ = report.exit
+    events: list[AnyEvent] = []
+    if execution.status is ExecutionStatus.STARTING and exit_.started_ms is not None:
+        # It ran and ended between two looks: subscribers still see each state once.
+        spec = table.spec(execution.job_id, execution.revision)
+        if spec is None or spec.ready == "spawn":
+            events.extend(_now_running(table, execution, exit_.started_ms, exit_.pid))
+    status, reason = final_state(execution, exit_, table.spec(execution.job_id, execution.revision))
+    final = ExecutionEnded(
+        execution_id=execution.id,
+        status=status,
+        reason=reason,
+        ended_ms=exit_.ended_ms,
+        exit_code=exit_.exit_code,
+        signal=exit_.signal,
+        error=exit_.error,
+        contained=exit_.contained,
+        survivors=exit_.survivors,
+        containment=exit_.containment,
+        output_end=exit_.output_end,
+        progress=exit_.progress,
+    )
+    settled = {event.command_id for event in events if isinstance(event, CommandEnded)}
+    return after_end(table, execution, final, around, before=events, settled=settled)
+
+
+def spawn_failed(table: JobTable, report: ReportSpawnFailed, around: Circumstances) -> Decision:
+    execution = table.execution(report.execution_id)
+    if execution is None or execution.is_final:
+        return NOTHING
+    final = ExecutionEnded(
+        execution_id=execution.id,
+        status=ExecutionStatus.FAILED,
+        reason=Reason.SPAWN_ERROR,
+        ended_ms=around.now_ms,
+        error=report.error,
+        output_end=0,
+    )
+    return after_end(table, execution, final, around)
+
+
+def lost(table: JobTable, report: ReportLost, around: Circumstances) -> Decision:
+    execution = table.execution(report.execution_id)
+    if execution is None or execution.is_final:
+        return NOTHING
+    final = ExecutionEnded(
+        execution_id=execution.id,
+        status=ExecutionStatus.LOST,
+        reason=Reason(report.reason),
+        ended_ms=around.now_ms,
+    )
+    return after_end(table, execution, final, around)
+
+
+def final_state(
+    execution: Execution, exit_: ExitRecord, spec: JobSpec | None
+) -> tuple[ExecutionStatus, Reason]:
+    """The final status and its reason; what forced the end counts before what the program said."""
+    if not exit_.contained:
+        return ExecutionStatus.FAILED, Reason.STOP_INCOMPLETE
+    if exit_.cause in _TIMEOUTS:
+        return ExecutionStatus.TIMED_OUT, exit_.cause
+    if exit_.cause is Reason.WATCHDOG:
+        return ExecutionStatus.FAILED, Reason.WATCHDOG
+    if execution.stop is not None and execution.stop.reason in _ORDERED:
+        return ExecutionStatus.STOPPED, execution.stop.reason
+    if exit_.cause in _ORDERED:
+        return ExecutionStatus.STOPPED, exit_.cause
+    if exit_.cause is Reason.OOM:
+        return ExecutionStatus.FAILED, Reason.OOM
+    if spec is not None and spec.ready != "spawn" and execution.status is ExecutionStatus.STARTING:
+        return ExecutionStatus.FAILED, Reason.NOT_READY
+    if exit_.signal is not None:
+        return ExecutionStatus.FAILED, Reason.SIGNAL
+    success = spec.success_codes if spec is not None else (0,)
+    good = exit_.exit_code in success
+    return (ExecutionStatus.SUCCEEDED if good else ExecutionStatus.FAILED), Reason.EXIT_CODE
+
+
+def after_end(
+    table: JobTable,
+    execution: Execution,
+    final: ExecutionEnded,
+    around: Circumstances,
+    *,
+    before: list[AnyEvent] | None = None,
+    settled: set[str] | None = None,
+) -> Decision:
+    """The end itself, the commands it settles, and the next execution that gets the slot."""
+    events = [*(before or ()), *end_waiting(table, execution, final, settled=settled)]
+    again = follow_up(table, execution, final, around)
+    if again is not None:
+        events.append(again)
+    effects: list[Effect] = []
+    for follower in next_to_start(table, execution.job_id, around.now_ms, freed=execution):
+        events.append(ExecutionStarted(execution_id=follower.id))
+        effects.append(SpawnExecution(follower.id))
+    return Decision(tuple(events), tuple(effects))
+
+
+def end_waiting(
+    table: JobTable,
+    execution: Execution,
+    final: ExecutionEnded,
+    *,
+    settled: set[str] | None = None,
+) -> Iterator[AnyEvent]:
+    """The end, and of each command that waited for it; `settled` are those that ended before."""
+    yield final
+    for command in table.commands_waiting_for(execution.id):
+        if command.id not in (settled or ()):
+            yield from _settle(table, command, execution, final)
+
+
+def next_to_start(
+    table: JobTable,
+    job_id: str,
+    now_ms: int,
+    *,
+    freed: Execution | None = None,
+    without: Collection[str] = (),
+    slots: int | None = None,
+) -> Iterator[Execution]:
+    """The queued executions that may start now.
+
+    `freed` is one whose end is being decided, `without` are waiting ones whose end is; `slots` is
+    a number that is about to be in force.
+    """
+    busy = [e for e in table.in_slots(job_id) if freed is None or e.id != freed.id]
+    busy_ids = {e.id for e in busy}
+    job = table.job(job_id)
+    if slots is None:
+        slots = job.spec.max_running if job is not None and job.spec is not None else 1
+    for execution in table.queued(job_id):
+        if len(busy_ids) >= slots:
+            return
+        if execution.id in without:
+            continue
+        if execution.replaces in busy_ids or not is_due(execution, now_ms):
+            continue
+        busy_ids.add(execution.id)
+        yield execution
+
+
+def _now_running(
+    table: JobTable, execution: Execution, started_ms: int, pid: int | None
+) -> Iterator[AnyEvent]:
+    yield ExecutionRunning(execution_id=execution.id, started_ms=started_ms, pid=pid)
+    for command in table.commands_waiting_for(execution.id):
+        if not command.waits_for:
+            yield _completed(command, Outcome.MERGED if command.merged else Outcome.DONE)
+
+
+def _settle(
+    table: JobTable, command: CommandRecord, execution: Execution, final: ExecutionEnded
+) -> Iterator[AnyEvent]:
+    """How the end of `execution` ends a command that waited for it."""
+    if not command.waits_for:
+        yield _never_ran(command, final)
+        return
+    others = [i for i in command.waits_for if i != execution.id]
+    ends = [found for i in others if (found := table.execution(i)) is not None]
+    if any(not e.is_final for e in ends):
+        return
+    incomplete = [e.id for e in ends if e.reason is Reason.STOP_INCOMPLETE]
+    if final.reason is Reason.STOP_INCOMPLETE:
+        incomplete.append(execution.id)
+    if incomplete:
+        yield CommandEnded(
+            command_id=command.id,
+            status=CommandStatus.FAILED,
+            error_code=ErrorCode.STOP_INCOMPLETE,
+            error=f"processes outlived the KILL, see survivors of {', '.join(incomplete)}",
+            execution_id=execution.id,
+        )
+    else:
+        yield _completed(
+            command, Outcome.MERGED if command.merged else Outcome.DONE, execution_id=execution.id
+        )
+
+
+def _never_ran(command: CommandRecord, final: ExecutionEnded) -> CommandEnded:
+    """The end of a start or restart whose execution ended before it ran."""
+    match final.status:
+        case ExecutionStatus.CANCELLED if final.reason is Reason.EXPIRED:
+            status, code = CommandStatus.EXPIRED, ErrorCode.EXPIRED
+            text = "it expired before the execution could start"
+        case ExecutionStatus.CANCELLED | ExecutionStatus.STOPPED:
+            status = CommandStatus.CANCELLED
+            if final.reason is Reason.USER and final.status is ExecutionStatus.CANCELLED:
+                code, text = ErrorCode.CANCELLED, "it was cancelled while waiting"
+            else:
+                code, text = ErrorCode.SUPERSEDED, "a later stop came before the execution ran"
+        case _ if final.reason is Reason.SPAWN_ERROR:
+            status, code = CommandStatus.FAILED, ErrorCode.SPAWN_ERROR
+            text = final.error or "the program could not be started"
+        case ExecutionStatus.LOST:
+            status, code = CommandStatus.FAILED, ErrorCode.INTERRUPTED
+            text = "the execution was lost before it was seen running"
+        case _:
+            status, code = CommandStatus.FAILED, ErrorCode.NOT_READY
+            text = final.error or "the program ended before it was ready"
+    return CommandEnded(
+        command_id=command.id,
+        status=status,
+        error_code=code,
+        error=text,
+        execution_id=final.execution_id,
+    )
+
+
+def _completed(
+    command: CommandRecord, outcome: Outcome, *, execution_id: str | None = None
+) -> CommandEnded:
+    return CommandEnded(
+        command_id=command.id,
+        status=CommandStatus.COMPLETED,
+        outcome=outcome,
+        execution_id=execution_id,
+    )
+
+
+def _replacement_of(table: JobTable, execution: Execution) -> Execution | None:
+    """The restart that waits for this execution to be up before it stops it."""
+    for queued in table.queued(execution.job_id):
+        if queued.replaces == execution.id:
+            return queued
+    return None
+
+
+def _grace_of(table: JobTable, execution: Execution) -> float:
+    spec = table.spec(execution.job_id, execution.revision)
+    return spec.stop_grace_s if spec is not None else JobSpec(command=("-",)).stop_grace_s
+
+
+def is_over(status: ExecutionStatus) -> bool:
+    return status in FINAL_EXECUTION

@@ -1,0 +1,60 @@
+"""What may be asked of executions that have ended: run it again, forget it. Pure."""
+
+from msgspec.structs import replace
+
+from bus.access import Action
+from bus.commands import DeleteExecution, RetryExecution, StartJob
+from bus.envelope import Envelope
+from bus.errors import ErrorCode, Refused
+from bus.events import ExecutionDeleted, ExecutionQueued
+from bus.model import Execution, Outcome
+from handlers.decisions.answers import accepted_as, completed
+from handlers.decisions.decision import Circumstances, Decision, DeleteFiles
+from handlers.decisions.executions import start
+from handlers.decisions.permissions import permitted_execution
+from handlers.decisions.table import JobTable
+
+
+def retry(
+    table: JobTable, envelope: Envelope, command: RetryExecution, around: Circumstances
+) -> Decision:
+    """A start with the same variables that remembers whose attempt it follows."""
+    old = _ended(table, envelope, command.execution_id, Action.START, around)
+    again = StartJob(job_id=old.job_id, variables=old.variables)
+    decision = start(table, envelope, again, around)
+    events = tuple(
+        replace(event, attempt=old.attempt + 1, previous=old.id)
+        if isinstance(event, ExecutionQueued)
+        else event
+        for event in decision.events
+    )
+    return Decision(events, decision.effects)
+
+
+def delete(
+    table: JobTable, envelope: Envelope, command: DeleteExecution, around: Circumstances
+) -> Decision:
+    """The record goes with the decision, the files right after it."""
+    old = _ended(table, envelope, command.execution_id, Action.STOP, around)
+    gone = ExecutionDeleted(execution_id=old.id, job_id=old.job_id, user_id=old.user_id)
+    return Decision(
+        (
+            accepted_as(envelope, old.job_id, execution_id=old.id),
+            gone,
+            completed(envelope, Outcome.DONE),
+        ),
+        (DeleteFiles(old.id),),
+    )
+
+
+def _ended(
+    table: JobTable, envelope: Envelope, execution_id: str, action: Action, around: Circumstances
+) -> Execution:
+    execution = permitted_execution(table, envelope, execution_id, action, around)
+    if not execution.is_final:
+        raise Refused(
+            ErrorCode.NOT_ENDED,
+            f"execution {execution.id} is {execution.status}; wait for its end or stop it first",
+            pointer="/executionId",
+        )
+    return execution

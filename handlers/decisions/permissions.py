@@ -1,0 +1,79 @@
+"""Who may do what with which job or execution, as refusals with a sentence.
+
+Pure: no IO, no clock, no entropy.
+"""
+
+from bus.access import Action, may
+from bus.envelope import Envelope
+from bus.errors import ErrorCode, Refused
+from bus.model import (
+    Execution,
+    Job,
+    JobSpec,
+)
+from handlers.decisions.decision import Circumstances
+from handlers.decisions.table import JobTable
+
+
+def visible_job(table: JobTable, envelope: Envelope, job_id: str, around: Circumstances) -> Job:
+    job = table.job(job_id)
+    roles = job.spec.roles if job is not None and job.spec is not None else None
+    if job is None or not may(envelope.principal, Action.VIEW, roles, around.policy.roles):
+        raise Refused(ErrorCode.UNKNOWN_JOB, f"there is no job {job_id!r}", pointer="/jobId")
+    return job
+
+
+def startable_job(
+    table: JobTable, envelope: Envelope, job_id: str, action: Action, around: Circumstances
+) -> tuple[Job, JobSpec]:
+    job = visible_job(table, envelope, job_id, around)
+    if job.spec is None:
+        where = f" ({job.fault.file}:{job.fault.line}: {job.fault.reason})" if job.fault else ""
+        raise Refused(ErrorCode.INVALID_JOB, f"the definition of {job_id} is faulty{where}")
+    if not may(envelope.principal, action, job.spec.roles, around.policy.roles):
+        raise Refused(
+            ErrorCode.NOT_PERMITTED, f"you may not {action} {job_id}: none of your roles allows it"
+        )
+    if job.spec.disabled:
+        raise Refused(ErrorCode.DISABLED, f"{job_id} is disabled by its definition")
+    return job, job.spec
+
+
+def may_stop(
+    table: JobTable, envelope: Envelope, job_id: str | None, around: Circumstances
+) -> bool:
+    job = table.job(job_id) if job_id is not None else None
+    roles = job.spec.roles if job is not None and job.spec is not None else None
+    return may(envelope.principal, Action.STOP, roles, around.policy.roles)
+
+
+def permitted_execution(
+    table: JobTable, envelope: Envelope, execution_id: str, action: Action, around: Circumstances
+) -> Execution:
+    execution = table.execution(execution_id)
+    job = table.job(execution.job_id) if execution is not None else None
+    roles = job.spec.roles if job is not None and job.spec is not None else None
+    principal, defaults = envelope.principal, around.policy.roles
+    if execution is None or not may(
+        principal, Action.VIEW, roles, defaults, owner=execution.user_id
+    ):
+        raise Refused(
+            ErrorCode.UNKNOWN_EXECUTION,
+            f"there is no execution {execution_id}",
+            pointer="/executionId",
+        )
+    if not may(principal, action, roles, defaults, owner=execution.user_id):
+        raise Refused(
+            ErrorCode.NOT_PERMITTED,
+            f"you may not {action} {execution.job_id}: none of your roles allows it",
+        )
+    return execution
+
+
+def same_job(execution: Execution, job_id: str | None) -> None:
+    if job_id is not None and job_id != execution.job_id:
+        raise Refused(
+            ErrorCode.UNKNOWN_EXECUTION,
+            f"there is no execution {execution.id} of {job_id}",
+            pointer="/executionId",
+        )

@@ -1,0 +1,120 @@
+"""Which function decides which command: the table of contents of the pure half. No IO, no clock."""
+
+from collections.abc import Callable
+from typing import Any
+
+from bus.commands import (
+    AnyCommand,
+    ApplyCatalog,
+    CancelCommand,
+    Command,
+    DeleteExecution,
+    GetStatus,
+    PassTime,
+    ReportEnded,
+    ReportLost,
+    ReportProgress,
+    ReportRunning,
+    ReportSpawnFailed,
+    ReportStopping,
+    ReportUnknown,
+    RestartJob,
+    RetryExecution,
+    StartJob,
+    StopJob,
+    job_of,
+    kind_of,
+)
+from bus.envelope import Envelope
+from bus.errors import ErrorCode, Refused
+from bus.events import CommandAccepted, CommandEnded
+from bus.model import CommandStatus
+from handlers.decisions import catalog_changes as definitions
+from handlers.decisions import executions, job_status, outcomes, past, stopping, timing
+from handlers.decisions.decision import NOTHING, Circumstances, Decision
+from handlers.decisions.table import JobTable
+
+COMMANDS: dict[type, Callable[[JobTable, Envelope, Any, Circumstances], Decision]] = {
+    StartJob: executions.start,
+    StopJob: stopping.stop,
+    RestartJob: executions.restart,
+    CancelCommand: stopping.cancel,
+    GetStatus: job_status.status,
+    RetryExecution: past.retry,
+    DeleteExecution: past.delete,
+}
+"""What people may ask for."""
+
+REPORTS: dict[type, Callable[[JobTable, Any, Circumstances], Decision]] = {
+    ReportRunning: outcomes.running,
+    ReportProgress: outcomes.progress,
+    ReportStopping: outcomes.stopping,
+    ReportEnded: outcomes.ended,
+    ReportSpawnFailed: outcomes.spawn_failed,
+    ReportUnknown: outcomes.unknown,
+    ReportLost: outcomes.lost,
+    ApplyCatalog: definitions.apply_catalog,
+    PassTime: timing.pass_time,
+}
+"""What the parts of the service tell."""
+
+
+def decide(table: JobTable, envelope: Envelope, around: Circumstances) -> Decision:
+    """What follows from this command or report on this table. The table is not changed.
+
+    A command whose id the table knows leads to nothing: it was decided before.
+
+    Raises:
+        Refused: the command must not be attempted.
+    """
+    command = envelope.command
+    report = REPORTS.get(type(command))
+    if report is not None:
+        return report(table, command, around)
+    if table.command(envelope.id) is not None:
+        return NOTHING
+    if envelope.expires_ms is not None and envelope.expires_ms <= around.now_ms:
+        raise Refused(ErrorCode.EXPIRED, "its expiresAt passed before it was handled")
+    return COMMANDS[type(command)](table, envelope, command, around)
+
+
+def refusal(envelope: Envelope, refused: Refused) -> Decision:
+    """The record of a command that was not attempted."""
+    command = envelope.command
+    is_person = not isinstance(command, tuple(REPORTS))
+    assert is_person, "reports are never refused"
+    expired = refused.code is ErrorCode.EXPIRED
+    return Decision(
+        (
+            CommandAccepted(
+                command_id=envelope.id,
+                kind=kind_of(command),
+                user_id=envelope.principal.user_id,
+                submitted_ms=envelope.submitted_ms,
+                body_hash=envelope.body_hash,
+                job_id=job_of(command),
+                roles=envelope.principal.roles,
+                via=envelope.principal.via,
+                variables=_kept_variables(command, refused),
+                submitted_text=envelope.submitted_text,
+                id_text=envelope.id_text,
+                attempted=False,
+            ),
+            CommandEnded(
+                command_id=envelope.id,
+                status=CommandStatus.EXPIRED if expired else CommandStatus.REJECTED,
+                error_code=refused.code,
+                error=refused.message,
+            ),
+        )
+    )
+
+
+def _kept_variables(command: AnyCommand, refused: Refused) -> Any:
+    """The variables for the record, unless one of them is a secret in clear."""
+    if refused.code is ErrorCode.SECRET_BY_VALUE:
+        return None
+    return command.variables if isinstance(command, StartJob | RestartJob) else None
+
+
+__all__ = ["COMMANDS", "REPORTS", "Command", "decide", "refusal"]

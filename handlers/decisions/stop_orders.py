@@ -1,0 +1,103 @@
+"""The orders a stop gives, and what it does to work that had not begun.
+
+Pure: no IO, no clock, no entropy.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from bus.envelope import Envelope
+from bus.errors import ErrorCode
+from bus.events import (
+    AnyEvent,
+    CommandEnded,
+    ExecutionEnded,
+)
+from bus.model import (
+    CommandStatus,
+    Execution,
+    ExecutionStatus,
+    Reason,
+    StopRequest,
+)
+from handlers.decisions.decision import Circumstances
+from handlers.decisions.table import JobTable
+
+
+def stop_order(
+    table: JobTable,
+    execution: Execution,
+    envelope: Envelope,
+    grace_s: float | None,
+    kill: bool,
+    around: Circumstances,
+    *,
+    reason: Reason = Reason.USER,
+) -> StopRequest | None:
+    """The order to give, or None if the one that is being followed is at least as sharp."""
+    spec = table.spec(execution.job_id, execution.revision)
+    own_grace_s = spec.stop_grace_s if spec is not None else 10.0
+    wanted = StopRequest(
+        reason=reason,
+        by=envelope.principal.user_id,
+        at_ms=around.now_ms,
+        grace_s=own_grace_s if grace_s is None else max(0.0, grace_s),
+        kill=kill,
+        command_id=envelope.id,
+    )
+    before = execution.stop
+    if before is None or execution.status is not ExecutionStatus.STOPPING:
+        return wanted
+    sooner = _deadline_ms(wanted) < _deadline_ms(before) and (grace_s is not None or kill)
+    if before.kill or not (sooner or kill):
+        return None
+    # Who ordered the stop first stays on record; only the deadline moves.
+    grace_left_s = max(0.0, (_deadline_ms(wanted) - before.at_ms) / 1000)
+    return msgspec.structs.replace(
+        before, grace_s=0.0 if kill else grace_left_s, kill=kill, command_id=envelope.id
+    )
+
+
+def _deadline_ms(order: StopRequest) -> float:
+    return order.at_ms + (0.0 if order.kill else order.grace_s * 1000)
+
+
+def cancel_queued(
+    table: JobTable, queued: Iterable[Execution], reason: Reason, around: Circumstances
+) -> Iterable[AnyEvent]:
+    for execution in queued:
+        yield ExecutionEnded(
+            execution_id=execution.id,
+            status=ExecutionStatus.CANCELLED,
+            reason=reason,
+            ended_ms=around.now_ms,
+            output_end=0,
+        )
+        superseded = reason is Reason.SUPERSEDED
+        code = ErrorCode.SUPERSEDED if superseded else ErrorCode.CANCELLED
+        text = "a later stop came first" if superseded else "it was cancelled while waiting"
+        for command in table.commands_waiting_for(execution.id):
+            yield CommandEnded(
+                command_id=command.id,
+                status=CommandStatus.CANCELLED,
+                error_code=code,
+                error=text,
+                execution_id=execution.id,
+            )
+
+
+def supersede_starts(table: JobTable, targets: Iterable[Execution]) -> Iterable[AnyEvent]:
+    """Starts that had not come through when the stop arrived never will."""
+    for execution in targets:
+        if execution.status is not ExecutionStatus.STARTING:
+            continue
+        for command in table.commands_waiting_for(execution.id):
+            if not command.waits_for:
+                yield CommandEnded(
+                    command_id=command.id,
+                    status=CommandStatus.CANCELLED,
+                    error_code=ErrorCode.SUPERSEDED,
+                    error="a later stop came before the execution ran",
+                    execution_id=execution.id,
+                )

@@ -1,0 +1,100 @@
+"""What a stop or a cancel leads to.
+
+Pure: no IO, no clock, no entropy.
+"""
+
+from bus.access import Action
+from bus.commands import CancelCommand, StopJob
+from bus.envelope import Envelope
+from bus.errors import ErrorCode, Refused
+from bus.events import (
+    AnyEvent,
+    ExecutionStopping,
+)
+from bus.model import (
+    Execution,
+    ExecutionStatus,
+    Outcome,
+    Reason,
+)
+from handlers.decisions.answers import accepted_as, completed, noop
+from handlers.decisions.decision import Circumstances, Decision, Effect, StopExecution
+from handlers.decisions.permissions import may_stop, permitted_execution, same_job, visible_job
+from handlers.decisions.stop_orders import cancel_queued, stop_order, supersede_starts
+from handlers.decisions.table import JobTable
+
+
+def stop(table: JobTable, envelope: Envelope, command: StopJob, around: Circumstances) -> Decision:
+    targets = _targets_of_stop(table, envelope, command, around)
+    job_id = targets[0].job_id if targets else command.job_id
+    if not targets:
+        return noop(envelope, job_id, command.execution_id)
+    events: list[AnyEvent] = []
+    effects: list[Effect] = []
+    merged = all(e.status is ExecutionStatus.STOPPING for e in targets)
+    for execution in targets:
+        if execution.status is ExecutionStatus.QUEUED:
+            continue
+        order = stop_order(table, execution, envelope, command.grace_s, command.kill, around)
+        if order is not None:
+            events.append(ExecutionStopping(execution_id=execution.id, stop=order))
+            effects.append(StopExecution(execution.id))
+    queued = [e for e in targets if e.status is ExecutionStatus.QUEUED]
+    waits_for = tuple(e.id for e in targets if e.status is not ExecutionStatus.QUEUED)
+    accepted = accepted_as(
+        envelope, job_id, execution_id=targets[0].id, waits_for=waits_for, merged=merged
+    )
+    events[:0] = [accepted, *cancel_queued(table, queued, Reason.SUPERSEDED, around)]
+    events.extend(supersede_starts(table, targets))
+    if not waits_for:
+        events.append(completed(envelope, Outcome.DONE))
+    return Decision(tuple(events), tuple(effects))
+
+
+def cancel(
+    table: JobTable, envelope: Envelope, command: CancelCommand, around: Circumstances
+) -> Decision:
+    target = table.command(command.target_id)
+    own = target is not None and target.user_id == envelope.principal.user_id
+    if target is None or not (own or may_stop(table, envelope, target.job_id, around)):
+        raise Refused(
+            ErrorCode.UNKNOWN_COMMAND,
+            f"there is no command {command.target_id}",
+            pointer="/targetId",
+        )
+    execution = table.execution(target.execution_id) if target.execution_id else None
+    if target.is_final or execution is None or execution.status is not ExecutionStatus.QUEUED:
+        raise Refused(
+            ErrorCode.ALREADY_ENDED if target.is_final else ErrorCode.ALREADY_RUNNING,
+            f"command {target.id} is {target.status}; only one whose execution still waits can be "
+            "cancelled" + (f"; stop execution {execution.id} instead" if execution else ""),
+        )
+    accepted = accepted_as(envelope, target.job_id, execution_id=execution.id)
+    events = [accepted, *cancel_queued(table, [execution], Reason.USER, around)]
+    return Decision((*events, completed(envelope, Outcome.DONE)))
+
+
+def _targets_of_stop(
+    table: JobTable, envelope: Envelope, command: StopJob, around: Circumstances
+) -> list[Execution]:
+    if command.execution_id is not None:
+        execution = permitted_execution(table, envelope, command.execution_id, Action.STOP, around)
+        same_job(execution, command.job_id)
+        return [] if execution.is_final else [execution]
+    if command.job_id is None:
+        raise Refused(
+            ErrorCode.UNKNOWN_JOB, "a stop needs `jobId` or `executionId`", pointer="/jobId"
+        )
+    live = table.live_of(command.job_id)
+    if not live:
+        visible_job(table, envelope, command.job_id, around)  # an idle job must be one at least
+    if may_stop(table, envelope, command.job_id, around):
+        return live
+    own = [e for e in live if e.user_id == envelope.principal.user_id]
+    if not own:
+        visible_job(table, envelope, command.job_id, around)
+        raise Refused(
+            ErrorCode.NOT_PERMITTED,
+            f"you may not stop {command.job_id}: none of your roles allows it",
+        )
+    return own

@@ -1,0 +1,113 @@
+"""The output of executions for everybody who reads it: one thread hop a call, bounded memory."""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable
+from typing import TypeVar
+
+from bus.envelope import canonical_uuid
+from bus.layout import DataLayout
+from bus.ports import OutputChunk, OutputLine, OutputPage
+from handlers.output.files import OutputFiles, open_output
+from handlers.output.search import grep, offset_of_tail, page_of
+
+LIVE_LOOK_S = 2.0
+"""A follower of a live execution looks this often without a hint."""
+
+ENDED_LOOK_S = 15.0
+"""The same where nothing is expected any more."""
+
+Answer = TypeVar("Answer")
+
+
+class OutputStore:
+    """Implements `bus.ports.OutputLineReader` and `bus.ports.OutputNotice`.
+
+    `is_live` says whether an execution may still print; it and `grown` are called on the loop.
+    """
+
+    def __init__(self, layout: DataLayout, is_live: Callable[[str], bool]) -> None:
+        self._layout = layout
+        self._is_live = is_live
+        self._bells: dict[str, set[asyncio.Event]] = {}
+
+    async def size(self, execution_id: str) -> int:
+        return await self._with_files(execution_id, lambda files: files.end)
+
+    async def read(self, execution_id: str, start: int, limit: int) -> OutputChunk:
+        return await self._with_files(execution_id, lambda files: files.read(start, limit))
+
+    async def offset_of_tail(self, execution_id: str, lines: int) -> int:
+        return await self._with_files(execution_id, lambda files: offset_of_tail(files, lines))
+
+    async def offset_of_line(self, execution_id: str, number: int) -> int:
+        return await self._with_files(execution_id, lambda files: files.offset_of_line(number))
+
+    async def page(
+        self, execution_id: str, start: int, limit_bytes: int, *, stream: str | None = None
+    ) -> OutputPage:
+        # Asked before reading: an execution that ends in between is looked at once more, while a
+        # line could be taken for whole too early the other way round.
+        is_live = self._is_live(execution_id)
+        return await self._with_files(
+            execution_id,
+            lambda files: page_of(files, start, limit_bytes, is_live=is_live, stream=stream),
+        )
+
+    async def lines(
+        self, execution_id: str, start: int, limit_bytes: int
+    ) -> tuple[OutputLine, ...]:
+        page = await self.page(execution_id, start, limit_bytes)
+        return page.lines
+
+    async def grep(
+        self, execution_id: str, needle: str, limit: int, *, stream: str | None = None
+    ) -> tuple[OutputLine, ...]:
+        abandoned = threading.Event()
+        try:
+            return await self._with_files(
+                execution_id,
+                lambda files: grep(files, needle, limit, stream=stream, abandoned=abandoned),
+            )
+        finally:
+            abandoned.set()  # nobody waits any more: the thread must not search gigabytes on
+
+    def grown(self, execution_id: str) -> None:
+        for bell in self._bells.get(execution_id, ()):
+            bell.set()
+
+    async def growth(self, execution_id: str) -> AsyncGenerator[None, None]:
+        """See `OutputReader.growth`. Never ends by itself: who follows knows the final size."""
+        bell = asyncio.Event()
+        bells = self._bells.setdefault(execution_id, set())
+        bells.add(bell)
+        try:
+            while True:
+                bell.clear()  # before the reader looks: a ring while it does counts for the next
+                yield
+                try:
+                    async with asyncio.timeout(self._patience_s(execution_id)):
+                        await bell.wait()
+                except TimeoutError:
+                    continue  # hints get lost; time to look
+        finally:
+            bells.discard(bell)
+            if not bells and self._bells.get(execution_id) is bells:
+                del self._bells[execution_id]
+
+    def _patience_s(self, execution_id: str) -> float:
+        return LIVE_LOOK_S if self._is_live(execution_id) else ENDED_LOOK_S
+
+    async def _with_files(self, execution_id: str, ask: Callable[[OutputFiles], Answer]) -> Answer:
+        """The answer of `ask`, on a thread, about the execution's files as they are now.
+
+        Raises:
+            ValueError: `execution_id` is no UUID; nothing else becomes part of a path.
+        """
+        folder = self._layout.execution(canonical_uuid(execution_id)).root
+
+        def answer() -> Answer:
+            with open_output(folder) as files:
+                return ask(files)
+
+        return await asyncio.to_thread(answer)

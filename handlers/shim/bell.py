@@ -1,0 +1,65 @@
+"""Rings the service's doorbell: latest state, coalesced, never waiting. Stdlib only.
+
+A ring that is lost loses nothing; the files say the same. An important one that found the
+service's socket full is tried again a moment later, since only ten datagrams wait there.
+"""
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from handlers.shim.files import encode
+
+INTERVAL_S = 0.05
+RETRY_S = 0.02
+DATAGRAM_BYTES_MAX = 60_000
+LAST_TRIES = 5
+
+
+class Bell:
+    """One sender. `due_s` is when `ring_if_due` has something to do, None if nothing waits."""
+
+    def __init__(self) -> None:
+        # Made before the fork and shared by all shims: the kernel still tells who sent what.
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._address = ""
+        self._rang_s = 0.0
+        self.due_s: float | None = None
+
+    def ring_at(self, name: str) -> None:
+        """The abstract name of the doorbell to ring."""
+        self._address = "\0" + name
+
+    def news(self, *, at_once: bool = False) -> None:
+        """There is a new state to tell."""
+        now = time.monotonic()
+        soon = now if at_once else max(now, self._rang_s + INTERVAL_S)
+        self.due_s = soon if self.due_s is None else min(self.due_s, soon)
+
+    def ring_if_due(self, now_s: float, state: Callable[[], dict[str, Any]]) -> None:
+        """Sends `state()` if it is time."""
+        if self.due_s is None or now_s < self.due_s:
+            return
+        self._rang_s = now_s
+        self.due_s = now_s + RETRY_S if self._send(state()) is False else None
+
+    def ring_out(self, state: dict[str, Any]) -> None:
+        """The last ring; a service that misses it sees the shim's end by its pidfd."""
+        for _ in range(LAST_TRIES):
+            if self._send(state) is not False:
+                return
+            time.sleep(RETRY_S / 4)
+
+    def _send(self, state: dict[str, Any]) -> bool | None:
+        """True if sent, False if the socket was full, None if nobody is there."""
+        data = encode(state)
+        if len(data) > DATAGRAM_BYTES_MAX:
+            data = encode({**state, "progress": None})
+        try:
+            self._socket.sendto(data, self._address)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return None
+        return True

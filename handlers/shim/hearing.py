@@ -1,0 +1,68 @@
+"""The socket on which a shim hears the service's wake-up and its program's sd_notify. Stdlib only.
+
+A wake-up is only a hint, so it may come from anybody; words about the execution must come from
+its tree, or at least from its account if the sender has ended already (`systemd-notify` has).
+"""
+
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+
+from handlers.shim.notify import MESSAGE_MAX, JobProgress, parse_notify, parse_progress
+
+DATAGRAM_BYTES_MAX = 65_536
+DATAGRAMS_A_TURN = 64
+_FAMILY = int(socket.AF_UNIX)
+_KIND = int(socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+"""Plain numbers: arithmetic with enums would copy their pages into each shim."""
+_CREDENTIALS = struct.Struct("3i")
+
+
+class Hearing:
+    """One bound datagram socket. `address` is its name as `NOTIFY_SOCKET` wants it."""
+
+    def __init__(self, name: str) -> None:
+        self._socket = socket.socket(_FAMILY, _KIND)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        try:
+            self._socket.bind("\0" + name)
+        except OSError:
+            self._socket.bind("")  # the name is squatted: the kernel gives a free one
+        bound = self._socket.getsockname()
+        self.address = "@" + (bound if isinstance(bound, str) else bound.decode())[1:]
+        self.descriptor = self._socket.fileno()
+
+    def words(self, owns: Callable[[int], bool | None]) -> Iterator[dict[str, str]]:
+        """What arrived, checked. `owns(pid)` says if it is of the tree; None: it is gone."""
+        for _ in range(DATAGRAMS_A_TURN):
+            try:
+                # Room for the credentials only: descriptors that a program sends are closed.
+                data, ancillary, _, _ = self._socket.recvmsg(
+                    DATAGRAM_BYTES_MAX, socket.CMSG_SPACE(_CREDENTIALS.size)
+                )
+            except OSError:
+                return
+            found = parse_notify(data)
+            if "CONTROL" in found or _is_permitted(ancillary, owns):
+                yield found
+
+    def progress_in(self, words: dict[str, str]) -> JobProgress:
+        """The progress that `STATUS` and `X_PROGRESS` tell."""
+        said: JobProgress = {}
+        if "X_PROGRESS" in words:
+            said.update(parse_progress(words["X_PROGRESS"].encode()) or {})
+        if "STATUS" in words:
+            said["message"] = words["STATUS"][:MESSAGE_MAX]
+        return said
+
+
+def _is_permitted(
+    ancillary: list[tuple[int, int, bytes]], owns: Callable[[int], bool | None]
+) -> bool:
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+            pid, uid, _ = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])
+            owned = owns(pid)
+            return owned is True or (owned is None and uid in (0, os.geteuid()))
+    return False

@@ -1,0 +1,134 @@
+"""From an assignment to a program behind a barrier, and the sentence if it could not be executed.
+
+Stdlib only. The child waits for the barrier so that its pids are on record, and it is in its
+control group, before the first instruction of the program.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import resource
+import signal
+from typing import NamedTuple, NoReturn
+
+from handlers.shim.assignment import Assignment
+
+_RESTORED = (
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGTERM,
+    signal.SIGCHLD,
+    signal.SIGPIPE,
+    signal.SIGXFSZ,
+)
+"""What Python or we changed; an ignored signal would stay ignored in the program."""
+
+_GO = b"g"
+
+
+class Launched(NamedTuple):
+    """The child in front of the barrier. `told` ends with the exec, or says why there is none."""
+
+    pid: int
+    out: int
+    err: int
+    barrier: int
+    told: int
+
+    def release(self) -> None:
+        """The program may run."""
+        with contextlib.suppress(OSError):  # the child is gone; its exit says so
+            os.write(self.barrier, _GO)
+        os.close(self.barrier)
+
+
+def launch(work: Assignment) -> Launched:
+    """A child exists in a session of its own and waits at the barrier.
+
+    Raises:
+        OSError: the system gives no process or no descriptor.
+    """
+    out_read, out_write = os.pipe()
+    err_read, err_write = os.pipe()
+    barrier_read, barrier_write = os.pipe()
+    told_read, told_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(barrier_write)
+        _run_child(work, out_write, err_write, barrier_read, told_write)
+    for descriptor in (out_write, err_write, barrier_read, told_write):
+        os.close(descriptor)
+    os.set_blocking(out_read, False)
+    os.set_blocking(err_read, False)
+    return Launched(pid, out_read, err_read, barrier_write, told_read)
+
+
+def failure_sentence(work: Assignment, told: bytes) -> str:
+    """Why the program could not be executed, for people."""
+    failure = json.loads(told)
+    stage, number = failure["stage"], failure["errno"]
+    program, reason = work.argv[0], os.strerror(number)
+    if stage == "cwd":
+        return f"the program {program!r} was not started: its folder {work.cwd!r}: {reason}"
+    if stage == "limits":
+        return f"the program {program!r} was not started: its limits could not be set: {reason}"
+    if number == errno.ENOENT:
+        if "/" in program:
+            if failure["exists"]:
+                return f"the program {program!r} names an interpreter that was not found"
+            return f"the program {program!r} was not found in {work.cwd!r}"
+        return f"the program {program!r} was not found in PATH={work.env.get('PATH', '')!r}"
+    if number == errno.EACCES:
+        return f"the program {program!r} is not executable: {reason}"
+    if number == errno.ENOEXEC:
+        return f"the program {program!r} is no program: it begins with no #! line"
+    return f"the program {program!r} could not be executed: {reason}"
+
+
+def _run_child(work: Assignment, out: int, err: int, barrier: int, told: int) -> NoReturn:
+    """Becomes the program; never returns, whatever happens."""
+    stage = "exec"
+    try:
+        os.setsid()
+        if os.read(barrier, 1) != _GO:
+            os._exit(127)  # the shim died: nobody would know of this run
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        stage = "limits"
+        _set_limits(work)
+        stage = "cwd"
+        os.chdir(work.cwd)
+        stage = "exec"
+        _restore_signals()
+        os.execvpe(work.argv[0], work.argv, work.env)  # noqa: S606 - an argv list, no shell
+    except OSError as error:
+        reason = {
+            "stage": stage,
+            "errno": error.errno or 0,
+            "exists": os.path.exists(work.argv[0]),  # noqa: PTH110 - lean start
+        }
+        os.write(told, json.dumps(reason).encode())
+    except ValueError:  # a NUL inside an argument
+        reason = {"stage": stage, "errno": errno.EINVAL, "exists": True}
+        os.write(told, json.dumps(reason).encode())
+    finally:
+        os._exit(127)
+
+
+def _set_limits(work: Assignment) -> None:
+    if work.nice is not None:
+        os.setpriority(os.PRIO_PROCESS, 0, work.nice)
+    if work.cpu_s is not None:
+        resource.setrlimit(resource.RLIMIT_CPU, (work.cpu_s, work.cpu_s + 1))
+    if work.memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (work.memory_bytes, work.memory_bytes))
+
+
+def _restore_signals() -> None:
+    for number in _RESTORED:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -1,0 +1,106 @@
+"""What a shim puts on record: who it is, how far it is, how it ended. Stdlib only, blocking."""
+
+import contextlib
+import os
+import time
+from typing import Any
+
+from handlers.shim.assignment import FORMAT, StopOrder
+from handlers.shim.files import Folder
+from handlers.shim.notify import JobProgress
+from handlers.shim.pipes import now_ms
+from handlers.shim.process_tree import process
+from handlers.shim.tree import Tree
+
+EXIT_RETRY_S = 2.0
+
+
+class Record:
+    """The content of `process.json`, of the doorbell's datagrams and of `exit.json`."""
+
+    def __init__(self, execution_id: str, boot: str, folder: Folder) -> None:
+        own = process(os.getpid())
+        self._folder = folder
+        self._facts: dict[str, Any] = {
+            "version": FORMAT,
+            "execution": execution_id,
+            "shim": os.getpid(),
+            "shim_ticks": 0 if own is None else own.ticks,
+            "boot": boot,
+        }
+        self.started_ms: int | None = None
+        self.ready_ms: int | None = None
+
+    def take(self, pid: int, tree: Tree, socket: str) -> None:
+        """The program has a process."""
+        self._facts.update(
+            pid=pid,
+            ticks=tree.main_ticks,
+            session=pid,
+            cgroup=tree.group_folder,
+            containment=tree.level,
+            socket=socket,
+        )
+
+    def state(
+        self, stop: StopOrder | None, progress: JobProgress, output_end: int
+    ) -> dict[str, Any]:
+        """The latest, as `process.json` and the doorbell tell it."""
+        return {
+            **self._facts,
+            "started_ms": self.started_ms,
+            "ready_ms": self.ready_ms,
+            "stop": None if stop is None else stop._asdict(),
+            "progress": progress or None,
+            "output_end": output_end,
+        }
+
+    def write(self, state: dict[str, Any]) -> None:
+        """`process.json` holds `state`, if the disk takes it."""
+        # On a full disk the lock still says that we live, and the bell tells the rest.
+        with contextlib.suppress(OSError):
+            self._folder.write_whole("process.json", state, durable=False)
+
+    def exit_content(
+        self,
+        tree: Tree,
+        *,
+        survivors: list[int],
+        cause: str | None,
+        error: str | None,
+        progress: JobProgress,
+        output_end: int,
+    ) -> dict[str, Any]:
+        """How it ended, as `exit.json` tells it."""
+        code, number = tree.exit_of_main()
+        ran = self.started_ms is not None
+        return {
+            "version": FORMAT,
+            "execution": self._facts["execution"],
+            "started_ms": self.started_ms,
+            "ended_ms": now_ms(),
+            "pid": self._facts.get("pid") if ran else None,
+            "exit_code": code if ran else None,
+            "signal": number if ran else None,
+            "cause": cause or tree.oom_cause(number),
+            "error": error,
+            "contained": not survivors,
+            "survivors": survivors,
+            "containment": tree.level if "pid" in self._facts else "",
+            "output_end": output_end,
+            "cpu_s": round(tree.cpu_s, 3),
+            "memory_bytes_max": tree.memory_bytes_max,
+            "progress": progress or None,
+        }
+
+    def write_exit(self, content: dict[str, Any]) -> None:
+        """The record is durable. A full disk is waited for: without it the end would be a guess."""
+        while True:
+            try:
+                self._folder.write_whole("exit.json", content, durable=True)
+            except FileNotFoundError:
+                return  # somebody removed the whole folder: nobody wants to know
+            except OSError:
+                time.sleep(EXIT_RETRY_S)
+            else:
+                return

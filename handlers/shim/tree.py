@@ -1,0 +1,161 @@
+"""The processes of one execution as their shim sees them: reaped, signalled, killed. Stdlib only.
+
+As subreaper the shim gets every orphan of the tree as its own child, so "no children left" means
+"the tree is empty", exactly and without a look at /proc. A control group says the same where there
+is one. Session and marker find what left both.
+"""
+
+import contextlib
+import os
+import signal
+
+from handlers.shim.cgroup import ControlGroup
+from handlers.shim.process_tree import (
+    Process,
+    all_processes,
+    kill_all,
+    marker_of,
+    members,
+    process,
+    send,
+)
+
+PARENTS_MAX = 64
+
+
+class Tree:
+    """All that descends from the program."""
+
+    def __init__(self, execution_id: str, cgroup_parent: str | None) -> None:
+        self._execution_id = execution_id
+        self._cgroup_parent = cgroup_parent
+        self._group: ControlGroup | None = None
+        self._pid = 0
+        self.main_ticks = 0
+        self._has_children = False
+        self._killed = False
+        self._ooms = 0
+        self.main_status: int | None = None
+        self.cpu_s = 0.0
+        self.memory_bytes_max = 0
+
+    @property
+    def level(self) -> str:
+        """The surest level of containment that is in force."""
+        return "subreaper" if self._group is None else "cgroup"
+
+    @property
+    def group_folder(self) -> str | None:
+        return None if self._group is None else self._group.folder
+
+    def take(self, pid: int) -> None:
+        """`pid` is the program's process, still in front of its barrier."""
+        self._pid = pid
+        self._has_children = True
+        found = process(pid)
+        self.main_ticks = 0 if found is None else found.ticks
+        if self._cgroup_parent is None:
+            return
+        group = ControlGroup.create(self._cgroup_parent, self._execution_id)
+        if group is not None and group.add(pid):
+            self._group = group
+        elif group is not None:
+            group.remove()
+
+    def reap(self) -> None:
+        """Every ended child is taken leave of; the program's own status is kept."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                self._has_children = False
+                return
+            if pid == 0:
+                return
+            self.cpu_s += usage.ru_utime + usage.ru_stime
+            self.memory_bytes_max = max(self.memory_bytes_max, usage.ru_maxrss * 1024)
+            if pid == self._pid and self.main_status is None:
+                self.main_status = status
+
+    def is_empty(self) -> bool:
+        """Nothing of the tree is alive, as far as subreaper and group can tell."""
+        if self._has_children:
+            return False
+        return self._group is None or not self._group.is_populated()
+
+    def owns(self, pid: int) -> bool | None:
+        """Whether `pid` is of the tree; None if there is no such process any more."""
+        found = process(pid)
+        if found is None:
+            return None
+        if found.session == self._pid or (self._group and pid in self._group.pids()):
+            return True
+        own = os.getpid()
+        for _ in range(PARENTS_MAX):
+            if found is None or found.parent in (0, 1):
+                return False
+            if found.parent == own:
+                return True
+            found = process(found.parent)
+        return False
+
+    def signal_main(self, number: int, *, whole_group: bool) -> None:
+        """The signal, then CONT so that a stopped process can act on it."""
+        if self.main_status is not None:
+            return
+        for each in (number, signal.SIGCONT):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                # Not reaped yet, so the pid cannot have been given to anybody else.
+                os.killpg(self._pid, each) if whole_group else os.kill(self._pid, each)
+
+    def signal_all(self, number: int) -> None:
+        """The signal, then CONT, to each member that is left."""
+        for each in self._members():
+            send(each, number)
+            send(each, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """KILL went to all that can be found."""
+        self._killed = True
+        if self._group is not None:
+            self._group.kill()
+        # Also with a group: one that moved itself out of it, or was never in it, is found here.
+        kill_all(self._find)
+        self.reap()
+
+    def survivors(self, *, thorough: bool) -> list[int]:
+        """Pids that are still alive. `thorough` also looks for markers in the whole system."""
+        self.reap()
+        if self.is_empty() and not thorough:
+            return []
+        return sorted(each.pid for each in self._members())
+
+    def exit_of_main(self) -> tuple[int | None, int | None]:
+        """Exit code and signal of the program; one of them is None."""
+        if self.main_status is None:
+            return None, None
+        code = os.waitstatus_to_exitcode(self.main_status)
+        return (code, None) if code >= 0 else (None, -code)
+
+    def oom_cause(self, number: int | None) -> str | None:
+        """`oom` if the kernel killed the program for want of memory, as far as it tells."""
+        return "oom" if number == signal.SIGKILL and not self._killed and self._ooms else None
+
+    def dissolve(self) -> None:
+        """The group is removed if it is empty."""
+        if self._group is not None:
+            self._ooms = self._group.oom_kills()
+            self._group.remove()
+
+    def _members(self) -> list[Process]:
+        table = all_processes()
+        found = self._find(table)
+        if self._group is not None:
+            found |= self._group.pids() & table.keys()
+        return [table[pid] for pid in found]
+
+    def _find(self, table: dict[int, Process]) -> set[int]:
+        own = os.getpid()
+        strays = [pid for pid in table if marker_of(pid) == self._execution_id]
+        leader = (self._pid, self.main_ticks)
+        return members(table, roots=[own], leader=leader, strays=strays) - {own}

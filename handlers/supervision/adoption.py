@@ -1,0 +1,191 @@
+"""What became of an execution, read from its folder and from /proc. Blocking; called in threads.
+
+The order of the questions matters. A shim takes `lock` before it creates its claim and writes
+`exit.json` before it lets `lock` go, so: claim, then lock, then exit record.
+"""
+
+import fcntl
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from bus.layout import DIRECTORY_MODE, FILE_MODE, DataLayout, ExecutionLayout
+from bus.model import ExitRecord, Reason, StopRequest
+from handlers.shim.assignment import CLAIMED_BY_SERVICE, claim_name
+from handlers.shim.process_tree import boot_id
+from handlers.supervision.record import ShimState, decode_exit, decode_state, encode_control
+
+log = structlog.get_logger("jobbus.adoption")
+
+GENERATIONS_MAX = 1000
+RECORD_BYTES_MAX = 1 << 20
+
+
+@dataclass(frozen=True)
+class NeverRan:
+    """We hold the claim: no shim ever ran the program, and none can under a lower generation."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class Alive:
+    """A shim holds the lock; `state` is None while it has not said who it is."""
+
+    state: ShimState | None
+
+
+@dataclass(frozen=True)
+class Ended:
+    exit: ExitRecord
+
+
+@dataclass(frozen=True)
+class Orphaned:
+    """The shim is dead without a record; its tree may still live."""
+
+    state: ShimState
+
+
+@dataclass(frozen=True)
+class Gone:
+    """Nothing is left that could tell."""
+
+    reason: Reason
+
+
+Finding = NeverRan | Alive | Ended | Orphaned | Gone
+
+
+def investigate(layout: DataLayout, execution_id: str) -> Finding:
+    """The claim is decided after this: either it is ours, or a shim had it."""
+    place = layout.execution(execution_id)
+    place.root.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+    for generation in range(GENERATIONS_MAX):
+        claim = place.root / claim_name(generation)
+        if _win(claim):
+            return NeverRan(generation + 1)
+        content = _read(claim)
+        if content != CLAIMED_BY_SERVICE:
+            return _after_claim(place, content or b"")
+    return Gone(Reason.NO_EXIT_RECORD)
+
+
+def investigate_all(layout: DataLayout, ids: Iterable[str]) -> list[Finding]:
+    """`investigate` for each; one that the disk does not tell about counts as alive for now."""
+    return [_investigate_or_wait(layout, execution_id) for execution_id in ids]
+
+
+def look_at_all(layout: DataLayout, ids: Iterable[str]) -> list[ShimState | None]:
+    """`look` for each."""
+    return [look(layout, execution_id) for execution_id in ids]
+
+
+def look(layout: DataLayout, execution_id: str) -> ShimState | None:
+    """What the shim last wrote about itself; changes nothing."""
+    data = _read(layout.execution(execution_id).process)
+    return None if data is None else decode_state(data)
+
+
+def write_control(layout: DataLayout, execution_id: str, order: StopRequest) -> None:
+    """The order is durable; the shim follows it when it looks."""
+    place = layout.execution(execution_id)
+    place.root.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+    _write_durably(place.control, encode_control(order))
+
+
+def _investigate_or_wait(layout: DataLayout, execution_id: str) -> Finding:
+    try:
+        return investigate(layout, execution_id)
+    except OSError as error:
+        log.error("an execution could not be looked at; tried again", error=str(error))  # noqa: TRY400
+        return Alive(None)
+
+
+def _win(claim: Path) -> bool:
+    """Creates the claim in our name unless it exists. Linked, so that its content is never partial:
+    an empty claim is a shim's."""
+    temporary = claim.with_name(f".claim.{secrets.token_hex(4)}")
+    _write_new(temporary, CLAIMED_BY_SERVICE)
+    try:
+        claim.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    _sync_directory(claim.parent)
+    _sync_directory(claim.parent.parent)
+    return True
+
+
+def _after_claim(place: ExecutionLayout, claim: bytes) -> Finding:
+    state = None if (data := _read(place.process)) is None else decode_state(data)
+    if _is_locked(place.lock):
+        return Alive(state)
+    record = _read(place.exit)
+    if record is not None and (exit_ := decode_exit(record)) is not None:
+        return Ended(exit_)
+    if state is None:
+        # It died before it wrote who it is, so it never let the program run past the barrier.
+        booted = claim.split()[-1:] in ([], [boot_id().encode()])
+        return Gone(Reason.NO_EXIT_RECORD if booted else Reason.HOST_RESTART)
+    if state.boot != boot_id():
+        return Gone(Reason.HOST_RESTART)
+    return Orphaned(state)
+
+
+def _is_locked(lock: Path) -> bool:
+    """Whether a shim lives. The lock is taken for a moment; a shim that starts tries again."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.read(descriptor, RECORD_BYTES_MAX)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, FILE_MODE)
+    try:
+        os.write(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    _write_new(temporary, data)
+    temporary.replace(path)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

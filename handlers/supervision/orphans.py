@@ -1,0 +1,136 @@
+"""Trees whose shim is dead: watched, stopped on order, and told lost when they are gone.
+
+No exit code can be had for them any more; only the service acts here, by pidfd.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+
+from bus.model import StopRequest
+from handlers.shim.cgroup import ControlGroup
+from handlers.shim.ladder import Step, StopLadder
+from handlers.shim.process_tree import Process, all_processes, kill_all, marked, members, send
+from handlers.supervision.record import ShimState
+
+LOOK_S = 1.0
+LADDER_LOOK_S = 0.1
+
+
+class OrphanTree:
+    """One tree without a shim."""
+
+    def __init__(self, state: ShimState, stop_signal: int) -> None:
+        self.state = state
+        self._stop_signal = stop_signal
+        self._ladder = StopLadder()
+        self._group = None if state.cgroup is None else ControlGroup(state.cgroup)
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._ladder.is_climbing
+
+    def order(self, request: StopRequest, now_ms: int) -> None:
+        """The ladder begins, or its KILL comes nearer."""
+        grace_s = request.grace_s - max(0, now_ms - request.at_ms) / 1000
+        self._ladder.order(time.monotonic(), grace_s, kill=request.kill)
+
+    def find(self, table: dict[int, Process], strays: set[int]) -> set[int]:
+        """The living members; `strays` are those that carry the execution's marker."""
+        found = members(table, leader=(self.state.session, self.state.ticks), strays=strays)
+        if self._group is not None:
+            found |= self._group.pids() & table.keys()
+        return found
+
+    def act(self, table: dict[int, Process], alive: set[int]) -> None:
+        """The next step of the ladder, if one is due."""
+        main = table.get(self.state.pid or 0)
+        main_alive = main is not None and main.ticks == self.state.ticks
+        step = self._ladder.step(time.monotonic(), main_alive=main_alive)
+        if step is Step.SIGNAL and main is not None:
+            _signal([main], self._stop_signal)
+        elif step is Step.SIGNAL_REST:
+            _signal([table[pid] for pid in alive], self._stop_signal)
+        elif step in (Step.KILL, Step.GIVE_UP):
+            self._kill()
+
+    def dissolve(self) -> None:
+        if self._group is not None:
+            self._group.remove()
+
+    def _kill(self) -> None:
+        if self._group is not None:
+            self._group.kill()
+        execution_id = self.state.execution
+        kill_all(lambda table: self.find(table, marked(table).get(execution_id, set())))
+
+
+class Orphanage:
+    """All such trees; one look at the process table serves them all."""
+
+    def __init__(self, gone: Callable[[str], None]) -> None:
+        self._gone = gone
+        self._trees: dict[str, OrphanTree] = {}
+        self._changed = asyncio.Event()
+
+    def __contains__(self, execution_id: str) -> bool:
+        return execution_id in self._trees
+
+    def take(self, state: ShimState, stop_signal: int) -> None:
+        """The tree is watched from now on."""
+        self._trees[state.execution] = OrphanTree(state, stop_signal)
+        self._changed.set()
+
+    def order(self, execution_id: str, request: StopRequest, now_ms: int) -> None:
+        """The tree is to be gone."""
+        self._trees[execution_id].order(request, now_ms)
+        self._changed.set()
+
+    def is_alive(self, execution_id: str) -> bool:
+        """Whether any member of the tree lives. Blocking."""
+        tree = self._trees.get(execution_id)
+        table = all_processes()
+        return tree is not None and bool(tree.find(table, marked(table).get(execution_id, set())))
+
+    async def run(self) -> None:
+        """Looks while there are any."""
+        while True:
+            self._changed.clear()
+            if self._trees:
+                for execution_id in await asyncio.to_thread(look_at, dict(self._trees)):
+                    del self._trees[execution_id]
+                    self._gone(execution_id)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        if not self._trees:
+            await self._changed.wait()
+            return
+        stopping = any(tree.is_stopping for tree in self._trees.values())
+        try:
+            async with asyncio.timeout(LADDER_LOOK_S if stopping else LOOK_S):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+
+def look_at(trees: dict[str, OrphanTree]) -> list[str]:
+    """Those that are gone; the others took the step that was due. Blocking."""
+    table = all_processes()
+    strays = marked(table)
+    gone = []
+    for execution_id, tree in trees.items():
+        alive = tree.find(table, strays.get(execution_id, set()))
+        if alive:
+            tree.act(table, alive)
+        else:
+            tree.dissolve()
+            gone.append(execution_id)
+    return gone
+
+
+def _signal(targets: list[Process], number: int) -> None:
+    for each in targets:
+        send(each, number)
+        send(each, signal.SIGCONT)

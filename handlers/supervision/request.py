@@ -1,0 +1,109 @@
+"""From an execution and its definition to what a shim is told. No IO."""
+
+import signal
+from collections.abc import Mapping
+
+import msgspec
+
+from bus.layout import DataLayout
+from bus.model import Execution, JobSpec
+from handlers.catalog.launch import build_launch
+from handlers.shim.assignment import Assignment
+from handlers.supervision.doorbell import Doorbell, shim_name
+
+
+class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How often shims and service look by themselves, and whether control groups are used."""
+
+    look_s: float = 5.0
+    shim_look_s: float = 6.0
+    cgroups: bool = True
+
+
+class Requests:
+    """Makes the assignments of one service."""
+
+    def __init__(
+        self,
+        layout: DataLayout,
+        instance: str,
+        bell: Doorbell,
+        settings: SupervisorSettings,
+        base_env: Mapping[str, str],
+    ) -> None:
+        self._layout = layout
+        self._instance = instance
+        self._bell = bell
+        self._settings = settings
+        self._base_env = base_env
+
+    def assignment(self, execution: Execution, spec: JobSpec, generation: int) -> Assignment:
+        """The assignment under the claim of that generation.
+
+        Raises:
+            ValueError: the definition asks for something that cannot be had; the text says what.
+        """
+        place = self._layout.execution(execution.id)
+        socket_name = shim_name(self._instance, execution.id)
+        launch = build_launch(
+            execution,
+            spec,
+            base_env=self._base_env,
+            notify_socket="@" + socket_name,
+            progress_file=str(place.progress),
+        )
+        return Assignment(
+            execution_id=execution.id,
+            folder=str(place.root),
+            argv=list(launch.argv),
+            cwd=launch.cwd,
+            env=launch.env,
+            bell=self._bell.name,
+            socket=socket_name,
+            generation=generation,
+            max_bytes=spec.output.max_bytes,
+            ready=shim_readiness(spec.ready),
+            timeout_s=spec.timeout_s,
+            start_timeout_s=spec.start_timeout_s,
+            watchdog_s=spec.watchdog_s,
+            stop_signal=signal_number(spec.stop_signal),
+            stop_to=spec.stop_to.value,
+            stop_grace_s=spec.stop_grace_s,
+            leftover=spec.leftover.value,
+            look_s=self._settings.shim_look_s,
+            cgroup="" if self._settings.cgroups else None,
+            nice=spec.limits.nice,
+            cpu_s=spec.limits.cpu_s,
+            memory_bytes=spec.limits.memory_bytes,
+        )
+
+
+def signal_number(name: str) -> int:
+    """The number of `TERM`, `SIGTERM` or `15`.
+
+    Raises:
+        ValueError: there is no such signal.
+    """
+    if name.isdecimal() and int(name) in set(signal.Signals):
+        return int(name)
+    word = name.upper()
+    word = word if word.startswith("SIG") else "SIG" + word
+    try:
+        return signal.Signals[word].value
+    except KeyError:
+        raise ValueError(f"there is no signal {name!r}; e.g. TERM, INT, HUP") from None
+
+
+def shim_readiness(ready: str) -> str:
+    """`ready` as the shim knows it.
+
+    Raises:
+        ValueError: nobody looks for that kind of readiness.
+    """
+    kind, _, rest = ready.partition(":")
+    if ready in ("spawn", "notify"):
+        return ready
+    if kind == "after_s":
+        float(rest)
+        return ready
+    raise ValueError(f"ready = {ready!r} is not built; use spawn, notify or after_s:N")

@@ -1,0 +1,46 @@
+"""What the supervisor remembers of one execution that it watches. No IO."""
+
+from bus.model import Execution, JobSpec, Progress, StopRequest
+from handlers.supervision.record import ShimState
+
+
+class Watched:
+    """One live execution. `told_…` keep each report to once per run of the service."""
+
+    __slots__ = (
+        "early",
+        "execution",
+        "generation",
+        "is_ordering",
+        "is_settling",
+        "output_end",
+        "pidfd",
+        "progress",
+        "ran",
+        "shim",
+        "socket",
+        "spec",
+        "stop",
+        "told_running",
+        "told_stop",
+    )
+
+    def __init__(self, execution: Execution, spec: JobSpec | None) -> None:
+        self.execution = execution
+        self.spec = spec
+        self.generation = 0
+        self.shim = 0
+        """The shim's pid; 0 until it is known."""
+        self.pidfd: int | None = None
+        self.socket = ""
+        self.early: tuple[int, ShimState] | None = None
+        """A ring, with its sender, that came before the shim's pid was known."""
+        self.stop: StopRequest | None = execution.stop
+        self.is_ordering = False
+        self.is_settling = False
+        self.ran = False
+        """Whether the program is known to have been executed."""
+        self.told_running = False
+        self.told_stop = False
+        self.progress: Progress | None = execution.progress
+        self.output_end = 0
