@@ -4,12 +4,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from bus.layout import FILE_MODE
+from bus.instance import sync_directory
+from handlers.journal_disk import create_file, write_all
 
 BALLAST_BYTES = 8 * 1024 * 1024
 LOW_BYTES = 64 * 1024 * 1024
 LOW_INODES = 2_000
-_BLOCK = bytes(1024 * 1024)
 
 
 @dataclass(frozen=True)
@@ -35,32 +35,28 @@ def space_of(directory: Path) -> Space:
 class Ballast:
     """The held-back file of one directory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, size: int = BALLAST_BYTES) -> None:
         self._path = directory / ".ballast"
+        self._size = size
 
     @property
     def is_held(self) -> bool:
         return self._path.exists()
 
     def hold(self) -> bool:
-        """The room is held back, unless too little is left for that."""
+        """Whether the room is held back now; it is not taken while little is left."""
         try:
-            if self._path.stat().st_size == BALLAST_BYTES:
+            if self._path.lstat().st_size == self._size:
                 return True
+            self._path.unlink()
         except FileNotFoundError:
             pass
-        if space_of(self._path.parent).is_low:
+        if self._size == 0 or space_of(self._path.parent).is_low:
             return False
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self._path, flags, FILE_MODE)
         try:
-            for _ in range(BALLAST_BYTES // len(_BLOCK)):
-                os.write(descriptor, _BLOCK)
+            self._take()
         except OSError:
-            self._path.unlink()
-            return False
-        finally:
-            os.close(descriptor)
+            return False  # nothing depends on it: the next one to ask tries again
         return True
 
     def release(self) -> bool:
@@ -69,4 +65,20 @@ class Ballast:
             self._path.unlink()
         except FileNotFoundError:
             return False
+        sync_directory(self._path.parent)  # some file systems give the room back only then
         return True
+
+    def _take(self) -> None:
+        descriptor = create_file(self._path)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                # Not written: zeros would take no room where the file system compresses.
+                os.posix_fallocate(descriptor, 0, self._size)
+            else:
+                write_all(descriptor, bytes(self._size), 0)
+            os.fsync(descriptor)
+        except OSError:
+            self._path.unlink()
+            raise
+        finally:
+            os.close(descriptor)

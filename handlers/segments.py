@@ -1,41 +1,35 @@
-"""One file of the journal: lines, then zeros up to where it was prepared. Blocking IO.
+"""Writing one file of the journal: lines, then zeros up to where it was prepared. Blocking IO.
 
-Zeros are written ahead of the lines, so that a sync of new lines has no file size to write and a
-full disk is met before a record, never inside one.
+Zeros are written ahead of the lines, so that a sync of new lines has no file size to write (twice
+as fast) and a full disk is met before a record, never inside one.
 """
 
-import errno
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
 from pathlib import Path
 
-from bus.errors import NoSpace, StorageFailed
-from bus.layout import FILE_MODE
-from handlers.journal_format import Record, Torn, decode_line
+from bus.errors import NoSpace
+from handlers.journal_disk import create_file, open_file, our_errors, write_all
+from handlers.journal_identity import FileMark, mark_of
 
 AHEAD_BYTES = 1024 * 1024
-_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+PAGE_BYTES = 4096
+
+_NAME = re.compile(r"[0-9]{20}\.log\Z")
 
 
 def segment_name(first_seq: int) -> str:
     return f"{first_seq:020d}.log"
 
 
-@dataclass
-class SegmentEnd:
-    """Where the readable lines of a segment end, filled in while they are read.
+def segments_of(directory: Path) -> list[Path]:
+    """The segments in the order of their numbers; files with other names are none of ours."""
+    return sorted(path for path in directory.iterdir() if _NAME.match(path.name))
 
-    `broken` says that lines of a later write follow the fault: bytes that were synced are damaged.
-    """
 
-    offset: int = 0
-    size: int = 0
-    broken: bool = False
-
-    @property
-    def is_torn(self) -> bool:
-        return self.size > 0
+def first_seq_of(path: Path) -> int:
+    """The smallest number that may stand in the segment."""
+    return int(path.name[:20])
 
 
 class Segment:
@@ -49,31 +43,33 @@ class Segment:
 
     @classmethod
     def create(cls, path: Path) -> "Segment":
-        """An empty segment; its name is not synced yet."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        segment = cls(path, os.open(path, flags, FILE_MODE), 0, 0)
+        """An empty segment with room for lines; its name is not synced yet.
+
+        Raises:
+            NoSpace: there is none; the name is free again.
+        """
+        with our_errors("begin a new segment"):
+            segment = cls(path, create_file(path), 0, 0)
         try:
             segment._prepare(1)
         except NoSpace:
-            segment.close()
-            path.unlink()
+            segment.discard()
             raise
         return segment
 
     @classmethod
-    def reopen(cls, path: Path, end: SegmentEnd) -> "Segment":
-        """An existing one, to be continued at the end of its readable lines; the rest is zeroed."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        segment = cls(path, descriptor, end.offset, os.fstat(descriptor).st_size)
-        if end.is_torn:
-            os.ftruncate(descriptor, end.offset)
-            os.fsync(descriptor)
-            segment._prepared = end.offset
-        return segment
+    def reopen(cls, path: Path, offset: int, *, cut: bool) -> "Segment":
+        """An existing one, to be continued at `offset`; with `cut`, what stands there goes."""
+        with our_errors("continue a segment"):
+            descriptor = open_file(path)
+            if cut:
+                os.ftruncate(descriptor, offset)
+                os.fsync(descriptor)
+            return cls(path, descriptor, offset, os.fstat(descriptor).st_size)
 
     @property
-    def inode(self) -> int:
-        return os.fstat(self._descriptor).st_ino
+    def mark(self) -> FileMark:
+        return mark_of(self._descriptor)
 
     def append(self, lines: bytes) -> None:
         """The lines are synced.
@@ -84,83 +80,45 @@ class Segment:
         """
         self._prepare(len(lines))
         try:
-            _write_all(self._descriptor, lines, self.offset)
-            os.fdatasync(self._descriptor)
-        except OSError as error:
-            if error.errno in _NO_SPACE:  # a file system that copies on write
-                self._wipe(len(lines))
-                raise NoSpace(f"no room for the journal: {error.strerror}") from error
-            raise StorageFailed(f"the journal could not be synced: {error}") from error
+            with our_errors("sync what it wrote"):
+                write_all(self._descriptor, lines, self.offset)
+                os.fdatasync(self._descriptor)
+        except NoSpace:  # from a file system that takes new room for old bytes, as btrfs does
+            self._cut_back(self.offset)
+            raise
         self.offset += len(lines)
 
     def close(self) -> None:
         os.close(self._descriptor)
 
+    def discard(self) -> None:
+        """The file is gone; for one that never held a line."""
+        self.close()
+        self.path.unlink()
+
     def _prepare(self, size: int) -> None:
-        """Zeros are on disk for `size` bytes from `offset` on."""
-        if self.offset + size <= self._prepared:
+        """Zeros are on disk for `size` bytes from `offset` on, and for more if there is room."""
+        needed = self.offset + size
+        if needed <= self._prepared:
             return
-        wanted = -(-(self.offset + size) // AHEAD_BYTES) * AHEAD_BYTES
         try:
-            _write_all(self._descriptor, bytes(wanted - self._prepared), self._prepared)
-        except OSError as error:
-            os.ftruncate(self._descriptor, self._prepared)
-            if error.errno in _NO_SPACE:
-                raise NoSpace(f"no room for the journal: {error.strerror}") from error
-            raise StorageFailed(f"the journal cannot grow: {error}") from error
+            self._zero_up_to(-(-needed // AHEAD_BYTES) * AHEAD_BYTES)
+        except NoSpace:
+            self._zero_up_to(-(-needed // PAGE_BYTES) * PAGE_BYTES)
+
+    def _zero_up_to(self, end: int) -> None:
         try:
+            with our_errors("prepare room for records"):
+                write_all(self._descriptor, bytes(end - self._prepared), self._prepared)
+                os.fsync(self._descriptor)
+        except NoSpace:
+            self._cut_back(self._prepared)
+            raise
+        self._prepared = end
+
+    def _cut_back(self, end: int) -> None:
+        """No trace of what does not count is left behind `end`."""
+        with our_errors("cut back a write that found no room"):
+            os.ftruncate(self._descriptor, end)
             os.fsync(self._descriptor)
-        except OSError as error:
-            raise StorageFailed(f"the journal could not be synced: {error}") from error
-        self._prepared = wanted
-
-    def _wipe(self, size: int) -> None:
-        """No trace of lines that do not count is left behind the end."""
-        try:
-            os.ftruncate(self._descriptor, self.offset)
-            os.fdatasync(self._descriptor)
-        except OSError as error:
-            raise StorageFailed(f"the journal could not be cut back: {error}") from error
-        self._prepared = self.offset
-
-
-def read_records(path: Path, end: SegmentEnd) -> Iterator[Record]:
-    """The records of a segment in order; afterwards `end` says where and how they end."""
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                record = decode_line(line) if line.endswith(b"\n") else None
-            except Torn:
-                record = None
-            if record is None:
-                tail = line + file.read()
-                if tail.strip(b"\0"):  # more than prepared zeros
-                    end.size = len(tail)
-                    end.broken = _begins_a_write(tail)
-                return
-            end.offset += len(line)
-            yield record
-
-
-def _begins_a_write(tail: bytes) -> bool:
-    """Whether a whole line in `tail` is the first of a write, so that the write before was synced.
-
-    Pages of one unsynced write may reach the disk in any order: whole lines behind a torn one that
-    belong to the same write prove nothing.
-    """
-    for line in tail.split(b"\n"):
-        try:
-            record = decode_line(line.lstrip(b"\0"))
-        except Torn:
-            continue
-        if record.batch is None:
-            return True
-    return False
-
-
-def _write_all(descriptor: int, content: bytes, offset: int) -> None:
-    view = memoryview(content)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view = view[written:]
-        offset += written
+        self._prepared = end

@@ -4,19 +4,20 @@ Lines with checksums like the journal's; the last one counts the others, so that
 whole is known as such and an older one is used.
 """
 
-import errno
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from bus.errors import NoSpace, StorageFailed
 from bus.instance import sync_directory
-from bus.layout import FILE_MODE
+from handlers.journal_disk import create_file, open_for_reading, our_errors
 from handlers.journal_format import Torn, frame_line, unframe_line
 
-SUFFIX = ".snapshot"
+_NAME = re.compile(r"[0-9]{20}\.snapshot\Z")
+_TEMPORARY = re.compile(r"\.[0-9]{20}\.snapshot\.tmp\Z")
 
 
 class SnapshotHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,45 +35,88 @@ class SnapshotEnd(msgspec.Struct, frozen=True, kw_only=True):
     lines: int
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A whole snapshot. Iterating reads its lines, as they were given, from the file."""
+
+    path: Path
+    head: SnapshotHead
+    count: int
+
+    def __iter__(self) -> Iterator[bytes]:
+        with open_for_reading(self.path) as file:
+            file.readline()
+            for _ in range(self.count):
+                yield unframe_line(file.readline())
+
+
+def snapshots_of(directory: Path) -> list[Path]:
+    """The snapshots in the order of their numbers; files with other names are none of ours."""
+    return sorted(path for path in directory.iterdir() if _NAME.match(path.name))
+
+
+def seq_of(path: Path) -> int:
+    """The number below which the snapshot contains all events."""
+    return int(path.name[:20])
+
+
+def sweep_unfinished(directory: Path) -> None:
+    """Snapshots that a process died of writing are gone."""
+    for path in list(directory.iterdir()):
+        if _TEMPORARY.match(path.name):
+            path.unlink()
+
+
 def write_snapshot(directory: Path, head: SnapshotHead, lines: Iterable[bytes]) -> None:
-    """`{seq}.snapshot` is there, whole and durable."""
-    path = directory / f"{head.seq:020d}{SUFFIX}"
+    """`{seq}.snapshot` is there, whole and durable.
+
+    Raises:
+        NoSpace: there is no room for it; nothing is left of it.
+        StorageFailed: the disk is in an unknown state.
+    """
+    path = directory / f"{head.seq:020d}.snapshot"
     temporary = path.with_name(f".{path.name}.tmp")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        with os.fdopen(os.open(temporary, flags, FILE_MODE), "wb") as file:
-            file.write(frame_line(msgspec.json.encode(head)))
-            count = 0
-            for line in lines:
-                file.write(frame_line(line))
-                count += 1
-            file.write(frame_line(msgspec.json.encode(SnapshotEnd(lines=count))))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_directory(directory)
-    except OSError as error:
+    with our_errors("write a snapshot"):
         temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(f"no room for a snapshot: {error.strerror}") from error
-        raise StorageFailed(f"the snapshot could not be written: {error}") from error
+        try:
+            with os.fdopen(create_file(temporary), "wb") as file:
+                for line in _framed(head, lines):
+                    file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_directory(directory)
 
 
-def read_snapshot(path: Path) -> tuple[SnapshotHead, list[bytes]]:
-    """The head and the lines of a whole snapshot.
+def open_snapshot(path: Path) -> Snapshot:
+    """The snapshot, after a look at each of its lines.
 
     Raises:
         Torn: the file is damaged or not whole.
     """
-    framed = path.read_bytes().splitlines()
-    if len(framed) < 2:
-        raise Torn("too short")
-    content = [unframe_line(line) for line in framed]
+    count = 0
+    content = b""
+    with open_for_reading(path) as file:
+        first = unframe_line(file.readline())
+        for count, line in enumerate(file):  # noqa: B007 - the count of all lines but the last
+            content = unframe_line(line)
     try:
-        head = msgspec.json.decode(content[0], type=SnapshotHead)
-        end = msgspec.json.decode(content[-1], type=SnapshotEnd)
+        head = msgspec.json.decode(first, type=SnapshotHead)
+        end = msgspec.json.decode(content, type=SnapshotEnd)
     except msgspec.MsgspecError as error:
-        raise Torn(str(error)) from error
-    if end.lines != len(content) - 2:
-        raise Torn(f"{len(content) - 2} lines where {end.lines} were written")
-    return head, content[1:-1]
+        raise Torn("its first or its last line is missing") from error
+    if end.lines != count or head.seq != seq_of(path):
+        raise Torn(f"it has {count} lines where {end.lines} were written")
+    return Snapshot(path, head, count)
+
+
+def _framed(head: SnapshotHead, lines: Iterable[bytes]) -> Iterator[bytes]:
+    count = 0
+    yield frame_line(msgspec.json.encode(head))
+    for line in lines:
+        yield frame_line(line)
+        count += 1
+    yield frame_line(msgspec.json.encode(SnapshotEnd(lines=count)))

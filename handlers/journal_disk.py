@@ -1,0 +1,107 @@
+"""What the journal asks of a file system: small blocking calls that raise the errors of ours."""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from bus.errors import DataDirectoryError, NoSpace, StorageFailed
+from bus.instance import sync_directory
+from bus.layout import FILE_MODE
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_READ_BYTES = 256 * 1024
+
+
+@contextmanager
+def our_errors(aim: str) -> Iterator[None]:
+    """Inside the block a full disk is `NoSpace` and any other fault `StorageFailed`.
+
+    `aim` completes the sentence: "the journal could not …".
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise NoSpace(f"the journal could not {aim}: {error.strerror}") from error
+        raise StorageFailed(f"the journal could not {aim}: {error}") from error
+
+
+def create_file(path: Path) -> int:
+    """A descriptor of a new, empty file."""
+    return os.open(path, _WRITE | os.O_CREAT | os.O_EXCL, FILE_MODE)
+
+
+def open_file(path: Path) -> int:
+    """A descriptor of a regular file, to be read and written."""
+    return _regular(os.open(path, _WRITE), path)
+
+
+def open_for_reading(path: Path) -> BinaryIO:
+    """The regular file `path`; a link, a pipe or a device in its place is refused.
+
+    Raises:
+        DataDirectoryError: it is something else.
+    """
+    try:
+        descriptor = os.open(path, _READ)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DataDirectoryError(f"{path} is a symbolic link; put the file itself") from error
+        raise
+    return os.fdopen(_regular(descriptor, path), "rb", buffering=_READ_BYTES)
+
+
+def write_all(descriptor: int, content: bytes, offset: int) -> None:
+    """All of `content` stands at `offset`, not synced; a short write is gone on with."""
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view = view[written:]
+        offset += written
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """The file has this content, whole and durable, and its name is durable too."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    descriptor = create_file(temporary)
+    try:
+        write_all(descriptor, content, 0)
+        os.fsync(descriptor)
+    except OSError:
+        temporary.unlink()
+        raise
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+    sync_directory(path.parent)
+
+
+def set_aside(path: Path) -> Path:
+    """The file goes on under a name that is never read again, and never replaces another one."""
+    evidence = evidence_name(path)
+    path.rename(evidence)
+    return evidence
+
+
+def evidence_name(path: Path) -> Path:
+    """A free name for damaged content of `path`."""
+    free = path.with_name(f"{path.name}.damaged")
+    number = 1
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.name}.damaged-{number}")
+    return free
+
+
+def _regular(descriptor: int, path: Path) -> int:
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise DataDirectoryError(f"{path} is not a regular file; move it away")

@@ -1,0 +1,143 @@
+"""Reading the files of the journal: where their good lines end, and the records. Blocking IO.
+
+A file is first looked through without a look at its events, then its records are read one by one:
+memory does not grow with the journal.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bus.errors import DataDirectoryError
+from handlers.journal_disk import open_for_reading, our_errors
+from handlers.journal_format import Outline, Record, Torn, Unknown, decode_line, decode_outline
+
+
+@dataclass(frozen=True)
+class SegmentScan:
+    """What a look through a segment found.
+
+    `end` is where the good lines end and `torn` how many bytes of something else follow (prepared
+    zeros are nothing). `broken` says that lines of a later write follow the fault: bytes that were
+    synced are damaged. `last` is the last good line, `fresh` the size of the lines that hold what
+    the scan was asked to look for.
+    """
+
+    path: Path
+    end: int
+    torn: int
+    broken: bool
+    last: Outline | None
+    reserved: int
+    projected: int
+    fresh: int
+
+    @property
+    def is_whole(self) -> bool:
+        return self.torn == 0
+
+
+def scan_segment(path: Path, since: int = 0) -> SegmentScan:
+    """Looks through all lines of one segment; those with numbers from `since` on are fresh.
+
+    Raises:
+        DataDirectoryError: a newer version of jobbus wrote what this one cannot read.
+    """
+    end = fresh = reserved = projected = 0
+    last: Outline | None = None
+    tail = b""
+    with open_for_reading(path) as file, _newer_is_refused(path):
+        for line in file:
+            outline = _outline(line)
+            if outline is None:
+                tail = (line + file.read()).rstrip(b"\0")
+                break
+            end += len(line)
+            last = outline
+            if outline.next_seq > since:
+                fresh += len(line)
+            reserved = max(reserved, outline.reserved or 0)
+            projected = max(projected, outline.projected or 0)
+        broken = any(_begins_a_write(line) for line in _candidates(tail))
+    return SegmentScan(path, end, len(tail), broken, last, reserved, projected, fresh)
+
+
+def read_records(path: Path, end: int) -> Iterator[Record]:
+    """The records of a segment that was found good up to `end`.
+
+    Raises:
+        DataDirectoryError: a newer version of jobbus wrote what this one cannot read.
+    """
+    offset = 0
+    with open_for_reading(path) as file, _newer_is_refused(path):
+        while offset < end:
+            line = file.readline()
+            offset += len(line)
+            yield decode_line(line)
+
+
+def read_salvage(path: Path, begin: int) -> Iterator[Record]:
+    """The records that can still be read in a damaged file from `begin` on."""
+    with open_for_reading(path) as file:
+        file.seek(begin)
+        for line in _candidates(file.read()):
+            try:
+                yield decode_line(line)
+            except (Torn, Unknown):
+                continue
+
+
+def forget_cached(path: Path) -> None:
+    """What is read from here on is what the disk holds.
+
+    A process that was killed leaves lines that are not synced yet, and one that met a failed sync
+    leaves lines in the page cache that the disk never got, marked as clean: both would be believed
+    now and lost at the next power cut.
+
+    Raises:
+        StorageFailed: the disk does not take what was written.
+    """
+    with open_for_reading(path) as file, our_errors("sync what an earlier start wrote"):
+        os.fdatasync(file.fileno())
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _outline(line: bytes) -> Outline | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return decode_outline(line)
+    except Torn:
+        return None
+
+
+def _candidates(tail: bytes) -> Iterator[bytes]:
+    """Pieces of damaged content that may be whole lines; zeros stand where a page never came."""
+    for line in tail.split(b"\n")[:-1]:
+        yield line.lstrip(b"\0")
+
+
+def _begins_a_write(line: bytes) -> bool:
+    """Whether this is a whole line and the first of its write, so that the write before was synced.
+
+    Pages of one unsynced write may reach the disk in any order: whole lines behind a torn one that
+    belong to the same write prove nothing.
+    """
+    try:
+        return decode_outline(line).batch is None
+    except Torn:
+        return False
+
+
+@contextmanager
+def _newer_is_refused(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Unknown as error:
+        raise DataDirectoryError(
+            f"{path} holds a record that this version of jobbus does not know ({error}); a newer "
+            "version wrote it: start that one. Nothing is lost"
+        ) from error
