@@ -7,6 +7,7 @@ our own publishers write; `admin.token` is the first way in.
 import fcntl
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
 """Where a lock or a sync may not mean what we need it to mean."""
 
 SECRET_BYTES = 32
+LOCK_TRIES = 10
+LOCK_PAUSE_S = 0.05
 
 
 class InstanceFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,13 +219,18 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def _take_lock(descriptor: int, layout: DataLayout) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            # `is_running` of somebody else holds it for an instant; a service holds it for good.
+            time.sleep(LOCK_PAUSE_S)
+    else:
         holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
         raise DataDirectoryError(
             f"{layout.root} is in use by the service with pid {holder}; "
             "stop it, or use another --data directory"
-        ) from None
+        )
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
