@@ -1,8 +1,10 @@
 """Time as the parts receive it: wall time for records, monotonic time for deadlines. No IO."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -53,4 +55,4 @@ def from_rfc3339(text: str) -> int:
     stamp = datetime.fromisoformat(head)
     if stamp.tzinfo is None:
         stamp = stamp.replace(tzinfo=UTC)
-    return int(stamp.timestamp() * 1000)
+    return (stamp - _EPOCH) // timedelta(milliseconds=1)  # whole numbers: a float loses some
