@@ -174,6 +174,21 @@ async def test_concurrent_repeats_are_received_once(make: Make, tmp_path: Path) 
         assert await nothing_more(transport)
 
 
+async def test_a_publisher_that_gives_up_does_not_take_its_repeats_along(
+    make: Make, tmp_path: Path
+) -> None:
+    sent = envelope()
+    async with running(make(tmp_path, {})) as transport:
+        first = asyncio.create_task(transport.publish(sent))
+        await asyncio.sleep(0)
+        repeat = asyncio.create_task(transport.publish(sent))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first])
+        await repeat
+        assert [one.id for one in await transport.receive(9)] == [sent.id]
+
+
 @pytest.mark.parametrize("handed", [False, True], ids=["waiting", "received"])
 async def test_another_body_under_an_id_is_refused(
     make: Make, tmp_path: Path, handed: bool

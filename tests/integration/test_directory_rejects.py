@@ -254,6 +254,20 @@ async def test_the_file_of_another_account_acts_for_that_account(layout: DataLay
     assert got.principal.roles == ()
 
 
+async def test_a_good_seal_on_the_file_of_another_account_is_not_believed(
+    layout: DataLayout,
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    boss = Principal(user_id="boss", roles=("admin",), via="cli")
+    sent = seal(StartJob(job_id="A/B"), boss, now_ms=1_769_450_400_000)
+    publish_offline(layout, sent, SECRET)
+    os.chown(layout.queue / f"{sent.id}.json", 4321, 4321)
+    async with running(layout.root) as transport:
+        [got] = await received(transport, 1)
+    assert got.principal == Principal(user_id="uid:4321", roles=(), via="directory")
+
+
 async def test_a_sealed_file_that_was_touched_up_is_a_foreign_one(layout: DataLayout) -> None:
     boss = Principal(user_id="boss", roles=("admin",), via="cli")
     sent = seal(StartJob(job_id="A/B"), boss, now_ms=1_769_450_400_000)
