@@ -1,0 +1,198 @@
+"""A service that goes away in the middle of a stream: who resumes gets all that changed, once."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.jobs import Apps
+from tests.raw_stream import RawStream, Told, state_changes
+from tests.service import Service, eventually_told, running_service
+from transports.http.client import Client
+from transports.http.client_frames import Change, Reset
+from transports.http.client_stream import StreamTiming
+
+STATES = ("execution.queued", "execution.started", "execution.running", "execution.ended")
+QUICK = StreamTiming(backoff_s=0.05, backoff_s_max=0.2)
+
+
+def define(apps: Apps) -> None:
+    script = 'for n in 10 50 90; do echo $n >> "$JOBBUS_PROGRESS"; sleep 0.1; done'
+    apps.shell("T/Busy", script, max_running=6, overlap="queue")
+    apps.shell("T/Last", "exit 0")
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    with running_service(tmp_path, define) as running:
+        yield running
+
+
+def go_away(service: Service, how: str) -> None:
+    if how == "SIGTERM":
+        assert service.end() == 0
+    else:
+        service.kill9()
+
+
+@asynccontextmanager
+async def busy(service: Service) -> AsyncIterator[None]:
+    """Jobs start and end all the time, as far as there is a service to start them."""
+
+    async def keep_starting() -> None:
+        async with aiohttp.ClientSession() as session:
+            while True:
+                with suppress(aiohttp.ClientError):  # nobody is there just now
+                    await session.post(
+                        f"{service.url}/api/v1/commands",
+                        json={"command": "start", "jobId": "T/Busy"},
+                        headers={"Authorization": f"Bearer {service.token}"},
+                    )
+                await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(keep_starting(), name="keep starting")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def all_states_since(service: Service, first: str) -> list[str]:
+    """The ids of all state changes after `first`, as the service's own pages have them."""
+    ids: list[str] = []
+    cursor = first
+    async with service.http() as http:
+        while True:
+            page = await http.call(
+                "GET",
+                f"/events?limit=500&last_event_id={cursor}",
+                Accept="application/json",
+            )
+            assert page.status == 200, page.body
+            items = page.json["items"]
+            ids += [each["id"] for each in items if each["type"] != "execution.progress"]
+            if page.json["next"] == cursor:
+                return ids
+            cursor = page.json["next"]
+
+
+async def last_job(service: Service) -> str:
+    """An execution that begins and ends after all others; its end is the end of the test."""
+    async with service.http() as http:
+        await eventually_told(lambda: none_lives(service), "all busy jobs have ended")
+        return await http.start("T/Last")
+
+
+async def none_lives(service: Service) -> bool:
+    async with service.http() as http:
+        live = "/executions?status=Queued&status=Starting&status=Running&status=Stopping"
+        return not (await http.get(live))["items"]
+
+
+async def read_until_gone(stream: RawStream, told: list[Told]) -> None:
+    told += await stream.rest()
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+async def test_reader_that_resumes_by_id_sees_each_state_once(service: Service, how: str) -> None:
+    told: list[Told] = []
+    hellos = []
+    async with busy(service):
+        async with await service.stream() as stream:
+            told += await stream.until_change("execution.ended")
+            first = next(each.id for each in told if each.kind == "snapshot_end")
+            reading = asyncio.create_task(read_until_gone(stream, told), name="reading")
+            await asyncio.to_thread(go_away, service, how)
+            await reading
+        cursor = stream.last_id
+        assert cursor is not None
+        await asyncio.sleep(0.3)  # jobs end while nobody is there to tell
+        await asyncio.to_thread(service.start)
+        async with await service.stream(Last_Event_ID=cursor) as again:
+            hellos.append(await again.next())
+            told += await again.until_change("execution.ended")
+            more = again.last_id
+    assert more is not None
+    execution_id = await last_job(service)
+    async with await service.stream(Last_Event_ID=more) as end:
+        hellos.append(await end.next())
+        told += await end.until_change("execution.ended", executionId=execution_id)
+    assert [(each.kind, each.data["resumed"]) for each in hellos] == [("hello", True)] * 2
+    assert not [each for each in told if each.kind == "reset"]
+    ids = [each.id for each in state_changes(told)]
+    assert first is not None
+    assert ids == await all_states_since(service, first)
+    check_numbers([id for id in ids if id is not None], first)
+    check_stories([(each.data["type"], each.data["execution"]) for each in state_changes(told)])
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+async def test_client_resumes_by_itself_and_sees_each_state_once(
+    service: Service, how: str
+) -> None:
+    changes: list[Change] = []
+    resets: list[Reset] = []
+    last: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    begun = asyncio.Event()
+
+    async def follow(client: Client) -> None:
+        async with aclosing(client.events(start="now")) as frames:
+            async for frame in frames:
+                match frame:
+                    case Change():
+                        changes.append(frame)
+                        begun.set()
+                        is_last = last.done() and frame.execution == last.result()
+                        if is_last and frame.type == "execution.ended":
+                            return
+                    case Reset():
+                        resets.append(frame)
+                    case _:
+                        begun.set()
+
+    async with asyncio.timeout(45), Client(service.url, service.token, timing=QUICK) as client:
+        following = asyncio.create_task(follow(client), name="following")
+        await begun.wait()
+        async with busy(service):
+            for _ in range(2):
+                seen = len(changes)
+                await eventually_told(lambda seen=seen: grown(changes, seen))  # type: ignore[misc]
+                await asyncio.to_thread(go_away, service, how)
+                await asyncio.to_thread(service.start)
+        last.set_result(await last_job(service))
+        await following
+    states = [each for each in changes if each.type != "execution.progress"]
+    assert resets == []
+    ids = [each.id for each in states]
+    told = await all_states_since(service, states[0].id)
+    assert ids == [states[0].id, *told]
+    check_numbers(ids[1:], ids[0])
+    check_stories([(each.type, each.execution) for each in states])
+
+
+async def grown(changes: list[Change], seen: int) -> bool:
+    return sum(each.type == "execution.ended" for each in changes[seen:]) >= 2
+
+
+def check_numbers(ids: list[str], first: str) -> None:
+    """All in the epoch of the first, and rising without a repeat."""
+    epoch, _, start = first.rpartition("-")
+    assert {id.rpartition("-")[0] for id in ids} == {epoch}
+    numbers = [int(start), *(int(id.rpartition("-")[2]) for id in ids)]
+    assert numbers == sorted(set(numbers))
+
+
+def check_stories(told: list[tuple[str, str | None]]) -> None:
+    """Each execution that was told from its beginning has each of its states once, in order."""
+    stories: dict[str | None, list[str]] = {}
+    for type_, execution in told:
+        if type_ in STATES:
+            stories.setdefault(execution, []).append(type_)
+    whole = [story for story in stories.values() if story[0] == STATES[0]]
+    assert len(whole) > 5
+    assert Counter(map(tuple, whole)) == {STATES: len(whole)}
