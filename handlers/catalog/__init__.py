@@ -1,1 +1,1 @@
-"""What jobs there are and how they are called: definitions, variables, launch, the watch on disk."""
+"""What jobs there are and how they are called: definitions, variables, launch, the watch."""
