@@ -7,6 +7,7 @@ It is the surest way to know and to kill a whole tree: no process can leave it b
 import contextlib
 import os
 
+from handlers.shim.kernel import fork_into
 from handlers.shim.process_tree import read_small
 
 FOLDER_PREFIX = "jobbus-"
@@ -47,6 +48,18 @@ class ControlGroup:
         except OSError:
             return None
         return cls(folder)
+
+    def fork(self) -> int:
+        """As `os.fork`; the child and what it will fork are in the group.
+
+        Raises:
+            OSError: there is no way into the group, or no process; nothing was forked.
+        """
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return fork_into(descriptor)
+        finally:
+            os.close(descriptor)
 
     def add(self, pid: int) -> bool:
         """The process and what it will fork are in the group."""

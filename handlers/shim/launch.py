@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import signal
+from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from handlers.shim.assignment import Assignment
@@ -44,8 +45,8 @@ class Launched(NamedTuple):
         os.close(self.barrier)
 
 
-def launch(work: Assignment) -> Launched:
-    """A child exists in a session of its own and waits at the barrier.
+def launch(work: Assignment, fork: Callable[[], int]) -> Launched:
+    """A child exists in a session of its own and waits at the barrier. `fork` is as `os.fork`.
 
     Raises:
         OSError: the system gives no process or no descriptor.
@@ -54,7 +55,7 @@ def launch(work: Assignment) -> Launched:
     err_read, err_write = os.pipe()
     barrier_read, barrier_write = os.pipe()
     told_read, told_write = os.pipe()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         os.close(barrier_write)
         _run_child(work, out_write, err_write, barrier_read, told_write)

@@ -95,7 +95,7 @@ class Shim:
         if work.watchdog_s:
             work.env["WATCHDOG_USEC"] = str(int(work.watchdog_s * 1_000_000))
         try:
-            launched = launch(work)
+            launched = launch(work, self.tree.fork)
         except OSError as error:
             self.error = f"the system gave no process for {work.argv[0]!r}: {error.strerror}"
             return

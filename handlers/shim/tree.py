@@ -48,19 +48,32 @@ class Tree:
     def group_folder(self) -> str | None:
         return None if self._group is None else self._group.folder
 
+    def fork(self) -> int:
+        """As `os.fork`; the child is the program's process, in its group where there is one.
+
+        Raises:
+            OSError: the system gives no process.
+        """
+        if self._cgroup_parent is None:
+            return os.fork()
+        group = ControlGroup.create(self._cgroup_parent, self._execution_id)
+        if group is None:
+            return os.fork()
+        self._group = group
+        with contextlib.suppress(OSError):
+            return group.fork()
+        pid = os.fork()
+        if pid and not group.add(pid):
+            group.remove()
+            self._group = None
+        return pid
+
     def take(self, pid: int) -> None:
-        """`pid` is the program's process, still in front of its barrier."""
+        """`pid` is what `fork` returned, still in front of its barrier."""
         self._pid = pid
         self._has_children = True
         found = process(pid)
         self.main_ticks = 0 if found is None else found.ticks
-        if self._cgroup_parent is None:
-            return
-        group = ControlGroup.create(self._cgroup_parent, self._execution_id)
-        if group is not None and group.add(pid):
-            self._group = group
-        elif group is not None:
-            group.remove()
 
     def reap(self) -> None:
         """Every ended child is taken leave of; the program's own status is kept."""
