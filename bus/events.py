@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from bus.model import (
+    NO_RESULT,
     CommandStatus,
     DefinitionFault,
     ExecutionStatus,
@@ -57,7 +58,7 @@ class CommandEnded(
     error_code: str | None = None
     error: str | None = None
     execution_id: str | None = None
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = NO_RESULT
 
 
 class ExecutionQueued(

@@ -387,6 +387,10 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.status in FINAL_EXECUTION
 
 
+NO_RESULT = msgspec.Raw(b"null")
+"""No `Raw | None`: msgspec encodes that, and can decode nothing but null from it."""
+
+
 class CommandRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is remembered of a command.
 
@@ -411,7 +415,7 @@ class CommandRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     outcome: Outcome | None = None
     error_code: str | None = None
     error: str | None = None
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = NO_RESULT
     processed_ms: int | None = None
     version: int = 0
 
