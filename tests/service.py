@@ -255,7 +255,8 @@ def running_service(root: Path, define: Callable[[Apps], None]) -> Iterator[Serv
     try:
         service.start()
         yield service
-        assert service.complaints() == []
+        complaints = service.complaints()
+        assert not complaints, "\n".join(complaints)
     finally:
         service.clear_away()
 

@@ -119,7 +119,9 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
 
 def template_of(request: web.BaseRequest) -> str:
     """The route's path with its placeholders, e.g. `/api/v1/executions/{id}`; `-` if none fits."""
-    match = getattr(request, "match_info", None)
+    # By the field: aiohttp's property asserts that the request was routed, and one that could not
+    # even be read as HTTP never was.
+    match = getattr(request, "_match_info", None)
     resource = match.route.resource if match is not None else None
     return resource.canonical if resource is not None else "-"
 
