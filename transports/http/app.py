@@ -7,6 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from transports.http.accesslog import AccessLogger
+from transports.http.changes import Changes
 from transports.http.commands import CommandRoutes
 from transports.http.events import EventRoutes
 from transports.http.executions import ExecutionRoutes
@@ -51,6 +52,7 @@ class Gateway:
         self._publishing = Publishing(ports, self._settings)
         self._registry = StreamRegistry(ports, self._settings)
         self._fanout = Fanout(ports.feed, ports.clock, self._settings, self._visibility)
+        self._changes = Changes(ports, self._settings, self._visibility, self._fanout)
         self._streaming: asyncio.Task[None] | None = None
         self._broken = False
         self._runner: ProblemRunner | None = None
@@ -129,7 +131,7 @@ class Gateway:
             JobRoutes(ports, visibility),
             ExecutionRoutes(ports, self._publishing, visibility),
             OutputRoutes(ports, settings, visibility),
-            EventRoutes(ports, settings, visibility, self._registry, self._fanout),
+            EventRoutes(ports, settings, self._registry, self._changes),
             FollowRoutes(ports, settings, visibility, self._registry, self._fanout),
             PageRoutes(),
             SystemRoutes(ports, settings, self._registry.counts, self._why_not_ready),

@@ -25,6 +25,10 @@ class Encoding(Protocol):
 
     def frame(self, kind: str, data: bytes, *, id: str | None = None) -> bytes: ...
 
+    def hello(self, data: bytes, *, resumed: bool) -> bytes:
+        """The first frame."""
+        ...
+
     def change(self, frame: Frame, position: Position) -> bytes:
         """A frame of the feed; the same bytes for every reader."""
         ...
@@ -39,6 +43,9 @@ class SseEncoding:
 
     def frame(self, kind: str, data: bytes, *, id: str | None = None) -> bytes:
         return sse.event(kind, data, id=id)
+
+    def hello(self, data: bytes, *, resumed: bool) -> bytes:
+        return self.frame("hello", data)
 
     def change(self, frame: Frame, position: Position) -> bytes:
         if frame.wire is None:
@@ -57,6 +64,9 @@ class NdjsonEncoding:
         assert id is None or _POSITION.match(id), id
         where = b"" if id is None else b'"id":"%s",' % id.encode()
         return b'{"op":"%s",%s"data":%s}\n' % (kind.encode(), where, data)
+
+    def hello(self, data: bytes, *, resumed: bool) -> bytes:
+        return self.frame("hello", data)
 
     def change(self, frame: Frame, position: Position) -> bytes:
         return self.frame("change", frame.data, id=position(frame.seq))

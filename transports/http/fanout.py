@@ -14,8 +14,8 @@ from bus.feed import Batch, Feed, FellBehind, Frame
 from bus.model import Principal
 from transports.http.encodings import Encoding
 from transports.http.filters import EVERYTHING, Filters
+from transports.http.outlets import Outlet
 from transports.http.settings import GatewaySettings
-from transports.http.streams import Stream
 from transports.http.visibility import Visibility
 
 FRAMES_A_WRITE = 2_000
@@ -38,7 +38,7 @@ class Reader:
 
     __slots__ = ("seq", "stream", "view")
 
-    def __init__(self, stream: Stream, view: View, seq: int) -> None:
+    def __init__(self, stream: Outlet, view: View, seq: int) -> None:
         self.stream = stream
         self.view = view
         self.seq = seq
@@ -53,7 +53,7 @@ class Fanout:
         self._settings = settings
         self._visibility = visibility
         self._joined: dict[View, dict[Reader, None]] = {}
-        self._watched: defaultdict[str, set[Stream]] = defaultdict(set)
+        self._watched: defaultdict[str, set[Outlet]] = defaultdict(set)
         self._rung = feed.head
 
     def join(self, reader: Reader) -> None:
@@ -68,11 +68,11 @@ class Fanout:
             if not readers:
                 del self._joined[reader.view]
 
-    def watch(self, execution_id: str, stream: Stream) -> None:
+    def watch(self, execution_id: str, stream: Outlet) -> None:
         """The stream is woken by each change of the execution."""
         self._watched[execution_id].add(stream)
 
-    def unwatch(self, execution_id: str, stream: Stream) -> None:
+    def unwatch(self, execution_id: str, stream: Outlet) -> None:
         self._watched[execution_id].discard(stream)
         if not self._watched[execution_id]:
             del self._watched[execution_id]
@@ -136,6 +136,9 @@ class Fanout:
 
     def _tell(self, reader: Reader, view: View, shared: dict[int, tuple[bytes, int]]) -> None:
         """One joined write. `shared` holds the bytes of this view by position."""
+        if not reader.stream.has_room:
+            self._hand_back(reader)
+            return
         ready = shared.get(reader.seq)
         if ready is None:
             try:

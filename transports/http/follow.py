@@ -57,7 +57,7 @@ class FollowRoutes:
         self._fanout.watch(execution.id, stream)
         try:
             follower = Follower(execution.id, stream, self._ports, self._settings, self._visibility)
-            return await follower.run(cursor, start)
+            return await stream.close(await follower.run(cursor, start))
         finally:
             self._fanout.unwatch(execution.id, stream)
             self._registry.remove(stream)

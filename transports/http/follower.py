@@ -6,18 +6,17 @@ from dataclasses import dataclass
 
 import msgspec
 import structlog
-from aiohttp import web
 
 from bus.access import Action
 from bus.errors import BusError
 from bus.events import ExecutionEnded
 from bus.feed import FellBehind, Frame, ResetReason
 from bus.model import Execution
-from transports.http.events import hello_data
+from transports.http.changes import hello_data
+from transports.http.outlets import End, Outlet
 from transports.http.problems import Problem, problem_body
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.snapshot import items_of, record_json
-from transports.http.streams import End, Stream
 from transports.http.textparts import whole_text
 from transports.http.visibility import Visibility
 
@@ -55,7 +54,7 @@ class Follower:
     def __init__(
         self,
         execution_id: str,
-        stream: Stream,
+        stream: Outlet,
         ports: GatewayPorts,
         settings: GatewaySettings,
         visibility: Visibility,
@@ -70,8 +69,9 @@ class Follower:
         self._seq = 0
         self._offset = 0
 
-    async def run(self, cursor: str | None, start: int) -> web.StreamResponse:
-        """The reader was told everything up to the end, or the stream ended before."""
+    async def run(self, cursor: str | None, start: int) -> str:
+        """The reader was told everything up to the end, or the stream ended before: then the
+        position is where it goes on."""
         try:
             await self._stream.open(self._begin(cursor, start))
             async with asyncio.TaskGroup() as group:
@@ -85,7 +85,7 @@ class Follower:
             pass  # it left or was cut off; `ended` says which
         except* (BusError, OSError) as errors:
             await self._fail(errors)
-        return await self._stream.close(self._position())
+        return self._position()
 
     def _begin(self, cursor: str | None, start: int) -> bytes:
         """The first frames, and the place they leave the reader at: one synchronous step."""
@@ -205,7 +205,7 @@ class Follower:
 
     def _hello(self, *, resumed: bool) -> bytes:
         data = hello_data(self._ports, self._settings, self._stream.principal, resumed=resumed)
-        return self._encoding.frame("hello", data)
+        return self._encoding.hello(data, resumed=resumed)
 
     def _position(self) -> str:
         return f"{self._feed.position(self._seq)}-{self._offset}"

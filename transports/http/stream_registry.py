@@ -4,9 +4,10 @@ import asyncio
 from collections import Counter
 
 from bus.model import Principal
+from transports.http.outlets import End
 from transports.http.problems import Problem
 from transports.http.settings import GatewayPorts, GatewaySettings
-from transports.http.streams import End, Stream
+from transports.http.streams import Stream
 
 
 class StreamRegistry:

@@ -1,9 +1,8 @@
-"""One open stream: its connection, its last words, and the bell that wakes its handler."""
+"""One open response: its connection, its pace, and its last words."""
 
 import asyncio
 import random
 import socket
-from enum import StrEnum
 
 import msgspec
 from aiohttp import web
@@ -12,56 +11,13 @@ from aiohttp.abc import AbstractStreamWriter
 from bus.clock import Clock
 from transports.http.auth import credential_of, principal_of
 from transports.http.encodings import Encoding
+from transports.http.outlets import TOLD, Bell, End
 from transports.http.settings import GatewaySettings
 
 RETRY_MS = (500, 3000)
 """The bounds of a client's first reconnect delay; drawn, so that they do not all come at once."""
 
 _DEFAULT_HIGH_WATER = 64 * 1024
-
-
-class End(StrEnum):
-    """Why a stream ends; those in `TOLD` are told to the reader, the others cannot be."""
-
-    ROTATE = "rotate"
-    SHUTDOWN = "shutdown"
-    REVOKED = "revoked"
-    TERMINAL = "terminal"
-    SLOW = "slow"
-    GONE = "gone"
-    FAILED = "failed"
-
-
-TOLD = frozenset({End.ROTATE, End.SHUTDOWN, End.REVOKED, End.TERMINAL})
-
-
-class Bell:
-    """Wakes one waiter; what `asyncio.Event` does, at a tenth of its memory (no queue)."""
-
-    __slots__ = ("_rung", "_waiter")
-
-    def __init__(self) -> None:
-        self._rung = False
-        self._waiter: asyncio.Future[None] | None = None
-
-    def set(self) -> None:
-        self._rung = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def clear(self) -> None:
-        self._rung = False
-
-    async def wait(self) -> None:
-        """Returns once the bell was rung since the last `clear`."""
-        if self._rung:
-            return
-        assert self._waiter is None, "a bell wakes one"
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
 
 
 class Stream:
@@ -132,6 +88,11 @@ class Stream:
     @property
     def gone(self) -> bool:
         return self._transport is None or self._transport.is_closing()
+
+    @property
+    def has_room(self) -> bool:
+        """Always: after a `put` that had to wait, the fan-out gives the stream back."""
+        return True
 
     def put(self, data: bytes) -> bool:
         """Hands `data` (framed by `framed`) to the kernel; False if some of it has to wait.

@@ -1,0 +1,170 @@
+"""The change plane: any outlet is told what it may see, from its cursor or a snapshot on."""
+
+import msgspec
+
+from bus.feed import FellBehind, Frame, ResetReason
+from bus.model import Principal
+from transports.http.encodings import NDJSON
+from transports.http.fanout import Fanout, Reader, View
+from transports.http.filters import Filters
+from transports.http.outlets import Outlet
+from transports.http.problems import Problem
+from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.snapshot import Snapshots
+from transports.http.visibility import Visibility
+
+
+class Changes:
+    """One for all readers; what is a reader's own is in its `Reader`."""
+
+    def __init__(
+        self,
+        ports: GatewayPorts,
+        settings: GatewaySettings,
+        visibility: Visibility,
+        fanout: Fanout,
+    ) -> None:
+        self._ports = ports
+        self._feed = ports.feed
+        self._settings = settings
+        self._visibility = visibility
+        self._fanout = fanout
+        self._snapshots = Snapshots(ports.table, ports.feed, ports.clock, settings, visibility)
+
+    async def follow(self, stream: Outlet, filters: Filters, cursor: str | None, start: str) -> str:
+        """The stream has ended, or its reader left; the position is where it would go on.
+
+        Raises:
+            Problem: 410; the cursor cannot be served and the encoding has no resets.
+        """
+        reader, frames = self._begin(stream, filters, cursor, start)
+        try:
+            await stream.open(frames[0])
+            await self._send_all(stream, frames[1:])
+            while stream.ended is None:
+                await self._serve_until_woken(reader)
+        except ConnectionError:
+            pass  # it left or was cut off; `stream.ended` says which
+        finally:
+            self._fanout.leave(reader)
+        return self._feed.position(reader.seq)
+
+    def _begin(
+        self, stream: Outlet, filters: Filters, cursor: str | None, start: str
+    ) -> tuple[Reader, list[bytes]]:
+        """Where the reader begins and what it is told first: one step, so nothing falls between."""
+        view = View(stream.principal, filters, stream.encoding, stream.chunked)
+        reader = Reader(stream, view, self._feed.head)
+        encoding = stream.encoding
+        if cursor is None:
+            hello = self._hello(stream, resumed=False)
+            if start == "now":
+                bookmark = encoding.frame("bookmark", b"{}", id=self._feed.position(reader.seq))
+                return reader, [hello + bookmark]
+            return reader, [hello, *self._snapshots.take(stream.principal, filters, encoding)]
+        resumed = self._feed.resume(cursor, lambda frame: self.wanted(frame, view))
+        if isinstance(resumed, ResetReason):
+            if encoding is NDJSON:
+                raise self.gone(resumed)
+            hello = self._hello(stream, resumed=False)
+            return reader, [hello, *self._reset(reader, resumed)]
+        reader.seq = resumed
+        return reader, [self._hello(stream, resumed=True)]
+
+    async def _serve_until_woken(self, reader: Reader) -> None:
+        """The reader was brought to the head, then fed by the fan-out until something is up."""
+        stream = reader.stream
+        if stream.principal is not reader.view.principal:
+            old = reader.view
+            reader.view = View(stream.principal, old.filters, old.encoding, old.chunked)
+        await self._catch_up(reader)
+        if stream.is_quiet:
+            position = self._feed.position(reader.seq)
+            await stream.send(stream.encoding.frame("bookmark", b"{}", id=position))
+            return
+        if stream.ended is None:
+            self._fanout.join(reader)
+            await stream.wake.wait()
+            self._fanout.leave(reader)
+        stream.wake.clear()
+        if stream.ended is None:
+            await stream.drained()
+
+    async def _catch_up(self, reader: Reader) -> None:
+        """The reader knows all up to the head; no await lies between the last look and return."""
+        stream = reader.stream
+        while stream.ended is None:
+            try:
+                batch = self._fanout.batch(reader)
+            except FellBehind:
+                frames = self._reset(reader, ResetReason.HISTORY_GONE)
+                await self._send_all(stream, frames)
+                continue
+            reader.seq = batch.seq
+            if not batch.frames:
+                return
+            await stream.send(self._fanout.joined_bytes(batch, stream.encoding))
+
+    def _reset(self, reader: Reader, reason: ResetReason) -> list[bytes]:
+        """The frames that start the reader anew at the head."""
+        reader.seq = self._feed.head
+        data = msgspec.json.encode(
+            {
+                "reason": reason.value,
+                "oldest": self._feed.position(self._feed.oldest),
+                "head": self._feed.position(self._feed.head),
+            }
+        )
+        encoding, view = reader.stream.encoding, reader.view
+        snapshot = self._snapshots.take(view.principal, view.filters, encoding)
+        return [encoding.frame("reset", data), *snapshot]
+
+    async def _send_all(self, stream: Outlet, frames: list[bytes]) -> None:
+        """All frames, joined up to the size of one write."""
+        waiting: list[bytes] = []
+        size = 0
+        for frame in frames:
+            if waiting and size + len(frame) > self._settings.write_max:
+                await stream.send(b"".join(waiting))
+                waiting, size = [], 0
+            waiting.append(frame)
+            size += len(frame)
+        if waiting:
+            await stream.send(b"".join(waiting))
+
+    def _hello(self, stream: Outlet, *, resumed: bool) -> bytes:
+        data = hello_data(self._ports, self._settings, stream.principal, resumed=resumed)
+        return stream.encoding.hello(data, resumed=resumed)
+
+    def wanted(self, frame: Frame, view: View) -> bool:
+        return view.filters.fit(frame) and self._visibility.of_frame(view.principal, frame)
+
+    def gone(self, reason: ResetReason) -> Problem:
+        oldest = self._feed.position(self._feed.oldest)
+        head = self._feed.position(self._feed.head)
+        return Problem(
+            410,
+            "cursor-gone",
+            "changes after this position are not all held; read the state anew and go on from "
+            "its asOf",
+            extra={"reason": reason.value, "oldest": oldest, "head": head},
+        )
+
+
+def hello_data(
+    ports: GatewayPorts, settings: GatewaySettings, principal: Principal, *, resumed: bool
+) -> bytes:
+    """The first frame of every stream: what it is and what to expect of it."""
+    feed = ports.feed
+    return msgspec.json.encode(
+        {
+            "epoch": feed.epoch,
+            "head": feed.position(feed.head),
+            "oldest": feed.position(feed.oldest),
+            "resumed": resumed,
+            "heartbeatS": settings.heartbeat_s,
+            "maxAgeS": settings.age_s,
+            "version": settings.version,
+            "user": principal.user_id,
+        }
+    )
