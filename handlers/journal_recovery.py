@@ -204,7 +204,6 @@ class _Examination:
         plan = _Plan()
         needed = _needed(segments, from_seq)
         gone = _gone(identity, segments, from_seq)
-        since = self._snapshots[0].head.seq if self._snapshots else 1
         if needed and self._begins_too_late(needed[0], from_seq, identity):
             plan.behind = needed
             return plan
@@ -213,7 +212,7 @@ class _Examination:
                 self._break(f"{gone[0]} is missing")
                 plan.behind = needed[index:]
                 return plan
-            scan = scan_segment(path, since)
+            scan = scan_segment(path)
             if scan.broken or not (scan.is_whole or path == needed[-1]):
                 self._break(f"{path.name} is damaged at byte {scan.end}, before its end")
                 plan.damaged = scan
@@ -295,6 +294,7 @@ class _Examination:
         salvaged = SegmentRecords(0, salvage=salvage)
         last = self._last_line(plan)
         torn = scans[-1].torn if scans else 0
+        fresh = _needed([s.path for s in scans], max((head.seq for head in heads), default=1))
         clean = self._continuous and not torn and (last.clean if last else not heads)
         next_seq = max(
             last.next_seq if last else 1,
@@ -316,7 +316,7 @@ class _Examination:
             clean=clean,
             continuous=self._continuous,
             torn_bytes=torn,
-            bytes_since_snapshot=sum(scan.fresh for scan in scans),
+            bytes_since_snapshot=sum(s.end for s in scans if s.path in fresh),
             notes=self._notes,
         )
 

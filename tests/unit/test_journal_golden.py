@@ -1,0 +1,343 @@
+"""What earlier versions wrote is read for ever: golden files with every event and every field.
+
+A test that fails here says: a tag, a field or its meaning was changed, and journals out there can
+no longer be read. New fields get defaults. Until the first release the files are written anew by
+`PYTHONPATH=. python tests/unit/test_journal_golden.py`; after it old files stay as they are, and
+what is new goes into `journal-2.log`.
+"""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from bus.events import (
+    AnyEvent,
+    CommandAccepted,
+    CommandEnded,
+    ExecutionDeleted,
+    ExecutionEnded,
+    ExecutionProgress,
+    ExecutionQueued,
+    ExecutionRunning,
+    ExecutionStarted,
+    ExecutionStopping,
+    ExecutionUnknown,
+    JobChanged,
+    JobDefined,
+    JobGaveUp,
+    JobInvalid,
+    JobRemoved,
+    type_of,
+)
+from bus.model import (
+    AfterSpec,
+    CommandRecord,
+    CommandStatus,
+    DefinitionFault,
+    Execution,
+    ExecutionStatus,
+    Job,
+    JobSpec,
+    KeepSpec,
+    Leftover,
+    LimitsSpec,
+    MissedPolicy,
+    Outcome,
+    OutputSpec,
+    Overlap,
+    Progress,
+    Reason,
+    RestartPolicy,
+    RestartSpec,
+    RetrySpec,
+    RolesSpec,
+    ScheduleSpec,
+    SecretRef,
+    StopRequest,
+    StopTarget,
+    Value,
+    VariableSpec,
+    VariableType,
+)
+from handlers.decisions.table import TableContent
+from handlers.journal_format import Record, decode_line, encode_line, frame_line, unframe_line
+
+GOLDEN = Path(__file__).parent / "golden"
+
+VARIABLES: dict[str, Value] = {
+    "text": "ä\u2028\n",
+    "count": 30,
+    "share": 0.5,
+    "on": True,
+    "none": None,
+    "key": SecretRef(secret="KEY"),
+}
+PROGRESS = Progress(percent=42.5, message="copying", data={"files": [1, {"of": None}]})
+STOP = StopRequest(
+    reason=Reason.USER, by="alice", at_ms=5, grace_s=2.5, kill=True, command_id="c-1"
+)
+RESULT = msgspec.Raw(b'{"status":"Idle","list":[1,2]}')
+FAULT = DefinitionFault(file="apps/Demo/jobs/Job/job.toml", line=3, reason="unknown key")
+SPEC = JobSpec(
+    command=("sh", "-c", "echo {{text}}"),
+    name="Job",
+    description="about",
+    tags=("a", "b"),
+    cwd="sub",
+    env={"A": "1"},
+    max_running=2,
+    overlap=Overlap.QUEUE,
+    timeout_s=60.0,
+    start_timeout_s=30.0,
+    ready="notify",
+    watchdog_s=5.0,
+    stop_signal="INT",
+    stop_to=StopTarget.GROUP,
+    stop_grace_s=3.5,
+    leftover=Leftover.WAIT,
+    success_codes=(0, 3),
+    disabled=True,
+    variables={
+        "count": VariableSpec(
+            type=VariableType.INTEGER,
+            default=5,
+            required=True,
+            min=1,
+            max=10.5,
+            max_length=12,
+            pattern="[0-9]+",
+            choices=("1", "2"),
+            description="how many",
+            allow_dash=True,
+        )
+    },
+    roles=RolesSpec(view=("v",), start=("s",), stop=(), restart=("r",), output=("o",)),
+    retry=RetrySpec(
+        attempts=3,
+        delay_s=2.0,
+        backoff=3.0,
+        delay_s_max=30.0,
+        jitter=0.5,
+        on=(ExecutionStatus.LOST,),
+    ),
+    restart=RestartSpec(policy=RestartPolicy.ON_FAILURE, limit=4, limit_window_s=60.0),
+    schedule=(
+        ScheduleSpec(
+            cron="*/5 * * * *",
+            zone="Europe/Berlin",
+            variables={"count": 1},
+            missed=MissedPolicy.ALL,
+            jitter_s=1.5,
+            dst_gap="skip",
+            dst_fold="twice",
+        ),
+    ),
+    output=OutputSpec(max_bytes=1024),
+    keep=KeepSpec(executions=5, days=1.5),
+    after=(AfterSpec(start="Demo/Next", on=(ExecutionStatus.FAILED,)),),
+    user="nobody",
+    limits=LimitsSpec(memory_bytes=1 << 30, cpu_s=10, nice=5),
+    directory="/apps/Demo/jobs/Job",
+)
+
+EVENTS: tuple[AnyEvent, ...] = (
+    CommandAccepted(
+        command_id="c-1",
+        kind="start",
+        user_id="alice",
+        submitted_ms=1,
+        body_hash="ab12",
+        job_id="Demo/Job",
+        roles=("operator",),
+        via="http",
+        variables=VARIABLES,
+        submitted_text="2026-01-26T10:00:00.0000000-08:00",
+        id_text="C-1",
+        execution_id="e-1",
+        waits_for=("e-0",),
+        merged=True,
+        attempted=False,
+    ),
+    CommandEnded(
+        command_id="c-1",
+        status=CommandStatus.COMPLETED,
+        outcome=Outcome.MERGED,
+        error_code="expired",
+        error="too late",
+        execution_id="e-1",
+        result=RESULT,
+    ),
+    ExecutionQueued(
+        execution_id="e-1",
+        job_id="Demo/Job",
+        command_id="c-1",
+        user_id="alice",
+        revision="r1",
+        variables=VARIABLES,
+        attempt=2,
+        previous="e-0",
+        first=True,
+        replaces="e-0",
+        not_before_ms=7,
+        cause="policy:retry",
+        expires_ms=8,
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    ),
+    ExecutionStarted(execution_id="e-1"),
+    ExecutionRunning(execution_id="e-1", started_ms=9, pid=4711),
+    ExecutionProgress(execution_id="e-1", progress=PROGRESS),
+    ExecutionStopping(execution_id="e-1", stop=STOP),
+    ExecutionUnknown(execution_id="e-1"),
+    ExecutionEnded(
+        execution_id="e-1",
+        status=ExecutionStatus.TIMED_OUT,
+        reason=Reason.RUN_TIMEOUT,
+        ended_ms=10,
+        exit_code=1,
+        signal=9,
+        error="no",
+        contained=False,
+        survivors=(5, 6),
+        containment="cgroup",
+        output_end=1000,
+        progress=PROGRESS,
+    ),
+    ExecutionDeleted(execution_id="e-1", job_id="Demo/Job", user_id="alice"),
+    JobGaveUp(job_id="Demo/Job", restarts=10, window_s=600.0),
+    JobDefined(job_id="Demo/Job", revision="r1", spec=SPEC),
+    JobChanged(job_id="Demo/Job", revision="r2", spec=SPEC),
+    JobInvalid(job_id="Demo/Job", fault=FAULT),
+    JobRemoved(job_id="Demo/Job"),
+)
+RECORDS = (
+    *(Record(seq=seq, at_ms=100 + seq, events=(event,)) for seq, event in enumerate(EVENTS, 1)),
+    Record(seq=16, at_ms=120, events=EVENTS[3:5], reserved=65552, projected=12, batch=15),
+    Record(seq=18, at_ms=130, clean=True),
+)
+
+CONTENT = TableContent(
+    jobs=(
+        Job(
+            id="Demo/Job",
+            spec=SPEC,
+            revision="r1",
+            fault=FAULT,
+            restarts_ms=(1, 2),
+            gave_up_ms=3,
+            version=4,
+        ),
+    ),
+    specs=(("Demo/Job", "r1", SPEC),),
+    queues=(("Demo/Job", ("e-1",)),),
+    executions=(
+        Execution(
+            id="e-1",
+            job_id="Demo/Job",
+            command_id="c-1",
+            user_id="alice",
+            status=ExecutionStatus.FAILED,
+            revision="r1",
+            queued_ms=1,
+            variables=VARIABLES,
+            attempt=2,
+            previous="e-0",
+            replaces="e-0",
+            not_before_ms=7,
+            cause="policy:retry",
+            start_ms=2,
+            end_ms=3,
+            pid=4711,
+            progress=PROGRESS,
+            reason=Reason.EXIT_CODE,
+            exit_code=1,
+            signal=9,
+            error="no",
+            contained=False,
+            survivors=(5,),
+            containment="session",
+            output_end=1000,
+            stop=STOP,
+            expires_ms=8,
+            traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            version=11,
+        ),
+    ),
+    commands=(
+        CommandRecord(
+            id="c-1",
+            kind="status",
+            user_id="alice",
+            submitted_ms=1,
+            body_hash="ab12",
+            status=CommandStatus.COMPLETED,
+            job_id="Demo/Job",
+            roles=("operator",),
+            via="http",
+            variables=VARIABLES,
+            submitted_text="then",
+            id_text="C-1",
+            waits_for=("e-0",),
+            merged=True,
+            execution_id="e-1",
+            outcome=Outcome.NOOP,
+            error_code="expired",
+            error="too late",
+            result=RESULT,
+            processed_ms=12,
+            version=13,
+        ),
+    ),
+)
+
+
+def structs_in(value: Any) -> list[msgspec.Struct]:
+    """All records within one, itself included."""
+    if isinstance(value, msgspec.Struct):
+        inner = [getattr(value, name) for name in value.__struct_fields__]
+        return [value, *(struct for one in inner for struct in structs_in(one))]
+    if isinstance(value, dict):
+        return [struct for one in value.values() for struct in structs_in(one)]
+    if isinstance(value, tuple):
+        return [struct for one in value for struct in structs_in(one)]
+    return []
+
+
+def test_journal_of_the_first_version_is_read_and_written_as_ever() -> None:
+    lines = (GOLDEN / "journal-1.log").read_bytes().splitlines(keepends=True)
+    assert [decode_line(line) for line in lines] == list(RECORDS)
+    assert [encode_line(record) for record in RECORDS] == lines
+
+
+def test_snapshot_of_the_first_version_is_read_and_written_as_ever() -> None:
+    line = (GOLDEN / "snapshot-1.log").read_bytes()
+    assert msgspec.json.decode(unframe_line(line), type=TableContent) == CONTENT
+    assert frame_line(msgspec.json.encode(CONTENT)) == line
+
+
+def test_every_kind_of_event_is_in_the_golden_file() -> None:
+    assert {type(event) for event in EVENTS} == set(get_args(AnyEvent))
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=type_of)
+def test_every_field_of_an_event_is_in_the_golden_file(event: AnyEvent) -> None:
+    for struct in structs_in(event):
+        assert_no_default(struct)
+
+
+def test_every_field_of_the_table_is_in_the_golden_file() -> None:
+    for struct in structs_in(CONTENT):
+        assert_no_default(struct)
+
+
+def assert_no_default(struct: msgspec.Struct) -> None:
+    for info in msgspec.structs.fields(struct):
+        value = getattr(struct, info.name)
+        default = info.default if info.default_factory is msgspec.NODEFAULT else []
+        assert value != default, f"{type(struct).__name__}.{info.name} is not in the golden file"
+
+
+if __name__ == "__main__":
+    (GOLDEN / "journal-1.log").write_bytes(b"".join(map(encode_line, RECORDS)))
+    (GOLDEN / "snapshot-1.log").write_bytes(frame_line(msgspec.json.encode(CONTENT)))
