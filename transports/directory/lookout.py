@@ -140,7 +140,7 @@ class Lookout:
         if found is None or identity is None:
             return
         if isinstance(found, Envelope) and is_same(found, *identity):
-            await self._again(sighting, other)
+            await self._again(sighting)
         else:
             reason = "its CommandID stands for another command; take a new one"
             await asyncio.to_thread(self._intake.reject, sighting.name, reason)
@@ -161,14 +161,16 @@ class Lookout:
             envelope = read
         return envelope.body_hash, envelope.principal.user_id
 
-    async def _again(self, sighting: Sighting, other: Entry | CommandRecord) -> None:
+    async def _again(self, sighting: Sighting) -> None:
         """The same command: its file goes when the command ends, at once if it has."""
         entry = self._backlog.get(sighting.id)
         if entry is not None:
             if sighting.name not in self._backlog:
                 self._backlog.add_name(entry, sighting.name)
             return
-        if isinstance(other, CommandRecord) and not other.is_final:
+        # Asked again: the command may have ended, and been settled, while its file was read.
+        record = self._known(sighting.id)
+        if record is not None and not record.is_final:
             self._backlog.add(
                 Entry(sighting.id, sighting.name, self._backlog.last_order_ns, State.HANDED)
             )
