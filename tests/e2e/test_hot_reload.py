@@ -1,0 +1,136 @@
+"""Saved definitions are in force at once; broken ones are shown, and the last good one goes on."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.jobs import Apps
+from tests.service import Http, Service, eventually, eventually_told, running_service
+
+
+def define(apps: Apps) -> None:
+    apps.shell("T/Edited", "echo one")
+    apps.shell("T/Other", "echo other")
+    apps.shell("T/Running", 'echo old; until [ -e "$BOARD/go" ]; do sleep 0.05; done; echo done')
+
+
+@pytest.fixture
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running_service(tmp_path_factory.mktemp("reload"), define) as running:
+        yield running
+
+
+async def job_when(http: Http, job_id: str, **fields: object) -> dict[str, Any]:
+    """The job as soon as it has these fields; `fault` is only looked at for being there."""
+
+    async def look() -> dict[str, Any] | None:
+        answer = await http.call("GET", f"/jobs/{job_id}")
+        if answer.status != 200:
+            return None
+        job: dict[str, Any] = answer.json
+        shown = job | {"fault": job["fault"] is not None}
+        return job if all(shown[name] == value for name, value in fields.items()) else None
+
+    return await eventually_told(look, f"{job_id} with {fields}")
+
+
+async def said(http: Http, job_id: str) -> bytes:
+    execution_id = await http.start(job_id)
+    assert (await http.ended(execution_id))["status"] == "Succeeded"
+    return await http.output(execution_id)
+
+
+async def test_edit_is_in_force_without_a_restart_and_told_to_subscribers(
+    service: Service,
+) -> None:
+    async with service.http() as http, await service.stream() as events:
+        await events.until_kind("snapshot_end")
+        assert await said(http, "T/Edited") == b"one\n"
+        service.apps.shell("T/Edited", "echo two", description="second")
+        told = (await events.until_change("job.changed"))[-1].data
+        assert (told["job"], told["data"]["description"]) == ("T/Edited", "second")
+        await job_when(http, "T/Edited", description="second", fault=False)
+        assert await said(http, "T/Edited") == b"two\n"
+
+
+async def test_broken_edit_is_shown_with_its_line_while_the_old_version_starts(
+    service: Service,
+) -> None:
+    path = service.apps.definition("T/Edited")
+    good = path.read_text()
+    async with service.http() as http, await service.stream() as events:
+        await events.until_kind("snapshot_end")
+        path.write_text(good + "\n[variables.Count]\ntype = 'intger'\n")
+        line = path.read_text().splitlines().index("type = 'intger'") + 1
+        told = (await events.until_change("job.invalid"))[-1].data
+        broken = await job_when(http, "T/Edited", fault=True)
+        for fault in (broken["fault"], told["data"]["fault"]):
+            assert fault["file"].endswith("T/jobs/Edited/job.toml")
+            assert fault["line"] == line
+            assert "intger" in fault["reason"]
+            assert "integer" in fault["reason"]
+        assert broken["may"]["start"]["allowed"] is True
+        assert await said(http, "T/Edited") == b"one\n"
+        path.write_text("command = [\n")
+        await eventually_told(lambda: reason_has(http, "TOML"), "the next fault")
+        assert await said(http, "T/Edited") == b"one\n"
+        assert await said(http, "T/Other") == b"other\n"
+        path.write_text(good.replace("echo one", "echo mended"))
+        await job_when(http, "T/Edited", fault=False)
+        assert await said(http, "T/Edited") == b"mended\n"
+
+
+async def reason_has(http: Http, word: str) -> bool:
+    fault = (await http.get("/jobs/T/Edited"))["fault"]
+    return fault is not None and word in fault["reason"]
+
+
+async def test_broken_definition_survives_a_restart_with_its_last_good_version(
+    service: Service,
+) -> None:
+    service.apps.definition("T/Edited").write_text("command = 'sh'\n")
+    async with service.http() as http:
+        before = await job_when(http, "T/Edited", fault=True)
+    service.restart()
+    async with service.http() as http:
+        after = await http.get("/jobs/T/Edited")
+        assert after["fault"] == before["fault"]
+        assert after["revision"] == before["revision"]
+        assert await said(http, "T/Edited") == b"one\n"
+
+
+async def test_new_folder_appears_and_a_removed_one_disappears(service: Service) -> None:
+    async with service.http() as http, await service.stream() as events:
+        await events.until_kind("snapshot_end")
+        assert (await http.call("GET", "/jobs/New/Job")).status == 404
+        service.apps.shell("New/Job", "echo new")
+        told = (await events.until_change("job.defined"))[-1].data
+        assert told["job"] == "New/Job"
+        await job_when(http, "New/Job", fault=False)
+        assert await said(http, "New/Job") == b"new\n"
+        service.apps.definition("T/Other").unlink()
+        service.apps.folder("T/Other").rmdir()
+        removed = (await events.until_change("job.removed"))[-1].data
+        assert removed["job"] == "T/Other"
+        assert (await http.call("GET", "/jobs/T/Other")).status == 404
+        refused = await http.call("POST", "/commands", {"command": "start", "jobId": "T/Other"})
+        assert (refused.status, refused.json["code"]) == (404, "unknown_job")
+        listed = [job["jobId"] for job in (await http.get("/jobs"))["items"]]
+        assert listed == ["New/Job", "T/Edited", "T/Running"]
+
+
+async def test_running_execution_keeps_the_version_it_started_with(service: Service) -> None:
+    async with service.http() as http:
+        execution_id = await http.start("T/Running")
+        before = await http.execution(execution_id)
+        log = service.data / "JobOutput" / execution_id / "output.log"
+        await eventually(lambda: log.read_bytes() == b"old\n", "it runs")
+        service.apps.shell("T/Running", "echo new", description="new")
+        job = await job_when(http, "T/Running", description="new")
+        assert job["revision"] != before["revision"]
+        service.apps.put("go")
+        after = await http.ended(execution_id)
+        assert (after["status"], after["revision"]) == ("Succeeded", before["revision"])
+        assert await http.output(execution_id) == b"old\ndone\n"
+        assert await said(http, "T/Running") == b"new\n"
