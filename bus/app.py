@@ -3,19 +3,18 @@
 import asyncio
 import os
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from hmac import compare_digest
 from typing import Any
 
 import structlog
 
-from bus.access import ADMIN
 from bus.clock import Clock, SystemClock, rfc3339
 from bus.commands import ApplyCatalog
-from bus.config import DirectorySection, Settings
+from bus.config import DirectorySection, ServeSettings, Settings
 from bus.dispatch import Inbox, pump
 from bus.instance import (
     InstanceFile,
@@ -26,7 +25,7 @@ from bus.instance import (
     write_instance,
 )
 from bus.layout import DataLayout
-from bus.model import Execution, ExecutionStatus, Principal
+from bus.model import Execution, ExecutionStatus
 from bus.ports import Policy
 from bus.publisher import Publisher
 from handlers.catalog.watch import CatalogWatch, scan
@@ -41,10 +40,12 @@ from transports.directory.projections import Projections
 from transports.directory.queue import DirectoryTransport
 from transports.directory.settings import DirectorySettings
 from transports.http.app import Gateway, GatewayPorts, GatewaySettings
+from transports.http.proxy import LOOPBACK, ProxySettings, networks
+from transports.http.sessions import SessionLimits
+from transports.http.tls import server_context
+from transports.http.token_store import TokenStore
 
 log = structlog.get_logger("jobbus")
-
-ADMIN_PRINCIPAL = Principal(user_id="admin", roles=(ADMIN,), via="http")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,12 @@ class Node:
     layout: DataLayout
     owner: Owner
     publisher: Publisher
+    gateway: Gateway
+
+    def sign_in_link(self) -> str:
+        """Signs one browser in, once, for a short while. The code is in the fragment: no server,
+        proxy or log ever sees it."""
+        return f"{self.url}/#code={self.gateway.sign_in_code()}"
 
 
 async def serve(settings: Settings) -> int:
@@ -67,6 +74,8 @@ async def serve(settings: Settings) -> int:
     async with running_node(settings) as node:
         sys.stdout.write(f"jobbus ready {node.url}\n")
         sys.stdout.flush()
+        sys.stderr.write(f"sign in once with {node.sign_in_link()}\n")
+        sys.stderr.flush()
         await stop.wait()
         log.info("stopping; executions go on")
     return 0
@@ -86,7 +95,7 @@ async def running_node(settings: Settings, clock: Clock | None = None) -> AsyncI
     ) as layout:
         parts = await asyncio.to_thread(_Parts, settings, layout, clock)
         async with parts.running() as url:
-            yield Node(url, parts.token, layout, parts.owner, parts.publisher)
+            yield Node(url, parts.token, layout, parts.owner, parts.publisher, parts.gateway)
 
 
 class _Parts:
@@ -99,6 +108,7 @@ class _Parts:
         self.instance = instance_id(layout)
         self.secret = secret_key(layout)
         self.token = admin_token(layout)
+        self.tls = _tls(settings.serve)
         self.recovered: RecoveredTable = recover(layout.journal, self.instance, clock)
         self._build()
 
@@ -150,11 +160,12 @@ class _Parts:
                 instance=self.instance,
                 secret=self.secret,
                 roles=self.settings.roles,
-                authenticate=self._authenticate,
+                tokens=TokenStore.load(self.layout, self.token, self.clock),
                 system=self._system,
                 ready=lambda: self.not_ready,
+                sessions_file=self.layout.sessions,
             ),
-            GatewaySettings(hosts=self.settings.serve.hosts),
+            _gateway_settings(self.settings),
         )
 
     @asynccontextmanager
@@ -211,7 +222,7 @@ class _Parts:
     async def _open(self) -> str:
         host, _, port = self.settings.serve.listen.rpartition(":")
         self.not_ready = None
-        url = await self.gateway.start(host.strip("[]"), int(port))
+        url = await self.gateway.start(host.strip("[]"), int(port), self.tls)
         await asyncio.to_thread(self._write_instance, url, os.getpid())
         return url
 
@@ -233,9 +244,6 @@ class _Parts:
         execution = self.recovered.table.execution(execution_id)
         return execution is not None and not execution.is_final
 
-    def _authenticate(self, token: str) -> Principal | None:
-        return ADMIN_PRINCIPAL if compare_digest(token.encode(), self.token.encode()) else None
-
     def _system(self) -> dict[str, object]:
         return {
             "instance": self.instance,
@@ -247,6 +255,39 @@ class _Parts:
             "queue": {"waiting": self.transport.waiting, "inbox": len(self.inbox)},
             "notes": list(self.recovered.notes),
         }
+
+
+def _tls(serve: ServeSettings) -> ssl.SSLContext | None:
+    if serve.tls_cert is None or serve.tls_key is None:
+        return None
+    return server_context(serve.tls_cert, serve.tls_key)
+
+
+def _gateway_settings(settings: Settings) -> GatewaySettings:
+    serve, limits, proxy = settings.serve, settings.limits, settings.proxy
+    return GatewaySettings(
+        hosts=serve.hosts,
+        origins=serve.origins,
+        proxy=ProxySettings(
+            trusted=networks(proxy.trusted or LOOPBACK),
+            user_header=proxy.user_header,
+            roles_header=proxy.roles_header,
+            default_roles=proxy.default_roles,
+        )
+        if serve.behind_proxy
+        else None,
+        sessions=SessionLimits(
+            idle_ms=int(limits.session_idle_s * 1000),
+            age_ms=int(limits.session_age_s * 1000),
+            most=limits.sessions,
+        ),
+        streams_max=limits.streams,
+        streams_per_principal=limits.streams_per_principal,
+        posts_per_s=limits.posts_per_s,
+        post_burst=limits.post_burst,
+        waits_max=limits.waits,
+        waits_per_principal=limits.waits_per_principal,
+    )
 
 
 def _directory_settings(section: DirectorySection) -> DirectorySettings:

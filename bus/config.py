@@ -5,6 +5,7 @@ nobody knows is an error, never ignored; so is a section whose part is not built
 """
 
 import ipaddress
+import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -26,14 +27,19 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """`[serve]`: where the data and the apps lie, and where the gateway listens.
 
     `hosts` are names beyond loopback and the address itself that clients may ask for.
-    `behind_proxy` says that something in front ends TLS: then other addresses may be listened on.
+    `origins` are pages elsewhere that may use the API with a token of their own. Other addresses
+    than loopback may be listened on with `tls_cert` and `tls_key`, or with `behind_proxy`: then
+    something in front ends TLS, and only that is served.
     """
 
     data: Path = DATA_DEFAULT
     apps: Path = Path("apps")
     listen: str = LISTEN_DEFAULT
     hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
     behind_proxy: bool = False
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     allow_network_fs: bool = False
 
 
@@ -49,24 +55,70 @@ class DirectorySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     uid_roles: dict[int, tuple[str, ...]] = {}
 
 
+class ProxySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[proxy]`: which peers are the proxy in front, and how far they are believed.
+
+    `trusted`: addresses and networks; without any, this machine's own. `user_header` and
+    `roles_header`: where the proxy names who it has signed in; it must take away what clients send
+    under these names. `default_roles`: those of a user for whom it names none.
+    """
+
+    trusted: tuple[str, ...] = ()
+    user_header: str | None = None
+    roles_header: str | None = None
+    default_roles: tuple[str, ...] = ()
+
+
+class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[limits]`: how much one principal, or all together, may have at a time.
+
+    `posts_per_s`, `post_burst`: requests of one principal that change something. `waits`: requests
+    that wait for a command's end; beyond, they are answered at once. `session_idle_s`,
+    `session_age_s`: how long a sign-in lasts, unused and at most.
+    """
+
+    streams: int = 1000
+    streams_per_principal: int = 20
+    posts_per_s: float = 5_000.0
+    post_burst: float = 10_000.0
+    waits: int = 1000
+    waits_per_principal: int = 200
+    sessions: int = 1000
+    session_idle_s: float = 43_200.0
+    session_age_s: float = 604_800.0
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All that can be set. Paths are absolute."""
 
     serve: ServeSettings = ServeSettings()
     directory: DirectorySection = DirectorySection()
     roles: RoleDefaults = RoleDefaults()
+    proxy: ProxySection = ProxySection()
+    limits: LimitsSection = LimitsSection()
 
 
 SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "serve": ServeSettings,
     "directory": DirectorySection,
     "roles": RoleDefaults,
+    "proxy": ProxySection,
+    "limits": LimitsSection,
 }
-NOT_BUILT: Final = ("secrets", "keep", "limits", "proxy", "nats")
+NOT_BUILT: Final = ("secrets", "keep", "nats")
 """Sections of the contract whose part does not exist yet: set, they are refused, not ignored."""
 
 _SHORT_NAMES: Final = {"JOBBUS_DATA": ("serve", "data")}
-_PATHS: Final = (("serve", "data"), ("serve", "apps"))
+_PATHS: Final = (
+    ("serve", "data"),
+    ("serve", "apps"),
+    ("serve", "tls_cert"),
+    ("serve", "tls_key"),
+)
+_ORIGIN: Final = re.compile(
+    r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::[1-9]\d{0,4})?\Z"
+)
+_HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _Values = dict[tuple[str, str], Any]
 
 
@@ -172,7 +224,16 @@ def _value_of(section: str, key: str, text: str, name: str) -> object:
         raise ConfigError(f"{name}: [{section}] {key} is a table; set it in the file")
     if kind is bool:
         return _boolean(text, name)
+    if kind in (int, float):
+        return _number(text, name)
     return text
+
+
+def _number(text: str, name: str) -> int | float:
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError:
+        raise ConfigError(f"{name} must be a number, not {text!r}") from None
 
 
 def _boolean(text: str, name: str) -> bool:
@@ -233,21 +294,65 @@ def _section(name: str, values: _Values) -> msgspec.Struct:
 def _path(kind: type, value: object) -> Path:
     if kind is Path and isinstance(value, str) and value and "\0" not in value:
         return Path(value)
-    raise ValueError("expected the path of a folder")
+    raise ValueError("expected a path")
 
 
 def _check(settings: Settings) -> None:
     host, _ = split_listen(settings.serve.listen)
-    if not (_is_loopback(host) or settings.serve.behind_proxy):
+    serve = settings.serve
+    if (serve.tls_cert is None) != (serve.tls_key is None):
+        raise ConfigError("[serve] tls_cert and tls_key belong together: set both or none")
+    if not (_is_loopback(host) or serve.behind_proxy or serve.tls_cert is not None):
         raise ConfigError(
             f"[serve] listen: {host} can be reached from outside without encryption; listen on "
-            "127.0.0.1, or put a proxy with TLS in front and say so with --behind-proxy"
+            "127.0.0.1, or give --tls-cert and --tls-key, or put a proxy with TLS in front and say "
+            "so with --behind-proxy"
         )
+    _check_origins(serve.origins)
+    _check_proxy(settings.proxy, behind_proxy=serve.behind_proxy)
+    _check_limits(settings.limits)
     if ADMIN in settings.directory.default_roles:
         raise ConfigError("[directory] default_roles must not hold admin; see [directory] admin")
-    for name in (*settings.directory.default_roles, *_role_words(settings.roles)):
+    proxy_roles = settings.proxy.default_roles
+    for name in (*settings.directory.default_roles, *proxy_roles, *_role_words(settings.roles)):
         if not name or name.startswith(RESERVED_USERS):
             raise ConfigError(f"{name!r} is no role; a role is a word such as operator")
+
+
+def _check_origins(origins: tuple[str, ...]) -> None:
+    for origin in origins:
+        if not _ORIGIN.match(origin):
+            raise ConfigError(
+                f"[serve] origins: {origin!r} is no origin as browsers write it, such as "
+                "https://dash.example.org or http://localhost:3000"
+            )
+
+
+def _check_proxy(proxy: ProxySection, *, behind_proxy: bool) -> None:
+    if proxy != ProxySection() and not behind_proxy:
+        raise ConfigError("[proxy] counts only with [serve] behind_proxy, or --behind-proxy")
+    for word in proxy.trusted:
+        try:
+            ipaddress.ip_network(word)
+        except ValueError as exc:
+            raise ConfigError(
+                f"[proxy] trusted: {exc}; write addresses or networks such as 10.1.0.0/16"
+            ) from exc
+    for name in (proxy.user_header, proxy.roles_header):
+        if name is not None and not _HEADER.match(name):
+            raise ConfigError(f"[proxy] {name!r} is no header's name such as X-Remote-User")
+    if proxy.user_header is None and (proxy.roles_header or proxy.default_roles):
+        raise ConfigError("[proxy] roles mean nothing without user_header")
+    if proxy.user_header is not None and not proxy.trusted:
+        # Any account of this machine could write the header: that has to be wanted.
+        raise ConfigError("[proxy] user_header: say in trusted from which addresses it is believed")
+
+
+def _check_limits(limits: LimitsSection) -> None:
+    for name in limits.__struct_fields__:
+        value = getattr(limits, name)
+        if not 1 <= value <= 1_000_000_000:
+            raise ConfigError(f"[limits] {name} must be from 1 to 1000000000, not {value}")
 
 
 def _role_words(roles: RoleDefaults) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -45,6 +46,8 @@ from bus.model import (
 from bus.ports import OutputChunk
 from bus.publisher import Publisher
 from transports.http.app import Gateway, GatewayPorts, GatewaySettings
+from transports.http.token_store import TokenStore
+from transports.http.tokens import Grant, TokenBook
 
 EPOCH = "abc123"
 ADMIN = "jb_admin_secret"
@@ -130,6 +133,23 @@ class WorldOutput:
                     await self._grown.wait()
 
 
+class WorldTokens(TokenStore):
+    """The real store, in memory; beside it whoever is in `principals`, by their whole token."""
+
+    def __init__(self, clock: Clock, principals: dict[str, Principal]) -> None:
+        super().__init__(clock, TokenBook())
+        self._principals = principals
+
+    def check(self, token: str) -> Grant | None:
+        return self.grant(token) or super().check(token)
+
+    def grant(self, token_id: str) -> Grant | None:
+        principal = self._principals.get(token_id)
+        if principal is None:
+            return super().grant(token_id)
+        return Grant(principal=principal, token_id=token_id, seal="world")
+
+
 class World:
     """Table, feed and door; `refuse_with` is what the check says to the next commands."""
 
@@ -149,6 +169,8 @@ class World:
             VIEWER: Principal(user_id="vera", roles=("viewer",), via="http"),
             STRANGER: Principal(user_id="sam", roles=("nobody",), via="http"),
         }
+        self.tokens: TokenStore = WorldTokens(self.clock, self.principals)
+        self.sessions_file: Path | None = None
         self._encoder = ChangeEncoder("test", EPOCH)
         self._waiting: dict[str, asyncio.Future[CommandRecord]] = {}
 
@@ -185,9 +207,10 @@ class World:
             instance="test",
             secret=b"s" * 32,
             roles=RoleDefaults(),
-            authenticate=self.principals.get,
+            tokens=self.tokens,
             system=lambda: {"queue": {"waiting": 0}},
             ready=lambda: self.not_ready,
+            sessions_file=self.sessions_file,
         )
 
     # what happens in it

@@ -1,35 +1,43 @@
 """The gateway as one object: routes put together, a listening socket, an orderly end."""
 
 import asyncio
+import ssl
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from transports.http.accesslog import AccessLogger
+from transports.http.admission import admission
+from transports.http.auth import Gate
 from transports.http.changes import Changes
 from transports.http.commands import CommandRoutes
+from transports.http.cors import preflights
 from transports.http.events import EventRoutes
 from transports.http.executions import ExecutionRoutes
 from transports.http.fanout import Fanout
 from transports.http.follow import FollowRoutes
 from transports.http.jobs import JobRoutes
 from transports.http.middleware import (
-    add_headers,
     allowed_hosts,
-    authentication,
     expect_continue,
+    headers_for,
     host_check,
     problems,
 )
 from transports.http.origin import OriginRoutes
 from transports.http.output import OutputRoutes
 from transports.http.page import PageRoutes
+from transports.http.proxy import behind_proxy
 from transports.http.publishing import Publishing
 from transports.http.server import ProblemRunner
+from transports.http.session_routes import SessionRoutes
+from transports.http.session_store import Sessions
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.stream_registry import StreamRegistry
 from transports.http.system import SystemRoutes
+from transports.http.token_routes import TokenRoutes
+from transports.http.tokens import ADMIN_ID
 from transports.http.visibility import Visibility
 
 __all__ = ["Gateway", "GatewayPorts", "GatewaySettings"]
@@ -50,14 +58,16 @@ class Gateway:
         self._hosts = allowed_hosts("127.0.0.1", self._settings.hosts)
         self._visibility = Visibility(ports.table, ports.roles)
         self._publishing = Publishing(ports, self._settings)
-        self._registry = StreamRegistry(ports, self._settings)
+        sessions = Sessions(ports.sessions_file, ports.tokens, ports.clock, self._settings.sessions)
+        self._gate = Gate(ports, self._settings, sessions)
+        self._registry = StreamRegistry(ports, self._settings, self._gate.again)
         self._fanout = Fanout(ports.feed, ports.clock, self._settings, self._visibility)
         self._changes = Changes(ports, self._settings, self._visibility, self._fanout)
         self._streaming: asyncio.Task[None] | None = None
         self._broken = False
         self._runner: ProblemRunner | None = None
 
-    async def start(self, host: str, port: int) -> str:
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> str:
         """Listens and returns the URL; port 0 takes a free one."""
         assert self._runner is None, "a gateway starts once"
         self._hosts = allowed_hosts(host, self._settings.hosts)
@@ -74,14 +84,14 @@ class Gateway:
         )
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            await web.TCPSite(self._runner, host, port, ssl_context=tls).start()
         except OSError:
             await self._runner.cleanup()
             raise
         self._streaming = asyncio.create_task(self._stream(), name="gateway-streams")
         bound = self._runner.addresses[0]
         name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        return f"http://{name}:{bound[1]}"
+        return f"{'https' if tls is not None else 'http'}://{name}:{bound[1]}"
 
     async def aclose(self) -> None:
         """Takes nothing more, ends waits and streams, then closes what is left."""
@@ -96,17 +106,28 @@ class Gateway:
         if self._streaming is not None:
             self._streaming.cancel()
             await asyncio.wait([self._streaming])
+        await self._gate.sessions.aclose()
+        await self._ports.tokens.aclose()
+
+    def sign_in_code(self) -> str:
+        """A code that signs one browser in as this account's admin, for a short while."""
+        grant = self._ports.tokens.grant(ADMIN_ID)
+        assert grant is not None, "the account's own token does not expire"
+        return self._gate.codes.issue(grant, self._ports.clock.monotonic_s())
 
     def recheck(self) -> None:
         """Every open stream asks anew who its principal is; call it after a revocation."""
         self._registry.look(recheck=True)
 
     async def _stream(self) -> None:
-        """The two loops behind all streams. If one breaks, streams end and `/readyz` says so."""
+        """The loops behind all streams and sign-ins. If one breaks, streams end and `/readyz`
+        says so."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._fanout.run(), name="fanout")
                 group.create_task(self._registry.watch(), name="stream-registry")
+                group.create_task(self._gate.sessions.run(), name="sessions")
+                group.create_task(self._ports.tokens.run(), name="tokens")
         except* Exception:
             _log.exception("streams broke")
             self._broken = True
@@ -118,10 +139,14 @@ class Gateway:
         return "the streams broke; restart the service" if self._broken else self._ports.ready()
 
     def _application(self) -> web.Application:
+        origins = frozenset(self._settings.origins)
+        proxy = self._settings.proxy
         middlewares: list[Middleware] = [
             problems(),
+            *([behind_proxy(proxy)] if proxy is not None else []),
             host_check(lambda: self._hosts),
-            authentication(self._ports, PUBLIC),
+            preflights(origins),
+            admission(self._gate, PUBLIC),
         ]
         app = web.Application(client_max_size=self._settings.body_max, middlewares=middlewares)
         ports, settings, visibility = self._ports, self._settings, self._visibility
@@ -133,11 +158,13 @@ class Gateway:
             OutputRoutes(ports, settings, visibility),
             EventRoutes(ports, settings, self._registry, self._changes),
             FollowRoutes(ports, settings, visibility, self._registry, self._fanout),
+            SessionRoutes(ports, self._gate, self.recheck),
+            TokenRoutes(ports.tokens, ports.clock, self.recheck),
             PageRoutes(),
             SystemRoutes(ports, settings, self._registry.counts, self._why_not_ready),
         ):
             app.add_routes([_expecting(route) for route in part.routes()])
-        app.on_response_prepare.append(add_headers)
+        app.on_response_prepare.append(headers_for(origins))
         return app
 
 

@@ -1,51 +1,188 @@
-"""Who is asking: the one place where a request gets its principal."""
+"""Who is asking: the one place where a request gets its identity, and a stream's is asked again."""
+
+from dataclasses import dataclass
 
 from aiohttp import web
 
 from bus.access import ADMIN
 from bus.model import Principal
+from transports.http.identity import Identity, Way
+from transports.http.origin_rules import Asked, own_origin, refusal
 from transports.http.problems import Problem
-from transports.http.settings import GatewayPorts
+from transports.http.proxy import proxied_grant
+from transports.http.rate import Attempts, Limiter, Pace
+from transports.http.session_store import Sessions
+from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.tickets import PARAMETER, CodeBook, TicketBook, place_of
+from transports.http.tokens import Grant
 
-_PRINCIPAL = web.RequestKey("principal", Principal)
-_CREDENTIAL = web.RequestKey("credential", str)
-_TOKEN_MAX = 512
+STREAMS = frozenset({"/api/v1/events", "/api/v1/executions/{id}/stream", "/api/v1/ws"})
+"""The path templates of what stays open; only they take a ticket."""
+
 REALM = 'Bearer realm="jobbus"'
+_TOKEN_MAX = 512
+_COOKIES_MAX = 8
+_PEER_PACE = Pace(per_s=0.2, burst=10)
+_ALL_PACE = Pace(per_s=5.0, burst=100)
 
 
-def authenticate(request: web.Request, ports: GatewayPorts) -> Principal:
-    """The principal of the request's credential, remembered on the request.
+@dataclass(slots=True)
+class _Seen:
+    """Shared by a request and the copy of it that has the proxy's words worked in."""
 
-    Raises:
-        Problem: 401; it names no reason that would help to guess.
-    """
-    token = _bearer_token(request)
-    principal = ports.authenticate(token)
-    if principal is None:
-        raise Problem(
-            401,
-            "unauthenticated",
-            "the bearer token is unknown, expired or revoked",
-            headers={"WWW-Authenticate": f'{REALM}, error="invalid_token"'},
+    identity: Identity | None = None
+
+
+_SEEN = web.RequestKey("seen", _Seen)
+
+
+class Gate:
+    """Everything that can prove who somebody is, and the limits on trying."""
+
+    def __init__(self, ports: GatewayPorts, settings: GatewaySettings, sessions: Sessions) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._posts = Limiter(Pace(settings.posts_per_s, settings.post_burst))
+        self.sessions = sessions
+        self.tickets = TicketBook()
+        self.codes = CodeBook()
+        self.attempts = Attempts(_PEER_PACE, _ALL_PACE)
+        self.cookie_name = f"jobbus_{ports.instance}"
+
+    def identify(self, request: web.Request, template: str) -> Identity:
+        """Who asks, remembered on the request.
+
+        Raises:
+            Problem: 401; it names no reason that would help to guess.
+        """
+        identity = self._found(request, template)
+        if identity is None:
+            raise _unauthenticated("sign in, or send the header Authorization: Bearer <token>")
+        request[_SEEN].identity = identity
+        return identity
+
+    def by_token(self, token: str) -> Identity | None:
+        """Whom a bearer token speaks for, now."""
+        grant = self._ports.tokens.check(token)
+        if grant is None:
+            return None
+        return Identity(grant, Way.BEARER, expires_ms=grant.expires_ms)
+
+    def again(self, identity: Identity) -> Identity | None:
+        """The same identity as it is now, or None if it is none any more.
+
+        What a proxy vouched for cannot be asked again; it ends with its stream's greatest age.
+        """
+        grant = identity.grant
+        if identity.way is Way.PROXY or not grant.token_id:
+            return identity
+        if identity.session is not None:
+            found = self.sessions.again(identity.session)
+            return _as(found.grant, identity) if found is not None else None
+        now = self._ports.tokens.grant(grant.token_id)
+        return _as(now, identity) if now is not None and now.seal == grant.seal else None
+
+    def check_origin(self, request: web.Request, template: str, identity: Identity | None) -> None:
+        """The page that asks may do so; without an identity, one is about to be given.
+
+        Raises:
+            Problem: 403.
+        """
+        if identity is not None and identity.way is Way.BEARER:
+            return
+        asked = Asked(
+            method=request.method,
+            upgrade=is_upgrade(request),
+            stream=template in STREAMS,
+            origins=tuple(request.headers.getall("Origin", ())),
+            sites=tuple(request.headers.getall("Sec-Fetch-Site", ())),
         )
-    request[_PRINCIPAL] = principal
-    request[_CREDENTIAL] = token
-    return principal
+        allowed = {own_origin(request.scheme, request.host), *self._settings.origins}
+        why = refusal(asked, allowed, ambient=identity is None or identity.is_ambient)
+        if why is not None:
+            raise Problem(403, "origin-refused", why)
+
+    def check_pace(self, request: web.Request, identity: Identity) -> None:
+        """The principal does not change things faster than it may.
+
+        Raises:
+            Problem: 429.
+        """
+        if request.method in ("GET", "HEAD"):
+            return
+        wait_s = self._posts.take(identity.principal.user_id, self._ports.clock.monotonic_s())
+        if wait_s:
+            raise too_many("you send too much at a time", wait_s)
+
+    def cookies(self, request: web.Request) -> list[str]:
+        """All cookies of our name; another port or name of this host may have set some of them."""
+        found = [
+            value.strip().strip('"')
+            for header in request.headers.getall("Cookie", ())
+            for name, _, value in (pair.partition("=") for pair in header.split(";"))
+            if name.strip() == self.cookie_name
+        ]
+        return found[:_COOKIES_MAX]
+
+    def session_of(self, request: web.Request) -> Identity | None:
+        """Whose session the cookie stands for. Two that both count stand for nobody."""
+        known = [self.sessions.find(cookie) for cookie in self.cookies(request)]
+        live = [identity for identity in known if identity is not None]
+        return live[0] if len(live) == 1 else None
+
+    def _found(self, request: web.Request, template: str) -> Identity | None:
+        """By what is most explicit: a header, a ticket, the proxy's word, a cookie."""
+        if "Authorization" in request.headers:
+            identity = self.by_token(_bearer_token(request))
+            if identity is None:
+                raise _unauthenticated(
+                    "the bearer token is unknown, expired or revoked", "invalid_token"
+                )
+            return identity
+        if template in STREAMS and PARAMETER in request.query:
+            return self._by_ticket(request)
+        vouched = proxied_grant(request)
+        if vouched is not None:
+            return Identity(vouched, Way.PROXY)
+        return self.session_of(request)
+
+    def _by_ticket(self, request: web.Request) -> Identity:
+        tickets = request.query.getall(PARAMETER)
+        streams = "text/event-stream" in request.headers.get("Accept", "") or is_upgrade(request)
+        found = None
+        if len(tickets) == 1 and streams and request.method == "GET":
+            place = _place(request)
+            found = self.tickets.find(tickets[0], place, self._ports.clock.monotonic_s())
+        now = self.again(found) if found is not None else None
+        if now is None:
+            raise _unauthenticated(
+                "the ticket is unknown or over, or it is for another path; get one by POST "
+                "/api/v1/tickets and use it for an event stream or a WebSocket"
+            )
+        return Identity(now.grant, Way.TICKET, session=now.session, expires_ms=now.expires_ms)
+
+
+def hold(request: web.Request) -> None:
+    """Makes the place where the identity will be remembered; before any copy of the request."""
+    request[_SEEN] = _Seen()
+
+
+def credential_of(request: web.Request) -> Identity:
+    """What `Gate.identify` found; asking on a public path is a defect."""
+    identity = request[_SEEN].identity
+    assert identity is not None, "nobody had to be authenticated here"
+    return identity
 
 
 def principal_of(request: web.Request) -> Principal:
-    """Whom `authenticate` found; asking on a public path is a defect."""
-    return request[_PRINCIPAL]
+    """Whom `Gate.identify` found; asking on a public path is a defect."""
+    return credential_of(request).principal
 
 
 def known_principal(request: web.BaseRequest) -> Principal | None:
     """The principal if the request got as far as having one; for the access log."""
-    return request.get(_PRINCIPAL)
-
-
-def credential_of(request: web.Request) -> str:
-    """What the principal can be looked up by again while a stream is open."""
-    return request[_CREDENTIAL]
+    seen = request.get(_SEEN)
+    return seen.identity.principal if seen is not None and seen.identity is not None else None
 
 
 def need_admin(principal: Principal) -> None:
@@ -53,23 +190,42 @@ def need_admin(principal: Principal) -> None:
         raise Problem(403, "forbidden", "this needs the role admin")
 
 
+def is_upgrade(request: web.Request) -> bool:
+    return "Upgrade" in request.headers
+
+
+def too_many(what: str, wait_s: float) -> Problem:
+    """429 with the time to come back, in whole seconds, rounded up."""
+    after = {"Retry-After": str(max(1, -int(-wait_s // 1)))}
+    return Problem(429, "too-many-requests", f"{what}; try again later", headers=after)
+
+
+def _as(grant: Grant, identity: Identity) -> Identity:
+    """The identity with the grant as it is now; the same object if nothing changed."""
+    if grant is identity.grant:
+        return identity
+    return Identity(grant, identity.way, identity.session, identity.expires_ms)
+
+
+def _place(request: web.Request) -> tuple[str, tuple[tuple[str, str], ...]]:
+    try:
+        return place_of(request.path_qs)
+    except ValueError as exc:
+        raise Problem(400, "malformed", "the query has too many parameters") from exc
+
+
 def _bearer_token(request: web.Request) -> str:
-    headers = request.headers.getall("Authorization", [])
-    if not headers:
-        raise Problem(
-            401,
-            "unauthenticated",
-            "send the header Authorization: Bearer <token>",
-            headers={"WWW-Authenticate": REALM},
-        )
+    headers = request.headers.getall("Authorization")
     scheme, _, token = headers[0].strip().partition(" ")
     token = token.strip()
     usable = token.isascii() and token.isprintable() and 0 < len(token) <= _TOKEN_MAX
     if len(headers) > 1 or scheme.lower() != "bearer" or not usable or " " in token:
-        raise Problem(
-            401,
-            "unauthenticated",
-            "the header must be one Authorization: Bearer <token>",
-            headers={"WWW-Authenticate": f'{REALM}, error="invalid_request"'},
+        raise _unauthenticated(
+            "the header must be one Authorization: Bearer <token>", "invalid_request"
         )
     return token
+
+
+def _unauthenticated(detail: str, error: str = "") -> Problem:
+    challenge = f'{REALM}, error="{error}"' if error else REALM
+    return Problem(401, "unauthenticated", detail, headers={"WWW-Authenticate": challenge})

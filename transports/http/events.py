@@ -16,6 +16,7 @@ from transports.http.query import Query
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.stream_registry import StreamRegistry
 from transports.http.streams import Stream
+from transports.http.tickets import PARAMETER as TICKET
 
 JSON_TYPE = "application/json"
 _ENCODINGS: dict[str, Encoding] = {SSE.content_type: SSE, NDJSON.content_type: NDJSON}
@@ -40,7 +41,7 @@ class EventRoutes:
         return [web.get("/api/v1/events", self.show)]
 
     async def show(self, request: web.Request) -> web.StreamResponse:
-        query = Query(request, (*NAMES, "last_event_id", "start", "limit"))
+        query = Query(request, (*NAMES, "last_event_id", "start", "limit", TICKET))
         filters = Filters.of(query)
         cursor = cursor_of(request, query)
         kind = preferred_type(request, (*_ENCODINGS, JSON_TYPE))

@@ -136,7 +136,7 @@ class Fanout:
 
     def _tell(self, reader: Reader, view: View, shared: dict[int, tuple[bytes, int]]) -> None:
         """One joined write. `shared` holds the bytes of this view by position."""
-        if not reader.stream.has_room:
+        if reader.stream.ended is not None or not reader.stream.has_room:
             self._hand_back(reader)
             return
         ready = shared.get(reader.seq)

@@ -16,6 +16,7 @@ from transports.http.query import Query
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.stream_registry import StreamRegistry
 from transports.http.streams import Stream
+from transports.http.tickets import PARAMETER as TICKET
 from transports.http.visibility import Visibility
 
 _ENCODINGS: dict[str, Encoding] = {SSE.content_type: SSE, NDJSON.content_type: NDJSON}
@@ -40,7 +41,7 @@ class FollowRoutes:
         return [web.get("/api/v1/executions/{id}/stream", self.show)]
 
     async def show(self, request: web.Request) -> web.StreamResponse:
-        query = Query(request, ("from", "tail", "last_event_id"))
+        query = Query(request, ("from", "tail", "last_event_id", TICKET))
         execution = visible_execution(request, self._ports, self._visibility)
         principal = principal_of(request)
         may_read_output(principal, execution, self._visibility)

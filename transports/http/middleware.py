@@ -1,16 +1,18 @@
-"""What every request goes through: its id, the Host check, authentication, problems, headers."""
+"""What every request goes through: its id, the Host check, problems, headers."""
 
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from transports.http.auth import authenticate
+from transports.http.auth import hold
+from transports.http.cors import allow_origin
 from transports.http.problems import Problem, problem_response
-from transports.http.settings import GatewayPorts
+
+ResponseSignal = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
 _ID = web.RequestKey("request_id", str)
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?\Z")
@@ -49,6 +51,7 @@ def problems() -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         request_id = request_id_of(request)
+        hold(request)
         try:
             return await handler(request)
         except Problem as problem:
@@ -73,25 +76,13 @@ def host_check(allowed: Callable[[], frozenset[str]]) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        hosts = request.headers.getall("Host", [])
-        match = _HOST.match(hosts[0]) if len(hosts) == 1 else None
+        # `request.host` is the header, or what a trusted proxy says that it was.
+        single = len(request.headers.getall("Host", [])) == 1
+        match = _HOST.match(request.host) if single else None
         if match is None or match[1].lower().rstrip(".") not in allowed():
             raise Problem(
                 421, "host-refused", "the Host header names none of the hosts served here"
             )
-        return await handler(request)
-
-    return middleware
-
-
-def authentication(ports: GatewayPorts, public: frozenset[str]) -> Middleware:
-    """Every route needs a principal unless its path template is in `public`."""
-
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        # A path or method that does not exist says so to everybody; nothing hides there.
-        if request.match_info.http_exception is None and template_of(request) not in public:
-            authenticate(request, ports)
         return await handler(request)
 
     return middleware
@@ -109,12 +100,17 @@ async def expect_continue(request: web.Request) -> web.StreamResponse | None:
     return problem_response(problem, request_id_of(request))
 
 
-async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Signal before each answer's head goes out."""
-    response.headers["Server"] = "jobbus"  # not which library in which version
-    response.headers["X-Request-Id"] = request_id_of(request)
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
+def headers_for(origins: frozenset[str]) -> ResponseSignal:
+    """A signal before each answer's head goes out; `origins` may read what the API answers."""
+
+    async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Server"] = "jobbus"  # not which library in which version
+        response.headers["X-Request-Id"] = request_id_of(request)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        allow_origin(request, response.headers, origins)
+
+    return add_headers
 
 
 def template_of(request: web.BaseRequest) -> str:

@@ -3,13 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from bus.access import RoleDefaults
 from bus.clock import Clock
 from bus.feed import Feed
-from bus.model import Principal
 from bus.ports import CommandWaiter, Door, OutputReader, TableReader
+from transports.http.proxy import ProxySettings
+from transports.http.sessions import SessionLimits
+from transports.http.token_store import TokenStore
 
 
 def installed_version() -> str:
@@ -24,8 +27,9 @@ def installed_version() -> str:
 class GatewayPorts:
     """The rest of the house, as far as the gateway may know it.
 
-    `secret` is the instance's own and never leaves it. `authenticate` gives the principal of a
-    bearer token, now: it is asked again while a stream is open. `ready` is None, or why not.
+    `secret` is the instance's own and never leaves it. `tokens` says whom a token speaks for,
+    now: it is asked again while a stream is open. `ready` is None, or why not. Without
+    `sessions_file` a restart signs everybody out.
     """
 
     table: TableReader
@@ -37,9 +41,10 @@ class GatewayPorts:
     instance: str
     secret: bytes
     roles: RoleDefaults
-    authenticate: Callable[[str], Principal | None]
+    tokens: TokenStore
     system: Callable[[], dict[str, Any]]
     ready: Callable[[], str | None]
+    sessions_file: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +52,18 @@ class GatewaySettings:
     """Limits and times; the defaults are those of the contract, tests use smaller ones.
 
     `hosts` are names beyond loopback and the address listened on that a `Host` header may carry.
+    Pages of `origins` may use the API with a bearer token or a ticket. Without `proxy` the word of
+    one counts for nothing. A principal may send `posts_per_s`, `post_burst` at a time.
     """
 
     hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    proxy: ProxySettings | None = None
+    sessions: SessionLimits = SessionLimits()  # noqa: RUF009 - frozen
+    posts_per_s: float = 5_000.0
+    post_burst: float = 10_000.0
+    waits_max: int = 1000
+    waits_per_principal: int = 200
     body_max: int = 1024 * 1024
     keepalive_s: float = 75.0
     lingering_s: float = 10.0
@@ -66,6 +80,14 @@ class GatewaySettings:
     output_batch_s: float = 0.05
     streams_max: int = 1000
     streams_per_principal: int = 20
+    sockets_unproven_max: int = 64
+    socket_auth_s: float = 5.0
+    socket_heartbeat_s: float = 20.0
+    socket_close_s: float = 1.5
+    socket_message_max: int = 64 * 1024
+    socket_subscriptions_max: int = 64
+    socket_frames_per_s: float = 20.0
+    socket_frames_burst: float = 100.0
     snapshot_age_s: float = 900.0
     snapshot_max: int = 500
     shutdown_s: float = 3.0

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 
 from bus.model import Principal
+from transports.http.identity import Identity
 from transports.http.outlets import End
 from transports.http.problems import Problem
 from transports.http.settings import GatewayPorts, GatewaySettings
@@ -11,9 +13,18 @@ from transports.http.streams import Stream
 
 
 class StreamRegistry:
-    """All open streams: how many there may be, whose they are, and when each must end."""
+    """All open streams: how many there may be, whose they are, and when each must end.
 
-    def __init__(self, ports: GatewayPorts, settings: GatewaySettings) -> None:
+    `again` gives an identity as it is now, or None if it is none any more.
+    """
+
+    def __init__(
+        self,
+        ports: GatewayPorts,
+        settings: GatewaySettings,
+        again: Callable[[Identity], Identity | None],
+    ) -> None:
+        self._again = again
         self._ports = ports
         self._settings = settings
         self._open: set[Stream] = set()
@@ -82,7 +93,7 @@ class StreamRegistry:
 
     def look(self, *, recheck: bool = False) -> None:
         """Ends what is gone, too old or revoked; with `recheck` every principal is asked anew."""
-        now_s = self._ports.clock.monotonic_s()
+        now_s, now_ms = self._ports.clock.monotonic_s(), self._ports.clock.now_ms()
         for stream in list(self._open):
             if stream.ended is not None:
                 continue
@@ -90,6 +101,8 @@ class StreamRegistry:
                 stream.finish(End.GONE)
             elif now_s >= stream.rotate_at_s:
                 stream.finish(End.ROTATE)
+            elif stream.credential.is_over(now_ms):
+                stream.finish(End.REVOKED)
             elif recheck or now_s - stream.checked_s >= self._settings.recheck_s:
                 self._recheck(stream, now_s)
             if stream.is_quiet:
@@ -114,9 +127,11 @@ class StreamRegistry:
 
     def _recheck(self, stream: Stream, now_s: float) -> None:
         stream.checked_s = now_s
-        principal = self._ports.authenticate(stream.credential)
-        if principal is None or principal.user_id != stream.principal.user_id:
+        now = self._again(stream.credential)
+        if now is None or now.principal.user_id != stream.principal.user_id:
             stream.finish(End.REVOKED)
-        elif principal != stream.principal:
-            stream.principal = principal
+            return
+        stream.credential = now
+        if now.principal != stream.principal:
+            stream.principal = now.principal
             stream.wake.set()

@@ -1,0 +1,51 @@
+"""TLS of the listening side, and how our own client knows that certificate again. Blocking IO."""
+
+import ssl
+from pathlib import Path
+
+from bus.errors import ConfigError
+
+
+def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """What a listening socket needs; TLS 1.2 at least.
+
+    Raises:
+        ConfigError: the files are not what they should be.
+    """
+    for path in (certificate, key):
+        if not path.is_file():
+            raise ConfigError(f"{path} is no file; --tls-cert and --tls-key name PEM files")
+    if key.stat().st_mode & 0o007:
+        raise ConfigError(f"{key} can be read by everybody; run: chmod o-rwx {key}")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (ssl.SSLError, OSError, ValueError) as exc:
+        raise ConfigError(
+            f"{certificate} and {key} are no certificate and its key without a password, in PEM: "
+            f"{exc}"
+        ) from exc
+    return context
+
+
+def pinned_context(certificate: Path) -> ssl.SSLContext:
+    """Trusts exactly this certificate, under whatever name the service is reached.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    # The certificate itself is the anchor, whoever signed it.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cafile=str(certificate))
+    except (ssl.SSLError, OSError) as exc:
+        raise ConfigError(f"{certificate} cannot be read as a certificate: {exc}") from exc
+    return context
+
+
+def _no_password() -> str:
+    """Without this, OpenSSL would ask at the terminal and block the start."""
+    raise ValueError("the key has a password")
