@@ -146,6 +146,10 @@ class RawStream:
             except EOFError:
                 return told
 
+    def abort(self) -> None:
+        """The connection is gone without a word (a reset)."""
+        self._writer.transport.abort()
+
     async def aclose(self) -> None:
         await _close(self._writer)
 
