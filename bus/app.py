@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -233,6 +234,7 @@ class _Parts:
             url=url,
             pid=pid,
             started_at=self.started_at,
+            tls_cert=_absolute(self.settings.serve.tls_cert),
         )
         write_instance(self.layout, content)
 
@@ -261,6 +263,10 @@ def _tls(serve: ServeSettings) -> ssl.SSLContext | None:
     if serve.tls_cert is None or serve.tls_key is None:
         return None
     return server_context(serve.tls_cert, serve.tls_key)
+
+
+def _absolute(path: Path | None) -> str:
+    return str(path.absolute()) if path is not None else ""
 
 
 def _gateway_settings(settings: Settings) -> GatewaySettings:

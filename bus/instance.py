@@ -40,13 +40,17 @@ LOCK_PAUSE_S = 0.05
 
 
 class InstanceFile(msgspec.Struct, frozen=True, kw_only=True):
-    """`instance.json`. `url` and `pid` are empty while no service runs."""
+    """`instance.json`. `url` and `pid` are empty while no service runs.
+
+    `tls_cert` is the file with the certificate that answers at `url`, if it speaks TLS.
+    """
 
     instance: str
     epoch: str = ""
     url: str = ""
     pid: int = 0
     started_at: str = ""
+    tls_cert: str = ""
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -52,9 +53,9 @@ async def run(
     job
         The job's id, App/Job.
     """
-    url, token = service_at(target)
-    async with following_client(url, token) as client:
-        place = Place(url=url, token=token)
+    url, token, certificate = service_at(target)
+    async with following_client(url, token, certificate) as client:
+        place = Place(url=url, token=token, certificate=certificate)
         values = variables_of(var, await declared_variables(place, job, var))
         accepted = await client.start(job, values)
         command = await client.wait_execution_id(accepted.command_id)
@@ -141,14 +142,14 @@ async def events(
     return Exit.OK
 
 
-def following_client(url: str, token: str) -> Client:
+def following_client(url: str, token: str, certificate: Path | None = None) -> Client:
     """A client whose streams say on stderr when they are lost and tried again."""
 
     def lost(why: str, pause_s: float) -> None:
         if why != "the service closed the stream":
             say(f"{why}; trying again in {pause_s:.0f} s")
 
-    return Client(url, token, timing=_TIMING, on_retry=lost)
+    return Client(url, token, certificate, timing=_TIMING, on_retry=lost)
 
 
 async def show_execution(client: Client, execution_id: str) -> ExecutionView:

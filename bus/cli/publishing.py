@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from bus.access import ADMIN
 from bus.cli.exits import CliError, Exit, exit_of_command
 from bus.cli.show import say, show_command
-from bus.cli.target import HERE, Place, Target, locate
+from bus.cli.target import HERE, Place, Target, client_of, locate
 from bus.cli.values import looks_typed, variables_of
 from bus.clock import rfc3339
 from bus.commands import Command, RestartJob, StartJob, StopJob, job_of, kind_of
@@ -22,7 +22,7 @@ from bus.layout import DataLayout
 from bus.model import CommandStatus, Principal
 from bus.views import VariableView
 from transports.directory.publisher import publish_offline
-from transports.http.client import WAIT_S_MAX, Client
+from transports.http.client import WAIT_S_MAX
 from transports.http.client_records import CommandAnswer
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON")]
@@ -153,7 +153,7 @@ async def declared_variables(
             name = assignment.partition("=")[0]
             say(f"no service to ask for types: {assignment} is text; write {name}:=… for JSON")
         return None
-    async with Client(place.url, place.token) as client:
+    async with client_of(place) as client:
         return (await client.job(job_id)).variables
 
 
@@ -168,7 +168,7 @@ async def _send(
         if wait:
             raise CliError("there is no service to wait for", Exit.UNREACHABLE)
         return Exit.OK
-    async with Client(place.url, place.token) as client:
+    async with client_of(place) as client:
         wait_s = WAIT_S_MAX if timeout_s is None else min(int(timeout_s), WAIT_S_MAX)
         begun_s = time.monotonic()
         answer = await client.publish(command, wait_s=wait_s if wait else 0)

@@ -16,6 +16,8 @@ async def serve(
     apps: Folder = None,
     listen: Annotated[str | None, Parameter(show_default=False)] = None,
     config: Folder = None,
+    tls_cert: Folder = None,
+    tls_key: Folder = None,
     behind_proxy: Flag = None,
     allow_network_fs: Flag = None,
 ) -> int:
@@ -33,8 +35,13 @@ async def serve(
         ADDRESS:PORT, default 127.0.0.1:8765; port 0 takes a free one.
     config
         A jobbus.toml; flags and environment win over it.
+    tls_cert
+        PEM file with the certificate (chain): then the service speaks https.
+    tls_key
+        PEM file with the certificate's key.
     behind_proxy
-        A proxy in front ends TLS: other addresses than loopback may be listened on.
+        A proxy in front ends TLS: other addresses than loopback may be listened on, and only the
+        proxy, or this machine, is served; see [proxy] in jobbus.toml.
     allow_network_fs
         Accept a data directory on a network file system.
     """
@@ -49,6 +56,8 @@ async def serve(
             "serve.data": data,
             "serve.apps": apps,
             "serve.listen": listen,
+            "serve.tls_cert": tls_cert,
+            "serve.tls_key": tls_key,
             "serve.behind_proxy": behind_proxy,
             "serve.allow_network_fs": allow_network_fs,
         },

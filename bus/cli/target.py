@@ -13,6 +13,7 @@ from bus.config import DATA_DEFAULT
 from bus.errors import DataDirectoryError
 from bus.instance import is_running, read_instance
 from bus.layout import DataLayout
+from transports.http.client import Client
 
 _TOKEN_MAX = 4096
 _SERVICE = "Service"
@@ -49,6 +50,7 @@ class Place:
     url: str | None = None
     token: str | None = None
     layout: DataLayout | None = None
+    certificate: Path | None = None
 
 
 def locate(target: Target, environ: Mapping[str, str] | None = None) -> Place:
@@ -66,8 +68,16 @@ def locate(target: Target, environ: Mapping[str, str] | None = None) -> Place:
     return _by_directory(root, target, env)
 
 
-def service_at(target: Target, environ: Mapping[str, str] | None = None) -> tuple[str, str]:
-    """URL and token of a running service.
+def client_of(place: Place) -> Client:
+    """For the service that runs there."""
+    assert place.url is not None, "no service runs there"
+    return Client(place.url, place.token, place.certificate)
+
+
+def service_at(
+    target: Target, environ: Mapping[str, str] | None = None
+) -> tuple[str, str, Path | None]:
+    """URL and token of a running service, and its certificate if this machine knows it.
 
     Raises:
         CliError: none runs there.
@@ -80,7 +90,7 @@ def service_at(target: Target, environ: Mapping[str, str] | None = None) -> tupl
             f"no service runs for {root}; start one with: jobbus serve --data {root}",
             Exit.UNREACHABLE,
         )
-    return place.url, place.token
+    return place.url, place.token, place.certificate
 
 
 def _by_url(url: str, target: Target, env: Mapping[str, str]) -> Place:
@@ -110,7 +120,8 @@ def _by_directory(root: Path, target: Target, env: Mapping[str, str]) -> Place:
         raise CliError(
             f"a token is needed: {layout.admin_token} cannot be read", Exit.NOT_PERMITTED
         )
-    return Place(url=found.url, token=_usable(token), layout=layout)
+    certificate = Path(found.tls_cert) if found.tls_cert else None
+    return Place(url=found.url, token=_usable(token), layout=layout, certificate=certificate)
 
 
 def _check_owner(root: Path) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 from urllib.parse import quote
@@ -33,6 +34,7 @@ from transports.http.client_frames import Frame, Output, output_after
 from transports.http.client_http import TRIES, Http, Query, decode, id_in_path, query_of
 from transports.http.client_records import CommandAnswer, CommandPage, ExecutionPage, JobPage
 from transports.http.client_stream import ResumingStream, RetryListener, StreamTiming
+from transports.http.client_tokens import TokenCalls
 
 WAIT_S_MAX = 30
 """What the service waits at most in one request (`Prefer: wait`)."""
@@ -49,17 +51,20 @@ class Client:
     """Talks to one service; use it as `async with Client(url, token) as client`.
 
     All methods raise `ApiProblem` when the service says no and `Unreachable` when nobody answers.
+    With `certificate` exactly that one is trusted, whatever name it is for.
     """
 
     def __init__(
         self,
         base_url: str,
         token: str | None = None,
+        certificate: Path | None = None,
         *,
         timing: StreamTiming = StreamTiming(),  # noqa: B008 - frozen
         on_retry: RetryListener | None = None,
     ) -> None:
-        self._http = Http(base_url, token, backoff_s=timing.backoff_s)
+        self._http = Http(base_url, token, backoff_s=timing.backoff_s, certificate=certificate)
+        self.tokens = TokenCalls(self._http)
         self._timing = timing
         self._on_retry = on_retry
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
@@ -10,6 +11,7 @@ import msgspec
 from bus.envelope import canonical_uuid
 from bus.errors import BusError
 from transports.http.client_errors import ApiProblem, Unreachable, is_temporary, problem_of
+from transports.http.tls import pinned_context
 
 ANSWER_SIZE_MAX = 64 * 1024 * 1024
 CALL_TIMEOUT_S = 60.0
@@ -25,7 +27,15 @@ Query = Mapping[str, str | Sequence[str]]
 class Http:
     """One connection pool to one service."""
 
-    def __init__(self, base_url: str, token: str | None, *, backoff_s: float) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        token: str | None,
+        *,
+        backoff_s: float,
+        certificate: Path | None = None,
+    ) -> None:
+        self._certificate = certificate
         self.base_url = base_url.rstrip("/")
         self._token = token
         self._backoff_s = backoff_s
@@ -36,9 +46,11 @@ class Http:
         headers = {"Accept": "application/json", "User-Agent": "jobbus-client"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
+        pinned = pinned_context(self._certificate) if self._certificate is not None else True
         # No cookies, no proxies of the environment, no redirects: the token goes here only.
         self._session = aiohttp.ClientSession(
             headers=headers,
+            connector=aiohttp.TCPConnector(ssl=pinned),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=CALL_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S),
             trust_env=False,
@@ -71,6 +83,17 @@ class Http:
                 pause_s = max(pause_s, min(getattr(exc, "retry_after_s", 0.0), _RETRY_AFTER_S_MAX))
             await asyncio.sleep(pause_s)
         raise AssertionError("the last try returns or raises")
+
+    async def once(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """The answer to a request that must not be sent more than once."""
+        return await self._call(method, path, query=None, body=body, headers=headers)
 
     async def _call(
         self,
