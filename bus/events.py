@@ -238,6 +238,10 @@ EXECUTION_EVENTS: Final = (
 COMMAND_EVENTS: Final = (CommandAccepted, CommandEnded)
 
 
+EVENT_TYPES: Final = tuple(str(kind.__struct_config__.tag) for kind in AnyEvent.__args__)
+"""Every type that an event can have."""
+
+
 def type_of(event: AnyEvent) -> str:
     """The event's type as it stands in the journal and in the feed, e.g. `execution.ended`."""
     tag = type(event).__struct_config__.tag

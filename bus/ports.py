@@ -11,6 +11,7 @@ import msgspec
 from bus.access import RoleDefaults
 from bus.commands import Report
 from bus.envelope import Envelope
+from bus.errors import BusError
 from bus.events import Published
 from bus.model import CommandRecord, Execution, Job, JobSpec, Progress
 
@@ -83,6 +84,13 @@ class Door(Protocol):
             Refused: the owner's check says no; nothing was written.
             IdInUse: the id belongs to a command with another body or of another principal.
             TransportBusy, StorageFailed: see `bus.transport.Transport.publish`.
+        """
+        ...
+
+    async def publish_many(self, envelopes: Sequence[Envelope]) -> Sequence[Receipt | BusError]:
+        """`publish` of each, in this order and made durable together.
+
+        What `publish` would raise stands in the place of the receipt.
         """
         ...
 

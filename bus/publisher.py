@@ -1,13 +1,17 @@
 """The one way in for publishers inside the process: checked, deduplicated, then made durable."""
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from bus.envelope import Envelope
-from bus.errors import IdInUse
+from bus.errors import BusError, IdInUse
 from bus.ports import Checker, Receipt, TableReader
 from bus.transport import Transport
 
 _RECENT_MAX = 20_000
+_SLICE = 50
+"""Commands of a batch that are checked before others may run."""
 
 
 class Publisher:
@@ -42,6 +46,23 @@ class Publisher:
                 self._recent.pop(envelope.id, None)
             raise
         return Receipt(command_id=envelope.id, replayed=known is not None)
+
+    async def publish_many(self, envelopes: Sequence[Envelope]) -> list[Receipt | BusError]:
+        """See `bus.ports.Door`: side by side, so that the transport can commit them together."""
+        tasks: list[asyncio.Task[Receipt | BusError]] = []
+        async with asyncio.TaskGroup() as group:
+            for envelope in envelopes:
+                name = f"publish {envelope.id}"
+                tasks.append(group.create_task(self._receipt_or_error(envelope), name=name))
+                if len(tasks) % _SLICE == 0:
+                    await asyncio.sleep(0)
+        return [task.result() for task in tasks]
+
+    async def _receipt_or_error(self, envelope: Envelope) -> Receipt | BusError:
+        try:
+            return await self.publish(envelope)
+        except BusError as error:
+            return error
 
     def _known(self, command_id: str) -> tuple[str, str] | None:
         record = self._table.command(command_id)

@@ -18,6 +18,7 @@ from transports.http.executions import ExecutionRoutes
 from transports.http.fanout import Fanout
 from transports.http.follow import FollowRoutes
 from transports.http.jobs import JobRoutes
+from transports.http.longpoll import LongPoll
 from transports.http.middleware import (
     allowed_hosts,
     expect_continue,
@@ -150,11 +151,12 @@ class Gateway:
         ]
         app = web.Application(client_max_size=self._settings.body_max, middlewares=middlewares)
         ports, settings, visibility = self._ports, self._settings, self._visibility
+        polls = LongPoll(ports.feed, settings, self._publishing.closing)
         for part in (
-            CommandRoutes(ports, self._publishing, visibility),
+            CommandRoutes(ports, self._publishing, visibility, polls),
             OriginRoutes(self._publishing),
-            JobRoutes(ports, visibility),
-            ExecutionRoutes(ports, self._publishing, visibility),
+            JobRoutes(ports, visibility, polls),
+            ExecutionRoutes(ports, self._publishing, visibility, polls),
             OutputRoutes(ports, settings, visibility),
             EventRoutes(ports, settings, self._registry, self._changes),
             FollowRoutes(ports, settings, visibility, self._registry, self._fanout),

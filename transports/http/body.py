@@ -10,13 +10,17 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from bus.commands import Command, command_decoder
+from bus.commands import Command, RestartJob, StopJob, command_decoder
+from bus.envelope import canonical_uuid
 from bus.model import Value
 from transports.http.problems import Problem, invalid
 
 JSON_TYPE = "application/json"
 BODY_TIMEOUT_S = 30.0
 """How long a body may take to arrive; a trickle would hold a connection for ever."""
+
+BESIDE = ("commandId", "expiresAt")
+"""Fields of a body that belong to the request and not to the command."""
 
 _SAFELISTED = ("text/plain", "multipart/form-data", "application/x-www-form-urlencoded")
 
@@ -45,14 +49,39 @@ async def read_fields(request: web.Request, *, empty: bool = False) -> _Fields:
         Problem: 415 for another type than JSON, 400 for what is no JSON, 422 for no object.
     """
     raw = await _read_json(request, empty=empty)
-    if not raw and empty:
-        return {}
-    try:
-        return _fields_decoder.decode(raw)
-    except msgspec.ValidationError:
-        raise invalid("", "the body must be a JSON object") from None
-    except _UNREADABLE as exc:
-        raise _unreadable(exc) from exc
+    return {} if not raw and empty else _fields_of(raw)
+
+
+async def read_lines(request: web.Request, kind: str, most: int) -> list[bytes]:
+    """The lines of a body of type `kind`, empty ones left out; at least one.
+
+    Raises:
+        Problem: 415, 408, 413 for more than `most`, 422 for none.
+    """
+    if not _is_utf8(request):
+        raise Problem(415, "unsupported-type", f"send Content-Type: {kind}, in UTF-8")
+    lines = [line for line in (await _read(request)).split(b"\n") if line.strip()]
+    if len(lines) > most:
+        raise Problem(413, "too-large", f"{len(lines)} lines; send at most {most} at once")
+    if not lines:
+        raise invalid("", "there is no line; send one JSON object a line")
+    return lines
+
+
+def command_of_line(line: bytes) -> tuple[Command, str | None, str | None]:
+    """A command with the `commandId` and `expiresAt` beside it, each None if not given.
+
+    Raises:
+        Problem: as for a body of one command.
+    """
+    return command_of_fields(_fields_of(line))
+
+
+def command_of_fields(fields: _Fields) -> tuple[Command, str | None, str | None]:
+    """The same of a body that was read already."""
+    command_id, expires_at = (decode_field(fields, name, str) for name in BESIDE)
+    own = {name: raw for name, raw in fields.items() if name not in BESIDE}
+    return with_canonical_ids(decode_command(own, BESIDE)), command_id, expires_at
 
 
 def decode_command(fields: Mapping[str, msgspec.Raw], beside: tuple[str, ...]) -> Command:
@@ -101,6 +130,33 @@ def refuse_unknown(fields: Mapping[str, msgspec.Raw], known: tuple[str, ...]) ->
         raise invalid(f"/{escape(name[:80])}", f"unknown field; {hint}")
 
 
+def with_canonical_ids(command: Command) -> Command:
+    """The command with its ids in lower case.
+
+    Raises:
+        Problem: 422; what should be an id is none.
+    """
+    match command:
+        case StopJob(job_id=None, execution_id=None) | RestartJob(job_id=None, execution_id=None):
+            raise invalid("/jobId", "missing; name a jobId or an executionId")
+        case _:
+            pass
+    for field, wire in (("execution_id", "executionId"), ("target_id", "targetId")):
+        text = getattr(command, field, None)
+        if text is None:
+            continue
+        try:
+            command = msgspec.structs.replace(command, **{field: canonical_uuid(text)})
+        except ValueError as exc:
+            raise invalid(f"/{wire}", str(exc)) from exc
+    return command
+
+
+def wrong_shape(error: msgspec.ValidationError) -> Problem:
+    """422 with the place and the sentence of a failed decoding."""
+    return invalid(_pointer(error), _sentence(error))
+
+
 def decode_any(raw: msgspec.Raw) -> Any:
     """What `raw` says, as plain Python values."""
     try:
@@ -120,9 +176,16 @@ async def _read_json(request: web.Request, *, empty: bool) -> bytes:
     # being asked (Fetch, "CORS-safelisted") are refused even then.
     if not is_json and (not empty or request.content_type in _SAFELISTED):
         raise _needs_json()
+    raw = await _read(request)
+    if raw and not is_json:
+        raise _needs_json()
+    return raw
+
+
+async def _read(request: web.Request) -> bytes:
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            raw = await request.read()
+            return await request.read()
     except TimeoutError:
         raise Problem(
             408,
@@ -130,9 +193,15 @@ async def _read_json(request: web.Request, *, empty: bool) -> bytes:
             f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s",
             headers={"Connection": "close"},
         ) from None
-    if raw and not is_json:
-        raise _needs_json()
-    return raw
+
+
+def _fields_of(raw: bytes) -> _Fields:
+    try:
+        return _fields_decoder.decode(raw)
+    except msgspec.ValidationError:
+        raise invalid("", "the body must be a JSON object") from None
+    except _UNREADABLE as exc:
+        raise _unreadable(exc) from exc
 
 
 def _is_utf8(request: web.Request) -> bool:

@@ -1,16 +1,17 @@
 """`/commands`: publish, look up, list, cancel."""
 
-import msgspec
 from aiohttp import web
 
-from bus.commands import CancelCommand, Command, RestartJob, StopJob
+from bus.commands import CancelCommand
 from bus.envelope import canonical_uuid
 from bus.model import CommandRecord, CommandStatus
 from transports.http.auth import principal_of
-from transports.http.body import decode_command, decode_field, read_fields, refuse_unknown
+from transports.http.batch import Batches, is_batch
+from transports.http.body import command_of_fields, read_fields, refuse_unknown
+from transports.http.longpoll import LongPoll
 from transports.http.paging import Cursor, Page, conditional, page_response
-from transports.http.problems import bad_parameter, invalid, not_found
-from transports.http.publishing import BESIDE, Publishing, command_body, request_of
+from transports.http.problems import bad_parameter, not_found
+from transports.http.publishing import Publishing, command_body, preferred_wait_s, request_of
 from transports.http.query import Query
 from transports.http.settings import GatewayPorts
 from transports.http.visibility import Visibility
@@ -19,9 +20,17 @@ _STATUSES = tuple(status.value for status in CommandStatus)
 
 
 class CommandRoutes:
-    def __init__(self, ports: GatewayPorts, publishing: Publishing, visibility: Visibility) -> None:
+    def __init__(
+        self,
+        ports: GatewayPorts,
+        publishing: Publishing,
+        visibility: Visibility,
+        polls: LongPoll,
+    ) -> None:
         self._ports = ports
         self._publishing = publishing
+        self._batches = Batches(ports, publishing.id_of)
+        self._polls = polls
         self._visibility = visibility
 
     def routes(self) -> list[web.RouteDef]:
@@ -34,13 +43,10 @@ class CommandRoutes:
 
     async def publish(self, request: web.Request) -> web.Response:
         Query(request)
-        fields = await read_fields(request)
-        beside = request_of(
-            decode_field(fields, "commandId", str), decode_field(fields, "expiresAt", str)
-        )
-        own = {name: raw for name, raw in fields.items() if name not in BESIDE}
-        command = with_canonical_ids(decode_command(own, BESIDE))
-        receipt = await self._publishing.publish(request, command, beside)
+        if is_batch(request):
+            return await self._batches.publish(request)
+        command, *beside = command_of_fields(await read_fields(request))
+        receipt = await self._publishing.publish(request, command, request_of(*beside))
         return await self._publishing.answer(request, receipt)
 
     async def list(self, request: web.Request) -> web.Response:
@@ -72,7 +78,19 @@ class CommandRoutes:
         return page_response(request, items, page.next, self._ports.feed)
 
     async def show(self, request: web.Request) -> web.Response:
+        """The command as it is; with `Prefer: wait` once it differs from what the caller holds, or
+        without `If-None-Match`, once it has ended."""
         Query(request)
+        record = self._visible(request)
+        wait_s = preferred_wait_s(request, self._publishing.wait_s_max)
+        if wait_s is None or "If-None-Match" in request.headers or record.is_final:
+            return await self._polls.answer(request, lambda: self._shown(request))
+        await self._publishing.ended_within(record.id, wait_s)
+        response = self._shown(request)
+        response.headers["Preference-Applied"] = f"wait={wait_s}"
+        return response
+
+    def _shown(self, request: web.Request) -> web.Response:
         return conditional(request, command_body(self._visible(request)))
 
     async def cancel(self, request: web.Request) -> web.Response:
@@ -92,25 +110,3 @@ class CommandRoutes:
         if record is None or not self._visibility.of_command(principal_of(request), record):
             raise not_found(f"command {command_id}")
         return record
-
-
-def with_canonical_ids(command: Command) -> Command:
-    """The command with its ids in lower case.
-
-    Raises:
-        Problem: 422; what should be an id is none.
-    """
-    match command:
-        case StopJob(job_id=None, execution_id=None) | RestartJob(job_id=None, execution_id=None):
-            raise invalid("/jobId", "missing; name a jobId or an executionId")
-        case _:
-            pass
-    for field, wire in (("execution_id", "executionId"), ("target_id", "targetId")):
-        text = getattr(command, field, None)
-        if text is None:
-            continue
-        try:
-            command = msgspec.structs.replace(command, **{field: canonical_uuid(text)})
-        except ValueError as exc:
-            raise invalid(f"/{wire}", str(exc)) from exc
-    return command

@@ -1,4 +1,4 @@
-"""`/executions`: list, look at, stop."""
+"""`/executions`: list, look at, stop, run again, forget."""
 
 from collections.abc import Iterable
 
@@ -6,12 +6,14 @@ import msgspec
 from aiohttp import web
 
 from bus.access import Action
-from bus.commands import StopJob
+from bus.commands import Command, DeleteExecution, RetryExecution, StopJob
 from bus.envelope import canonical_uuid
 from bus.model import Execution, ExecutionStatus, Principal
+from bus.ports import TableReader
 from bus.views import ExecutionView, execution_view
 from transports.http.auth import principal_of
-from transports.http.body import decode_command, read_fields
+from transports.http.body import decode_command, read_fields, refuse_unknown
+from transports.http.longpoll import LongPoll
 from transports.http.paging import Cursor, Page, conditional, page_response
 from transports.http.problems import Problem, bad_parameter, not_found
 from transports.http.publishing import Publishing
@@ -23,9 +25,16 @@ _STATUSES = tuple(status.value for status in ExecutionStatus)
 
 
 class ExecutionRoutes:
-    def __init__(self, ports: GatewayPorts, publishing: Publishing, visibility: Visibility) -> None:
+    def __init__(
+        self,
+        ports: GatewayPorts,
+        publishing: Publishing,
+        visibility: Visibility,
+        polls: LongPoll,
+    ) -> None:
         self._ports = ports
         self._publishing = publishing
+        self._polls = polls
         self._visibility = visibility
 
     def routes(self) -> list[web.RouteDef]:
@@ -33,6 +42,8 @@ class ExecutionRoutes:
             web.get("/api/v1/executions", self.list),
             web.get("/api/v1/executions/{id}", self.show),
             web.post("/api/v1/executions/{id}/stop", self.stop),
+            web.post("/api/v1/executions/{id}/retry", self.retry),
+            web.delete("/api/v1/executions/{id}", self.delete),
         ]
 
     async def list(self, request: web.Request) -> web.Response:
@@ -50,20 +61,30 @@ class ExecutionRoutes:
                 and self._visibility.of_execution(principal, execution)
             )
 
-        page = Page.of(
-            self._newest_first(jobs),
-            wanted,
-            key=lambda execution: Cursor(execution.queued_ms, execution.id),
-            after=Cursor.parse(query.text("cursor")),
-            limit=query.number("limit", low=1, high=500) or 50,
-        )
-        items = [execution_body(execution) for execution in page.items]
-        return page_response(request, items, page.next, self._ports.feed)
+        after = Cursor.parse(query.text("cursor"))
+        limit = query.number("limit", low=1, high=500) or 50
+
+        def respond() -> web.Response:
+            page = Page.of(
+                self._newest_first(jobs),
+                wanted,
+                key=lambda execution: Cursor(execution.queued_ms, execution.id),
+                after=after,
+                limit=limit,
+            )
+            items = [execution_body(execution) for execution in page.items]
+            return page_response(request, items, page.next, self._ports.feed)
+
+        return await self._polls.answer(request, respond)
 
     async def show(self, request: web.Request) -> web.Response:
         Query(request)
-        execution = visible_execution(request, self._ports, self._visibility)
-        return conditional(request, execution_body(execution))
+
+        def respond() -> web.Response:
+            execution = visible_execution(request, self._ports, self._visibility)
+            return conditional(request, execution_body(execution))
+
+        return await self._polls.answer(request, respond)
 
     async def stop(self, request: web.Request) -> web.Response:
         Query(request)
@@ -77,6 +98,23 @@ class ExecutionRoutes:
         }
         command = decode_command(fields | named, ())
         assert isinstance(command, StopJob)
+        return await self._published(request, command)
+
+    async def retry(self, request: web.Request) -> web.Response:
+        """The job of an ended execution is started again with its variables."""
+        Query(request)
+        execution = visible_execution(request, self._ports, self._visibility)
+        refuse_unknown(await read_fields(request, empty=True), ())
+        return await self._published(request, RetryExecution(execution_id=execution.id))
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """An ended execution is forgotten, its output removed."""
+        Query(request)
+        execution = visible_execution(request, self._ports, self._visibility)
+        refuse_unknown(await read_fields(request, empty=True), ())
+        return await self._published(request, DeleteExecution(execution_id=execution.id))
+
+    async def _published(self, request: web.Request, command: Command) -> web.Response:
         receipt = await self._publishing.publish(request, command)
         return await self._publishing.answer(request, receipt)
 
@@ -90,17 +128,26 @@ class ExecutionRoutes:
 def visible_execution(
     request: web.Request, ports: GatewayPorts, visibility: Visibility
 ) -> Execution:
-    """The execution of the path, if there is one and the principal may see it.
+    """The execution of the path, if it exists and may be seen; raises 404 in the same words."""
+    return execution_seen_by(
+        principal_of(request), request.match_info["id"], ports.table, visibility
+    )
+
+
+def execution_seen_by(
+    principal: Principal, text: str, table: TableReader, visibility: Visibility
+) -> Execution:
+    """The execution with that id, if it exists and may be seen.
 
     Raises:
         Problem: 404, in the same words for both.
     """
     try:
-        execution_id = canonical_uuid(request.match_info["id"])
+        execution_id = canonical_uuid(text)
     except ValueError:
         raise not_found("such execution; ids are UUIDs") from None
-    execution = ports.table.execution(execution_id)
-    if execution is None or not visibility.of_execution(principal_of(request), execution):
+    execution = table.execution(execution_id)
+    if execution is None or not visibility.of_execution(principal, execution):
         raise not_found(f"execution {execution_id}")
     return execution
 

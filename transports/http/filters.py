@@ -1,16 +1,18 @@
 """Which changes a reader asked for: filters on what never changes about a subject. No IO."""
 
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import lru_cache
 
 from bus.envelope import canonical_uuid
+from bus.events import EVENT_TYPES
 from bus.feed import Frame
 from transports.http.problems import bad_parameter
 from transports.http.query import Query
 
 NAMES = ("job", "execution", "user", "type")
-_TYPE = re.compile(r"[a-z]+\.(\*|[a-z_]+)\Z")
+_FAMILIES = frozenset(f"{type_.partition('.')[0]}.*" for type_ in EVENT_TYPES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +32,23 @@ class Filters:
         Raises:
             Problem: 400; a value cannot fit anything.
         """
-        types = query.texts("type")
-        for text in types:
-            if not _TYPE.match(text):
-                raise bad_parameter("type", "must be a type such as execution.ended or execution.*")
+        return cls.matching({name: query.texts(name) for name in NAMES})
+
+    @classmethod
+    def matching(cls, values: Mapping[str, frozenset[str]]) -> "Filters":
+        """The filters that let these values pass, by name; raises as `of` does."""
+        types = values.get("type", frozenset())
+        for text in types.difference(EVENT_TYPES, _FAMILIES):
+            raise bad_parameter("type", f"there is no {text[:80]!r}; {_nearest(text)}")
         try:
-            executions = frozenset(canonical_uuid(text) for text in query.texts("execution"))
+            executions = frozenset(canonical_uuid(text) for text in values.get("execution", ()))
         except ValueError as exc:
             raise bad_parameter("execution", str(exc)) from exc
         return _shared(
             cls(
-                jobs=query.texts("job"),
+                jobs=values.get("job", frozenset()),
                 executions=executions,
-                users=query.texts("user"),
+                users=values.get("user", frozenset()),
                 types=frozenset(text for text in types if not text.endswith("*")),
                 prefixes=tuple(sorted(text[:-1] for text in types if text.endswith("*"))),
             )
@@ -75,6 +81,13 @@ class Filters:
 
 
 EVERYTHING = Filters()
+
+
+def _nearest(text: str) -> str:
+    known = (*EVENT_TYPES, *sorted(_FAMILIES))
+    near = get_close_matches(text, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}known: {', '.join(known)}"
 
 
 @lru_cache(maxsize=256)

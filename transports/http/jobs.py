@@ -9,6 +9,7 @@ from bus.access import Action
 from bus.model import Job, Principal
 from bus.views import JobView, execution_view, job_view
 from transports.http.auth import principal_of
+from transports.http.longpoll import LongPoll
 from transports.http.paging import conditional, page_response
 from transports.http.problems import not_found
 from transports.http.query import Query
@@ -20,8 +21,9 @@ _JOB_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
 class JobRoutes:
-    def __init__(self, ports: GatewayPorts, visibility: Visibility) -> None:
+    def __init__(self, ports: GatewayPorts, visibility: Visibility, polls: LongPoll) -> None:
         self._ports = ports
+        self._polls = polls
         self._visibility = visibility
 
     def routes(self) -> list[web.RouteDef]:
@@ -33,23 +35,31 @@ class JobRoutes:
     async def list(self, request: web.Request) -> web.Response:
         Query(request)
         principal = principal_of(request)
-        items = [
-            self._body(principal, job)
-            for job in self._ports.table.jobs()
-            if self._visibility.of_job(principal, job)
-        ]
-        return page_response(request, items, None, self._ports.feed)
+
+        def respond() -> web.Response:
+            items = [
+                self._body(principal, job)
+                for job in self._ports.table.jobs()
+                if self._visibility.of_job(principal, job)
+            ]
+            return page_response(request, items, None, self._ports.feed)
+
+        return await self._polls.answer(request, respond)
 
     async def show(self, request: web.Request) -> web.Response:
         Query(request)
         app, name = request.match_info["app"], request.match_info["job"]
         if not (_JOB_PART.match(app) and _JOB_PART.match(name)):
             raise not_found("such job; a job id is App/Job")
-        job = self._ports.table.job(f"{app}/{name}")
         principal = principal_of(request)
-        if job is None or not self._visibility.of_job(principal, job):
-            raise not_found(f"job {app}/{name}")
-        return conditional(request, self._body(principal, job))
+
+        def respond() -> web.Response:
+            job = self._ports.table.job(f"{app}/{name}")
+            if job is None or not self._visibility.of_job(principal, job):
+                raise not_found(f"job {app}/{name}")
+            return conditional(request, self._body(principal, job))
+
+        return await self._polls.answer(request, respond)
 
     def _body(self, principal: Principal, job: Job) -> dict[str, object]:
         view = job_view(job)

@@ -9,8 +9,7 @@ import msgspec
 from aiohttp import web
 
 from bus.commands import Command
-from transports.http.body import decode_command, read_fields
-from transports.http.commands import with_canonical_ids
+from transports.http.body import decode_command, read_fields, with_canonical_ids
 from transports.http.problems import Problem, invalid
 from transports.http.publishing import Publishing, json_response
 from transports.http.query import Query

@@ -13,7 +13,7 @@ from bus.clock import from_rfc3339
 from bus.commands import Command
 from bus.envelope import canonical_uuid, seal
 from bus.errors import BusError
-from bus.model import CommandRecord
+from bus.model import CommandRecord, Principal
 from bus.ports import Receipt
 from bus.views import command_view
 from transports.http.auth import principal_of
@@ -22,10 +22,9 @@ from transports.http.settings import GatewayPorts, GatewaySettings
 
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?\Z')
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}\Z")
-
-BESIDE = ("commandId", "expiresAt")
-"""Fields of a body that belong to the request and not to the command."""
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,25 +76,50 @@ class Publishing:
         Raises:
             Problem: it was refused, or could not be kept; nothing of it was kept unless it says so.
         """
-        key = idempotency_key(request)
+        return await self.publish_as(
+            principal_of(request),
+            command,
+            beside,
+            key=idempotency_key(request),
+            traceparent=traceparent_of(request),
+        )
+
+    async def publish_as(
+        self,
+        principal: Principal,
+        command: Command,
+        beside: Request,
+        *,
+        key: str | None = None,
+        traceparent: str | None = None,
+    ) -> Receipt:
+        """As `publish`, where the request is no HTTP request of its own."""
         if key is not None and beside.command_id is not None:
-            raise invalid("/commandId", "send either commandId or the header Idempotency-Key")
-        principal = principal_of(request)
+            raise invalid("/commandId", "send either commandId or an idempotency key")
         command_id = beside.command_id
         if key is not None:
-            command_id = str(uuid.uuid5(self._namespace, f"{principal.user_id}\n{key}"))
+            command_id = self.id_of(principal.user_id, key)
         envelope = seal(
             command,
             principal,
             now_ms=self._ports.clock.now_ms(),
             command_id=command_id,
             expires_ms=beside.expires_ms,
-            traceparent=_traceparent(request),
+            traceparent=traceparent,
         )
         try:
             return await self._ports.door.publish(envelope)
         except BusError as exc:
             raise from_bus_error(exc) from exc
+
+    @property
+    def wait_s_max(self) -> float:
+        """How long an answer may be waited for."""
+        return self._settings.wait_s_max
+
+    def id_of(self, user_id: str, key: str) -> str:
+        """The command id that an idempotency key of this user stands for."""
+        return str(uuid.uuid5(self._namespace, f"{user_id}\n{key}"))
 
     async def answer(self, request: web.Request, receipt: Receipt) -> web.Response:
         """202, or 200 with the ended command if the request would wait and it ended in time."""
@@ -108,12 +132,7 @@ class Publishing:
             if record is not None:
                 headers["Preference-Applied"] = f"wait={wait_s}"
                 return json_response(command_body(record), headers=headers)
-        body = {
-            "commandId": receipt.command_id,
-            "status": "Pending",
-            "links": command_links(receipt.command_id, None),
-        }
-        return json_response(body, status=202, headers=headers)
+        return json_response(accepted_body(receipt), status=202, headers=headers)
 
     async def ended_within(self, command_id: str, wait_s: float) -> CommandRecord | None:
         """The ended command, or None when the time is up or the service is about to leave."""
@@ -141,6 +160,11 @@ def idempotency_key(request: web.Request) -> str | None:
     text = request.headers.get("Idempotency-Key")
     if text is None:
         return None
+    return checked_key(text)
+
+
+def checked_key(text: str) -> str:
+    """The key without its quotes; raises as `idempotency_key` does."""
     match = _KEY.match(text.strip())
     if match is None:
         raise Problem(400, "malformed", "Idempotency-Key must be 1 to 255 visible ASCII characters")
@@ -165,6 +189,15 @@ def command_links(command_id: str, execution_id: str | None) -> dict[str, str]:
     return links
 
 
+def accepted_body(receipt: Receipt) -> dict[str, object]:
+    """What is told of a command that was taken and has not ended."""
+    return {
+        "commandId": receipt.command_id,
+        "status": "Pending",
+        "links": command_links(receipt.command_id, None),
+    }
+
+
 def command_body(record: CommandRecord) -> dict[str, object]:
     """A command as it is told, with its links."""
     view = command_view(record)
@@ -186,7 +219,7 @@ def json_response(
     )
 
 
-def _traceparent(request: web.Request) -> str | None:
+def traceparent_of(request: web.Request) -> str | None:
     """The caller's W3C trace context, if it is well-formed; else none, as the standard asks."""
     text = request.headers.get("traceparent", "")
     return text if _TRACEPARENT.match(text) else None
