@@ -14,27 +14,72 @@ const ICONS = {
 const ESCAPES = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])/g;
 
 const byId = (id) => document.getElementById(id);
-const state = { token: "", executions: new Map(), rows: new Map(), chosen: null, follow: true, size: 0 };
+const state = { executions: new Map(), rows: new Map(), chosen: null, follow: true, size: 0 };
 let events = null;
 let outputs = null;
 let drawing = false;
 
 // ---- signing in and out
 
+// The page never keeps a token: it is exchanged for a cookie that no script can read.
+
 byId("sign-in").addEventListener("submit", (submit) => {
   submit.preventDefault();
-  state.token = byId("token").value.trim();
+  const token = byId("token").value.trim();
   byId("token").value = "";
-  byId("refusal").textContent = "";
-  openEvents();
+  signIn({ token }, "This token is not valid.");
 });
 
-byId("leave").addEventListener("click", () => signOut(""));
+byId("leave").addEventListener("click", async () => {
+  await ask("DELETE", "/api/v1/session").catch(() => null);
+  showEntry("");
+});
 
-function signOut(why) {
+// A link with a code that is opened in a page that is already here only changes the fragment.
+addEventListener("hashchange", () => { if (codeInAddress()) enter(); });
+
+/** Goes on with the code of the link that was opened, or with the cookie of an earlier sign-in. */
+async function enter() {
+  const code = codeInAddress();
+  if (code) {
+    // Out of the address bar and the history before anything else happens.
+    history.replaceState(null, "", location.pathname + location.search);
+    return signIn({ code }, "This link was used or is too old; jobbus token link makes another.");
+  }
+  const response = await ask("GET", "/api/v1/session").catch(() => null);
+  if (response?.ok) openEvents();
+  else byId("token").focus();
+}
+
+function codeInAddress() {
+  return new URLSearchParams(location.hash.slice(1)).get("code");
+}
+
+async function signIn(proof, whenRefused) {
+  byId("refusal").textContent = "";
+  try {
+    const response = await ask("POST", "/api/v1/session", proof);
+    if (response.ok) return openEvents();
+    const problem = await response.json().catch(() => ({}));
+    const refused = response.status === 401 || response.status === 422;
+    showEntry(refused ? whenRefused : problem.detail ?? response.statusText);
+  } catch {
+    showEntry("The service cannot be reached.");
+  }
+}
+
+function ask(method, path, body) {
+  const json = body === undefined ? {} : {
+    body: JSON.stringify(body), headers: { "Content-Type": "application/json" },
+  };
+  return fetch(path, { method, cache: "no-store", credentials: "same-origin", ...json });
+}
+
+/** The page as somebody sees it who is not signed in, with the reason if there is one. */
+function showEntry(why) {
   events?.close();
   outputs?.close();
-  Object.assign(state, { token: "", executions: new Map(), chosen: null });
+  Object.assign(state, { executions: new Map(), chosen: null });
   for (const row of state.rows.values()) row.line.remove();
   state.rows.clear();
   clearOutput();
@@ -58,14 +103,15 @@ function showLink(name, words) {
 // ---- all executions
 
 function openEvents() {
+  events?.close();
   let fresh = null;  // subjects of a snapshot that is still coming in
-  events = new Stream("/api/v1/events?type=execution.*", state.token, {
+  events = new Stream("/api/v1/events?type=execution.*", {
     state(name, seconds) {
       if (name === "live") { show(true); showLink("live", "live"); }
       if (name === "connecting") showLink("wait", "connecting");
       if (name === "waiting") showLink("wait", `not connected; next try in ${seconds} s`);
     },
-    refused(status, detail) { signOut(status === 401 ? "This token is not valid." : detail); },
+    refused(status, detail) { showEntry(status === 401 ? "You are signed out." : detail); },
     frame(kind, data) {
       if (kind === "snapshot") {
         fresh ??= new Set();
@@ -78,7 +124,7 @@ function openEvents() {
       } else if (kind === "change") {
         keep(data.data);
       } else if (kind === "end" && data.reason === "revoked") {
-        signOut("Your access was revoked.");
+        showEntry("Your access was revoked.");
       }
       draw();
     },
@@ -196,7 +242,7 @@ function choose(id) {
   state.chosen = id;
   setFollow(true);
   clearOutput();
-  outputs = new Stream(`/api/v1/executions/${id}/stream?tail=2000`, state.token, {
+  outputs = new Stream(`/api/v1/executions/${id}/stream?tail=2000`, {
     state(name) { byId("output-state").dataset.state = name; drawChosen(); },
     refused(status, detail) { append(`[${detail}]\n`, "note"); },
     frame(kind, data) {
@@ -257,10 +303,8 @@ new ResizeObserver(() => { if (state.follow) setFollow(true); }).observe(byId("o
 byId("stop").addEventListener("click", async () => {
   const record = state.executions.get(state.chosen);
   if (!record || !confirm(`Stop ${record.jobId}?`)) return;
-  const response = await fetch(`/api/v1/executions/${record.executionId}/stop`, {
-    method: "POST",
-    headers: { Authorization: `Bearer ${state.token}`, "Content-Type": "application/json" },
-    body: "{}",
-  });
+  const response = await ask("POST", `/api/v1/executions/${record.executionId}/stop`, {});
   if (!response.ok) append(`[${(await response.json()).detail}]\n`, "note");
 });
+
+enter();

@@ -46,9 +46,8 @@ export class Parser {
  * `on.refused(status, detail)` a refusal for good.
  */
 export class Stream {
-  constructor(path, token, on) {
+  constructor(path, on) {
     this.path = path;
-    this.token = token;
     this.on = on;
     this.lastId = "";
     this.heartbeatS = 15;
@@ -86,11 +85,11 @@ export class Stream {
 
   async connect() {
     this.abort = new AbortController();
-    const headers = { Authorization: `Bearer ${this.token}`, Accept: "text/event-stream" };
+    const headers = { Accept: "text/event-stream" };
     if (this.lastId) headers["Last-Event-ID"] = this.lastId;
     this.alive();
     const response = await fetch(this.path, {
-      headers, signal: this.abort.signal, cache: "no-store", credentials: "omit",
+      headers, signal: this.abort.signal, cache: "no-store", credentials: "same-origin",
     });
     if (response.status === 204) {
       this.over = true;
