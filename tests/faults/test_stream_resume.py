@@ -11,19 +11,27 @@ import pytest
 
 from tests.jobs import Apps
 from tests.raw_stream import RawStream, Told, state_changes
-from tests.service import Service, eventually_told, running_service
+from tests.service import Service, eventually, eventually_told, running_service
 from transports.http.client import Client
-from transports.http.client_frames import Change, Reset
+from transports.http.client_frames import Change, Output, Reset
 from transports.http.client_stream import StreamTiming
 
 STATES = ("execution.queued", "execution.started", "execution.running", "execution.ended")
 QUICK = StreamTiming(backoff_s=0.05, backoff_s_max=0.2)
 
 
+CHATTY = """
+n=0
+until [ -e "$BOARD/go" ]; do n=$((n + 1)); echo "line $n ÄÖ"; echo "more $n" >&2; sleep 0.01; done
+echo end
+"""
+
+
 def define(apps: Apps) -> None:
     script = 'for n in 10 50 90; do echo $n >> "$JOBBUS_PROGRESS"; sleep 0.1; done'
     apps.shell("T/Busy", script, max_running=6, overlap="queue")
     apps.shell("T/Last", "exit 0")
+    apps.shell("T/Chatty", CHATTY)
 
 
 @pytest.fixture
@@ -42,10 +50,11 @@ def go_away(service: Service, how: str) -> None:
 @asynccontextmanager
 async def busy(service: Service) -> AsyncIterator[None]:
     """Jobs start and end all the time, as far as there is a service to start them."""
+    enough = asyncio.Event()
 
     async def keep_starting() -> None:
         async with aiohttp.ClientSession() as session:
-            while True:
+            while not enough.is_set():
                 with suppress(aiohttp.ClientError):  # nobody is there just now
                     await session.post(
                         f"{service.url}/api/v1/commands",
@@ -58,8 +67,8 @@ async def busy(service: Service) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        enough.set()  # and not cancelled: a start on its way would come after the last job
+        await task
 
 
 async def all_states_since(service: Service, first: str) -> list[str]:
@@ -159,11 +168,9 @@ async def test_client_resumes_by_itself_and_sees_each_state_once(
         following = asyncio.create_task(follow(client), name="following")
         await begun.wait()
         async with busy(service):
-            for _ in range(2):
-                seen = len(changes)
-                await eventually_told(lambda seen=seen: grown(changes, seen))  # type: ignore[misc]
-                await asyncio.to_thread(go_away, service, how)
-                await asyncio.to_thread(service.start)
+            await eventually(lambda: grown(changes), "changes")
+            await asyncio.to_thread(go_away, service, how)
+            await asyncio.to_thread(service.start)
         last.set_result(await last_job(service))
         await following
     states = [each for each in changes if each.type != "execution.progress"]
@@ -175,8 +182,66 @@ async def test_client_resumes_by_itself_and_sees_each_state_once(
     check_stories([(each.type, each.execution) for each in states])
 
 
-async def grown(changes: list[Change], seen: int) -> bool:
-    return sum(each.type == "execution.ended" for each in changes[seen:]) >= 2
+async def test_output_that_is_followed_through_kills_comes_whole_and_once(
+    service: Service,
+) -> None:
+    texts: list[str] = []
+    ends: list[int] = []
+
+    async def follow(client: Client, execution_id: str) -> None:
+        async with aclosing(client.follow(execution_id)) as frames:
+            async for frame in frames:
+                if isinstance(frame, Output):
+                    assert frame.start == (ends[-1] if ends else 0)
+                    texts.append(frame.text)
+                    ends.append(frame.end)
+
+    async with asyncio.timeout(45), Client(service.url, service.token, timing=QUICK) as client:
+        async with service.http() as http:
+            execution_id = await http.start("T/Chatty")
+        following = asyncio.create_task(follow(client, execution_id), name="following")
+        for how in ("SIGKILL", "SIGTERM"):
+            seen = len(texts)
+            await eventually(lambda seen=seen: len(texts) > seen + 2)  # type: ignore[misc]
+            await asyncio.to_thread(go_away, service, how)
+            await asyncio.to_thread(service.start)
+        service.apps.put("go")
+        await following
+    log = (service.data / "JobOutput" / execution_id / "output.log").read_bytes()
+    assert "".join(texts).encode() == log
+    assert log.endswith(b"end\n")
+
+
+async def test_raw_reader_of_an_output_resumes_at_the_very_byte(service: Service) -> None:
+    async with service.http() as http:
+        execution_id = await http.start("T/Chatty")
+    target = f"/api/v1/executions/{execution_id}/stream"
+    told: list[Told] = []
+    async with await service.stream(target) as stream:
+        told += await stream.until_kind("output")
+        reading = asyncio.create_task(read_until_gone(stream, told), name="reading")
+        await asyncio.to_thread(service.kill9)
+        await reading
+    assert stream.last_id is not None
+    await asyncio.to_thread(service.start)
+    async with await service.stream(target, Last_Event_ID=stream.last_id) as again:
+        hello = await again.next()
+        told += await again.until_kind("output")
+        service.apps.put("go")
+        told += await again.rest()
+    assert (hello.kind, hello.data["resumed"]) == ("hello", True)
+    assert told[-1].kind == "end"
+    spans = [(each.data["from"], each.data["to"]) for each in told if each.kind == "output"]
+    assert [start for start, _ in spans] == [0, *(end for _, end in spans[:-1])]
+    text = "".join(each.data["text"] for each in told if each.kind == "output")
+    log = (service.data / "JobOutput" / execution_id / "output.log").read_bytes()
+    assert text.encode() == log
+    async with await service.stream(target, Last_Event_ID=again.last_id or "") as over:
+        assert over.status == 204
+
+
+def grown(changes: list[Change]) -> bool:
+    return sum(each.type == "execution.ended" for each in changes) >= 2
 
 
 def check_numbers(ids: list[str], first: str) -> None:
