@@ -45,7 +45,7 @@ async def demo(
     with tempfile.TemporaryDirectory(prefix="jobbus-demo-") as home:
         settings = await asyncio.to_thread(_prepared, Path(home), listen)
         async with app.running_node(settings) as node:
-            say(f"console: {node.url}/   token: {node.layout.admin_token}")
+            say(f"console: {node.sign_in_link()}")
             async with following_client(node.url, node.token) as client:
                 try:
                     return await _until_interrupted(client, what, once=once)

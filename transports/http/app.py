@@ -151,7 +151,7 @@ class Gateway:
         ]
         app = web.Application(client_max_size=self._settings.body_max, middlewares=middlewares)
         ports, settings, visibility = self._ports, self._settings, self._visibility
-        polls = LongPoll(ports.feed, settings, self._publishing.closing)
+        polls = LongPoll(ports.feed, settings, self._publishing.closing, self._publishing.waits)
         for part in (
             CommandRoutes(ports, self._publishing, visibility, polls),
             OriginRoutes(self._publishing),

@@ -31,6 +31,7 @@ class _Seen:
     """Shared by a request and the copy of it that has the proxy's words worked in."""
 
     identity: Identity | None = None
+    gate: "Gate | None" = None
 
 
 _SEEN = web.RequestKey("seen", _Seen)
@@ -59,6 +60,7 @@ class Gate:
         if identity is None:
             raise _unauthenticated("sign in, or send the header Authorization: Bearer <token>")
         request[_SEEN].identity = identity
+        request[_SEEN].gate = self
         return identity
 
     def by_token(self, token: str) -> Identity | None:
@@ -172,6 +174,18 @@ def credential_of(request: web.Request) -> Identity:
     identity = request[_SEEN].identity
     assert identity is not None, "nobody had to be authenticated here"
     return identity
+
+
+def check_again(request: web.Request) -> None:
+    """Whoever asked is still admitted; to be called after a wait.
+
+    Raises:
+        Problem: 401.
+    """
+    seen = request[_SEEN]
+    assert seen.gate is not None, "nobody had to be authenticated here"
+    if seen.identity is None or seen.gate.again(seen.identity) is None:
+        raise _unauthenticated("your access ended while you waited", "invalid_token")
 
 
 def principal_of(request: web.Request) -> Principal:

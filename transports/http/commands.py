@@ -85,7 +85,7 @@ class CommandRoutes:
         wait_s = preferred_wait_s(request, self._publishing.wait_s_max)
         if wait_s is None or "If-None-Match" in request.headers or record.is_final:
             return await self._polls.answer(request, lambda: self._shown(request))
-        await self._publishing.ended_within(record.id, wait_s)
+        await self._publishing.ended_within(request, record.id, wait_s)
         response = self._shown(request)
         response.headers["Preference-Applied"] = f"wait={wait_s}"
         return response

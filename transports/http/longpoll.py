@@ -10,24 +10,28 @@ from collections.abc import Callable
 from aiohttp import web
 
 from bus.feed import Feed
+from transports.http.auth import check_again, principal_of
 from transports.http.publishing import preferred_wait_s
+from transports.http.rate import Places
 from transports.http.settings import GatewaySettings
-
-POLLS_MAX = 1_000
-"""Requests that may wait at the same time; whoever comes later is answered at once."""
 
 _PAUSE_S = 0.05
 """Changes that come within this time cost one look."""
 
 
 class LongPoll:
-    """`closing` is set when the service is about to leave: then nobody waits any longer."""
+    """`closing` is set when the service is about to leave: then nobody waits any longer.
 
-    def __init__(self, feed: Feed, settings: GatewaySettings, closing: asyncio.Event) -> None:
+    Whoever finds no place among `waits` is answered at once.
+    """
+
+    def __init__(
+        self, feed: Feed, settings: GatewaySettings, closing: asyncio.Event, waits: Places
+    ) -> None:
         self._feed = feed
         self._settings = settings
         self._closing = closing
-        self._waiting = 0
+        self._waits = waits
 
     async def answer(
         self, request: web.Request, respond: Callable[[], web.Response]
@@ -36,13 +40,13 @@ class LongPoll:
         seen = self._feed.head
         response = respond()
         wait_s = preferred_wait_s(request, self._settings.wait_s_max)
-        if response.status != 304 or wait_s is None or self._waiting >= POLLS_MAX:
+        if response.status != 304 or wait_s is None:
             return response
-        self._waiting += 1
-        try:
-            return await self._changed_answer(seen, wait_s, respond)
-        finally:
-            self._waiting -= 1
+        with self._waits.one_for(principal_of(request).user_id) as any_place:
+            if any_place:
+                response = await self._changed_answer(seen, wait_s, respond)
+        check_again(request)
+        return response
 
     async def _changed_answer(
         self, seen: int, wait_s: int, respond: Callable[[], web.Response]

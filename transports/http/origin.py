@@ -64,7 +64,7 @@ class OriginRoutes:
             "message": f"Job {verb} command queued",
         }
         if verb == "status":
-            record = await self._publishing.ended_within(receipt.command_id, STATUS_WAIT_S)
+            record = await self._publishing.ended_within(request, receipt.command_id, STATUS_WAIT_S)
             body["status"] = record.result if record is not None else None
         headers = {"Idempotency-Replayed": "true"} if receipt.replayed else {}
         return json_response(body, headers=headers)

@@ -16,8 +16,9 @@ from bus.errors import BusError
 from bus.model import CommandRecord, Principal
 from bus.ports import Receipt
 from bus.views import command_view
-from transports.http.auth import principal_of
+from transports.http.auth import check_again, principal_of
 from transports.http.problems import Problem, from_bus_error, invalid
+from transports.http.rate import Places
 from transports.http.settings import GatewayPorts, GatewaySettings
 
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?\Z')
@@ -64,6 +65,7 @@ class Publishing:
             bytes=hashlib.blake2b(ports.secret, digest_size=16, person=b"idempotency").digest()
         )
         self.closing = asyncio.Event()
+        self.waits = Places(settings.waits_max, settings.waits_per_principal)
 
     async def publish(
         self,
@@ -128,14 +130,28 @@ class Publishing:
             headers["Idempotency-Replayed"] = "true"
         wait_s = preferred_wait_s(request, self._settings.wait_s_max)
         if wait_s is not None:
-            record = await self.ended_within(receipt.command_id, wait_s)
+            record = await self.ended_within(request, receipt.command_id, wait_s)
             if record is not None:
                 headers["Preference-Applied"] = f"wait={wait_s}"
                 return json_response(command_body(record), headers=headers)
         return json_response(accepted_body(receipt), status=202, headers=headers)
 
-    async def ended_within(self, command_id: str, wait_s: float) -> CommandRecord | None:
-        """The ended command, or None when the time is up or the service is about to leave."""
+    async def ended_within(
+        self, request: web.Request, command_id: str, wait_s: float
+    ) -> CommandRecord | None:
+        """The ended command, or None when the time is up or the service is about to leave.
+
+        With too many waiting already, it is not waited at all: a wait is a preference.
+
+        Raises:
+            Problem: 401; whoever waited may not know the answer any more.
+        """
+        with self.waits.one_for(principal_of(request).user_id) as any_place:
+            record = await self._ended(command_id, wait_s if any_place else 0.0)
+        check_again(request)
+        return record
+
+    async def _ended(self, command_id: str, wait_s: float) -> CommandRecord | None:
         ended = asyncio.create_task(
             self._ports.waiter.command_ended(command_id), name=f"wait {command_id}"
         )
