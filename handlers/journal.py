@@ -21,8 +21,9 @@ from bus.errors import NoSpace, StorageFailed
 from handlers.ballast import BALLAST_BYTES, Ballast
 from handlers.journal_disk import our_errors
 from handlers.journal_format import Record, encode_line
-from handlers.journal_identity import FileMark, write_identity
-from handlers.journal_recovery import KEEP_MS, Findings, SegmentRecords, examine
+from handlers.journal_identity import Identity, write_identity
+from handlers.journal_recovery import KEEP_MS, Findings, examine
+from handlers.segment_reader import SegmentRecords
 from handlers.segments import Segment, first_seq_of, segment_name, segments_of
 from handlers.snapshots import Snapshot, SnapshotHead, seq_of, snapshots_of, write_snapshot
 
@@ -211,13 +212,12 @@ class Journal:
     def _put_on_record(self, fresh: Segment) -> None:
         files = {**self._identity.files, fresh.path.name: fresh.mark}
         try:
-            self._record_files(files)
+            self._record(replace(self._identity, files=files))
         except NoSpace:
             fresh.discard()
             raise
 
-    def _record_files(self, files: dict[str, FileMark]) -> None:
-        identity = replace(self._identity, files=files)
+    def _record(self, identity: Identity) -> None:
         with our_errors("record its files"):
             write_identity(self._directory, identity)
         self._identity = identity
@@ -231,13 +231,15 @@ class Journal:
             return
         needed_from = seq_of(snapshots[-SNAPSHOTS_KEPT])
         files = dict(self._identity.files)
+        below = self._identity.dropped_below
         for path, following in pairwise(segments_of(self._directory)):
-            covered = first_seq_of(following) <= needed_from
-            if covered and following.stat().st_mtime * 1000 < since_ms:
-                path.unlink()
-                files.pop(path.name, None)
+            if first_seq_of(following) > needed_from or _is_younger(following, since_ms):
+                break
+            path.unlink()
+            files.pop(path.name, None)
+            below = first_seq_of(following)
         with suppress(NoSpace):  # names too many on record do no harm, and go the next time
-            self._record_files(files)
+            self._record(replace(self._identity, files=files, dropped_below=below))
 
     @contextmanager
     def _unbroken(self) -> Iterator[None]:
@@ -249,6 +251,10 @@ class Journal:
         except StorageFailed as error:
             self.last_error = str(error)
             raise
+
+
+def _is_younger(path: Path, since_ms: int) -> bool:
+    return path.stat().st_mtime * 1000 >= since_ms
 
 
 def _lines_of_one_write(records: Sequence[Record]) -> Iterator[bytes]:

@@ -70,17 +70,25 @@ def replace_file(path: Path, content: bytes) -> None:
     """The file has this content, whole and durable, and its name is durable too."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.unlink(missing_ok=True)
-    descriptor = create_file(temporary)
-    try:
-        write_all(descriptor, content, 0)
-        os.fsync(descriptor)
-    except OSError:
-        temporary.unlink()
-        raise
-    finally:
-        os.close(descriptor)
+    _write_new(temporary, content)
     temporary.replace(path)
     sync_directory(path.parent)
+
+
+def keep_good_part(path: Path, end: int) -> Path:
+    """The file ends at `end`; the whole of it goes on under the name that is given back.
+
+    There is a whole file under the old name all the time.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    with open_for_reading(path) as file:
+        good = file.read(end)
+    _write_new(temporary, good)
+    evidence = evidence_name(path)
+    os.link(path, evidence)
+    temporary.replace(path)
+    return evidence
 
 
 def set_aside(path: Path) -> Path:
@@ -98,6 +106,18 @@ def evidence_name(path: Path) -> Path:
         number += 1
         free = path.with_name(f"{path.name}.damaged-{number}")
     return free
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    descriptor = create_file(path)
+    try:
+        write_all(descriptor, content, 0)
+        os.fsync(descriptor)
+    except OSError:
+        path.unlink()
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def _regular(descriptor: int, path: Path) -> int:

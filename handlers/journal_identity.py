@@ -44,10 +44,14 @@ class FileMark(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """`epoch.json`: the epoch of the numbers, and the mark of each segment by name."""
+    """`epoch.json`: the epoch of the numbers, and the mark of each segment by name.
+
+    Segments with numbers below `dropped_below` were dropped: a snapshot must cover those.
+    """
 
     epoch: Epoch
     files: dict[str, FileMark] = {}
+    dropped_below: int = 0
 
 
 def new_epoch() -> str:

@@ -7,23 +7,15 @@ cannot be applied to a table that lacks what was damaged. First everything is lo
 few changes are made, each so that a crash in between leads here again.
 """
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
 from bus.instance import sync_directory
 from handlers.ballast import Ballast
-from handlers.journal_disk import (
-    create_file,
-    evidence_name,
-    open_for_reading,
-    our_errors,
-    set_aside,
-    write_all,
-)
-from handlers.journal_format import Outline, Record, Torn
+from handlers.journal_disk import keep_good_part, our_errors, set_aside
+from handlers.journal_format import Outline, Torn
 from handlers.journal_identity import (
     Identity,
     mark_of_path,
@@ -32,10 +24,10 @@ from handlers.journal_identity import (
     write_identity,
 )
 from handlers.segment_reader import (
+    Places,
+    SegmentRecords,
     SegmentScan,
     forget_cached,
-    read_records,
-    read_salvage,
     scan_segment,
 )
 from handlers.segments import first_seq_of, segments_of
@@ -47,34 +39,6 @@ REPLAY_BYTES_MAX = 64 * 1024 * 1024
 
 NEW_EPOCH_FILE = "new-epoch"
 """Left by `doctor --new-epoch`: the next start begins a new epoch."""
-
-
-_Places = tuple[tuple[Path, int], ...]
-"""Files, each with an offset."""
-
-
-@dataclass(frozen=True)
-class SegmentRecords:
-    """Records in the order of their numbers, read from disk each time they are iterated.
-
-    `parts` are files with the offset up to which they are good. `salvage` are files with the offset
-    from which whatever is readable counts. Records wholly below `from_seq` are left out.
-    """
-
-    from_seq: int
-    parts: _Places = ()
-    salvage: _Places = ()
-
-    def __iter__(self) -> Iterator[Record]:
-        for record in self._all():
-            if max(record.next_seq, record.seq + 1) > self.from_seq:
-                yield record
-
-    def _all(self) -> Iterator[Record]:
-        for path, end in self.parts:
-            yield from read_records(path, end)
-        for path, begin in self.salvage:
-            yield from read_salvage(path, begin)
 
 
 @dataclass
@@ -122,6 +86,8 @@ class _Examination:
     def __init__(self, directory: Path, since_ms: int) -> None:
         self._directory = directory
         self._since_ms = since_ms
+        self._identity: Identity | None = None
+        self._segments: list[Path] = []
         self._snapshots: list[Snapshot] = []
         self._damaged_snapshots: list[Path] = []
         self._notes: list[str] = []
@@ -129,45 +95,43 @@ class _Examination:
 
     def run(self) -> Findings:
         sweep_unfinished(self._directory)
-        identity = read_identity(self._directory)
-        segments = self._segments(identity)
-        if segments:
-            forget_cached(segments[-1])
-        self._judge(identity, segments)
-        self._look_at_snapshots(segments)
-        chosen = self._choose_snapshot(segments)
-        from_seq = chosen.head.seq if chosen else 1
-        plan = self._plan(segments, from_seq, identity)
-        salvage = self._set_aside(plan)
-        return self._sum_up(self._settle_identity(identity), chosen, plan, salvage)
+        self._identity = read_identity(self._directory)
+        self._segments = self._segments_on_record()
+        if self._segments:
+            forget_cached(self._segments[-1])
+        self._judge_files()
+        self._look_at_snapshots()
+        chosen = self._choose_snapshot()
+        plan = self._plan(chosen.head.seq if chosen else 1)
+        places = self._set_aside(plan)
+        return self._sum_up(chosen, plan, places)
 
     # -- looking ---------------------------------------------------------------------------------
 
-    def _segments(self, identity: Identity | None) -> list[Path]:
+    def _segments_on_record(self) -> list[Path]:
         """All segments but a last one that was made and not put on record: it is empty."""
         segments = segments_of(self._directory)
-        if identity is None or not segments or segments[-1].name in identity.files:
-            return segments
-        scan = scan_segment(segments[-1])
-        if scan.last is None and scan.is_whole:
-            segments.pop().unlink()
+        if self._identity and segments and segments[-1].name not in self._identity.files:
+            scan = scan_segment(segments[-1])
+            if scan.last is None and scan.is_whole:
+                segments.pop().unlink()
         return segments
 
-    def _judge(self, identity: Identity | None, segments: Sequence[Path]) -> None:
+    def _judge_files(self) -> None:
         """Whether these files are the ones that the numbers were given out of."""
-        if identity is None:
-            if segments or snapshots_of(self._directory):
+        if self._identity is None:
+            if self._segments or snapshots_of(self._directory):
                 self._break("epoch.json is missing or damaged")
             return
-        for path in segments:
-            known = identity.files.get(path.name)
+        for path in self._segments:
+            known = self._identity.files.get(path.name)
             if known is None or not known.may_be(mark_of_path(path)):
                 self._break(f"{path.name} is a copy: the journal was copied or restored")
                 return
         if (self._directory / NEW_EPOCH_FILE).exists():
             self._break("a new epoch was asked for")
 
-    def _look_at_snapshots(self, segments: Sequence[Path]) -> None:
+    def _look_at_snapshots(self) -> None:
         """The readable snapshots, newest first, no further back than they are of use."""
         for path in reversed(snapshots_of(self._directory)):
             try:
@@ -177,34 +141,33 @@ class _Examination:
                 self._damaged_snapshots.append(path)
                 continue
             self._snapshots.append(snapshot)
-            if snapshot.head.at_ms <= self._since_ms:
-                return
-            if not self._can_replay(segments, snapshot.head.seq):
+            if snapshot.head.at_ms <= self._since_ms or not self._can_replay(snapshot.head.seq):
                 return
 
-    def _choose_snapshot(self, segments: Sequence[Path]) -> Snapshot | None:
+    def _choose_snapshot(self) -> Snapshot | None:
         """The newest snapshot from before the feed's window, so that the window is replayed; a
         newer one if that would be too much."""
         chosen = self._snapshots[0] if self._snapshots else None
         for older in self._snapshots[1:]:
-            if not self._can_replay(segments, older.head.seq):
+            if not self._can_replay(older.head.seq):
                 break
             chosen = older
         return chosen
 
-    def _can_replay(self, segments: Sequence[Path], seq: int) -> bool:
+    def _can_replay(self, seq: int) -> bool:
         """All records from `seq` on are there, and not too many."""
-        if not segments or first_seq_of(segments[0]) > seq:
+        if self._lacks_before(seq) or self._gone(seq):
             return False
-        size = sum(path.stat().st_size for path in _needed(segments, seq))
+        size = sum(path.stat().st_size for path in _needed(self._segments, seq))
         return size <= REPLAY_BYTES_MAX
 
-    def _plan(self, segments: Sequence[Path], from_seq: int, identity: Identity | None) -> _Plan:
+    def _plan(self, from_seq: int) -> _Plan:
         """Looks through what is to be replayed, up to the end or the first damage."""
         plan = _Plan()
-        needed = _needed(segments, from_seq)
-        gone = _gone(identity, segments, from_seq)
-        if needed and self._begins_too_late(needed[0], from_seq, identity):
+        needed = _needed(self._segments, from_seq)
+        gone = self._gone(from_seq)
+        if self._lacks_before(from_seq):
+            self._break("the records before the oldest segment are gone, and so is a snapshot")
             plan.behind = needed
             return plan
         for index, path in enumerate(needed):
@@ -224,14 +187,18 @@ class _Examination:
             self._break(f"{gone[0]} is missing")
         return plan
 
-    def _begins_too_late(self, first: Path, from_seq: int, identity: Identity | None) -> bool:
-        """Whether records between the snapshot and the first segment are gone."""
-        if self._snapshots and identity is not None:
-            return False  # the names on record tell; numbers may leave holes
-        if first_seq_of(first) <= from_seq:
-            return False
-        self._break(f"what {first.name} goes on from is gone or damaged")
-        return True
+    def _lacks_before(self, seq: int) -> bool:
+        """Whether records from `seq` on were dropped, in the belief that a snapshot has them."""
+        if self._identity is not None:
+            return self._identity.dropped_below > seq
+        return bool(self._segments) and first_seq_of(self._segments[0]) > seq
+
+    def _gone(self, seq: int) -> list[str]:
+        """Names on record of files that may have held events from `seq` on, and are not there."""
+        there = {path.name for path in self._segments}
+        on_record = self._identity.files if self._identity else {}
+        known = [self._directory / name for name in sorted({*on_record, *there})]
+        return [path.name for path in _needed(known, seq) if path.name not in there]
 
     def _break(self, why: str) -> None:
         if self._continuous:
@@ -242,13 +209,15 @@ class _Examination:
 
     # -- changing --------------------------------------------------------------------------------
 
-    def _set_aside(self, plan: _Plan) -> _Places:
+    def _set_aside(self, plan: _Plan) -> Places:
         """What is of no use any more is evidence; gives the places with readable records in it."""
         salvage: list[tuple[Path, int]] = []
         for path in self._damaged_snapshots:
             set_aside(path)
         if plan.damaged is not None:
-            salvage.append((self._keep_good_part(plan.damaged), plan.damaged.end))
+            Ballast(self._directory).release()  # the copy needs room
+            evidence = keep_good_part(plan.damaged.path, plan.damaged.end)
+            salvage.append((evidence, plan.damaged.end))
         salvage.extend((set_aside(path), 0) for path in plan.behind)
         if salvage:
             lost = ", ".join(path.name for path, _ in salvage)
@@ -256,61 +225,47 @@ class _Examination:
         sync_directory(self._directory)
         return tuple(salvage)
 
-    def _keep_good_part(self, scan: SegmentScan) -> Path:
-        """The segment ends before the damage; the whole file goes on as evidence."""
-        Ballast(self._directory).release()  # the copy needs room
-        temporary = scan.path.with_name(f".{scan.path.name}.tmp")
-        temporary.unlink(missing_ok=True)
-        with open_for_reading(scan.path) as file:
-            good = file.read(scan.end)
-        descriptor = create_file(temporary)
-        try:
-            write_all(descriptor, good, 0)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        evidence = evidence_name(scan.path)
-        os.link(scan.path, evidence)
-        temporary.replace(scan.path)
-        return evidence
-
-    def _settle_identity(self, identity: Identity | None) -> Identity:
-        if identity is not None and self._continuous:
-            return identity
-        files = {path.name: mark_of_path(path) for path in segments_of(self._directory)}
-        settled = Identity(epoch=new_epoch(), files=files)
-        write_identity(self._directory, settled)
+    def _identity_to_go_on(self, chosen: Snapshot | None) -> Identity:
+        """On record already, or from here on."""
+        if self._identity is not None and self._continuous:
+            return self._identity
+        left = segments_of(self._directory)
+        dropped_below = 0  # the table began empty, with the oldest segment or after it
+        if chosen is not None:
+            dropped_below = min([chosen.head.seq, *map(first_seq_of, left[:1])])
+        files = {path.name: mark_of_path(path) for path in left}
+        identity = Identity(epoch=new_epoch(), files=files, dropped_below=dropped_below)
+        write_identity(self._directory, identity)
         (self._directory / NEW_EPOCH_FILE).unlink(missing_ok=True)
-        return settled
+        return identity
 
     # -- summing up ------------------------------------------------------------------------------
 
-    def _sum_up(
-        self, identity: Identity, chosen: Snapshot | None, plan: _Plan, salvage: _Places
-    ) -> Findings:
+    def _sum_up(self, chosen: Snapshot | None, plan: _Plan, places: Places) -> Findings:
         from_seq = chosen.head.seq if chosen else 1
         heads = [snapshot.head for snapshot in self._snapshots]
         scans = plan.readable
-        salvaged = SegmentRecords(0, salvage=salvage)
+        salvaged = SegmentRecords(0, salvage=places)
         last = self._last_line(plan)
         torn = scans[-1].torn if scans else 0
         fresh = _needed([s.path for s in scans], max((head.seq for head in heads), default=1))
         clean = self._continuous and not torn and (last.clean if last else not heads)
+        reserved = max([0, *(s.reserved for s in scans), *(head.reserved for head in heads)])
         next_seq = max(
+            0 if clean else reserved,
             last.next_seq if last else 1,
             max((head.seq for head in heads), default=1),
             max((record.next_seq for record in salvaged), default=1),
         )
-        reserved = max([0, *(s.reserved for s in scans), *(head.reserved for head in heads)])
         if torn and self._continuous:
             self._notes.append(f"{scans[-1].path.name}: a torn end of {torn} bytes was cut")
         return Findings(
-            identity=identity,
+            identity=self._identity_to_go_on(chosen),
             snapshot=chosen,
             records=SegmentRecords(from_seq, tuple((s.path, s.end) for s in scans)),
             salvaged=salvaged,
             end=scans[-1] if scans else None,
-            next_seq=next_seq if clean else max(next_seq, reserved),
+            next_seq=next_seq,
             reserved=reserved,
             projected=max([0, *(s.projected for s in scans), *(head.projected for head in heads)]),
             clean=clean,
@@ -339,13 +294,3 @@ def _needed(segments: Sequence[Path], seq: int) -> list[Path]:
         for path, after in zip_longest(segments, segments[1:])
         if after is None or first_seq_of(after) > seq
     ]
-
-
-def _gone(identity: Identity | None, segments: Sequence[Path], seq: int) -> list[str]:
-    """Names on record of files that may have held events from `seq` on, and are not there."""
-    if identity is None or not identity.files:
-        return []
-    directory = Path()
-    there = {path.name for path in segments}
-    known = [directory / name for name in sorted({*identity.files, *there})]
-    return [path.name for path in _needed(known, seq) if path.name not in there]

@@ -97,6 +97,34 @@ def read_salvage(path: Path, begin: int) -> Iterator[Record]:
                 continue
 
 
+Places = tuple[tuple[Path, int], ...]
+"""Files, each with an offset."""
+
+
+@dataclass(frozen=True)
+class SegmentRecords:
+    """Records in the order of their numbers, read from disk each time they are iterated.
+
+    `parts` are files with the offset up to which they are good. `salvage` are files with the offset
+    from which whatever is readable counts. Records wholly below `from_seq` are left out.
+    """
+
+    from_seq: int
+    parts: Places = ()
+    salvage: Places = ()
+
+    def __iter__(self) -> Iterator[Record]:
+        for record in self._all():
+            if max(record.next_seq, record.seq + 1) > self.from_seq:
+                yield record
+
+    def _all(self) -> Iterator[Record]:
+        for path, end in self.parts:
+            yield from read_records(path, end)
+        for path, begin in self.salvage:
+            yield from read_salvage(path, begin)
+
+
 def forget_cached(path: Path) -> None:
     """What is read from here on is what the disk holds.
 
