@@ -11,6 +11,7 @@ from bus.changes import ChangeEncoder
 from bus.commands import ApplyCatalog, Definition, StartJob
 from bus.dispatch import Inbox
 from bus.envelope import SYSTEM, Envelope, seal
+from bus.events import Published
 from bus.feed import Feed
 from bus.model import Execution, JobSpec, Principal
 from bus.ports import Policy
@@ -76,8 +77,12 @@ async def test_nothing_is_visible_or_done_before_the_record_is_synced(
     await rig.define()
     loop = asyncio.get_running_loop()
     reached, released = asyncio.Event(), asyncio.Event()
-    told: list[object] = []
-    rig.owner.listen(told.append)
+    told: list[Sequence[Published]] = []
+
+    def listener(batch: Sequence[Published]) -> None:
+        told.append(batch)
+
+    rig.owner.listen(listener)
     append = rig.journal.append
 
     def held(records: Sequence[Record]) -> None:
