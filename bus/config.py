@@ -17,6 +17,7 @@ import msgspec
 from bus.access import ADMIN, RoleDefaults
 from bus.envelope import RESERVED_USERS
 from bus.errors import ConfigError
+from bus.keeping import Keeping
 
 DATA_DEFAULT = Path("jobbus-data")
 LISTEN_DEFAULT = "127.0.0.1:8765"
@@ -96,6 +97,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     roles: RoleDefaults = RoleDefaults()
     proxy: ProxySection = ProxySection()
     limits: LimitsSection = LimitsSection()
+    keep: Keeping = Keeping()
 
 
 SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
@@ -104,8 +106,9 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "roles": RoleDefaults,
     "proxy": ProxySection,
     "limits": LimitsSection,
+    "keep": Keeping,
 }
-NOT_BUILT: Final = ("secrets", "keep", "nats")
+NOT_BUILT: Final = ("secrets", "nats")
 """Sections of the contract whose part does not exist yet: set, they are refused, not ignored."""
 
 _SHORT_NAMES: Final = {"JOBBUS_DATA": ("serve", "data")}
@@ -116,7 +119,7 @@ _PATHS: Final = (
     ("serve", "tls_key"),
 )
 _ORIGIN: Final = re.compile(
-    r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::[1-9]\d{0,4})?\Z"
+    r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::[1-9][0-9]{0,4})?\Z"
 )
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _Values = dict[tuple[str, str], Any]
@@ -311,6 +314,7 @@ def _check(settings: Settings) -> None:
     _check_origins(serve.origins)
     _check_proxy(settings.proxy, behind_proxy=serve.behind_proxy)
     _check_limits(settings.limits)
+    _check_keep(settings.keep)
     if ADMIN in settings.directory.default_roles:
         raise ConfigError("[directory] default_roles must not hold admin; see [directory] admin")
     proxy_roles = settings.proxy.default_roles
@@ -353,6 +357,13 @@ def _check_limits(limits: LimitsSection) -> None:
         value = getattr(limits, name)
         if not 1 <= value <= 1_000_000_000:
             raise ConfigError(f"[limits] {name} must be from 1 to 1000000000, not {value}")
+
+
+def _check_keep(keep: Keeping) -> None:
+    for name in keep.__struct_fields__:
+        value = getattr(keep, name)
+        if not 1 <= value <= 1 << 50:
+            raise ConfigError(f"[keep] {name} must be from 1 to {1 << 50}, not {value}")
 
 
 def _role_words(roles: RoleDefaults) -> tuple[str, ...]:

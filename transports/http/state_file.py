@@ -91,8 +91,8 @@ def read_private(path: Path, size_max: int) -> bytes | None:
         return None
     except OSError as exc:
         raise DataDirectoryError(f"{path} cannot be read: {exc.strerror}") from exc
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
+    try:
+        found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise DataDirectoryError(f"{path} is no plain file; move it away")
         if found.st_mode & 0o077 or found.st_uid != os.geteuid():
@@ -100,7 +100,10 @@ def read_private(path: Path, size_max: int) -> bytes | None:
                 f"{path} must belong to this account alone; look who changed it, then run: "
                 f"chmod 600 {path}"
             )
-        content = file.read(size_max + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(size_max + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > size_max:
         raise DataDirectoryError(f"{path} is larger than {size_max} bytes; move it away")
     return content

@@ -27,7 +27,7 @@ ADMIN_ID = "admin"
 
 _TOKEN = re.compile(r"jb_([a-z0-9]{1,32})_([A-Za-z0-9_-]{1,128})\Z")
 _ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-_LIFETIME = re.compile(r"(\d{1,6})([mhd])\Z")
+_LIFETIME = re.compile(r"([0-9]{1,6})([mhd])\Z")
 _UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": DAY_MS}
 _USER_MAX = 128
 _NOBODY = hashlib.sha256(b"").hexdigest()
