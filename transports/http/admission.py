@@ -9,6 +9,9 @@ from transports.http.middleware import template_of
 SIGN_IN = ("POST", "/api/v1/session")
 """Served without a credential, since it is how to get one."""
 
+SOCKET = "/api/v1/ws"
+"""Who brings no credential here proves itself by the first frame."""
+
 
 def admission(gate: Gate, public: frozenset[str]) -> Middleware:
     """Every route needs an identity unless its path template is in `public`."""
@@ -19,9 +22,11 @@ def admission(gate: Gate, public: frozenset[str]) -> Middleware:
         # A path or method that does not exist says so to everybody; nothing hides there.
         missing = request.match_info.http_exception is not None
         if not (missing or template in public or (request.method, template) == SIGN_IN):
-            identity = gate.identify(request, template)
-            gate.check_origin(request, template, identity)
-            gate.check_pace(request, identity)
+            known = gate.identify_if_any if template == SOCKET else gate.identify
+            identity = known(request, template)
+            if identity is not None:
+                gate.check_origin(request, template, identity)
+                gate.check_pace(request, identity)
         return await handler(request)
 
     return middleware

@@ -35,11 +35,13 @@ from transports.http.server import ProblemRunner
 from transports.http.session_routes import SessionRoutes
 from transports.http.session_store import Sessions
 from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.socket_topics import Topics
 from transports.http.stream_registry import StreamRegistry
 from transports.http.system import SystemRoutes
 from transports.http.token_routes import TokenRoutes
 from transports.http.tokens import ADMIN_ID
 from transports.http.visibility import Visibility
+from transports.http.websocket import SocketRoutes
 
 __all__ = ["Gateway", "GatewayPorts", "GatewaySettings"]
 
@@ -152,6 +154,7 @@ class Gateway:
         app = web.Application(client_max_size=self._settings.body_max, middlewares=middlewares)
         ports, settings, visibility = self._ports, self._settings, self._visibility
         polls = LongPoll(ports.feed, settings, self._publishing.closing, self._publishing.waits)
+        topics = Topics(ports, settings, visibility, self._fanout, self._changes)
         for part in (
             CommandRoutes(ports, self._publishing, visibility, polls),
             OriginRoutes(self._publishing),
@@ -160,6 +163,7 @@ class Gateway:
             OutputRoutes(ports, settings, visibility),
             EventRoutes(ports, settings, self._registry, self._changes),
             FollowRoutes(ports, settings, visibility, self._registry, self._fanout),
+            SocketRoutes(ports, settings, self._gate, self._registry, topics, self._publishing),
             SessionRoutes(ports, self._gate, self.recheck),
             TokenRoutes(ports.tokens, ports.clock, self.recheck),
             PageRoutes(),

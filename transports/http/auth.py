@@ -56,9 +56,18 @@ class Gate:
         Raises:
             Problem: 401; it names no reason that would help to guess.
         """
-        identity = self._found(request, template)
+        identity = self.identify_if_any(request, template)
         if identity is None:
             raise _unauthenticated("sign in, or send the header Authorization: Bearer <token>")
+        return identity
+
+    def identify_if_any(self, request: web.Request, template: str) -> Identity | None:
+        """Who asks, remembered on the request; None if it carries nothing that would say it.
+
+        Raises:
+            Problem: 401; what it carries proves nothing.
+        """
+        identity = self._found(request, template)
         request[_SEEN].identity = identity
         request[_SEEN].gate = self
         return identity
@@ -110,8 +119,11 @@ class Gate:
         Raises:
             Problem: 429.
         """
-        if request.method in ("GET", "HEAD"):
-            return
+        if request.method not in ("GET", "HEAD"):
+            self.count_post(identity)
+
+    def count_post(self, identity: Identity) -> None:
+        """The principal changes something once more; raises 429 if that is too fast."""
         wait_s = self._posts.take(identity.principal.user_id, self._ports.clock.monotonic_s())
         if wait_s:
             raise too_many("you send too much at a time", wait_s)
@@ -186,6 +198,11 @@ def check_again(request: web.Request) -> None:
     assert seen.gate is not None, "nobody had to be authenticated here"
     if seen.identity is None or seen.gate.again(seen.identity) is None:
         raise _unauthenticated("your access ended while you waited", "invalid_token")
+
+
+def identity_of(request: web.Request) -> Identity | None:
+    """What was found, if anything."""
+    return request[_SEEN].identity
 
 
 def principal_of(request: web.Request) -> Principal:

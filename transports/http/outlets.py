@@ -22,6 +22,12 @@ class End(StrEnum):
     SLOW = "slow"
     GONE = "gone"
     FAILED = "failed"
+    # of a whole WebSocket
+    PROTOCOL = "protocol"
+    RATE = "rate"
+    OVERLOADED = "overloaded"
+    UNAUTHENTICATED = "unauthenticated"
+    FORBIDDEN = "forbidden"
 
 
 TOLD = frozenset({End.ROTATE, End.SHUTDOWN, End.REVOKED, End.TERMINAL, End.UNSUBSCRIBED})

@@ -55,6 +55,8 @@ TITLES: dict[str, str] = {
     "output-expired": "This part of the output was dropped",
     "too-large": "The body is too large",
     "too-slow": "The body came too slowly",
+    "upgrade-required": "This path is a WebSocket",
+    "unknown-subprotocol": "None of the offered subprotocols is served here",
     "unsupported-type": "The body must be JSON",
     "range-not-satisfiable": "The range lies outside the output",
     "host-refused": "This name is not served here",

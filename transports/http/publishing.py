@@ -146,10 +146,16 @@ class Publishing:
         Raises:
             Problem: 401; whoever waited may not know the answer any more.
         """
-        with self.waits.one_for(principal_of(request).user_id) as any_place:
-            record = await self._ended(command_id, wait_s if any_place else 0.0)
+        record = await self.ended_for(principal_of(request), command_id, wait_s)
         check_again(request)
         return record
+
+    async def ended_for(
+        self, principal: Principal, command_id: str, wait_s: float
+    ) -> CommandRecord | None:
+        """As `ended_within`; the caller asks again whether the principal may still know."""
+        with self.waits.one_for(principal.user_id) as any_place:
+            return await self._ended(command_id, wait_s if any_place else 0.0)
 
     async def _ended(self, command_id: str, wait_s: float) -> CommandRecord | None:
         ended = asyncio.create_task(

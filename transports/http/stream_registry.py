@@ -3,13 +3,44 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from typing import Protocol
 
 from bus.model import Principal
 from transports.http.identity import Identity
 from transports.http.outlets import End
 from transports.http.problems import Problem
 from transports.http.settings import GatewayPorts, GatewaySettings
-from transports.http.streams import Stream
+
+
+class Kept(Protocol):
+    """What is looked after here: a response, or a WebSocket with all that it subscribes to."""
+
+    credential: Identity
+    checked_s: float
+
+    @property
+    def principal(self) -> Principal: ...
+
+    @property
+    def rotate_at_s(self) -> float: ...
+
+    @property
+    def ended(self) -> End | None: ...
+
+    @property
+    def gone(self) -> bool:
+        """Whether the other side has left."""
+        ...
+
+    def look(self) -> None:
+        """Wakes whoever has told nothing for a heartbeat."""
+        ...
+
+    def renew(self, principal: Principal) -> None:
+        """From now on, what this principal may see decides."""
+        ...
+
+    def finish(self, why: End) -> None: ...
 
 
 class StreamRegistry:
@@ -27,7 +58,7 @@ class StreamRegistry:
         self._again = again
         self._ports = ports
         self._settings = settings
-        self._open: set[Stream] = set()
+        self._open: set[Kept] = set()
         self._by_user: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()
         self._inhabited = asyncio.Event()
@@ -60,13 +91,13 @@ class StreamRegistry:
                 headers={"Retry-After": "5"},
             )
 
-    def add(self, stream: Stream) -> None:
+    def add(self, stream: Kept) -> None:
         self._open.add(stream)
         self._by_user[stream.principal.user_id] += 1
         self._inhabited.set()
         self._vacant.clear()
 
-    def remove(self, stream: Stream) -> None:
+    def remove(self, stream: Kept) -> None:
         self._open.discard(stream)
         self._by_user[stream.principal.user_id] -= 1
         self._ended[stream.ended or End.GONE] += 1
@@ -105,8 +136,7 @@ class StreamRegistry:
                 stream.finish(End.REVOKED)
             elif recheck or now_s - stream.checked_s >= self._settings.recheck_s:
                 self._recheck(stream, now_s)
-            if stream.is_quiet:
-                stream.wake.set()
+            stream.look()
 
     async def shut(self) -> None:
         """Every stream was told `shutdown`, one after the other, and had a moment to end.
@@ -125,7 +155,7 @@ class StreamRegistry:
         except TimeoutError:
             return
 
-    def _recheck(self, stream: Stream, now_s: float) -> None:
+    def _recheck(self, stream: Kept, now_s: float) -> None:
         stream.checked_s = now_s
         now = self._again(stream.credential)
         if now is None or now.principal.user_id != stream.principal.user_id:
@@ -133,5 +163,4 @@ class StreamRegistry:
             return
         stream.credential = now
         if now.principal != stream.principal:
-            stream.principal = now.principal
-            stream.wake.set()
+            stream.renew(now.principal)

@@ -9,6 +9,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from bus.clock import Clock
+from bus.model import Principal
 from transports.http.auth import credential_of, principal_of
 from transports.http.encodings import Encoding
 from transports.http.outlets import TOLD, Bell, End
@@ -78,7 +79,7 @@ class Stream:
         if transport is None or self._writer is None:
             raise ConnectionResetError("the reader left before the answer began")
         self._transport = transport
-        self._tune(transport)
+        tune(transport, self._settings)
         # Through aiohttp, since the head leaves with the first write; later ones go direct.
         opening = self.encoding.opening(random.randint(*RETRY_MS))  # noqa: S311
         await response.write(opening + first)
@@ -144,6 +145,14 @@ class Stream:
                 self._transport.abort()
             raise ConnectionResetError("the reader takes nothing") from None
 
+    def look(self) -> None:
+        if self.is_quiet:
+            self.wake.set()
+
+    def renew(self, principal: Principal) -> None:
+        self.principal = principal
+        self.wake.set()
+
     def finish(self, why: End) -> None:
         """The handler will wake, tell the reader if it can be told, and return."""
         if self.ended is None:
@@ -167,15 +176,15 @@ class Stream:
             self._transport.set_write_buffer_limits(high=_DEFAULT_HIGH_WATER)
         return self._response
 
-    def _tune(self, transport: asyncio.Transport) -> None:
-        """Small buffers, and a peer that answers nothing is given up by the kernel."""
-        # With no tolerance, `drain` waits exactly as long as anything is left in user space.
-        transport.set_write_buffer_limits(high=0)
-        connection = transport.get_extra_info("socket")
-        if connection is None:
-            return
-        settings = self._settings
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.send_buffer)
-        if hasattr(socket, "TCP_USER_TIMEOUT") and connection.family != socket.AF_UNIX:
-            timeout_ms = int(settings.user_timeout_s * 1000)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
+
+def tune(transport: asyncio.Transport, settings: GatewaySettings) -> None:
+    """Small buffers, and a peer that answers nothing is given up by the kernel."""
+    # With no tolerance, `drain` waits exactly as long as anything is left in user space.
+    transport.set_write_buffer_limits(high=0)
+    connection = transport.get_extra_info("socket")
+    if connection is None:
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.send_buffer)
+    if hasattr(socket, "TCP_USER_TIMEOUT") and connection.family != socket.AF_UNIX:
+        timeout_ms = int(settings.user_timeout_s * 1000)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)

@@ -1,0 +1,173 @@
+"""`/ws`: the handshake of a WebSocket, its place among the streams, and the client's proof."""
+
+import asyncio
+
+import structlog
+from aiohttp import web
+
+from transports.http.admission import SOCKET
+from transports.http.auth import Gate, identity_of, is_upgrade
+from transports.http.identity import Identity
+from transports.http.middleware import request_id_of
+from transports.http.outlets import End
+from transports.http.problems import Problem
+from transports.http.publishing import Publishing
+from transports.http.query import Query
+from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.socket_encoding import SUBPROTOCOL, problem_frame
+from transports.http.socket_link import SocketLink
+from transports.http.socket_requests import Auth, BadFrame, decode
+from transports.http.socket_session import Socket
+from transports.http.socket_topics import Topics
+from transports.http.stream_registry import StreamRegistry
+from transports.http.tickets import PARAMETER as TICKET
+
+_log = structlog.get_logger("jobbus.streams")
+
+
+class SocketRoutes:
+    def __init__(
+        self,
+        ports: GatewayPorts,
+        settings: GatewaySettings,
+        gate: Gate,
+        registry: StreamRegistry,
+        topics: Topics,
+        publishing: Publishing,
+    ) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._gate = gate
+        self._registry = registry
+        self._topics = topics
+        self._publishing = publishing
+        self._unproven = 0
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get(SOCKET, self.show, allow_head=False)]
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        Query(request, (TICKET,))
+        _check_handshake(request)
+        group = asyncio.TaskGroup()
+        link = SocketLink(request, self._ports.clock, self._settings, group)
+        identity = identity_of(request)
+        if identity is None:
+            identity = await self._proven(request, link)
+            if identity is None or not self._admitted(request, link, identity):
+                return await link.close()
+            return await self._serve(request, link, group, identity)
+        self._registry.admit(identity.principal)
+        return await self._serve(request, link, group, identity)
+
+    async def _serve(
+        self,
+        request: web.Request,
+        link: SocketLink,
+        group: asyncio.TaskGroup,
+        identity: Identity,
+    ) -> web.StreamResponse:
+        """The socket was served to its end. No await lies between its admission and here."""
+        socket = Socket(
+            link,
+            identity,
+            request_id_of(request),
+            self._ports,
+            self._settings,
+            self._gate,
+            self._topics,
+            self._publishing,
+        )
+        self._registry.add(socket)
+        try:
+            if not link.response.prepared:
+                await link.open()
+            await self._run(socket, link, group)
+            return await link.close()
+        finally:
+            self._registry.remove(socket)
+
+    async def _run(self, socket: Socket, link: SocketLink, group: asyncio.TaskGroup) -> None:
+        try:
+            async with group:
+                await socket.serve(group)
+        except* Exception:
+            _log.exception("socket failed")
+            link.finish(End.FAILED)
+
+    async def _proven(self, request: web.Request, link: SocketLink) -> Identity | None:
+        """Who the first frame says that this is; None if it says nothing in time.
+
+        Raises:
+            Problem: 503; too many are at this point already.
+        """
+        most = self._settings.sockets_unproven_max
+        if self._registry.draining or self._unproven >= most:
+            raise Problem(
+                503,
+                "draining" if self._registry.draining else "too-many-streams",
+                "the service is shutting down"
+                if self._registry.draining
+                else f"{most} sockets have not proven yet whose they are; send a credential with "
+                "the handshake, or come back",
+                headers={"Retry-After": "5"},
+            )
+        self._unproven += 1
+        try:
+            await link.open()
+            return await self._by_first_frame(request, link)
+        finally:
+            self._unproven -= 1
+
+    async def _by_first_frame(self, request: web.Request, link: SocketLink) -> Identity | None:
+        why = f"send auth with a token within {self._settings.socket_auth_s:g} s"
+        try:
+            async with asyncio.timeout(self._settings.socket_auth_s):
+                text = await link.receive()
+        except TimeoutError:
+            text = None
+        if text is not None:
+            try:
+                frame = decode(text)
+            except BadFrame as bad:
+                why = bad.problem.detail
+            else:
+                if isinstance(frame, Auth):
+                    identity = self._gate.by_token(frame.token)
+                    if identity is not None:
+                        return identity
+                    why = "the token is unknown, expired or revoked"
+        self._say(request, link, Problem(401, "unauthenticated", why))
+        link.finish(End.UNAUTHENTICATED)
+        return None
+
+    def _admitted(self, request: web.Request, link: SocketLink, identity: Identity) -> bool:
+        try:
+            self._registry.admit(identity.principal)
+        except Problem as problem:
+            self._say(request, link, problem)
+            link.finish(End.RATE if problem.status == 429 else End.OVERLOADED)
+            return False
+        return True
+
+    def _say(self, request: web.Request, link: SocketLink, problem: Problem) -> None:
+        if link.has_room:
+            link.put(problem_frame(problem, request_id_of(request), {}))
+
+
+def _check_handshake(request: web.Request) -> None:
+    """Raises what tells a client of another kind, or of another protocol, what is served here."""
+    if not is_upgrade(request):
+        raise Problem(
+            426,
+            "upgrade-required",
+            f"this is a WebSocket; open it with the subprotocol {SUBPROTOCOL}",
+            headers={"Upgrade": "websocket", "Connection": "Upgrade"},
+        )
+    offered = ",".join(request.headers.getall("Sec-WebSocket-Protocol", ()))
+    if SUBPROTOCOL not in (name.strip() for name in offered.split(",")):
+        raise Problem(
+            400,
+            "unknown-subprotocol",
+            f"offer the subprotocol {SUBPROTOCOL} in Sec-WebSocket-Protocol",
+        )
