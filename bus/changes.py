@@ -3,6 +3,8 @@
 Encoded once, for all readers. No IO. Source of the envelope: CloudEvents 1.0, JSON format.
 """
 
+from typing import Protocol
+
 import msgspec
 
 from bus.clock import rfc3339
@@ -16,7 +18,6 @@ from bus.events import (
 )
 from bus.feed import Frame
 from bus.model import CommandRecord, Execution, Job
-from bus.ports import TableReader
 from bus.views import CommandView, ExecutionView, JobView, command_view, execution_view, job_view
 
 SILENT_KINDS = frozenset({"status"})
@@ -57,6 +58,16 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 _encode = msgspec.json.Encoder().encode
 
 
+class Records(Protocol):
+    """The table as far as a frame needs it."""
+
+    def execution(self, execution_id: str) -> Execution | None: ...
+
+    def command(self, command_id: str) -> CommandRecord | None: ...
+
+    def job(self, job_id: str) -> Job | None: ...
+
+
 class ChangeEncoder:
     """Makes the frames of one instance and one epoch."""
 
@@ -64,7 +75,7 @@ class ChangeEncoder:
         self._source = f"/jobbus/{instance}"
         self._epoch = epoch
 
-    def frame(self, published: Published, table: TableReader) -> Frame | None:
+    def frame(self, published: Published, table: Records) -> Frame | None:
         """The frame for an event that `table` has just taken in; None for silent commands."""
         event = published.event
         if isinstance(event, ExecutionDeleted):

@@ -1,5 +1,6 @@
 """From the journal on disk to a table and a feed, at start. Blocking; no effects on the outside."""
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,13 @@ from bus.changes import ChangeEncoder
 from bus.clock import Clock
 from bus.events import Published
 from bus.feed import AGE_MAX_S, BYTES_MAX, FRAMES_MAX, Feed, Frame
+from bus.model import CommandRecord, Execution, Job
 from handlers.decisions.table import JobTable, TableContent
 from handlers.journal import Journal
 from handlers.journal_format import Record
+
+HELD_MAX = 100_000
+"""Events whose frames may still be wanted; more than these would not fit into the feed anyway."""
 
 _content_decoder = msgspec.json.Decoder(TableContent)
 
@@ -40,11 +45,11 @@ def recover(directory: Path, instance: str, clock: Clock) -> RecoveredTable:
     if found.snapshot is not None:
         table = JobTable.thaw([_content_decoder.decode(line) for line in found.snapshot])
     encoder = ChangeEncoder(instance, found.epoch)
-    tail = _Tail(table, encoder, clock.now_ms() - int(AGE_MAX_S * 1000), found.snapshot_seq)
+    tail = _Tail(table, clock.now_ms() - int(AGE_MAX_S * 1000), found.snapshot_seq)
     for record in found.records:
         tail.take(record)
     feed = Feed(found.epoch, found.next_seq - 1, clock)
-    feed.refill(tail.frames, tail.floor)
+    feed.refill(*tail.frames(encoder))
     return RecoveredTable(
         journal=found.journal,
         table=table,
@@ -59,38 +64,70 @@ def recover(directory: Path, instance: str, clock: Clock) -> RecoveredTable:
     )
 
 
-class _Tail:
-    """Folds records into the table and keeps frames of the newest ones, as a feed would."""
+@dataclass(frozen=True, slots=True)
+class _Then:
+    """An event and the record it changed, as that was then: enough to make its frame later."""
 
-    def __init__(
-        self, table: JobTable, encoder: ChangeEncoder, since_ms: int, snapshot_seq: int
-    ) -> None:
+    published: Published
+    of_execution: Execution | None
+    of_command: CommandRecord | None
+    of_job: Job | None
+
+    def execution(self, execution_id: str) -> Execution | None:
+        return self.of_execution
+
+    def command(self, command_id: str) -> CommandRecord | None:
+        return self.of_command
+
+    def job(self, job_id: str) -> Job | None:
+        return self.of_job
+
+
+class _Tail:
+    """Folds records into the table and remembers the newest, for the feed.
+
+    Frames are made at the end and only of those: encoding all would be most of a start.
+    """
+
+    def __init__(self, table: JobTable, since_ms: int, snapshot_seq: int) -> None:
         self._table = table
-        self._encoder = encoder
         self._since_ms = since_ms
-        self.frames: list[Frame] = []
-        self.floor = max(0, snapshot_seq - 1)
-        self._bytes = 0
+        self._floor = max(0, snapshot_seq - 1)
+        self._held: deque[_Then] = deque()
 
     def take(self, record: Record) -> None:
+        table, held = self._table, self._held
         for published in _events_of(record):
-            self._table.apply(published)
-            frame = self._encoder.frame(published, self._table)
-            if frame is not None:
-                self._keep(frame, record.at_ms)
+            table.apply(published)
+            event = published.event
+            held.append(
+                _Then(
+                    published,
+                    table.execution(getattr(event, "execution_id", None) or ""),
+                    table.command(getattr(event, "command_id", None) or ""),
+                    table.job(getattr(event, "job_id", None) or ""),
+                )
+            )
+        while len(held) > FRAMES_MAX and (
+            held[0].published.at_ms < self._since_ms or len(held) > HELD_MAX
+        ):
+            self._floor = held.popleft().published.seq
 
-    def _keep(self, frame: Frame, at_ms: int) -> None:
-        if at_ms < self._since_ms and len(self.frames) >= 2 * FRAMES_MAX:
-            self._drop(FRAMES_MAX)
-        self.frames.append(frame)
-        self._bytes += len(frame.data)
-        while self._bytes > BYTES_MAX:
-            self._drop(max(1, len(self.frames) // 8))
-
-    def _drop(self, count: int) -> None:
-        self.floor = self.frames[count - 1].seq
-        self._bytes -= sum(len(frame.data) for frame in self.frames[:count])
-        del self.frames[:count]
+    def frames(self, encoder: ChangeEncoder) -> tuple[list[Frame], int]:
+        """The newest frames that the feed can hold, and the number up to which they are missing."""
+        frames: list[Frame] = []
+        size, floor = 0, self._floor
+        for then in reversed(self._held):
+            frame = encoder.frame(then.published, then)
+            if frame is None:
+                continue
+            size += len(frame.data)
+            if size > BYTES_MAX:
+                floor = frame.seq
+                break
+            frames.append(frame)
+        frames.reverse()
+        return frames, floor
 
 
 def _events_of(record: Record) -> Iterable[Published]:
