@@ -293,6 +293,38 @@ async def test_session_of_the_host_is_written_nowhere(service: Service) -> None:
     assert holders == []
 
 
+BROKEN: dict[str, Callable[[dict[str, Any]], bytes]] = {
+    "cut off": lambda fields: json.dumps(fields).encode()[:-9],
+    "in Latin-1": lambda fields: json.dumps(fields, ensure_ascii=False).encode("latin-1"),
+    "a number out of range": lambda fields: json.dumps(fields).replace("30", "1e999").encode(),
+    "a lone surrogate": lambda fields: json.dumps(fields | {"UserID": "\ud800"}).encode(),
+    "a list": lambda fields: json.dumps([fields]).encode(),
+    "nested beyond reason": lambda fields: b'{"Variables":' + b"[" * 99_999,
+    "empty": lambda fields: b"",
+    "of another id": lambda fields: json.dumps(fields | {"CommandID": str(uuid4())}).encode(),
+}
+
+
+async def test_files_that_are_no_commands_are_set_aside_with_the_reason(service: Service) -> None:
+    names: dict[str, str] = {}
+    for form, write in BROKEN.items():
+        fields = submitted() | {"UserID": "Jürgen"}
+        names[form] = queue_file(service, fields).name
+        queue_file(service, fields).write_bytes(write(fields))
+    good = await ended_command(service, submit_job_command(service, submitted()))
+    assert good["Status"] == "Completed"
+    rejects = service.data / "JobCommandRejects"
+
+    def reasons() -> dict[str, str]:
+        told = (read_json(path) for path in rejects.glob("*.reason.json"))
+        return {each["OriginalName"]: each["Reason"] for each in told if each is not None}
+
+    await eventually(lambda: reasons().keys() >= set(names.values()), "all are set aside")
+    assert all(reasons()[name] for name in names.values())
+    assert service.queue_files() == []
+    assert [name for name in names.values() if service.result(name.removesuffix(".json"))] == []
+
+
 async def test_unknown_ids_have_no_status(service: Service) -> None:
     assert get_job_command_status(service, str(uuid4())) is None
     assert get_job_status(service, str(uuid4()), "alice") is None

@@ -206,12 +206,26 @@ class Intake:
 
     def _envelope(self, name: str, queue_fd: int) -> "Envelope | CommandRecord | None":
         try:
-            try:
-                return self._reader.envelope(name, queue_fd)
-            except Refused as why:
-                return self._reader.rejected(name, queue_fd, why, self._clock.now_ms())
-        except (FileNotFoundError, InMotion, NotACommand, Unfit) as gone:
+            mark = disk.mark_of(name, queue_fd)
+        except FileNotFoundError:
+            return None
+        try:
+            return self._reader.envelope(name, queue_fd)
+        except Refused as why:
+            return self._refusal(name, queue_fd, why)
+        except (FileNotFoundError, InMotion) as gone:
             log.debug("%s is no command any more: %s", name, gone)
+        except (NotACommand, Unfit) as why:
+            # Its outline was that of a command and the rest is not, e.g. a name in Latin-1. Without
+            # this note the next look would find a command again, and so on without end.
+            self._observed[name] = _Observed(mark, self._clock.monotonic_s(), str(why))
+        return None
+
+    def _refusal(self, name: str, queue_fd: int, why: Refused) -> CommandRecord | None:
+        try:
+            return self._reader.rejected(name, queue_fd, why, self._clock.now_ms())
+        except (FileNotFoundError, InMotion, NotACommand, Unfit) as gone:
+            log.debug("%s changed while it was refused: %s", name, gone)
             return None
 
 
