@@ -1,11 +1,13 @@
 """Room on the disk that is held back, so that stops and exits can be recorded when it is full."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from bus.errors import NoSpace
 from bus.instance import sync_directory
-from handlers.journal_disk import create_file, write_all
+from handlers.journal_disk import create_file, our_errors, write_all
 
 BALLAST_BYTES = 8 * 1024 * 1024
 LOW_BYTES = 64 * 1024 * 1024
@@ -54,7 +56,7 @@ class Ballast:
         if self._size == 0 or space_of(self._path.parent).is_low:
             return False
         try:
-            self._take()
+            self.take()
         except OSError:
             return False  # nothing depends on it: the next one to ask tries again
         return True
@@ -65,10 +67,12 @@ class Ballast:
             self._path.unlink()
         except FileNotFoundError:
             return False
-        sync_directory(self._path.parent)  # some file systems give the room back only then
+        with suppress(NoSpace), our_errors("give up its ballast"):
+            sync_directory(self._path.parent)  # some file systems give the room back only then
         return True
 
-    def _take(self) -> None:
+    def take(self) -> None:
+        """The room is held back, or it cannot be: OSError."""
         descriptor = create_file(self._path)
         try:
             if hasattr(os, "posix_fallocate"):

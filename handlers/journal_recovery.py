@@ -176,7 +176,8 @@ class _Examination:
                 plan.behind = needed[index:]
                 return plan
             scan = scan_segment(path)
-            if scan.broken or not (scan.is_whole or path == needed[-1]):
+            is_end = path == needed[-1] and not gone
+            if scan.broken or not (scan.is_whole or is_end):
                 self._break(f"{path.name} is damaged at byte {scan.end}, before its end")
                 plan.damaged = scan
                 plan.readable.append(replace(scan, torn=0))
@@ -211,14 +212,16 @@ class _Examination:
 
     def _set_aside(self, plan: _Plan) -> Places:
         """What is of no use any more is evidence; gives the places with readable records in it."""
-        salvage: list[tuple[Path, int]] = []
         for path in self._damaged_snapshots:
             set_aside(path)
+        # From the end: whatever is done already, the damage is still found where it was, and what
+        # followed it is missed by its name.
+        salvage = [(set_aside(path), 0) for path in reversed(plan.behind)]
         if plan.damaged is not None:
             Ballast(self._directory).release()  # the copy needs room
             evidence = keep_good_part(plan.damaged.path, plan.damaged.end)
             salvage.append((evidence, plan.damaged.end))
-        salvage.extend((set_aside(path), 0) for path in plan.behind)
+        salvage.reverse()
         if salvage:
             lost = ", ".join(path.name for path, _ in salvage)
             self._notes.append(f"what follows was set aside and is not in the table: {lost}")
