@@ -1,4 +1,4 @@
-"""Signing in as a browser does, in tests: the cookie is kept and sent by hand, so that it is seen."""
+"""Signs in as a browser does; the cookie is kept and sent by hand, so that tests can see it."""
 
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie

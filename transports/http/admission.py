@@ -24,8 +24,8 @@ def admission(gate: Gate, public: frozenset[str]) -> Middleware:
         if not (missing or template in public or (request.method, template) == SIGN_IN):
             known = gate.identify_if_any if template == SOCKET else gate.identify
             identity = known(request, template)
+            gate.check_origin(request, template, identity)
             if identity is not None:
-                gate.check_origin(request, template, identity)
                 gate.check_pace(request, identity)
         return await handler(request)
 

@@ -94,7 +94,8 @@ class Gate:
         return _as(now, identity) if now is not None and now.seal == grant.seal else None
 
     def check_origin(self, request: web.Request, template: str, identity: Identity | None) -> None:
-        """The page that asks may do so; without an identity, one is about to be given.
+        """The page that asks may do so. Without an identity it is about to get one: a cookie, or
+        on a WebSocket, one that it proves itself.
 
         Raises:
             Problem: 403.
@@ -109,7 +110,8 @@ class Gate:
             sites=tuple(request.headers.getall("Sec-Fetch-Site", ())),
         )
         allowed = {own_origin(request.scheme, request.host), *self._settings.origins}
-        why = refusal(asked, allowed, ambient=identity is None or identity.is_ambient)
+        ambient = identity.is_ambient if identity is not None else template not in STREAMS
+        why = refusal(asked, allowed, ambient=ambient)
         if why is not None:
             raise Problem(403, "origin-refused", why)
 
