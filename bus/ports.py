@@ -99,7 +99,8 @@ class OutputLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of output. `at` and `end` are byte offsets; `number` is 1-based.
 
     `stream` is `out` or `err`. `partial` marks an open line that a later one with the same number
-    replaces; `time_ms` is when the line's first byte was read.
+    replaces; `time_ms` is when the line's first byte was read. `more` says that the line goes on in
+    a further piece.
     """
 
     number: int
@@ -114,6 +115,7 @@ class OutputLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class OutputChunk(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes `start` to `end` of an output. `gap` is set when bytes before `start` were dropped."""
+    more: bool = False
 
     start: int
     end: int
@@ -161,6 +163,14 @@ class OutputLineReader(OutputReader, Protocol):
     """The same output as lines for people.
 
     Bytes that are no UTF-8 become U+FFFD. Of a line that was redrawn by CR only the last state is
+class OutputHits(msgspec.Struct, frozen=True, kw_only=True):
+    """Lines that were found. The search goes on at `next`; it is over where that is `end`."""
+
+    lines: tuple[OutputLine, ...]
+    next: int
+    end: int
+
+
     told. A line over 16 KiB comes in pieces: a `continued` one follows those with its number, any
     other replaces them. An execution's last line counts as whole once it is no longer live.
     """
@@ -191,6 +201,19 @@ class OutputLineReader(OutputReader, Protocol):
 
 class OutputNotice(Protocol):
     """Whom the supervisor tells that an execution's output has grown."""
+
+    async def search(
+        self,
+        execution_id: str,
+        needle: str,
+        limit: int,
+        *,
+        start: int = 0,
+        stream: str | None = None,
+        time_s: float | None = None,
+    ) -> OutputHits:
+        """The same from the line at `start` on, for about `time_s` at most."""
+        ...
 
     def grown(self, execution_id: str) -> None: ...
 
@@ -236,6 +259,7 @@ __all__ = [
     "OutputLineReader",
     "OutputNotice",
     "OutputPage",
+    "OutputHits",
     "OutputReader",
     "Policy",
     "Progress",

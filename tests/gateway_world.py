@@ -5,7 +5,7 @@ The feed, the publisher and the encoder of changes are the real ones.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,10 @@ from bus.model import (
     Progress,
     Reason,
 )
-from bus.ports import OutputChunk
+from bus.ports import OutputChunk, OutputHits, OutputLine, OutputPage
 from bus.publisher import Publisher
 from transports.http.app import Gateway, GatewayPorts, GatewaySettings
+from handlers.output.lines import Rest, decode, split
 from transports.http.token_store import TokenStore
 from transports.http.tokens import Grant, TokenBook
 
@@ -90,7 +91,8 @@ class WorldTable:
 
 
 class WorldOutput:
-    """Implements `bus.ports.OutputReader` over byte strings; `dropped` are ranges that are gone."""
+    """Implements `bus.ports.OutputLineReader` over byte strings, all of it on stdout; `dropped` are
+    ranges that are gone."""
 
     def __init__(self) -> None:
         self.bytes: dict[str, bytearray] = {}
@@ -98,6 +100,8 @@ class WorldOutput:
         self.largest_read = 0
         self._grown = asyncio.Condition()
 
+        self.is_live: Callable[[str], bool] = lambda _: True
+        self.pages_read = 0
     async def append(self, execution_id: str, data: bytes) -> None:
         self.bytes.setdefault(execution_id, bytearray()).extend(data)
         async with self._grown:
@@ -129,6 +133,77 @@ class WorldOutput:
             seen = len(self.bytes.get(execution_id, b""))
             yield
             async with self._grown:
+    async def offset_of_line(self, execution_id: str, number: int) -> int:
+        lines = bytes(self.bytes.get(execution_id, b"")).splitlines(keepends=True)
+        return sum(len(line) for line in lines[: number - 1])
+
+    async def page(
+        self, execution_id: str, start: int, limit_bytes: int, *, stream: str | None = None
+    ) -> OutputPage:
+        self.pages_read += 1
+        is_live = self.is_live(execution_id)
+        chunk = await self.read(execution_id, start, max(limit_bytes, 64 * 1024))
+        end = await self.size(execution_id)
+        rest = Rest.CUT if chunk.end < end else Rest.OPEN if is_live else Rest.FINAL
+        if execution_id in self.dropped and chunk.end == self.dropped[execution_id][0]:
+            rest = Rest.FINAL
+        told = bytes(self.bytes.get(execution_id, b""))[: chunk.start]
+        pieces = split(
+            chunk.data,
+            chunk.start,
+            told.count(b"\n") + 1,
+            continued=bool(told) and not told.endswith((b"\n", b"\r")),
+            rest=rest,
+        )
+        lines: list[OutputLine] = []
+        for piece in pieces:
+            lines.append(
+                OutputLine(
+                    number=piece.number,
+                    at=piece.at,
+                    end=piece.end,
+                    text=decode(piece.text, is_open=piece.is_open),
+                    partial=piece.is_open,
+                    continued=piece.continued,
+                    more=piece.more,
+                )
+            )
+            if piece.end - chunk.start >= limit_bytes:
+                break
+        reached = lines[-1].end if lines else chunk.end
+        partial = [line.at for line in lines if line.partial]
+        return OutputPage(
+            lines=tuple(line for line in lines if stream in (None, line.stream)),
+            next=partial[0] if partial else reached,
+            end=end,
+            gap=chunk.gap,
+        )
+
+    async def lines(
+        self, execution_id: str, start: int, limit_bytes: int
+    ) -> tuple[OutputLine, ...]:
+        return (await self.page(execution_id, start, limit_bytes)).lines
+
+    async def search(
+        self,
+        execution_id: str,
+        needle: str,
+        limit: int,
+        *,
+        start: int = 0,
+        stream: str | None = None,
+        time_s: float | None = None,
+    ) -> OutputHits:
+        page = await self.page(execution_id, start, 2**40, stream=stream)
+        found = [line for line in page.lines if needle in line.text]
+        stop = found[limit].at if len(found) > limit else page.end
+        return OutputHits(lines=tuple(found[:limit]), next=stop, end=page.end)
+
+    async def grep(
+        self, execution_id: str, needle: str, limit: int, *, stream: str | None = None
+    ) -> tuple[OutputLine, ...]:
+        return (await self.search(execution_id, needle, limit, stream=stream)).lines
+
                 if len(self.bytes.get(execution_id, b"")) == seen:
                     await self._grown.wait()
 
@@ -202,6 +277,7 @@ class World:
             door=Publisher(self, self, self.table),  # type: ignore[arg-type]  # publish is enough
             waiter=self,
             feed=self.feed,
+        self.output.is_live = self._is_live
             output=self.output,
             clock=self.clock,
             instance="test",
@@ -218,6 +294,10 @@ class World:
     def define(self, job_id: str, **spec: Any) -> Job:
         job = Job(
             id=job_id,
+    def _is_live(self, execution_id: str) -> bool:
+        execution = self.table.execution(execution_id)
+        return execution is not None and not execution.is_final
+
             spec=JobSpec(command=("true",), **spec),
             revision="r1",
             version=self.feed.head + 1,

@@ -25,7 +25,8 @@ class Piece(NamedTuple):
     """A line, or a part of one. `at` to `end` are its bytes; `text` stands at `shown`.
 
     A piece that is not `continued` replaces all that was shown of a line of that number; one that
-    is follows what was shown. After an `is_open` one it is read again from its `at` on.
+    is follows what was shown. After an `is_open` one it is read again from its `at` on. With
+    `more` the line goes on in a further piece.
     """
 
     number: int
@@ -35,6 +36,7 @@ class Piece(NamedTuple):
     text: bytes
     continued: bool
     is_open: bool
+    more: bool = False
 
 
 def split(window: bytes, base: int, number: int, *, continued: bool, rest: Rest) -> Iterator[Piece]:
@@ -68,10 +70,9 @@ def _line(content: bytes, start: int, length: int, number: int, continued: bool)
     at = start
     for cut, text in _cuts(visible):
         shown = start + visible_at + cut
-        end = shown + len(text)
-        if cut + len(text) == len(visible):
-            end = start + length
-        yield Piece(number, at, end, shown, text, continued, False)
+        more = cut + len(text) < len(visible)
+        end = shown + len(text) if more else start + length
+        yield Piece(number, at, end, shown, text, continued, False, more)
         at, continued = end, True
 
 
@@ -85,7 +86,7 @@ def _open_line(
         shown = start + visible_at + cut
         is_last = cut + len(text) == len(visible)
         if not is_last:
-            yield Piece(number, shown, shown + len(text), shown, text, continued, False)
+            yield Piece(number, shown, shown + len(text), shown, text, continued, False, True)
         elif rest is Rest.OPEN or (visible_at and not cut):
             # Also of a progress bar longer than the window: it is read on from its last redraw.
             end = start + len(content)

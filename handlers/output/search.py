@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 
-from bus.ports import OutputLine, OutputPage
+from bus.ports import OutputHits, OutputLine, OutputPage
 from handlers.output.files import OutputFiles
 from handlers.output.index import RecordCursor
 from handlers.output.lines import LINE_MAX, Piece, Rest, decode, split
@@ -105,42 +105,45 @@ def _lines(piece: Piece, cursor: RecordCursor, *, is_partial: bool) -> Iterator[
             time_ms=span.time_ms,
             partial=is_partial,
             continued=piece.continued or index > 0,
+            more=piece.more or not is_last,
         )
 
 
-def grep(
+def search(
     files: OutputFiles,
     needle: str,
     limit: int,
     *,
+    start: int,
     stream: str | None,
     abandoned: threading.Event,
-) -> tuple[OutputLine, ...]:
-    """See `bus.ports.OutputLineReader.grep`; ends early, with anything, once `abandoned`."""
+) -> OutputHits:
+    """See `bus.ports.OutputLineReader.search`; ends early, with what it has, once `abandoned`."""
     wanted = needle.encode("utf-8", "replace")
     if not wanted or b"\n" in wanted:
-        return ()
+        return OutputHits(lines=(), next=files.end, end=files.end)
     cursor = RecordCursor(files.index)
     found: list[OutputLine] = []
-    for base, number, buffer in _whole_lines(files, len(wanted) - 1):
-        if abandoned.is_set() or len(found) >= limit:
-            break
+    for base, number, buffer in _whole_lines(files, start, len(wanted) - 1):
+        if abandoned.is_set():
+            return OutputHits(lines=tuple(found), next=base, end=files.end)
         for line in _matches(buffer, base, number, wanted, cursor):
             repeated = bool(found) and found[-1].number == line.number
-            if not repeated and stream in (None, line.stream):
-                found.append(line)
-            if len(found) >= limit:
-                break
-    return tuple(found[:limit])
+            if repeated or stream not in (None, line.stream):
+                continue
+            if len(found) == limit:
+                return OutputHits(lines=tuple(found), next=line.at, end=files.end)
+            found.append(line)
+    return OutputHits(lines=tuple(found), next=files.end, end=files.end)
 
 
-def _whole_lines(files: OutputFiles, overlap: int) -> Iterator[tuple[int, int, bytes]]:
+def _whole_lines(files: OutputFiles, start: int, overlap: int) -> Iterator[tuple[int, int, bytes]]:
     """The output in buffers that end at a line's end: offset, number of the first line, bytes.
 
     A line over `CARRY_MAX` comes in parts that overlap by `overlap` bytes.
     """
-    carry, number, expected = b"", 1, 0
-    for offset, block in files.forward(0, files.end):
+    carry, number, expected = b"", files.line_at(start) if start else 1, start
+    for offset, block in files.forward(start, files.end):
         if offset != expected:
             if carry:
                 yield expected - len(carry), number, carry

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from bus.envelope import canonical_uuid
 from bus.layout import DataLayout
-from bus.ports import OutputChunk, OutputLine, OutputPage
+from bus.ports import OutputChunk, OutputHits, OutputLine, OutputPage
 from handlers.output.files import OutputFiles, open_output
-from handlers.output.search import grep, offset_of_tail, page_of
+from handlers.output.search import offset_of_tail, page_of, search
 
 LIVE_LOOK_S = 2.0
 """A follower of a live execution looks this often without a hint."""
@@ -63,13 +63,33 @@ class OutputStore:
     async def grep(
         self, execution_id: str, needle: str, limit: int, *, stream: str | None = None
     ) -> tuple[OutputLine, ...]:
+        hits = await self.search(execution_id, needle, limit, stream=stream)
+        return hits.lines
+
+    async def search(
+        self,
+        execution_id: str,
+        needle: str,
+        limit: int,
+        *,
+        start: int = 0,
+        stream: str | None = None,
+        time_s: float | None = None,
+    ) -> OutputHits:
         abandoned = threading.Event()
+        timer = None
+        if time_s is not None:
+            timer = asyncio.get_running_loop().call_later(time_s, abandoned.set)
         try:
             return await self._with_files(
                 execution_id,
-                lambda files: grep(files, needle, limit, stream=stream, abandoned=abandoned),
+                lambda files: search(
+                    files, needle, limit, start=start, stream=stream, abandoned=abandoned
+                ),
             )
         finally:
+            if timer is not None:
+                timer.cancel()
             abandoned.set()  # nobody waits any more: the thread must not search gigabytes on
 
     def grown(self, execution_id: str) -> None:

@@ -22,7 +22,9 @@ async def main(folder: Path) -> None:
     )
     ready = asyncio.Event()
     fields: dict[str, Any] = {
-        name: getattr(world.ports(), name) for name in GatewayPorts.__dataclass_fields__
+        name: getattr(world.ports(), name)
+        for name, field in GatewayPorts.__dataclass_fields__.items()
+        if field.init
     }
     fields["door"] = Publisher(transport, world, world.table)
     async with asyncio.TaskGroup() as group:

@@ -3,17 +3,23 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from bus.model import RolesSpec
-from bus.ports import OutputChunk
+from bus.ports import OutputPage
 from tests.gateway_world import ALICE, VIEWER, World, WorldOutput, bearer, serving
 from tests.stream_reader import Told, open_stream
 from transports.http.app import GatewaySettings
 
 
+def lines_of(told: list[Told]) -> list[Any]:
+    return [line for frame in told if frame.kind == "output" for line in frame.data["lines"]]
+
+
 def text_of(told: list[Told]) -> str:
+    """The text of all whole lines."""
     return "".join(frame.data["text"] for frame in told if frame.kind == "output")
 
 
@@ -43,7 +49,9 @@ async def test_output_arrives_while_the_job_runs_and_the_end_comes_last() -> Non
     assert kinds(begin) == ["hello", "snapshot", "snapshot_end"]
     assert begin[1].data["items"][0]["executionId"] == execution
     assert (running.id, running.data["type"]) == (None, "execution.running")
-    assert (first[-1].data, first[-1].id) == ({"from": 0, "to": 4, "text": "one\n"}, "abc123-2-4")
+    one = {"number": 1, "at": 0, "end": 4, "text": "one", "stream": "out"}
+    told = {"from": 0, "to": 4, "text": "one\n", "lines": [one]}
+    assert (first[-1].data, first[-1].id) == (told, "abc123-2-4")
     assert progress.data["data"]["progress"]["percent"] == 50
     assert kinds(rest) == ["output", "change", "end"]
     assert rest[1].data["data"]["outputEnd"] == 8
@@ -96,26 +104,92 @@ async def test_resume_at_every_id_repeats_and_loses_nothing() -> None:
                 continue  # the last byte was known, and that it was the last
             assert told[0].data["resumed"] is True
             assert told[-1].id == whole[-1].id
-    assert len(ids) > 5
+    assert len(ids) >= 5
     assert text_of(whole) == "grüße\n" * 3
 
 
-async def test_a_character_cut_by_two_writes_is_told_once_and_whole() -> None:
+async def test_an_open_line_is_told_after_a_moment_and_replaced_when_it_is_whole() -> None:
     world = World()
     execution = world.queue("App/Job")
-    async with serving(world) as (_, session):
-        stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
+    async with serving(world, GatewaySettings(partial_s=0.05)) as (_, session):
+        path = f"/api/v1/executions/{execution}/stream"
+        stream = await open_stream(session, path)
         await stream.until("snapshot_end")
-        await world.output.append(execution, b"a\xe2\x82")
-        first = await stream.next()
-        await world.output.append(execution, b"\xacb")
-        second = await stream.next()
-        await world.output.append(execution, b"\xe2")
+        await world.output.append(execution, b"one\nName? \xe2\x82")
+        told = [await stream.next(), await stream.next()]
+        again = await open_stream(session, path, Last_Event_ID=str(told[1].id))
+        repeated = (await again.until("output"))[-1]
+        again.close()
+        await world.output.append(execution, b"\xac\n")
         world.end(execution)
         rest = await stream.rest()
-    assert first.data == {"from": 0, "to": 1, "text": "a"}
-    assert second.data == {"from": 1, "to": 5, "text": "€b"}
-    assert rest[0].data == {"from": 5, "to": 6, "text": "\ufffd"}
+    assert [(x["number"], x["text"], x.get("partial")) for x in lines_of([*told, *rest])] == [
+        (1, "one", None),
+        (2, "Name? ", True),
+        (2, "Name? €", None),
+    ]
+    assert (told[1].data["from"], told[1].data["to"], told[1].id) == (4, 4, "abc123-1-4")
+    assert repeated.data == told[1].data
+    assert rest[0].data["lines"][0]["end"] == rest[0].data["to"] == 14
+
+
+async def test_redraws_are_one_line_a_few_times_a_second() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    async with serving(world, GatewaySettings(partial_s=0.2)) as (_, session):
+        stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
+        await stream.until("snapshot_end")
+        for percent in range(100):
+            await world.output.append(execution, b"\r%d%%" % percent)
+            await asyncio.sleep(0.005)
+        await world.output.append(execution, b"\rdone\n")
+        world.end(execution)
+        told = await stream.rest()
+    lines = lines_of(told)
+    assert {line["number"] for line in lines} == {1}
+    assert [line["text"] for line in lines if not line.get("partial")] == ["done"]
+    assert 2 <= len(lines) <= 30
+
+
+async def test_readers_of_one_execution_share_their_looks() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    async with serving(world, GatewaySettings(output_batch_s=0.01)) as (_, session):
+        path = f"/api/v1/executions/{execution}/stream"
+        streams = [await open_stream(session, path) for _ in range(15)]
+        for stream in streams:
+            await stream.until("snapshot_end")
+        before = world.output.pages_read
+        await world.output.append(execution, b"news\n")
+        frames = [(await stream.until("output"))[-1] for stream in streams]
+        read = world.output.pages_read - before
+        for stream in streams:
+            stream.close()
+    assert [frame.data["lines"][0]["text"] for frame in frames] == ["news"] * 15
+    assert read < 15
+
+
+async def test_a_reader_of_the_latest_skips_what_it_is_too_far_behind() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    text = b"".join(b"line %06d\n" % n for n in range(1, 20_001))
+    await world.output.append(execution, text)
+    settings = GatewaySettings(latest_behind=100_000, latest_keep=10_000)
+    async with serving(world, settings) as (_, session):
+        path = f"/api/v1/executions/{execution}/stream?follow=latest"
+        stream = await open_stream(session, path)
+        told = await stream.until("output")
+        world.end(execution)
+        told += await stream.rest()
+        all_told = await (await open_stream(session, path.partition("?")[0])).rest()
+    gap = next(frame for frame in told if frame.kind == "gap")
+    first = lines_of(told)[0]
+    assert gap.data == {"from": 0, "to": first["at"], "firstLine": first["number"]}
+    assert (gap.id or "").endswith(f"-{first['at']}")
+    assert first["text"] == f"line {first['number']:06d}"
+    assert 0 < len(text) - first["at"] <= 10_000
+    assert text_of(told) == text[first["at"] :].decode()
+    assert text_of(all_told) == text.decode()
 
 
 async def test_a_dropped_middle_is_told_as_a_gap() -> None:
@@ -128,9 +202,9 @@ async def test_a_dropped_middle_is_told_as_a_gap() -> None:
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
         told = (await stream.rest())[3:]
     assert kinds(told) == ["output", "gap", "output", "end"]
-    assert told[1].data == {"from": 10, "to": 90}
+    assert told[1].data == {"from": 10, "to": 90, "firstLine": 1}
     assert (told[1].id or "").endswith("-90")
-    assert told[2].data["text"] == "z" * 10
+    assert told[2].data["lines"][0]["text"] == "z" * 10
 
 
 @pytest.mark.parametrize(
@@ -184,7 +258,9 @@ async def test_a_viewer_who_may_not_read_output_is_refused() -> None:
 
 async def test_output_that_cannot_be_read_is_told_as_a_problem() -> None:
     class BrokenOutput(WorldOutput):
-        async def read(self, execution_id: str, start: int, limit: int) -> OutputChunk:
+        async def page(
+            self, execution_id: str, start: int, limit_bytes: int, *, stream: str | None = None
+        ) -> OutputPage:
             raise OSError(5, "Input/output error")
 
     world = World()

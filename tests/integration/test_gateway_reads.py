@@ -232,16 +232,23 @@ async def test_ranges_follow_the_standard(
         assert got == body
 
 
-async def test_output_as_json_ends_at_whole_characters() -> None:
+async def test_output_as_json_is_a_page_of_lines_that_joins_the_next() -> None:
     world, path = await output_world()
     async with serving(world) as (_, session):
-        _, cut = await get(session, f"{path}?format=json&limit=11")
+        first, cut = await get(session, f"{path}?format=json&limit=5")
         _, rest = await get(session, f"{path}?format=json&from={cut['to']}")
         world.end(path.split("/")[4])
-        _, ended = await get(session, f"{path}?format=json&from={cut['to']}")
-    assert (cut["text"], cut["from"], cut["to"], cut["complete"]) == ("line one\nl", 0, 10, False)
-    assert cut["text"] + rest["text"] == TEXT.decode()
-    assert (rest["complete"], ended["complete"], ended["to"]) == (False, True, len(TEXT))
+        _, ended = await get(session, f"{path}?format=json&from={rest['to']}")
+        _, third = await get(session, f"{path}?format=json&line=3")
+    line = {"number": 1, "at": 0, "end": 9, "text": "line one", "stream": "out"}
+    assert cut["lines"] == [line]
+    assert (cut["from"], cut["to"], cut["end"], cut["complete"]) == (0, 9, 29, False)
+    assert first.headers["Output-First-Line"] == "1"
+    assert [x["text"] for x in rest["lines"]] == ["lïne two", "line three"]
+    assert (rest["lines"][1]["partial"], rest["to"]) == (True, 19)
+    assert (ended["lines"][0]["number"], ended["lines"][0].get("partial")) == (3, None)
+    assert (ended["to"], ended["complete"]) == (29, True)
+    assert third["lines"] == ended["lines"]
 
 
 async def test_output_as_ndjson_is_line_by_line() -> None:
@@ -250,10 +257,37 @@ async def test_output_as_ndjson_is_line_by_line() -> None:
         response, body = await get(session, f"{path}?format=ndjson")
     assert response.content_type == "application/x-ndjson"
     assert body.decode().splitlines() == [
-        '{"at":0,"end":9,"text":"line one"}',
-        '{"at":9,"end":19,"text":"lïne two"}',
-        '{"at":19,"end":29,"text":"line three","partial":true}',
+        '{"number":1,"at":0,"end":9,"text":"line one","stream":"out"}',
+        '{"number":2,"at":9,"end":19,"text":"lïne two","stream":"out"}',
+        '{"number":3,"at":19,"end":29,"text":"line three","stream":"out","partial":true}',
     ]
+
+
+async def test_grep_finds_lines_in_every_form_and_says_where_to_go_on() -> None:
+    world, path = await output_world()
+    world.end(path.split("/")[4])
+    async with serving(world) as (_, session):
+        _, found = await get(session, f"{path}?grep=line&format=json&limit=1")
+        _, rest = await get(session, f"{path}?grep=line&format=json&from={found['to']}")
+        _, text = await get(session, f"{path}?grep=ne")
+        nothing, _ = await get(session, f"{path}?grep=absent&format=ndjson")
+        empty, _ = await get(session, f"{path}?grep=")
+    assert [(x["number"], x["text"]) for x in found["lines"]] == [(1, "line one")]
+    assert [x["number"] for x in rest["lines"]] == [3]
+    assert (rest["to"], rest["end"]) == (29, 29)
+    assert text.decode() == "1:line one\n2:lïne two\n3:line three\n"
+    assert (nothing.status, nothing.headers["Output-Complete"]) == (200, "true")
+    assert empty.status == 400
+
+
+async def test_one_stream_may_be_read_alone() -> None:
+    world, path = await output_world()
+    world.end(path.split("/")[4])
+    async with serving(world) as (_, session):
+        _, out = await get(session, f"{path}?stream=out")
+        _, err = await get(session, f"{path}?stream=err")
+        wrong, _ = await get(session, f"{path}?stream=both")
+    assert (out, err, wrong.status) == (TEXT, b"", 400)
 
 
 async def test_a_dropped_middle_is_named_in_every_form() -> None:

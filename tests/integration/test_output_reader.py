@@ -19,7 +19,7 @@ from handlers.output import search as output_search
 from handlers.output import store as output
 from handlers.output.files import OutputFiles, open_output
 from handlers.output.lines import LINE_MAX
-from handlers.output.search import grep, offset_of_tail, page_of
+from handlers.output.search import offset_of_tail, page_of, search
 from handlers.output.store import OutputStore
 from handlers.shim.files import Folder
 from handlers.shim.output import OutputWriter
@@ -556,7 +556,7 @@ def test_no_index_however_broken_breaks_the_reader(
         page_of(files, 10, 1000, is_live=False, stream="err")
         files.offset_of_line(3)
         offset_of_tail(files, 3)
-        grep(files, "a", 5, stream="out", abandoned=threading.Event())
+        search(files, "a", 5, start=0, stream="out", abandoned=threading.Event())
 
 
 # Search
@@ -617,7 +617,8 @@ async def test_an_abandoned_grep_stops(tmp_path: Path) -> None:
     abandoned = threading.Event()
     abandoned.set()
     with open_output(tmp_path) as files:
-        assert grep(files, "needle", 10**9, stream=None, abandoned=abandoned) == ()
+        hits = search(files, "needle", 10**9, start=0, stream=None, abandoned=abandoned)
+    assert (hits.lines, hits.next) == ((), 0)
 
 
 # Growth

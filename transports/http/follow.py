@@ -41,7 +41,7 @@ class FollowRoutes:
         return [web.get("/api/v1/executions/{id}/stream", self.show)]
 
     async def show(self, request: web.Request) -> web.StreamResponse:
-        query = Query(request, ("from", "tail", "last_event_id", TICKET))
+        query = Query(request, ("from", "tail", "follow", "last_event_id", TICKET))
         execution = visible_execution(request, self._ports, self._visibility)
         principal = principal_of(request)
         may_read_output(principal, execution, self._visibility)
@@ -51,6 +51,7 @@ class FollowRoutes:
         cursor = cursor_of(request, query)
         if cursor is not None and self._knows_all(cursor, execution):
             return web.Response(status=204)
+        latest = query.choice("follow", ("all", "latest"), "all") == "latest"
         start = await self._start(execution, query)
         self._registry.admit(principal)
         stream = Stream(request, _ENCODINGS[kind], self._ports.clock, self._settings)
@@ -58,7 +59,7 @@ class FollowRoutes:
         self._fanout.watch(execution.id, stream)
         try:
             follower = Follower(execution.id, stream, self._ports, self._settings, self._visibility)
-            return await stream.close(await follower.run(cursor, start))
+            return await stream.close(await follower.run(cursor, start, latest=latest))
         finally:
             self._fanout.unwatch(execution.id, stream)
             self._registry.remove(stream)

@@ -1,4 +1,4 @@
-"""One reader of one execution: the changes from the feed, the bytes from the output, in order."""
+"""One reader of one execution: the changes from the feed, the lines of the output, in order."""
 
 import asyncio
 import re
@@ -12,12 +12,14 @@ from bus.errors import BusError
 from bus.events import ExecutionEnded
 from bus.feed import FellBehind, Frame, ResetReason
 from bus.model import Execution
+from bus.ports import OutputLine, OutputPage
 from transports.http.changes import hello_data
 from transports.http.outlets import End, Outlet
+from transports.http.output_lines import gap_data
 from transports.http.problems import Problem, problem_body
 from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.shared_output import Tail, ToldPage
 from transports.http.snapshot import items_of, record_json
-from transports.http.textparts import whole_text
 from transports.http.visibility import Visibility
 
 _CURSOR = re.compile(r"([a-z0-9]{6,16})-(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})\Z")
@@ -48,6 +50,37 @@ def parse_cursor(cursor: str, epoch: str) -> Place | ResetReason:
     return Place(int(match[2]), int(match[3]))
 
 
+class OpenLines:
+    """When the lines that are still open are told: a moment after they changed, each state once.
+
+    A prompt is seen, a progress bar is redrawn a few times a second, and a line that is whole
+    right after is told only once.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._told: tuple[OutputLine, ...] = ()
+        self.due_s: float | None = None
+        """When lines that changed are to be told; None if none has."""
+
+    def settled(self) -> None:
+        """Whole lines came: what is open now has just begun."""
+        self._told, self.due_s = (), None
+
+    def due(self, page: OutputPage, now_s: float) -> bool:
+        """Whether the open lines of `page` are to be told now."""
+        lines = tuple(line for line in page.lines if line.partial)
+        if not lines or lines == self._told or not any(line.text for line in lines):
+            self.due_s = None
+            return False
+        if self.due_s is None:
+            self.due_s = now_s + self._patience_s
+        if now_s < self.due_s:
+            return False
+        self._told, self.due_s = lines, None
+        return True
+
+
 class Follower:
     """The output comes first: the final change is told after the last byte, never before."""
 
@@ -66,26 +99,35 @@ class Follower:
         self._feed = ports.feed
         self._settings = settings
         self._visibility = visibility
+        self._latest = False
+        self._tail: Tail | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._open_lines = OpenLines(settings.partial_s)
         self._seq = 0
         self._offset = 0
 
-    async def run(self, cursor: str | None, start: int) -> str:
+    async def run(self, cursor: str | None, start: int, *, latest: bool = False) -> str:
         """The reader was told everything up to the end, or the stream ended before: then the
-        position is where it goes on."""
+        position is where it goes on. With `latest`, a slow one is told what it misses instead."""
+        self._latest = latest
         try:
             await self._stream.open(self._begin(cursor, start))
-            async with asyncio.TaskGroup() as group:
-                growth = group.create_task(self._watch_growth(), name=f"growth {self._id}")
-                try:
-                    while self._stream.ended is None:
-                        await self._tell_news()
-                finally:
-                    growth.cancel()
-        except* ConnectionError:
+            await self._follow()
+        except ConnectionError:
             pass  # it left or was cut off; `ended` says which
-        except* (BusError, OSError) as errors:
-            await self._fail(errors)
+        except (BusError, OSError) as error:
+            await self._fail(error)
         return self._position()
+
+    async def _follow(self) -> None:
+        self._tail = self._ports.tails.join(self._id, self._stream.wake)
+        try:
+            while self._stream.ended is None:
+                await self._tell_news()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            await self._ports.tails.leave(self._id, self._stream.wake)
 
     def _begin(self, cursor: str | None, start: int) -> bytes:
         """The first frames, and the place they leave the reader at: one synchronous step."""
@@ -148,35 +190,73 @@ class Follower:
             await self._stream.send(data)
 
     async def _send_output(self, is_final: bool) -> bool:
-        """All output that is there now, in pieces; returns whether there was any."""
-        any_output = False
+        """The lines that are there now, page by page; returns whether anything was told."""
+        any_told = False
         while self._stream.ended is None:
+            assert self._tail is not None, "the output is read while it is followed"
             limit = self._settings.write_max
-            chunk = await self._ports.output.read(self._id, self._offset, limit)
-            if chunk.gap is not None:
-                self._offset = chunk.start
-                await self._send_placed("gap", {"from": chunk.gap[0], "to": chunk.gap[1]})
-            short = len(chunk.data) < limit
-            text, end = whole_text(chunk, at_end=is_final and short)
-            if end > chunk.start:
-                any_output = True
-                self._offset = end
-                await self._send_placed("output", {"from": chunk.start, "to": end, "text": text})
-            if short:
+            told = await self._tail.page(self._offset, limit, is_final=is_final)
+            page = told.page
+            if self._latest and page.end - page.next > self._settings.latest_behind:
+                await self._skip(page.end, is_final)
+                any_told = True
+                continue
+            if page.gap is not None:
+                await self._send_gap(page.gap, page)
+            any_told |= await self._send_lines(told)
+            moved, self._offset = page.next > self._offset, page.next
+            if not moved or page.next >= page.end:
                 break
-        return any_output
+        return any_told
 
-    async def _send_placed(self, kind: str, data: dict[str, object]) -> None:
-        frame = self._encoding.frame(kind, msgspec.json.encode(data), id=self._position())
+    async def _send_lines(self, told: ToldPage) -> bool:
+        """Whole lines at once; open ones when they have stood for a moment, and once each state."""
+        page = told.page
+        if told.settled:
+            self._open_lines.settled()
+        partial = self._open_lines.due(page, self._clock_s())
+        if not (told.settled or partial):
+            self._ring_later()
+            return False
+        data = told.data(partial=partial)
+        frame = self._encoding.frame("output", data, id=self._place(page.next))
         await self._stream.send(frame)
+        self._ring_later()
+        return True
 
-    async def _watch_growth(self) -> None:
-        async for _ in self._ports.output.growth(self._id):
-            self._stream.wake.set()
+    async def _skip(self, end: int, is_final: bool) -> None:
+        """A reader of the latest that is too far behind goes on near the end, at a whole line."""
+        assert self._tail is not None
+        start = end - self._settings.latest_keep
+        page = (await self._tail.page(start, self._settings.write_max, is_final=is_final)).page
+        first = next((line for line in page.lines if not line.continued), None)
+        to = first.at if first is not None else page.next
+        number = first.number if first is not None else None
+        data = gap_data((self._offset, to), number)
+        self._offset = to
+        await self._stream.send(self._encoding.frame("gap", data, id=self._position()))
 
-    async def _fail(self, errors: BaseExceptionGroup[Exception]) -> None:
+    async def _send_gap(self, gap: tuple[int, int], page: OutputPage) -> None:
+        self._offset = gap[1]
+        data = gap_data(gap, page.lines[0].number if page.lines else None)
+        await self._stream.send(self._encoding.frame("gap", data, id=self._position()))
+
+    def _ring_later(self) -> None:
+        """Open lines that wait for their moment wake the handler then."""
+        if self._open_lines.due_s is not None and self._timer is None:
+            wait_s = max(self._open_lines.due_s - self._clock_s(), 0.0)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._stream.wake.set()
+
+    def _clock_s(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _fail(self, error: Exception) -> None:
         """The reader is told that it broke here, and the stream ends."""
-        _log.error("stream failed", execution=self._id, exc_info=errors)
+        _log.error("stream failed", execution=self._id, exc_info=error)
         problem = Problem(500, "internal", "the output cannot be read; see the log of the service")
         frame = self._encoding.frame("problem", problem_body(problem, self._id))
         try:
@@ -208,7 +288,10 @@ class Follower:
         return self._encoding.hello(data, resumed=resumed)
 
     def _position(self) -> str:
-        return f"{self._feed.position(self._seq)}-{self._offset}"
+        return self._place(self._offset)
+
+    def _place(self, offset: int) -> str:
+        return f"{self._feed.position(self._seq)}-{offset}"
 
     def _is_ours(self, frame: Frame) -> bool:
         return frame.execution_id == self._id and frame.type.startswith(_FAMILY)

@@ -8,17 +8,19 @@ import msgspec
 from aiohttp import web
 
 from bus.model import Execution
-from bus.ports import OutputChunk
+from bus.ports import OutputPage
 from transports.http.auth import principal_of
 from transports.http.executions import may_read_output, visible_execution
+from transports.http.output_lines import gap_data, line_view, lines_json, text_json, text_of
+from transports.http.output_search import HITS_MAX, OutputSearch, Search
 from transports.http.problems import Problem, bad_parameter
 from transports.http.query import Query
 from transports.http.settings import GatewayPorts, GatewaySettings
-from transports.http.textparts import lines_of, whole_text
 from transports.http.visibility import Visibility
 
 LIMIT_MAX = 1024 * 1024
 LIMIT_DEFAULT = 256 * 1024
+NAMES = ("from", "tail", "line", "limit", "stream", "grep", "format")
 TAIL_MAX = 10_000
 PIECE = 256 * 1024
 OFFSET_MAX = 2**63 - 1
@@ -41,36 +43,107 @@ class OutputRoutes:
         self._ports = ports
         self._settings = settings
         self._visibility = visibility
+        self._searches = OutputSearch(ports, settings)
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/api/v1/executions/{id}/output", self.show)]
 
     async def show(self, request: web.Request) -> web.StreamResponse:
-        query = Query(request, ("from", "tail", "limit", "format"))
+        query = Query(request, NAMES)
         execution = visible_execution(request, self._ports, self._visibility)
         may_read_output(principal_of(request), execution, self._visibility)
         form = query.choice("format", ("text", "json", "ndjson"), "text")
-        limit = query.number("limit", low=1, high=LIMIT_MAX)
+        stream = query.choice("stream", ("out", "err"), "") or None
         wanted = _asked_range(request) if form == "text" else None
         if wanted is not None:
             if request.query.keys() - {"format"}:
-                raise Problem(400, "malformed", "send either Range or from, tail and limit")
+                raise Problem(400, "malformed", "send either Range or from, tail, line and limit")
             return await self._partial(request, execution, wanted)
+        needle = query.text("grep")
+        if needle is not None:
+            most = query.number("limit", low=1, high=HITS_MAX) or HITS_MAX
+            asked = Search(needle, await self._start(execution, query), most, stream, form)
+            return await self._searches.answer(execution, asked)
+        limit = query.number("limit", low=1, high=LIMIT_MAX)
         span = await self._span(execution, await self._start(execution, query))
-        if form == "text" and limit is None:
+        if form != "text" or stream is not None:
+            return await self._lines(request, execution, span, stream, form, limit)
+        if limit is None:
             return await self._whole(request, execution, span)
-        read_max = min(limit or LIMIT_DEFAULT, max(span.end - span.start, 0))
+        read_max = min(limit, max(span.end - span.start, 0))
         chunk = await self._ports.output.read(execution.id, span.start, read_max)
-        return _answer(form, execution, span, chunk)
+        headers = _headers(chunk.start, chunk.end, span.complete and chunk.end >= span.end)
+        return web.Response(
+            body=chunk.data, content_type="text/plain", charset="utf-8", headers=headers
+        )
 
     async def _start(self, execution: Execution, query: Query) -> int:
+        """The offset that `from`, `line` or `tail` name; the beginning without any."""
         start = query.number("from", low=0, high=OFFSET_MAX)
+        line = query.number("line", low=1, high=OFFSET_MAX)
         tail = query.number("tail", low=0, high=TAIL_MAX)
-        if tail is None:
-            return start or 0
-        if start is not None:
-            raise bad_parameter("tail", "send either from or tail")
-        return await self._ports.output.offset_of_tail(execution.id, tail)
+        if sum(value is not None for value in (start, line, tail)) > 1:
+            raise bad_parameter("tail", "send either from, line or tail")
+        if tail is not None:
+            return await self._ports.output.offset_of_tail(execution.id, tail)
+        if line is not None:
+            return await self._ports.output.offset_of_line(execution.id, line)
+        return start or 0
+
+    async def _lines(
+        self,
+        request: web.Request,
+        execution: Execution,
+        span: Span,
+        stream: str | None,
+        form: str,
+        limit: int | None,
+    ) -> web.StreamResponse:
+        """Lines, of one stream or of both: one page of JSON, or as text, all there is."""
+        if form == "text" and limit is None:
+            return await self._whole_stream(request, execution, span, stream)
+        page = await self._ports.output.page(
+            execution.id, span.start, limit or LIMIT_DEFAULT, stream=stream
+        )
+        complete = span.complete and page.next >= page.end
+        headers = _headers(span.start, page.next, complete)
+        if page.lines:
+            headers["Output-First-Line"] = str(page.lines[0].number)
+        if form == "text":
+            return web.Response(
+                body=text_of(page).encode(),
+                content_type="text/plain",
+                charset="utf-8",
+                headers=headers,
+            )
+        if form == "json":
+            body = _page_json(execution, page, page.gap[1] if page.gap else span.start, complete)
+            return web.Response(body=body, content_type="application/json", headers=headers)
+        gap = b'{"gap":%s}\n' % gap_data(page.gap, None) if page.gap is not None else b""
+        lines = b"".join(msgspec.json.encode(line_view(line)) + b"\n" for line in page.lines)
+        return web.Response(body=gap + lines, content_type="application/x-ndjson", headers=headers)
+
+    async def _whole_stream(
+        self, request: web.Request, execution: Execution, span: Span, stream: str | None
+    ) -> web.StreamResponse:
+        """All lines of one stream as text, page by page."""
+        response = web.StreamResponse(
+            headers=_headers(span.start, span.end, span.complete)
+            | {"Content-Type": "text/plain; charset=utf-8"}
+        )
+        await response.prepare(request)
+        at = span.start
+        while request.method != "HEAD" and at < span.end:
+            page = await self._ports.output.page(execution.id, at, PIECE, stream=stream)
+            if page.gap is not None:
+                await self._write(response, request, _marker(page.gap))
+            if page.lines:
+                await self._write(response, request, text_of(page).encode())
+            if page.next <= at:
+                break
+            at = page.next
+        await response.write_eof()
+        return response
 
     async def _span(self, execution: Execution, start: int) -> Span:
         """What can be read from `start` on at this moment."""
@@ -140,35 +213,22 @@ class OutputRoutes:
             raise ConnectionResetError("the reader takes nothing") from None
 
 
-def _answer(form: str, execution: Execution, span: Span, chunk: OutputChunk) -> web.Response:
-    """One bounded piece in the form asked for."""
-    gap = {"from": chunk.gap[0], "to": chunk.gap[1]} if chunk.gap is not None else None
-    last = span.complete and chunk.end >= span.end
-    if form == "json":
-        text, end = whole_text(chunk, at_end=last)
-        complete = last and end >= span.end
-        body = {
-            "executionId": execution.id,
-            "from": chunk.start,
-            "to": end,
-            "complete": complete,
-            "gap": gap,
-            "text": text,
-        }
-        return web.Response(
-            body=msgspec.json.encode(body),
-            content_type="application/json",
-            headers=_headers(chunk.start, end, complete),
-        )
-    headers = _headers(chunk.start, chunk.end, last)
-    if form == "text":
-        return web.Response(
-            body=chunk.data, content_type="text/plain", charset="utf-8", headers=headers
-        )
-    items: list[object] = [{"gap": gap}] if gap is not None else []
-    items.extend(lines_of(chunk))
-    lines = b"".join(msgspec.json.encode(item) + b"\n" for item in items)
-    return web.Response(body=lines, content_type="application/x-ndjson", headers=headers)
+def _page_json(execution: Execution, page: OutputPage, start: int, complete: bool) -> bytes:
+    """`to` is where to read on, `end` where the output ends now."""
+    gap = b"null" if page.gap is None else gap_data(page.gap, None)
+    return (
+        b'{"executionId":"%s","from":%d,"to":%d,"end":%d,"complete":%s,"gap":%s,'
+        b'"text":%s,"lines":%s}'
+    ) % (
+        execution.id.encode(),
+        start,
+        page.next,
+        page.end,
+        b"true" if complete else b"false",
+        gap,
+        text_json(page),
+        lines_json(page.lines),
+    )
 
 
 def _headers(start: int, end: int, complete: bool) -> dict[str, str]:

@@ -9,9 +9,10 @@ from typing import Any
 from bus.access import RoleDefaults
 from bus.clock import Clock
 from bus.feed import Feed
-from bus.ports import CommandWaiter, Door, OutputReader, TableReader
+from bus.ports import CommandWaiter, Door, OutputLineReader, TableReader
 from transports.http.proxy import ProxySettings
 from transports.http.sessions import SessionLimits
+from transports.http.shared_output import SharedOutput
 from transports.http.token_store import TokenStore
 
 
@@ -36,7 +37,7 @@ class GatewayPorts:
     door: Door
     waiter: CommandWaiter
     feed: Feed
-    output: OutputReader
+    output: OutputLineReader
     clock: Clock
     instance: str
     secret: bytes
@@ -45,6 +46,11 @@ class GatewayPorts:
     system: Callable[[], dict[str, Any]]
     ready: Callable[[], str | None]
     sessions_file: Path | None = None
+    tails: SharedOutput = field(init=False)
+
+    def __post_init__(self) -> None:
+        # One for all ways to follow an execution, or they would not share.
+        object.__setattr__(self, "tails", SharedOutput(self.output))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +84,10 @@ class GatewaySettings:
     write_max: int = 64 * 1024
     flush_s_min: float = 0.002
     output_batch_s: float = 0.05
+    partial_s: float = 0.25
+    latest_behind: int = 4 * 1024 * 1024
+    latest_keep: int = 256 * 1024
+    search_s: float = 10.0
     streams_max: int = 1000
     streams_per_principal: int = 20
     sockets_unproven_max: int = 64

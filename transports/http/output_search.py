@@ -1,0 +1,79 @@
+"""`grep=` on an output: the whole file is searched by the service, a few searches at a time."""
+
+import asyncio
+from dataclasses import dataclass
+
+import msgspec
+from aiohttp import web
+
+from bus.model import Execution
+from bus.ports import OutputHits
+from transports.http.output_lines import line_view, lines_json
+from transports.http.problems import bad_parameter
+from transports.http.settings import GatewayPorts, GatewaySettings
+
+HITS_MAX = 1_000
+NEEDLE_MAX = 1_000
+SEARCHES_MAX = 2
+"""Searches that read at the same time; more would take the threads of everybody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is searched for, from the offset `start` on."""
+
+    needle: str
+    start: int
+    limit: int
+    stream: str | None
+    form: str
+
+
+class OutputSearch:
+    def __init__(self, ports: GatewayPorts, settings: GatewaySettings) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._turns = asyncio.Semaphore(SEARCHES_MAX)
+
+    async def answer(self, execution: Execution, asked: Search) -> web.Response:
+        """The lines that hold the text. A search that took too long or found too much says where
+        to go on: `to`, which is `end` once all was searched."""
+        if not 0 < len(asked.needle) <= NEEDLE_MAX or "\n" in asked.needle:
+            raise bad_parameter("grep", f"must be 1 to {NEEDLE_MAX} characters of one line")
+        async with self._turns:
+            hits = await self._ports.output.search(
+                execution.id,
+                asked.needle,
+                asked.limit,
+                start=asked.start,
+                stream=asked.stream,
+                time_s=self._settings.search_s,
+            )
+        is_over = hits.next >= hits.end
+        headers = {
+            "Output-From": str(asked.start),
+            "Output-To": str(hits.next),
+            "Output-Complete": "true" if is_over and execution.is_final else "false",
+        }
+        body, kind = _body(execution, asked, hits)
+        charset = "utf-8" if kind == "text/plain" else None
+        return web.Response(body=body, content_type=kind, charset=charset, headers=headers)
+
+
+def _body(execution: Execution, asked: Search, hits: OutputHits) -> tuple[bytes, str]:
+    match asked.form:
+        case "json":
+            body = b'{"executionId":"%s","from":%d,"to":%d,"end":%d,"lines":%s}' % (
+                execution.id.encode(),
+                asked.start,
+                hits.next,
+                hits.end,
+                lines_json(hits.lines),
+            )
+            return body, "application/json"
+        case "ndjson":
+            lines = (msgspec.json.encode(line_view(line)) + b"\n" for line in hits.lines)
+            return b"".join(lines), "application/x-ndjson"
+        case _:
+            text = "".join(f"{line.number}:{line.text}\n" for line in hits.lines)
+            return text.encode(), "text/plain"
