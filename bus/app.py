@@ -25,16 +25,21 @@ from bus.instance import (
     secret_key,
     write_instance,
 )
+from bus.keeping import Keeping
 from bus.layout import DataLayout
-from bus.model import Execution, ExecutionStatus
-from bus.ports import Policy
+from bus.model import CommandRecord, Execution, ExecutionStatus
+from bus.ports import Policy, TableReader
 from bus.publisher import Publisher
 from handlers.catalog.watch import CatalogWatch, scan
+from handlers.decisions.decision import ForgetFiles
+from handlers.decisions.remembered import as_record
 from handlers.disposal import Disposal
+from handlers.evidence import protect, protected_before_ms
 from handlers.output.store import OutputStore
 from handlers.owner import Owner
 from handlers.progress import ProgressCoalescer
 from handlers.recovery import RecoveredTable, recover
+from handlers.retention import Retention, TrustedClock, newest_ms
 from handlers.supervision.supervisor import ProcessSupervisor
 from handlers.timekeeper import Timekeeper
 from transports.directory.projections import Projections
@@ -111,6 +116,9 @@ class _Parts:
         self.token = admin_token(layout)
         self.tls = _tls(settings.serve)
         self.recovered: RecoveredTable = recover(layout.journal, self.instance, clock)
+        if not self.recovered.continuous or self.recovered.next_seq == 1:
+            # The table may lack executions whose files are there.
+            protect(layout.journal, clock.now_ms())
         self._build()
 
     def _build(self) -> None:
@@ -124,6 +132,7 @@ class _Parts:
             self.layout, self.instance, self.clock, report, self.output
         )
         self.disposal = Disposal(self.layout)
+        self.keeping = self.settings.keep
         policy = Policy(roles=self.settings.roles)
         self.owner = Owner(
             journal=self.recovered.journal,
@@ -133,19 +142,28 @@ class _Parts:
             feed=feed,
             encoder=self.recovered.encoder,
             supervisor=self.supervisor,
-            delete_files=self.disposal,
+            delete_files=self._delete_files,
             clock=self.clock,
             policy=policy,
         )
         self.transport = DirectoryTransport(
             self.layout,
             clock=self.clock,
-            known=table.command,
+            known=self._handled,
             secret=self.secret,
-            settings=_directory_settings(self.settings.directory),
+            settings=_directory_settings(self.settings.directory, self.keeping),
         )
         self.projections = Projections(self.layout, table, self.clock, self.transport.settle)
         self.timekeeper = Timekeeper(table, self.clock, self.inbox.report)
+        self.retention = Retention(
+            table,
+            self.keeping,
+            self.clock,
+            TrustedClock(self.clock, newest_ms(table)),
+            self.inbox.report,
+            self.transport.waiting_since_ms,
+        )
+        self.owner.listen(self.retention)
         self.owner.listen(self.projections)
         self.owner.listen(self.timekeeper)
         self.catalog = CatalogWatch(self.settings.serve.apps, self.inbox.report, self.clock)
@@ -184,7 +202,10 @@ class _Parts:
             projections = group.create_task(self.projections.run(), name="projections")
             owner = group.create_task(self.owner.run(), name="owner")
             transport = await _started(group, self.transport.run, "transport")
-            tasks.append(group.create_task(pump(self.transport, self.inbox), name="pump"))
+            tasks += [
+                group.create_task(pump(self.transport, self.inbox), name="pump"),
+                group.create_task(self._keep_tidy(), name="retention"),
+            ]
             url = await self._open()
             try:
                 yield url
@@ -242,6 +263,28 @@ class _Parts:
         self.owner.close()
         self._write_instance("", 0)
 
+    async def _keep_tidy(self) -> None:
+        """What a crash left over goes, then what is more than kept, for ever."""
+        since_ms = await asyncio.to_thread(protected_before_ms, self.layout.journal)
+        executions = _Executions(self.recovered.table)
+        folders = await asyncio.to_thread(self.disposal.sweep, executions, since_ms)
+        files = await self.projections.sweep(since_ms, self.keeping.command_days * 86_400)
+        if folders or files:
+            log.info("left over and removed", folders=folders, files=files)
+        await self.retention.run()
+
+    def _delete_files(self, gone: ForgetFiles) -> None:
+        self.disposal(gone.execution_ids)
+        self.projections.forget(gone.execution_ids, gone.command_ids, gone.spellings)
+
+    def _handled(self, command_id: str) -> CommandRecord | None:
+        """The record of a command, or what stands for it once it is forgotten."""
+        table = self.recovered.table
+        record = table.command(command_id)
+        if record is None and (forgotten := table.forgotten(command_id)) is not None:
+            return as_record(forgotten)
+        return record
+
     def _is_live(self, execution_id: str) -> bool:
         execution = self.recovered.table.execution(execution_id)
         return execution is not None and not execution.is_final
@@ -296,8 +339,20 @@ def _gateway_settings(settings: Settings) -> GatewaySettings:
     )
 
 
-def _directory_settings(section: DirectorySection) -> DirectorySettings:
+class _Executions:
+    """The ids of a table's executions as they are when asked."""
+
+    def __init__(self, table: TableReader) -> None:
+        self._table = table
+
+    def __contains__(self, execution_id: object) -> bool:
+        return self._table.execution(str(execution_id)) is not None
+
+
+def _directory_settings(section: DirectorySection, keeping: Keeping) -> DirectorySettings:
     return DirectorySettings(
+        rejects_max=keeping.rejects,
+        rejects_bytes_max=keeping.reject_bytes,
         admin=section.admin, default_roles=section.default_roles, uid_roles=section.uid_roles
     )
 

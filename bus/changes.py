@@ -14,6 +14,8 @@ from bus.events import (
     ExecutionDeleted,
     JobRemoved,
     Published,
+    SystemForgotten,
+    SystemMaintenance,
     type_of,
 )
 from bus.feed import Frame
@@ -34,7 +36,14 @@ class DeletedView(msgspec.Struct, frozen=True, rename="camel"):
     version: int
 
 
-View = ExecutionView | CommandView | JobView | RemovedView | DeletedView
+class MaintenanceView(msgspec.Struct, frozen=True, rename="camel"):
+    maintenance: bool
+    reason: str
+    by: str
+    version: int
+
+
+View = MaintenanceView | ExecutionView | CommandView | JobView | RemovedView | DeletedView
 
 
 class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -95,6 +104,11 @@ class ChangeEncoder:
             command = table.command(event.command_id)
             assert command is not None
             return None if command.kind in SILENT_KINDS else self._of_command(published, command)
+        if isinstance(event, SystemForgotten):
+            return None  # nothing has happened to what was forgotten
+        if isinstance(event, SystemMaintenance):
+            view = MaintenanceView(event.on, event.reason, event.by, published.seq)
+            return self._frame(published, "system", view, job=None)
         job = table.job(event.job_id)
         return self._of_job(published, event.job_id, job)
 

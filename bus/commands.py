@@ -203,6 +203,23 @@ class PassTime(msgspec.Struct, frozen=True, kw_only=True, tag="pass_time"):
     """A deadline may have come: expiries, delayed starts."""
 
 
+class Forget(msgspec.Struct, frozen=True, kw_only=True, tag="forget"):
+    """What retention found to be more than what is kept; see `bus.events.SystemForgotten`."""
+
+    executions: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    ids_dropped: int = 0
+    horizon_ms: int = 0
+
+
+class SetMaintenance(msgspec.Struct, frozen=True, kw_only=True, tag="set_maintenance"):
+    """Somebody wants nothing to be started (`on`), or things to go on as usual."""
+
+    on: bool
+    by: str
+    reason: str = ""
+
+
 Report = (
     ReportRunning
     | ReportProgress
@@ -213,6 +230,8 @@ Report = (
     | ReportLost
     | ApplyCatalog
     | PassTime
+    | Forget
+    | SetMaintenance
 )
 """What only the parts of the service itself tell the owner."""
 

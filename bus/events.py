@@ -196,6 +196,31 @@ class JobRemoved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     job_id: str
 
 
+class SystemForgotten(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="system.forgotten"
+):
+    """What is older or more than what is kept is gone: records of executions and of commands.
+
+    Of the commands their ids stay remembered. Of these the first `ids_dropped` ever are gone; a
+    command submitted at `horizon_ms` or before may have been one of them. 0 leaves both alone.
+    """
+
+    executions: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    ids_dropped: int = 0
+    horizon_ms: int = 0
+
+
+class SystemMaintenance(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="system.maintenance"
+):
+    """From now on nothing is started, or (`on` is false) all is as usual again."""
+
+    on: bool
+    by: str
+    reason: str = ""
+
+
 AnyEvent = (
     CommandAccepted
     | CommandEnded
@@ -212,6 +237,8 @@ AnyEvent = (
     | JobChanged
     | JobInvalid
     | JobRemoved
+    | SystemForgotten
+    | SystemMaintenance
 )
 
 ExecutionEvent = (

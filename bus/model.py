@@ -422,3 +422,19 @@ class CommandRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     @property
     def is_final(self) -> bool:
         return self.status in FINAL_COMMAND
+
+
+class ForgottenCommand(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left of an ended command that is not kept any more: enough to know a repeat."""
+
+    id: str
+    body_hash: str
+    user_id: str
+
+
+class Maintenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Nothing is started while this holds; stops and everything else go on."""
+
+    reason: str
+    by: str
+    since_ms: int

@@ -13,7 +13,7 @@ from bus.commands import Report
 from bus.envelope import Envelope
 from bus.errors import BusError
 from bus.events import Published
-from bus.model import CommandRecord, Execution, Job, JobSpec, Progress
+from bus.model import CommandRecord, Execution, ForgottenCommand, Job, JobSpec, Progress
 
 
 class TableReader(Protocol):
@@ -43,6 +43,10 @@ class TableReader(Protocol):
         ...
 
     def command(self, command_id: str) -> CommandRecord | None: ...
+
+    def forgotten(self, command_id: str) -> ForgottenCommand | None:
+        """What is left of a command that is not kept any more; None if the id is free."""
+        ...
 
     def commands(self) -> Iterable[CommandRecord]:
         """All remembered commands, newest first."""

@@ -37,7 +37,7 @@ class Publisher:
                 f"the command id {envelope.id} stands for another command",
                 same_principal=known[1] == identity[1],
             )
-        elif self._table.command(envelope.id) is not None:
+        elif self._is_handled(envelope.id):
             return Receipt(command_id=envelope.id, replayed=True)
         try:
             await self._transport.publish(envelope)
@@ -65,7 +65,11 @@ class Publisher:
             return error
 
     def _known(self, command_id: str) -> tuple[str, str] | None:
-        record = self._table.command(command_id)
+        record = self._table.command(command_id) or self._table.forgotten(command_id)
         if record is not None:
             return record.body_hash, record.user_id
         return self._recent.get(command_id)
+
+    def _is_handled(self, command_id: str) -> bool:
+        table = self._table
+        return (table.command(command_id) or table.forgotten(command_id)) is not None

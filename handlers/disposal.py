@@ -2,13 +2,15 @@
 folder without a record, which the next start sweeps."""
 
 import asyncio
+import os
 import shutil
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 import structlog
 
 from bus.envelope import canonical_uuid
 from bus.layout import DataLayout
+from handlers.evidence import begun_ms
 
 log = structlog.get_logger("jobbus.disposal")
 
@@ -21,9 +23,9 @@ class Disposal:
         self._waiting: dict[str, None] = {}
         self._filled = asyncio.Event()
 
-    def __call__(self, execution_id: str) -> None:
-        """The execution's folder will be removed."""
-        self._waiting[execution_id] = None
+    def __call__(self, execution_ids: Iterable[str]) -> None:
+        """The executions' folders will be removed."""
+        self._waiting.update(dict.fromkeys(execution_ids))
         self._filled.set()
 
     async def run(self) -> None:
@@ -34,15 +36,17 @@ class Disposal:
             batch, self._waiting = list(self._waiting), {}
             await asyncio.to_thread(self._remove, batch)
 
-    def sweep(self, known: Container[str]) -> int:
+    def sweep(self, known: Container[str], since_ms: int) -> int:
         """Folders of executions that nobody knows any more are removed; how many there were.
 
-        Blocking. What does not look like ours stays where it is.
+        Blocking. What does not look like ours, or was begun before `since_ms`, stays where it is.
         """
+        # First the names, then what is known: what begins meanwhile is known before its folder is.
+        names = os.listdir(self._layout.output)
         orphans = [
-            folder.name
-            for folder in self._layout.output.iterdir()
-            if folder.name not in known and _is_ours(folder.name)
+            name
+            for name in names
+            if _is_ours(name) and begun_ms(name) >= since_ms and name not in known
         ]
         self._remove(orphans)
         return len(orphans)

@@ -27,6 +27,7 @@ from handlers.decisions.decision import (
     Decision,
     DeleteFiles,
     Effect,
+    ForgetFiles,
     SpawnExecution,
     StopExecution,
 )
@@ -60,12 +61,12 @@ class Owner:
         feed: Feed,
         encoder: ChangeEncoder,
         supervisor: Supervisor,
-        delete_files: Callable[[str], None],
+        delete_files: Callable[[ForgetFiles], None],
         clock: Clock,
         policy: Policy,
     ) -> None:
         self.published = table
-        self._working = JobTable.thaw([table.freeze()])
+        self._working = table.twin()
         self._journal = journal
         self._next_seq = next_seq
         self._snapshot_at = SNAPSHOT_BYTES
@@ -236,7 +237,10 @@ class Owner:
     def _act(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, DeleteFiles):
-                self._delete_files(effect.execution_id)
+                self._delete_files(ForgetFiles((effect.execution_id,), (), ()))
+                continue
+            if isinstance(effect, ForgetFiles):
+                self._delete_files(effect)
                 continue
             execution = self.published.execution(effect.execution_id)
             assert execution is not None, effect

@@ -36,6 +36,7 @@ from bus.model import (
     CommandStatus,
     Execution,
     ExecutionStatus,
+    ForgottenCommand,
     Job,
     JobSpec,
     Outcome,
@@ -64,6 +65,7 @@ class WorldTable:
         self.by_job: dict[str, Job] = {}
         self.by_execution: dict[str, Execution] = {}
         self.by_command: dict[str, CommandRecord] = {}
+        self.by_forgotten: dict[str, ForgottenCommand] = {}
 
     def job(self, job_id: str) -> Job | None:
         return self.by_job.get(job_id)
@@ -85,6 +87,9 @@ class WorldTable:
 
     def command(self, command_id: str) -> CommandRecord | None:
         return self.by_command.get(command_id)
+
+    def forgotten(self, command_id: str) -> ForgottenCommand | None:
+        return self.by_forgotten.get(command_id)
 
     def commands(self) -> Iterable[CommandRecord]:
         return reversed(list(self.by_command.values()))

@@ -28,7 +28,19 @@ class DeleteFiles:
     execution_id: str
 
 
-Effect = SpawnExecution | StopExecution | DeleteFiles
+@dataclass(frozen=True, slots=True)
+class ForgetFiles:
+    """Remove what lies on disk of forgotten executions and commands.
+
+    `spellings` are the ids of the commands as their writers spelled them: so the files are called.
+    """
+
+    execution_ids: tuple[str, ...]
+    command_ids: tuple[str, ...]
+    spellings: tuple[str, ...]
+
+
+Effect = SpawnExecution | StopExecution | DeleteFiles | ForgetFiles
 
 
 @dataclass(frozen=True, slots=True)

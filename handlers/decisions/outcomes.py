@@ -226,12 +226,15 @@ def next_to_start(
     freed: Execution | None = None,
     without: Collection[str] = (),
     slots: int | None = None,
+    after_maintenance: bool = False,
 ) -> Iterator[Execution]:
-    """The queued executions that may start now.
+    """The queued executions that may start now; none during maintenance, unless its end is decided.
 
     `freed` is one whose end is being decided, `without` are waiting ones whose end is; `slots` is
     a number that is about to be in force.
     """
+    if table.maintenance is not None and not after_maintenance:
+        return
     busy = [e for e in table.in_slots(job_id) if freed is None or e.id != freed.id]
     busy_ids = {e.id for e in busy}
     job = table.job(job_id)

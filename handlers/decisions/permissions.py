@@ -36,6 +36,9 @@ def startable_job(
         )
     if job.spec.disabled:
         raise Refused(ErrorCode.DISABLED, f"{job_id} is disabled by its definition")
+    if table.maintenance is not None:
+        why = f": {table.maintenance.reason}" if table.maintenance.reason else ""
+        raise Refused(ErrorCode.MAINTENANCE, f"nothing is started during maintenance{why}")
     return job, job.spec
 
 

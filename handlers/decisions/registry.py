@@ -9,6 +9,7 @@ from bus.commands import (
     CancelCommand,
     Command,
     DeleteExecution,
+    Forget,
     GetStatus,
     PassTime,
     ReportEnded,
@@ -20,6 +21,7 @@ from bus.commands import (
     ReportUnknown,
     RestartJob,
     RetryExecution,
+    SetMaintenance,
     StartJob,
     StopJob,
     job_of,
@@ -30,7 +32,16 @@ from bus.errors import ErrorCode, Refused
 from bus.events import CommandAccepted, CommandEnded
 from bus.model import CommandStatus
 from handlers.decisions import catalog_changes as definitions
-from handlers.decisions import executions, job_status, outcomes, past, stopping, timing
+from handlers.decisions import (
+    executions,
+    job_status,
+    maintenance,
+    outcomes,
+    past,
+    retention,
+    stopping,
+    timing,
+)
 from handlers.decisions.decision import NOTHING, Circumstances, Decision
 from handlers.decisions.table import JobTable
 
@@ -55,6 +66,8 @@ REPORTS: dict[type, Callable[[JobTable, Any, Circumstances], Decision]] = {
     ReportLost: outcomes.lost,
     ApplyCatalog: definitions.apply_catalog,
     PassTime: timing.pass_time,
+    Forget: retention.forget,
+    SetMaintenance: maintenance.set_maintenance,
 }
 """What the parts of the service tell."""
 
@@ -71,8 +84,14 @@ def decide(table: JobTable, envelope: Envelope, around: Circumstances) -> Decisi
     report = REPORTS.get(type(command))
     if report is not None:
         return report(table, command, around)
-    if table.command(envelope.id) is not None:
+    if table.command(envelope.id) is not None or table.forgotten(envelope.id) is not None:
         return NOTHING
+    if envelope.submitted_ms <= table.horizon_ms:
+        raise Refused(
+            ErrorCode.EXPIRED,
+            "it was submitted longer ago than command ids are remembered; it may have been handled"
+            " before, so it is not run: submit it anew",
+        )
     if envelope.expires_ms is not None and envelope.expires_ms <= around.now_ms:
         raise Refused(ErrorCode.EXPIRED, "its expiresAt passed before it was handled")
     return COMMANDS[type(command)](table, envelope, command, around)

@@ -22,10 +22,13 @@ from bus.events import (
     ExecutionUnknown,
     JobChanged,
     JobDefined,
+    JobEvent,
     JobGaveUp,
     JobInvalid,
     JobRemoved,
     Published,
+    SystemForgotten,
+    SystemMaintenance,
 )
 from bus.lifecycle import command_may_follow, may_follow
 from bus.model import (
@@ -34,9 +37,13 @@ from bus.model import (
     CommandStatus,
     Execution,
     ExecutionStatus,
+    ForgottenCommand,
     Job,
     JobSpec,
+    Maintenance,
 )
+from handlers.decisions import remembered
+from handlers.decisions.remembered import Remembered, RememberedContent
 
 
 class JobTable:
@@ -52,6 +59,10 @@ class JobTable:
         self._queues: dict[str, list[str]] = {}
         self._specs: dict[tuple[str, str], JobSpec] = {}
         self._waiting: dict[str, dict[str, None]] = {}
+        self.remembered = Remembered()
+        self.horizon_ms = 0
+        """Commands submitted at this time or before may be forgotten ones: they are not run."""
+        self.maintenance: Maintenance | None = None
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -76,8 +87,16 @@ class JobTable:
     def command(self, command_id: str) -> CommandRecord | None:
         return self._commands.get(command_id)
 
+    def forgotten(self, command_id: str) -> ForgottenCommand | None:
+        return self.remembered.find(command_id)
+
     def commands(self) -> Iterator[CommandRecord]:
         return reversed(self._commands.values())
+
+    def unfinished_commands(self) -> list[CommandRecord]:
+        """Commands that wait for an execution."""
+        ids = {i for waiting in self._waiting.values() for i in waiting}
+        return [self._commands[i] for i in ids]
 
     def live_of(self, job_id: str) -> list[Execution]:
         """The job's executions that are not final, oldest first."""
@@ -133,16 +152,24 @@ class JobTable:
                 self._end_execution(event, seq)
             case ExecutionDeleted(execution_id=i, job_id=job_id):
                 assert self._executions[i].is_final, i
-                del self._executions[i]
-                del self._by_job[job_id][i]
+                self._drop_execution(i, job_id)
+            case JobGaveUp() | JobDefined() | JobChanged() | JobInvalid() | JobRemoved() as event:
+                self._change_job(event, seq, at_ms)
+            case SystemForgotten() as event:
+                self._forget(event, seq)
+            case SystemMaintenance(on=on, reason=reason, by=by):
+                self.maintenance = Maintenance(reason=reason, by=by, since_ms=at_ms) if on else None
+
+    def _change_job(self, event: JobEvent, seq: int, at_ms: int) -> None:
+        match event:
             case JobGaveUp(job_id=job_id):
                 self._replace_job(replace(self._jobs[job_id], gave_up_ms=at_ms, version=seq))
-            case JobDefined() | JobChanged() as event:
+            case JobDefined() | JobChanged():
                 self._define(event, seq)
-            case JobInvalid() as event:
+            case JobInvalid():
                 before = self._jobs.get(event.job_id) or Job(id=event.job_id, spec=None)
                 self._replace_job(replace(before, fault=event.fault, version=seq))
-            case JobRemoved() as event:
+            case JobRemoved():
                 removed = self._jobs.pop(event.job_id)
                 self._forget_spec(removed.id, removed.revision)
 
@@ -262,6 +289,22 @@ class JobTable:
             self._queues.pop(before.job_id, None)
         self._forget_spec(before.job_id, before.revision)
 
+    def _forget(self, event: SystemForgotten, seq: int) -> None:
+        for execution_id in event.executions:
+            assert self._executions[execution_id].is_final, execution_id
+            self._drop_execution(execution_id, self._executions[execution_id].job_id)
+        commands = [self._commands.pop(command_id) for command_id in event.commands]
+        assert all(command.is_final for command in commands), seq
+        self.remembered.take(seq, commands, event.ids_dropped)
+        self.horizon_ms = max(self.horizon_ms, event.horizon_ms)
+
+    def _drop_execution(self, execution_id: str, job_id: str) -> None:
+        del self._executions[execution_id]
+        of_job = self._by_job[job_id]
+        del of_job[execution_id]
+        if not of_job:
+            del self._by_job[job_id]
+
     def _move(self, execution_id: str, after: ExecutionStatus, seq: int) -> None:
         before = self._executions[execution_id]
         assert may_follow(before.status, after), (execution_id, before.status, after)
@@ -301,7 +344,17 @@ class JobTable:
             queues=tuple((job, tuple(ids)) for job, ids in self._queues.items()),
             executions=tuple(self._executions.values()),
             commands=tuple(self._commands.values()),
+            remembered=self.remembered.freeze(),
+            horizon_ms=self.horizon_ms,
+            maintenance=self.maintenance,
         )
+
+    def twin(self) -> "JobTable":
+        """A second table that is equal to this one and takes in each event before it."""
+        content = replace(self.freeze(), remembered=RememberedContent())
+        twin = JobTable.thaw([content])
+        twin.remembered = self.remembered
+        return twin
 
     @classmethod
     def thaw(cls, parts: "Iterable[TableContent]") -> "JobTable":
@@ -315,6 +368,9 @@ class JobTable:
         self._jobs.update({job.id: job for job in content.jobs})
         self._specs.update({(job, rev): spec for job, rev, spec in content.specs})
         self._queues.update({job: list(ids) for job, ids in content.queues})
+        self.remembered.thaw(content.remembered)
+        self.horizon_ms = max(self.horizon_ms, content.horizon_ms)
+        self.maintenance = content.maintenance or self.maintenance
         for execution in content.executions:
             self._executions[execution.id] = execution
             self._remember(execution)
@@ -333,6 +389,9 @@ class TableContent(msgspec.Struct, frozen=True, kw_only=True):
     queues: tuple[tuple[str, tuple[str, ...]], ...] = ()
     executions: tuple[Execution, ...] = ()
     commands: tuple[CommandRecord, ...] = ()
+    remembered: RememberedContent = RememberedContent()
+    horizon_ms: int = 0
+    maintenance: Maintenance | None = None
 
 
 def awaited(command: CommandRecord) -> Sequence[str]:
@@ -344,11 +403,20 @@ def awaited(command: CommandRecord) -> Sequence[str]:
 
 PART_MAX = 500
 """Records in one part: small enough that encoding one never holds up the loop."""
+PART_BYTES = 256 * 1024
 
 
 def parts_of(content: TableContent) -> Iterator[TableContent]:
     """The content in parts that are small enough to be encoded one by one."""
-    yield TableContent(jobs=content.jobs, specs=content.specs, queues=content.queues)
+    yield TableContent(
+        jobs=content.jobs,
+        specs=content.specs,
+        queues=content.queues,
+        horizon_ms=content.horizon_ms,
+        maintenance=content.maintenance,
+    )
+    for part in remembered.parts_of(content.remembered, PART_BYTES):
+        yield TableContent(remembered=part)
     for start in range(0, len(content.executions), PART_MAX):
         yield TableContent(executions=content.executions[start : start + PART_MAX])
     for start in range(0, len(content.commands), PART_MAX):

@@ -34,12 +34,13 @@ def pass_time(table: JobTable, _: PassTime, around: Circumstances) -> Decision:
 
 def next_deadline_ms(table: JobTable) -> int | None:
     """When `pass_time` will next have something to do; None: not before the table changes."""
+    starts = table.maintenance is None
     return min(
         (
             at_ms
             for execution in table.live_executions()
             if execution.status is ExecutionStatus.QUEUED
-            for at_ms in (execution.expires_ms, execution.not_before_ms)
+            for at_ms in (execution.expires_ms, execution.not_before_ms if starts else None)
             if at_ms is not None
         ),
         default=None,

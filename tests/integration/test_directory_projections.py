@@ -26,6 +26,7 @@ from bus.model import (
     CommandStatus,
     Execution,
     ExecutionStatus,
+    ForgottenCommand,
     Job,
     Outcome,
     Progress,
@@ -72,6 +73,9 @@ class Records:
 
     def command(self, command_id: str) -> CommandRecord | None:
         return self._commands.get(command_id)
+
+    def forgotten(self, command_id: str) -> ForgottenCommand | None:
+        return None
 
     def commands(self) -> Iterable[CommandRecord]:
         return self._commands.values()

@@ -364,7 +364,6 @@ def test_sections_to_come_are_checked_already(text: str, line: int, reason: str)
     [
         ("[[schedule]]\ncron = '* * * * *'\n", 2),
         ("[[after]]\nstart = 'A/B'\n", 2),
-        ("[keep]\ndays = 3\n", 2),
         ("[retry]\nattempts = 2\n", 2),
         ("[restart]\npolicy = 'always'\n", 2),
         ("user = 'nobody'\n", 2),
@@ -380,7 +379,13 @@ def test_a_section_that_is_not_built_refuses_the_job(text: str, line: int) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["ready = 'notify'\n", "[restart]\npolicy = 'no'\n", "overlap = 'replace'\n"]
+    "text",
+    [
+        "ready = 'notify'\n",
+        "[keep]\ndays = 3\n",
+        "[restart]\npolicy = 'no'\n",
+        "overlap = 'replace'\n",
+    ],
 )
 def test_what_is_built_is_not_refused(text: str) -> None:
     spec_of(COMMAND + text)

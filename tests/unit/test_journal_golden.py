@@ -29,6 +29,8 @@ from bus.events import (
     JobGaveUp,
     JobInvalid,
     JobRemoved,
+    SystemForgotten,
+    SystemMaintenance,
     type_of,
 )
 from bus.model import (
@@ -43,6 +45,7 @@ from bus.model import (
     KeepSpec,
     Leftover,
     LimitsSpec,
+    Maintenance,
     MissedPolicy,
     Outcome,
     OutputSpec,
@@ -61,6 +64,7 @@ from bus.model import (
     VariableSpec,
     VariableType,
 )
+from handlers.decisions.remembered import RememberedContent
 from handlers.decisions.table import TableContent
 from handlers.journal_format import Record, decode_line, encode_line, frame_line, unframe_line
 
@@ -210,11 +214,13 @@ EVENTS: tuple[AnyEvent, ...] = (
     JobChanged(job_id="Demo/Job", revision="r2", spec=SPEC),
     JobInvalid(job_id="Demo/Job", fault=FAULT),
     JobRemoved(job_id="Demo/Job"),
+    SystemForgotten(executions=("e-1",), commands=("c-1",), ids_dropped=3, horizon_ms=4),
+    SystemMaintenance(on=True, by="admin", reason="new disk"),
 )
 RECORDS = (
     *(Record(seq=seq, at_ms=100 + seq, events=(event,)) for seq, event in enumerate(EVENTS, 1)),
-    Record(seq=16, at_ms=120, events=EVENTS[3:5], reserved=65552, projected=12, batch=15),
-    Record(seq=18, at_ms=130, clean=True),
+    Record(seq=18, at_ms=120, events=EVENTS[3:5], reserved=65552, projected=12, batch=17),
+    Record(seq=20, at_ms=130, clean=True),
 )
 
 CONTENT = TableContent(
@@ -289,6 +295,11 @@ CONTENT = TableContent(
             version=13,
         ),
     ),
+    remembered=RememberedContent(
+        first=3, seq=14, users=("alice",), entries=(b"packed",), times_ms=b"times"
+    ),
+    horizon_ms=4,
+    maintenance=Maintenance(reason="new disk", by="admin", since_ms=5),
 )
 
 

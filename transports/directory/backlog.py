@@ -14,6 +14,8 @@ from bus.envelope import Envelope
 
 CACHED_MAX = 2048
 """Commands kept whole in memory; the others are read again when their turn comes."""
+SEALED_AGO_MS = 60_000
+"""Our own commands are accepted within that time after they were submitted."""
 FOREIGN_SHARE = 32
 """After so many of ours in a row, one foreign file goes first: nobody waits for a stranger."""
 
@@ -58,6 +60,9 @@ class Backlog:
         self._in_a_row = 0
         self.last_order_ns = 0
         self.local_waiting = 0
+        self.held = False
+        """Files of strangers wait while this is set."""
+        self._submitted_ms: list[int | None] = [None, None]
         self.arrived = asyncio.Event()
 
     @property
@@ -69,6 +74,27 @@ class Backlog:
         """When the first of those that wait was accepted."""
         heads = [lane[0].order_ns for lane in (self._urgent, self._ours, self._foreign) if lane]
         return min(heads, default=None)
+
+    def note_submitted(self, submitted_ms: int) -> None:
+        """A stranger's command that was submitted then begins to wait."""
+        known_ms = self._submitted_ms[-1]
+        self._submitted_ms[-1] = submitted_ms if known_ms is None else min(known_ms, submitted_ms)
+
+    def waiting_since_ms(self) -> int | None:
+        """No command that waits, or was received since the last question, was submitted before.
+
+        None if there is none. Rather too early than too late: strangers write what they like, so
+        theirs moves on only when none of them waits.
+        """
+        known = [ms for ms in self._submitted_ms if ms is not None]
+        known += [
+            lane[0].order_ns // 1_000_000 - SEALED_AGO_MS
+            for lane in (self._urgent, self._ours)
+            if lane
+        ]
+        if not self._foreign:
+            self._submitted_ms = [self._submitted_ms[-1], None]
+        return min(known, default=None)
 
     def __contains__(self, name: object) -> bool:
         """Whether this file name is accounted for."""
@@ -148,7 +174,7 @@ class Backlog:
     def _next_lane(self) -> deque[Entry]:
         if self._urgent:
             return self._urgent
-        if self._foreign and (not self._ours or self._in_a_row >= FOREIGN_SHARE):
+        if self._foreign and not self.held and (not self._ours or self._in_a_row >= FOREIGN_SHARE):
             self._in_a_row = 0
             return self._foreign
         self._in_a_row += 1

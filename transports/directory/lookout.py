@@ -128,6 +128,8 @@ class Lookout:
             urgent=sighting.urgent,
             ours=sighting.accepted_ns > 0,
         )
+        if sighting.submitted_ms:
+            self._backlog.note_submitted(sighting.submitted_ms)
         self._backlog.add(entry)
         self._backlog.enqueue(entry)
 

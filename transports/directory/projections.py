@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -19,6 +20,7 @@ from bus.model import CommandRecord, Execution
 from bus.ports import TableReader
 from transports.directory import disk
 from transports.directory.answers import encode_result, encode_status, result_name
+from transports.directory.orphans import sweep
 
 Record = TypeVar("Record")
 
@@ -33,8 +35,10 @@ RETRY_S = 2.0
 class _Batch(msgspec.Struct, frozen=True):
     """What is written in one go, and the commands that are settled then."""
 
-    executions: tuple[Execution, ...]
-    commands: tuple[CommandRecord, ...]
+    executions: tuple[Execution, ...] = ()
+    commands: tuple[CommandRecord, ...] = ()
+    status_gone: tuple[str, ...] = ()
+    results_gone: tuple[str, ...] = ()
 
 
 class Projections:
@@ -59,6 +63,8 @@ class Projections:
         self._later: dict[str, float] = {}
         self._commands: dict[str, None] = {}
         self._written_s: dict[str, float] = {}
+        self._status_gone: dict[str, None] = {}
+        self._results_gone: dict[str, None] = {}
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -72,6 +78,31 @@ class Projections:
                 self._note_execution(event.execution_id)
             elif isinstance(event, COMMAND_EVENTS) and isinstance(event, CommandEnded):
                 self._note_command(event.command_id)
+
+    def forget(
+        self, execution_ids: Iterable[str], command_ids: Iterable[str], spellings: Iterable[str]
+    ) -> None:
+        """The files of these will be removed; `spellings` are what the result files are called."""
+        self._busy()
+        for execution_id in execution_ids:
+            self._at_once.pop(execution_id, None)
+            self._later.pop(execution_id, None)
+            self._written_s.pop(execution_id, None)
+            self._status_gone[f"{execution_id}.json"] = None
+        for command_id in command_ids:
+            self._commands.pop(command_id, None)
+            self._settle(command_id)
+        self._results_gone.update((f"{spelling}.json", None) for spelling in spellings)
+        self._news.set()
+
+    async def sweep(self, since_ms: int, keep_s: float) -> int:
+        """Files of records that nobody knows any more are removed; how many there were.
+
+        Those from before `since_ms` stay: the table may lack their records. So do, for `keep_s`,
+        results that the table never had (of refused files), and what does not look like ours.
+        """
+        until_ms = self._clock.now_ms() - int(keep_s * 1000)
+        return await asyncio.to_thread(sweep, self._layout, self._table, since_ms, until_ms)
 
     async def run(self) -> None:
         """Writes what was noted, until it is cancelled."""
@@ -152,11 +183,15 @@ class Projections:
         commands: list[CommandRecord | None] = []
         if len(ids) < BATCH_MAX:
             commands = [self._table.command(one) for one in _take(self._commands, BATCH_MAX)]
-        if not ids and not commands:
+        status_gone = tuple(_take(self._status_gone, BATCH_MAX))
+        results_gone = tuple(_take(self._results_gone, BATCH_MAX))
+        if not (ids or commands or status_gone or results_gone):
             return None
         return _Batch(
             tuple(executions),
             tuple(one for one in commands if one is not None and one.is_final),
+            status_gone,
+            results_gone,
         )
 
     async def _wait(self) -> None:
@@ -183,6 +218,8 @@ class Projections:
     def _note_again(self, batch: _Batch) -> None:
         self._at_once.update(dict.fromkeys(one.id for one in batch.executions))
         self._commands.update(dict.fromkeys(one.id for one in batch.commands))
+        self._status_gone.update(dict.fromkeys(batch.status_gone))
+        self._results_gone.update(dict.fromkeys(batch.results_gone))
 
     def _write(self, batch: _Batch, unless_same: bool = False) -> None:
         disk.make_directory(self._layout.status)
@@ -196,6 +233,15 @@ class Projections:
             with disk.open_directory(self._layout.results) as here:
                 for command in batch.commands:
                     put(result_name(command), here, encode_result(command))
+        _remove(self._layout.status, batch.status_gone)
+        _remove(self._layout.results, batch.results_gone)
+
+
+def _remove(folder: Path, names: Sequence[str]) -> None:
+    if names:
+        with disk.open_directory(folder) as here:
+            for name in names:
+                disk.remove(name, here)
 
 
 def _replace_unless_same(name: str, inside: int, data: bytes) -> None:

@@ -86,6 +86,16 @@ class DirectoryTransport:
             return 0.0
         return max(0.0, self._clock.now_ms() / 1000 - oldest_ns / 1e9)
 
+    def waiting_since_ms(self) -> int | None:
+        """When the oldest command that waits was submitted, or earlier; None if none waits."""
+        return self._backlog.waiting_since_ms()
+
+    def hold_strangers(self, held: bool) -> None:
+        """Files that this service did not write wait (but for stops), or come in again."""
+        self._backlog.held = held
+        if not held:
+            self._backlog.arrived.set()
+
     async def publish(self, envelope: Envelope) -> None:
         """See `bus.transport.Transport.publish`."""
         if self._inbound is None or self._closing.is_set():

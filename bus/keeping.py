@@ -1,0 +1,28 @@
+"""How much of the past is kept: `[keep]` of jobbus.toml. No IO, no clock."""
+
+import msgspec
+
+DAY_MS = 86_400_000
+
+
+class Keeping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is forgotten first when there is more; on from the first day.
+
+    `executions`, `days`: ended executions of one job, their status files and output; a job's own
+    `[keep]` goes before. `output_bytes`: output of all ended executions together. `commands`,
+    `command_days`: ended commands and their result files; `status_s`: those of `status` commands.
+    `ids`, `id_days`: ids of forgotten commands, so that a repeat is known as one. `rejects`,
+    `reject_days`, `reject_bytes`: files that were no command.
+    """
+
+    executions: int = 100
+    days: float = 30.0
+    output_bytes: int = 10 * 1024**3
+    commands: int = 100_000
+    command_days: float = 7.0
+    status_s: float = 3600.0
+    ids: int = 200_000
+    id_days: float = 30.0
+    rejects: int = 1000
+    reject_days: float = 7.0
+    reject_bytes: int = 64 * 1024**2

@@ -1,0 +1,29 @@
+"""What begins and ends a maintenance. Pure."""
+
+from bus.commands import SetMaintenance
+from bus.events import AnyEvent, ExecutionStarted, SystemMaintenance
+from bus.model import ExecutionStatus
+from handlers.decisions.decision import NOTHING, Circumstances, Decision, Effect, SpawnExecution
+from handlers.decisions.outcomes import next_to_start
+from handlers.decisions.table import JobTable
+
+
+def set_maintenance(table: JobTable, report: SetMaintenance, around: Circumstances) -> Decision:
+    """Nothing is started any more; or what had to wait for it starts now."""
+    before = table.maintenance
+    if not report.on:
+        return _end(table, report, around) if before is not None else NOTHING
+    if before is not None and (before.reason, before.by) == (report.reason, report.by):
+        return NOTHING
+    return Decision((SystemMaintenance(on=True, by=report.by, reason=report.reason),))
+
+
+def _end(table: JobTable, report: SetMaintenance, around: Circumstances) -> Decision:
+    events: list[AnyEvent] = [SystemMaintenance(on=False, by=report.by, reason=report.reason)]
+    effects: list[Effect] = []
+    waiting = [e for e in table.live_executions() if e.status is ExecutionStatus.QUEUED]
+    for job_id in dict.fromkeys(execution.job_id for execution in waiting):
+        for execution in next_to_start(table, job_id, around.now_ms, after_maintenance=True):
+            events.append(ExecutionStarted(execution_id=execution.id))
+            effects.append(SpawnExecution(execution.id))
+    return Decision(tuple(events), tuple(effects))

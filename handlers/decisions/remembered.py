@@ -1,0 +1,187 @@
+"""The ids of forgotten commands, as small as they get: about 55 bytes each. No IO, no clock.
+
+An id is found by the bytes themselves in one of a few thousand buckets; nothing is an object of its
+own. Buckets are never changed in place, so that a copy of all of them is a copy of references.
+"""
+
+import hashlib
+import struct
+import uuid
+from array import array
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from bus.model import CommandRecord, CommandStatus, ForgottenCommand
+
+_ENTRY = struct.Struct(">16s16sIQ")
+"""Command id, body hash, number of the user, number of the entry."""
+
+_BUCKETS = 4096
+
+
+class RememberedContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The store, or a part of it: `entries` are packed, `times_ms` stand beside them in order.
+
+    `first` is the number of the first entry that still counts.
+    """
+
+    first: int = 0
+    seq: int = 0
+    users: tuple[str, ...] = ()
+    entries: tuple[bytes, ...] = ()
+    times_ms: bytes = b""
+
+
+class Remembered:
+    """Which ids stood for which command. The oldest go first.
+
+    The working and the published table share one of these. Each event is taken in once, by the
+    working table, which comes first: it only ever adds what the other one still has as a record.
+    """
+
+    def __init__(self) -> None:
+        self._buckets: list[bytes] = [b""] * _BUCKETS
+        self._times_ms = array("q")
+        self._first = 0
+        self._users: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._seq = 0
+
+    def __len__(self) -> int:
+        return len(self._times_ms)
+
+    @property
+    def first(self) -> int:
+        """How many were dropped so far."""
+        return self._first
+
+    @property
+    def size_bytes(self) -> int:
+        """What the entries take in memory."""
+        return sum(map(len, self._buckets)) + self._times_ms.itemsize * len(self._times_ms)
+
+    def times_ms(self) -> Sequence[int]:
+        """A copy of the times of all entries, oldest entry first."""
+        return self._times_ms[:]
+
+    def find(self, command_id: str) -> ForgottenCommand | None:
+        try:
+            key = uuid.UUID(command_id).bytes
+        except ValueError:
+            return None  # not an id that a command could have come in under
+        bucket = self._buckets[_bucket_of(key)]
+        at = bucket.find(key)
+        while at >= 0:
+            if at % _ENTRY.size == 0:
+                _, body, user, number = _ENTRY.unpack_from(bucket, at)
+                if number >= self._first:
+                    return ForgottenCommand(
+                        id=command_id, body_hash=body.hex(), user_id=self._users[user]
+                    )
+            at = bucket.find(key, at + 1)
+        return None
+
+    def take(self, seq: int, commands: Iterable[CommandRecord], ids_dropped: int) -> None:
+        """The commands of the event `seq` are remembered, the first `ids_dropped` ever are not."""
+        if seq <= self._seq:
+            return
+        self._seq = seq
+        for command in commands:
+            self._add(command)
+        if ids_dropped > self._first:
+            del self._times_ms[: ids_dropped - self._first]
+            self._first = ids_dropped
+
+    def _add(self, command: CommandRecord) -> None:
+        key = uuid.UUID(command.id).bytes
+        number = self._first + len(self._times_ms)
+        entry = _ENTRY.pack(key, _packed_hash(command.body_hash), self._user(command), number)
+        index = _bucket_of(key)
+        self._buckets[index] = self._living(self._buckets[index]) + entry
+        # A writer's clock may be ahead; nobody can have submitted it after it was handled.
+        self._times_ms.append(min(command.submitted_ms, command.processed_ms or 0))
+
+    def _living(self, bucket: bytes) -> bytes:
+        """The bucket without the dropped entries at its front."""
+        begin = 0
+        while begin < len(bucket) and _ENTRY.unpack_from(bucket, begin)[3] < self._first:
+            begin += _ENTRY.size
+        return bucket[begin:]
+
+    def _user(self, command: CommandRecord) -> int:
+        number = self._numbers.get(command.user_id)
+        if number is None:
+            number = self._numbers[command.user_id] = len(self._users)
+            self._users.append(command.user_id)
+        return number
+
+    def freeze(self) -> RememberedContent:
+        """Cheap: what lives is not copied, but where something dropped stands before it."""
+        return RememberedContent(
+            first=self._first,
+            seq=self._seq,
+            users=tuple(self._users),
+            entries=tuple(map(self._living, self._buckets)) if self._times_ms else (),
+            times_ms=self._times_ms.tobytes(),
+        )
+
+    def thaw(self, content: RememberedContent) -> None:
+        """Takes in a part of what `freeze` gave."""
+        self._first = max(self._first, content.first)
+        self._seq = max(self._seq, content.seq)
+        for user in content.users:
+            self._numbers.setdefault(user, len(self._users))
+            self._users.append(user)
+        self._times_ms.frombytes(content.times_ms)
+        for entries in content.entries:
+            living = self._living(entries)
+            if living:
+                index = _bucket_of(living[:16])
+                self._buckets[index] += living
+
+
+def as_record(command: ForgottenCommand) -> CommandRecord:
+    """The command for those who ask whether an id was handled and by whom; what came of it is not
+    known any more."""
+    return CommandRecord(
+        id=command.id,
+        kind="",
+        user_id=command.user_id,
+        submitted_ms=0,
+        body_hash=command.body_hash,
+        status=CommandStatus.COMPLETED,
+    )
+
+
+def parts_of(content: RememberedContent, size: int) -> Iterable[RememberedContent]:
+    """The content in parts of about `size` bytes, to be thawed in this order."""
+    yield RememberedContent(
+        first=content.first, seq=content.seq, users=content.users, times_ms=content.times_ms
+    )
+    part: list[bytes] = []
+    taken = 0
+    for entries in filter(None, content.entries):
+        part.append(entries)
+        taken += len(entries)
+        if taken >= size:
+            yield RememberedContent(entries=tuple(part))
+            part, taken = [], 0
+    if part:
+        yield RememberedContent(entries=tuple(part))
+
+
+def _bucket_of(key: bytes) -> int:
+    # The end of a UUID is random in those of versions 4 and 7; whoever picks ids that meet in one
+    # bucket makes looking there slower, by a search through their own ids.
+    return (key[-1] << 4 | key[-2] >> 4) % _BUCKETS
+
+
+def _packed_hash(body_hash: str) -> bytes:
+    try:
+        packed = bytes.fromhex(body_hash)
+    except ValueError:
+        packed = b""
+    if len(packed) == 16:
+        return packed
+    return hashlib.blake2b(body_hash.encode(), digest_size=16).digest()

@@ -1,0 +1,33 @@
+"""What is never taken for left over: the files of a past that the journal cannot tell about.
+
+After a damaged, lost or restored journal the table lacks executions whose files are there. They are
+evidence: from then on only what was begun later may be swept. Blocking IO.
+"""
+
+import uuid
+from pathlib import Path
+
+from bus.instance import write_private
+
+NAME = "evidence-before"
+
+
+def protect(journal: Path, now_ms: int) -> None:
+    """Nothing that was begun before now is ever swept."""
+    write_private(journal / NAME, b"%d\n" % now_ms)
+
+
+def protected_before_ms(journal: Path) -> int:
+    """What was begun before this time stays where it is; 0 if the journal tells about all of it."""
+    try:
+        return int((journal / NAME).read_text(encoding="ascii"))
+    except FileNotFoundError:
+        return 0
+    except ValueError:
+        return 1 << 62  # unreadable: everything stays
+
+
+def begun_ms(execution_id: str) -> int:
+    """When an execution with an id of ours (UUIDv7) was made; 0 for other ids."""
+    made = uuid.UUID(execution_id)
+    return made.int >> 80 if made.version == 7 else 0

@@ -1,0 +1,147 @@
+"""Lets the past go: looks from time to time for what is more than kept, and reports it. No table
+is changed here; the looking happens in a thread, in slices, on a frozen table."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from bus.clock import Clock
+from bus.commands import Forget
+from bus.events import CommandEnded, ExecutionEnded, Published, SystemForgotten
+from bus.keeping import DAY_MS, Keeping
+from bus.ports import ReportSink
+from handlers.decisions.retention import Past, to_forget
+from handlers.decisions.table import JobTable
+
+LOOK_S = 600.0
+"""So often the past is looked at when little happens."""
+LOOK_AFTER_ENDS = 1000
+"""So many executions and commands may end before the next look."""
+PAUSE_S = 1.0
+"""Looks are at least so far apart, however much happens."""
+TAKEN_S = 30.0
+"""So long a batch may take through the owner; then the next look finds it again."""
+
+log = structlog.get_logger("jobbus.retention")
+
+
+class TrustedClock:
+    """Says whether ages can be believed: the wall clock goes with the journal and with itself.
+
+    A service that comes back after days sees the same as one whose clock was set wrong by days:
+    both wait a day of running, or until the clock has gone back, before anything is too old.
+    """
+
+    def __init__(self, clock: Clock, last_ms: int | None) -> None:
+        self._clock = clock
+        now_ms, now_s = clock.now_ms(), clock.monotonic_s()
+        self._wall_ms = now_ms if last_ms is None else last_ms
+        self._at_s = now_s
+        self._jumped_s: float | None = None
+
+    def is_trusted(self) -> bool:
+        now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
+        expected_ms = self._wall_ms + (now_s - self._at_s) * 1000
+        if abs(now_ms - expected_ms) <= DAY_MS:
+            self._jumped_s = None
+            return True
+        if self._jumped_s is None:
+            self._jumped_s = now_s
+            log.warning(
+                "the clock and the journal differ by more than a day: nothing is too old until they"
+                " agree or a day has passed",
+                hours=round((now_ms - expected_ms) / 3_600_000),
+            )
+        if now_s - self._jumped_s < DAY_MS / 1000:
+            return False
+        self._wall_ms, self._at_s, self._jumped_s = now_ms, now_s, None
+        return True
+
+
+class Retention:
+    """Implements `bus.ports.ChangeListener`; `run` looks and reports.
+
+    `waiting_since_ms` says when the oldest command that waits for its turn was submitted.
+    """
+
+    def __init__(
+        self,
+        table: JobTable,
+        keeping: Keeping,
+        clock: Clock,
+        trusted: TrustedClock,
+        report: ReportSink,
+        waiting_since_ms: Callable[[], int | None],
+    ) -> None:
+        self._table = table
+        self._keeping = keeping
+        self._clock = clock
+        self._trusted = trusted
+        self._report = report
+        self._waiting_since_ms = waiting_since_ms
+        self._ended = 0
+        self._due = asyncio.Event()
+        self._taken = asyncio.Event()
+
+    def __call__(self, batch: Sequence[Published]) -> None:
+        for published in batch:
+            if isinstance(published.event, ExecutionEnded | CommandEnded):
+                self._ended += 1
+            elif isinstance(published.event, SystemForgotten):
+                self._taken.set()
+        if self._ended >= LOOK_AFTER_ENDS:
+            self._due.set()
+
+    async def run(self) -> None:
+        """Looks for ever."""
+        while True:
+            await self.look()
+            await asyncio.sleep(PAUSE_S)
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await self._due.wait()
+            except TimeoutError:
+                continue
+
+    async def look(self) -> int:
+        """What is more than kept at this moment is forgotten; how many batches it took."""
+        self._ended = 0
+        self._due.clear()
+        past = Past(
+            content=self._table.freeze(),
+            id_times_ms=self._table.remembered.times_ms(),
+            now_ms=self._clock.now_ms(),
+            by_age=self._trusted.is_trusted(),
+            waiting_since_ms=self._waiting_since_ms(),
+        )
+        found = to_forget(past, self._keeping)
+        batches = 0
+        while (step := await asyncio.to_thread(next, found, _END)) is not _END:
+            if isinstance(step, Forget):
+                batches += await self._hand_over(step)
+        return batches
+
+    async def _hand_over(self, batch: Forget) -> bool:
+        """One at a time: what else happens goes between two."""
+        self._taken.clear()
+        self._report(batch)
+        try:
+            async with asyncio.timeout(TAKEN_S):
+                await self._taken.wait()
+        except TimeoutError:
+            return False  # all of it was gone already, or the owner waits for the disk
+        return True
+
+
+def newest_ms(table: JobTable) -> int | None:
+    """The time of the last end the table knows of; None if it knows of none."""
+    ends = (command.processed_ms for command in table.commands())
+    return max((at_ms for at_ms in ends if at_ms is not None), default=None)
+
+
+class _End:
+    """What an exhausted plan gives."""
+
+
+_END = _End()

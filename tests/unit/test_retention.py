@@ -1,0 +1,273 @@
+"""What is forgotten and what never: pure decisions on a table driven by hand."""
+
+import msgspec
+import pytest
+
+from bus.commands import Forget, GetStatus, StartJob, StopJob
+from bus.envelope import seal
+from bus.events import SystemForgotten
+from bus.keeping import Keeping
+from bus.model import CommandStatus, KeepSpec, RetrySpec
+from handlers.decisions import retention
+from handlers.decisions.decision import ForgetFiles
+from handlers.decisions.retention import Past, to_forget
+from handlers.decisions.table import JobTable, TableContent, parts_of
+from tests.decision_world import OPERATOR, World
+
+DAY_S = 86_400.0
+
+
+def past_of(world: World, *, by_age: bool = True, waiting_since_ms: int | None = None) -> Past:
+    return Past(
+        content=world.table.freeze(),
+        id_times_ms=world.table.remembered.times_ms(),
+        now_ms=world.clock.now_ms(),
+        by_age=by_age,
+        waiting_since_ms=waiting_since_ms,
+    )
+
+
+def look(world: World, keeping: Keeping, **around: object) -> list[Forget]:
+    """What a look finds, after the owner has taken it in."""
+    found = [r for r in to_forget(past_of(world, **around), keeping) if r is not None]  # type: ignore[arg-type]
+    for report in found:
+        world.report(report)
+    return found
+
+
+def world_with(count: int, job_id: str = "Demo/Job", *, every_s: float = 1.0) -> World:
+    world = World()
+    world.define(job_id)
+    ended(world, count, job_id, every_s=every_s)
+    return world
+
+
+def ended(world: World, count: int, job_id: str, *, every_s: float = 1.0) -> list[str]:
+    ids = []
+    for _ in range(count):
+        execution_id = world.send(StartJob(job_id=job_id)).execution_id
+        assert execution_id is not None
+        world.runs(execution_id)
+        world.ends(execution_id)
+        world.clock.advance_s(every_s)
+        ids.append(execution_id)
+    return ids
+
+
+def kept(world: World) -> int:
+    return len(list(world.table.executions()))
+
+
+def test_nothing_is_forgotten_while_there_is_no_more_than_is_kept() -> None:
+    world = world_with(10)
+    assert look(world, Keeping(executions=10)) == []
+
+
+def test_the_oldest_of_a_job_go_when_there_are_too_many_of_it() -> None:
+    world = World()
+    world.define("Demo/A")
+    world.define("Demo/B")
+    first, few = ended(world, 8, "Demo/A"), ended(world, 3, "Demo/B")
+    look(world, Keeping(executions=5))
+    left = {execution.id for execution in world.table.executions()}
+    assert left == {*first[3:], *few}
+    assert [e.id for e in world.table.executions_of("Demo/A")] == first[:2:-1]
+
+
+def test_a_jobs_own_keep_goes_before_the_configured_one() -> None:
+    world = World()
+    world.define("Demo/A", keep=KeepSpec(executions=2))
+    world.define("Demo/B", keep=KeepSpec(days=1))
+    ended(world, 5, "Demo/A")
+    ended(world, 5, "Demo/B")
+    look(world, Keeping(executions=4))
+    assert [len(list(world.table.executions_of(job))) for job in ("Demo/A", "Demo/B")] == [2, 4]
+    world.clock.advance_s(DAY_S + 1)
+    look(world, Keeping(executions=4))
+    assert [len(list(world.table.executions_of(job))) for job in ("Demo/A", "Demo/B")] == [2, 0]
+
+
+def test_old_executions_and_commands_go_each_after_its_days() -> None:
+    world = world_with(3)
+    status = world.send(GetStatus(job_id="Demo/Job"))
+    world.clock.advance_s(3601)
+    look(world, Keeping())
+    assert world.table.command(status.id) is None
+    assert (kept(world), len(list(world.table.commands()))) == (3, 3)
+    world.clock.advance_s(7 * DAY_S)
+    look(world, Keeping())
+    assert (kept(world), len(list(world.table.commands()))) == (3, 0)
+    world.clock.advance_s(23 * DAY_S)
+    look(world, Keeping())
+    assert kept(world) == 0
+
+
+def test_nothing_is_too_old_while_the_clock_is_not_trusted() -> None:
+    world = world_with(3)
+    world.clock.advance_s(400 * DAY_S)
+    assert look(world, Keeping(), by_age=False) == []
+    look(world, Keeping(executions=1), by_age=False)
+    assert kept(world) == 1
+
+
+def test_the_oldest_go_when_all_output_together_is_too_much() -> None:
+    world = world_with(6)
+    content = world.table.freeze()
+    big = tuple(msgspec.structs.replace(e, output_end=1000) for e in content.executions)
+    past = msgspec.structs.replace(content, executions=big)
+    found = list(to_forget(Past(past, (), world.clock.now_ms()), Keeping(output_bytes=3500)))
+    assert [r.executions for r in found if r] == [tuple(e.id for e in big[:3])]
+
+
+def test_live_executions_and_waiting_commands_are_never_forgotten() -> None:
+    world = World()
+    world.define("Demo/Job", max_running=3, retry=RetrySpec(attempts=3, delay_s=1e9))
+    running = world.send(StartJob(job_id="Demo/Job"))
+    world.runs(running.execution_id or "")
+    stop = world.send(StopJob(job_id="Demo/Job"))
+    world.clock.advance_s(400 * DAY_S)
+    look(world, Keeping(executions=1, commands=1))
+    assert [e.id for e in world.table.executions()] == [running.execution_id]
+    assert [c.id for c in world.table.commands()] == [stop.id]
+
+
+def test_an_end_that_a_command_still_waits_with_is_kept() -> None:
+    world = World()
+    world.define("Demo/Job", max_running=2, keep=KeepSpec(executions=0))
+    first, second = (world.send(StartJob(job_id="Demo/Job")).execution_id or "" for _ in "12")
+    world.runs(first)
+    world.runs(second)
+    stop = world.send(StopJob(job_id="Demo/Job"))
+    world.ends(first, signal=9, exit_code=None, contained=False)
+    look(world, Keeping())
+    world.report(Forget(executions=(first,)))
+    assert world.execution(first).is_final
+    world.ends(second, signal=15, exit_code=None)
+    assert world.command(stop.id).status is CommandStatus.FAILED
+    look(world, Keeping())
+    assert kept(world) == 0
+
+
+def test_just_ended_commands_are_kept_whatever_their_number() -> None:
+    world = world_with(20, every_s=0.1)
+    assert look(world, Keeping(commands=1)) == []
+    world.clock.advance_s(61)
+    look(world, Keeping(commands=5))
+    assert len(list(world.table.commands())) == 5
+
+
+def test_a_report_that_is_out_of_date_forgets_only_what_still_can_be() -> None:
+    world = world_with(2)
+    live = world.send(StartJob(job_id="Demo/Job"))
+    ids = tuple(e.id for e in world.table.executions())
+    gone = world.send(StopJob(job_id="Demo/Job"))
+    [event] = world.report(Forget(executions=(*ids, *ids, "unknown"), commands=(gone.id, "none")))
+    assert isinstance(event, SystemForgotten)
+    assert (len(event.executions), event.commands) == (2, ())
+    assert world.execution(live.execution_id) is not None
+    assert world.report(Forget(executions=ids[1:])) == []
+
+
+def test_files_are_named_as_the_writers_spelled_the_ids() -> None:
+    world = world_with(1)
+    spelled = "F1D02C3E-9A4B-4C5D-8E6F-7A8B9C0D1E2F"
+    envelope = seal(
+        GetStatus(job_id="Demo/Job"),
+        OPERATOR,
+        now_ms=world.clock.now_ms(),
+        command_id=spelled.lower(),
+    )
+    world.take(msgspec.structs.replace(envelope, id_text=spelled))
+    world.report(Forget(commands=(spelled.lower(),)))
+    assert world.effects[-1] == ForgetFiles((), (spelled.lower(),), (spelled,))
+
+
+def test_a_repeat_of_a_forgotten_command_is_not_run_again() -> None:
+    world = world_with(0)
+    envelope = seal(StartJob(job_id="Demo/Job"), OPERATOR, now_ms=world.clock.now_ms())
+    execution_id = world.take(envelope).execution_id or ""
+    world.runs(execution_id)
+    world.ends(execution_id)
+    world.clock.advance_s(8 * DAY_S)
+    look(world, Keeping())
+    before = len(world.events)
+    with pytest.raises(AssertionError):
+        world.take(envelope)  # there is no record to give back
+    assert len(world.events) == before
+    known = world.table.forgotten(envelope.id)
+    assert known is not None
+    assert (known.body_hash, known.user_id) == (envelope.body_hash, "olga")
+
+
+def test_what_was_submitted_before_the_oldest_id_expires() -> None:
+    world = world_with(10, every_s=1.0)
+    late = seal(StartJob(job_id="Demo/Job"), OPERATOR, now_ms=world.clock.now_ms() - 7000)
+    world.clock.advance_s(8 * DAY_S)
+    look(world, Keeping(ids=6))
+    look(world, Keeping(ids=6))
+    assert len(world.table.remembered) == 6
+    assert world.take(late).status is CommandStatus.EXPIRED
+    fresh = world.send(StartJob(job_id="Demo/Job"))
+    assert fresh.status is CommandStatus.RUNNING
+
+
+def test_the_horizon_does_not_pass_what_still_waits() -> None:
+    world = world_with(10, every_s=1.0)
+    begun_ms = world.clock.now_ms() - 10_000
+    world.clock.advance_s(8 * DAY_S)
+    look(world, Keeping(), waiting_since_ms=begun_ms + 2000)
+    look(world, Keeping(ids=1), waiting_since_ms=begun_ms + 2000)
+    assert world.table.horizon_ms == begun_ms + 1000
+    assert len(world.table.remembered) == 8
+
+
+def test_ids_go_after_their_days_but_not_while_the_clock_is_not_trusted() -> None:
+    world = world_with(4)
+    world.clock.advance_s(8 * DAY_S)
+    look(world, Keeping())
+    world.clock.advance_s(23 * DAY_S)
+    assert not [r for r in look(world, Keeping(), by_age=False) if r.ids_dropped]
+    look(world, Keeping())
+    assert len(world.table.remembered) == 0
+    assert world.table.horizon_ms > 0
+
+
+def test_replay_and_snapshot_make_the_same_table_as_forgetting_did() -> None:
+    world = world_with(30)
+    world.clock.advance_s(8 * DAY_S)
+    look(world, Keeping(executions=4, commands=3))
+    ended(world, 3, "Demo/Job")
+    world.clock.advance_s(8 * DAY_S)
+    look(world, Keeping(executions=4, ids=9))
+    replayed = JobTable()
+    for published in world.log:
+        replayed.apply(published)
+    assert replayed.freeze() == world.table.freeze()
+    encoded = [msgspec.json.encode(part) for part in parts_of(world.table.freeze())]
+    thawed = JobTable.thaw([msgspec.json.decode(p, type=TableContent) for p in encoded])
+    assert thawed.freeze() == world.table.freeze()
+
+
+def test_a_look_at_a_large_past_comes_in_slices_and_batches() -> None:
+    world = world_with(1)
+    [one] = world.table.freeze().executions
+    many = tuple(msgspec.structs.replace(one, id=f"e{n}") for n in range(12_000))
+    past = past_of(world)
+    past = Past(msgspec.structs.replace(past.content, executions=many), (), past.now_ms)
+    steps = list(to_forget(past, Keeping()))
+    assert [step for step in steps if step is None] == [None] * (12_000 // retention.SLICE)
+    sizes = [len(step.executions) for step in steps if step is not None]
+    assert (sum(sizes), max(sizes)) == (11_900, retention.BATCH_MAX)
+    assert next(step for step in steps if step).executions[0] == "e0"
+
+
+def test_twin_tables_share_the_ids_and_stay_equal() -> None:
+    world = world_with(5)
+    world.clock.advance_s(8 * DAY_S)
+    published = world.table.twin()
+    before = len(world.log)
+    look(world, Keeping(executions=1))
+    assert published.command(next(iter(world.table.freeze().remembered.users), "")) is None
+    for change in world.log[before:]:
+        published.apply(change)
+    assert published.freeze() == world.table.freeze()
