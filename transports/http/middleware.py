@@ -25,10 +25,11 @@ _SLUGS = {
     415: "unsupported-type",
     417: "malformed",
 }
-_HEADERS = {
+HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
@@ -106,7 +107,7 @@ def headers_for(origins: frozenset[str]) -> ResponseSignal:
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Server"] = "jobbus"  # not which library in which version
         response.headers["X-Request-Id"] = request_id_of(request)
-        for name, value in _HEADERS.items():
+        for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         allow_origin(request, response.headers, origins)
 

@@ -1,20 +1,28 @@
-"""The listening side of aiohttp, changed in one point: unreadable requests get a problem, too."""
+"""The listening side of aiohttp, changed in two points: unreadable requests get a problem, too, and
+the frames of WebSockets are looked at before they are read.
+"""
 
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 from aiohttp import web
 
-from transports.http.middleware import request_id_of
+from transports.http.middleware import HEADERS, request_id_of
 from transports.http.problems import Problem, problem_response
+from transports.http.socket_masking import FrameCheck
 
 _log = structlog.get_logger("jobbus.http")
 
 
 class ProblemProtocol(web.RequestHandler):
-    """Answers what the HTTP parser could not read; everything else never comes here."""
+    """One connection."""
 
     __slots__ = ()
+
+    def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
+        """aiohttp calls this when a connection becomes a WebSocket."""
+        super().set_parser(FrameCheck(parser), data_received_cb)  # type: ignore[arg-type]  # same use
 
     def handle_error(
         self,
@@ -23,6 +31,7 @@ class ProblemProtocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
+        """Answers what the HTTP parser could not read; everything else never comes here."""
         request_id = request_id_of(request)
         if request.writer.output_size > 0:
             raise ConnectionError("the answer had begun when it broke") from exc
@@ -34,7 +43,8 @@ class ProblemProtocol(web.RequestHandler):
             _log.info("unreadable request", request_id=request_id, reason=detail)
             problem = Problem(status, "malformed", detail)
         response = problem_response(problem, request_id)
-        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.update(HEADERS)
+        response.headers["Server"] = "jobbus"
         response.headers["X-Request-Id"] = request_id
         response.force_close()
         return response
