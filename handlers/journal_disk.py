@@ -1,6 +1,7 @@
 """What the journal asks of a file system: small blocking calls that raise the errors of ours."""
 
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -64,6 +65,16 @@ def write_all(descriptor: int, content: bytes, offset: int) -> None:
         written = os.pwrite(descriptor, view, offset)
         view = view[written:]
         offset += written
+
+
+def sync_content(descriptor: int) -> None:
+    """What was written is on the disk; of the file's own record only what is needed to read it."""
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(descriptor)
+    elif hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync there stops at the drive's own memory
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bus.errors import DataDirectoryError
-from handlers.journal_disk import open_for_reading, our_errors
+from handlers.journal_disk import open_for_reading, our_errors, sync_content
 from handlers.journal_format import (
     Outline,
     Record,
@@ -136,7 +136,7 @@ def forget_cached(path: Path) -> None:
         StorageFailed: the disk does not take what was written.
     """
     with open_for_reading(path) as file, our_errors("sync what an earlier start wrote"):
-        os.fdatasync(file.fileno())
+        sync_content(file.fileno())
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from bus.errors import NoSpace
-from handlers.journal_disk import create_file, open_file, our_errors, write_all
+from handlers.journal_disk import create_file, open_file, our_errors, sync_content, write_all
 from handlers.journal_identity import FileMark, mark_of
 
 AHEAD_BYTES = 1024 * 1024
@@ -82,7 +82,7 @@ class Segment:
         try:
             with our_errors("sync what it wrote"):
                 write_all(self._descriptor, lines, self.offset)
-                os.fdatasync(self._descriptor)
+                sync_content(self._descriptor)
         except NoSpace:  # from a file system that takes new room for old bytes, as btrfs does
             self._cut_back(self.offset)
             raise

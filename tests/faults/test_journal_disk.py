@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bus.errors import NoSpace, StorageFailed
-from handlers.ballast import Ballast
+from handlers.ballast import LOW_BYTES, LOW_INODES, Ballast, Space, space_of
 from handlers.journal import Journal
 from handlers.journal_format import Record
 from handlers.snapshots import SnapshotHead
@@ -32,7 +32,7 @@ from tests.journal_rig import (
 )
 
 STEPS = [
-    pytest.param(13, id="some"),
+    pytest.param(19, id="some"),
     pytest.param(1, id="each", marks=pytest.mark.exhaustive),
 ]
 WRITES = {"pwrite", "fsync", "fdatasync", "rename", "replace", "link", "posix_fallocate"}
@@ -290,6 +290,21 @@ def test_full_disk_gives_up_the_ballast_then_refuses_and_goes_on_when_there_is_r
     journal.append([record(refused)])
     found = reopen(small_disk)
     assert (seqs(found), found.continuous) == ([*on_disk, refused], True)
+
+
+def test_low_space_is_known_before_the_disk_is_full(small_disk: Path) -> None:
+    assert space_of(small_disk).is_low
+    assert space_of(small_disk).bytes_free <= 4 << 20
+    assert space_of(small_disk).inodes_free < 64
+    assert not Space(bytes_free=LOW_BYTES, inodes_free=LOW_INODES).is_low
+    assert Space(bytes_free=LOW_BYTES - 1, inodes_free=LOW_INODES).is_low
+    assert Space(bytes_free=LOW_BYTES, inodes_free=LOW_INODES - 1).is_low
+
+
+def test_no_room_is_held_back_where_little_is_left(small_disk: Path) -> None:
+    found = Journal.open(small_disk, now_ms=NOW_MS)
+    assert not found.journal.ballast.is_held
+    found.journal.append([record(1)])
 
 
 def test_full_disk_is_no_reason_not_to_start(small_disk: Path) -> None:

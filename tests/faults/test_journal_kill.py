@@ -55,7 +55,7 @@ def check(directory: Path, told: Path) -> None:
 
 
 STEPS = [
-    pytest.param(7, id="some"),
+    pytest.param(11, id="some"),
     pytest.param(1, id="each", marks=pytest.mark.exhaustive),
 ]
 

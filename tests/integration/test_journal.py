@@ -1,6 +1,9 @@
 """The journal on a real disk: what was appended comes back, the numbers never do."""
 
 import os
+import time
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -169,6 +172,37 @@ def test_only_the_owner_of_the_files_may_read_them(tmp_path: Path) -> None:
     names = {path.name for path in tmp_path.iterdir()}
     assert {"epoch.json", ".ballast"} < names
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+def test_memory_does_not_grow_with_the_journal(tmp_path: Path) -> None:
+    journal = reopen(tmp_path).journal
+    for seq in range(1, 20_001, 1000):
+        journal.append([record(n) for n in range(seq, seq + 1000)])
+    journal.write_snapshot(SnapshotHead(seq=2, at_ms=0), (b'"%s"' % (b"x" * 999),) * 12_000)
+    assert journal.size_bytes > 13_000_000
+    tracemalloc.start()
+    try:
+        found = reopen(tmp_path)
+        assert sum(1 for _ in found.records) == 19_999
+        assert sum(1 for _ in found.snapshot or ()) == 12_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4_000_000  # a piece of zeros, and buffers
+
+
+def test_hundred_thousand_decisions_are_recovered(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    journal = reopen(tmp_path).journal
+    for seq in range(1, 100_001, 5000):
+        journal.append([record(n) for n in range(seq, seq + 5000)])
+    begun_s = time.perf_counter()
+    found = reopen(tmp_path)
+    opened_s = time.perf_counter()
+    assert sum(1 for _ in found.records) == 100_000
+    record_property("open_s", round(opened_s - begun_s, 3))
+    record_property("replay_s", round(time.perf_counter() - opened_s, 3))
 
 
 # -- snapshots ---------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def batches(tmp_path: Path) -> tuple[Path, int, bytes]:
 # -- the end -------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_any_prefix_recovers_exactly_the_decisions_that_are_whole_in_it(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -75,7 +75,7 @@ def test_any_prefix_recovers_exactly_the_decisions_that_are_whole_in_it(
     assert (seqs(third), third.torn_bytes) == ([*range(1, whole + 1), 10], 0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_any_change_in_the_last_write_leaves_a_prefix_with_all_that_was_synced_before(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -124,7 +124,7 @@ def damaged_byte_is_told(directory: Path, position: int, flip: int) -> None:
 LINES_SIZE = 5 * 79
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(position=st.integers(0, LINES_SIZE - 1), flip=st.integers(1, 255))
 def test_any_changed_byte_anywhere_is_cut_or_told_and_never_believed(
     tmp_path_factory: pytest.TempPathFactory, position: int, flip: int
