@@ -1,0 +1,220 @@
+"""A proxy in front: its word counts, nobody else's does."""
+
+import ipaddress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.gateway_world import ALICE, World, bearer, serving
+from tests.sign_in import SESSION, Browser
+from tests.stream_reader import StreamReader
+from transports.http.app import GatewaySettings
+from transports.http.proxy import LOOPBACK, ProxySettings, networks
+
+USER, ROLES = "X-Remote-User", "X-Remote-Roles"
+HOST = "jobs.example.org"
+PUBLIC = {
+    "Host": HOST,
+    "X-Forwarded-For": "203.0.113.7",
+    "X-Forwarded-Proto": "https",
+    "X-Forwarded-Host": HOST,
+}
+PAGE = {"Origin": f"https://{HOST}", "Sec-Fetch-Site": "same-origin"}
+START = {"command": "start", "jobId": "App/Job"}
+
+
+def settings(**proxy: Any) -> GatewaySettings:
+    """A proxy on this machine that vouches for users, unless said otherwise."""
+    fields: dict[str, Any] = {
+        "trusted": networks(LOOPBACK),
+        "user_header": USER,
+        "roles_header": ROLES,
+    }
+    return GatewaySettings(hosts=(HOST,), proxy=ProxySettings(**(fields | proxy)))
+
+
+@asynccontextmanager
+async def behind(
+    world: World | None = None, **proxy: Any
+) -> AsyncIterator[tuple[World, aiohttp.ClientSession]]:
+    world = world or World()
+    world.define("App/Job")
+    async with serving(world, settings(**proxy)) as (_, session):
+        yield world, session
+
+
+async def who(session: aiohttp.ClientSession, **headers: str) -> tuple[int, Any]:
+    spelled = PUBLIC | {name.replace("_", "-"): value for name, value in headers.items()}
+    async with session.get(SESSION, headers=spelled) as response:
+        return response.status, await response.json()
+
+
+async def test_the_proxy_says_who_asks() -> None:
+    async with behind() as (world, session):
+        status, told = await who(session, X_Remote_User="alice", X_Remote_Roles="viewer, operator")
+        start = await session.post(
+            "/api/v1/commands",
+            json=START,
+            headers=PUBLIC | PAGE | {USER: "alice", ROLES: "operator"},
+        )
+    assert status == 200
+    assert (told["user"], told["roles"], told["by"]) == ("alice", ["viewer", "operator"], "proxy")
+    assert start.status == 202
+    assert world.published[0].principal.user_id == "alice"
+
+
+async def test_a_user_without_roles_has_the_configured_ones() -> None:
+    async with behind(default_roles=("viewer",)) as (_, session):
+        _, told = await who(session, X_Remote_User="alice")
+    assert told["roles"] == ["viewer"]
+
+
+async def test_streams_and_sockets_pass_through_the_proxy() -> None:
+    vouched = PUBLIC | PAGE | {USER: "alice", ROLES: "operator"}
+    async with behind() as (_, session):
+        accept = {"Accept": "text/event-stream"}
+        stream = StreamReader(await session.get("/api/v1/events", headers=vouched | accept))
+        hello = await stream.next()
+        stream.close()
+        async with session.ws_connect(
+            "/api/v1/ws", protocols=("jobbus.v1",), headers=vouched
+        ) as socket:
+            await socket.send_json({"op": "ping", "n": 1})
+            pong = await socket.receive_json(timeout=20)
+            while pong["op"] != "pong":
+                pong = await socket.receive_json(timeout=20)
+    assert hello.data["user"] == "alice"
+    assert pong["n"] == 1
+
+
+async def test_without_a_user_nobody_is_vouched_for() -> None:
+    async with behind() as (_, session):
+        assert (await who(session))[0] == 401
+        assert (await who(session, X_Remote_User=""))[0] == 401
+        assert (await who(session, X_Remote_Roles="admin"))[0] == 401
+
+
+@pytest.mark.parametrize("user", ["system:bus", "uid:0", "schedule:x", "x" * 200])
+async def test_the_proxy_cannot_make_users_that_are_jobbus_s_own(user: str) -> None:
+    async with behind() as (_, session):
+        status, problem = await who(session, X_Remote_User=user)
+    assert (status, problem["code"]) == (403, "proxy_refused")
+
+
+async def test_a_header_that_comes_twice_is_refused() -> None:
+    async with behind() as (_, session):
+        twice = [*PUBLIC.items(), (USER, "alice"), (USER, "root")]
+        response = await session.get(SESSION, headers=twice)
+    assert response.status == 400
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {USER: "root", ROLES: "admin"},
+        {ROLES: "admin"},
+        {"X-Forwarded-For": "127.0.0.1"},
+        {"X-Forwarded-Proto": "https"},
+        {"X-Forwarded-Host": HOST},
+        {"Forwarded": "for=127.0.0.1"},
+    ],
+)
+async def test_others_may_not_pretend_to_be_the_proxy(forged: dict[str, str]) -> None:
+    elsewhere = (ipaddress.ip_network("10.9.8.7"),)
+    async with behind(trusted=elsewhere) as (_, session):
+        with_token = await session.get("/api/v1/jobs", headers=forged | bearer(ALICE))
+        without = await session.get("/api/v1/jobs", headers=bearer(ALICE))
+    assert with_token.status == 403
+    assert (await with_token.json())["code"] == "proxy_refused"
+    assert without.status == 200
+
+
+async def test_without_a_proxy_its_headers_mean_nothing() -> None:
+    async with serving(World()) as (_, session):
+        forged = {USER: "root", ROLES: "admin", "X-Forwarded-Proto": "https"}
+        nobody = await session.get(SESSION, headers=forged)
+        signed = await session.post(SESSION, json={"token": ALICE}, headers=forged)
+        host = await session.get("/livez", headers={"X-Forwarded-Host": "evil.example"})
+    assert nobody.status == 401
+    assert "secure" not in signed.headers["Set-Cookie"].lower()
+    assert host.status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "jobs.example.org.evil.example", "a b", ""])
+async def test_the_host_that_the_proxy_names_must_be_served_here(host: str) -> None:
+    async with behind() as (_, session):
+        response = await session.get("/livez", headers=PUBLIC | {"X-Forwarded-Host": host})
+    assert response.status == 421
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"X-Forwarded-For": "not an address"}, 400),
+        ({"X-Forwarded-Proto": "https"}, 400),
+        ({"X-Forwarded-Host": HOST}, 400),
+    ],
+)
+async def test_what_a_proxy_cannot_mean_is_refused(headers: dict[str, str], status: int) -> None:
+    async with behind() as (_, session):
+        response = await session.get("/livez", headers=headers)
+        problem = await response.json()
+    assert response.status == status
+    assert problem["code"] == "malformed"
+
+
+async def test_a_page_behind_the_proxy_signs_in_with_a_secure_cookie() -> None:
+    async with behind() as (_, session):
+        browser = Browser(session, f"https://{HOST}")
+        signed = await session.post(SESSION, json={"token": ALICE}, headers=PUBLIC | PAGE)
+        plain = await session.post(
+            SESSION,
+            json={"token": ALICE},
+            headers=PUBLIC | PAGE | {"X-Forwarded-Proto": "http", "Origin": f"http://{HOST}"},
+        )
+        assert await browser.who() is None
+    assert signed.status == plain.status == 204
+    assert "secure" in signed.headers["Set-Cookie"].lower()
+    assert "secure" not in plain.headers["Set-Cookie"].lower()
+
+
+async def test_whom_the_proxy_vouches_for_is_held_to_the_page_like_a_cookie() -> None:
+    async with behind() as (world, session):
+        vouched = PUBLIC | {USER: "alice", ROLES: "operator"}
+        pages = [
+            {"Origin": "https://evil.example"},
+            {"Origin": f"http://{HOST}"},
+            {"Sec-Fetch-Site": "same-site"},
+            {"Sec-Fetch-Site": "cross-site"},
+        ]
+        answers = [
+            (await session.post("/api/v1/commands", json=START, headers=vouched | page)).status
+            for page in pages
+        ]
+    assert answers == [403] * 4
+    assert not world.published
+
+
+async def test_attempts_to_sign_in_count_for_the_peer_behind_the_proxy() -> None:
+    async with behind() as (_, session):
+        one = [await _attempt(session, "203.0.113.7") for _ in range(12)]
+        other = await _attempt(session, "203.0.113.8")
+        forged = await _attempt(session, "203.0.113.9, 203.0.113.7")
+    assert one[-1] == 429
+    assert other == 401
+    assert forged == 429
+
+
+async def test_the_log_names_whom_the_proxy_vouched_for(capsys: pytest.CaptureFixture[str]) -> None:
+    async with behind() as (_, session):
+        await who(session, X_Remote_User="alice")
+    assert "user=alice" in capsys.readouterr().out
+
+
+async def _attempt(session: aiohttp.ClientSession, peer: str) -> int:
+    headers = PUBLIC | PAGE | {"X-Forwarded-For": peer}
+    async with session.post(SESSION, json={"token": "wrong"}, headers=headers) as response:
+        return response.status
