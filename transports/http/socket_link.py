@@ -80,7 +80,7 @@ class SocketLink:
             heartbeat=settings.socket_heartbeat_s,
             protocols=(SUBPROTOCOL,),
             compress=False,
-            max_msg_size=settings.socket_message_max,
+            max_msg_size=settings.socket_message_max + 1,  # the first size that is refused
         )
 
     async def open(self) -> None:
