@@ -2,21 +2,22 @@
 
 import asyncio
 import os
-import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from bus.clock import Clock, SystemClock, rfc3339
-from bus.commands import ApplyCatalog
+from bus.commands import ApplyCatalog, SetMaintenance
 from bus.config import DirectorySection, ServeSettings, Settings
 from bus.dispatch import Inbox, pump
+from bus.draining import DRAIN, Orders, orders_by_signal, until_drained
 from bus.instance import (
     InstanceFile,
     admin_token,
@@ -27,7 +28,7 @@ from bus.instance import (
 )
 from bus.keeping import Keeping
 from bus.layout import DataLayout
-from bus.model import CommandRecord, Execution, ExecutionStatus
+from bus.model import CommandRecord, Execution, ExecutionStatus, Maintenance
 from bus.ports import Policy, TableReader
 from bus.publisher import Publisher
 from handlers.catalog.watch import CatalogWatch, scan
@@ -41,6 +42,7 @@ from handlers.progress import ProgressCoalescer
 from handlers.recovery import RecoveredTable, recover
 from handlers.retention import Retention, TrustedClock, newest_ms
 from handlers.supervision.supervisor import ProcessSupervisor
+from handlers.room import RoomWatch, scarcest
 from handlers.timekeeper import Timekeeper
 from transports.directory.projections import Projections
 from transports.directory.queue import DirectoryTransport
@@ -65,24 +67,30 @@ class Node:
     publisher: Publisher
     gateway: Gateway
 
+    prepare_drain: Callable[[], None]
     def sign_in_link(self) -> str:
         """Signs one browser in, once, for a short while. The code is in the fragment: no server,
         proxy or log ever sees it."""
         return f"{self.url}/#code={self.gateway.sign_in_code()}"
 
 
-async def serve(settings: Settings) -> int:
-    """Runs a node until SIGTERM or SIGINT; executions go on without it. Returns the exit code."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+async def serve(settings: Settings, *, drain: bool = False) -> int:
+    """Runs a node until SIGTERM or SIGINT; executions go on without it, or with `drain` are waited
+    for. Returns the exit code."""
+    with orders_by_signal() as orders:
+        return await _serve(settings, orders, drain=drain)
+
+
+async def _serve(settings: Settings, orders: Orders, *, drain: bool) -> int:
     async with running_node(settings) as node:
         sys.stdout.write(f"jobbus ready {node.url}\n")
         sys.stdout.flush()
         sys.stderr.write(f"sign in once with {node.sign_in_link()}\n")
         sys.stderr.flush()
-        await stop.wait()
+        await orders.end.wait()
+        if drain:
+            node.prepare_drain()
+            await until_drained(orders, node.owner)
         log.info("stopping; executions go on")
     return 0
 
@@ -101,7 +109,15 @@ async def running_node(settings: Settings, clock: Clock | None = None) -> AsyncI
     ) as layout:
         parts = await asyncio.to_thread(_Parts, settings, layout, clock)
         async with parts.running() as url:
-            yield Node(url, parts.token, layout, parts.owner, parts.publisher, parts.gateway)
+            yield Node(
+                url,
+                parts.token,
+                layout,
+                parts.owner,
+                parts.publisher,
+                parts.gateway,
+                parts.prepare_drain,
+            )
 
 
 class _Parts:
@@ -125,6 +141,7 @@ class _Parts:
         table, feed = self.recovered.table, self.recovered.feed
         self.not_ready: str | None = "starting"
         self.started_at = rfc3339(self.clock.now_ms())
+        self._draining = False
         self.inbox = Inbox(self.clock)
         report = ProgressCoalescer(self.inbox.report)
         self.output = OutputStore(self.layout, self._is_live)
@@ -146,6 +163,11 @@ class _Parts:
             clock=self.clock,
             policy=policy,
         )
+            is_low=lambda: self.room.is_low,
+        )
+        places = (self.layout.queue, self.layout.journal, self.layout.output, self.layout.status)
+        self.room = RoomWatch(
+            partial(scarcest, places), self._room_changed, self.owner.hold_ballast
         self.transport = DirectoryTransport(
             self.layout,
             clock=self.clock,
@@ -183,6 +205,7 @@ class _Parts:
                 system=self._system,
                 ready=lambda: self.not_ready,
                 sessions_file=self.layout.sessions,
+                maintain=self.owner.order,
             ),
             _gateway_settings(self.settings),
         )
@@ -199,6 +222,7 @@ class _Parts:
                 group.create_task(self.timekeeper.run(), name="timekeeper"),
                 group.create_task(self.disposal.run(), name="disposal"),
             ]
+                group.create_task(self.room.run(), name="room"),
             projections = group.create_task(self.projections.run(), name="projections")
             owner = group.create_task(self.owner.run(), name="owner")
             transport = await _started(group, self.transport.run, "transport")
@@ -228,6 +252,8 @@ class _Parts:
         table = self.recovered.table
         live = [e for e in table.live_executions() if e.status is not ExecutionStatus.QUEUED]
         await self.supervisor.adopt([(e, table.spec(e.job_id, e.revision)) for e in live])
+        if table.maintenance is not None and table.maintenance.by == DRAIN:
+            self.inbox.report(SetMaintenance(on=False, by=DRAIN))
         while len(self.inbox):
             await self.owner.handle(await self.inbox.take())
         self._repeat_stop_orders(live)
@@ -275,6 +301,15 @@ class _Parts:
 
     def _delete_files(self, gone: ForgetFiles) -> None:
         self.disposal(gone.execution_ids)
+    def prepare_drain(self) -> None:
+        """Who asks is sent elsewhere; files of others wait for the next start."""
+        self.not_ready = "draining: waiting for what runs"
+        self._draining = True
+        self.transport.hold_strangers(True)
+
+    def _room_changed(self, is_low: bool) -> None:
+        self.transport.hold_strangers(is_low or self._draining)
+
         self.projections.forget(gone.execution_ids, gone.command_ids, gone.spellings)
 
     def _handled(self, command_id: str) -> CommandRecord | None:
@@ -291,6 +326,16 @@ class _Parts:
 
     def _system(self) -> dict[str, object]:
         return {
+    def _space(self) -> dict[str, object] | None:
+        space = self.room.space
+        if space is None:
+            return None
+        return {
+            "bytesFree": space.bytes_free,
+            "inodesFree": space.inodes_free,
+            "low": space.is_low,
+        }
+
             "instance": self.instance,
             "epoch": self.recovered.epoch,
             "startedAt": self.started_at,
@@ -301,6 +346,8 @@ class _Parts:
             "notes": list(self.recovered.notes),
         }
 
+            "maintenance": maintenance_view(self.recovered.table.maintenance),
+            "space": self._space(),
 
 def _tls(serve: ServeSettings) -> ssl.SSLContext | None:
     if serve.tls_cert is None or serve.tls_key is None:
@@ -351,9 +398,18 @@ class _Executions:
 
 def _directory_settings(section: DirectorySection, keeping: Keeping) -> DirectorySettings:
     return DirectorySettings(
+def maintenance_view(maintenance: Maintenance | None) -> dict[str, str] | None:
+    if maintenance is None:
+        return None
+    since = rfc3339(maintenance.since_ms)
+    return {"reason": maintenance.reason, "by": maintenance.by, "since": since}
+
+
         rejects_max=keeping.rejects,
         rejects_bytes_max=keeping.reject_bytes,
-        admin=section.admin, default_roles=section.default_roles, uid_roles=section.uid_roles
+        admin=section.admin,
+        default_roles=section.default_roles,
+        uid_roles=section.uid_roles,
     )
 
 

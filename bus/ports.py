@@ -13,7 +13,15 @@ from bus.commands import Report
 from bus.envelope import Envelope
 from bus.errors import BusError
 from bus.events import Published
-from bus.model import CommandRecord, Execution, ForgottenCommand, Job, JobSpec, Progress
+from bus.model import (
+    CommandRecord,
+    Execution,
+    ForgottenCommand,
+    Job,
+    JobSpec,
+    Maintenance,
+    Progress,
+)
 
 
 class TableReader(Protocol):
@@ -21,6 +29,11 @@ class TableReader(Protocol):
 
     All answers are frozen records; reading takes no lock and never waits.
     """
+
+    @property
+    def maintenance(self) -> Maintenance | None:
+        """Set while nothing is started."""
+        ...
 
     def job(self, job_id: str) -> Job | None: ...
 

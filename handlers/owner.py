@@ -15,6 +15,7 @@ import structlog
 
 from bus.changes import ChangeEncoder
 from bus.clock import Clock
+from bus.commands import RestartJob, RetryExecution, SetMaintenance, StartJob
 from bus.dispatch import Inbox
 from bus.envelope import Envelope, new_uuid
 from bus.errors import NoSpace, Refused
@@ -44,6 +45,11 @@ SNAPSHOT_BYTES = 32 * 1024 * 1024
 """So much journal is worth a snapshot: replaying it would take about a second."""
 
 NO_SPACE_RETRY_S = 1.0
+NO_SPACE_AGAIN_S = 5.0
+"""When a start that found little room may be tried again: the next look at the disk."""
+
+STARTING = (StartJob, RestartJob, RetryExecution)
+"""What is refused first when room gets scarce; stops and exits use the reserve."""
 
 log = structlog.get_logger("jobbus.owner")
 
@@ -64,8 +70,11 @@ class Owner:
         delete_files: Callable[[ForgetFiles], None],
         clock: Clock,
         policy: Policy,
+        is_low: Callable[[], bool] = lambda: False,
     ) -> None:
         self.published = table
+        self._is_low = is_low
+        self._orders: dict[int, asyncio.Future[None]] = {}
         self._working = table.twin()
         self._journal = journal
         self._next_seq = next_seq
@@ -92,8 +101,34 @@ class Owner:
         self._listeners.append(listener)
 
     def check(self, envelope: Envelope) -> None:
-        """See `bus.ports.Checker`: a decision on the published table, thrown away."""
+        """See `bus.ports.Checker`: a decision on the published table, thrown away.
+
+        Raises:
+            NoSpace: it would start something, and little room is left on the disk.
+        """
         decide(self.published, envelope, self._circumstances())
+        if isinstance(envelope.command, STARTING) and self._is_low():
+            raise NoSpace(
+                "little room is left on the disk of the data directory; nothing is started until "
+                "there is more",
+                retry_after_s=NO_SPACE_AGAIN_S,
+            )
+
+    async def order(self, report: SetMaintenance) -> None:
+        """The report has been decided and what came of it is published."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._orders[id(report)] = done
+        try:
+            self._inbox.report(report)
+            await done
+        finally:
+            del self._orders[id(report)]
+
+    async def hold_ballast(self) -> None:
+        """The journal's reserve is held again, if there is room for it."""
+        ballast = self._journal.ballast
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, ballast.hold)
 
     async def command_ended(self, command_id: str) -> CommandRecord:
         """See `bus.ports.CommandWaiter`."""
@@ -139,13 +174,14 @@ class Owner:
     async def handle(self, batch: Sequence[Envelope]) -> None:
         """The batch is decided, durable, visible and under way when this returns."""
         decided = self._decide(batch)
-        if not decided.published:
-            return
-        if decided.records:
-            await self._record(decided.records)
-            self._reserved = decided.reserved or self._reserved
-        self._publish(decided.published)
-        self._act(decided.effects)
+        if decided.published:
+            if decided.records:
+                await self._record(decided.records)
+                self._reserved = decided.reserved or self._reserved
+            self._publish(decided.published)
+            self._act(decided.effects)
+        if self._orders:
+            self._tell_orders(batch)
 
     async def snapshot(self) -> None:
         """The journal begins anew with the table of now; what it covers is dropped.
@@ -233,6 +269,12 @@ class Owner:
             for future in self._waiters.get(record.id, ()):
                 if not future.done():
                     future.set_result(record)
+
+    def _tell_orders(self, batch: Sequence[Envelope]) -> None:
+        for envelope in batch:
+            done = self._orders.get(id(envelope.command))
+            if done is not None and not done.done():
+                done.set_result(None)
 
     def _act(self, effects: Sequence[Effect]) -> None:
         for effect in effects:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from bus.clock import Clock
 from bus.commands import PassTime
-from bus.events import ExecutionQueued, Published
+from bus.events import ExecutionQueued, Published, SystemMaintenance
 from bus.ports import ReportSink
 from handlers.decisions.table import JobTable
 from handlers.decisions.timing import next_deadline_ms
@@ -25,8 +25,11 @@ class Timekeeper:
 
     def __call__(self, batch: Sequence[Published]) -> None:
         if any(
-            isinstance(p.event, ExecutionQueued)
-            and (p.event.expires_ms is not None or p.event.not_before_ms is not None)
+            isinstance(p.event, SystemMaintenance)
+            or (
+                isinstance(p.event, ExecutionQueued)
+                and (p.event.expires_ms is not None or p.event.not_before_ms is not None)
+            )
             for p in batch
         ):
             self._changed.set()

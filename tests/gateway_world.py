@@ -39,6 +39,7 @@ from bus.model import (
     ForgottenCommand,
     Job,
     JobSpec,
+    Maintenance,
     Outcome,
     Principal,
     Progress,
@@ -66,6 +67,7 @@ class WorldTable:
         self.by_execution: dict[str, Execution] = {}
         self.by_command: dict[str, CommandRecord] = {}
         self.by_forgotten: dict[str, ForgottenCommand] = {}
+        self.maintenance: Maintenance | None = None
 
     def job(self, job_id: str) -> Job | None:
         return self.by_job.get(job_id)

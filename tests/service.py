@@ -52,10 +52,10 @@ class Service:
         assert self._process is not None, "the service does not run"
         return self._process.pid
 
-    def start(self) -> None:
+    def start(self, *flags: str) -> None:
         """The service has said that it is ready. Later starts listen on the port of the first."""
         assert self._process is None
-        self._process = self.spawn("--listen", f"127.0.0.1:{self.port}")
+        self._process = self.spawn("--listen", f"127.0.0.1:{self.port}", *flags)
         line = self._ready_line(self._process)
         assert line.startswith("jobbus ready http://127.0.0.1:"), self.log.read_text()
         self.port = int(line.rpartition(":")[2])
@@ -90,6 +90,10 @@ class Service:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """The service was asked to end and has; its exit code."""
         kill(self.pid, number)
+        return self._wait()
+
+    def wait(self) -> int:
+        """The service has ended; its exit code."""
         return self._wait()
 
     def restart(self) -> None:

@@ -20,6 +20,7 @@ async def serve(
     tls_key: Folder = None,
     behind_proxy: Flag = None,
     allow_network_fs: Flag = None,
+    drain: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Run the service; prints one line on stdout when it accepts commands.
 
@@ -44,6 +45,9 @@ async def serve(
         proxy, or this machine, is served; see [proxy] in jobbus.toml.
     allow_network_fs
         Accept a data directory on a network file system.
+    drain
+        When told to stop, start nothing more and wait until what runs has ended; told twice, stop
+        at once.
     """
     from bus import app  # here, so that the help of this command does not load the whole service
     from bus.config import load_settings
@@ -63,4 +67,4 @@ async def serve(
         },
     )
     configure_logs()
-    return await app.serve(settings)
+    return await app.serve(settings, drain=drain)

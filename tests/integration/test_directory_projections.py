@@ -42,6 +42,8 @@ EXECUTION_ID = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
 class Records:
     """A published table as far as projections ask it; the owner's part is played by the test."""
 
+    maintenance = None
+
     def __init__(self) -> None:
         self._commands: dict[str, CommandRecord] = {}
         self._executions: dict[str, Execution] = {}

@@ -1,6 +1,6 @@
 """What the gateway is given: its ports and its limits. No behaviour beyond defaults."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -8,7 +8,8 @@ from typing import Any
 
 from bus.access import RoleDefaults
 from bus.clock import Clock
-from bus.feed import Feed
+from bus.commands import SetMaintenance
+from bus.feed import Feed, History
 from bus.ports import CommandWaiter, Door, OutputLineReader, TableReader
 from transports.http.proxy import ProxySettings
 from transports.http.sessions import SessionLimits
@@ -45,6 +46,7 @@ class GatewayPorts:
     tokens: TokenStore
     system: Callable[[], dict[str, Any]]
     ready: Callable[[], str | None]
+    maintain: Callable[[SetMaintenance], Awaitable[None]] | None = None
     sessions_file: Path | None = None
     tails: SharedOutput = field(init=False)
 

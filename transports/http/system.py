@@ -4,11 +4,15 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from bus.commands import SetMaintenance
 from transports.http.auth import need_admin, principal_of
-from transports.http.problems import Problem, is_known_slug, not_found, title_of
+from transports.http.body import decode_field, read_fields, refuse_unknown
+from transports.http.problems import Problem, invalid, is_known_slug, not_found, title_of
 from transports.http.publishing import json_response
 from transports.http.query import Query
 from transports.http.settings import GatewayPorts, GatewaySettings
+
+REASON_MAX = 500
 
 
 class SystemRoutes:
@@ -31,6 +35,7 @@ class SystemRoutes:
             web.get("/version", self.version),
             web.get("/problems/{slug}", self.problem),
             web.get("/api/v1/system", self.system),
+            web.post("/api/v1/system/maintenance", self.maintain),
         ]
 
     async def live(self, request: web.Request) -> web.Response:
@@ -42,7 +47,8 @@ class SystemRoutes:
         why_not = self._why_not_ready()
         if why_not is not None:
             raise Problem(503, "not-ready", why_not, headers={"Retry-After": "1"})
-        return web.Response(text="ready\n")
+        in_maintenance = self._ports.table.maintenance is not None
+        return web.Response(text="ready, in maintenance\n" if in_maintenance else "ready\n")
 
     async def version(self, request: web.Request) -> web.Response:
         Query(request)
@@ -53,6 +59,24 @@ class SystemRoutes:
         need_admin(principal_of(request))
         own = {"version": self._settings.version, "instance": self._ports.instance}
         return json_response(own | self._ports.system() | {"streams": self._streams()})
+
+    async def maintain(self, request: web.Request) -> web.Response:
+        """Nothing is started any more, or things go on; on record when this answers."""
+        Query(request)
+        principal = principal_of(request)
+        need_admin(principal)
+        fields = await read_fields(request)
+        refuse_unknown(fields, ("on", "reason"))
+        on = decode_field(fields, "on", bool)
+        if on is None:
+            raise invalid("/on", "missing; true begins a maintenance, false ends it")
+        reason = decode_field(fields, "reason", str) or ""
+        if len(reason) > REASON_MAX:
+            raise invalid("/reason", f"must not be longer than {REASON_MAX} characters")
+        if self._ports.maintain is None:
+            raise not_found("maintenance here")
+        await self._ports.maintain(SetMaintenance(on=on, by=principal.user_id, reason=reason))
+        return json_response({"maintenance": self._ports.system().get("maintenance")})
 
     async def problem(self, request: web.Request) -> web.Response:
         Query(request)

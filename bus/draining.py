@@ -1,0 +1,80 @@
+"""How a service ends that is told to: at once, or when nothing runs any more. Rim: wiring only."""
+
+import asyncio
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import structlog
+
+from bus.commands import SetMaintenance
+from bus.events import ExecutionEnded, Published
+from bus.model import HOLDS_SLOT
+from handlers.owner import Owner
+
+DRAIN = "system:drain"
+"""Who began the maintenance of a drain; the next start ends it."""
+
+log = structlog.get_logger("jobbus")
+
+
+class Orders:
+    """The signals that end a service: the first one, and one more."""
+
+    def __init__(self) -> None:
+        self.end = asyncio.Event()
+        self.end_now = asyncio.Event()
+
+    def take(self) -> None:
+        (self.end_now if self.end.is_set() else self.end).set()
+
+
+@contextmanager
+def orders_by_signal() -> Iterator[Orders]:
+    """SIGTERM and SIGINT are orders inside the block."""
+    orders = Orders()
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, orders.take)
+    try:
+        yield orders
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+async def drained(owner: Owner) -> None:
+    """Nothing new was started, and what ran has ended. What waits, waits for the next start."""
+    if owner.published.maintenance is None:
+        await owner.order(SetMaintenance(on=True, by=DRAIN, reason="the service is shutting down"))
+    ended = asyncio.Event()
+
+    def listener(batch: Sequence[Published]) -> None:
+        if any(isinstance(published.event, ExecutionEnded) for published in batch):
+            ended.set()
+
+    owner.listen(listener)
+    told = 0
+    while running := [e for e in owner.published.live_executions() if e.status in HOLDS_SLOT]:
+        if len(running) != told:
+            told = len(running)
+            log.info("draining: waiting for executions; a second signal ends at once", running=told)
+        ended.clear()
+        await ended.wait()
+
+
+async def until_drained(orders: Orders, owner: Owner) -> None:
+    """Returns when nothing runs any more, or at the second order to end."""
+    ends = [
+        asyncio.create_task(drained(owner), name="drain"),
+        asyncio.create_task(orders.end_now.wait(), name="second order"),
+    ]
+    try:
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            await task
+    finally:
+        for task in ends:
+            task.cancel()
+        await asyncio.wait(ends)
