@@ -27,7 +27,8 @@ class CommandAccepted(
 ):
     """The command is on record under its id; `execution_id` is the execution it made, if any.
 
-    `attempted` is false for one that is refused in the same breath.
+    `attempted` is false for one that is refused in the same breath. A stop of a whole job
+    overtakes the job's starts that were accepted before `supersedes_ns`.
     """
 
     command_id: str
@@ -45,6 +46,7 @@ class CommandAccepted(
     waits_for: tuple[str, ...] = ()
     merged: bool = False
     attempted: bool = True
+    supersedes_ns: int = 0
 
 
 class CommandEnded(

@@ -42,8 +42,10 @@ def queued(
     )
 
 
-def noop(envelope: Envelope, job_id: str | None, execution_id: str | None) -> Decision:
-    accepted = accepted_as(envelope, job_id, execution_id=execution_id)
+def noop(
+    envelope: Envelope, job_id: str | None, execution_id: str | None, *, supersedes_ns: int = 0
+) -> Decision:
+    accepted = accepted_as(envelope, job_id, execution_id=execution_id, supersedes_ns=supersedes_ns)
     return Decision((accepted, completed(envelope, Outcome.NOOP)))
 
 
@@ -58,6 +60,7 @@ def accepted_as(
     execution_id: str | None = None,
     waits_for: tuple[str, ...] = (),
     merged: bool = False,
+    supersedes_ns: int = 0,
 ) -> CommandAccepted:
     command = envelope.command
     variables = command.variables if isinstance(command, StartJob | RestartJob) else None
@@ -76,6 +79,7 @@ def accepted_as(
         execution_id=execution_id,
         waits_for=waits_for,
         merged=merged,
+        supersedes_ns=supersedes_ns,
     )
 
 

@@ -94,7 +94,17 @@ def decide(table: JobTable, envelope: Envelope, around: Circumstances) -> Decisi
         )
     if envelope.expires_ms is not None and envelope.expires_ms <= around.now_ms:
         raise Refused(ErrorCode.EXPIRED, "its expiresAt passed before it was handled")
+    if isinstance(command, StartJob | RestartJob) and command.job_id is not None:
+        stopped_ns = table.stopped_ns(command.job_id)
+        if 0 < envelope.accepted_ns < stopped_ns:
+            raise Refused(ErrorCode.SUPERSEDED, "a later stop of the job came first")
     return COMMANDS[type(command)](table, envelope, command, around)
+
+
+_UNATTEMPTED: dict[str, CommandStatus] = {
+    ErrorCode.EXPIRED: CommandStatus.EXPIRED,
+    ErrorCode.SUPERSEDED: CommandStatus.CANCELLED,
+}
 
 
 def refusal(envelope: Envelope, refused: Refused) -> Decision:
@@ -102,7 +112,6 @@ def refusal(envelope: Envelope, refused: Refused) -> Decision:
     command = envelope.command
     is_person = not isinstance(command, tuple(REPORTS))
     assert is_person, "reports are never refused"
-    expired = refused.code is ErrorCode.EXPIRED
     return Decision(
         (
             CommandAccepted(
@@ -121,7 +130,7 @@ def refusal(envelope: Envelope, refused: Refused) -> Decision:
             ),
             CommandEnded(
                 command_id=envelope.id,
-                status=CommandStatus.EXPIRED if expired else CommandStatus.REJECTED,
+                status=_UNATTEMPTED.get(refused.code, CommandStatus.REJECTED),
                 error_code=refused.code,
                 error=refused.message,
             ),

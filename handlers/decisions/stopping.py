@@ -27,8 +27,10 @@ from handlers.decisions.table import JobTable
 def stop(table: JobTable, envelope: Envelope, command: StopJob, around: Circumstances) -> Decision:
     targets = _targets_of_stop(table, envelope, command, around)
     job_id = targets[0].job_id if targets else command.job_id
+    # Stops go ahead of starts that wait undecided; those accepted before it must not run after it.
+    supersedes_ns = envelope.accepted_ns if command.execution_id is None else 0
     if not targets:
-        return noop(envelope, job_id, command.execution_id)
+        return noop(envelope, job_id, command.execution_id, supersedes_ns=supersedes_ns)
     events: list[AnyEvent] = []
     effects: list[Effect] = []
     merged = all(e.status is ExecutionStatus.STOPPING for e in targets)
@@ -42,7 +44,12 @@ def stop(table: JobTable, envelope: Envelope, command: StopJob, around: Circumst
     queued = [e for e in targets if e.status is ExecutionStatus.QUEUED]
     waits_for = tuple(e.id for e in targets if e.status is not ExecutionStatus.QUEUED)
     accepted = accepted_as(
-        envelope, job_id, execution_id=targets[0].id, waits_for=waits_for, merged=merged
+        envelope,
+        job_id,
+        execution_id=targets[0].id,
+        waits_for=waits_for,
+        merged=merged,
+        supersedes_ns=supersedes_ns,
     )
     events[:0] = [accepted, *cancel_queued(table, queued, Reason.SUPERSEDED, around)]
     events.extend(supersede_starts(table, targets))

@@ -59,6 +59,7 @@ class JobTable:
         self._queues: dict[str, list[str]] = {}
         self._specs: dict[tuple[str, str], JobSpec] = {}
         self._waiting: dict[str, dict[str, None]] = {}
+        self._stopped_ns: dict[str, int] = {}
         self.remembered = Remembered()
         self.horizon_ms = 0
         """Commands submitted at this time or before may be forgotten ones: they are not run."""
@@ -113,6 +114,10 @@ class JobTable:
     def spec(self, job_id: str, revision: str) -> JobSpec | None:
         """The definition an execution was made with, which need not be in force any more."""
         return self._specs.get((job_id, revision))
+
+    def stopped_ns(self, job_id: str) -> int:
+        """When the newest stop of the whole job was accepted; 0 if there was none."""
+        return self._stopped_ns.get(job_id, 0)
 
     def commands_waiting_for(self, execution_id: str) -> list[CommandRecord]:
         """Commands that are not final and wait for this execution to run or to end."""
@@ -203,6 +208,9 @@ class JobTable:
         self._commands[record.id] = record
         for execution_id in awaited(record):
             self._waiting.setdefault(execution_id, {})[record.id] = None
+        if event.supersedes_ns and event.job_id is not None:
+            before_ns = self._stopped_ns.get(event.job_id, 0)
+            self._stopped_ns[event.job_id] = max(before_ns, event.supersedes_ns)
 
     def _end_command(self, event: CommandEnded, seq: int, at_ms: int) -> None:
         before = self._commands[event.command_id]
@@ -347,6 +355,7 @@ class JobTable:
             remembered=self.remembered.freeze(),
             horizon_ms=self.horizon_ms,
             maintenance=self.maintenance,
+            stopped_ns=dict(self._stopped_ns),
         )
 
     def twin(self) -> "JobTable":
@@ -371,6 +380,7 @@ class JobTable:
         self.remembered.thaw(content.remembered)
         self.horizon_ms = max(self.horizon_ms, content.horizon_ms)
         self.maintenance = content.maintenance or self.maintenance
+        self._stopped_ns.update(content.stopped_ns)
         for execution in content.executions:
             self._executions[execution.id] = execution
             self._remember(execution)
@@ -392,6 +402,7 @@ class TableContent(msgspec.Struct, frozen=True, kw_only=True):
     remembered: RememberedContent = RememberedContent()
     horizon_ms: int = 0
     maintenance: Maintenance | None = None
+    stopped_ns: dict[str, int] = {}
 
 
 def awaited(command: CommandRecord) -> Sequence[str]:
@@ -414,6 +425,7 @@ def parts_of(content: TableContent) -> Iterator[TableContent]:
         queues=content.queues,
         horizon_ms=content.horizon_ms,
         maintenance=content.maintenance,
+        stopped_ns=content.stopped_ns,
     )
     for part in remembered.parts_of(content.remembered, PART_BYTES):
         yield TableContent(remembered=part)

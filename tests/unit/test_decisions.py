@@ -1,6 +1,7 @@
 """The table of overlaps and the final states, as decisions on a table without a disk."""
 
 import pytest
+from msgspec.structs import replace
 
 from bus.commands import (
     CancelCommand,
@@ -531,3 +532,17 @@ def test_deleted_execution_is_gone_and_its_files_follow(world: World) -> None:
     assert delete.outcome is Outcome.DONE
     assert world.table.execution(first.execution_id) is None
     assert DeleteFiles(first.execution_id) in world.effects
+
+
+def test_stop_overtakes_starts_that_were_accepted_before_it_and_are_decided_after(
+    world: World,
+) -> None:
+    early = replace(seal(START, OPERATOR, now_ms=world.clock.now_ms()), accepted_ns=10)
+    late = replace(seal(START, OPERATOR, now_ms=world.clock.now_ms()), accepted_ns=30)
+    stop = replace(seal(STOP, OPERATOR, now_ms=world.clock.now_ms()), accepted_ns=20)
+    assert world.take(stop).outcome is Outcome.NOOP
+    world.table = JobTable.thaw(parts_of(world.table.freeze()))
+    overtaken = world.take(early)
+    assert overtaken.status is CommandStatus.CANCELLED
+    assert overtaken.error_code == ErrorCode.SUPERSEDED
+    assert world.take(late).status is CommandStatus.RUNNING

@@ -163,6 +163,7 @@ EVENTS: tuple[AnyEvent, ...] = (
         waits_for=("e-0",),
         merged=True,
         attempted=False,
+        supersedes_ns=7,
     ),
     CommandEnded(
         command_id="c-1",
@@ -300,6 +301,7 @@ CONTENT = TableContent(
     ),
     horizon_ms=4,
     maintenance=Maintenance(reason="new disk", by="admin", since_ms=5),
+    stopped_ns={"Demo/Job": 6},
 )
 
 
