@@ -7,9 +7,7 @@ cannot be applied to a table that lacks what was damaged. First everything is lo
 few changes are made, each so that a crash in between leads here again.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
 from pathlib import Path
 
 from bus.instance import sync_directory
@@ -30,7 +28,7 @@ from handlers.segment_reader import (
     forget_cached,
     scan_segment,
 )
-from handlers.segments import first_seq_of, segments_of
+from handlers.segments import first_seq_of, segments_from, segments_of
 from handlers.snapshots import Snapshot, open_snapshot, snapshots_of, sweep_unfinished
 
 KEEP_MS = 900_000
@@ -75,8 +73,10 @@ def examine(directory: Path, *, since_ms: int) -> Findings:
 
 @dataclass
 class _Plan:
-    """The segments by what is to be done with them."""
+    """The segments by what is to be done with them, from `snapshot` on; `fault` is why not all."""
 
+    snapshot: Snapshot | None
+    fault: str | None = None
     readable: list[SegmentScan] = field(default_factory=list)
     damaged: SegmentScan | None = None
     behind: list[Path] = field(default_factory=list)
@@ -101,10 +101,11 @@ class _Examination:
             forget_cached(self._segments[-1])
         self._judge_files()
         self._look_at_snapshots()
-        chosen = self._choose_snapshot()
-        plan = self._plan(chosen.head.seq if chosen else 1)
+        plan = self._best_plan()
+        if plan.fault:
+            self._break(plan.fault)
         places = self._set_aside(plan)
-        return self._sum_up(chosen, plan, places)
+        return self._sum_up(plan, places)
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -144,48 +145,51 @@ class _Examination:
             if snapshot.head.at_ms <= self._since_ms or not self._can_replay(snapshot.head.seq):
                 return
 
-    def _choose_snapshot(self) -> Snapshot | None:
-        """The newest snapshot from before the feed's window, so that the window is replayed; a
-        newer one if that would be too much."""
-        chosen = self._snapshots[0] if self._snapshots else None
-        for older in self._snapshots[1:]:
-            if not self._can_replay(older.head.seq):
-                break
-            chosen = older
-        return chosen
+    def _best_plan(self) -> _Plan:
+        """From the newest snapshot from before the feed's window, so that the window is replayed;
+        from a newer one if that would be too much, or if a fault lies in between."""
+        newest = self._snapshots[0] if self._snapshots else None
+        for older in reversed(self._snapshots[1:]):
+            if self._can_replay(older.head.seq):
+                plan = self._plan(older)
+                if plan.fault is None:
+                    return plan
+                self._notes.append(f"{plan.fault}: {self._snapshots[0].path.name} is newer")
+        return self._plan(newest)
 
     def _can_replay(self, seq: int) -> bool:
         """All records from `seq` on are there, and not too many."""
         if self._lacks_before(seq) or self._gone(seq):
             return False
-        size = sum(path.stat().st_size for path in _needed(self._segments, seq))
+        size = sum(path.stat().st_size for path in segments_from(self._segments, seq))
         return size <= REPLAY_BYTES_MAX
 
-    def _plan(self, from_seq: int) -> _Plan:
-        """Looks through what is to be replayed, up to the end or the first damage."""
-        plan = _Plan()
-        needed = _needed(self._segments, from_seq)
+    def _plan(self, snapshot: Snapshot | None) -> _Plan:
+        """Looks through what is to be replayed, up to the end or the first fault."""
+        plan = _Plan(snapshot)
+        from_seq = _first_seq_after(snapshot)
+        needed = segments_from(self._segments, from_seq)
         gone = self._gone(from_seq)
         if self._lacks_before(from_seq):
-            self._break("the records before the oldest segment are gone, and so is a snapshot")
+            plan.fault = "the records before the oldest segment are gone, and so is a snapshot"
             plan.behind = needed
             return plan
         for index, path in enumerate(needed):
             if gone and gone[0] < path.name:
-                self._break(f"{gone[0]} is missing")
+                plan.fault = f"{gone[0]} is missing"
                 plan.behind = needed[index:]
                 return plan
             scan = scan_segment(path)
             is_end = path == needed[-1] and not gone
             if scan.broken or not (scan.is_whole or is_end):
-                self._break(f"{path.name} is damaged at byte {scan.end}, before its end")
+                plan.fault = f"{path.name} is damaged at byte {scan.end}, before its end"
                 plan.damaged = scan
                 plan.readable.append(replace(scan, torn=0))
                 plan.behind = needed[index + 1 :]
                 return plan
             plan.readable.append(scan)
         if gone:
-            self._break(f"{gone[0]} is missing")
+            plan.fault = f"{gone[0]} is missing"
         return plan
 
     def _lacks_before(self, seq: int) -> bool:
@@ -199,7 +203,7 @@ class _Examination:
         there = {path.name for path in self._segments}
         on_record = self._identity.files if self._identity else {}
         known = [self._directory / name for name in sorted({*on_record, *there})]
-        return [path.name for path in _needed(known, seq) if path.name not in there]
+        return [path.name for path in segments_from(known, seq) if path.name not in there]
 
     def _break(self, why: str) -> None:
         if self._continuous:
@@ -244,14 +248,13 @@ class _Examination:
 
     # -- summing up ------------------------------------------------------------------------------
 
-    def _sum_up(self, chosen: Snapshot | None, plan: _Plan, places: Places) -> Findings:
-        from_seq = chosen.head.seq if chosen else 1
+    def _sum_up(self, plan: _Plan, places: Places) -> Findings:
         heads = [snapshot.head for snapshot in self._snapshots]
         scans = plan.readable
         salvaged = SegmentRecords(0, salvage=places)
         last = self._last_line(plan)
         torn = scans[-1].torn if scans else 0
-        fresh = _needed([s.path for s in scans], max((head.seq for head in heads), default=1))
+        fresh = segments_from([s.path for s in scans], max((head.seq for head in heads), default=1))
         clean = self._continuous and not torn and (last.clean if last else not heads)
         reserved = max([0, *(s.reserved for s in scans), *(head.reserved for head in heads)])
         next_seq = max(
@@ -263,9 +266,11 @@ class _Examination:
         if torn and self._continuous:
             self._notes.append(f"{scans[-1].path.name}: a torn end of {torn} bytes was cut")
         return Findings(
-            identity=self._identity_to_go_on(chosen),
-            snapshot=chosen,
-            records=SegmentRecords(from_seq, tuple((s.path, s.end) for s in scans)),
+            identity=self._identity_to_go_on(plan.snapshot),
+            snapshot=plan.snapshot,
+            records=SegmentRecords(
+                _first_seq_after(plan.snapshot), tuple((s.path, s.end) for s in scans)
+            ),
             salvaged=salvaged,
             end=scans[-1] if scans else None,
             next_seq=next_seq,
@@ -290,10 +295,5 @@ class _Examination:
         return None
 
 
-def _needed(segments: Sequence[Path], seq: int) -> list[Path]:
-    """The segments that may hold events from `seq` on."""
-    return [
-        path
-        for path, after in zip_longest(segments, segments[1:])
-        if after is None or first_seq_of(after) > seq
-    ]
+def _first_seq_after(snapshot: Snapshot | None) -> int:
+    return snapshot.head.seq if snapshot else 1

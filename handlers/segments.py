@@ -6,6 +6,8 @@ as fast) and a full disk is met before a record, never inside one.
 
 import os
 import re
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from bus.errors import NoSpace
@@ -30,6 +32,15 @@ def segments_of(directory: Path) -> list[Path]:
 def first_seq_of(path: Path) -> int:
     """The smallest number that may stand in the segment."""
     return int(path.name[:20])
+
+
+def segments_from(segments: Sequence[Path], seq: int) -> list[Path]:
+    """Those of the segments that may hold events from `seq` on."""
+    return [
+        path
+        for path, after in zip_longest(segments, segments[1:])
+        if after is None or first_seq_of(after) > seq
+    ]
 
 
 class Segment:

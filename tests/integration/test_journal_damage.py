@@ -347,3 +347,25 @@ def test_older_snapshot_is_not_used_over_records_that_are_gone(tmp_path: Path) -
     between.unlink()
     again = reopen(tmp_path)
     assert (snapshot_of(again), seqs(again), again.continuous) == ([b'"new"'], [], True)
+
+
+@pytest.mark.parametrize("fault", ["damaged", "missing"])
+def test_fault_that_the_newest_snapshot_covers_loses_nothing(tmp_path: Path, fault: str) -> None:
+    journal = reopen(tmp_path, segment_bytes=300).journal
+    journal.append([record(1)])
+    snapshot(journal, 2, b'"old"')
+    for seq in range(2, 12):
+        journal.append([record(seq)])
+    snapshot(journal, 12, b'"new"', NOW_MS)
+    journal.append([record(12)])
+    assert snapshot_of(reopen(tmp_path)) == [b'"old"']
+    victim = log_files(tmp_path)[1]
+    if fault == "damaged":
+        damage(victim, b"Demo/J")
+    else:
+        victim.unlink()
+    again = reopen(tmp_path)
+    assert (snapshot_of(again), seqs(again), again.continuous) == ([b'"new"'], [12], True)
+    assert salvaged(again) == []
+    again.journal.append([record(13)])
+    assert seqs(reopen(tmp_path)) == [12, 13]
