@@ -1,4 +1,7 @@
-"""One line a request: who, which route, how long; never the query string, it may hold secrets."""
+"""One line a request: who, which route, how long; never the query string, it may hold secrets.
+
+Requests that went well and quickly are told at level debug.
+"""
 
 import structlog
 from aiohttp import web
@@ -9,13 +12,20 @@ from transports.http.middleware import request_id_of, template_of
 
 _log = structlog.get_logger("jobbus.access")
 
+SLOW_S = 1.0
+"""What took longer is worth a line even if it went well."""
+
 
 class AccessLogger(AbstractAccessLogger):
     """What aiohttp calls after each answer."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         principal = known_principal(request)
-        _log.info(
+        # A line costs more than many an answer: what went well is told at debug only. Who did what
+        # is in the audit, how much and how fast in the metrics.
+        notable = response.status >= 400 or time >= SLOW_S
+        tell = _log.info if notable else _log.debug
+        tell(
             "request",
             method=request.method,
             route=template_of(request),
