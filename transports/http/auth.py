@@ -109,11 +109,13 @@ class Gate:
             origins=tuple(request.headers.getall("Origin", ())),
             sites=tuple(request.headers.getall("Sec-Fetch-Site", ())),
         )
-        allowed = {own_origin(request.scheme, request.host), *self._settings.origins}
+        own = own_origin(request.scheme, request.host)
         ambient = identity.is_ambient if identity is not None else template not in STREAMS
+        # A named page brings a proof of its own; it never rides on the browser's.
+        allowed = {own} if ambient else {own, *self._settings.origins}
         why = refusal(asked, allowed, ambient=ambient)
         if why is not None:
-            raise Problem(403, "origin-refused", why)
+            raise Problem(403, "origin-refused", f"{why}; the service's own pages are of {own}")
 
     def check_pace(self, request: web.Request, identity: Identity) -> None:
         """The principal does not change things faster than it may.
