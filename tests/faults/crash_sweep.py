@@ -1,0 +1,131 @@
+"""Kills one process of a service under load at one of its calls to the disk, and looks after it.
+
+`sweep` goes through the calls one after the other until the load passes without a kill.
+"""
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.load import Dead, Load, SeamService, define, torn_files, verify
+from tests.faults.seam import Plan
+
+AT_ONCE = 4
+QUIET_ENDS = 2
+"""So many trials in a row must pass without a kill until a sweep is at its end."""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Which process dies when. `again`: in the start after a crash under load, not in the first."""
+
+    role: str
+    at: int
+    action: str = "kill"
+    calls: tuple[str, ...] = ()
+    shim: int = 0
+    again: bool = False
+    strace: str = ""
+
+
+@dataclass
+class Verdict:
+    """What came of one trial; `struck` names the call before which somebody died."""
+
+    aim: Aim
+    struck: str = ""
+    violations: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.aim}\n  {self.struck}\n  " + "\n  ".join(self.violations)
+
+
+def attempt(root: Path, aim: Aim) -> Verdict:
+    """One whole life of a data directory: a load with a death in it, a restart, and the truth."""
+    service = SeamService(root)
+    define(service.apps)
+    load = Load(service)
+    verdict = Verdict(aim)
+    try:
+        verdict.violations.extend(_live(service, load, aim, verdict))
+    except (AssertionError, Dead, OSError) as error:
+        verdict.violations.append(f"{type(error).__name__}: {error}"[:2000])
+        verdict.violations.append(service.log.read_text(encoding="utf-8")[-2000:])
+    finally:
+        service.clear_away()
+    if not verdict.violations:
+        shutil.rmtree(root)
+    return verdict
+
+
+def _live(service: SeamService, load: Load, aim: Aim, verdict: Verdict) -> Iterator[str]:
+    if aim.again:
+        service.start()
+        load.begin()
+        service.kill9()
+    mark = service.root / "struck"
+    _arm(service, aim, mark)
+    finished = service.try_start() and (_resume(load) if aim.again else load.run())
+    if finished and aim.role == "service":
+        code = service.end()
+        finished = code == 0
+    verdict.struck = mark.read_text(encoding="utf-8").strip() if mark.exists() else ""
+    if aim.strace and not finished:
+        verdict.struck = aim.strace
+    if not finished and not verdict.struck:
+        yield "it died by itself"
+    if aim.role == "service":
+        if not finished:
+            service.bury()
+            yield from (f"torn after the crash: {name}" for name in torn_files(service.data))
+        service.disarm()
+        service.start()
+    load.settle()
+    yield from verify(load, exact_ends=aim.role != "shim")
+
+
+def _resume(load: Load) -> bool:
+    try:
+        load.settle()
+    except Dead:
+        return False
+    return True
+
+
+def _arm(service: SeamService, aim: Aim, mark: Path) -> None:
+    service.plan = Plan(
+        root=str(service.root),
+        role=aim.role,
+        at=aim.at,
+        action=aim.action,
+        calls=aim.calls,
+        shim=aim.shim,
+        mark=str(mark),
+    )
+
+
+def attempt_all(root: Path, aims: Sequence[Aim]) -> list[Verdict]:
+    """A trial for each, several beside one another."""
+    places = [root / f"trial-{number}" for number in range(len(aims))]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(attempt, places, aims))
+
+
+def sweep(
+    root: Path, aims: Callable[[int], Aim], tell: Callable[[str], None] = lambda _: None
+) -> list[Verdict]:
+    """The verdicts of all calls, `aims(1)`, `aims(2)` … until nothing is struck any more."""
+    verdicts: list[Verdict] = []
+    for first in itertools.count(1, 2 * AT_ONCE):
+        now = [aims(at) for at in range(first, first + 2 * AT_ONCE)]
+        found = attempt_all(root / f"from-{first}", now)
+        verdicts += [verdict for verdict in found if verdict.struck or verdict.violations]
+        for verdict in found:
+            if verdict.violations:
+                tell(str(verdict))
+        if not any(verdict.struck for verdict in found[-QUIET_ENDS:]):
+            break
+    return verdicts

@@ -1,0 +1,369 @@
+"""A small load on a whole service, and what must be true of everything it acknowledged.
+
+Blocking: trials run in threads beside one another. A service may die under the load at any moment;
+the load then ends, and `verify` looks at what a later service made of it.
+"""
+
+import http.client
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+import msgspec
+
+from bus.clock import SystemClock
+from bus.layout import DataLayout
+from bus.views import command_view, execution_view
+from handlers.recovery import recover
+from tests.faults.seam import ROOT, Plan
+from tests.jobs import Apps
+from tests.service import FINAL, Service
+from transports.directory.answers import encode_result, encode_status, result_name
+
+PATIENCE_S = 40.0
+QUIET_S = 0.02
+
+STARTED = 'echo "$JOBBUS_EXECUTION_ID" >> "$BOARD/starts"; '
+LONG = STARTED + 'until [ -e "$BOARD/release" ]; do sleep 0.03; done'
+PROGRESS = STARTED + 'echo "50% half" >> "$JOBBUS_PROGRESS"; echo done'
+ENDS: dict[str, set[tuple[str, int | None]]] = {
+    "S/Long": {("Stopped", None), ("Stopped", 0), ("Succeeded", 0)},
+    "S/Quick": {("Succeeded", 0)},
+    "S/Fails": {("Failed", 3)},
+    "S/Queued": {("Succeeded", 0)},
+    "S/Tells": {("Succeeded", 0)},
+}
+"""How executions end whose shim was not killed."""
+
+BURST = {"fails": "S/Fails", "q1": "S/Queued", "q2": "S/Queued", "tells": "S/Tells"}
+"""Starts at once, together with a restart: enough for the queue to sync them as a group."""
+
+Content = dict[str, Any]
+
+
+class Dead(Exception):
+    """The service does not answer any more."""
+
+
+class SeamService(Service):
+    """A service whose durability-relevant calls go through the seam."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.plan: Plan | None = None
+        self.prefix: list[str] = []
+
+    def spawn(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        program = ["-m", "bus"]
+        if self.plan is not None:
+            program = ["-m", "tests.faults.seam", self.plan.encode()]
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [
+                    *(*self.prefix, sys.executable, "-W", "error", *program, "serve"),
+                    *("--data", str(self.data), "--apps", str(self.apps.root), *arguments),
+                ],
+                cwd=ROOT,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
+
+    def try_start(self) -> bool:
+        """Whether it came as far as its ready line; if not, it is dead."""
+        self._process = self.spawn("--listen", f"127.0.0.1:{self.port}")
+        line = self._ready_line(self._process)
+        if not line:
+            self._wait()
+            return False
+        self.port = int(line.rpartition(":")[2])
+        self.token = (self.data / "admin.token").read_text(encoding="ascii").strip()
+        return True
+
+    def queue_files_whole(self) -> list[str]:
+        """Commands in the queue, without what was half-written when somebody died."""
+        return sorted(path.name for path in (self.data / "JobCommandQueue").glob("*.json"))
+
+    def bury(self) -> None:
+        """It is dead for sure, and waited for."""
+        if self._process is not None:
+            self.kill9()
+
+    def disarm(self) -> None:
+        self.plan = None
+        self.prefix = []
+
+    @property
+    def is_up(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+
+def define(apps: Apps) -> None:
+    apps.shell("S/Long", LONG, stop_grace_s=5)
+    apps.shell("S/Quick", STARTED + "exit 0")
+    apps.shell("S/Fails", STARTED + "exit 3")
+    apps.shell("S/Queued", STARTED + "exit 0", overlap="queue")
+    apps.shell("S/Tells", PROGRESS)
+
+
+@dataclass
+class Load:
+    """Commands in a fixed order, with fixed ids; `acknowledged` are those that were answered 202.
+
+    `seen` is the highest version that was read of each execution and command.
+    """
+
+    service: SeamService
+    tried: dict[str, str] = field(default_factory=dict)
+    acknowledged: set[str] = field(default_factory=set)
+    refused: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+    told: Callable[..., None] = lambda **_: None
+    _dropped: set[str] = field(default_factory=set)
+
+    def run(self) -> bool:
+        """Whether all of it was done before the service died."""
+        try:
+            self.begin()
+            self._await_ended([self.id_of(name) for name in ("again", *BURST)])
+            self._publish("stop", "stop", "S/Long", wait_s=20)
+            self._await_ended(list(self.tried))
+            self._look()
+        except Dead:
+            return False
+        return True
+
+    def begin(self) -> None:
+        """The first half, up to a burst that is not waited for."""
+        self._publish("long", "start", "S/Long", wait_s=20)
+        self._look()
+        self._drop("dropped", "S/Quick")
+        with ThreadPoolExecutor(len(BURST) + 1) as pool:
+            sent = [pool.submit(self._publish, n, "start", j) for n, j in BURST.items()]
+            sent.append(pool.submit(self._publish, "again", "restart", "S/Long"))
+            ends = [each.exception() for each in sent]
+        for error in ends:
+            if error is not None:
+                raise error
+
+    @staticmethod
+    def id_of(name: str) -> str:
+        return str(uuid5(NAMESPACE_URL, f"load/{name}"))
+
+    def call(
+        self, method: str, path: str, body: Content | None = None, wait_s: int = 0
+    ) -> tuple[int, Any]:
+        """Status and JSON of an answer.
+
+        Raises:
+            Dead: there is none.
+        """
+        headers = {
+            "Authorization": f"Bearer {self.service.token}",
+            "Content-Type": "application/json",
+        }
+        if wait_s:
+            headers["Prefer"] = f"wait={wait_s}"
+        link = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=PATIENCE_S)
+        try:
+            data = json.dumps(body) if body is not None else None
+            link.request(method, f"/api/v1{path}", data, headers)
+            answer = link.getresponse()
+            return answer.status, json.loads(answer.read() or b"null")
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise Dead from error
+        finally:
+            link.close()
+
+    def items(self, path: str) -> list[Content]:
+        status, page = self.call("GET", f"{path}?limit=500")
+        assert status == 200, page
+        found: list[Content] = page["items"]
+        return found
+
+    def _publish(self, name: str, command: str, job_id: str, wait_s: int = 0) -> None:
+        command_id = self.id_of(name)
+        self.tried[command_id] = f"{command} {job_id}"
+        body = {"command": command, "jobId": job_id, "commandId": command_id}
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            status, told = self.call("POST", "/commands", body, wait_s)
+            if status in (200, 202):
+                self.acknowledged.add(command_id)
+                self.told(what="ack", id=command_id)
+                return
+            assert status in (503, 507), told
+            self.refused[told["type"].rpartition("/")[2]] = status
+            assert time.monotonic() < deadline_s, f"never accepted: {told}"
+            time.sleep(QUIET_S)
+
+    def _drop(self, name: str, job_id: str) -> None:
+        """As the origin's writers do it: whole under another name, then renamed."""
+        command_id = self.id_of(name)
+        self.tried[command_id] = f"start {job_id}"
+        self._dropped.add(command_id)
+        queue = self.service.data / "JobCommandQueue"
+        draft = queue / ".tmp" / f"{command_id}.draft"
+        fields = {"CommandID": command_id, "Command": "start", "JobID": job_id}
+        who = {"UserID": "alice", "Roles": ["operator"], "SubmittedAt": "2026-01-26T10:00:00Z"}
+        draft.write_text(json.dumps({**fields, **who, "Status": "Pending"}))
+        draft.rename(queue / f"{command_id}.json")
+        self.acknowledged.add(command_id)
+
+    def _look(self) -> None:
+        for item in (*self.items("/executions"), *self.items("/commands")):
+            key = item["commandId"] if "command" in item else item["executionId"]
+            self.seen[key] = item["version"]
+            self.told(what="seen", id=key, version=item["version"], status=item["status"])
+
+    def _await_ended(self, ids: list[str]) -> None:
+        deadline_s = time.monotonic() + PATIENCE_S
+        left = set(ids)
+        while left:
+            left -= {c["commandId"] for c in self.items("/commands") if _is_final(c)}
+            self._look_alive(deadline_s, left)
+
+    def _look_alive(self, deadline_s: float, what: object) -> None:
+        if not self.service.is_up:
+            raise Dead
+        assert time.monotonic() < deadline_s, f"never came to an end: {what}"
+        time.sleep(QUIET_S)
+
+    def settle(self) -> None:
+        """Everything acknowledged has ended in a service that lives; running jobs are let go."""
+        self.service.apps.put("release")
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            ended = {c["commandId"] for c in self.items("/commands") if _is_final(c)}
+            running = [e for e in self.items("/executions") if e["status"] not in FINAL]
+            left = (self.acknowledged - ended, running, self.service.queue_files_whole())
+            if not any(left):
+                return
+            self._look_alive(deadline_s, left)
+
+
+def _is_final(command: Content) -> bool:
+    return command["status"] not in ("Pending", "Running")
+
+
+def torn_files(data: Path) -> list[str]:
+    """Visible files of ours that are no whole JSON, in a data directory nobody works on."""
+    folders = ("JobCommandQueue", "JobCommandResults", "JobStatus", "JobOutput/*", "", "Journal")
+    torn = []
+    for path in (p for folder in folders for p in data.glob(f"{folder}/*.json".lstrip("/"))):
+        try:
+            json.loads(path.read_bytes())
+        except ValueError:
+            torn.append(str(path.relative_to(data)))
+    torn += [str(p.relative_to(data)) for p in data.glob("JobOutput/*/control") if not _is_json(p)]
+    return torn
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return True
+
+
+def verify(load: Load, *, exact_ends: bool) -> Iterator[str]:
+    """What is wrong after the end of the last service; nothing, if all promises were kept."""
+    service = load.service
+    items, commands = load.items("/executions"), load.items("/commands")
+    code = service.end()
+    if code != 0:
+        yield f"the service ended with {code}"
+    yield from (f"torn: {name}" for name in torn_files(service.data))
+    yield from _lost_or_doubled(load, items, commands)
+    yield from _wrong_ends(load, items, exact_ends=exact_ends)
+    yield from _different_table(service.data, items, commands)
+    yield from (f"queue: {name}" for name in service.queue_files_whole())
+    yield from (f"log: {line}" for line in service.complaints())
+
+
+def _lost_or_doubled(load: Load, items: list[Content], commands: list[Content]) -> Iterator[str]:
+    known = {c["commandId"]: c for c in commands}
+    for command_id in load.acknowledged - known.keys():
+        yield f"lost: {load.tried[command_id]}"
+    for command_id in known.keys() - load.tried.keys():
+        yield f"from nowhere: {command_id}"
+    for command_id, times in Counter(e["commandId"] for e in items).items():
+        if times > 1:
+            yield f"{times} executions of {load.tried.get(command_id)}"
+    for command_id in load.acknowledged & known.keys():
+        started = load.tried[command_id].startswith("start ")
+        if started and not any(e["commandId"] == command_id for e in items):
+            yield f"no execution of {load.tried[command_id]}: {known[command_id]}"
+    now = {e["executionId"]: e["version"] for e in items}
+    now |= {command_id: c["version"] for command_id, c in known.items()}
+    for key, version in load.seen.items():
+        if now.get(key, 0) < version:
+            yield f"went back: {key} was at {version}, is at {now.get(key)}"
+
+
+def _wrong_ends(load: Load, items: list[Content], *, exact_ends: bool) -> Iterator[str]:
+    starts = Counter(load.service.apps.lines("starts"))
+    for execution_id, times in starts.items():
+        if times > 1:
+            yield f"{execution_id} ran {times} times"
+    for item in items:
+        end: tuple[str, int | None] = (item["status"], item["exitCode"])
+        ran = item["executionId"] in starts
+        if item["startTime"] is not None and not ran and item["status"] != "Stopped":
+            yield f"never ran, and is told to have: {item}"
+        if exact_ends and end not in ENDS[item["jobId"]]:
+            yield f"{item['jobId']} ended as {end} {item['reason']} {item['error']}"
+        if ran and item["startTime"] is None and exact_ends:
+            yield f"ran, and is told not to have: {item}"
+    for execution_id in starts.keys() - {item["executionId"] for item in items}:
+        yield f"ran, and nobody knows of it: {execution_id}"
+
+
+def _different_table(data: Path, items: list[Content], commands: list[Content]) -> Iterator[str]:
+    layout = DataLayout(data)
+    instance = json.loads(layout.instance.read_bytes())
+    found = recover(layout.journal, instance["instance"], SystemClock())
+    found.journal.close(found.next_seq, SystemClock().now_ms())
+    if not (found.clean and found.continuous):
+        yield f"journal: {found.notes} after an orderly end"
+    if found.epoch != instance["epoch"]:
+        yield "the epoch changed"
+    views = [_plain(execution_view(e)) for e in found.table.executions()]
+    if _by(views, "executionId") != _by([_less(i) for i in items], "executionId"):
+        yield f"executions differ from the journal:\n{views}\n{items}"
+    told = [_plain(command_view(c)) for c in found.table.commands()]
+    if _by(told, "commandId") != _by([_less(c) for c in commands], "commandId"):
+        yield f"commands differ from the journal:\n{told}\n{commands}"
+    wanted = {f"{e.id}.json": encode_status(e) for e in found.table.executions()}
+    if (there := _files(layout.status)) != wanted:
+        yield f"status files differ from the table: {sorted(there.items() ^ wanted.items())}"
+    wanted = {result_name(c): encode_result(c) for c in found.table.commands() if c.is_final}
+    if (there := _files(layout.results)) != wanted:
+        yield f"result files differ from the table: {sorted(there.items() ^ wanted.items())}"
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _plain(view: object) -> Content:
+    content: Content = json.loads(msgspec.json.encode(view))
+    return content
+
+
+def _less(item: Content) -> Content:
+    return {key: value for key, value in item.items() if key != "links"}
+
+
+def _by(items: list[Content], key: str) -> dict[str, Content]:
+    return {item[key]: item for item in items}

@@ -1,0 +1,74 @@
+"""A death before any call that decides what survives: nothing is lost, nothing runs twice.
+
+A trial is a whole service under load, a SIGKILL at one call, a restart and a look at everything.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.crash_sweep import Aim, attempt_all, sweep
+
+QUICK = (
+    Aim("service", 4, calls=("fdatasync",)),
+    Aim("service", 30, action="torn"),
+    Aim("service", 12, again=True),
+    Aim("spawner", 2, action="after"),
+    Aim("shim", 12),
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """In memory where there is such a place: what the dead leave does not hang on real syncs."""
+    memory = Path("/dev/shm")
+    if not os.access(memory, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="jobbus-", dir=memory) as folder:
+        yield Path(folder)
+
+
+def test_nothing_is_lost_or_doubled_by_a_death_here_and_there(place: Path) -> None:
+    verdicts = attempt_all(place, QUICK)
+    assert [verdict.aim for verdict in verdicts if not verdict.struck] == [], "nobody died of these"
+    wrong = [str(verdict) for verdict in verdicts if verdict.violations]
+    assert not wrong, "\n".join(wrong)
+
+
+def _of_shim(number: int) -> Callable[[int], Aim]:
+    return lambda at: Aim("shim", at, shim=number)
+
+
+SWEEPS: dict[str, Callable[[int], Aim]] = {
+    "service": lambda at: Aim("service", at),
+    "service-torn-writes": lambda at: Aim("service", at, action="torn"),
+    "service-started-again": lambda at: Aim("service", at, again=True),
+    "service-after-spawning": lambda at: Aim(
+        "service", at, action="after", calls=("fork", "posix_spawn")
+    ),
+    "spawner": lambda at: Aim("spawner", at),
+    "spawner-after-forking": lambda at: Aim("spawner", at, action="after"),
+    **{f"shim-{number}": _of_shim(number) for number in range(7)},
+    "shim-torn-writes": lambda at: Aim("shim", at, action="torn"),
+}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("aims", SWEEPS.values(), ids=SWEEPS)
+def test_nothing_is_lost_or_doubled_by_a_death_at_any_call_of(
+    place: Path,
+    aims: Callable[[int], Aim],
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+) -> None:
+    verdicts = sweep(place, aims, print)
+    wrong = [verdict for verdict in verdicts if verdict.violations]
+    with capsys.disabled():
+        print(f"\n{request.node.callspec.id}: {len(verdicts)} kill points, {len(wrong)} violations")
+    assert verdicts, "nobody died"
+    assert not wrong, "\n".join(map(str, wrong))
