@@ -16,6 +16,7 @@ from typing import NamedTuple
 from bus.layout import DIRECTORY_MODE, FILE_MODE
 
 FUSE_MAGIC = 0x65735546
+PASSING = ".tmp"
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -138,9 +139,10 @@ def create_file(name: str, inside: int, data: bytes, *, sync: bool) -> None:
 def replace_file(name: str, inside: int, data: bytes, mode: int = FILE_MODE) -> None:
     """`name` has this content, at every moment either the old or the new one. Not synced.
 
-    The name that is used on the way is hidden and ours alone: one writer a directory.
+    The name that is used on the way is hidden, ours alone (one writer a directory) and none that
+    somebody who looks for `*.json` would take: a death in here leaves it, half-written.
     """
-    passing = f".tmp-{name}"
+    passing = f".{name}{PASSING}"
     handle = os.open(passing, _CREATE_FLAGS | os.O_TRUNC, mode, dir_fd=inside)
     try:
         write_all(handle, data)
@@ -150,6 +152,14 @@ def replace_file(name: str, inside: int, data: bytes, mode: int = FILE_MODE) -> 
     finally:
         os.close(handle)
     os.rename(passing, name, src_dir_fd=inside, dst_dir_fd=inside)
+
+
+def sweep_passing(inside: int) -> None:
+    """What deaths in `replace_file` left is gone; only for the one writer of the directory."""
+    for name in os.listdir(inside):
+        if name.startswith(".") and name.endswith(PASSING):
+            with contextlib.suppress(OSError):  # litter does no harm; not to start would
+                remove(name, inside)
 
 
 def truncate_file(name: str, inside: int, size: int) -> None:

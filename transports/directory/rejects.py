@@ -153,10 +153,9 @@ class Rejects:
             disk.make_directory(self._path)
             self._kept = {}
             with disk.open_directory(self._path) as here:
+                disk.sweep_passing(here)
                 for name in sorted(os.listdir(here)):
-                    if name.startswith(".tmp-"):
-                        disk.remove(name, here)
-                    elif name.endswith(".json") and not name.endswith(_REASON):
+                    if name.endswith(".json") and not name.endswith(_REASON):
                         self._kept[name] = self._recorded(name, here)
         return self._kept
 
