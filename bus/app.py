@@ -36,13 +36,14 @@ from handlers.decisions.decision import ForgetFiles
 from handlers.decisions.remembered import as_record
 from handlers.disposal import Disposal
 from handlers.evidence import protect, protected_before_ms
+from handlers.history import JournalHistory
+from handlers.journal.recovery import RecoveredTable, recover
 from handlers.output.store import OutputStore
 from handlers.owner import Owner
 from handlers.progress import ProgressCoalescer
-from handlers.recovery import RecoveredTable, recover
 from handlers.retention import Retention, TrustedClock, newest_ms
-from handlers.supervision.supervisor import ProcessSupervisor
 from handlers.room import RoomWatch, scarcest
+from handlers.supervision.supervisor import ProcessSupervisor
 from handlers.timekeeper import Timekeeper
 from transports.directory.projections import Projections
 from transports.directory.queue import DirectoryTransport
@@ -52,6 +53,8 @@ from transports.http.proxy import LOOPBACK, ProxySettings, networks
 from transports.http.sessions import SessionLimits
 from transports.http.tls import server_context
 from transports.http.token_store import TokenStore
+
+WATERMARK_S = 60.0
 
 log = structlog.get_logger("jobbus")
 
@@ -66,8 +69,8 @@ class Node:
     owner: Owner
     publisher: Publisher
     gateway: Gateway
-
     prepare_drain: Callable[[], None]
+
     def sign_in_link(self) -> str:
         """Signs one browser in, once, for a short while. The code is in the fragment: no server,
         proxy or log ever sees it."""
@@ -140,8 +143,9 @@ class _Parts:
     def _build(self) -> None:
         table, feed = self.recovered.table, self.recovered.feed
         self.not_ready: str | None = "starting"
-        self.started_at = rfc3339(self.clock.now_ms())
         self._draining = False
+        self._projected = self.recovered.projected
+        self.started_at = rfc3339(self.clock.now_ms())
         self.inbox = Inbox(self.clock)
         report = ProgressCoalescer(self.inbox.report)
         self.output = OutputStore(self.layout, self._is_live)
@@ -162,12 +166,12 @@ class _Parts:
             delete_files=self._delete_files,
             clock=self.clock,
             policy=policy,
-        )
             is_low=lambda: self.room.is_low,
         )
         places = (self.layout.queue, self.layout.journal, self.layout.output, self.layout.status)
         self.room = RoomWatch(
             partial(scarcest, places), self._room_changed, self.owner.hold_ballast
+        )
         self.transport = DirectoryTransport(
             self.layout,
             clock=self.clock,
@@ -196,6 +200,7 @@ class _Parts:
                 door=self.publisher,
                 waiter=self.owner,
                 feed=feed,
+                history=JournalHistory(self.layout.journal, self.recovered.encoder),
                 output=self.output,
                 clock=self.clock,
                 instance=self.instance,
@@ -203,9 +208,9 @@ class _Parts:
                 roles=self.settings.roles,
                 tokens=TokenStore.load(self.layout, self.token, self.clock),
                 system=self._system,
+                maintain=self.owner.order,
                 ready=lambda: self.not_ready,
                 sessions_file=self.layout.sessions,
-                maintain=self.owner.order,
             ),
             _gateway_settings(self.settings),
         )
@@ -220,10 +225,11 @@ class _Parts:
             tasks = [
                 group.create_task(self.catalog.run(), name="catalog"),
                 group.create_task(self.timekeeper.run(), name="timekeeper"),
+                group.create_task(self.room.run(), name="room"),
                 group.create_task(self.disposal.run(), name="disposal"),
             ]
-                group.create_task(self.room.run(), name="room"),
             projections = group.create_task(self.projections.run(), name="projections")
+            tasks.append(group.create_task(self._mark_projected(), name="watermark"))
             owner = group.create_task(self.owner.run(), name="owner")
             transport = await _started(group, self.transport.run, "transport")
             tasks += [
@@ -240,6 +246,7 @@ class _Parts:
                 await _stopped(*tasks, transport)
                 await _stopped(owner)
                 await self.projections.drain()
+                await self._sync_projections()
                 await _stopped(projections, supervisor)
                 await asyncio.to_thread(self._close)
 
@@ -250,15 +257,15 @@ class _Parts:
         definitions = await asyncio.to_thread(scan, self.settings.serve.apps)
         self.inbox.report(ApplyCatalog(definitions=definitions))
         table = self.recovered.table
-        live = [e for e in table.live_executions() if e.status is not ExecutionStatus.QUEUED]
-        await self.supervisor.adopt([(e, table.spec(e.job_id, e.revision)) for e in live])
         if table.maintenance is not None and table.maintenance.by == DRAIN:
             self.inbox.report(SetMaintenance(on=False, by=DRAIN))
+        live = [e for e in table.live_executions() if e.status is not ExecutionStatus.QUEUED]
+        await self.supervisor.adopt([(e, table.spec(e.job_id, e.revision)) for e in live])
         while len(self.inbox):
             await self.owner.handle(await self.inbox.take())
         self._repeat_stop_orders(live)
         if not self.recovered.clean:
-            await self.projections.rewrite()
+            await self.projections.rewrite(self.recovered.projected)
 
     def _repeat_stop_orders(self, live: list[Execution]) -> None:
         """An order may have been recorded and not yet passed on when the last service died."""
@@ -299,8 +306,19 @@ class _Parts:
             log.info("left over and removed", folders=folders, files=files)
         await self.retention.run()
 
-    def _delete_files(self, gone: ForgetFiles) -> None:
-        self.disposal(gone.execution_ids)
+    async def _mark_projected(self) -> None:
+        """From time to time it is on record which files need not be looked at after a crash."""
+        while True:
+            await asyncio.sleep(WATERMARK_S)
+            await self._sync_projections()
+
+    async def _sync_projections(self) -> None:
+        if self.projections.seen > self._projected:
+            synced = await self.projections.sync()
+            if synced is not None:
+                self._projected = synced
+                await self.owner.note_projected(synced)
+
     def prepare_drain(self) -> None:
         """Who asks is sent elsewhere; files of others wait for the next start."""
         self.not_ready = "draining: waiting for what runs"
@@ -310,6 +328,8 @@ class _Parts:
     def _room_changed(self, is_low: bool) -> None:
         self.transport.hold_strangers(is_low or self._draining)
 
+    def _delete_files(self, gone: ForgetFiles) -> None:
+        self.disposal(gone.execution_ids)
         self.projections.forget(gone.execution_ids, gone.command_ids, gone.spellings)
 
     def _handled(self, command_id: str) -> CommandRecord | None:
@@ -324,8 +344,6 @@ class _Parts:
         execution = self.recovered.table.execution(execution_id)
         return execution is not None and not execution.is_final
 
-    def _system(self) -> dict[str, object]:
-        return {
     def _space(self) -> dict[str, object] | None:
         space = self.room.space
         if space is None:
@@ -336,6 +354,8 @@ class _Parts:
             "low": space.is_low,
         }
 
+    def _system(self) -> dict[str, object]:
+        return {
             "instance": self.instance,
             "epoch": self.recovered.epoch,
             "startedAt": self.started_at,
@@ -344,10 +364,10 @@ class _Parts:
             "apps": str(self.settings.serve.apps),
             "queue": {"waiting": self.transport.waiting, "inbox": len(self.inbox)},
             "notes": list(self.recovered.notes),
-        }
-
             "maintenance": maintenance_view(self.recovered.table.maintenance),
             "space": self._space(),
+        }
+
 
 def _tls(serve: ServeSettings) -> ssl.SSLContext | None:
     if serve.tls_cert is None or serve.tls_key is None:
@@ -396,8 +416,6 @@ class _Executions:
         return self._table.execution(str(execution_id)) is not None
 
 
-def _directory_settings(section: DirectorySection, keeping: Keeping) -> DirectorySettings:
-    return DirectorySettings(
 def maintenance_view(maintenance: Maintenance | None) -> dict[str, str] | None:
     if maintenance is None:
         return None
@@ -405,6 +423,8 @@ def maintenance_view(maintenance: Maintenance | None) -> dict[str, str] | None:
     return {"reason": maintenance.reason, "by": maintenance.by, "since": since}
 
 
+def _directory_settings(section: DirectorySection, keeping: Keeping) -> DirectorySettings:
+    return DirectorySettings(
         rejects_max=keeping.rejects,
         rejects_bytes_max=keeping.reject_bytes,
         admin=section.admin,

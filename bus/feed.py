@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 from bus.clock import Clock
 
@@ -127,19 +128,24 @@ class Feed:
 
     def resume(self, cursor: str, predicate: Predicate) -> int | ResetReason:
         """The number after which a reader with this cursor goes on, or why it must start anew."""
+        seq = self.number_of(cursor)
+        if isinstance(seq, ResetReason):
+            return seq
+        if seq < self._floor:
+            return ResetReason.HISTORY_GONE
+        if self.count_after(seq, REPLAY_MAX + 1, predicate) > REPLAY_MAX:
+            return ResetReason.GAP_TOO_LARGE
+        return seq
+
+    def number_of(self, cursor: str) -> int | ResetReason:
+        """The number that a cursor of this epoch stands for, held or not; or why it is none."""
         match = _POSITION.match(cursor)
         if match is None:
             return ResetReason.CURSOR_INVALID
         if match[1] != self.epoch:
             return ResetReason.EPOCH_CHANGED
         seq = int(match[2])
-        if seq > self.head:
-            return ResetReason.CURSOR_AHEAD
-        if seq < self._floor:
-            return ResetReason.HISTORY_GONE
-        if self.count_after(seq, REPLAY_MAX + 1, predicate) > REPLAY_MAX:
-            return ResetReason.GAP_TOO_LARGE
-        return seq
+        return ResetReason.CURSOR_AHEAD if seq > self.head else seq
 
     def position(self, seq: int) -> str:
         """`seq` as the outside writes it: `<epoch>-<seq>`."""
@@ -194,6 +200,25 @@ class Batch:
 
     frames: list[Frame]
     seq: int
+
+
+class History(Protocol):
+    """What lies behind the ring: the changes that the journal still holds, but for progress."""
+
+    async def oldest(self) -> int:
+        """The smallest number after which every change is kept."""
+        ...
+
+    async def after(
+        self, seq: int, until: int, limit: int, size_max: int, wanted: Predicate
+    ) -> Batch:
+        """As `Feed.after`, of the changes after `seq` and up to `until`; what it gives may be less
+        than there is, its number says up to where. `until` must be readable already.
+
+        Raises:
+            FellBehind: changes after `seq` are not kept any more.
+        """
+        ...
 
 
 class FellBehind(Exception):

@@ -349,8 +349,11 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     progress: Progress | None = None
 
 
-class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One process start and what became of it; `version` is the number of its last change."""
+class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One process start and what became of it; `version` is the number of its last change.
+
+    There are many of these and none can be part of a cycle: the collector need not look at them.
+    """
 
     id: str
     job_id: str
@@ -391,7 +394,7 @@ NO_RESULT = msgspec.Raw(b"null")
 """No `Raw | None`: msgspec encodes that, and can decode nothing but null from it."""
 
 
-class CommandRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CommandRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What is remembered of a command.
 
     `waits_for` are the executions whose end it waits for; `merged` says that others had ordered it.

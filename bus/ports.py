@@ -128,11 +128,11 @@ class OutputLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     time_ms: int | None = None
     partial: bool = False
     continued: bool = False
+    more: bool = False
 
 
 class OutputChunk(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes `start` to `end` of an output. `gap` is set when bytes before `start` were dropped."""
-    more: bool = False
 
     start: int
     end: int
@@ -176,10 +176,6 @@ class OutputPage(msgspec.Struct, frozen=True, kw_only=True):
     gap: tuple[int, int] | None = None
 
 
-class OutputLineReader(OutputReader, Protocol):
-    """The same output as lines for people.
-
-    Bytes that are no UTF-8 become U+FFFD. Of a line that was redrawn by CR only the last state is
 class OutputHits(msgspec.Struct, frozen=True, kw_only=True):
     """Lines that were found. The search goes on at `next`; it is over where that is `end`."""
 
@@ -188,6 +184,10 @@ class OutputHits(msgspec.Struct, frozen=True, kw_only=True):
     end: int
 
 
+class OutputLineReader(OutputReader, Protocol):
+    """The same output as lines for people.
+
+    Bytes that are no UTF-8 become U+FFFD. Of a line that was redrawn by CR only the last state is
     told. A line over 16 KiB comes in pieces: a `continued` one follows those with its number, any
     other replaces them. An execution's last line counts as whole once it is no longer live.
     """
@@ -215,10 +215,6 @@ class OutputHits(msgspec.Struct, frozen=True, kw_only=True):
         """The first `limit` lines that hold `needle` literally, each once."""
         ...
 
-
-class OutputNotice(Protocol):
-    """Whom the supervisor tells that an execution's output has grown."""
-
     async def search(
         self,
         execution_id: str,
@@ -231,6 +227,10 @@ class OutputNotice(Protocol):
     ) -> OutputHits:
         """The same from the line at `start` on, for about `time_s` at most."""
         ...
+
+
+class OutputNotice(Protocol):
+    """Whom the supervisor tells that an execution's output has grown."""
 
     def grown(self, execution_id: str) -> None: ...
 
@@ -272,11 +272,11 @@ __all__ = [
     "CommandWaiter",
     "Door",
     "OutputChunk",
+    "OutputHits",
     "OutputLine",
     "OutputLineReader",
     "OutputNotice",
     "OutputPage",
-    "OutputHits",
     "OutputReader",
     "Policy",
     "Progress",

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import msgspec
 import structlog
@@ -34,9 +35,9 @@ from handlers.decisions.decision import (
 )
 from handlers.decisions.registry import decide, refusal
 from handlers.decisions.table import JobTable, parts_of
-from handlers.journal import Journal
-from handlers.journal_format import Record
-from handlers.snapshots import SnapshotHead
+from handlers.journal.format import Record
+from handlers.journal.journal import Journal
+from handlers.journal.snapshots import SnapshotHead
 
 RESERVE = 1 << 16
 """Numbers reserved at a time: progress takes numbers without a sync of its own."""
@@ -123,6 +124,13 @@ class Owner:
             await done
         finally:
             del self._orders[id(report)]
+
+    async def note_projected(self, seq: int) -> None:
+        """It is on record that the files of all that ended by `seq` are synced."""
+        record = Record(seq=self._next_seq, at_ms=self._clock.now_ms(), projected=seq)
+        loop = asyncio.get_running_loop()
+        with suppress(NoSpace):  # a start after a crash then writes some files again
+            await loop.run_in_executor(self._thread, self._journal.append, [record])
 
     async def hold_ballast(self) -> None:
         """The journal's reserve is held again, if there is room for it."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from handlers.ballast import Space, space_of
+from handlers.journal.ballast import Space, space_of
 
 LOOK_S = 5.0
 

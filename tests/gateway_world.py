@@ -30,7 +30,7 @@ from bus.events import (
     JobChanged,
     Published,
 )
-from bus.feed import Feed
+from bus.feed import Batch, Feed, FellBehind, Frame, Predicate
 from bus.model import (
     CommandRecord,
     CommandStatus,
@@ -47,8 +47,8 @@ from bus.model import (
 )
 from bus.ports import OutputChunk, OutputHits, OutputLine, OutputPage
 from bus.publisher import Publisher
-from transports.http.app import Gateway, GatewayPorts, GatewaySettings
 from handlers.output.lines import Rest, decode, split
+from transports.http.app import Gateway, GatewayPorts, GatewaySettings
 from transports.http.token_store import TokenStore
 from transports.http.tokens import Grant, TokenBook
 
@@ -102,13 +102,13 @@ class WorldOutput:
     ranges that are gone."""
 
     def __init__(self) -> None:
+        self.is_live: Callable[[str], bool] = lambda _: True
+        self.pages_read = 0
         self.bytes: dict[str, bytearray] = {}
         self.dropped: dict[str, tuple[int, int]] = {}
         self.largest_read = 0
         self._grown = asyncio.Condition()
 
-        self.is_live: Callable[[str], bool] = lambda _: True
-        self.pages_read = 0
     async def append(self, execution_id: str, data: bytes) -> None:
         self.bytes.setdefault(execution_id, bytearray()).extend(data)
         async with self._grown:
@@ -135,11 +135,6 @@ class WorldOutput:
         kept = data.splitlines(keepends=True)[-lines:] if lines else []
         return len(data) - sum(len(line) for line in kept)
 
-    async def growth(self, execution_id: str) -> AsyncIterator[None]:
-        while True:
-            seen = len(self.bytes.get(execution_id, b""))
-            yield
-            async with self._grown:
     async def offset_of_line(self, execution_id: str, number: int) -> int:
         lines = bytes(self.bytes.get(execution_id, b"")).splitlines(keepends=True)
         return sum(len(line) for line in lines[: number - 1])
@@ -211,6 +206,11 @@ class WorldOutput:
     ) -> tuple[OutputLine, ...]:
         return (await self.search(execution_id, needle, limit, stream=stream)).lines
 
+    async def growth(self, execution_id: str) -> AsyncIterator[None]:
+        while True:
+            seen = len(self.bytes.get(execution_id, b""))
+            yield
+            async with self._grown:
                 if len(self.bytes.get(execution_id, b"")) == seen:
                     await self._grown.wait()
 
@@ -232,6 +232,29 @@ class WorldTokens(TokenStore):
         return Grant(principal=principal, token_id=token_id, seal="world")
 
 
+class WorldHistory:
+    """Implements `bus.feed.History`: all frames since `floor`."""
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.floor = 0
+        self.asked = 0
+
+    async def oldest(self) -> int:
+        return self.floor
+
+    async def after(
+        self, seq: int, until: int, limit: int, size_max: int, wanted: Predicate
+    ) -> Batch:
+        self.asked += 1
+        if seq < self.floor:
+            raise FellBehind
+        frames = [f for f in self.frames if seq < f.seq <= until and wanted(f)]
+        if len(frames) > limit:
+            return Batch(frames[:limit], frames[limit - 1].seq)
+        return Batch(frames, until)
+
+
 class World:
     """Table, feed and door; `refuse_with` is what the check says to the next commands."""
 
@@ -239,6 +262,7 @@ class World:
         self.clock = clock or SystemClock()
         self.table = WorldTable()
         self.feed = Feed(EPOCH, 0, self.clock)
+        self.history = WorldHistory()
         self.output = WorldOutput()
         self.refuse_with: BusError | None = None
         self.break_transport_with: BusError | None = None
@@ -279,12 +303,13 @@ class World:
         return await asyncio.shield(future)
 
     def ports(self) -> GatewayPorts:
+        self.output.is_live = self._is_live
         return GatewayPorts(
             table=self.table,
             door=Publisher(self, self, self.table),  # type: ignore[arg-type]  # publish is enough
             waiter=self,
             feed=self.feed,
-        self.output.is_live = self._is_live
+            history=self.history,
             output=self.output,
             clock=self.clock,
             instance="test",
@@ -296,15 +321,15 @@ class World:
             sessions_file=self.sessions_file,
         )
 
+    def _is_live(self, execution_id: str) -> bool:
+        execution = self.table.execution(execution_id)
+        return execution is not None and not execution.is_final
+
     # what happens in it
 
     def define(self, job_id: str, **spec: Any) -> Job:
         job = Job(
             id=job_id,
-    def _is_live(self, execution_id: str) -> bool:
-        execution = self.table.execution(execution_id)
-        return execution is not None and not execution.is_final
-
             spec=JobSpec(command=("true",), **spec),
             revision="r1",
             version=self.feed.head + 1,
@@ -423,7 +448,9 @@ class World:
         seq = self.feed.head + 1
         published = Published(seq, self.clock.now_ms(), event)
         frame = self._encoder.frame(published, self.table)
-        self.feed.publish([frame] if frame is not None else [], seq)
+        frames = [frame] if frame is not None else []
+        self.history.frames += frames
+        self.feed.publish(frames, seq)
 
 
 @asynccontextmanager

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from bus.events import JobRemoved
-from handlers.journal import Journal, Recovered
-from handlers.journal_format import Record
-from handlers.snapshots import SnapshotHead
+from handlers.journal.format import Record
+from handlers.journal.journal import Journal, Recovered
+from handlers.journal.snapshots import SnapshotHead
 
 NOW_MS = 1_800_000_000_000
 LONG_AGO_MS = NOW_MS - 3_600_000

@@ -5,6 +5,7 @@ table, which holds only what is durable. Both fold the same events, so replay(jo
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -360,8 +361,9 @@ class JobTable:
 
     def twin(self) -> "JobTable":
         """A second table that is equal to this one and takes in each event before it."""
-        content = replace(self.freeze(), remembered=RememberedContent())
-        twin = JobTable.thaw([content])
+        twin = JobTable()
+        for name, value in vars(self).items():
+            setattr(twin, name, _copied(value))
         twin.remembered = self.remembered
         return twin
 
@@ -403,6 +405,13 @@ class TableContent(msgspec.Struct, frozen=True, kw_only=True):
     horizon_ms: int = 0
     maintenance: Maintenance | None = None
     stopped_ns: dict[str, int] = {}
+
+
+def _copied(value: Any) -> Any:
+    """A copy of one of the table's own maps; the records in it are frozen and shared."""
+    if not isinstance(value, dict):
+        return value
+    return {k: v.copy() if isinstance(v, dict | list) else v for k, v in value.items()}
 
 
 def awaited(command: CommandRecord) -> Sequence[str]:

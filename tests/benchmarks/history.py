@@ -17,8 +17,8 @@ from bus.events import (
 from bus.instance import secret_key
 from bus.layout import DataLayout
 from bus.model import CommandStatus, ExecutionStatus, Outcome, Principal, Reason
-from handlers.journal import Journal
-from handlers.journal_format import Record
+from handlers.journal.format import Record
+from handlers.journal.journal import Journal
 from transports.directory import wire
 
 ALICE = Principal(user_id="alice", roles=("operator",), via="http")

@@ -201,6 +201,17 @@ async def test_a_hundred_streams_that_came_and_went_leave_nothing_behind(
     service.apps.put("go")
 
 
+async def test_reader_that_lost_all_its_streams_may_open_as_many_at_once(service: Service) -> None:
+    async with AsyncExitStack() as opened:
+        for _ in range(2):
+            streams = [await opened.enter_async_context(await service.stream()) for _ in range(20)]
+            assert [stream.status for stream in streams] == [200] * 20
+            one_more = await opened.enter_async_context(await service.stream())
+            assert (one_more.status, one_more.headers["retry-after"]) == (429, "5")
+            for stream in streams:
+                stream.abort()
+
+
 async def twenty_streams(service: Service, output: str) -> None:
     targets = ["/api/v1/events", output] * 10
     async with asyncio.TaskGroup() as group:

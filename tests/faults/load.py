@@ -22,7 +22,7 @@ import msgspec
 from bus.clock import SystemClock
 from bus.layout import DataLayout
 from bus.views import command_view, execution_view
-from handlers.recovery import recover
+from handlers.journal.recovery import recover
 from tests.faults.seam import ROOT, Plan
 from tests.jobs import Apps
 from tests.service import FINAL, Service

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from bus.errors import NoSpace, StorageFailed
-from handlers.ballast import LOW_BYTES, LOW_INODES, Ballast, Space, space_of
-from handlers.journal import Journal
-from handlers.journal_format import Record
-from handlers.snapshots import SnapshotHead
+from handlers.journal.ballast import LOW_BYTES, LOW_INODES, Ballast, Space, space_of
+from handlers.journal.format import Record
+from handlers.journal.journal import Journal
+from handlers.journal.snapshots import SnapshotHead
 from tests.fault_points import Interrupt, count_calls, watched_calls
 from tests.journal_rig import (
     NOW_MS,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from handlers.journal import Journal
+from handlers.journal.journal import Journal
 from tests.fault_points import count_calls, killed_at
 from tests.journal_rig import (
     NOW_MS,
@@ -123,8 +123,8 @@ APPENDER = """
 import sys
 from pathlib import Path
 from bus.events import JobRemoved
-from handlers.journal import Journal
-from handlers.journal_format import Record
+from handlers.journal.journal import Journal
+from handlers.journal.format import Record
 found = Journal.open(Path(sys.argv[1]), now_ms=0, segment_bytes=20_000)
 seq = found.next_seq
 while True:

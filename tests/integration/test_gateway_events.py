@@ -257,7 +257,8 @@ async def test_filters_select_by_job_execution_user_and_type() -> None:
         ("jop=A/B", "did you mean 'job'"),
         ("type=everything", "execution.*"),
         ("execution=../x", "UUID"),
-        ("start=earliest", "not served yet"),
+        ("type=execution.endet", "did you mean 'execution.ended'"),
+        ("type=task.*", "job.*"),
         ("start=later", "one of"),
         ("job=", "empty"),
         ("limit=5", "pages"),
@@ -510,3 +511,73 @@ def test_the_worlds_records_are_what_the_table_would_hold() -> None:
     assert (job.version, execution.version, world.feed.head) == (1, 2, 2)
     assert isinstance(job.spec, JobSpec)
     assert msgspec.json.encode(execution)
+
+
+async def behind_the_ring() -> World:
+    """A world whose ring holds the last changes only; the journal has all of them."""
+    world = World()
+    for _ in range(20):
+        world.queue("App/Job")
+    held = Feed(EPOCH, 20, world.clock)
+    held.refill([frame for frame in world.history.frames if frame.seq > 12], 12)
+    world.feed = held
+    return world
+
+
+async def test_earliest_tells_the_journal_and_then_what_is_new() -> None:
+    world = await behind_the_ring()
+    async with serving(world) as (_, session):
+        stream = await open_stream(session, "/api/v1/events?start=earliest")
+        told = [await stream.next() for _ in range(21)]
+        world.queue("App/Job")
+        told.append(await stream.next_change())
+        stream.close()
+    assert told[0].kind == "hello"
+    assert [frame.id for frame in told[1:]] == [f"abc123-{seq}" for seq in range(1, 22)]
+
+
+async def test_who_reads_the_journal_goes_on_there_and_others_are_reset() -> None:
+    world = await behind_the_ring()
+    async with serving(world) as (_, session):
+        deep = await open_stream(session, "/api/v1/events?start=earliest", Last_Event_ID="abc123-5")
+        told = [await deep.next() for _ in range(16)]
+        deep.close()
+        plain = await open_stream(session, "/api/v1/events", Last_Event_ID="abc123-5")
+        reset = await plain.until("reset")
+        plain.close()
+        world.history.floor = 8
+        late = await open_stream(session, "/api/v1/events?start=earliest", Last_Event_ID="abc123-5")
+        gone = await late.until("snapshot_end")
+        late.close()
+    assert told[0].data["resumed"] is True
+    assert [frame.id for frame in told[1:]] == [f"abc123-{seq}" for seq in range(6, 21)]
+    assert reset[-1].data["reason"] == "history_gone"
+    assert [gone[1].kind, gone[1].data["reason"]] == ["reset", "history_gone"]
+
+
+async def test_json_pages_reach_back_into_the_journal() -> None:
+    world = await behind_the_ring()
+    world.history.floor = 2
+    headers = bearer(ALICE) | {"Accept": "application/json"}
+    async with serving(world) as (_, session):
+        told: list[str] = []
+        path = "/api/v1/events?limit=3"
+        while True:
+            page = await (await session.get(path, headers=headers)).json()
+            told += [item["id"] for item in page["items"]]
+            if page["next"] == page["asOf"]:
+                break
+            path = f"/api/v1/events?limit=3&last_event_id={page['next']}"
+        gone = await session.get("/api/v1/events?last_event_id=abc123-1", headers=headers)
+        problem = await gone.json(content_type="application/problem+json")
+    assert told == [f"abc123-{seq}" for seq in range(3, 21)]
+    assert (gone.status, problem["reason"], problem["oldest"]) == (410, "history_gone", "abc123-2")
+
+
+async def test_a_reader_of_the_journal_sees_only_what_it_may() -> None:
+    world = await behind_the_ring()
+    world.define("App/Job", roles=RolesSpec(view=("nobody-has-this",)))
+    async with serving(world) as (_, session):
+        headers = bearer(VIEWER) | {"Accept": "application/json"}
+        page = await (await session.get("/api/v1/events", headers=headers)).json()
+    assert page["items"] == []

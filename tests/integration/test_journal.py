@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from bus.errors import DataDirectoryError
-from handlers.ballast import BALLAST_BYTES
-from handlers.journal import Journal
-from handlers.journal_format import Record, frame_line
-from handlers.segments import AHEAD_BYTES
-from handlers.snapshots import SnapshotHead
+from handlers.journal.ballast import BALLAST_BYTES
+from handlers.journal.format import Record, frame_line
+from handlers.journal.journal import Journal
+from handlers.journal.segments import AHEAD_BYTES
+from handlers.journal.snapshots import SnapshotHead
 from tests.journal_rig import (
     LONG_AGO_MS,
     NOW_MS,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handlers.journal import Recovered
-from handlers.journal_identity import FileMark
-from handlers.journal_recovery import NEW_EPOCH_FILE
+from handlers.journal.identity import FileMark
+from handlers.journal.journal import Recovered
+from handlers.journal.opening import NEW_EPOCH_FILE
 from tests.journal_rig import (
     NOW_MS,
     content_of,

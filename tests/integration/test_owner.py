@@ -16,10 +16,10 @@ from bus.feed import Feed
 from bus.model import Execution, JobSpec, Principal
 from bus.ports import Policy
 from handlers.decisions.table import JobTable
-from handlers.journal import Journal
-from handlers.journal_format import Record
+from handlers.journal.format import Record
+from handlers.journal.journal import Journal
+from handlers.journal.recovery import recover
 from handlers.owner import Owner
-from handlers.recovery import recover
 from tests.fakes import ManualClock
 
 ROOT = Path(__file__).parents[2]
@@ -144,4 +144,4 @@ def test_only_the_owner_applies_events() -> None:
         for path in (ROOT / part).rglob("*.py")
         if re.search(r"\.apply\(", path.read_text(encoding="utf-8"))
     }
-    assert callers == {"handlers/owner.py", "handlers/recovery.py"}
+    assert callers == {"handlers/owner.py", "handlers/journal/recovery.py"}

@@ -13,9 +13,9 @@ from bus.errors import NoSpace, Refused
 from bus.feed import Feed
 from bus.model import JobSpec, Principal
 from bus.ports import Policy
-from handlers.ballast import LOW_BYTES, LOW_INODES, Space
 from handlers.decisions.table import JobTable
-from handlers.journal import Journal
+from handlers.journal.ballast import LOW_BYTES, LOW_INODES, Space
+from handlers.journal.journal import Journal
 from handlers.owner import Owner
 from handlers.room import RoomWatch, scarcest
 from tests.directory_rig import drop, origins_fields, received, running

@@ -355,6 +355,24 @@ async def test_output_may_begin_later(where: dict[str, int]) -> None:
     assert "line one" not in told
 
 
+async def test_who_wants_the_latest_is_told_what_was_left_out() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    await world.output.append(execution, b"x" * 99 + b"\n")
+    await world.output.append(execution, (b"y" * 99 + b"\n") * 60_000)
+    world.end(execution)
+    async with serving(world) as (url, _), open_socket(url) as socket:
+        await socket.say(
+            "subscribe", sub="out", topic="output", execution=execution, follow="latest"
+        )
+        heard = await socket.until("end")
+    gaps = [each for each in heard if each.op == "gap"]
+    assert len(gaps) == 1
+    assert gaps[0].sub == "out"
+    assert gaps[0].data["to"] > gaps[0].data["from"]
+    assert heard[-1].id == f"abc123-2-{100 * 60_001}"
+
+
 @pytest.mark.parametrize(
     ("members", "status", "says"),
     [

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bus.events import CommandEnded, ExecutionStarted, JobRemoved
 from bus.model import CommandStatus
-from handlers.journal_format import (
+from handlers.journal.format import (
     Outline,
     Record,
     Torn,

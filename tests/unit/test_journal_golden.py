@@ -66,7 +66,7 @@ from bus.model import (
 )
 from handlers.decisions.remembered import RememberedContent
 from handlers.decisions.table import TableContent
-from handlers.journal_format import Record, decode_line, encode_line, frame_line, unframe_line
+from handlers.journal.format import Record, decode_line, encode_line, frame_line, unframe_line
 
 GOLDEN = Path(__file__).parent / "golden"
 

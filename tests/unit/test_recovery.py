@@ -7,10 +7,10 @@ import pytest
 
 from bus.events import AnyEvent, ExecutionEnded, ExecutionQueued, ExecutionRunning, ExecutionStarted
 from bus.model import ExecutionStatus, Reason
-from handlers import recovery
-from handlers.journal import Journal
-from handlers.journal_format import Record
-from handlers.recovery import RecoveredTable, recover
+from handlers.journal import recovery
+from handlers.journal.format import Record
+from handlers.journal.journal import Journal
+from handlers.journal.recovery import RecoveredTable, recover
 from tests.fakes import ManualClock
 
 HOUR_MS = 3_600_000

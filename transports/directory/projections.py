@@ -6,6 +6,7 @@ after an unclean stop. For one command always in this order: status file, result
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -40,6 +41,11 @@ class _Batch(msgspec.Struct, frozen=True):
     status_gone: tuple[str, ...] = ()
     results_gone: tuple[str, ...] = ()
 
+    @property
+    def ids(self) -> list[str]:
+        """Of the records that are written."""
+        return [one.id for one in self.executions] + [one.id for one in self.commands]
+
 
 class Projections:
     """Implements `bus.ports.ChangeListener`; `run` writes. Lives in the event loop.
@@ -65,6 +71,11 @@ class Projections:
         self._written_s: dict[str, float] = {}
         self._status_gone: dict[str, None] = {}
         self._results_gone: dict[str, None] = {}
+        self._seen = 0
+        self._sync_failed = False
+        self._writing = _Batch()
+        self._owed: set[str] = set()
+        self._paid = asyncio.Event()
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -72,6 +83,7 @@ class Projections:
 
     def __call__(self, batch: Sequence[Published]) -> None:
         """Notes what the batch changed."""
+        self._seen = batch[-1].seq
         for published in batch:
             event = published.event
             if isinstance(event, EXECUTION_EVENTS):
@@ -80,7 +92,7 @@ class Projections:
                 self._note_command(event.command_id)
 
     def forget(
-        self, execution_ids: Iterable[str], command_ids: Iterable[str], spellings: Iterable[str]
+        self, execution_ids: Sequence[str], command_ids: Sequence[str], spellings: Sequence[str]
     ) -> None:
         """The files of these will be removed; `spellings` are what the result files are called."""
         self._busy()
@@ -92,6 +104,7 @@ class Projections:
         for command_id in command_ids:
             self._commands.pop(command_id, None)
             self._settle(command_id)
+        self._pay((*execution_ids, *command_ids))
         self._results_gone.update((f"{spelling}.json", None) for spelling in spellings)
         self._news.set()
 
@@ -111,6 +124,7 @@ class Projections:
             if batch is None:
                 await self._wait()
                 continue
+            self._writing = batch
             try:
                 await asyncio.to_thread(self._write, batch)
             except OSError as error:
@@ -120,19 +134,47 @@ class Projections:
             else:
                 self._written(batch)
 
-    async def rewrite(self) -> None:
+    async def rewrite(self, synced: int = -1) -> None:
         """Every record of the table has its file; what ended is settled.
 
-        For the start after an unclean stop: the files were not synced. A file that has the right
-        content is left alone.
+        For the start after an unclean stop: the files were not synced, but for those of what ended
+        by the number `synced`. A file that has the right content is left alone.
         """
-        for executions in _chunks(list(self._table.executions())):
-            await asyncio.to_thread(self._write, _Batch(tuple(executions), ()), True)
-        for commands in _chunks(list(self._table.commands())):
-            ended = tuple(command for command in commands if command.is_final)
-            await asyncio.to_thread(self._write, _Batch((), ended), True)
+        executions = [e for e in self._table.executions() if e.version > synced or not e.is_final]
+        for chunk in _chunks(executions):
+            await asyncio.to_thread(self._write, _Batch(executions=tuple(chunk)), True)
+        commands = [c for c in self._table.commands() if c.version > synced and c.is_final]
+        for ended in _chunks(commands):
+            await asyncio.to_thread(self._write, _Batch(commands=tuple(ended)), True)
             for command in ended:
                 self._settle(command.id)
+
+    @property
+    def seen(self) -> int:
+        """The number of the last change that was noted."""
+        return self._seen
+
+    async def sync(self) -> int | None:
+        """The files of everything that has ended by now survive a power cut; the number of the last
+        such end, to be given to `rewrite` after an unclean stop. None if that cannot be known.
+
+        `run` must run; waits for a disk that refuses.
+        """
+        if self._sync_failed:
+            return None  # a second try would report success for what the first one lost
+        seen, writing = self._seen, self._writing
+        self._owed = {*self._at_once, *self._commands}
+        self._owed.update(writing.ids)
+        while self._owed:
+            self._paid.clear()
+            await self._paid.wait()
+        try:
+            synced = await asyncio.to_thread(_sync_all, self._layout.results, self._layout.status)
+        except (OSError, disk.SyncFailed) as error:
+            log.warning("status and result files could not be synced: %s", error)
+            self._sync_failed = True
+            return None
+        return seen if synced else None
 
     async def drain(self) -> None:
         """Everything noted so far is written; waits for a disk that refuses. `run` must run."""
@@ -209,11 +251,20 @@ class Projections:
             return
 
     def _written(self, batch: _Batch) -> None:
+        self._writing = _Batch()
+        self._pay(batch.ids)
         for execution in batch.executions:
             if execution.is_final:
                 self._written_s.pop(execution.id, None)
         for command in batch.commands:
             self._settle(command.id)
+
+    def _pay(self, ids: Iterable[str]) -> None:
+        """Nothing is owed any more for what was written or is gone."""
+        if self._owed:
+            self._owed.difference_update(ids)
+            if not self._owed:
+                self._paid.set()
 
     def _note_again(self, batch: _Batch) -> None:
         self._at_once.update(dict.fromkeys(one.id for one in batch.executions))
@@ -235,6 +286,21 @@ class Projections:
                     put(result_name(command), here, encode_result(command))
         _remove(self._layout.status, batch.status_gone)
         _remove(self._layout.results, batch.results_gone)
+
+
+def _sync_all(*folders: Path) -> bool:
+    """Everything in the file systems of the folders is on the disk; False if nobody can tell."""
+    done = set()
+    for folder in folders:
+        with disk.open_directory(folder) as here:
+            device = os.fstat(here).st_dev
+            if device in done:
+                continue
+            if not disk.syncs_all_for_real(here):
+                return False
+            disk.sync_all(here)
+            done.add(device)
+    return True
 
 
 def _remove(folder: Path, names: Sequence[str]) -> None:

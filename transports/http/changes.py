@@ -2,10 +2,10 @@
 
 import msgspec
 
-from bus.feed import FellBehind, Frame, ResetReason
+from bus.feed import Batch, FellBehind, Frame, ResetReason
 from bus.model import Principal
 from transports.http.encodings import NDJSON
-from transports.http.fanout import Fanout, Reader, View
+from transports.http.fanout import FRAMES_A_WRITE, Fanout, Reader, View
 from transports.http.filters import Filters
 from transports.http.outlets import Outlet
 from transports.http.problems import Problem
@@ -37,7 +37,8 @@ class Changes:
         Raises:
             Problem: 410; the cursor cannot be served and the encoding has no resets.
         """
-        reader, frames = self._begin(stream, filters, cursor, start)
+        oldest = await self._ports.history.oldest() if start == "earliest" else 0
+        reader, frames = self._begin(stream, filters, cursor, start, oldest)
         try:
             await stream.open(frames[0])
             await self._send_all(stream, frames[1:])
@@ -50,26 +51,43 @@ class Changes:
         return self._feed.position(reader.seq)
 
     def _begin(
-        self, stream: Outlet, filters: Filters, cursor: str | None, start: str
+        self, stream: Outlet, filters: Filters, cursor: str | None, start: str, oldest: int
     ) -> tuple[Reader, list[bytes]]:
-        """Where the reader begins and what it is told first: one step, so nothing falls between."""
+        """Where the reader begins and what it is told first: one step, so nothing falls between.
+
+        `oldest` is what the journal holds from.
+        """
         view = View(stream.principal, filters, stream.encoding, stream.chunked)
         reader = Reader(stream, view, self._feed.head)
         encoding = stream.encoding
+        reader.deep = start == "earliest"
         if cursor is None:
             hello = self._hello(stream, resumed=False)
+            if start == "earliest":
+                reader.seq = oldest
+                return reader, [hello]
             if start == "now":
                 bookmark = encoding.frame("bookmark", b"{}", id=self._feed.position(reader.seq))
                 return reader, [hello + bookmark]
             return reader, [hello, *self._snapshots.take(stream.principal, filters, encoding)]
-        resumed = self._feed.resume(cursor, lambda frame: self.wanted(frame, view))
+        resumed = self._resumed(reader, cursor, oldest)
         if isinstance(resumed, ResetReason):
             if encoding is NDJSON:
-                raise self.gone(resumed)
+                raise self.gone(resumed, oldest if reader.deep else None)
             hello = self._hello(stream, resumed=False)
             return reader, [hello, *self._reset(reader, resumed)]
         reader.seq = resumed
         return reader, [self._hello(stream, resumed=True)]
+
+    def _resumed(self, reader: Reader, cursor: str, oldest: int) -> int | ResetReason:
+        """Where a reader with this cursor goes on. One that reads the journal is never too far
+        behind, only beyond what is kept."""
+        if not reader.deep:
+            return self._feed.resume(cursor, lambda frame: self.wanted(frame, reader.view))
+        seq = self._feed.number_of(cursor)
+        if isinstance(seq, int) and seq < oldest:
+            return ResetReason.HISTORY_GONE
+        return seq
 
     async def _serve_until_woken(self, reader: Reader) -> None:
         """The reader was brought to the head, then fed by the fan-out until something is up."""
@@ -97,13 +115,41 @@ class Changes:
             try:
                 batch = self._fanout.batch(reader)
             except FellBehind:
-                frames = self._reset(reader, ResetReason.HISTORY_GONE)
-                await self._send_all(stream, frames)
+                await self._tell_what_the_ring_lacks(reader)
                 continue
             reader.seq = batch.seq
             if not batch.frames:
                 return
             await stream.send(self._fanout.joined_bytes(batch, stream.encoding))
+
+    async def _tell_what_the_ring_lacks(self, reader: Reader) -> None:
+        """A piece of the journal, for those who read it; else a new beginning."""
+        stream = reader.stream
+        batch = await self._past(reader) if reader.deep else None
+        if batch is None:
+            await self._send_all(stream, self._reset(reader, ResetReason.HISTORY_GONE))
+            return
+        reader.seq = batch.seq
+        if batch.frames:
+            await stream.send(self._fanout.joined_bytes(batch, stream.encoding))
+        elif stream.is_quiet:
+            position = self._feed.position(batch.seq)
+            await stream.send(stream.encoding.frame("bookmark", b"{}", id=position))
+
+    async def _past(self, reader: Reader) -> Batch | None:
+        """Changes up to where the ring begins; None if the journal does not go back so far."""
+
+        def wanted(frame: Frame) -> bool:
+            principal = reader.stream.principal
+            return reader.view.filters.fit(frame) and self._visibility.of_frame(principal, frame)
+
+        limit, size_max = FRAMES_A_WRITE, self._settings.write_max
+        try:
+            return await self._ports.history.after(
+                reader.seq, self._feed.oldest, limit, size_max, wanted
+            )
+        except FellBehind:
+            return None
 
     def _reset(self, reader: Reader, reason: ResetReason) -> list[bytes]:
         """The frames that start the reader anew at the head."""
@@ -139,8 +185,9 @@ class Changes:
     def wanted(self, frame: Frame, view: View) -> bool:
         return view.filters.fit(frame) and self._visibility.of_frame(view.principal, frame)
 
-    def gone(self, reason: ResetReason) -> Problem:
-        oldest = self._feed.position(self._feed.oldest)
+    def gone(self, reason: ResetReason, oldest_held: int | None = None) -> Problem:
+        """410; `oldest_held` is where the journal begins, for those who read it."""
+        oldest = self._feed.position(self._feed.oldest if oldest_held is None else oldest_held)
         head = self._feed.position(self._feed.head)
         return Problem(
             410,

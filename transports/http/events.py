@@ -3,7 +3,7 @@
 import msgspec
 from aiohttp import web
 
-from bus.feed import ResetReason
+from bus.feed import Batch, FellBehind, Frame, ResetReason
 from transports.http.accept import preferred_type
 from transports.http.auth import principal_of
 from transports.http.changes import Changes
@@ -46,12 +46,10 @@ class EventRoutes:
         cursor = cursor_of(request, query)
         kind = preferred_type(request, (*_ENCODINGS, JSON_TYPE))
         if kind == JSON_TYPE:
-            return self._page(request, query, filters, cursor)
+            return await self._page(request, query, filters, cursor)
         if query.text("limit") is not None:
             raise bad_parameter("limit", "is for pages; a stream has none")
         start = query.choice("start", ("snapshot", "now", "earliest"), "snapshot")
-        if start == "earliest":
-            raise bad_parameter("start", "earliest is not served yet; use snapshot or now")
         if request.method == "HEAD":
             return web.Response(headers={"Content-Type": kind})
         principal = principal_of(request)
@@ -63,22 +61,20 @@ class EventRoutes:
         finally:
             self._registry.remove(stream)
 
-    def _page(
+    async def _page(
         self, request: web.Request, query: Query, filters: Filters, cursor: str | None
     ) -> web.Response:
-        """Changes after the cursor, or from the oldest held; `next` is where to go on, always."""
+        """Changes after the cursor, or from the oldest kept; `next` is where to go on, always."""
         start = query.choice("start", ("now", "earliest"), "earliest")
         limit = query.number("limit", low=1, high=500) or 100
-        view = View(principal_of(request), filters, NDJSON, chunked=True)
-        seq = self._feed.head if start == "now" else self._feed.oldest
+        oldest = await self._ports.history.oldest()
+        seq = self._feed.head if start == "now" else oldest
         if cursor is not None:
-            resumed = self._feed.resume(cursor, lambda _: False)
-            if isinstance(resumed, ResetReason):
-                raise self._changes.gone(resumed)
-            seq = resumed
-        batch = self._feed.after(
-            seq, limit, _PAGE_BYTES, lambda frame: self._changes.wanted(frame, view)
-        )
+            known = self._feed.number_of(cursor)
+            if isinstance(known, ResetReason):
+                raise self._changes.gone(known, oldest)
+            seq = known
+        batch = await self._batch(seq, limit, View(principal_of(request), filters, NDJSON, True))
         return json_response(
             {
                 "items": [msgspec.Raw(frame.data) for frame in batch.frames],
@@ -86,6 +82,29 @@ class EventRoutes:
                 "asOf": self._feed.position(self._feed.head),
             }
         )
+
+    async def _batch(self, seq: int, limit: int, view: View) -> Batch:
+        """From the ring if it goes back so far, else from the journal; then it may be less than
+        `limit` although there is more.
+
+        Raises:
+            Problem: 410; neither goes back so far.
+        """
+
+        def wanted(frame: Frame) -> bool:
+            return self._changes.wanted(frame, view)
+
+        try:
+            return self._feed.after(seq, limit, _PAGE_BYTES, wanted)
+        except FellBehind:
+            pass  # the journal goes back further
+        try:
+            return await self._ports.history.after(
+                seq, self._feed.oldest, limit, _PAGE_BYTES, wanted
+            )
+        except FellBehind as exc:
+            oldest = await self._ports.history.oldest()
+            raise self._changes.gone(ResetReason.HISTORY_GONE, oldest) from exc
 
 
 def cursor_of(request: web.Request, query: Query) -> str | None:

@@ -34,14 +34,18 @@ class View:
 
 
 class Reader:
-    """A stream's position in the feed. The fan-out moves it on while the stream is joined."""
+    """A stream's position in the feed. The fan-out moves it on while the stream is joined.
 
-    __slots__ = ("seq", "stream", "view")
+    A `deep` one that falls behind the ring goes on in the journal.
+    """
+
+    __slots__ = ("deep", "seq", "stream", "view")
 
     def __init__(self, stream: Outlet, view: View, seq: int) -> None:
         self.stream = stream
         self.view = view
         self.seq = seq
+        self.deep = False
 
 
 class Fanout:

@@ -38,6 +38,7 @@ class GatewayPorts:
     door: Door
     waiter: CommandWaiter
     feed: Feed
+    history: History
     output: OutputLineReader
     clock: Clock
     instance: str
@@ -45,8 +46,8 @@ class GatewayPorts:
     roles: RoleDefaults
     tokens: TokenStore
     system: Callable[[], dict[str, Any]]
-    ready: Callable[[], str | None]
     maintain: Callable[[SetMaintenance], Awaitable[None]] | None = None
+    ready: Callable[[], str | None]
     sessions_file: Path | None = None
     tails: SharedOutput = field(init=False)
 

@@ -66,8 +66,7 @@ class Topics:
             principal, asked.execution, self._ports.table, self._visibility
         )
         may_read_output(principal, execution, self._visibility)
-        if asked.follow == "latest":
-            raise bad_parameter("follow", "latest is not served yet; use all")
+        latest = asked.follow == "latest"
         start = await self._start(execution, asked)
         cursor = asked.after
 
@@ -77,7 +76,7 @@ class Topics:
             )
             self._fanout.watch(execution.id, subscription)
             try:
-                return await follower.run(cursor, start)
+                return await follower.run(cursor, start, latest=latest)
             finally:
                 self._fanout.unwatch(execution.id, subscription)
 

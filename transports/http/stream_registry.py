@@ -76,20 +76,37 @@ class StreamRegistry:
             raise Problem(
                 503, "draining", "the service is shutting down", headers={"Retry-After": "2"}
             )
-        if len(self._open) >= self._settings.streams_max:
+        if len(self._open) >= self._settings.streams_max and self._is_full():
             raise Problem(
                 503,
                 "too-many-streams",
                 f"all {self._settings.streams_max} streams are taken",
                 headers={"Retry-After": "5"},
             )
-        if self._by_user[principal.user_id] >= self._settings.streams_per_principal:
+        own_max = self._settings.streams_per_principal
+        if self._by_user[principal.user_id] >= own_max and self._is_full(principal.user_id):
             raise Problem(
                 429,
                 "too-many-streams",
                 f"you have {self._settings.streams_per_principal} open streams; close one",
                 headers={"Retry-After": "5"},
             )
+
+    def _is_full(self, user_id: str | None = None) -> bool:
+        """Whether the limit is reached by streams whose readers are still there.
+
+        The regular look comes once a second. Without this one, a reader that lost all its streams
+        at once and came back sooner would be refused because of its own dead ones.
+        """
+        present = 0
+        for stream in self._open:
+            if user_id is None or stream.principal.user_id == user_id:
+                if stream.gone:
+                    stream.finish(End.GONE)
+                else:
+                    present += 1
+        most = self._settings.streams_per_principal if user_id else self._settings.streams_max
+        return present >= most
 
     def add(self, stream: Kept) -> None:
         self._open.add(stream)

@@ -11,25 +11,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bus.instance import sync_directory
-from handlers.ballast import Ballast
-from handlers.journal_disk import keep_good_part, our_errors, set_aside
-from handlers.journal_format import Outline, Torn
-from handlers.journal_identity import (
+from handlers.journal.ballast import Ballast
+from handlers.journal.disk import keep_good_part, our_errors, set_aside
+from handlers.journal.format import Outline, Torn
+from handlers.journal.identity import (
     Identity,
     mark_of_path,
     new_epoch,
     read_identity,
     write_identity,
 )
-from handlers.segment_reader import (
+from handlers.journal.segment_reader import (
     Places,
     SegmentRecords,
     SegmentScan,
     forget_cached,
     scan_segment,
 )
-from handlers.segments import first_seq_of, segments_from, segments_of
-from handlers.snapshots import Snapshot, open_snapshot, snapshots_of, sweep_unfinished
+from handlers.journal.segments import first_seq_of, segments_from, segments_of
+from handlers.journal.snapshots import Snapshot, open_snapshot, snapshots_of, sweep_unfinished
 
 KEEP_MS = 900_000
 REPLAY_BYTES_MAX = 64 * 1024 * 1024

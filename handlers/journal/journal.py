@@ -6,7 +6,7 @@
             *.damaged                  evidence that is never read again and never deleted
             .ballast                   room that is given up when the disk is full
 
-What is found at start is the business of `journal_recovery`; this module writes.
+What is found at start is the business of `opening`; this module writes.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,14 +18,14 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from bus.errors import NoSpace, StorageFailed
-from handlers.ballast import BALLAST_BYTES, Ballast
-from handlers.journal_disk import our_errors
-from handlers.journal_format import Record, encode_line
-from handlers.journal_identity import Identity, write_identity
-from handlers.journal_recovery import KEEP_MS, Findings, examine
-from handlers.segment_reader import SegmentRecords
-from handlers.segments import Segment, first_seq_of, segment_name, segments_of
-from handlers.snapshots import Snapshot, SnapshotHead, seq_of, snapshots_of, write_snapshot
+from handlers.journal.ballast import BALLAST_BYTES, Ballast
+from handlers.journal.disk import our_errors
+from handlers.journal.format import Record, encode_line
+from handlers.journal.identity import Identity, write_identity
+from handlers.journal.opening import KEEP_MS, Findings, examine
+from handlers.journal.segment_reader import SegmentRecords
+from handlers.journal.segments import Segment, first_seq_of, segment_name, segments_of
+from handlers.journal.snapshots import Snapshot, SnapshotHead, seq_of, snapshots_of, write_snapshot
 
 SEGMENT_BYTES = 16 * 1024 * 1024
 SNAPSHOTS_KEPT = 2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bus.errors import NoSpace
 from bus.instance import sync_directory
-from handlers.journal_disk import create_file, our_errors, write_all
+from handlers.journal.disk import create_file, our_errors, write_all
 
 BALLAST_BYTES = 8 * 1024 * 1024
 LOW_BYTES = 64 * 1024 * 1024

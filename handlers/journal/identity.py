@@ -14,7 +14,7 @@ from typing import Annotated
 
 import msgspec
 
-from handlers.journal_disk import open_for_reading, replace_file, set_aside
+from handlers.journal.disk import open_for_reading, replace_file, set_aside
 
 NAME = "epoch.json"
 EPOCH_BYTES = 5

@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from bus.instance import sync_directory
-from handlers.journal_disk import create_file, open_for_reading, our_errors
-from handlers.journal_format import Torn, frame_line, unframe_line
+from handlers.journal.disk import create_file, open_for_reading, our_errors
+from handlers.journal.format import Torn, frame_line, unframe_line
 
 _NAME = re.compile(r"[0-9]{20}\.snapshot\Z")
 _TEMPORARY = re.compile(r"\.[0-9]{20}\.snapshot\.tmp\Z")

@@ -13,8 +13,8 @@ from bus.events import Published
 from bus.feed import AGE_MAX_S, BYTES_MAX, FRAMES_MAX, Feed, Frame
 from bus.model import CommandRecord, Execution, Job
 from handlers.decisions.table import JobTable, TableContent
-from handlers.journal import Journal
-from handlers.journal_format import Record
+from handlers.journal.format import Record
+from handlers.journal.journal import Journal
 
 HELD_MAX = 100_000
 """Events whose frames may still be wanted; more than these would not fit into the feed anyway."""

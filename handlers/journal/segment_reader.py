@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bus.errors import DataDirectoryError
-from handlers.journal_disk import open_for_reading, our_errors, sync_content
-from handlers.journal_format import (
+from handlers.journal.disk import open_for_reading, our_errors, sync_content
+from handlers.journal.format import (
     Outline,
     Record,
     Torn,
