@@ -10,7 +10,7 @@ from tests.gateway_world import ALICE, World, serving
 from transports.http.app import GatewaySettings
 
 OPEN = """
-async ([url, first]) => {
+async ([url, first, then]) => {
   const heard = []
   const socket = new WebSocket(url, "jobbus.v1")
   const over = new Promise((resolve) => {
@@ -20,7 +20,7 @@ async ([url, first]) => {
   socket.onmessage = (event) => {
     const frame = JSON.parse(event.data)
     heard.push(frame)
-    if (frame.op === "snapshot_end") window.started = true
+    if (frame.op === "snapshot_end") socket.send(JSON.stringify(then))
     if (frame.op === "change") socket.send(JSON.stringify({ op: "unsubscribe", sub: "a" }))
     if (frame.op === "end") socket.close(1000, "done")
   }
@@ -64,14 +64,12 @@ async def test_a_page_of_the_service_subscribes_with_its_cookie_and_publishes() 
             OPEN,
             [
                 url.replace("http", "ws", 1) + "/api/v1/ws",
-                [
-                    {"op": "subscribe", "sub": "a", "topic": "events"},
-                    {
-                        "op": "publish",
-                        "ref": "r",
-                        "command": {"command": "start", "jobId": "App/Job"},
-                    },
-                ],
+                [{"op": "subscribe", "sub": "a", "topic": "events"}],
+                {
+                    "op": "publish",
+                    "ref": "r",
+                    "command": {"command": "start", "jobId": "App/Job"},
+                },
             ],
         )
     assert signed_in == 204
