@@ -1,12 +1,16 @@
 """Settings: what wins over what, and that nothing wrong passes in silence."""
 
+import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bus.access import RoleDefaults
 from bus.config import Settings, load_settings, split_listen
 from bus.errors import ConfigError
+
+BEHIND = "[serve]\nbehind_proxy = true\n"
 
 
 def written(folder: Path, text: str) -> Path:
@@ -105,6 +109,58 @@ def test_missing_and_huge_files_are_refused(tmp_path: Path) -> None:
         load_settings(written(tmp_path, "#" * 2_000_000))
     with pytest.raises(ConfigError, match="cannot be read"):
         load_settings(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[proxy]\ntrusted = ['10.0.0.1']\n", ["--behind-proxy"]),
+        (BEHIND + "[proxy]\ntrusted = ['10.0.0.1/8']\n", ["trusted", "10.1.0.0/16"]),
+        (BEHIND + "[proxy]\nuser_header = 'X-User'\n", ["user_header", "trusted"]),
+        (BEHIND + "[proxy]\ntrusted = ['::1']\nuser_header = 'X User'\n", ["'X User'"]),
+        (BEHIND + "[proxy]\ntrusted = ['::1']\nroles_header = 'X-R'\n", ["user_header"]),
+        (BEHIND + "[proxy]\ndefault_roles = ['viewer']\n", ["user_header"]),
+        ("[limits]\nstreams = 0\n", ["[limits] streams", "from 1"]),
+        ("[limits]\nposts_per_s = nan\n", ["[limits] posts_per_s"]),
+        ("[limits]\nsessions = 'many'\n", ["[limits] sessions", "int"]),
+        ("[serve]\norigins = ['https://a.example/']\n", ["no origin", "https://"]),
+        ("[serve]\norigins = ['*']\n", ["no origin"]),
+        ("[serve]\norigins = ['https://A.example']\n", ["no origin"]),
+        ("[serve]\ntls_cert = 'cert.pem'\n", ["tls_key"]),
+    ],
+)
+def test_doors_that_would_stand_open_are_refused(
+    tmp_path: Path, text: str, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(written(tmp_path, text))
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_tls_and_limits_come_from_file_and_environment(tmp_path: Path) -> None:
+    config = written(
+        tmp_path,
+        "[serve]\nlisten = '0.0.0.0:443'\ntls_cert = 'c.pem'\ntls_key = 'k.pem'\n"
+        "origins = ['https://dash.example.org', 'http://localhost:3000']\n",
+    )
+    environ = {"JOBBUS_LIMITS_STREAMS": "50", "JOBBUS_LIMITS_POSTS_PER_S": "2.5"}
+    settings = load_settings(config, environ)
+    assert settings.serve.tls_cert == tmp_path / "c.pem"
+    assert settings.serve.tls_key == tmp_path / "k.pem"
+    assert (settings.limits.streams, settings.limits.posts_per_s) == (50, 2.5)
+    with pytest.raises(ConfigError, match="JOBBUS_LIMITS_STREAMS must be a number"):
+        load_settings(None, {"JOBBUS_LIMITS_STREAMS": "many"})
+
+
+def test_what_the_page_on_access_shows_can_be_set(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "access.md").read_text(encoding="utf-8")
+    shown = page.partition("```toml\n")[2].partition("```")[0]
+    settings = load_settings(written(tmp_path, shown))
+    assert settings.proxy.user_header == "X-Remote-User"
+    limits = dict(re.findall(r"`([a-z_]+) = (\d+)`", page.partition("## Limits")[2]))
+    assert {name: float(value) for name, value in limits.items()} == msgspec.to_builtins(
+        settings.limits
+    )
 
 
 def test_proxy_in_front_allows_other_addresses() -> None:
