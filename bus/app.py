@@ -265,7 +265,8 @@ class _Parts:
             await self.owner.handle(await self.inbox.take())
         self._repeat_stop_orders(live)
         if not self.recovered.clean:
-            await self.projections.rewrite(self.recovered.projected)
+            whole = self.recovered.continuous
+            await self.projections.rewrite(self.recovered.projected if whole else -1)
 
     def _repeat_stop_orders(self, live: list[Execution]) -> None:
         """An order may have been recorded and not yet passed on when the last service died."""
