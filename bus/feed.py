@@ -206,7 +206,7 @@ class History(Protocol):
     """What lies behind the ring: the changes that the journal still holds, but for progress."""
 
     async def oldest(self) -> int:
-        """The smallest number after which every change is kept."""
+        """The smallest number after which every change is kept; one beyond all if none is."""
         ...
 
     async def after(

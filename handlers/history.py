@@ -29,6 +29,8 @@ READ_AHEAD = 500
 SCAN_MAX = 20_000
 """Changes one question looks at before it answers with what it found and where to go on."""
 
+NOTHING_HELD = 2**63 - 1
+
 _content_decoder = msgspec.json.Decoder(TableContent)
 _log = structlog.get_logger("jobbus.history")
 
@@ -103,7 +105,7 @@ class Replay:
         Raises:
             FellBehind: it holds nothing that can be replayed.
         """
-        segments = segments_of(directory)
+        segments = _unbroken(directory)
         if not segments:
             raise FellBehind
         first = first_seq_of(segments[0])
@@ -129,8 +131,16 @@ class Replay:
                 # Numbers that are not in the journal: progress, or none was given.
                 self._position = until
                 break
+            self._must_be_whole()
             self._path, self._offset = following, 0
         return bool(self.frames)
+
+    def _must_be_whole(self) -> None:
+        """Raises `Torn` unless the segment holds lines up to its end, and then zeros at the most."""
+        with open_for_reading(self._path) as file:
+            file.seek(self._offset)
+            if not self._offset or any(block.strip(b"\0") for block in file):
+                raise Torn(f"{self._path.name} is damaged at byte {self._offset}")
 
     def _following(self, until: int) -> Path | None:
         """The next segment, if it may hold something up to `until`.
@@ -191,13 +201,23 @@ async def _told(
             return Batch(taken, max(until, seq))
 
 
+def _unbroken(directory: Path) -> list[Path]:
+    """The segments that no damage interrupts: those after the last one of which evidence is kept."""
+    damaged = [path.name[:20] for path in directory.glob("*.damaged*")]
+    last = max((name for name in damaged if name.isdigit()), default="")
+    return [path for path in segments_of(directory) if path.name[:20] > last]
+
+
 def _oldest(directory: Path) -> int:
-    segments = segments_of(directory)
-    first = first_seq_of(segments[0]) if segments else 1
+    """As `Replay.begin` would find it, without reading; a damaged snapshot shows only there."""
+    segments = _unbroken(directory)
+    if not segments:
+        return NOTHING_HELD
+    first = first_seq_of(segments[0])
     if first <= 1:
         return 0
     fitting = [seq_of(path) for path in snapshots_of(directory) if seq_of(path) >= first]
-    return fitting[0] - 1 if fitting else first - 1
+    return fitting[0] - 1 if fitting else NOTHING_HELD
 
 
 def _whole(path: Path) -> Snapshot | None:

@@ -197,13 +197,25 @@ async def test_a_journal_that_is_written_meanwhile_is_read_whole(story: Story) -
     assert told == story.after(0)
 
 
-async def test_damage_in_the_middle_is_no_history(story: Story) -> None:
+@pytest.mark.parametrize("kept", [0, 1, 0.5])
+async def test_damage_in_the_middle_is_never_passed_over(story: Story, kept: float) -> None:
     story.run(60)
-    segments = sorted(story.directory.glob("*.log"))
-    segments[1].write_bytes(b"\0" * 100)
+    segment = sorted(story.directory.glob("*.log"))[1]
+    content = segment.read_bytes().rstrip(b"\0")
+    segment.write_bytes(content[: int(len(content) * kept)] + b"rot"[: int(kept * 3)])
     history = JournalHistory(story.directory, ENCODER)
     with pytest.raises(FellBehind):
         await read(history, 0, story.head)
+
+
+async def test_history_begins_behind_the_evidence_of_damage(story: Story) -> None:
+    story.run(60)
+    segments = sorted(story.directory.glob("*.log"))
+    segments[0].rename(segments[0].with_name(f"{segments[0].name}.damaged"))
+    history = JournalHistory(story.directory, ENCODER)
+    assert await history.oldest() > story.head
+    with pytest.raises(FellBehind):
+        await history.after(0, story.head, 10, 2**30, everything)
 
 
 def test_nothing_to_replay_is_said(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ class Changes:
 
         `oldest` is what the journal holds from.
         """
+        oldest = min(oldest, self._feed.oldest)
         view = View(stream.principal, filters, stream.encoding, stream.chunked)
         reader = Reader(stream, view, self._feed.head)
         encoding = stream.encoding

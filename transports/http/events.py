@@ -67,7 +67,7 @@ class EventRoutes:
         """Changes after the cursor, or from the oldest kept; `next` is where to go on, always."""
         start = query.choice("start", ("now", "earliest"), "earliest")
         limit = query.number("limit", low=1, high=500) or 100
-        oldest = await self._ports.history.oldest()
+        oldest = min(await self._ports.history.oldest(), self._feed.oldest)
         seq = self._feed.head if start == "now" else oldest
         if cursor is not None:
             known = self._feed.number_of(cursor)
@@ -103,7 +103,7 @@ class EventRoutes:
                 seq, self._feed.oldest, limit, _PAGE_BYTES, wanted
             )
         except FellBehind as exc:
-            oldest = await self._ports.history.oldest()
+            oldest = min(await self._ports.history.oldest(), self._feed.oldest)
             raise self._changes.gone(ResetReason.HISTORY_GONE, oldest) from exc
 
 
