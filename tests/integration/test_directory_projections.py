@@ -33,6 +33,7 @@ from bus.model import (
     Reason,
 )
 from tests.directory_rig import drop, names, origins_fields, received, running, until
+from transports.directory import disk
 from transports.directory.projections import Projections
 
 COMMAND_ID = "f1d02c3e-9a4b-4c5d-8e6f-7a8b9c0d1e2f"
@@ -325,6 +326,21 @@ async def test_a_rewrite_makes_all_files_true_again(rig: Rig) -> None:
     await rig.projections.rewrite()
     after = (rig.layout.status / f"{EXECUTION_ID}.json").stat()
     assert after.st_ino == before.st_ino, "a file that was right was written again"
+
+
+async def test_a_rewrite_removes_what_a_death_left_half_written(rig: Rig) -> None:
+    rig.table.put(EXECUTION, COMMAND)
+    left = [
+        rig.layout.status / f".{EXECUTION_ID}.json{disk.PASSING}",
+        rig.layout.results / f".{COMMAND_ID}.json{disk.PASSING}",
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"{")
+        assert path not in path.parent.glob("*.json")
+    await rig.projections.rewrite()
+    assert [path.name for path in rig.layout.status.iterdir()] == [f"{EXECUTION_ID}.json"]
+    assert [path.name for path in rig.layout.results.iterdir()] == [f"{COMMAND_ID}.json"]
 
 
 async def test_files_are_private_and_nothing_passing_stays(rig: Rig) -> None:

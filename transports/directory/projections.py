@@ -138,8 +138,10 @@ class Projections:
         """Every record of the table has its file; what ended is settled.
 
         For the start after an unclean stop: the files were not synced, but for those of what ended
-        by the number `synced`. A file that has the right content is left alone.
+        by the number `synced`. A file that has the right content is left alone. What a death in
+        the middle of a file left is gone.
         """
+        await asyncio.to_thread(self._sweep)
         executions = [e for e in self._table.executions() if e.version > synced or not e.is_final]
         for chunk in _chunks(executions):
             await asyncio.to_thread(self._write, _Batch(executions=tuple(chunk)), True)
@@ -271,6 +273,12 @@ class Projections:
         self._commands.update(dict.fromkeys(one.id for one in batch.commands))
         self._status_gone.update(dict.fromkeys(batch.status_gone))
         self._results_gone.update(dict.fromkeys(batch.results_gone))
+
+    def _sweep(self) -> None:
+        for folder in (self._layout.status, self._layout.results):
+            disk.make_directory(folder)
+            with disk.open_directory(folder) as here:
+                disk.sweep_passing(here)
 
     def _write(self, batch: _Batch, unless_same: bool = False) -> None:
         disk.make_directory(self._layout.status)
