@@ -219,6 +219,7 @@ class _Parts:
     async def running(self) -> AsyncIterator[str]:
         """Everything runs inside the block, in the order lock, journal, adoption, projections,
         queue, gateway; after it everything has ended in the opposite order."""
+        self.owner.listen(self.gateway.metrics)
         async with asyncio.TaskGroup() as group:
             supervisor = await _started(group, self.supervisor.run, "supervisor")
             await self._settle_the_past()
@@ -363,7 +364,11 @@ class _Parts:
             "pid": os.getpid(),
             "data": str(self.layout.root),
             "apps": str(self.settings.serve.apps),
-            "queue": {"waiting": self.transport.waiting, "inbox": len(self.inbox)},
+            "queue": {
+                "waiting": self.transport.waiting,
+                "oldestAgeS": round(self.transport.oldest_age_s, 3),
+                "inbox": len(self.inbox),
+            },
             "notes": list(self.recovered.notes),
             "maintenance": maintenance_view(self.recovered.table.maintenance),
             "space": self._space(),

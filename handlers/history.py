@@ -136,7 +136,7 @@ class Replay:
         return bool(self.frames)
 
     def _must_be_whole(self) -> None:
-        """Raises `Torn` unless the segment holds lines up to its end, and then zeros at the most."""
+        """Raises `Torn` unless the segment holds lines up to its end, and then zeros at most."""
         with open_for_reading(self._path) as file:
             file.seek(self._offset)
             if not self._offset or any(block.strip(b"\0") for block in file):
@@ -202,7 +202,7 @@ async def _told(
 
 
 def _unbroken(directory: Path) -> list[Path]:
-    """The segments that no damage interrupts: those after the last one of which evidence is kept."""
+    """The segments that no damage interrupts: those after the last evidence of any."""
     damaged = [path.name[:20] for path in directory.glob("*.damaged*")]
     last = max((name for name in damaged if name.isdigit()), default="")
     return [path for path in segments_of(directory) if path.name[:20] > last]

@@ -45,7 +45,7 @@ from bus.model import (
     Progress,
     Reason,
 )
-from bus.ports import OutputChunk, OutputHits, OutputLine, OutputPage
+from bus.ports import ChangeListener, OutputChunk, OutputHits, OutputLine, OutputPage
 from bus.publisher import Publisher
 from handlers.output.lines import Rest, decode, split
 from transports.http.app import Gateway, GatewayPorts, GatewaySettings
@@ -263,6 +263,7 @@ class World:
         self.table = WorldTable()
         self.feed = Feed(EPOCH, 0, self.clock)
         self.history = WorldHistory()
+        self.listeners: list[ChangeListener] = []
         self.output = WorldOutput()
         self.refuse_with: BusError | None = None
         self.break_transport_with: BusError | None = None
@@ -451,6 +452,8 @@ class World:
         frames = [frame] if frame is not None else []
         self.history.frames += frames
         self.feed.publish(frames, seq)
+        for listener in self.listeners:
+            listener([published])
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from transports.http.fanout import Fanout
 from transports.http.follow import FollowRoutes
 from transports.http.jobs import JobRoutes
 from transports.http.longpoll import LongPoll
+from transports.http.metrics import Metrics
 from transports.http.middleware import (
     allowed_hosts,
     expect_continue,
@@ -66,6 +67,8 @@ class Gateway:
         self._registry = StreamRegistry(ports, self._settings, self._gate.again)
         self._fanout = Fanout(ports.feed, ports.clock, self._settings, self._visibility)
         self._changes = Changes(ports, self._settings, self._visibility, self._fanout)
+        self.metrics = Metrics(ports, self._settings, self._registry, self._fanout.told)
+        """To be told of every batch of changes."""
         self._streaming: asyncio.Task[None] | None = None
         self._broken = False
         self._runner: ProblemRunner | None = None
@@ -147,6 +150,7 @@ class Gateway:
         middlewares: list[Middleware] = [
             problems(),
             *([behind_proxy(proxy)] if proxy is not None else []),
+            self.metrics.middleware(),
             host_check(lambda: self._hosts),
             preflights(origins),
             admission(self._gate, PUBLIC),
@@ -168,6 +172,7 @@ class Gateway:
             TokenRoutes(ports.tokens, ports.clock, self.recheck),
             PageRoutes(),
             SystemRoutes(ports, settings, self._registry.counts, self._why_not_ready),
+            self.metrics,
         ):
             app.add_routes([_expecting(route) for route in part.routes()])
         app.on_response_prepare.append(headers_for(origins))

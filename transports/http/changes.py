@@ -155,6 +155,7 @@ class Changes:
     def _reset(self, reader: Reader, reason: ResetReason) -> list[bytes]:
         """The frames that start the reader anew at the head."""
         reader.seq = self._feed.head
+        self._fanout.told.resets[reason.value] += 1
         data = msgspec.json.encode(
             {
                 "reason": reason.value,

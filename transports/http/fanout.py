@@ -6,7 +6,7 @@ handler, and nobody waits for it.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from bus.clock import Clock
@@ -48,6 +48,15 @@ class Reader:
         self.deep = False
 
 
+class Told:
+    """What was told altogether, for those who count."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.bytes = 0
+        self.resets: Counter[str] = Counter()
+
+
 class Fanout:
     def __init__(
         self, feed: Feed, clock: Clock, settings: GatewaySettings, visibility: Visibility
@@ -59,6 +68,7 @@ class Fanout:
         self._joined: dict[View, dict[Reader, None]] = {}
         self._watched: defaultdict[str, set[Outlet]] = defaultdict(set)
         self._rung = feed.head
+        self.told = Told()
 
     def join(self, reader: Reader) -> None:
         """From now on `run` writes to the reader's stream, until it leaves or cannot keep up."""
@@ -125,7 +135,7 @@ class Fanout:
         lowest = self._feed.head
         pause_at_s = loop.time() + _SLICE_S
         for view, readers in list(self._joined.items()):
-            shared: dict[int, tuple[bytes, int]] = {}
+            shared: dict[int, tuple[bytes, int, int]] = {}
             for reader in list(readers):
                 if reader not in readers:
                     continue  # it left during a pause
@@ -138,7 +148,7 @@ class Fanout:
                     pause_at_s = loop.time() + _SLICE_S
         return lowest
 
-    def _tell(self, reader: Reader, view: View, shared: dict[int, tuple[bytes, int]]) -> None:
+    def _tell(self, reader: Reader, view: View, shared: dict[int, tuple[bytes, int, int]]) -> None:
         """One joined write. `shared` holds the bytes of this view by position."""
         if reader.stream.ended is not None or not reader.stream.has_room:
             self._hand_back(reader)
@@ -151,8 +161,11 @@ class Fanout:
                 self._hand_back(reader)
                 return
             data = self.joined_bytes(batch, view.encoding)
-            ready = shared[reader.seq] = (reader.stream.framed(data) if data else b"", batch.seq)
-        data, reader.seq = ready
+            framed = reader.stream.framed(data) if data else b""
+            ready = shared[reader.seq] = (framed, batch.seq, len(batch.frames))
+        data, reader.seq, count = ready
+        self.told.frames += count
+        self.told.bytes += len(data)
         if data and not reader.stream.put(data):
             self._hand_back(reader)
 

@@ -79,6 +79,10 @@ class Socket:
     # for the registry
 
     @property
+    def transport(self) -> str:
+        return "websocket"
+
+    @property
     def ended(self) -> End | None:
         return self._link.ended
 

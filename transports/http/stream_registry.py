@@ -22,6 +22,11 @@ class Kept(Protocol):
     def principal(self) -> Principal: ...
 
     @property
+    def transport(self) -> str:
+        """What it is sent over: `sse`, `ndjson` or `websocket`."""
+        ...
+
+    @property
     def rotate_at_s(self) -> float: ...
 
     @property
@@ -60,7 +65,8 @@ class StreamRegistry:
         self._settings = settings
         self._open: set[Kept] = set()
         self._by_user: Counter[str] = Counter()
-        self._ended: Counter[str] = Counter()
+        self.by_transport: Counter[str] = Counter()
+        self.ended: Counter[str] = Counter()
         self._inhabited = asyncio.Event()
         self._vacant = asyncio.Event()
         self._vacant.set()
@@ -111,13 +117,15 @@ class StreamRegistry:
     def add(self, stream: Kept) -> None:
         self._open.add(stream)
         self._by_user[stream.principal.user_id] += 1
+        self.by_transport[stream.transport] += 1
         self._inhabited.set()
         self._vacant.clear()
 
     def remove(self, stream: Kept) -> None:
         self._open.discard(stream)
         self._by_user[stream.principal.user_id] -= 1
-        self._ended[stream.ended or End.GONE] += 1
+        self.by_transport[stream.transport] -= 1
+        self.ended[stream.ended or End.GONE] += 1
         if not self._by_user[stream.principal.user_id]:
             del self._by_user[stream.principal.user_id]
         if not self._open:
@@ -128,7 +136,7 @@ class StreamRegistry:
         return {
             "open": len(self._open),
             "byUser": dict(self._by_user),
-            "ended": {str(why): count for why, count in self._ended.items()},
+            "ended": {str(why): count for why, count in self.ended.items()},
         }
 
     async def watch(self) -> None:

@@ -87,6 +87,10 @@ class Stream:
         response.headers.clear()
 
     @property
+    def transport(self) -> str:
+        return self.encoding.name
+
+    @property
     def gone(self) -> bool:
         return self._transport is None or self._transport.is_closing()
 

@@ -1,0 +1,86 @@
+"""`/metrics`: Prometheus can read it, the numbers are those of what happened, nobody is named."""
+
+from collections.abc import Iterable
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from bus.model import Principal
+from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
+from tests.stream_reader import open_stream
+from transports.http.app import Gateway
+
+START = {"command": "start", "jobId": "App/Job"}
+
+
+async def samples(session: aiohttp.ClientSession) -> dict[tuple[str, frozenset[str]], float]:
+    """The values by name and label values."""
+    async with session.get("/metrics", headers=bearer(ADMIN)) as response:
+        assert response.status == 200
+        assert response.content_type == "text/plain"
+        families = text_string_to_metric_families(await response.text())
+        return {
+            (sample.name, frozenset(sample.labels.values())): sample.value
+            for family in families
+            for sample in family.samples
+        }
+
+
+def key(name: str, labels: Iterable[str] = ()) -> tuple[str, frozenset[str]]:
+    return f"jobbus_{name}", frozenset(labels)
+
+
+async def test_what_happened_is_counted() -> None:
+    world = World()
+    world.queue("App/Job")
+    running = world.queue("App/Job")
+    world.run(running)
+    async with serving(world) as (_, session):
+        stream = await open_stream(session, "/api/v1/events?start=now")
+        await stream.until("bookmark")
+        await session.post("/api/v1/commands", json=START, headers=bearer(ALICE))
+        await session.get("/api/v1/nowhere", headers=bearer(ALICE))
+        await stream.next_change()
+        told = await samples(session)
+        stream.close()
+    posted = ("POST", "/api/v1/commands", "202")
+    assert told[key("http_requests_total", posted)] == 1
+    assert told[key("http_requests_total", ("GET", "-", "404"))] == 1
+    assert told[key("http_request_duration_seconds_count", posted[:2])] == 1
+    assert told[key("streams_open", ("sse",))] == 1
+    assert told[key("log_head_seq")] == world.feed.head
+    assert told[key("executions", ("Running",))] == 1
+    assert told[key("executions", ("Stopping",))] == 0
+    assert told[key("stream_frames_total")] >= 1
+    assert not any("alice" in label or "App/Job" in label for _, labels in told for label in labels)
+
+
+async def test_ended_commands_and_executions_are_counted_by_what_came_of_them() -> None:
+    world = World()
+    gateway = Gateway(world.ports())
+    world.listeners.append(gateway.metrics)
+    execution = world.queue("App/Job")
+    world.run(execution)
+    world.end(execution)
+    url = await gateway.start("127.0.0.1", 0)
+    try:
+        async with aiohttp.ClientSession(base_url=url) as session:
+            await session.post("/api/v1/commands", json=START, headers=bearer(ALICE))
+            told = await samples(session)
+    finally:
+        await gateway.aclose()
+    assert told[key("executions_ended_total", ("Succeeded",))] == 1
+    assert told[key("commands_total", ("start", "done"))] == 1
+    assert told[key("command_handle_seconds_count", ("start",))] == 1
+
+
+async def test_metrics_need_the_role() -> None:
+    world = World()
+    scraper = "jb_scraper_secret"
+    world.principals[scraper] = Principal(user_id="prom", roles=("metrics",), via="http")
+    async with serving(world) as (_, session):
+        nobody = await session.get("/metrics")
+        operator = await session.get("/metrics", headers=bearer(ALICE))
+        scrape = await session.get("/metrics", headers=bearer(scraper))
+        events = await session.get("/api/v1/jobs", headers=bearer(scraper))
+    assert [r.status for r in (nobody, operator, scrape, events)] == [401, 403, 200, 200]
