@@ -17,6 +17,7 @@ from bus.clock import Clock, SystemClock, rfc3339
 from bus.commands import ApplyCatalog, SetMaintenance
 from bus.config import DirectorySection, ServeSettings, Settings
 from bus.dispatch import Inbox, pump
+from bus.doctor.unit import look_at_unit
 from bus.draining import DRAIN, Orders, orders_by_signal, until_drained
 from bus.instance import (
     InstanceFile,
@@ -74,7 +75,9 @@ class Node:
     def sign_in_link(self) -> str:
         """Signs one browser in, once, for a short while. The code is in the fragment: no server,
         proxy or log ever sees it."""
-        return f"{self.url}/#code={self.gateway.sign_in_code()}"
+        # A browser cannot go to the address that stands for all of them.
+        here = self.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        return f"{here}/#code={self.gateway.sign_in_code()}"
 
 
 async def serve(settings: Settings, *, drain: bool = False) -> int:
@@ -86,6 +89,8 @@ async def serve(settings: Settings, *, drain: bool = False) -> int:
 
 async def _serve(settings: Settings, orders: Orders, *, drain: bool) -> int:
     async with running_node(settings) as node:
+        for finding in await asyncio.to_thread(lambda: list(look_at_unit(os.getpid()))):
+            log.warning(finding.text)
         sys.stdout.write(f"jobbus ready {node.url}\n")
         sys.stdout.flush()
         sys.stderr.write(f"sign in once with {node.sign_in_link()}\n")
@@ -214,12 +219,12 @@ class _Parts:
             ),
             _gateway_settings(self.settings),
         )
+        self.owner.listen(self.gateway.metrics)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[str]:
         """Everything runs inside the block, in the order lock, journal, adoption, projections,
         queue, gateway; after it everything has ended in the opposite order."""
-        self.owner.listen(self.gateway.metrics)
         async with asyncio.TaskGroup() as group:
             supervisor = await _started(group, self.supervisor.run, "supervisor")
             await self._settle_the_past()
