@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,6 +124,7 @@ class Service:
             for pid in left:
                 kill(pid, signal.SIGKILL)
             time.sleep(0.02)
+        self._remove_groups()
 
     def queue_files(self) -> list[str]:
         """The names of the commands in the queue, half-written ones too."""
@@ -167,6 +168,14 @@ class Service:
         assert process.stdout is not None
         readable, _, _ = select.select([process.stdout], [], [], READY_S)
         return process.stdout.readline().decode().strip() if readable else ""
+
+    def _remove_groups(self) -> None:
+        """The control groups of shims that were killed and could not tidy up themselves."""
+        for path in self.data.glob("JobOutput/*/process.json"):
+            group = (read_json(path) or {}).get("cgroup")
+            if group and Path(group).is_dir():
+                with suppress(OSError):  # still draining: an empty group harms nobody
+                    Path(group).rmdir()
 
     def _wait(self) -> int:
         assert self._process is not None
