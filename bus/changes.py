@@ -131,6 +131,7 @@ class ChangeEncoder:
             job=command.job_id,
             execution=command.execution_id,
             user=command.user_id,
+            traceparent=command.traceparent,
         )
 
     def _of_job(self, published: Published, job_id: str, job: Job | None) -> Frame:

@@ -47,6 +47,7 @@ class CommandAccepted(
     merged: bool = False
     attempted: bool = True
     supersedes_ns: int = 0
+    traceparent: str | None = None
 
 
 class CommandEnded(

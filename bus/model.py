@@ -420,6 +420,7 @@ class CommandRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     error: str | None = None
     result: msgspec.Raw = NO_RESULT
     processed_ms: int | None = None
+    traceparent: str | None = None
     version: int = 0
 
     @property

@@ -4,6 +4,7 @@ Values reach the program as whole arguments and as environment variables, never 
 `handlers.catalog.templates.spell` says how each type is written.
 """
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
@@ -77,13 +78,24 @@ def _told(execution: Execution, notify_socket: str, progress_file: str) -> dict[
         "NOTIFY_SOCKET": notify_socket,
     }
     if execution.traceparent is not None:
-        told["TRACEPARENT"] = _plain(execution.traceparent)
+        told["TRACEPARENT"] = child_of(execution.traceparent, execution.id)
     return told
 
 
 def _variables(values: Mapping[str, Value]) -> dict[str, str]:
     return {
         VARIABLE_PREFIX + name: spell(value)
+def child_of(traceparent: str, execution_id: str) -> str:
+    """The context of the execution in the trace of whoever asked for it (W3C Trace Context §3.2).
+
+    Its span id is made of the execution's id, so that others can tell it too.
+    """
+    version, _, rest = _plain(traceparent).partition("-")
+    trace_id, _, rest = rest.partition("-")
+    span_id = hashlib.blake2b(execution_id.encode(), digest_size=8).hexdigest()
+    return "-".join((version, trace_id, span_id, rest.rpartition("-")[2]))
+
+
         for name, value in values.items()
         if not isinstance(value, SecretRef)
     }

@@ -76,6 +76,7 @@ def accepted_as(
         variables=variables,
         submitted_text=envelope.submitted_text,
         id_text=envelope.id_text,
+        traceparent=envelope.traceparent,
         execution_id=execution_id,
         waits_for=waits_for,
         merged=merged,

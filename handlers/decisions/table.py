@@ -204,6 +204,7 @@ class JobTable:
             waits_for=event.waits_for,
             merged=event.merged,
             execution_id=event.execution_id,
+            traceparent=event.traceparent,
             version=seq,
         )
         self._commands[record.id] = record

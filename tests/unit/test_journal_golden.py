@@ -164,6 +164,7 @@ EVENTS: tuple[AnyEvent, ...] = (
         merged=True,
         attempted=False,
         supersedes_ns=7,
+        traceparent="00-ab-cd-01",
     ),
     CommandEnded(
         command_id="c-1",
@@ -293,6 +294,7 @@ CONTENT = TableContent(
             error="too late",
             result=RESULT,
             processed_ms=12,
+            traceparent="00-ab-cd-01",
             version=13,
         ),
     ),

@@ -66,7 +66,7 @@ def test_the_environment_is_exactly_what_the_contract_says() -> None:
         "JOBBUS_ATTEMPT": "2",
         "JOBBUS_PROGRESS": "/data/JobOutput/e-1/progress",
         "NOTIFY_SOCKET": "@jobbus/notify",
-        "TRACEPARENT": "00-ab-cd-01",
+        "TRACEPARENT": "00-ab-317386494bf10d9f-01",
         "JOBBUS_VAR_Who": "you",
         "JOBBUS_VAR_N": "3",
     }
