@@ -44,6 +44,7 @@ from handlers.owner import Owner
 from handlers.progress import ProgressCoalescer
 from handlers.retention import Retention, TrustedClock, newest_ms
 from handlers.room import RoomWatch, scarcest
+from handlers.supervision.secrets import SecretValues
 from handlers.supervision.supervisor import ProcessSupervisor
 from handlers.timekeeper import Timekeeper
 from transports.directory.projections import Projections
@@ -154,12 +155,14 @@ class _Parts:
         self.inbox = Inbox(self.clock)
         report = ProgressCoalescer(self.inbox.report)
         self.output = OutputStore(self.layout, self._is_live)
+        self.secrets = SecretValues(self.settings.secrets)
         self.supervisor = ProcessSupervisor(
-            self.layout, self.instance, self.clock, report, self.output
+            self.layout, self.instance, self.clock, report, self.output, secrets=self.secrets
         )
         self.disposal = Disposal(self.layout)
         self.keeping = self.settings.keep
-        policy = Policy(roles=self.settings.roles)
+        names = frozenset(self.settings.secrets)
+        policy = Policy(roles=self.settings.roles, secrets=names)
         self.owner = Owner(
             journal=self.recovered.journal,
             table=table,
@@ -260,6 +263,8 @@ class _Parts:
         """The catalog is in force, live executions are adopted or settled, files are true."""
         for note in self.recovered.notes:
             log.warning("journal", note=note)
+        for complaint in await asyncio.to_thread(self.secrets.complaints):
+            log.warning("jobs with this secret cannot start", reason=complaint)
         definitions = await asyncio.to_thread(scan, self.settings.serve.apps)
         self.inbox.report(ApplyCatalog(definitions=definitions))
         table = self.recovered.table

@@ -41,13 +41,7 @@ class Disposal:
 
         Blocking. What does not look like ours, or was begun before `since_ms`, stays where it is.
         """
-        # First the names, then what is known: what begins meanwhile is known before its folder is.
-        names = os.listdir(self._layout.output)
-        orphans = [
-            name
-            for name in names
-            if _is_ours(name) and begun_ms(name) >= since_ms and name not in known
-        ]
+        orphans = orphaned_outputs(self._layout, known, since_ms)
         self._remove(orphans)
         return len(orphans)
 
@@ -60,6 +54,13 @@ class Disposal:
                 continue
             except OSError as error:
                 log.warning("cannot remove output", execution=execution_id, error=str(error))
+
+
+def orphaned_outputs(layout: DataLayout, known: Container[str], since_ms: int) -> list[str]:
+    """The ids of executions begun at `since_ms` or later that have a folder and are not known."""
+    # First the names, then what is known: what begins meanwhile is known before its folder is.
+    names = os.listdir(layout.output)
+    return [n for n in names if _is_ours(n) and begun_ms(n) >= since_ms and n not in known]
 
 
 def _is_ours(name: str) -> bool:

@@ -31,6 +31,7 @@ COMMANDS = {
     "events": ("bus.cli.following:events", "Follow all changes."),
     "command": ("bus.cli.looking:command", "Show a command."),
     "commands": ("bus.cli.looking:commands", "List the commands, newest first."),
+    "doctor": ("bus.cli.doctor:doctor", "Check a data directory, and repair what is safe."),
     "token": ("bus.cli.tokens:app", "Make, list and revoke the tokens of people and services."),
 }
 """Name, where it is, what it does: in the order of the help."""

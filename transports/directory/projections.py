@@ -281,19 +281,43 @@ class Projections:
                 disk.sweep_passing(here)
 
     def _write(self, batch: _Batch, unless_same: bool = False) -> None:
-        disk.make_directory(self._layout.status)
-        disk.make_directory(self._layout.results)
-        put = _replace_unless_same if unless_same else disk.replace_file
-        if batch.executions:
-            with disk.open_directory(self._layout.status) as here:
-                for execution in batch.executions:
-                    put(f"{execution.id}.json", here, encode_status(execution))
-        if batch.commands:
-            with disk.open_directory(self._layout.results) as here:
-                for command in batch.commands:
-                    put(result_name(command), here, encode_result(command))
+        _put(self._layout, batch, unless_same)
         _remove(self._layout.status, batch.status_gone)
         _remove(self._layout.results, batch.results_gone)
+
+
+def _put(layout: DataLayout, batch: _Batch, unless_same: bool) -> None:
+    disk.make_directory(layout.status)
+    disk.make_directory(layout.results)
+    put = _replace_unless_same if unless_same else disk.replace_file
+    if batch.executions:
+        with disk.open_directory(layout.status) as here:
+            for execution in batch.executions:
+                put(f"{execution.id}.json", here, encode_status(execution))
+    if batch.commands:
+        with disk.open_directory(layout.results) as here:
+            for command in batch.commands:
+                put(result_name(command), here, encode_result(command))
+
+
+def write_again(layout: DataLayout, table: TableReader) -> None:
+    """Every status and result file is as the table says."""
+    commands = tuple(one for one in table.commands() if one.is_final)
+    _put(layout, _Batch(tuple(table.executions()), commands), True)
+
+
+def wrong_files(layout: DataLayout, table: TableReader) -> list[str]:
+    """The names of status and result files of what has ended that are not as the table says."""
+    ended = [e for e in table.executions() if e.is_final]
+    settled = [c for c in table.commands() if c.is_final]
+    status = [(f"{one.id}.json", encode_status(one)) for one in ended]
+    results = [(result_name(one), encode_result(one)) for one in settled]
+    return _wrong(layout.status, status) + _wrong(layout.results, results)
+
+
+def _wrong(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[str]:
+    with disk.open_directory(folder) as here:
+        return [f"{folder.name}/{name}" for name, data in files if not _is_same(name, here, data)]
 
 
 def _sync_all(*folders: Path) -> bool:
@@ -319,12 +343,15 @@ def _remove(folder: Path, names: Sequence[str]) -> None:
 
 
 def _replace_unless_same(name: str, inside: int, data: bytes) -> None:
+    if not _is_same(name, inside, data):
+        disk.replace_file(name, inside, data)
+
+
+def _is_same(name: str, inside: int, data: bytes) -> bool:
     try:
-        if disk.read_file(name, inside, len(data)).data == data:
-            return
+        return disk.read_file(name, inside, len(data)).data == data
     except (FileNotFoundError, disk.Unfit, disk.InMotion):
-        pass  # not the right content, whatever it is
-    disk.replace_file(name, inside, data)
+        return False  # not the right content, whatever it is
 
 
 def _take(ids: dict[str, None], limit: int) -> list[str]:

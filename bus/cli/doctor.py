@@ -1,0 +1,56 @@
+"""`doctor`: a data directory is looked at, and what is safe to repair is repaired."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from bus.cli.exits import Exit
+from bus.cli.publishing import Json
+from bus.cli.show import clean, say, show_json
+from bus.config import DATA_DEFAULT
+from bus.doctor.examination import Report, begin_new_epoch, examine
+
+
+def doctor(
+    *,
+    data: Annotated[Path | None, Parameter(show_default=False)] = None,
+    repair: Annotated[bool, Parameter(negative=())] = False,
+    new_epoch: Annotated[bool, Parameter(negative=())] = False,
+    as_json: Json = False,
+) -> int:
+    """Check a data directory; the exit code is 0 if nothing is wrong.
+
+    Looking changes nothing and may be done while the service runs.
+
+    Parameters
+    ----------
+    data
+        Data directory; else JOBBUS_DATA, else ./jobbus-data.
+    repair
+        Repair what is safe to repair, while no service runs; evidence is never removed.
+    new_epoch
+        After restoring a backup: make all readers of the feed take a fresh snapshot.
+    """
+    root = data or Path(os.environ.get("JOBBUS_DATA") or DATA_DEFAULT)
+    report = examine(root, repair=repair)
+    if new_epoch:
+        begin_new_epoch(root)
+    if as_json:
+        show_json(report)
+    else:
+        _show(report)
+        if new_epoch:
+            say("the next start begins a new epoch")
+    return Exit.OK if report.is_well else Exit.ERROR
+
+
+def _show(report: Report) -> None:
+    for finding in report.findings:
+        word = "repaired" if finding.repaired else finding.level.value
+        print(f"{word:8}  {clean(finding.text)}")
+        if finding.repair and not finding.repaired:
+            say(f"--repair would: {finding.repair}")
+    if report.is_well:
+        print(f"{report.data}: nothing is wrong")
