@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from bus.access import ADMIN
 from bus.commands import CancelCommand
 from bus.envelope import canonical_uuid
 from bus.model import CommandRecord, CommandStatus
@@ -10,7 +11,7 @@ from transports.http.batch import Batches, is_batch
 from transports.http.body import command_of_fields, read_fields, refuse_unknown
 from transports.http.longpoll import LongPoll
 from transports.http.paging import Cursor, Page, conditional, page_response
-from transports.http.problems import bad_parameter, not_found
+from transports.http.problems import Problem, bad_parameter, not_found
 from transports.http.publishing import Publishing, command_body, preferred_wait_s, request_of
 from transports.http.query import Query
 from transports.http.settings import GatewayPorts
@@ -107,6 +108,18 @@ class CommandRoutes:
         except ValueError:
             raise not_found("such command; ids are UUIDs") from None
         record = self._ports.table.command(command_id)
+        if record is None and self._was_theirs(request, command_id):
+            raise Problem(
+                410, "forgotten", f"command {command_id} ended longer ago than commands are kept"
+            )
         if record is None or not self._visibility.of_command(principal_of(request), record):
             raise not_found(f"command {command_id}")
         return record
+
+    def _was_theirs(self, request: web.Request, command_id: str) -> bool:
+        """Whether the principal sent a command of this id that is not kept any more."""
+        principal = principal_of(request)
+        known = self._ports.table.forgotten(command_id)
+        return known is not None and (
+            known.user_id == principal.user_id or ADMIN in principal.roles
+        )

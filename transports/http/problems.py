@@ -51,6 +51,7 @@ TITLES: dict[str, str] = {
     "method-not-allowed": "The path exists, the method does not",
     "not-acceptable": "None of the accepted types can be served",
     "conflict": "The state does not allow this now",
+    "forgotten": "It ended longer ago than such things are kept",
     "cursor-gone": "The position is no longer held",
     "output-expired": "This part of the output was dropped",
     "too-large": "The body is too large",

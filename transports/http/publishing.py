@@ -129,7 +129,7 @@ class Publishing:
         if receipt.replayed:
             headers["Idempotency-Replayed"] = "true"
         wait_s = preferred_wait_s(request, self._settings.wait_s_max)
-        if wait_s is not None:
+        if wait_s is not None and self._ports.table.forgotten(receipt.command_id) is None:
             record = await self.ended_within(request, receipt.command_id, wait_s)
             if record is not None:
                 headers["Preference-Applied"] = f"wait={wait_s}"
