@@ -186,6 +186,7 @@ class _Parts:
             known=self._handled,
             secret=self.secret,
             settings=_directory_settings(self.settings.directory, self.keeping),
+            order_floor_ns=table.newest_stop_ns,
         )
         self.projections = Projections(self.layout, table, self.clock, self.transport.settle)
         self.timekeeper = Timekeeper(table, self.clock, self.inbox.report)

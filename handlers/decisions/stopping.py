@@ -28,7 +28,8 @@ def stop(table: JobTable, envelope: Envelope, command: StopJob, around: Circumst
     targets = _targets_of_stop(table, envelope, command, around)
     job_id = targets[0].job_id if targets else command.job_id
     # Stops go ahead of starts that wait undecided; those accepted before it must not run after it.
-    supersedes_ns = envelope.accepted_ns if command.execution_id is None else 0
+    overtakes = command.execution_id is None and may_stop(table, envelope, command.job_id, around)
+    supersedes_ns = envelope.accepted_ns if overtakes else 0
     if not targets:
         return noop(envelope, job_id, command.execution_id, supersedes_ns=supersedes_ns)
     events: list[AnyEvent] = []

@@ -120,6 +120,11 @@ class JobTable:
         """When the newest stop of the whole job was accepted; 0 if there was none."""
         return self._stopped_ns.get(job_id, 0)
 
+    @property
+    def newest_stop_ns(self) -> int:
+        """The largest of `stopped_ns`."""
+        return max(self._stopped_ns.values(), default=0)
+
     def commands_waiting_for(self, execution_id: str) -> list[CommandRecord]:
         """Commands that are not final and wait for this execution to run or to end."""
         return [self._commands[i] for i in self._waiting.get(execution_id, ())]

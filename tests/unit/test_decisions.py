@@ -23,6 +23,7 @@ from bus.model import (
     ExecutionStatus,
     Outcome,
     Overlap,
+    Principal,
     Reason,
     RestartPolicy,
     RestartSpec,
@@ -546,3 +547,14 @@ def test_stop_overtakes_starts_that_were_accepted_before_it_and_are_decided_afte
     assert overtaken.status is CommandStatus.CANCELLED
     assert overtaken.error_code == ErrorCode.SUPERSEDED
     assert world.take(late).status is CommandStatus.RUNNING
+
+
+def test_stop_by_somebody_who_may_only_stop_their_own_overtakes_nobody_elses_start(
+    world: World,
+) -> None:
+    world.define(max_running=5, roles=RolesSpec(stop=("boss",)))
+    assert world.send(START, OPERATOR).status is CommandStatus.RUNNING
+    other = Principal(user_id="otto", roles=("operator",), via="http")
+    early = replace(seal(START, other, now_ms=world.clock.now_ms()), accepted_ns=10)
+    world.take(replace(seal(STOP, OPERATOR, now_ms=world.clock.now_ms()), accepted_ns=20))
+    assert world.take(early).status is CommandStatus.RUNNING

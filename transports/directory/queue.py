@@ -40,6 +40,7 @@ class DirectoryTransport:
 
     known: the published record of a command id, if it was handled before.
     refused: told of commands that were answered here with a Rejected result, for the audit.
+    order_floor_ns: the largest acceptance number that the table remembers.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class DirectoryTransport:
         secret: bytes,
         settings: DirectorySettings = DirectorySettings(),  # noqa: B008 - frozen
         refused: Callable[[CommandRecord], None] | None = None,
+        order_floor_ns: int = 0,
     ) -> None:
         self._layout = layout
         self._clock = clock
@@ -59,6 +61,8 @@ class DirectoryTransport:
         self._settings = settings
         self._refused = refused
         self._backlog = Backlog()
+        # Numbers grow over restarts too, even if somebody set the clock back meanwhile.
+        self._backlog.last_order_ns = order_floor_ns
         reader = Reader(secret, settings)
         rejects = Rejects(layout, settings, clock, reader.mended_name)
         self._intake = Intake(layout, settings, clock, reader, rejects)
