@@ -44,12 +44,26 @@ def may(
     """Whether `principal` may do `action` with a job whose lists are `roles`.
 
     `owner` is the user of the execution in question, if the question is about one. `roles` of None
-    stands for a job that is not in the catalog (any more): the configured defaults hold.
+    stands for a job that has never had lists of its own: the configured defaults hold.
+    Who may not view may do nothing, whatever another list says: it does not exist for them.
     """
     if ADMIN in principal.roles or principal.via == "system":
         return True
-    if owner is not None and owner == principal.user_id and action in OWNERS_RIGHTS:
+    owns = owner is not None and owner == principal.user_id
+    if owns and action in OWNERS_RIGHTS:
         return True
-    listed = getattr(roles, action.value) if roles is not None else None
-    allowed: tuple[str, ...] = listed if listed is not None else getattr(defaults, action.value)
-    return not set(allowed).isdisjoint(principal.roles)
+    sees = owns or _has_one_of(principal, needed(Action.VIEW, roles, defaults))
+    return sees and _has_one_of(principal, needed(action, roles, defaults))
+
+
+def needed(action: Action, roles: RolesSpec | None, defaults: RoleDefaults) -> tuple[str, ...]:
+    """The roles of which one is needed for `action`; `admin` may all and is not among them."""
+    listed: tuple[str, ...] | None = getattr(roles, action.value) if roles is not None else None
+    if listed is not None:
+        return listed
+    default: tuple[str, ...] = getattr(defaults, action.value)
+    return default
+
+
+def _has_one_of(principal: Principal, roles: tuple[str, ...]) -> bool:
+    return not set(roles).isdisjoint(principal.roles)

@@ -21,6 +21,7 @@ from bus.model import (
     JobSpec,
     Maintenance,
     Progress,
+    RolesSpec,
 )
 
 
@@ -39,6 +40,11 @@ class TableReader(Protocol):
 
     def jobs(self) -> Iterable[Job]:
         """All jobs of the catalog, by id."""
+        ...
+
+    def roles(self, job_id: str) -> RolesSpec | None:
+        """The `[roles]` in force for the job; of one that is gone, the last it had. None if it
+        never had any."""
         ...
 
     def execution(self, execution_id: str) -> Execution | None: ...

@@ -44,6 +44,7 @@ from bus.model import (
     Principal,
     Progress,
     Reason,
+    RolesSpec,
 )
 from bus.ports import ChangeListener, OutputChunk, OutputHits, OutputLine, OutputPage
 from bus.publisher import Publisher
@@ -74,6 +75,10 @@ class WorldTable:
 
     def jobs(self) -> Iterable[Job]:
         return [self.by_job[key] for key in sorted(self.by_job)]
+
+    def roles(self, job_id: str) -> RolesSpec | None:
+        job = self.by_job.get(job_id)
+        return job.spec.roles if job is not None and job.spec is not None else None
 
     def execution(self, execution_id: str) -> Execution | None:
         return self.by_execution.get(execution_id)

@@ -24,7 +24,7 @@ from handlers.catalog.variables import resolve_variables
 from handlers.decisions.again import backing_off
 from handlers.decisions.answers import accepted_as, merge, noop, queued
 from handlers.decisions.decision import Circumstances, Decision, SpawnExecution, StopExecution
-from handlers.decisions.permissions import permitted_execution, same_job, startable_job, visible_job
+from handlers.decisions.permissions import permitted_execution, same_job, startable_job
 from handlers.decisions.stop_orders import cancel_queued, stop_order, supersede_starts
 from handlers.decisions.table import JobTable
 
@@ -112,7 +112,7 @@ def _target_of_restart(
         )
     live = [e for e in table.live_of(command.job_id) if e.replaces is None]
     if len(live) > 1:
-        visible_job(table, envelope, command.job_id, around)
+        startable_job(table, envelope, command.job_id, Action.RESTART, around)
         raise Refused(
             ErrorCode.EXECUTION_REQUIRED,
             f"{len(live)} executions of {command.job_id} are live; name one as `executionId`",

@@ -17,8 +17,7 @@ from handlers.decisions.table import JobTable
 
 def visible_job(table: JobTable, envelope: Envelope, job_id: str, around: Circumstances) -> Job:
     job = table.job(job_id)
-    roles = job.spec.roles if job is not None and job.spec is not None else None
-    if job is None or not may(envelope.principal, Action.VIEW, roles, around.policy.roles):
+    if job is None or not _may(table, envelope, Action.VIEW, job_id, around):
         raise Refused(ErrorCode.UNKNOWN_JOB, f"there is no job {job_id!r}", pointer="/jobId")
     return job
 
@@ -30,7 +29,7 @@ def startable_job(
     if job.spec is None:
         where = f" ({job.fault.file}:{job.fault.line}: {job.fault.reason})" if job.fault else ""
         raise Refused(ErrorCode.INVALID_JOB, f"the definition of {job_id} is faulty{where}")
-    if not may(envelope.principal, action, job.spec.roles, around.policy.roles):
+    if not _may(table, envelope, action, job_id, around):
         raise Refused(
             ErrorCode.NOT_PERMITTED, f"you may not {action} {job_id}: none of your roles allows it"
         )
@@ -45,17 +44,20 @@ def startable_job(
 def may_stop(
     table: JobTable, envelope: Envelope, job_id: str | None, around: Circumstances
 ) -> bool:
-    job = table.job(job_id) if job_id is not None else None
-    roles = job.spec.roles if job is not None and job.spec is not None else None
-    return may(envelope.principal, Action.STOP, roles, around.policy.roles)
+    return _may(table, envelope, Action.STOP, job_id, around)
+
+
+def may_view(
+    table: JobTable, envelope: Envelope, job_id: str | None, around: Circumstances
+) -> bool:
+    return _may(table, envelope, Action.VIEW, job_id, around)
 
 
 def permitted_execution(
     table: JobTable, envelope: Envelope, execution_id: str, action: Action, around: Circumstances
 ) -> Execution:
     execution = table.execution(execution_id)
-    job = table.job(execution.job_id) if execution is not None else None
-    roles = job.spec.roles if job is not None and job.spec is not None else None
+    roles = table.roles(execution.job_id) if execution is not None else None
     principal, defaults = envelope.principal, around.policy.roles
     if execution is None or not may(
         principal, Action.VIEW, roles, defaults, owner=execution.user_id
@@ -80,3 +82,10 @@ def same_job(execution: Execution, job_id: str | None) -> None:
             f"there is no execution {execution.id} of {job_id}",
             pointer="/executionId",
         )
+
+
+def _may(
+    table: JobTable, envelope: Envelope, action: Action, job_id: str | None, around: Circumstances
+) -> bool:
+    roles = table.roles(job_id) if job_id is not None else None
+    return may(envelope.principal, action, roles, around.policy.roles)

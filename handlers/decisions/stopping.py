@@ -19,7 +19,13 @@ from bus.model import (
 )
 from handlers.decisions.answers import accepted_as, completed, noop
 from handlers.decisions.decision import Circumstances, Decision, Effect, StopExecution
-from handlers.decisions.permissions import may_stop, permitted_execution, same_job, visible_job
+from handlers.decisions.permissions import (
+    may_stop,
+    may_view,
+    permitted_execution,
+    same_job,
+    visible_job,
+)
 from handlers.decisions.stop_orders import cancel_queued, stop_order, supersede_starts
 from handlers.decisions.table import JobTable
 
@@ -64,11 +70,16 @@ def cancel(
 ) -> Decision:
     target = table.command(command.target_id)
     own = target is not None and target.user_id == envelope.principal.user_id
-    if target is None or not (own or may_stop(table, envelope, target.job_id, around)):
+    if target is None or not (own or may_view(table, envelope, target.job_id, around)):
         raise Refused(
             ErrorCode.UNKNOWN_COMMAND,
             f"there is no command {command.target_id}",
             pointer="/targetId",
+        )
+    if not (own or may_stop(table, envelope, target.job_id, around)):
+        raise Refused(
+            ErrorCode.NOT_PERMITTED,
+            f"you may not cancel commands on {target.job_id}: none of your roles allows it",
         )
     execution = table.execution(target.execution_id) if target.execution_id else None
     if target.is_final or execution is None or execution.status is not ExecutionStatus.QUEUED:

@@ -42,6 +42,7 @@ from bus.model import (
     Job,
     JobSpec,
     Maintenance,
+    RolesSpec,
 )
 from handlers.decisions import remembered
 from handlers.decisions.remembered import Remembered, RememberedContent
@@ -61,6 +62,8 @@ class JobTable:
         self._specs: dict[tuple[str, str], JobSpec] = {}
         self._waiting: dict[str, dict[str, None]] = {}
         self._stopped_ns: dict[str, int] = {}
+        # Of jobs that are gone: what they hid stays hidden while anything is told of them.
+        self._last_roles: dict[str, RolesSpec] = {}
         self.remembered = Remembered()
         self.horizon_ms = 0
         """Commands submitted at this time or before may be forgotten ones: they are not run."""
@@ -73,6 +76,12 @@ class JobTable:
 
     def jobs(self) -> Iterable[Job]:
         return [self._jobs[job_id] for job_id in sorted(self._jobs)]
+
+    def roles(self, job_id: str) -> RolesSpec | None:
+        job = self._jobs.get(job_id)
+        if job is not None and job.spec is not None:
+            return job.spec.roles
+        return self._last_roles.get(job_id)
 
     def execution(self, execution_id: str) -> Execution | None:
         return self._executions.get(execution_id)
@@ -182,10 +191,13 @@ class JobTable:
                 self._replace_job(replace(before, fault=event.fault, version=seq))
             case JobRemoved():
                 removed = self._jobs.pop(event.job_id)
+                if removed.spec is not None and removed.spec.roles != RolesSpec():
+                    self._last_roles[removed.id] = removed.spec.roles
                 self._forget_spec(removed.id, removed.revision)
 
     def _define(self, event: JobDefined | JobChanged, seq: int) -> None:
         self._specs[event.job_id, event.revision] = event.spec
+        self._last_roles.pop(event.job_id, None)
         before = self._jobs.get(event.job_id) or Job(id=event.job_id, spec=None)
         self._replace_job(
             replace(before, spec=event.spec, revision=event.revision, fault=None, version=seq)
@@ -363,6 +375,7 @@ class JobTable:
             horizon_ms=self.horizon_ms,
             maintenance=self.maintenance,
             stopped_ns=dict(self._stopped_ns),
+            last_roles=dict(self._last_roles),
         )
 
     def twin(self) -> "JobTable":
@@ -389,6 +402,7 @@ class JobTable:
         self.horizon_ms = max(self.horizon_ms, content.horizon_ms)
         self.maintenance = content.maintenance or self.maintenance
         self._stopped_ns.update(content.stopped_ns)
+        self._last_roles.update(content.last_roles)
         for execution in content.executions:
             self._executions[execution.id] = execution
             self._remember(execution)
@@ -411,6 +425,7 @@ class TableContent(msgspec.Struct, frozen=True, kw_only=True):
     horizon_ms: int = 0
     maintenance: Maintenance | None = None
     stopped_ns: dict[str, int] = {}
+    last_roles: dict[str, RolesSpec] = {}
 
 
 def _copied(value: Any) -> Any:
@@ -441,6 +456,7 @@ def parts_of(content: TableContent) -> Iterator[TableContent]:
         horizon_ms=content.horizon_ms,
         maintenance=content.maintenance,
         stopped_ns=content.stopped_ns,
+        last_roles=content.last_roles,
     )
     for part in remembered.parts_of(content.remembered, PART_BYTES):
         yield TableContent(remembered=part)

@@ -31,6 +31,7 @@ from bus.model import (
     Outcome,
     Progress,
     Reason,
+    RolesSpec,
 )
 from tests.directory_rig import drop, names, origins_fields, received, running, until
 from transports.directory import disk
@@ -61,6 +62,9 @@ class Records:
 
     def jobs(self) -> Iterable[Job]:
         return ()
+
+    def roles(self, job_id: str) -> RolesSpec | None:
+        return None
 
     def execution(self, execution_id: str) -> Execution | None:
         return self._executions.get(execution_id)

@@ -304,6 +304,7 @@ CONTENT = TableContent(
     horizon_ms=4,
     maintenance=Maintenance(reason="new disk", by="admin", since_ms=5),
     stopped_ns={"Demo/Job": 6},
+    last_roles={"Demo/Gone": SPEC.roles},
 )
 
 

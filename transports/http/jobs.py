@@ -6,7 +6,7 @@ from itertools import islice
 from aiohttp import web
 
 from bus.access import Action
-from bus.model import Job, Principal
+from bus.model import Job, Maintenance, Principal
 from bus.views import JobView, execution_view, job_view
 from transports.http.auth import principal_of
 from transports.http.longpoll import LongPoll
@@ -80,16 +80,19 @@ class JobRoutes:
         if not self._visibility.of_job(principal, job, action):
             needed = ", ".join(self._visibility.needed(job, action)) or "admin"
             return {"allowed": False, "why": f"needs one of the roles: {needed}"}
-        why = _why_not_now(job) if action in (Action.START, Action.RESTART) else None
+        starts = action in (Action.START, Action.RESTART)
+        why = _why_not_now(job, self._ports.table.maintenance) if starts else None
         return {"allowed": why is None, "why": why}
 
 
-def _why_not_now(job: Job) -> str | None:
+def _why_not_now(job: Job, maintenance: Maintenance | None) -> str | None:
     if job.spec is None:
         fault = job.fault
         where = f" ({fault.file}:{fault.line}: {fault.reason})" if fault else ""
         return f"the definition is faulty{where}"
-    return "disabled by its definition" if job.spec.disabled else None
+    if job.spec.disabled:
+        return "disabled by its definition"
+    return "nothing is started during maintenance" if maintenance is not None else None
 
 
 def _executions_link(job_id: str) -> str:

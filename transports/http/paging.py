@@ -64,15 +64,20 @@ class Page(Generic[T]):
         after: Cursor | None,
         limit: int,
     ) -> "Page[T]":
-        """The next `limit` wanted ones after the cursor; fewer if `SCAN_MAX` did not hold more."""
+        """The next `limit` wanted ones after the cursor; fewer if `SCAN_MAX` did not hold more.
+
+        There is a next page if there is another wanted one: that others exist is not told.
+        """
         items: list[T] = []
         last: Cursor | None = None
         for scanned, record in enumerate(_after(records, key, after)):
-            if len(items) == limit or scanned == SCAN_MAX:
+            if scanned == SCAN_MAX:
                 return cls(items, last)
-            last = key(record)
             if wanted(record):
+                if len(items) == limit:
+                    return cls(items, key(items[-1]))
                 items.append(record)
+            last = key(record)
         return cls(items, None)
 
 

@@ -1,8 +1,8 @@
 """What a principal may see and do: `bus.access.may` asked of the published table. No IO."""
 
-from bus.access import ADMIN, Action, RoleDefaults, may
+from bus.access import ADMIN, Action, RoleDefaults, may, needed
 from bus.feed import Frame
-from bus.model import CommandRecord, Execution, Job, Principal, RolesSpec
+from bus.model import CommandRecord, Execution, Job, Principal
 from bus.ports import TableReader
 
 
@@ -14,12 +14,12 @@ class Visibility:
         self._defaults = defaults
 
     def of_job(self, principal: Principal, job: Job, action: Action = Action.VIEW) -> bool:
-        return may(principal, action, _roles(job), self._defaults)
+        return may(principal, action, self._table.roles(job.id), self._defaults)
 
     def of_execution(
         self, principal: Principal, execution: Execution, action: Action = Action.VIEW
     ) -> bool:
-        roles = self._roles_of(execution.job_id)
+        roles = self._table.roles(execution.job_id)
         return may(principal, action, roles, self._defaults, owner=execution.user_id)
 
     def of_command(self, principal: Principal, command: CommandRecord) -> bool:
@@ -31,22 +31,9 @@ class Visibility:
 
     def needed(self, job: Job, action: Action) -> tuple[str, ...]:
         """The roles of which one is needed for `action`."""
-        roles = _roles(job)
-        listed = getattr(roles, action.value) if roles is not None else None
-        words: tuple[str, ...] = (
-            listed if listed is not None else getattr(self._defaults, action.value)
-        )
-        return words
+        return needed(action, self._table.roles(job.id), self._defaults)
 
     def _may_view(self, principal: Principal, job_id: str | None, owner: str | None) -> bool:
         if job_id is None:
             return owner == principal.user_id or ADMIN in principal.roles
-        return may(principal, Action.VIEW, self._roles_of(job_id), self._defaults, owner=owner)
-
-    def _roles_of(self, job_id: str) -> RolesSpec | None:
-        job = self._table.job(job_id)
-        return _roles(job) if job is not None else None
-
-
-def _roles(job: Job) -> RolesSpec | None:
-    return job.spec.roles if job.spec is not None else None
+        return may(principal, Action.VIEW, self._table.roles(job_id), self._defaults, owner=owner)

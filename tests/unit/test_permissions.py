@@ -1,0 +1,60 @@
+"""Who may do what, as decisions on a table without a disk: what is hidden cannot be touched."""
+
+import pytest
+
+from bus.commands import ApplyCatalog, CancelCommand, Definition, RestartJob, StartJob, StopJob
+from bus.errors import ErrorCode
+from bus.model import DefinitionFault, ExecutionStatus, Overlap, Principal, RolesSpec
+from handlers.decisions.table import JobTable
+from tests.decision_world import VIEWER, World
+
+START = StartJob(job_id="Demo/Job")
+RESTART = RestartJob(job_id="Demo/Job")
+HIDDEN = RolesSpec(view=("staff",))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_who_may_not_view_a_job_cannot_stop_or_cancel_it_either(world: World) -> None:
+    world.define(roles=HIDDEN, overlap=Overlap.QUEUE)
+    staff = Principal(user_id="stan", roles=("staff", "operator"), via="http")
+    running, waiting = world.send(START, staff), world.send(START, staff)
+    stop = world.send(StopJob(job_id="Demo/Job"))
+    cancel = world.send(CancelCommand(target_id=waiting.id))
+    assert (stop.error_code, cancel.error_code) == (
+        ErrorCode.UNKNOWN_JOB,
+        ErrorCode.UNKNOWN_COMMAND,
+    )
+    assert world.execution(running.execution_id).stop is None
+    assert world.status(waiting.execution_id) is ExecutionStatus.QUEUED
+
+
+def test_who_may_view_a_waiting_command_is_told_that_they_may_not_cancel_it(world: World) -> None:
+    world.define(overlap=Overlap.QUEUE)
+    world.send(START)
+    cancel = world.send(CancelCommand(target_id=world.send(START).id), VIEWER)
+    assert cancel.error_code == ErrorCode.NOT_PERMITTED
+
+
+def test_who_may_not_restart_is_told_so_and_not_how_many_run(world: World) -> None:
+    world.define(max_running=2)
+    for _ in range(2):
+        world.send(START)
+    assert world.send(RESTART, VIEWER).error_code == ErrorCode.NOT_PERMITTED
+
+
+def test_what_a_job_hid_stays_hidden_when_it_is_gone_and_when_it_comes_back_faulty(
+    world: World,
+) -> None:
+    world.define(roles=HIDDEN)
+    world.report(ApplyCatalog(definitions=()))
+    assert world.table.roles("Demo/Job") == HIDDEN
+    assert JobTable.thaw([world.table.freeze()]).roles("Demo/Job") == HIDDEN
+    fault = DefinitionFault(file="job.toml", line=1, reason="?")
+    world.report(ApplyCatalog(definitions=(Definition(job_id="Demo/Job", fault=fault),)))
+    assert world.table.roles("Demo/Job") == HIDDEN
+    world.define()
+    assert world.table.roles("Demo/Job") == RolesSpec()
