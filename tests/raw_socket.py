@@ -1,6 +1,7 @@
 """WebSocket frames on a bare connection: what no client library would let a test send."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -102,17 +103,25 @@ class RawSocket:
 
 
 @asynccontextmanager
-async def raw_socket(url: str, *, behind: bytes = b"") -> AsyncIterator[RawSocket]:
-    """An open socket whose `hello` was read; `behind` leaves in one write with the handshake."""
+async def raw_socket(
+    url: str, *, behind: bytes = b"", buffer: int = 65_536
+) -> AsyncIterator[RawSocket]:
+    """An open socket whose `hello` was read; `behind` leaves in one write with the handshake.
+
+    Of what is not asked for, no more than about `buffer` bytes are taken.
+    """
     host, _, port = url.removeprefix("http://").rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    made.connect((host, int(port)))
+    reader, writer = await asyncio.open_connection(sock=made, limit=buffer)
     try:
         writer.write(handshake(host) + behind)
         async with asyncio.timeout(PATIENCE_S):
             head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 "), head
-        socket = RawSocket(reader, writer)
-        assert b'"hello"' in await socket.text()
-        yield socket
+        opened = RawSocket(reader, writer)
+        assert b'"hello"' in await opened.text()
+        yield opened
     finally:
         writer.transport.abort()

@@ -80,6 +80,7 @@ class Gateway:
         settings = self._settings
         self._runner = ProblemRunner(
             self._application(),
+            user_timeout_s=settings.user_timeout_s,
             handle_signals=False,
             access_log_class=AccessLogger,
             keepalive_timeout=settings.keepalive_s,
@@ -149,8 +150,8 @@ class Gateway:
         proxy = self._settings.proxy
         middlewares: list[Middleware] = [
             problems(),
-            *([behind_proxy(proxy)] if proxy is not None else []),
             self.metrics.middleware(),
+            *([behind_proxy(proxy)] if proxy is not None else []),
             host_check(lambda: self._hosts),
             preflights(origins),
             admission(self._gate, PUBLIC),
@@ -171,8 +172,8 @@ class Gateway:
             SessionRoutes(ports, self._gate, self.recheck),
             TokenRoutes(ports.tokens, ports.clock, self.recheck),
             PageRoutes(),
-            SystemRoutes(ports, settings, self._registry.counts, self._why_not_ready),
             self.metrics,
+            SystemRoutes(ports, settings, self._registry.counts, self._why_not_ready),
         ):
             app.add_routes([_expecting(route) for route in part.routes()])
         app.on_response_prepare.append(headers_for(origins))

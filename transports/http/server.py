@@ -1,7 +1,10 @@
-"""The listening side of aiohttp, changed in two points: unreadable requests get a problem, too, and
-the frames of WebSockets are looked at before they are read.
+"""The listening side of aiohttp, changed in three points: the kernel gives up peers that take
+nothing, unreadable requests get a problem, and frames of WebSockets are looked at before they are
+read.
 """
 
+import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +19,21 @@ _log = structlog.get_logger("jobbus.http")
 
 
 class ProblemProtocol(web.RequestHandler):
-    """One connection."""
+    """One connection. Its peer may leave what was sent to it untaken for `user_timeout_s`."""
 
-    __slots__ = ()
+    __slots__ = ("user_timeout_s",)
+
+    user_timeout_s: float
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Whatever is answered here, a peer that vanished or never reads does not hold it for ever:
+        aiohttp waits without a limit, and a closing transport keeps its bytes until they are taken.
+        """
+        super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if hasattr(socket, "TCP_USER_TIMEOUT") and connection.family != socket.AF_UNIX:
+            timeout_ms = int(self.user_timeout_s * 1000)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
         """aiohttp calls this when a connection becomes a WebSocket."""
@@ -51,8 +66,12 @@ class ProblemProtocol(web.RequestHandler):
 
 
 class ProblemServer(web.Server):
+    user_timeout_s: float
+
     def __call__(self) -> web.RequestHandler:
-        return ProblemProtocol(self, loop=self._loop, **self._kwargs)
+        protocol = ProblemProtocol(self, loop=self._loop, **self._kwargs)
+        protocol.user_timeout_s = self.user_timeout_s
+        return protocol
 
 
 class ProblemRunner(web.AppRunner):
@@ -61,7 +80,13 @@ class ProblemRunner(web.AppRunner):
     aiohttp has no public place for this; a test sends an unreadable request and would notice.
     """
 
+    def __init__(self, app: web.Application, *, user_timeout_s: float, **kwargs: Any) -> None:
+        super().__init__(app, **kwargs)
+        self._user_timeout_s = user_timeout_s
+
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         kwargs: dict[str, Any] = made._kwargs
-        return ProblemServer(made.request_handler, request_factory=made.request_factory, **kwargs)
+        server = ProblemServer(made.request_handler, request_factory=made.request_factory, **kwargs)
+        server.user_timeout_s = self._user_timeout_s
+        return server

@@ -182,13 +182,9 @@ class Stream:
 
 
 def tune(transport: asyncio.Transport, settings: GatewaySettings) -> None:
-    """Small buffers, and a peer that answers nothing is given up by the kernel."""
+    """Small buffers: what a reader has not taken waits in our files and in the ring."""
     # With no tolerance, `drain` waits exactly as long as anything is left in user space.
     transport.set_write_buffer_limits(high=0)
     connection = transport.get_extra_info("socket")
-    if connection is None:
-        return
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.send_buffer)
-    if hasattr(socket, "TCP_USER_TIMEOUT") and connection.family != socket.AF_UNIX:
-        timeout_ms = int(settings.user_timeout_s * 1000)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.send_buffer)
