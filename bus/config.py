@@ -18,6 +18,7 @@ from bus.access import ADMIN, RoleDefaults
 from bus.envelope import RESERVED_USERS
 from bus.errors import ConfigError
 from bus.keeping import Keeping
+from bus.secret_sources import SECRET_NAME, SecretSource
 
 DATA_DEFAULT = Path("jobbus-data")
 LISTEN_DEFAULT = "127.0.0.1:8765"
@@ -98,6 +99,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     proxy: ProxySection = ProxySection()
     limits: LimitsSection = LimitsSection()
     keep: Keeping = Keeping()
+    secrets: dict[str, SecretSource] = {}
 
 
 SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
@@ -108,7 +110,10 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "limits": LimitsSection,
     "keep": Keeping,
 }
-NOT_BUILT: Final = ("secrets", "nats")
+SECRETS: Final = "secrets"
+"""The section whose keys are names of the operator's choice. It stands in the file only."""
+
+NOT_BUILT: Final = ("nats",)
 """Sections of the contract whose part does not exist yet: set, they are refused, not ignored."""
 
 _SHORT_NAMES: Final = {"JOBBUS_DATA": ("serve", "data")}
@@ -148,7 +153,7 @@ def load_settings(
     sections["serve"] = msgspec.structs.replace(
         serve, data=serve.data.absolute(), apps=serve.apps.absolute()
     )
-    settings = Settings(**sections)
+    settings = Settings(**sections, secrets=_secrets(values))
     _check(settings)
     return settings
 
@@ -187,6 +192,9 @@ def _from_file(path: Path) -> _Values:
         if not isinstance(table, dict):
             raise ConfigError(f"{path}: {section} must be a section: write [{section}]")
         for key, value in table.items():
+            if section == SECRETS:
+                values[section, key] = _from_here(path, value)
+                continue
             _known_key(section, key, str(path))
             if (section, key) in _PATHS and isinstance(value, str):
                 value = str(path.absolute().parent / value)
@@ -201,6 +209,8 @@ def _from_environ(environ: Mapping[str, str]) -> _Values:
         if place is None or not text:
             continue
         section, key = place
+        if section == SECRETS:
+            raise ConfigError(f"{name}: [secrets] stands in the file only, by --config")
         _known_section(section, name)
         _known_key(section, key, name)
         values[place] = _value_of(section, key, text, name)
@@ -214,7 +224,7 @@ def _place_of(name: str) -> tuple[str, str] | None:
     """Section and key of `JOBBUS_<SECTION>_<KEY>`; None for other variables of ours."""
     prefix, _, rest = name.partition("_")
     section, _, key = rest.lower().partition("_")
-    known = section in SECTIONS or section in NOT_BUILT
+    known = section in SECTIONS or section in NOT_BUILT or section == SECRETS
     return (section, key) if prefix == "JOBBUS" and known and key else None
 
 
@@ -263,7 +273,7 @@ def _from_flags(flags: Mapping[str, object]) -> _Values:
 def _known_section(section: str, where: str) -> None:
     if section in NOT_BUILT:
         raise ConfigError(f"{where}: the section [{section}] is not built in this version")
-    if section not in SECTIONS:
+    if section not in SECTIONS and section != SECRETS:
         raise ConfigError(f"{where}: there is no section [{section}]{_nearest(section, SECTIONS)}")
 
 
@@ -292,6 +302,35 @@ def _section(name: str, values: _Values) -> msgspec.Struct:
             sentence = str(exc)
             raise ConfigError(f"[{name}] {key}: {sentence[0].lower()}{sentence[1:]}") from exc
     return kind(**table)
+
+
+def _from_here(config: Path, source: object) -> object:
+    """The source with its file counted from the folder of the config."""
+    if isinstance(source, dict) and isinstance(source.get("file"), str) and source["file"]:
+        return source | {"file": str(config.absolute().parent / source["file"])}
+    return source
+
+
+def _secrets(values: _Values) -> dict[str, SecretSource]:
+    return {key: _source(key, value) for (name, key), value in values.items() if name == SECRETS}
+
+
+def _source(name: str, table: object) -> SecretSource:
+    """Nothing of `table` is repeated: people put values where names belong."""
+    if not SECRET_NAME.fullmatch(name):
+        raise ConfigError(
+            f"[secrets] {name[:80]!r} is no name: use letters, digits, _ . and -, at most 128"
+        )
+    try:
+        source = msgspec.convert(table, SecretSource, dec_hook=_path)
+    except msgspec.ValidationError:
+        source = SecretSource()
+    if (source.env is None) == (source.file is None) or source.env == "":
+        raise ConfigError(
+            f'[secrets] {name} must be {{ env = "VARIABLE" }} or {{ file = "path" }}; '
+            "the value itself never stands here"
+        )
+    return source
 
 
 def _path(kind: type, value: object) -> Path:

@@ -266,10 +266,11 @@ class ReportSink(Protocol):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that decisions depend on."""
+    """The settings that decisions depend on; `secrets` are the names of those configured."""
 
     roles: RoleDefaults = RoleDefaults()
     queue_max: int = 100
+    secrets: frozenset[str] = frozenset()
 
 
 __all__ = [

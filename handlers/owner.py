@@ -217,7 +217,7 @@ class Owner:
             try:
                 decision = decide(self._working, envelope, around)
             except Refused as refused:
-                decision = refusal(envelope, refused)
+                decision = refusal(self._working, envelope, refused, around)
             if decision.events:
                 self._number(decision, around.now_ms, decided)
             decided.effects.extend(decision.effects)

@@ -39,7 +39,7 @@ def problems_of(spec: JobSpec) -> Iterator[Problem]:
 # out of NOT_BUILT.
 
 NOT_BUILT = frozenset(
-    ("schedule", "after", "retry", "restart", "limits", "user", "secret", "ready")
+    ("schedule", "after", "retry", "restart", "limits", "user", "ready")
 )
 
 _USES: dict[str, Callable[[JobSpec], bool]] = {

@@ -7,6 +7,7 @@ Values reach the program as whole arguments and as environment variables, never 
 import hashlib
 from collections.abc import Mapping
 from pathlib import PurePosixPath
+from types import MappingProxyType
 
 import msgspec
 
@@ -41,23 +42,25 @@ def build_launch(
     base_env: Mapping[str, str],
     notify_socket: str,
     progress_file: str,
+    secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> Launch:
     """The call for `execution`, whose variables are resolved and whose definition was checked.
 
     Of `base_env` only `BASE_NAMES` are taken, so the service's whole environment may be passed.
-    Later ones win: base, `[env]`, what jobbus says. A secret is not in it: the one who spawns adds
-    its value under `VARIABLE_PREFIX` + name.
+    Later ones win: base, `[env]`, what jobbus says. `secrets` are the values of the variables that
+    hold references: they get into the environment and nowhere else.
     """
     values = execution.variables
+    told: Mapping[str, Value] = {**values, **secrets}
     return Launch(
         argv=tuple(render(element, values) for element in spec.command),
         cwd=str(PurePosixPath(spec.directory) / spec.cwd),
         env={
             **BASE_DEFAULTS,
             **{name: base_env[name] for name in BASE_NAMES if name in base_env},
-            **{name: render(text, values) for name, text in spec.env.items()},
+            **{name: render(text, told) for name, text in spec.env.items()},
             **_told(execution, notify_socket, progress_file),
-            **_variables(values),
+            **_variables(told),
         },
     )
 
@@ -82,9 +85,6 @@ def _told(execution: Execution, notify_socket: str, progress_file: str) -> dict[
     return told
 
 
-def _variables(values: Mapping[str, Value]) -> dict[str, str]:
-    return {
-        VARIABLE_PREFIX + name: spell(value)
 def child_of(traceparent: str, execution_id: str) -> str:
     """The context of the execution in the trace of whoever asked for it (W3C Trace Context §3.2).
 
@@ -96,6 +96,9 @@ def child_of(traceparent: str, execution_id: str) -> str:
     return "-".join((version, trace_id, span_id, rest.rpartition("-")[2]))
 
 
+def _variables(values: Mapping[str, Value]) -> dict[str, str]:
+    return {
+        VARIABLE_PREFIX + name: spell(value)
         for name, value in values.items()
         if not isinstance(value, SecretRef)
     }

@@ -8,10 +8,11 @@ type text (the CLI's `NAME=VALUE`), `value_from_text` converts by the declared t
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from bus.errors import ErrorCode, Refused
 from bus.model import JobSpec, SecretRef, Value, VariableSpec, VariableType
+from bus.secret_sources import SECRET_NAME
 from handlers.catalog.wording import did_you_mean, quoted
 
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
@@ -19,8 +20,6 @@ INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 
 EXACT_FLOAT_MAX = 2**53
 """Up to here a float holds each whole number exactly."""
-
-SECRET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 _INTEGER_TEXT = re.compile(r"[+-]?[0-9]{1,20}")
 
@@ -52,6 +51,33 @@ def resolve_variables(spec: JobSpec, given: Mapping[str, Value]) -> dict[str, Va
         elif variable.required:
             raise _bad(name, f"variable {quoted(name)} is required: {_expected(variable)}")
     return resolved
+
+
+def check_secret_names(resolved: Mapping[str, Value], known: Collection[str]) -> None:
+    """Every reference names a secret that is configured.
+
+    Raises:
+        Refused: `bad_variables`. The name is not repeated: it may be a value that went astray.
+    """
+    for name, value in resolved.items():
+        if isinstance(value, SecretRef) and value.secret not in known:
+            raise _unfit(
+                name,
+                "refers to a secret that is not configured; give the name of one that stands in "
+                "[secrets] of jobbus.toml",
+            )
+
+
+def reveals(spec: JobSpec, given: Mapping[str, Value], known: Collection[str]) -> bool:
+    """Whether a value that was meant to be secret may stand in `given`: it must not be kept."""
+    secret = {name for name, one in spec.variables.items() if one.type is VariableType.SECRET}
+    for name, value in given.items():
+        if isinstance(value, SecretRef):
+            if value.secret not in known:
+                return True
+        elif value is not None and name in secret:
+            return True
+    return False
 
 
 def check_value(name: str, variable: VariableSpec, value: Value) -> Value:

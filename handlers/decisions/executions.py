@@ -20,7 +20,7 @@ from bus.model import (
     Reason,
     Value,
 )
-from handlers.catalog.variables import resolve_variables
+from handlers.catalog.variables import check_secret_names, resolve_variables
 from handlers.decisions.again import backing_off
 from handlers.decisions.answers import accepted_as, merge, noop, queued
 from handlers.decisions.decision import Circumstances, Decision, SpawnExecution, StopExecution
@@ -36,6 +36,7 @@ def start(
 ) -> Decision:
     job, spec = startable_job(table, envelope, command.job_id, Action.START, around)
     variables = resolve_variables(spec, command.variables)
+    check_secret_names(variables, around.policy.secrets)
     busy = table.in_slots(job.id)
     waiting = backing_off(table, job.id, around.now_ms)
     if len(busy) < spec.max_running:  # nothing that could start waits beside a free slot
@@ -73,6 +74,7 @@ def restart(
     if given is None:
         given = old.variables if old is not None else {}
     variables = resolve_variables(spec, given)
+    check_secret_names(variables, around.policy.secrets)
     if old is None or old.is_final:
         return _go(envelope, job, variables, around)
     waiting = backing_off(table, job.id, around.now_ms)

@@ -30,7 +30,8 @@ from bus.commands import (
 from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
 from bus.events import CommandAccepted, CommandEnded
-from bus.model import CommandStatus
+from bus.model import CommandStatus, JobSpec, Value
+from handlers.catalog.variables import reveals
 from handlers.decisions import catalog_changes as definitions
 from handlers.decisions import (
     executions,
@@ -107,9 +108,16 @@ _UNATTEMPTED: dict[str, CommandStatus] = {
 }
 
 
-def refusal(envelope: Envelope, refused: Refused) -> Decision:
-    """The record of a command that was not attempted."""
+def refusal(
+    table: JobTable, envelope: Envelope, refused: Refused, around: Circumstances
+) -> Decision:
+    """The record of a command that was not attempted.
+
+    If a secret may stand in it in clear, nothing is kept of its body: not even the hash, by which
+    a value could be guessed.
+    """
     command = envelope.command
+    is_telling = refused.code is ErrorCode.SECRET_BY_VALUE or _reveals(table, command, around)
     is_person = not isinstance(command, tuple(REPORTS))
     assert is_person, "reports are never refused"
     return Decision(
@@ -119,11 +127,11 @@ def refusal(envelope: Envelope, refused: Refused) -> Decision:
                 kind=kind_of(command),
                 user_id=envelope.principal.user_id,
                 submitted_ms=envelope.submitted_ms,
-                body_hash=envelope.body_hash,
+                body_hash="" if is_telling else envelope.body_hash,
                 job_id=job_of(command),
                 roles=envelope.principal.roles,
                 via=envelope.principal.via,
-                variables=_kept_variables(command, refused),
+                variables=None if is_telling else _variables_of(command),
                 submitted_text=envelope.submitted_text,
                 id_text=envelope.id_text,
                 attempted=False,
@@ -138,11 +146,19 @@ def refusal(envelope: Envelope, refused: Refused) -> Decision:
     )
 
 
-def _kept_variables(command: AnyCommand, refused: Refused) -> Any:
-    """The variables for the record, unless one of them is a secret in clear."""
-    if refused.code is ErrorCode.SECRET_BY_VALUE:
-        return None
+def _variables_of(command: AnyCommand) -> dict[str, Value] | None:
     return command.variables if isinstance(command, StartJob | RestartJob) else None
+
+
+def _reveals(table: JobTable, command: AnyCommand, around: Circumstances) -> bool:
+    """Whatever else is wrong with a command, and whoever may not hear of the job."""
+    job_id = job_of(command)
+    if isinstance(command, RestartJob) and command.execution_id is not None:
+        execution = table.execution(command.execution_id)
+        job_id = execution.job_id if execution is not None else job_id
+    job = table.job(job_id) if job_id is not None else None
+    spec = job.spec if job is not None and job.spec is not None else JobSpec(command=())
+    return reveals(spec, _variables_of(command) or {}, around.policy.secrets)
 
 
 __all__ = ["COMMANDS", "REPORTS", "Command", "decide", "refusal"]

@@ -16,7 +16,8 @@ class Assignment(NamedTuple):
     """One execution as the shim sees it. Paths are absolute; `stop_signal` is a number.
 
     `generation` names the claim that decides: 0 is `claim`, n is `claim.n`. A recovery that wins
-    generation n has the job spawned as generation n + 1.
+    generation n has the job spawned as generation n + 1. `masks` are the secrets that stand in
+    `env`: an assignment that has some is written nowhere.
     """
 
     execution_id: str
@@ -41,6 +42,7 @@ class Assignment(NamedTuple):
     nice: int | None = None
     cpu_s: int | None = None
     memory_bytes: int | None = None
+    masks: list[str] | None = None
 
 
 class StopOrder(NamedTuple):

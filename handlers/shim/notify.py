@@ -10,6 +10,7 @@ import stat
 from typing import Any
 
 from handlers.shim.files import Folder
+from handlers.shim.masking import Masking
 
 FILE_BYTES_MAX = 1 << 20
 LINE_BYTES_MAX = 65_536
@@ -80,10 +81,14 @@ def _is_encodable(data: dict[str, Any]) -> bool:
 
 
 class ProgressFile:
-    """The file named in `JOBBUS_PROGRESS`, read as it grows and cut when it is too long."""
+    """The file named in `JOBBUS_PROGRESS`, read as it grows and cut when it is too long.
 
-    def __init__(self, folder: Folder) -> None:
+    With `masking` it is also cut when a secret stands in it, which it is then not told.
+    """
+
+    def __init__(self, folder: Folder, masking: Masking | None = None) -> None:
         self._folder = folder
+        self._masking = masking
         self._offset = 0
         self._inode = 0
         self._rest = b""
@@ -115,7 +120,8 @@ class ProgressFile:
                 self._rest = b""
             data = self._rest + os.pread(descriptor, size - start, start)
             self._offset = size
-            if size > FILE_BYTES_MAX:
+            tells = self._masking is not None and self._masking.whole(data) != data
+            if size > FILE_BYTES_MAX or tells:
                 os.ftruncate(descriptor, 0)
                 self._offset = 0
         finally:
@@ -129,7 +135,7 @@ class ProgressFile:
         # A whole number without a line end is taken too: `printf 42 > "$JOBBUS_PROGRESS"`.
         for line in (self._rest, *reversed(lines[-100:])):
             if 0 < len(line) <= LINE_BYTES_MAX:
-                found = parse_progress(line)
+                found = parse_progress(line if self._masking is None else self._masking.whole(line))
                 if found is not None:
                     return found
         return None

@@ -9,6 +9,7 @@ import os
 import select
 import time
 
+from handlers.shim.masking import MaskedStream, Masking
 from handlers.shim.output import OutputWriter
 
 READ_BYTES = 262_144
@@ -29,9 +30,13 @@ def now_ms() -> int:
 class Pipes:
     """Our ends. `drain_until_s` is when those still open are closed, None if nothing is due."""
 
-    def __init__(self, poll: select.poll, output: OutputWriter) -> None:
+    def __init__(
+        self, poll: select.poll, output: OutputWriter, masking: Masking | None = None
+    ) -> None:
         self._poll = poll
         self._output = output
+        self._masking = masking
+        self._masked: dict[int, MaskedStream] = {}
         self._streams: dict[int, int] = {}
         self._last_small_read_s = 0.0
         self.drain_until_s: float | None = None
@@ -45,6 +50,8 @@ class Pipes:
     def add(self, descriptor: int, stream: int) -> None:
         """What comes there is kept as output of that stream."""
         self._streams[descriptor] = stream
+        if self._masking is not None:
+            self._masked[descriptor] = self._masking.stream()
         self._poll.register(descriptor, select.POLLIN)
 
     def read(self, descriptor: int) -> int:
@@ -58,9 +65,13 @@ class Pipes:
             if not data:
                 self._close(descriptor)
                 break
-            self._output.write(data, stream, now_ms())
             total += len(data)
-            if len(data) < LARGE_READ_BYTES:
+            size = len(data)
+            if self._masked:
+                data = self._masked[descriptor].feed(data)
+            if data:
+                self._output.write(data, stream, now_ms())
+            if size < LARGE_READ_BYTES:
                 break
         self._pace(descriptor, total)
         return total
@@ -92,5 +103,9 @@ class Pipes:
 
     def _close(self, descriptor: int) -> None:
         self._poll.unregister(descriptor)
-        del self._streams[descriptor]
+        stream = self._streams.pop(descriptor)
+        masked = self._masked.pop(descriptor, None)
+        rest = masked.end() if masked is not None else b""
+        if rest:
+            self._output.write(rest, stream, now_ms())
         os.close(descriptor)

@@ -21,6 +21,7 @@ from handlers.shim.hearing import Hearing
 from handlers.shim.kernel import become_subreaper, name_process
 from handlers.shim.ladder import GIVE_UP_S, KILL_AGAIN_S, Step, StopLadder
 from handlers.shim.launch import Launched, failure_sentence, launch
+from handlers.shim.masking import Masking
 from handlers.shim.notify import JobProgress, ProgressFile
 from handlers.shim.output import ERR, OUT, OutputWriter
 from handlers.shim.pipes import Pipes, now_ms
@@ -53,7 +54,8 @@ class Shim:
         bell.ring_at(work.bell)
         self.hearing = Hearing(work.socket)
         self.output = OutputWriter(folder, work.max_bytes)
-        self.progress_file = ProgressFile(folder)
+        self.masking = (Masking(work.masks) or None) if work.masks else None
+        self.progress_file = ProgressFile(folder, self.masking)
         self.tree = Tree(work.execution_id, work.cgroup)
         self.ladder = StopLadder()
         self.progress: JobProgress = {}
@@ -65,7 +67,7 @@ class Shim:
         self._look_at_s = 0.0
         self._progress_wait_s = PROGRESS_FAST_S
         self._poll = select.poll()
-        self.pipes = Pipes(self._poll, self.output)
+        self.pipes = Pipes(self._poll, self.output, self.masking)
         self.record = Record(work.execution_id, boot, folder)
         self._launched: Launched | None = None
 
@@ -97,7 +99,9 @@ class Shim:
         try:
             launched = launch(work, self.tree.fork)
         except OSError as error:
-            self.error = f"the system gave no process for {work.argv[0]!r}: {error.strerror}"
+            self.error = self._masked(
+                f"the system gave no process for {work.argv[0]!r}: {error.strerror}"
+            )
             return
         self._launched = launched
         self.tree.take(launched.pid)
@@ -114,7 +118,7 @@ class Shim:
         self._poll.unregister(launched.told)
         os.close(launched.told)
         if told:
-            self.error = failure_sentence(self.work, told)
+            self.error = self._masked(failure_sentence(self.work, told))
             return
         self.record.started_ms = now_ms()
         now = time.monotonic()
@@ -211,6 +215,7 @@ class Shim:
 
     def _heed(self, words: dict[str, str]) -> None:
         now = time.monotonic()
+        words = self._masked(words)
         if words.get("READY") == "1":
             self._become_ready()
         if words.get("WATCHDOG") == "1":
@@ -249,9 +254,14 @@ class Shim:
         self._look_at_s = now + self._progress_wait_s
 
     def _make_progress(self, progress: JobProgress) -> None:
+        progress = self._masked(progress)
         if progress != self.progress:
             self.progress = progress
             self.bell.news()
+
+    def _masked(self, content: Any) -> Any:
+        """`content` without the secrets that this execution was given."""
+        return content if self.masking is None else self.masking.tree(content)
 
     # -- stopping
 
@@ -308,7 +318,7 @@ class Shim:
         self.output.flush_index()
         found = self.progress_file.read()
         if found is not None:
-            self.progress = found
+            self.progress = self._masked(found)
         survivors = self._sweep()
         self.output.close(now_ms())
         self.tree.dissolve()

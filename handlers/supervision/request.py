@@ -37,8 +37,10 @@ class Requests:
         self._settings = settings
         self._base_env = base_env
 
-    def assignment(self, execution: Execution, spec: JobSpec, generation: int) -> Assignment:
-        """The assignment under the claim of that generation.
+    def assignment(
+        self, execution: Execution, spec: JobSpec, generation: int, secrets: Mapping[str, str]
+    ) -> Assignment:
+        """The assignment under the claim of that generation; `secrets` are values by variable.
 
         Raises:
             ValueError: the definition asks for something that cannot be had; the text says what.
@@ -51,6 +53,7 @@ class Requests:
             base_env=self._base_env,
             notify_socket="@" + socket_name,
             progress_file=str(place.progress),
+            secrets=secrets,
         )
         return Assignment(
             execution_id=execution.id,
@@ -75,6 +78,7 @@ class Requests:
             nice=spec.limits.nice,
             cpu_s=spec.limits.cpu_s,
             memory_bytes=spec.limits.memory_bytes,
+            masks=list(secrets.values()) or None,
         )
 
 

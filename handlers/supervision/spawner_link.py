@@ -130,6 +130,8 @@ class SpawnerLink:
                     await loop.sock_sendall(link, LENGTH.pack(len(frame)) + frame)
                 except OSError:
                     return  # dead; the reader sees it too
+                finally:
+                    del frame  # it may hold secrets, and the next request may be long in coming
             self._awake.clear()
             await self._awake.wait()
 

@@ -22,7 +22,7 @@ from bus.commands import (
     ReportUnknown,
 )
 from bus.layout import DataLayout
-from bus.model import Execution, ExecutionStatus, ExitRecord, JobSpec, Reason
+from bus.model import Execution, ExecutionStatus, ExitRecord, JobSpec, Reason, SecretRef
 from bus.ports import OutputNotice, ReportSink
 from handlers.shim.process_tree import process
 from handlers.supervision import adoption
@@ -32,6 +32,7 @@ from handlers.supervision.orphans import Orphanage
 from handlers.supervision.progress_watch import ProgressWatch
 from handlers.supervision.record import ShimState
 from handlers.supervision.request import Requests, SupervisorSettings, signal_number
+from handlers.supervision.secrets import SecretUnavailable, SecretValues, references_in
 from handlers.supervision.spawner_link import Forked, SpawnerLink
 from handlers.supervision.watched import Watched
 
@@ -62,8 +63,10 @@ class ProcessSupervisor:
         *,
         settings: SupervisorSettings | None = None,
         base_env: Mapping[str, str] | None = None,
+        secrets: SecretValues | None = None,
     ) -> None:
         self._layout = layout
+        self._secrets = secrets or SecretValues({})
         self._instance = instance
         self._clock = clock
         self._report = report
@@ -143,8 +146,30 @@ class ProcessSupervisor:
         if spec is None:
             self._fail(watched, "its definition is not known any more")
             return
+        references = references_in(execution.variables)
+        if references:
+            asking = self._ask_with_secrets(watched, spec, references)
+            self._start(asking, f"secrets {execution.id}")
+        else:
+            self._request(watched, spec, {})
+
+    async def _ask_with_secrets(
+        self, watched: Watched, spec: JobSpec, references: Mapping[str, SecretRef]
+    ) -> None:
+        """The values are read at the last moment; nothing here keeps them."""
         try:
-            self._link.request(self._requests.assignment(execution, spec, watched.generation))
+            values = await asyncio.to_thread(self._secrets.read, references)
+        except SecretUnavailable as error:
+            if self._watched.get(watched.execution.id) is watched:
+                self._fail(watched, str(error))
+            return
+        if self._watched.get(watched.execution.id) is watched:
+            self._request(watched, spec, values)
+
+    def _request(self, watched: Watched, spec: JobSpec, secrets: Mapping[str, str]) -> None:
+        execution, generation = watched.execution, watched.generation
+        try:
+            self._link.request(self._requests.assignment(execution, spec, generation, secrets))
         except (ValueError, msgspec.MsgspecError) as error:
             self._fail(watched, f"the program call cannot be made: {error}")
 

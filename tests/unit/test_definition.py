@@ -369,7 +369,6 @@ def test_sections_to_come_are_checked_already(text: str, line: int, reason: str)
         ("user = 'nobody'\n", 2),
         ("[limits]\nnice = 3\n", 2),
         ("ready = 'tcp:80'\n", 2),
-        ("[variables.X]\ntype = 'secret'\n", 3),
     ],
 )
 def test_a_section_that_is_not_built_refuses_the_job(text: str, line: int) -> None:

@@ -143,6 +143,9 @@ class Lookout:
             return
         if isinstance(found, Envelope) and is_same(found, *identity):
             await self._again(sighting)
+        elif isinstance(other, CommandRecord) and not other.body_hash:
+            # It was refused and must not be kept, so nobody can tell if this is the same again.
+            await asyncio.to_thread(self._intake.unlink, [sighting.name])
         else:
             reason = "its CommandID stands for another command; take a new one"
             await asyncio.to_thread(self._intake.reject, sighting.name, reason)
