@@ -1,5 +1,6 @@
 """`run`, `logs`, `events`: what goes on until it ends or the person has seen enough."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import aclosing
@@ -27,7 +28,7 @@ from transports.http.client_frames import (
     Snapshot,
     SnapshotEnd,
 )
-from transports.http.client_records import CommandAnswer, Record
+from transports.http.client_records import CommandAnswer, DeletedExecution, Record
 from transports.http.client_stream import StreamTiming
 
 LOST_S_MAX = 300.0
@@ -172,9 +173,39 @@ async def show_execution(client: Client, execution_id: str) -> ExecutionView:
 async def show_output(client: Client, execution_id: str, *, tail: int | None = None) -> None:
     """All output went to stdout, up to the end of the execution."""
     frames = client.follow(execution_id, tail=tail)
+    screen = Screen(_write) if sys.stdout.isatty() else None
     async with aclosing(frames):
         async for frame in frames:
+            if screen is not None:
+                screen.clear(frame)
             _print_output(frame, _write)
+            if screen is not None:
+                screen.show(frame)
+
+
+class Screen:
+    """The open line at the end of a terminal: shown while it is open, replaced by what becomes of
+    it. Where there is no terminal, lines are printed once they are whole."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._shown = False
+
+    def clear(self, frame: Frame) -> None:
+        """Room for what the frame says instead of the open line."""
+        if self._shown and isinstance(frame, Output | Gap):
+            self._write("\r\x1b[K")
+            self._shown = False
+
+    def show(self, frame: Frame) -> None:
+        """The frame's open line stands at the end, cut to what can be cleared again."""
+        if not isinstance(frame, Output) or not frame.lines:
+            return
+        last = frame.lines[-1]
+        if last.partial and not last.continued:
+            width = shutil.get_terminal_size().columns
+            self._write(clean(last.text)[: width - 1])
+            self._shown = True
 
 
 def code_of(execution: ExecutionView) -> int:
@@ -254,6 +285,8 @@ def _name(record: Record) -> str:
             return f"executions/{id_}"
         case CommandAnswer(command_id=id_):
             return f"commands/{id_}"
+        case DeletedExecution(execution_id=id_):
+            return f"executions/{id_}"
         case _:
             return f"jobs/{record.job_id}"
 

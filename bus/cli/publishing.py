@@ -15,7 +15,16 @@ from bus.cli.show import say, show_command
 from bus.cli.target import HERE, Place, Target, client_of, locate
 from bus.cli.values import looks_typed, variables_of
 from bus.clock import rfc3339
-from bus.commands import Command, RestartJob, StartJob, StopJob, job_of, kind_of
+from bus.commands import (
+    Command,
+    DeleteExecution,
+    RestartJob,
+    RetryExecution,
+    StartJob,
+    StopJob,
+    job_of,
+    kind_of,
+)
 from bus.envelope import canonical_uuid, seal
 from bus.instance import prepare, secret_key
 from bus.layout import DataLayout
@@ -124,6 +133,53 @@ async def restart(
         kill=kill,
     )
     return await _send(place, command, wait=wait, timeout_s=timeout, as_json=as_json)
+
+
+async def retry(
+    execution: str,
+    /,
+    *,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    as_json: Json = False,
+    target: Target = HERE,
+) -> int:
+    """Start the job of an ended execution again, with the same variables.
+
+    Parameters
+    ----------
+    execution
+        An execution's id.
+    """
+    command = RetryExecution(execution_id=_execution_of(execution))
+    return await _send(locate(target), command, wait=wait, timeout_s=timeout, as_json=as_json)
+
+
+async def delete(
+    execution: str,
+    /,
+    *,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    as_json: Json = False,
+    target: Target = HERE,
+) -> int:
+    """Forget an ended execution and remove its output.
+
+    Parameters
+    ----------
+    execution
+        An execution's id.
+    """
+    command = DeleteExecution(execution_id=_execution_of(execution))
+    return await _send(locate(target), command, wait=wait, timeout_s=timeout, as_json=as_json)
+
+
+def _execution_of(text: str) -> str:
+    try:
+        return canonical_uuid(text)
+    except ValueError as exc:
+        raise CliError(f"{text!r} is no execution's id: {exc}", Exit.USAGE) from exc
 
 
 def job_or_execution(what: str) -> tuple[str | None, str | None]:

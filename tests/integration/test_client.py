@@ -245,6 +245,33 @@ async def test_follower_gets_every_byte_once_even_after_a_reset() -> None:
     assert server.requests[0].path == STREAM
 
 
+async def test_open_lines_come_as_often_as_they_change_and_whole_ones_once() -> None:
+    def lines(start: int, end: int, text: str, *told: dict[str, object]) -> bytes:
+        data = {"from": start, "to": end, "text": text, "lines": told}
+        return frame("output", data, f"e-1-{end}")
+
+    one = {"number": 1, "at": 0, "end": 2, "text": "a"}
+    ask = {"number": 2, "at": 2, "end": 7, "text": "name?", "partial": True}
+    name = {"number": 2, "at": 2, "end": 10, "text": "name? x"}
+    async with connected(
+        telling(HELLO, lines(0, 2, "a\n", one), lines(2, 2, "", ask), then="cut"),
+        telling(
+            HELLO,
+            lines(0, 2, "a\n", one, ask),
+            lines(2, 10, "name? x\n", name),
+            frame("end", {"reason": "terminal"}, "e-9-10"),
+        ),
+    ) as (_, client):
+        told = [f for f in await some(client.follow(EXECUTION), 1000) if isinstance(f, Output)]
+    assert "".join(output.text for output in told) == "a\nname? x\n"
+    assert [(line.number, line.partial) for output in told for line in output.lines] == [
+        (1, False),
+        (2, True),
+        (2, True),
+        (2, False),
+    ]
+
+
 async def test_follower_that_knows_the_end_is_sent_home() -> None:
     async def nothing(_: web.Request) -> web.StreamResponse:
         return web.Response(status=204)

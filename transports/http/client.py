@@ -18,8 +18,10 @@ import msgspec
 from bus.commands import (
     CancelCommand,
     Command,
+    DeleteExecution,
     GetStatus,
     RestartJob,
+    RetryExecution,
     StartJob,
     StopJob,
     job_of,
@@ -134,6 +136,14 @@ class Client:
     async def cancel(self, command_id: str, *, wait_s: int = 0) -> CommandAnswer:
         """The cancelling of a waiting command is accepted."""
         return await self.publish(CancelCommand(target_id=command_id), wait_s=wait_s)
+
+    async def retry(self, execution_id: str, *, wait_s: int = 0) -> CommandAnswer:
+        """An ended execution's job is started again with the same variables."""
+        return await self.publish(RetryExecution(execution_id=execution_id), wait_s=wait_s)
+
+    async def delete(self, execution_id: str, *, wait_s: int = 0) -> CommandAnswer:
+        """An ended execution and its output are forgotten."""
+        return await self.publish(DeleteExecution(execution_id=execution_id), wait_s=wait_s)
 
     async def publish(
         self, command: Command, *, command_id: str | None = None, wait_s: int = 0

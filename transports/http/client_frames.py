@@ -10,7 +10,7 @@ import msgspec
 from bus.errors import BusError
 from bus.views import ExecutionView, JobView
 from transports.http.client_errors import ProblemBody
-from transports.http.client_records import CommandAnswer, Record, RemovedJob
+from transports.http.client_records import CommandAnswer, DeletedExecution, Record, RemovedJob
 from transports.http.sse_client import SseEvent
 
 
@@ -66,13 +66,36 @@ class Reset(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class OutputLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line, or a piece of one. `at` and `end` are byte offsets, `number` counts from 1.
+
+    A `partial` line comes again under its number and then replaces what was shown of it; a
+    `continued` one follows the piece before; with `more` a further piece follows.
+    """
+
+    number: int
+    at: int
+    end: int
+    text: str
+    stream: str = "out"
+    time: str | None = None
+    partial: bool = False
+    continued: bool = False
+    more: bool = False
+
+
 class Output(msgspec.Struct, frozen=True, kw_only=True):
-    """Text that an execution printed: the bytes from `start` to `end` of its output."""
+    """What an execution printed: the bytes from `start` to `end` of its output.
+
+    `text` holds the whole lines and comes once; `lines` are the same with time and stream, and
+    behind them those that are still open.
+    """
 
     id: str
     start: int
     end: int
     text: str
+    lines: tuple[OutputLine, ...] = ()
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +152,7 @@ class _Span(msgspec.Struct, frozen=True, kw_only=True):
     start: int = msgspec.field(name="from")
     end: int = msgspec.field(name="to")
     text: str = ""
+    lines: tuple[OutputLine, ...] = ()
 
 
 class _Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,13 +177,16 @@ def output_after(output: Output, told_to: int) -> Output | None:
     Only a reset can bring bytes again. Where replaced characters hide how text and bytes belong
     together, the whole is given: better twice than lost.
     """
+    lines = tuple(line for line in output.lines if line.partial or line.end > told_to)
     if output.end <= told_to:
-        return None
+        if not lines:
+            return None
+        return Output(id=output.id, start=output.end, end=output.end, text="", lines=lines)
     raw = output.text.encode()
     if output.start >= told_to or len(raw) != output.end - output.start:
         return output
     text = raw[told_to - output.start :].decode("utf-8", "replace")
-    return Output(id=output.id, start=told_to, end=output.end, text=text)
+    return Output(id=output.id, start=told_to, end=output.end, text=text, lines=lines)
 
 
 def _decode(event: SseEvent) -> Frame | None:
@@ -181,7 +208,9 @@ def _decode(event: SseEvent) -> Frame | None:
             return msgspec.json.decode(data, type=Reset)
         case "output":
             span = msgspec.json.decode(data, type=_Span)
-            return Output(id=event.id, start=span.start, end=span.end, text=span.text)
+            return Output(
+                id=event.id, start=span.start, end=span.end, text=span.text, lines=span.lines
+            )
         case "gap":
             span = msgspec.json.decode(data, type=_Span)
             return Gap(start=span.start, end=span.end)
@@ -214,6 +243,7 @@ _RECORD_OF: dict[str, Any] = {
     "command": CommandAnswer,
     "job": JobView,
     "job.removed": RemovedJob,
+    "execution.deleted": DeletedExecution,
 }
 _RECORD_AT: dict[str, Any] = {
     "executions": ExecutionView,

@@ -33,7 +33,14 @@ class RemovedJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     version: int = 0
 
 
-Record = ExecutionView | CommandAnswer | JobView | RemovedJob
+class DeletedExecution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """An execution that was forgotten."""
+
+    execution_id: str
+    version: int = 0
+
+
+Record = ExecutionView | CommandAnswer | JobView | RemovedJob | DeletedExecution
 """What a change or a snapshot is about. Apply it if its `version` is higher than what you hold."""
 
 

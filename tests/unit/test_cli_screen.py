@@ -1,0 +1,42 @@
+"""The open line at the end of a terminal: shown, and replaced without a trace."""
+
+from bus.cli.following import Screen, _print_output
+from transports.http.client_frames import Bookmark, Frame, Output, OutputLine
+
+
+def shown(*frames: Frame) -> str:
+    """What a terminal of any width shows in the end: CR and erase clear the last line."""
+    text = ""
+
+    def write(piece: str) -> None:
+        nonlocal text
+        kept, *redrawn = piece.split("\r\x1b[K")
+        text += kept
+        for part in redrawn:
+            text = text[: text.rfind("\n") + 1] + part
+
+    screen = Screen(write)
+    for frame in frames:
+        screen.clear(frame)
+        _print_output(frame, write)
+        screen.show(frame)
+    return text
+
+
+def output(text: str, *lines: OutputLine) -> Output:
+    return Output(id="e-1", start=0, end=len(text), text=text, lines=lines)
+
+
+def opened(text: str) -> OutputLine:
+    return OutputLine(number=2, at=2, end=2 + len(text), text=text, partial=True)
+
+
+def test_an_open_line_is_shown_and_replaced() -> None:
+    assert shown(output("a\n"), output("", opened("10%"))) == "a\n10%"
+    assert shown(output("a\n"), output("", opened("10%")), output("", opened("99%"))) == "a\n99%"
+    told = shown(output("a\n", opened("10%")), Bookmark(id="e-2"), output("done\n"))
+    assert told == "a\ndone\n"
+
+
+def test_an_open_line_cannot_steer_the_terminal() -> None:
+    assert "\x1b" not in shown(output("", opened("\x1b[2Jgone")))
