@@ -9,7 +9,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -73,7 +73,7 @@ def locked_data_directory(root: Path, *, allow_network_fs: bool = False) -> Iter
 
 def prepare(layout: DataLayout, *, allow_network_fs: bool = False) -> None:
     """The folders exist with safe modes."""
-    layout.root.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    _make_root(layout)
     found = layout.root.stat()
     if found.st_mode & 0o022:
         raise DataDirectoryError(
@@ -97,6 +97,18 @@ def prepare(layout: DataLayout, *, allow_network_fs: bool = False) -> None:
         layout.audit,
     ):
         folder.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+
+
+def _make_root(layout: DataLayout) -> None:
+    """The directory is there for good: a name that is not synced takes all below it along."""
+    root = layout.root
+    made = [path for path in (root, *root.parents) if not path.exists()]
+    root.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    if not layout.instance.exists() and root not in made:
+        made.append(root)  # a first start that died may have left it unsynced
+    for path in made:
+        with suppress(PermissionError):  # a folder that may be entered and not be listed
+            sync_directory(path.parent)
 
 
 def file_system_of(path: Path) -> str:
