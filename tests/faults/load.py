@@ -119,7 +119,8 @@ def define(apps: Apps) -> None:
 class Load:
     """Commands in a fixed order, with fixed ids; `acknowledged` are those that were answered 202.
 
-    `seen` is the highest version that was read of each execution and command.
+    `seen` is the highest version that was read of each execution and command. `ran_before` are
+    executions whose programs ran in an earlier life of the machine.
     """
 
     service: SeamService
@@ -128,7 +129,8 @@ class Load:
     refused: dict[str, int] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
     told: Callable[..., None] = lambda **_: None
-    _dropped: set[str] = field(default_factory=set)
+    drops: bool = True
+    ran_before: set[str] = field(default_factory=set)
 
     def run(self) -> bool:
         """Whether all of it was done before the service died."""
@@ -146,7 +148,8 @@ class Load:
         """The first half, up to a burst that is not waited for."""
         self._publish("long", "start", "S/Long", wait_s=20)
         self._look()
-        self._drop("dropped", "S/Quick")
+        if self.drops:
+            self._drop("dropped", "S/Quick")
         with ThreadPoolExecutor(len(BURST) + 1) as pool:
             sent = [pool.submit(self._publish, n, "start", j) for n, j in BURST.items()]
             sent.append(pool.submit(self._publish, "again", "restart", "S/Long"))
@@ -210,7 +213,6 @@ class Load:
         """As the origin's writers do it: whole under another name, then renamed."""
         command_id = self.id_of(name)
         self.tried[command_id] = f"start {job_id}"
-        self._dropped.add(command_id)
         queue = self.service.data / "JobCommandQueue"
         draft = queue / ".tmp" / f"{command_id}.draft"
         fields = {"CommandID": command_id, "Command": "start", "JobID": job_id}
@@ -313,12 +315,12 @@ def _lost_or_doubled(load: Load, items: list[Content], commands: list[Content]) 
 
 def _wrong_ends(load: Load, items: list[Content], *, exact_ends: bool) -> Iterator[str]:
     starts = Counter(load.service.apps.lines("starts"))
-    for execution_id, times in starts.items():
+    for execution_id, times in (starts + Counter(load.ran_before)).items():
         if times > 1:
             yield f"{execution_id} ran {times} times"
     for item in items:
         end: tuple[str, int | None] = (item["status"], item["exitCode"])
-        ran = item["executionId"] in starts
+        ran = item["executionId"] in starts or item["executionId"] in load.ran_before
         if item["startTime"] is not None and not ran and item["status"] != "Stopped":
             yield f"never ran, and is told to have: {item}"
         if exact_ends and end not in ENDS[item["jobId"]]:

@@ -1,0 +1,90 @@
+"""Whether what a power cut left keeps what was promised before it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from bus.clock import SystemClock
+from bus.instance import read_instance
+from bus.layout import DataLayout
+from handlers.journal.recovery import recover
+from handlers.shim.assignment import CLAIMED_BY_SERVICE
+from handlers.supervision.record import decode_exit
+from tests.faults.load import Load, SeamService, define, verify
+from tests.faults.powercut.record import Promised
+from tests.faults.seam import Plan
+from transports.directory import wire
+
+OTHER_BOOT = "00000000-0000-4000-8000-000000000000"
+
+
+def broken_promises(root: Path, promised: Promised) -> Iterator[str]:
+    """What a start would find wrong below `root`, quickly: nothing is started."""
+    layout = DataLayout(root / "data")
+    if not layout.root.is_dir() or not layout.journal.is_dir():
+        if promised.anything:
+            yield "the data directory is gone"
+        return
+    yield from _torn(layout)
+    found = recover(layout.journal, "0" * 12, SystemClock())
+    found.journal.close(found.next_seq, SystemClock().now_ms())
+    if promised.anything and not found.continuous:
+        yield f"the journal is not continued: {found.notes}"
+    for command_id in promised.acknowledged:
+        if found.table.command(command_id) is None and not _waits(layout, command_id):
+            yield f"lost: command {command_id}"
+    for key, version in promised.versions.items():
+        if found.next_seq <= version:
+            yield f"number {version} was seen and will be given again: {found.next_seq}"
+        record = found.table.execution(key) or found.table.command(key)
+        if record is None or record.version < version:
+            yield f"taken back: {key} was seen at {version}"
+    for execution_id in promised.ran:
+        claim = layout.execution(execution_id).claim
+        if not claim.exists() or claim.read_bytes() == CLAIMED_BY_SERVICE:
+            yield f"{execution_id} ran, and could be started again"
+
+
+def _torn(layout: DataLayout) -> Iterator[str]:
+    """Status and result files are made true by the start after an unclean end, so they may be."""
+    places = ("JobCommandQueue/*.json", "JobOutput/*/control", "*.json", "Journal/*.json")
+    for path in (path for place in places for path in layout.root.glob(place)):
+        try:
+            json.loads(path.read_bytes())
+        except ValueError:
+            yield f"torn: {path.name}"
+    for path in layout.root.glob("JobOutput/*/exit.json"):
+        if decode_exit(path.read_bytes()) is None:
+            yield f"torn: {path}"
+    for name in ("secret.key", "admin.token"):
+        path = layout.root / name
+        if path.exists() and path.stat().st_size < 32:
+            yield f"torn: {name}"
+
+
+def _waits(layout: DataLayout, command_id: str) -> bool:
+    """Whether it lies in the queue, whole: its seal is over every byte."""
+    path = layout.queue / f"{command_id}.json"
+    try:
+        secret = (layout.root / "secret.key").read_bytes()
+        return path.exists() and wire.open_seal(path.read_bytes(), secret) is not None
+    except (OSError, ValueError):
+        return False
+
+
+def broken_after_restart(root: Path, promised: Promised, tried: dict[str, str]) -> Iterator[str]:
+    """What is wrong when a service was started on it on another boot, and has handled all."""
+    service = SeamService(root)
+    define(service.apps)
+    service.plan = Plan(root=str(root), boot=OTHER_BOOT)
+    load = Load(service, tried=tried, drops=False)
+    load.acknowledged = set(promised.acknowledged)
+    load.seen = dict(promised.versions)
+    load.ran_before = set(promised.ran)
+    try:
+        service.start()
+        load.settle()
+        yield from verify(load, exact_ends=False)
+    finally:
+        service.clear_away()
+    assert read_instance(DataLayout(service.data)) is not None
