@@ -197,6 +197,7 @@ class _Parts:
             TrustedClock(self.clock, newest_ms(table)),
             self.inbox.report,
             self.transport.waiting_since_ms,
+            self.transport.forget_rejects,
         )
         self.owner.listen(self.retention)
         self.owner.listen(self.projections)

@@ -62,7 +62,8 @@ class TrustedClock:
 class Retention:
     """Implements `bus.ports.ChangeListener`; `run` looks and reports.
 
-    `waiting_since_ms` says when the oldest command that waits for its turn was submitted.
+    `waiting_since_ms` says when the oldest command that waits for its turn was submitted;
+    `forget_rejects` is told from which time on rejected files are kept.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Retention:
         trusted: TrustedClock,
         report: ReportSink,
         waiting_since_ms: Callable[[], int | None],
+        forget_rejects: Callable[[int], None],
     ) -> None:
         self._table = table
         self._keeping = keeping
@@ -80,7 +82,9 @@ class Retention:
         self._trusted = trusted
         self._report = report
         self._waiting_since_ms = waiting_since_ms
+        self._forget_rejects = forget_rejects
         self._ended = 0
+        self._looking = asyncio.Lock()
         self._due = asyncio.Event()
         self._taken = asyncio.Event()
 
@@ -106,6 +110,10 @@ class Retention:
 
     async def look(self) -> int:
         """What is more than kept at this moment is forgotten; how many batches it took."""
+        async with self._looking:
+            return await self._look()
+
+    async def _look(self) -> int:
         self._ended = 0
         self._due.clear()
         past = Past(
@@ -115,6 +123,8 @@ class Retention:
             by_age=self._trusted.is_trusted(),
             waiting_since_ms=self._waiting_since_ms(),
         )
+        if past.by_age:
+            self._forget_rejects(past.now_ms - int(self._keeping.reject_days * DAY_MS))
         found = to_forget(past, self._keeping)
         batches = 0
         while (step := await asyncio.to_thread(next, found, _END)) is not _END:

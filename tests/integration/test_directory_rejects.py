@@ -1,8 +1,10 @@
 """What is no command, and what an attacker might leave in the queue: kept aside, never followed."""
 
+import asyncio
 import json
 import os
 import socket
+import time
 import uuid
 from pathlib import Path
 
@@ -228,6 +230,20 @@ async def test_rejects_stay_within_their_bounds(layout: DataLayout) -> None:
         await until(lambda: names(layout.queue) == [])
     sizes = [p.stat().st_size for p in layout.rejects.iterdir() if "reason" not in p.name]
     assert sum(sizes) <= 5_000
+
+
+async def test_old_rejects_go_with_their_reasons(layout: DataLayout) -> None:
+    (layout.queue / new_name()).write_text("old")
+    async with running(layout.root) as transport:
+        await until(lambda: len(names(layout.rejects)) == 2)
+        old = set(names(layout.rejects))
+        await asyncio.sleep(0.01)  # names tell milliseconds apart
+        between_ms = time.time_ns() // 1_000_000
+        (layout.queue / new_name()).write_text("young")
+        await until(lambda: len(names(layout.rejects)) == 4)
+        transport.forget_rejects(between_ms)
+        await until(lambda: len(names(layout.rejects)) == 2)
+        assert not old & set(names(layout.rejects))
 
 
 async def test_a_file_that_may_not_be_read_is_rejected_with_the_fix(layout: DataLayout) -> None:

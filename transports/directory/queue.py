@@ -64,7 +64,7 @@ class DirectoryTransport:
         # Numbers grow over restarts too, even if somebody set the clock back meanwhile.
         self._backlog.last_order_ns = order_floor_ns
         reader = Reader(secret, settings)
-        rejects = Rejects(layout, settings, clock, reader.mended_name)
+        rejects = self._rejects = Rejects(layout, settings, clock, reader.mended_name)
         self._intake = Intake(layout, settings, clock, reader, rejects)
         self._lookout = Lookout(
             layout, settings, clock, known, self._backlog, self._intake, rejects
@@ -93,6 +93,10 @@ class DirectoryTransport:
     def waiting_since_ms(self) -> int | None:
         """When the oldest command that waits was submitted, or earlier; None if none waits."""
         return self._backlog.waiting_since_ms()
+
+    def forget_rejects(self, before_ms: int) -> None:
+        """Files that were rejected before this time will be removed."""
+        self._rejects.forget_before_ms = before_ms
 
     def hold_strangers(self, held: bool) -> None:
         """Files that this service did not write wait (but for stops), or come in again."""

@@ -59,6 +59,9 @@ class Rejects:
         self._clock = clock
         self._parses = parses
         self._kept: dict[str, Mark] | None = None
+        self.forget_before_ms = 0
+        """Files rejected before this time go with the next look."""
+        self._forgotten_ms = 0
 
     def take(self, name: str, queue_fd: int, reason: str) -> None:
         """The file is out of the queue and lies here with its reason; nothing is overwritten."""
@@ -88,6 +91,8 @@ class Rejects:
     def come_back(self) -> int:
         """Files that were changed here and are commands now lie in the queue again; how many."""
         kept = self._load()
+        if self.forget_before_ms > self._forgotten_ms:
+            self._forget_old()
         if not kept:
             return 0
         came = 0
@@ -180,6 +185,15 @@ class Rejects:
             total -= kept[name].size if kept[name].is_regular else 0
             disk.remove(name, here)
             self._forget(name, here)
+
+    def _forget_old(self) -> None:
+        """Names begin with the time of the rejection."""
+        self._forgotten_ms = self.forget_before_ms
+        oldest = _stamp(self.forget_before_ms)
+        with disk.open_directory(self._path) as here:
+            for name in [name for name in self._load() if name < oldest]:
+                disk.remove(name, here)
+                self._forget(name, here)
 
     def _forget(self, name: str, here: int) -> None:
         self._load().pop(name, None)
