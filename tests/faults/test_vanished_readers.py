@@ -4,7 +4,8 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
 import pytest
@@ -53,10 +54,13 @@ def cable() -> Iterator[None]:
         ip("-n", NAMESPACE, "link", "set", INSIDE, "up")
         yield
     finally:
-        ip("netns", "del", NAMESPACE)  # and with it the cable
+        # The cable first: connections that are still closing keep the namespace for a while.
+        subprocess.run(["ip", "link", "del", OUTSIDE], check=False, capture_output=True, timeout=20)
+        ip("netns", "del", NAMESPACE)
 
 
-async def reader(url: str, request: bytes) -> asyncio.subprocess.Process:
+@asynccontextmanager
+async def reader(url: str, request: bytes) -> AsyncIterator[asyncio.subprocess.Process]:
     """A client at the other end that has begun to read."""
     process = await asyncio.create_subprocess_exec(
         *("ip", "netns", "exec", NAMESPACE, sys.executable, "-c", READER),
@@ -64,10 +68,14 @@ async def reader(url: str, request: bytes) -> asyncio.subprocess.Process:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    assert process.stdout is not None
-    async with asyncio.timeout(PATIENCE_S):
-        assert await process.stdout.readline() == b"reading\n"
-    return process
+    try:
+        assert process.stdout is not None
+        async with asyncio.timeout(PATIENCE_S):
+            assert await process.stdout.readline() == b"reading\n"
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def open_streams(url: str, wanted: Callable[[int], bool]) -> None:
@@ -94,14 +102,12 @@ async def test_readers_that_vanish_without_a_word_are_found_and_their_places_fre
         get(ADDRESS, f"/api/v1/executions/{EXECUTION}/stream"),
         subscribe(ADDRESS, topic="events", start="now"),
     ]
-    processes = [await reader(url, request) for request in requests]
     try:
-        await open_streams(url, lambda count: count == len(requests))
-        ip("-n", NAMESPACE, "addr", "del", f"{PEER}/30", "dev", INSIDE)
-        await open_streams(url, lambda count: count == 0)
-        assert all(process.returncode is None for process in processes)
+        async with AsyncExitStack() as opened:
+            readers = [await opened.enter_async_context(reader(url, each)) for each in requests]
+            await open_streams(url, lambda count: count == len(requests))
+            ip("-n", NAMESPACE, "addr", "del", f"{PEER}/30", "dev", INSIDE)
+            await open_streams(url, lambda count: count == 0)
+            assert all(process.returncode is None for process in readers)
     finally:
-        for process in processes:
-            process.kill()
-            await process.wait()
         await gateway.aclose()
