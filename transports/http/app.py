@@ -27,6 +27,7 @@ from transports.http.middleware import (
     host_check,
     problems,
 )
+from transports.http.openapi import DocumentRoutes
 from transports.http.origin import OriginRoutes
 from transports.http.output import OutputRoutes
 from transports.http.page import PageRoutes
@@ -171,6 +172,7 @@ class Gateway:
             SocketRoutes(ports, settings, self._gate, self._registry, topics, self._publishing),
             SessionRoutes(ports, self._gate, self.recheck),
             TokenRoutes(ports.tokens, ports.clock, self.recheck),
+            DocumentRoutes(settings.version),
             PageRoutes(),
             self.metrics,
             SystemRoutes(ports, settings, self._registry.counts, self._why_not_ready),

@@ -1,0 +1,48 @@
+"""The API's document: it names every route and nothing else, and it is valid OpenAPI 3.1."""
+
+import json
+import re
+
+from openapi_spec_validator import validate
+
+from tests.gateway_world import ADMIN, STRANGER, World, bearer, serving
+from transports.http.api_table import OPERATIONS
+from transports.http.app import Gateway
+from transports.http.openapi import PATH, document
+
+PAGES = {("GET", "/"), ("GET", "/console/{file}")}
+"""What is for browsers is no part of the API."""
+
+
+async def test_every_route_is_in_the_document_and_everything_in_it_is_a_route() -> None:
+    served = {
+        (route.method, route.resource.canonical)
+        for route in Gateway(World().ports())._application().router.routes()
+        if route.resource is not None and route.method not in ("HEAD", "OPTIONS")
+    }
+    told = {(operation.method, operation.path) for operation in OPERATIONS}
+    assert len(told) == len(OPERATIONS)
+    assert served - PAGES == told
+
+
+async def test_document_is_valid_and_told_to_whoever_has_a_credential() -> None:
+    async with serving(World()) as (_, session):
+        nobody = await session.get(PATH)
+        somebody = await session.get(PATH, headers=bearer(STRANGER))
+        told = await somebody.json()
+        again = await session.get(
+            PATH, headers=bearer(ADMIN) | {"If-None-Match": somebody.headers["ETag"]}
+        )
+    assert (nobody.status, somebody.status, again.status) == (401, 200, 304)
+    validate(told)
+    assert told["openapi"] == "3.1.0"
+    assert told["info"]["version"] == "test"
+
+
+def test_every_reference_leads_somewhere_and_no_operation_shares_its_id() -> None:
+    told = document("test")
+    names = re.findall(r'"\$ref": "#/components/(\w+)/(\w+)"', json.dumps(told))
+    assert names
+    assert [name for kind, name in names if name not in told["components"][kind]] == []
+    ids = [entry["operationId"] for path in told["paths"].values() for entry in path.values()]
+    assert len(ids) == len(set(ids)) == len(OPERATIONS)
