@@ -1,0 +1,220 @@
+"""Whatever is cut, restarted or killed, and however small the ring: no change is lost or repeated
+unless a reset says so.
+
+Many readers with filters of their own, each cut at random places of its bytes; a service that ends
+in order or as if killed, and goes on with what its journal holds. The numbers are printed.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+import bus.feed
+from tests.feed_service import JOBS, USERS, Fact, FeedService
+from tests.gateway_world import ADMIN, bearer
+from transports.http.app import GatewaySettings
+from transports.http.client_frames import decode_frame
+from transports.http.client_state import StateMap
+from transports.http.sse_client import SseEvent, SseParser
+
+SETTINGS = GatewaySettings(
+    heartbeat_s=0.3, shutdown_s=0.2, streams_per_principal=100, age_s=20.0, version="test"
+)
+QUERIES: tuple[dict[str, str], ...] = (
+    {},
+    {"job": JOBS[0]},
+    {"user": USERS[1]},
+    {"type": "execution.ended"},
+    {"type": "execution.*", "job": JOBS[2], "user": USERS[0]},
+)
+
+CUTS = (1, 500, 5_000, 20_000, 200_000, 10**9)
+"""After so many bytes a reader drops its connection."""
+
+
+class Reader:
+    """Follows the feed over many connections and keeps what it was told, stretch by stretch.
+
+    A stretch begins with a snapshot and goes on over resumed connections; only a reset, or the
+    first connection, begins another.
+    """
+
+    def __init__(self, service: FeedService, query: dict[str, str], seed: int) -> None:
+        self.query = query
+        self.state = StateMap()
+        self.stretches: list[tuple[int, list[int]]] = []
+        self.ends: list[int] = []
+        self.resets: Counter[str] = Counter()
+        self.connections = 0
+        self.position = -1
+        self._service = service
+        self._random = Random(seed)
+        self._cursor = ""
+        self._epoch = ""
+        self._expects = ""
+
+    async def follow(self, until: Callable[[], int]) -> None:
+        """Until the number that `until` gives was reached; it is negative while there is more."""
+        async with aiohttp.ClientSession() as session:
+            while not 0 <= until() <= self.position:
+                try:
+                    await self._connection(session, until)
+                except (aiohttp.ClientError, OSError):
+                    await asyncio.sleep(0.01)  # nobody is there just now
+        self.ends.append(self.position)
+
+    async def _connection(self, session: aiohttp.ClientSession, until: Callable[[], int]) -> None:
+        headers = bearer(ADMIN) | ({"Last-Event-ID": self._cursor} if self._cursor else {})
+        url = f"http://127.0.0.1:{self._service.port}/api/v1/events"
+        left = self._random.choice(CUTS)
+        async with session.get(url, params=self.query, headers=headers) as response:
+            if response.status == 503:  # it is just going away
+                raise aiohttp.ClientConnectionError
+            assert response.status == 200, await response.read()
+            self.connections += 1
+            parser = SseParser(last_event_id=self._cursor)
+            asked = bool(self._cursor)
+            while not 0 <= until() <= self.position:
+                data = await response.content.readany()
+                for event in parser.feed(data[:left]):
+                    self._take(event, asked)
+                left -= len(data)
+                if not data or left <= 0:
+                    response.close()
+                    return
+            response.close()
+
+    def _take(self, event: SseEvent, asked: bool) -> None:
+        data: Any = msgspec.json.decode(event.data)
+        match event.event:
+            case "hello":
+                self._expects = "change" if data["resumed"] else "reset" if asked else "snapshot"
+                assert self._epoch in ("", data["epoch"])
+                self._epoch = data["epoch"]
+            case "reset":
+                self.resets[data["reason"]] += 1
+                self._expects = "snapshot"
+            case "snapshot_end":
+                assert self._expects == "snapshot"
+                self._begin(_number(event.id))
+                self._expects = "change"
+            case "change":
+                assert self._expects == "change"
+                self.stretches[-1][1].append(_number(event.id))
+            case _:
+                pass
+        frame = decode_frame(event)
+        if frame is not None:
+            self.state.take(frame)
+        if event.id:
+            self._cursor = event.id
+            self.position = _number(event.id)
+
+    def _begin(self, number: int) -> None:
+        if self.stretches:
+            self.ends.append(self.position)
+        self.stretches.append((number, []))
+
+    def wants(self, fact: Fact) -> bool:
+        query = self.query
+        return (
+            query.get("job", fact.job) == fact.job
+            and query.get("user", fact.user) == fact.user
+            and query.get("type", fact.type) in (fact.type, "execution.*")
+        )
+
+    def check(self) -> tuple[int, int, int]:
+        """Changes told, state changes missing, changes told twice or out of order."""
+        count = gaps = repeats = 0
+        facts = self._service.told
+        for (begin, numbers), end in zip(self.stretches, self.ends, strict=True):
+            count += len(numbers)
+            repeats += sum(after <= before for before, after in pairwise(numbers))
+            assert all(number in facts and self.wants(facts[number]) for number in numbers)
+            due = {
+                n for n in _between(facts, begin, end) if facts[n].is_state and self.wants(facts[n])
+            }
+            gaps += len(due.difference(numbers))
+        return count, gaps, repeats
+
+
+def _between(facts: dict[int, Fact], begin: int, end: int) -> list[int]:
+    return [number for number in range(begin + 1, end + 1) if number in facts]
+
+
+def _number(position: str) -> int:
+    return int(position.rpartition("-")[2])
+
+
+async def run(
+    directory: Path, *, seed: int, events: int, readers: int, restarts: int, step: int
+) -> None:
+    random = Random(seed)
+    service = FeedService(directory, seed)
+    await service.start(SETTINGS)
+    goal = -1
+    all_ = [Reader(service, QUERIES[n % len(QUERIES)], seed + n) for n in range(readers)]
+    restart_at = sorted(random.randrange(events) for _ in range(restarts))
+    async with asyncio.TaskGroup() as group:
+        for number, reader in enumerate(all_):
+            group.create_task(reader.follow(lambda: goal), name=f"reader {number}")
+        while (made := len(service.told)) < events:
+            await service.change(random.randrange(1, step))
+            await asyncio.sleep(random.choice((0, 0, 0.001, 0.01)))
+            if restart_at and made >= restart_at[0]:
+                restart_at.pop(0)
+                await (service.end() if random.random() < 0.4 else service.die())
+                await service.start(SETTINGS)
+        goal = service.head
+    await service.end()
+    told = [reader.check() for reader in all_]
+    count, gaps, repeats = (sum(column) for column in zip(*told, strict=True))
+    resets = sum((reader.resets for reader in all_), Counter())
+    print(
+        f"\n{len(service.told)} events in {service.lives} lives; {count} told to {readers} readers"
+        f" over {sum(reader.connections for reader in all_)} connections, resets {dict(resets)}: "
+        f"{gaps} gaps, {repeats} repeats"
+    )
+    assert (gaps, repeats) == (0, 0)
+    assert service.lives == restarts + 1
+    assert count > events // 4
+    for reader in all_:
+        check_state(reader, service)
+
+
+def check_state(reader: Reader, service: FeedService) -> None:
+    """What the reader holds is what is there, as far as it asked for it."""
+    if "type" in reader.query:
+        return  # who asks for some of the changes cannot know all of the state
+    for key, record in reader.state.records.items():
+        execution = service.table.execution(key.partition("/")[2])
+        assert execution is not None, key
+        assert record.version == execution.version, key
+
+
+@pytest.mark.parametrize(("ring", "seed"), [(60, 1), (600, 2), (10_000, 3)])
+async def test_nothing_is_lost_or_repeated_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ring: int, seed: int
+) -> None:
+    monkeypatch.setattr(bus.feed, "FRAMES_MAX", ring)
+    monkeypatch.setattr(bus.feed, "AGE_MAX_S", 0.0)
+    await run(tmp_path, seed=seed, events=1_500, readers=5, restarts=3, step=60)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("ring", "seed"), [(60, 11), (1_000, 12), (10_000, 13)])
+async def test_the_same_over_half_a_million_events(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ring: int, seed: int
+) -> None:
+    monkeypatch.setattr(bus.feed, "FRAMES_MAX", ring)
+    monkeypatch.setattr(bus.feed, "AGE_MAX_S", 0.0)
+    await run(tmp_path, seed=seed, events=170_000, readers=5, restarts=12, step=200)
