@@ -15,14 +15,21 @@ from transports.http.middleware import HEADERS, request_id_of
 from transports.http.problems import Problem, problem_response
 from transports.http.socket_masking import FrameCheck
 
+_TURNS_TO_CLOSE = 10
+"""Turns of the event loop in which an aborted connection is closed, with TLS and to spare."""
+
 _log = structlog.get_logger("jobbus.http")
 
 
 class ProblemProtocol(web.RequestHandler):
-    """One connection. Its peer may leave what was sent to it untaken for `user_timeout_s`."""
+    """One connection, in `held` while it is open.
 
-    __slots__ = ("user_timeout_s",)
+    Its peer may leave what was sent to it untaken for `user_timeout_s`.
+    """
 
+    __slots__ = ("_held_transport", "held", "user_timeout_s")
+
+    held: set[asyncio.BaseTransport]
     user_timeout_s: float
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -30,10 +37,16 @@ class ProblemProtocol(web.RequestHandler):
         aiohttp waits without a limit, and a closing transport keeps its bytes until they are taken.
         """
         super().connection_made(transport)
+        self._held_transport = transport
+        self.held.add(transport)
         connection = transport.get_extra_info("socket")
         if hasattr(socket, "TCP_USER_TIMEOUT") and connection.family != socket.AF_UNIX:
             timeout_ms = int(self.user_timeout_s * 1000)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.held.discard(self._held_transport)
+        super().connection_lost(exc)
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
         """aiohttp calls this when a connection becomes a WebSocket."""
@@ -66,10 +79,12 @@ class ProblemProtocol(web.RequestHandler):
 
 
 class ProblemServer(web.Server):
+    held: set[asyncio.BaseTransport]
     user_timeout_s: float
 
     def __call__(self) -> web.RequestHandler:
         protocol = ProblemProtocol(self, loop=self._loop, **self._kwargs)
+        protocol.held = self.held
         protocol.user_timeout_s = self.user_timeout_s
         return protocol
 
@@ -82,11 +97,24 @@ class ProblemRunner(web.AppRunner):
 
     def __init__(self, app: web.Application, *, user_timeout_s: float, **kwargs: Any) -> None:
         super().__init__(app, **kwargs)
+        self._held: set[asyncio.BaseTransport] = set()
         self._user_timeout_s = user_timeout_s
+
+    async def cleanup(self) -> None:
+        """Nothing is open any more. What a peer has not taken by now it will not get: aiohttp would
+        leave that to connections that outlive it."""
+        await super().cleanup()
+        for transport in list(self._held):
+            if isinstance(transport, asyncio.Transport):
+                transport.abort()
+        for _ in range(_TURNS_TO_CLOSE):
+            if self._held:
+                await asyncio.sleep(0)
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         kwargs: dict[str, Any] = made._kwargs
         server = ProblemServer(made.request_handler, request_factory=made.request_factory, **kwargs)
+        server.held = self._held
         server.user_timeout_s = self._user_timeout_s
         return server
