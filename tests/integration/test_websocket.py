@@ -259,6 +259,25 @@ async def test_a_cursor_that_cannot_be_served_is_one_reset_of_its_subscription(
     assert kinds([each for each in heard if each.sub == "still"]) == ["bookmark"]
 
 
+async def test_earliest_tells_the_journal_beside_a_neighbour_that_begins_now() -> None:
+    world = World()
+    for _ in range(20):
+        world.queue("App/Job")
+    held = Feed(EPOCH, 20, world.clock)
+    held.refill([frame for frame in world.history.frames if frame.seq > 12], 12)
+    world.feed = held
+    async with serving(world) as (url, _), open_socket(url) as socket:
+        await socket.subscribe("now", start="now")
+        await socket.say("subscribe", sub="all", topic="events", start="earliest")
+        heard = await socket.until_it(lambda each: each.id == "abc123-20" and each.op == "change")
+        world.queue("App/Job")
+        heard += await socket.until("change", "all")
+        if not ids(heard, "now"):
+            heard += await socket.until("change", "now")
+    assert ids(heard, "all") == [f"abc123-{seq}" for seq in range(1, 22)]
+    assert ids(heard, "now") == ["abc123-21"]
+
+
 async def test_unsubscribing_ends_one_and_frees_its_name() -> None:
     world = World()
     async with serving(world) as (url, _), open_socket(url) as socket:

@@ -27,7 +27,6 @@ class End(StrEnum):
     RATE = "rate"
     OVERLOADED = "overloaded"
     UNAUTHENTICATED = "unauthenticated"
-    FORBIDDEN = "forbidden"
 
 
 TOLD = frozenset({End.ROTATE, End.SHUTDOWN, End.REVOKED, End.TERMINAL, End.UNSUBSCRIBED})

@@ -23,7 +23,6 @@ CLOSE_CODES: dict[End, int] = {
     End.RATE: 4029,
     End.PROTOCOL: 4500,
     End.UNAUTHENTICATED: 4501,
-    End.FORBIDDEN: 4503,
     End.REVOKED: 4504,
 }
 """Below 4500 a client comes back with its cursors; from 4500 on it must change something first."""
@@ -54,6 +53,20 @@ class SocketLink:
 
     At most one `put` waits in user space, whoever writes: who finds no room waits for it.
     """
+
+    __slots__ = (
+        "_clock",
+        "_draining",
+        "_group",
+        "_pace",
+        "_receiving",
+        "_request",
+        "_settings",
+        "_transport",
+        "_writer",
+        "ended",
+        "response",
+    )
 
     def __init__(
         self,
@@ -96,6 +109,8 @@ class SocketLink:
             raise ConnectionResetError("the client left before the socket was open")
         self._transport = transport
         tune(transport, self._settings)
+        # The head is out; what lives as long as the socket should be small.
+        self.response.headers.clear()
 
     @property
     def gone(self) -> bool:

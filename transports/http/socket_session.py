@@ -50,6 +50,23 @@ class Socket:
     Only `serve` may be waited for; everything else is called from it, or by the registry.
     """
 
+    __slots__ = (
+        "_gate",
+        "_link",
+        "_ports",
+        "_publishing",
+        "_request_id",
+        "_serving",
+        "_settings",
+        "_subscriptions",
+        "_topics",
+        "_waiting",
+        "checked_s",
+        "credential",
+        "principal",
+        "rotate_at_s",
+    )
+
     def __init__(
         self,
         link: SocketLink,

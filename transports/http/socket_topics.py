@@ -8,7 +8,7 @@ from transports.http.executions import execution_seen_by, may_read_output
 from transports.http.fanout import Fanout
 from transports.http.filters import Filters
 from transports.http.follower import Follower
-from transports.http.problems import bad_parameter, invalid
+from transports.http.problems import invalid
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.socket_requests import Subscribe, filter_values
 from transports.http.socket_subscription import Subscription
@@ -50,8 +50,6 @@ class Topics:
     def _events(self, asked: Subscribe) -> Follow:
         filters = Filters.matching(filter_values(asked.filter))
         start = asked.start or "snapshot"
-        if start == "earliest":
-            raise bad_parameter("start", "earliest is not served yet; use snapshot or now")
         cursor = asked.after
 
         def follow(subscription: Subscription) -> Awaitable[str]:
