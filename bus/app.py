@@ -32,6 +32,9 @@ from bus.layout import DataLayout
 from bus.model import CommandRecord, Execution, ExecutionStatus, Maintenance
 from bus.ports import Policy, TableReader
 from bus.publisher import Publisher
+from handlers.audit.catching_up import CatchUp
+from handlers.audit.segments import AuditSegments
+from handlers.audit.trail import Audit
 from handlers.catalog.watch import CatalogWatch, scan
 from handlers.decisions.decision import ForgetFiles
 from handlers.decisions.remembered import as_record
@@ -140,7 +143,11 @@ class _Parts:
         self.secret = secret_key(layout)
         self.token = admin_token(layout)
         self.tls = _tls(settings.serve)
-        self.recovered: RecoveredTable = recover(layout.journal, self.instance, clock)
+        self.audit_segments = AuditSegments(layout.audit)
+        self.caught_up = CatchUp(self.audit_segments.last_seq)
+        self.recovered: RecoveredTable = recover(
+            layout.journal, self.instance, clock, self.caught_up
+        )
         if not self.recovered.continuous or self.recovered.next_seq == 1:
             # The table may lack executions whose files are there.
             protect(layout.journal, clock.now_ms())
@@ -161,6 +168,14 @@ class _Parts:
         )
         self.disposal = Disposal(self.layout)
         self.keeping = self.settings.keep
+        self.audit = Audit(
+            self.layout.audit,
+            self.audit_segments,
+            self.caught_up.fold,
+            self.caught_up.missing,
+            self.clock,
+            days=self.keeping.audit_days,
+        )
         names = frozenset(self.settings.secrets)
         policy = Policy(roles=self.settings.roles, secrets=names)
         self.owner = Owner(
@@ -175,6 +190,7 @@ class _Parts:
             clock=self.clock,
             policy=policy,
             is_low=lambda: self.room.is_low,
+            before_snapshot=self.audit.settle,
         )
         places = (self.layout.queue, self.layout.journal, self.layout.output, self.layout.status)
         self.room = RoomWatch(
@@ -186,6 +202,7 @@ class _Parts:
             known=self._handled,
             secret=self.secret,
             settings=_directory_settings(self.settings.directory, self.keeping),
+            refused=self.audit.refused_file,
             order_floor_ns=table.newest_stop_ns,
         )
         self.projections = Projections(self.layout, table, self.clock, self.transport.settle)
@@ -199,11 +216,12 @@ class _Parts:
             self.transport.waiting_since_ms,
             self.transport.forget_rejects,
         )
+        self.owner.listen(self.audit)
         self.owner.listen(self.retention)
         self.owner.listen(self.projections)
         self.owner.listen(self.timekeeper)
         self.catalog = CatalogWatch(self.settings.serve.apps, self.inbox.report, self.clock)
-        self.publisher = Publisher(self.transport, self.owner, table)
+        self.publisher = Publisher(self.transport, self.owner, table, self.audit.refused)
         self.gateway = Gateway(
             GatewayPorts(
                 table=table,
@@ -221,6 +239,7 @@ class _Parts:
                 maintain=self.owner.order,
                 ready=lambda: self.not_ready,
                 sessions_file=self.layout.sessions,
+                audit=self.audit,
             ),
             _gateway_settings(self.settings),
         )
@@ -239,6 +258,7 @@ class _Parts:
                 group.create_task(self.room.run(), name="room"),
                 group.create_task(self.disposal.run(), name="disposal"),
             ]
+            audit = group.create_task(self.audit.run(), name="audit")
             projections = group.create_task(self.projections.run(), name="projections")
             tasks.append(group.create_task(self._mark_projected(), name="watermark"))
             owner = group.create_task(self.owner.run(), name="owner")
@@ -258,7 +278,8 @@ class _Parts:
                 await _stopped(owner)
                 await self.projections.drain()
                 await self._sync_projections()
-                await _stopped(projections, supervisor)
+                await _stopped(projections, supervisor, audit)
+                await self.audit.aclose()
                 await asyncio.to_thread(self._close)
 
     async def _settle_the_past(self) -> None:
@@ -278,8 +299,7 @@ class _Parts:
             await self.owner.handle(await self.inbox.take())
         self._repeat_stop_orders(live)
         if not self.recovered.clean:
-            whole = self.recovered.continuous
-            await self.projections.rewrite(self.recovered.projected if whole else -1)
+            await self.projections.rewrite(self.recovered.projected)
 
     def _repeat_stop_orders(self, live: list[Execution]) -> None:
         """An order may have been recorded and not yet passed on when the last service died."""

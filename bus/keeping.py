@@ -12,7 +12,7 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     `[keep]` goes before. `output_bytes`: output of all ended executions together. `commands`,
     `command_days`: ended commands and their result files; `status_s`: those of `status` commands.
     `ids`, `id_days`: ids of forgotten commands, so that a repeat is known as one. `rejects`,
-    `reject_days`, `reject_bytes`: files that were no command.
+    `reject_days`, `reject_bytes`: files that were no command. `audit_days`: who did what.
     """
 
     executions: int = 100
@@ -26,3 +26,4 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     rejects: int = 1000
     reject_days: float = 7.0
     reject_bytes: int = 64 * 1024**2
+    audit_days: float = 90.0

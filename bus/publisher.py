@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bus.envelope import Envelope
-from bus.errors import BusError, IdInUse
+from bus.errors import BusError, IdInUse, Refused
 from bus.ports import Checker, Receipt, TableReader
 from bus.transport import Transport
 
@@ -15,9 +15,16 @@ _SLICE = 50
 
 
 class Publisher:
-    """Implements `bus.ports.Door` over a transport."""
+    """Implements `bus.ports.Door` over a transport. `refused` hears of what came to nothing."""
 
-    def __init__(self, transport: Transport, checker: Checker, table: TableReader) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        checker: Checker,
+        table: TableReader,
+        refused: Callable[[Envelope, BusError], None] = lambda envelope, error: None,
+    ) -> None:
+        self._refused = refused
         self._transport = transport
         self._checker = checker
         self._table = table
@@ -25,6 +32,13 @@ class Publisher:
         self._recent: OrderedDict[str, tuple[str, str]] = OrderedDict()
 
     async def publish(self, envelope: Envelope) -> Receipt:
+        try:
+            return await self._publish(envelope)
+        except (Refused, IdInUse) as error:
+            self._refused(envelope, error)
+            raise
+
+    async def _publish(self, envelope: Envelope) -> Receipt:
         identity = (envelope.body_hash, envelope.principal.user_id)
         known = self._known(envelope.id)
         if known is None:

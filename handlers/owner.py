@@ -7,7 +7,7 @@ state are plain functions; the one wait of a batch is the journal's.
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -72,7 +72,9 @@ class Owner:
         clock: Clock,
         policy: Policy,
         is_low: Callable[[], bool] = lambda: False,
+        before_snapshot: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        self._before_snapshot = before_snapshot
         self.published = table
         self._is_low = is_low
         self._orders: dict[int, asyncio.Future[None]] = {}
@@ -197,6 +199,8 @@ class Owner:
         The table is frozen between two batches; encoding and writing happen on the journal's
         thread, in parts, while nothing is decided (a batch that comes meanwhile waits).
         """
+        if self._before_snapshot is not None:
+            await self._before_snapshot()  # what it covers may be dropped
         content = self.published.freeze()
         head = SnapshotHead(seq=self._next_seq, at_ms=self._clock.now_ms(), reserved=self._reserved)
         lines = (_encode_part(part) for part in parts_of(content))

@@ -78,7 +78,7 @@ class World:
         try:
             decision = decide(self.table, envelope, self._around())
         except Refused as refused:
-            decision = refusal(envelope, refused)
+            decision = refusal(self.table, envelope, refused, self._around())
         self._apply(decision)
         return self.command(envelope.id)
 

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -38,7 +39,21 @@ class RecoveredTable:
     notes: tuple[str, ...]
 
 
-def recover(directory: Path, instance: str, clock: Clock) -> RecoveredTable:
+class Witness(Protocol):
+    """Somebody who has to see the events of a recovery, too."""
+
+    def begin(self, table: JobTable) -> None:
+        """This is the table before the first of them."""
+        ...
+
+    def see(self, published: Published) -> None:
+        """The event has been applied."""
+        ...
+
+
+def recover(
+    directory: Path, instance: str, clock: Clock, witness: Witness | None = None
+) -> RecoveredTable:
     """Replays the journal into a table and refills the feed with the newest changes."""
     found = Journal.open(directory, now_ms=clock.now_ms())
     table = JobTable()
@@ -46,8 +61,13 @@ def recover(directory: Path, instance: str, clock: Clock) -> RecoveredTable:
         table = JobTable.thaw([_content_decoder.decode(line) for line in found.snapshot])
     encoder = ChangeEncoder(instance, found.epoch)
     tail = _Tail(table, clock.now_ms() - int(AGE_MAX_S * 1000), found.snapshot_seq)
+    if witness is not None:
+        witness.begin(table)
     for record in found.records:
         tail.take(record)
+        if witness is not None:
+            for published in _events_of(record):
+                witness.see(published)
     feed = Feed(found.epoch, found.next_seq - 1, clock)
     feed.refill(*tail.frames(encoder))
     return RecoveredTable(

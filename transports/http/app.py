@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -9,6 +10,8 @@ from aiohttp.typedefs import Middleware
 
 from transports.http.accesslog import AccessLogger
 from transports.http.admission import admission
+from transports.http.audit import AuditRoutes
+from transports.http.audit_notes import note_refusal
 from transports.http.auth import Gate
 from transports.http.changes import Changes
 from transports.http.commands import CommandRoutes
@@ -150,7 +153,7 @@ class Gateway:
         origins = frozenset(self._settings.origins)
         proxy = self._settings.proxy
         middlewares: list[Middleware] = [
-            problems(),
+            problems(partial(note_refusal, self._ports.audit)),
             self.metrics.middleware(),
             *([behind_proxy(proxy)] if proxy is not None else []),
             host_check(lambda: self._hosts),
@@ -171,7 +174,8 @@ class Gateway:
             FollowRoutes(ports, settings, visibility, self._registry, self._fanout),
             SocketRoutes(ports, settings, self._gate, self._registry, topics, self._publishing),
             SessionRoutes(ports, self._gate, self.recheck),
-            TokenRoutes(ports.tokens, ports.clock, self.recheck),
+            TokenRoutes(ports, self.recheck),
+            AuditRoutes(ports, settings),
             DocumentRoutes(settings.version),
             PageRoutes(),
             self.metrics,

@@ -46,8 +46,8 @@ def request_id_of(request: web.BaseRequest) -> str:
     return known
 
 
-def problems() -> Middleware:
-    """The outermost: whatever goes wrong below becomes a problem answer."""
+def problems(refused: Callable[[web.Request, Problem], None]) -> Middleware:
+    """The outermost: what goes wrong below becomes a problem answer; `refused` is told of it."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -56,6 +56,7 @@ def problems() -> Middleware:
         try:
             return await handler(request)
         except Problem as problem:
+            refused(request, problem)
             return problem_response(problem, request_id)
         except web.HTTPException as exc:
             return problem_response(_from_http(request, exc), request_id)

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from bus.clock import Clock, rfc3339
 from bus.errors import StorageFailed
+from transports.http.audit_notes import nobody, note
 from transports.http.auth import Gate, credential_of, too_many
 from transports.http.body import decode_field, read_fields, refuse_unknown
 from transports.http.identity import Identity, Way
@@ -28,6 +29,7 @@ class SessionRoutes:
 
     def __init__(self, ports: GatewayPorts, gate: Gate, recheck: Callable[[], None]) -> None:
         self._tokens = ports.tokens
+        self._audit = ports.audit
         self._clock: Clock = ports.clock
         self._instance = ports.instance
         self._gate = gate
@@ -54,6 +56,8 @@ class SessionRoutes:
         grant = self._grant_of(kind, proof)
         if grant is None:
             self._gate.attempts.failed(peer, now_s)
+            refused = {"error_code": "unauthenticated", "by": kind, "peer": peer}
+            note(self._audit, nobody(), "session.open", **refused)
             _log.warning("sign-in failed", peer=peer, by=kind)
             raise Problem(401, "unauthenticated", f"the {kind} is unknown, used or expired")
         await self._end_old(request)
@@ -61,6 +65,7 @@ class SessionRoutes:
             cookie, identity = await self._gate.sessions.open(grant)
         except StorageFailed as exc:
             raise _not_kept("you are not signed in", exc) from exc
+        note(self._audit, identity.principal, "session.open", by=kind, peer=peer)
         _log.info("signed in", user=identity.principal.user_id, peer=peer, by=kind)
         response = web.Response(status=204)
         self._set_cookie(request, response, cookie)
@@ -93,6 +98,7 @@ class SessionRoutes:
             raise _not_kept("you are signed out, but a restart may not know it", exc) from exc
         finally:
             self._recheck()
+        note(self._audit, identity.principal, "session.close")
         _log.info("signed out", user=identity.principal.user_id)
         response = web.Response(status=204)
         self._set_cookie(request, response, "")

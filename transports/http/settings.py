@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bus.access import RoleDefaults
+from bus.audit import AuditTrail
 from bus.clock import Clock
 from bus.commands import SetMaintenance
 from bus.feed import Feed, History
@@ -49,6 +50,7 @@ class GatewayPorts:
     maintain: Callable[[SetMaintenance], Awaitable[None]] | None = None
     ready: Callable[[], str | None]
     sessions_file: Path | None = None
+    audit: AuditTrail | None = None
     tails: SharedOutput = field(init=False)
 
     def __post_init__(self) -> None:

@@ -7,14 +7,16 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from bus.clock import Clock, from_rfc3339
+from bus.clock import from_rfc3339
 from bus.errors import StorageFailed
+from transports.http.audit_notes import note
 from transports.http.auth import credential_of, need_admin
 from transports.http.body import decode_field, read_fields, refuse_unknown
 from transports.http.problems import Problem, invalid, not_found
 from transports.http.publishing import json_response
 from transports.http.query import Query
-from transports.http.token_store import TokenRefused, TokenStore
+from transports.http.settings import GatewayPorts
+from transports.http.token_store import TokenRefused
 from transports.http.tokens import (
     ADMIN_ID,
     LIFETIME_MS_DEFAULT,
@@ -36,9 +38,10 @@ _O = TypeVar("_O")
 class TokenRoutes:
     """`recheck` makes every open stream ask anew who its principal is."""
 
-    def __init__(self, store: TokenStore, clock: Clock, recheck: Callable[[], None]) -> None:
-        self._store = store
-        self._clock = clock
+    def __init__(self, ports: GatewayPorts, recheck: Callable[[], None]) -> None:
+        self._store = ports.tokens
+        self._clock = ports.clock
+        self._audit = ports.audit
         self._recheck = recheck
 
     def routes(self) -> list[web.RouteDef]:
@@ -75,6 +78,7 @@ class TokenRoutes:
             raise Problem(409, "conflict", str(exc)) from exc
         except StorageFailed as exc:
             raise _not_kept("no token was made", exc) from exc
+        self._note(request, "token.create", token=record.id, user=user_id, roles=" ".join(roles))
         _log.info("credential made", id=record.id, user=user_id, roles=roles, by=by)
         location = {"Location": f"{PATH}/{record.id}"}
         return json_response(new_token_view(record, token), status=201, headers=location)
@@ -99,6 +103,7 @@ class TokenRoutes:
             self._recheck()
         if record is None:
             raise not_found("such token")
+        self._note(request, "token.revoke", token=token_id, user=record.user_id)
         _log.info("credential revoked", id=token_id, user=record.user_id, by=by)
         return web.Response(status=204)
 
@@ -112,8 +117,12 @@ class TokenRoutes:
         except OSError as exc:
             raise Problem(503, "storage-failed", f"nothing changed: {exc.strerror}") from exc
         self._recheck()
+        self._note(request, "token.rotate", token=ADMIN_ID)
         _log.info("credential replaced", id=ADMIN_ID, by=by)
         return web.Response(status=204)
+
+    def _note(self, request: web.Request, action: str, **detail: str) -> None:
+        note(self._audit, credential_of(request).principal, action, **detail)
 
     def _admin(self, request: web.Request) -> str:
         """The user id of the caller, who must be an admin."""
