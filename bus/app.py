@@ -332,6 +332,8 @@ class _Parts:
 
     async def _keep_tidy(self) -> None:
         """What a crash left over goes, then what is more than kept, for ever."""
+        if not self.recovered.continuous:
+            await self.projections.rewrite_past()
         since_ms = await asyncio.to_thread(protected_before_ms, self.layout.journal)
         executions = _Executions(self.recovered.table)
         folders = await asyncio.to_thread(self.disposal.sweep, executions, since_ms)

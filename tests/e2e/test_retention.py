@@ -100,3 +100,16 @@ async def test_after_broken_continuity_nothing_is_taken_for_left_over(service: S
         assert service.end() == 0
         assert set(executions) < names(service.data / "JobOutput")
         assert set(executions) < names(service.data / "JobStatus")
+
+
+async def test_after_a_crash_only_files_that_may_not_be_synced_are_written_again(
+    service: Service,
+) -> None:
+    [old] = await run(service, "T/Brief", 1)
+    service.restart()  # its end in order is a watermark: what it covers is on the disk
+    [young] = await run(service, "T/Brief", 1)
+    service.kill9()
+    for execution_id in (old, young):
+        (service.data / "JobStatus" / f"{execution_id}.json").unlink()
+    service.start()
+    assert names(service.data / "JobStatus") == {young}

@@ -102,6 +102,19 @@ async def test_an_old_execution_that_still_runs_is_written_again(rig: Rig) -> No
     rig.world.send(StopJob(job_id="Demo/Job"))
 
 
+async def test_the_whole_past_is_written_again_beside_the_work(rig: Rig) -> None:
+    before = rig.run_one()
+    live = rig.world.send(StartJob(job_id="Demo/Job")).execution_id or ""
+    await rig.projections.rewrite_past()
+    assert rig.files() == set(before)
+    rig.lose_files()
+    rig.tell()
+    async with rig.running():
+        await rig.projections.rewrite_past()
+        await rig.projections.drain()
+    assert rig.files() == {*before, live}
+
+
 async def test_a_sync_waits_for_files_that_are_not_written_yet(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

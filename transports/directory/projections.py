@@ -156,6 +156,19 @@ class Projections:
         """The number of the last change that was noted."""
         return self._seen
 
+    async def rewrite_past(self) -> None:
+        """The same for all that has ended, however long that takes: `run` may run beside it."""
+        ended: list[Execution | CommandRecord] = [e for e in self._table.executions() if e.is_final]
+        ended += [c for c in self._table.commands() if c.is_final]
+        for chunk in _chunks(ended):
+            executions = [self._table.execution(one.id) for one in chunk]
+            commands = [self._table.command(one.id) for one in chunk]
+            batch = _Batch(
+                tuple(one for one in executions if one is not None),
+                tuple(one for one in commands if one is not None),
+            )
+            await asyncio.to_thread(self._write, batch, True)
+
     async def sync(self) -> int | None:
         """The files of everything that has ended by now survive a power cut; the number of the last
         such end, to be given to `rewrite` after an unclean stop. None if that cannot be known.
