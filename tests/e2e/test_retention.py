@@ -1,5 +1,6 @@
 """A service that keeps little: records, files and answers of what is forgotten, across restarts."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ KEPT = 5
 
 def define(apps: Apps) -> None:
     apps.shell("T/Brief", 'echo "$JOBBUS_COMMAND_ID" >> "$BOARD/starts"')
+    apps.shell("T/Many", "exit 0", max_running=30)
     apps.shell("T/More", "exit 0", keep={"executions": KEPT * 2})
 
 
@@ -113,3 +115,42 @@ async def test_after_a_crash_only_files_that_may_not_be_synced_are_written_again
         (service.data / "JobStatus" / f"{execution_id}.json").unlink()
     service.start()
     assert names(service.data / "JobStatus") == {young}
+
+
+async def many(service: Service, count: int) -> None:
+    """So many real programs have run, thirty at a time."""
+    left = iter(range(count))
+
+    async def worker() -> None:
+        async with service.http() as http:
+            for _ in left:
+                await http.ended(await http.start("T/Many"))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(30):
+            group.create_task(worker())
+
+
+async def leaves_little(service: Service, count: int) -> None:
+    await many(service, count)
+    service.restart()
+    outputs, statuses = service.data / "JobOutput", service.data / "JobStatus"
+    await eventually(lambda: len(names(outputs)) <= KEPT, "outputs removed")
+    await eventually(lambda: len(names(statuses)) <= KEPT, "status files removed")
+    async with service.http() as http:
+        assert len(await http.executions("T/Many")) == KEPT
+    files = sum(1 for path in outputs.rglob("*"))
+    print({"executions": count, "kept": KEPT, "files": files})
+    assert files <= KEPT * 12
+
+
+async def test_real_executions_leave_no_more_files_than_is_kept(service: Service) -> None:
+    await leaves_little(service, 60)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
+async def test_twenty_thousand_real_executions_leave_no_more_than_is_kept(
+    service: Service,
+) -> None:
+    await leaves_little(service, 20_000)
