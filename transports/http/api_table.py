@@ -460,7 +460,14 @@ SYSTEM = (
         method="GET",
         path="/problems/{slug}",
         summary="What a problem's type means",
-        parameters=(Parameter(name="slug", about="The end of the type.", place="path"),),
+        parameters=(
+            Parameter(
+                name="slug",
+                about="The end of the type.",
+                place="path",
+                schema={"type": "string", "pattern": "^[a-z]+(-[a-z]+)*$", "maxLength": 64},
+            ),
+        ),
         answers={200: ((TEXT, None),)},
         refuses=PUBLIC | {404},
         access=Access.PUBLIC,
