@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -102,6 +103,7 @@ async def open_socket(
     path: str = PATH,
     *,
     others: Sequence[str] = (),
+    trust: ssl.SSLContext | None = None,
     **headers: str,
 ) -> AsyncIterator[SocketClient]:
     """A socket of the principal of `token`; its own `hello` was read if there is a token."""
@@ -115,6 +117,7 @@ async def open_socket(
         max_size=None,
         close_timeout=5,
         proxy=None,
+        ssl=trust,
     ) as connection:
         client = SocketClient(connection)
         if token is not None:

@@ -140,10 +140,13 @@ class ResumingStream:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
                 allow_redirects=False,
             ) as response:
-                await self._check(response)
-                async with aclosing(self._told(response)) as frames:
-                    async for frame in frames:
-                        yield frame
+                try:
+                    await self._check(response)
+                    async with aclosing(self._told(response)) as frames:
+                        async for frame in frames:
+                            yield frame
+                finally:
+                    _hang_up(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise Unreachable(f"the connection failed: {str(exc) or type(exc).__name__}") from exc
 
@@ -205,3 +208,10 @@ class ResumingStream:
                 )
             case _:
                 pass
+
+
+def _hang_up(response: aiohttp.ClientResponse) -> None:
+    """The connection is gone at once: TLS would say goodbye for longer than its loop may live."""
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()

@@ -1,0 +1,308 @@
+"""Real proxies in front of a real service: streams live, idle, cut and resumed; POST; sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, aclosing, asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from tests import proxies
+from tests.gateway_world import ALICE, World, serving
+from tests.jobs import WAITING, Apps
+from tests.proxies import Certificate, Proxy
+from tests.service import Http, Service
+from tests.socket_client import SocketClient, open_socket
+from tests.stream_reader import StreamReader, open_stream
+from transports.http.app import GatewaySettings
+from transports.http.client import Client
+from transports.http.client_frames import Change, Frame, Reset
+from transports.http.client_stream import StreamTiming
+
+STEPS = "; ".join(
+    (
+        *("echo first", WAITING.format(name="one-$JOBBUS_VAR_Tag")),
+        *("echo second", WAITING.format(name="two-$JOBBUS_VAR_Tag")),
+        "echo third",
+    )
+)
+GZIP = "gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;"
+FAST = StreamTiming(backoff_s=0.05, backoff_s_max=0.2)
+
+PLAIN: dict[str, Callable[[Path, int], AbstractContextManager[Proxy]]] = {
+    "stock nginx": proxies.nginx,
+    "nginx that compresses": lambda folder, port: proxies.nginx(folder, port, extra=GZIP),
+    "stock haproxy": proxies.haproxy,
+}
+DOCUMENTED: dict[str, Callable[[Path, int, Certificate], AbstractContextManager[Proxy]]] = {
+    "documented nginx": proxies.documented_nginx,
+    "documented haproxy": proxies.documented_haproxy,
+    "documented caddy": proxies.documented_caddy,
+}
+
+
+def define(apps: Apps) -> None:
+    apps.shell("T/Hello", "echo hello", max_running=4)
+    apps.shell("T/Steps", STEPS, max_running=8, variables={"Tag": {"type": "string"}})
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that knows of no proxy."""
+    yield from _service(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def fronted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with the settings that the page names."""
+    root = tmp_path_factory.mktemp("fronted")
+    config = root / "jobbus.toml"
+    config.write_text(proxies.documented("toml"), encoding="utf-8")
+    yield from _service(root)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return proxies.make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+class Front:
+    """A service and the proxy in front of it."""
+
+    def __init__(self, service: Service, proxy: Proxy) -> None:
+        self.service = service
+        self.proxy = proxy
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[aiohttp.ClientSession]:
+        async with self.proxy.session(self.service.token) as session:
+            yield session
+
+    @asynccontextmanager
+    async def stream(self, path: str, **headers: str) -> AsyncIterator[StreamReader]:
+        async with self.session() as session:
+            stream = await open_stream(session, path, self.service.token, **headers)
+            yield stream
+            _cut(stream)
+
+    @asynccontextmanager
+    async def socket(self) -> AsyncIterator[SocketClient]:
+        async with open_socket(
+            self.proxy.url, self.service.token, trust=self.proxy.trust
+        ) as socket:
+            yield socket
+
+    def client(self, retries: list[str]) -> Client:
+        """Our own client; what it says when it lost the stream goes to `retries`."""
+        return Client(
+            self.proxy.url,
+            self.service.token,
+            self.proxy.certificate.cert if self.proxy.certificate else None,
+            timing=FAST,
+            on_retry=lambda reason, _: retries.append(reason),
+        )
+
+
+@pytest.fixture(scope="module", params=[*PLAIN, *DOCUMENTED])
+def front(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Front]:
+    folder = tmp_path_factory.mktemp("proxy")
+    with ExitStack() as stack:
+        if (plain := PLAIN.get(request.param)) is not None:
+            service: Service = request.getfixturevalue("plain")
+            proxy = stack.enter_context(plain(folder, service.port))
+        else:
+            service = request.getfixturevalue("fronted")
+            trusted = request.getfixturevalue("certificate")
+            start = DOCUMENTED[request.param]
+            proxy = stack.enter_context(start(folder, service.port, trusted))
+        yield Front(service, proxy)
+
+
+async def test_each_change_arrives_before_the_next_command_is_published(front: Front) -> None:
+    async with (
+        front.session() as session,
+        front.stream("/api/v1/events?type=command.ended") as told,
+    ):
+        http = Http(session)
+        await told.until("snapshot_end")
+        for _ in range(4):
+            accepted = await http.publish(command="start", jobId="T/Hello")
+            change = await told.next_change()
+            assert change.data["data"]["commandId"] == accepted["commandId"]
+    assert told.response.headers["Content-Type"] == "text/event-stream"
+
+
+async def test_output_arrives_before_the_job_goes_on(front: Front) -> None:
+    async with front.session() as session:
+        http, tag = Http(session), f"o{front.proxy.port}"
+        execution_id = await http.start("T/Steps", Tag=tag)
+        async with front.stream(f"/api/v1/executions/{execution_id}/stream") as told:
+            texts = []
+            for step in ("one", "two"):
+                texts.append((await told.until("output"))[-1].data["text"])
+                front.service.apps.put(f"{step}-{tag}")
+            texts.append((await told.until("output"))[-1].data["text"])
+            end = (await told.rest())[-1]
+        assert await http.output(execution_id) == b"first\nsecond\nthird\n"
+    assert texts == ["first\n", "second\n", "third\n"]
+    assert (end.kind, end.data["reason"]) == ("end", "terminal")
+
+
+async def test_an_answer_that_waits_comes_when_the_command_has_ended(front: Front) -> None:
+    async with front.session() as session:
+        told = await Http(session).publish(20, command="start", jobId="T/Hello")
+    assert (told["status"], told["outcome"]) == ("Completed", "done")
+
+
+@pytest.mark.parametrize("front", ["stock nginx", *DOCUMENTED], indirect=True, scope="module")
+async def test_the_client_goes_on_where_it_was_after_a_service_that_died(front: Front) -> None:
+    """While it is down the proxy answers 502 or 503: browsers give up then, our client does not."""
+    service, retries, seen = front.service, list[str](), list[Frame]()
+    async with asyncio.timeout(60), front.client(retries) as client, asyncio.TaskGroup() as group:
+        following = group.create_task(_collect(client, seen), name="following")
+        await _until(lambda: seen)
+        first = await client.start("T/Hello")
+        await _until(lambda: any(_is_end_of(first.command_id, each) for each in seen))
+        await asyncio.to_thread(service.kill9)
+        await _until(lambda: any("502" in each or "503" in each for each in retries))
+        await asyncio.to_thread(service.start, *_flags(service))
+        second = await client.start("T/Hello")
+        await _until(lambda: any(_is_end_of(second.command_id, each) for each in seen))
+        following.cancel()
+    assert not [each for each in seen if isinstance(each, Reset)]
+    ids = [each.id for each in seen if isinstance(each, Change)]
+    assert ids == await _journaled(service, ids)
+
+
+BOOKMARKS = 8
+
+
+@pytest.mark.parametrize("kind", ["nginx", "haproxy"])
+async def test_bookmarks_keep_an_idle_stream_open_beyond_the_proxys_timeout(
+    kind: str, tmp_path: Path
+) -> None:
+    """Eight bookmarks take over two seconds; a stream without them is cut after one (below)."""
+    settings = GatewaySettings(heartbeat_s=0.4)
+    async with serving(World(), settings) as (url, _):
+        with _impatient(kind, tmp_path, url) as proxy:
+            async with proxy.session(ALICE) as session:
+                stream = await open_stream(session, "/api/v1/events?start=now")
+                told = [await stream.next() for _ in range(1 + BOOKMARKS)]
+                _cut(stream)
+    assert [each.kind for each in told] == ["hello", *["bookmark"] * BOOKMARKS]
+
+
+@pytest.mark.parametrize("kind", ["nginx", "haproxy"])
+async def test_a_stream_that_a_proxy_cuts_is_taken_up_without_a_gap(
+    kind: str, tmp_path: Path
+) -> None:
+    world, lost, seen = World(), list[str](), list[Frame]()
+    async with serving(world) as (url, _):
+        with _impatient(kind, tmp_path, url) as proxy:
+            client = Client(proxy.url, ALICE, timing=FAST, on_retry=lambda why, _: lost.append(why))
+            async with asyncio.timeout(30), client, asyncio.TaskGroup() as group:
+                following = group.create_task(_collect(client, seen), name="following")
+                await _until(lambda: lost)
+                world.define("App/One")
+                await _until(lambda: _subjects(seen))
+                world.define("App/Two")
+                await _until(lambda: len(_subjects(seen)) > 1)
+                following.cancel()
+    assert _subjects(seen) == ["jobs/App/One", "jobs/App/Two"]
+
+
+@pytest.mark.parametrize("front", ["stock haproxy", *DOCUMENTED], indirect=True, scope="module")
+async def test_a_websocket_passes_both_ways(front: Front) -> None:
+    async with front.socket() as socket, front.session() as session:
+        await socket.subscribe("a", filter={"type": ["command.ended"]}, start="now")
+        for _ in range(2):
+            accepted = await Http(session).publish(command="start", jobId="T/Hello")
+            change = (await socket.until("change", "a"))[-1]
+            assert change.data["data"]["commandId"] == accepted["commandId"]
+        await socket.say("ping", n=7)
+        assert (await socket.until("pong"))[-1].whole["n"] == 7
+
+
+@pytest.mark.parametrize("front", ["stock nginx"], indirect=True, scope="module")
+async def test_a_websocket_through_a_proxy_without_its_settings_is_refused_in_words(
+    front: Front,
+) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        async with front.socket():
+            pass
+    assert refused.value.response.status_code == 426
+    assert b"upgrade" in (refused.value.response.body or b"").lower()
+
+
+async def _collect(client: Client, seen: list[Frame]) -> None:
+    async with aclosing(client.events(start="now")) as frames:
+        async for frame in frames:
+            seen.append(frame)  # noqa: PERF401 - others look at it meanwhile
+
+
+async def _until(look: Callable[[], object]) -> None:
+    """Returns when it is so; the test as a whole has a time limit."""
+    while not look():
+        await asyncio.sleep(0.02)
+
+
+def _is_end_of(command_id: str, frame: Frame) -> bool:
+    return (
+        isinstance(frame, Change)
+        and frame.type == "command.ended"
+        and f'"{command_id}"' in frame.raw
+    )
+
+
+def _subjects(seen: list[Frame]) -> list[str]:
+    return [each.subject for each in seen if isinstance(each, Change)]
+
+
+async def _journaled(service: Service, ids: list[str]) -> list[str]:
+    """The ids from the first to the last of these, as the journal has them."""
+    told, cursor = [ids[0]], ids[0]
+    async with service.http() as http:
+        while ids[-1] not in told:
+            target = f"/events?limit=500&last_event_id={cursor}"
+            page = (await http.call("GET", target, Accept="application/json")).json
+            told += [each["id"] for each in page["items"]]
+            cursor = page["next"]
+    return told[: told.index(ids[-1]) + 1]
+
+
+def _cut(stream: StreamReader) -> None:
+    """The connection is gone at once: TLS would say goodbye for longer than the test lasts."""
+    connection = stream.response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    stream.close()
+
+
+def _impatient(kind: str, folder: Path, url: str) -> AbstractContextManager[Proxy]:
+    """A proxy that cuts what is silent for a second."""
+    port = int(url.rpartition(":")[2])
+    if kind == "nginx":
+        return proxies.nginx(folder, port, extra="proxy_read_timeout 1s;")
+    return proxies.haproxy(folder, port, idle="1s")
+
+
+def _flags(service: Service) -> tuple[str, ...]:
+    """What this service is started with: where there is a file of settings, it stands behind a
+    proxy that tells whom it speaks for."""
+    config = service.root / "jobbus.toml"
+    return ("--behind-proxy", "--config", str(config)) if config.exists() else ()
+
+
+def _service(root: Path) -> Iterator[Service]:
+    service = Service(root)
+    define(service.apps)
+    try:
+        service.start(*_flags(service))
+        yield service
+        assert not service.complaints()
+    finally:
+        service.clear_away()
