@@ -34,6 +34,7 @@ COMMANDS = {
     "command": ("bus.cli.looking:command", "Show a command."),
     "commands": ("bus.cli.looking:commands", "List the commands, newest first."),
     "doctor": ("bus.cli.doctor:doctor", "Check a data directory, and repair what is safe."),
+    "audit": ("bus.cli.auditing:audit", "Show who did what, newest first."),
     "token": ("bus.cli.tokens:app", "Make, list and revoke the tokens of people and services."),
 }
 """Name, where it is, what it does: in the order of the help."""

@@ -19,6 +19,7 @@ from bus.cli.target import HERE, Place, Target, client_of, locate
 from bus.clock import rfc3339
 from bus.instance import locked_data_directory, rotate_admin_token
 from bus.layout import DataLayout
+from handlers.audit.offline import note_offline
 from transports.http.token_store import load_book, make_token, save_book
 from transports.http.tokens import (
     ADMIN_ID,
@@ -124,6 +125,7 @@ async def rotate_admin(*, target: Target = HERE) -> int:
     else:
         with locked_data_directory(_layout(place).root) as layout:
             rotate_admin_token(layout)
+            note_offline(layout, "token.rotate", token=ADMIN_ID)
     say("admin.token of the data directory holds a new token")
     return 0
 
@@ -160,6 +162,7 @@ async def _create(
         )
         book.put(record)
         save_book(layout.tokens, book)
+        note_offline(layout, "token.create", token=record.id, user=user, roles=" ".join(roles))
     return new_token_view(record, token)
 
 
@@ -176,9 +179,11 @@ def _revoke_here(layout: DataLayout, token_id: str) -> None:
         raise CliError("that one can only be replaced: jobbus token rotate-admin", Exit.CONFLICT)
     with locked_data_directory(layout.root) as locked:
         book = load_book(locked.tokens)
-        if book.remove(token_id) is None:
+        removed = book.remove(token_id)
+        if removed is None:
             raise CliError(f"there is no token {token_id}", Exit.NOT_FOUND)
         save_book(locked.tokens, book)
+        note_offline(locked, "token.revoke", token=token_id, user=removed.user_id)
 
 
 def _layout(place: Place) -> DataLayout:

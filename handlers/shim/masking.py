@@ -149,6 +149,8 @@ class MaskedStream:
 def _spellings(value: bytes) -> Iterable[bytes]:
     """The value, its lines, and how programs write it: JSON, percent signs, base64, hex."""
     core = value.strip(b"\r\n")
+    if len(core) < BYTES_MIN:
+        return
     yield core
     yield json.dumps(core.decode("utf-8", "replace"))[1:-1].encode()
     yield json.dumps(core.decode("utf-8", "replace"), ensure_ascii=False)[1:-1].encode()

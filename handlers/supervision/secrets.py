@@ -77,12 +77,13 @@ def _from_file(name: str, path: Path) -> str:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise SecretUnavailable(f"the secret {name}: {path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         _check_file(name, path, os.fstat(descriptor))
-        try:
-            data = file.read(VALUE_BYTES_MAX + 1)
-        except OSError as error:
-            raise SecretUnavailable(f"the secret {name}: {path}: {error.strerror}") from error
+        data = os.read(descriptor, VALUE_BYTES_MAX + 1)
+    except OSError as error:
+        raise SecretUnavailable(f"the secret {name}: {path}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
     try:
         return data.decode()
     except UnicodeDecodeError:

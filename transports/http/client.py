@@ -31,6 +31,7 @@ from bus.commands import encoder as command_encoder
 from bus.envelope import new_uuid
 from bus.model import FINAL_COMMAND, FINAL_EXECUTION, Value
 from bus.views import ExecutionView, JobView
+from transports.http.client_audit import AuditCalls
 from transports.http.client_errors import ApiProblem, Unreachable, WaitTimeout
 from transports.http.client_frames import Frame, Output, output_after
 from transports.http.client_http import TRIES, Http, Query, decode, id_in_path, query_of
@@ -67,6 +68,7 @@ class Client:
     ) -> None:
         self._http = Http(base_url, token, backoff_s=timing.backoff_s, certificate=certificate)
         self.tokens = TokenCalls(self._http)
+        self.audit = AuditCalls(self._http)
         self._timing = timing
         self._on_retry = on_retry
 

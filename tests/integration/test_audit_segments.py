@@ -1,0 +1,138 @@
+"""The audit on the real disk: appended, numbered, cut by days, readable after any tear."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bus.audit import AuditEntry, AuditQuery
+from bus.clock import from_rfc3339, rfc3339
+from bus.keeping import DAY_MS
+from handlers.audit.segments import AuditSegments, page, pieces, segments_of
+
+NOON = from_rfc3339("2026-03-01T12:00:00Z")
+ALL = AuditQuery()
+
+
+def entries(number: int, at_ms: int = NOON, seq: int = 1, **fields: str) -> list[AuditEntry]:
+    given = {"actor": "ada", "action": "start", **fields}
+    return [
+        AuditEntry(at=rfc3339(at_ms), kind="note", seq=seq + i, **given)  # type: ignore[arg-type]
+        for i in range(number)
+    ]
+
+
+def numbers(directory: Path, query: AuditQuery = ALL, limit: int = 1000) -> list[int]:
+    found = page(directory, query, limit)
+    return [json.loads(bytes(item))["n"] for item in found.items]
+
+
+def test_a_restart_goes_on_with_numbers_and_knows_the_last_event(tmp_path: Path) -> None:
+    first = AuditSegments(tmp_path)
+    first.append(entries(3, seq=10), NOON)
+    first.close()
+    again = AuditSegments(tmp_path)
+    assert (again.next_n, again.last_seq) == (4, 12)
+    again.append(entries(1, seq=20), NOON)
+    again.close()
+    assert numbers(tmp_path) == [4, 3, 2, 1]
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60])
+def test_a_torn_line_is_passed_over_and_its_number_given_anew(tmp_path: Path, cut: int) -> None:
+    torn = AuditSegments(tmp_path)
+    torn.append(entries(3), NOON)
+    torn.close()
+    [path] = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-cut])
+    again = AuditSegments(tmp_path)
+    assert (again.next_n, again.last_seq) == (3, 2)
+    again.append(entries(1), NOON)
+    again.close()
+    assert numbers(tmp_path) == [3, 2, 1]
+
+
+def test_damage_in_the_middle_hides_its_line_only(tmp_path: Path) -> None:
+    written = AuditSegments(tmp_path)
+    written.append(entries(3), NOON)
+    written.close()
+    [path] = tmp_path.iterdir()
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"x" + lines[1][1:] + lines[2])
+    assert numbers(tmp_path) == [3, 1]
+
+
+def test_days_and_size_begin_new_segments_and_old_days_go(tmp_path: Path) -> None:
+    written = AuditSegments(tmp_path, segment_bytes=300)
+    for day in range(4):
+        for _ in range(3):
+            written.append(entries(2, NOON + day * DAY_MS), NOON + day * DAY_MS)
+    written.close()
+    names = [path.name for path in segments_of(tmp_path)]
+    assert names[0] == "20260301-000000000001.log"
+    assert len({name[:8] for name in names}) == 4
+    assert len(names) > 4
+    assert AuditSegments(tmp_path).drop_before(NOON + 2 * DAY_MS) > 0
+    kept = numbers(tmp_path)
+    assert kept[0] == 24
+    assert 13 in kept
+    assert 1 not in kept
+
+
+def test_the_newest_segment_stays_however_old_it_is(tmp_path: Path) -> None:
+    written = AuditSegments(tmp_path)
+    written.append(entries(1), NOON)
+    written.close()
+    assert written.drop_before(NOON + 1000 * DAY_MS) == 0
+    assert AuditSegments(tmp_path).next_n == 2
+
+
+def test_a_full_disk_leaves_no_half_line_and_a_second_try_tells_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = AuditSegments(tmp_path)
+    written.append(entries(2), NOON)
+    real, left = os.write, [30]
+
+    def scarce(descriptor: int, data: memoryview) -> int:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, "full")
+        part = data[: left[0]]
+        left[0] -= len(part)
+        return real(descriptor, part)
+
+    monkeypatch.setattr(os, "write", scarce)
+    with pytest.raises(OSError, match="full"):
+        written.append(entries(2), NOON)
+    monkeypatch.setattr(os, "write", real)
+    written.append(entries(2), NOON)
+    written.close()
+    assert numbers(tmp_path) == [4, 3, 2, 1]
+
+
+def test_questions_are_answered_by_actor_job_action_and_time(tmp_path: Path) -> None:
+    written = AuditSegments(tmp_path)
+    written.append(entries(1, actor="ada"), NOON)
+    written.append(entries(1, actor="bob", job="A/J"), NOON)
+    written.append(entries(1, NOON + DAY_MS, action="stop"), NOON + DAY_MS)
+    written.close()
+    assert numbers(tmp_path, AuditQuery(actors=frozenset({"bob"}))) == [2]
+    assert numbers(tmp_path, AuditQuery(jobs=frozenset({"A/J"}))) == [2]
+    assert numbers(tmp_path, AuditQuery(actions=frozenset({"stop", "start"}))) == [3, 2, 1]
+    assert numbers(tmp_path, AuditQuery(since_ms=NOON + 1)) == [3]
+    assert numbers(tmp_path, AuditQuery(until_ms=NOON + DAY_MS)) == [2, 1]
+    assert numbers(tmp_path, AuditQuery(before_n=3)) == [2, 1]
+
+
+def test_the_export_is_in_order_and_in_pieces(tmp_path: Path) -> None:
+    written = AuditSegments(tmp_path, segment_bytes=500)
+    for _ in range(10):
+        written.append(entries(5), NOON)
+    written.close()
+    found = [piece for piece in pieces(tmp_path, ALL, 200) if piece]
+    assert len(found) > 5
+    told = [json.loads(line)["n"] for line in b"".join(found).splitlines()]
+    assert told == list(range(1, 51))
