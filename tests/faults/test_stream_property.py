@@ -185,7 +185,7 @@ async def run(
     )
     assert (gaps, repeats) == (0, 0)
     assert service.lives == restarts + 1
-    assert count > events // 4
+    assert count > events // 4, "the ring was so small that hardly anything but resets was told"
     for reader in all_:
         check_state(reader, service)
 
@@ -200,21 +200,23 @@ def check_state(reader: Reader, service: FeedService) -> None:
         assert record.version == execution.version, key
 
 
-@pytest.mark.parametrize(("ring", "seed"), [(60, 1), (600, 2), (10_000, 3)])
+@pytest.mark.parametrize(("ring", "step", "seed"), [(50, 30, 1), (600, 60, 2), (10_000, 60, 3)])
 async def test_nothing_is_lost_or_repeated_without_a_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ring: int, seed: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ring: int, step: int, seed: int
 ) -> None:
     monkeypatch.setattr(bus.feed, "FRAMES_MAX", ring)
     monkeypatch.setattr(bus.feed, "AGE_MAX_S", 0.0)
-    await run(tmp_path, seed=seed, events=1_500, readers=5, restarts=3, step=60)
+    await run(tmp_path, seed=seed, events=900, readers=4, restarts=3, step=step)
 
 
 @pytest.mark.exhaustive
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize(("ring", "seed"), [(60, 11), (1_000, 12), (10_000, 13)])
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("ring", "step", "seed"), [(60, 40, 11), (1_000, 200, 12), (10_000, 200, 13)]
+)
 async def test_the_same_over_half_a_million_events(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ring: int, seed: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ring: int, step: int, seed: int
 ) -> None:
     monkeypatch.setattr(bus.feed, "FRAMES_MAX", ring)
     monkeypatch.setattr(bus.feed, "AGE_MAX_S", 0.0)
-    await run(tmp_path, seed=seed, events=170_000, readers=5, restarts=12, step=200)
+    await run(tmp_path, seed=seed, events=170_000, readers=5, restarts=12, step=step)
