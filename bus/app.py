@@ -276,11 +276,11 @@ class _Parts:
                 await self.transport.aclose()
                 await _stopped(*tasks, transport)
                 await _stopped(owner)
-                await self.projections.drain()
-                await self._sync_projections()
+                in_order = await _done_while(projections, self._leave_files_true())
                 await _stopped(projections, supervisor, audit)
                 await self.audit.aclose()
-                await asyncio.to_thread(self._close)
+                if in_order:  # else the next start takes it for a crash, and looks at everything
+                    await asyncio.to_thread(self._close)
 
     async def _settle_the_past(self) -> None:
         """The catalog is in force, live executions are adopted or settled, files are true."""
@@ -325,6 +325,10 @@ class _Parts:
             tls_cert=_absolute(self.settings.serve.tls_cert),
         )
         write_instance(self.layout, content)
+
+    async def _leave_files_true(self) -> None:
+        await self.projections.drain()
+        await self._sync_projections()
 
     def _close(self) -> None:
         self.owner.close()
@@ -492,3 +496,14 @@ async def _stopped(*tasks: asyncio.Task[None]) -> None:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks)
+
+
+async def _done_while(needed: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> bool:
+    """The work is done; or it cannot be, for the task that it needs has ended."""
+    task = asyncio.create_task(work, name="the last files")
+    await asyncio.wait((task, needed), return_when=asyncio.FIRST_COMPLETED)
+    if needed.done():
+        await _stopped(task)
+        return False
+    task.result()
+    return True
