@@ -1,6 +1,7 @@
 """Readers that are slow, gone or hostile: each is cut off in bounded time, and nobody waits."""
 
 import asyncio
+import json
 import socket
 import struct
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from bus.model import RolesSpec
 from tests.deaf_reader import answered, ask, connection, get, is_held, subscribe, subscription
 from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
 from tests.raw_socket import client_frame, handshake, raw_socket
@@ -119,6 +121,25 @@ async def test_subscriptions_beside_one_that_reads_much_wait_for_room_and_lose_n
         assert [each.id for each in heard if each.op == "change" and each.sub == name] == expected
     lines = sum(len(each.data["lines"]) for each in heard if each.op == "output")
     assert lines == 8_000
+
+
+async def test_a_grant_that_is_taken_away_ends_a_long_output_in_its_middle() -> None:
+    world = World()
+    world.define("App/Job")
+    execution = world.queue("App/Job", "root", EXECUTION)
+    await world.output.append(execution, (b"y" * 99 + b"\n") * 50_000)
+    world.end(execution)
+    settings = GatewaySettings(send_buffer=8192)
+    async with serving(world, settings) as (url, _), raw_socket(url, buffer=4096) as slow:
+        await slow.send(subscription("o", topic="output", execution=execution))
+        while b'"op":"output"' not in await slow.text():
+            pass
+        world.define("App/Job", roles=RolesSpec(output=("insider",)))
+        told = [json.loads(await slow.text())]
+        while told[-1]["op"] != "end":
+            told.append(json.loads(await slow.text()))
+    assert told[-1]["data"]["reason"] == "revoked"
+    assert sum(len(each["data"]["lines"]) for each in told if each["op"] == "output") < 40_000
 
 
 @pytest.mark.parametrize("kind", READERS)

@@ -72,7 +72,7 @@ async def test_readers_that_never_read_cost_less_than_a_megabyte_each(service: S
         people = await tokens(http, 3)
         path = f"/api/v1/executions/{execution}/stream"
         more = b"".join(
-            subscription(f"s{n}", topic="output", execution=execution) for n in range(20)
+            subscription(f"s{n}", topic="output", execution=execution) for n in range(60)
         )
 
         def requests(token: str) -> list[bytes]:

@@ -151,6 +151,39 @@ async def test_a_client_that_stops_answering_pings_is_closed() -> None:
         await socket.ends()
 
 
+@pytest.mark.parametrize(
+    ("change", "status", "says"),
+    [
+        ((b"Sec-WebSocket-Version: 13\r\n", b""), b"426", b"version 13"),
+        ((b"Version: 13", b"Version: 8"), b"426", b"version 13"),
+        ((b"Upgrade: websocket\r\n", b""), b"426", b"WebSocket"),
+        ((b"Upgrade: websocket", b"Upgrade: h2c"), b"400", b"Upgrade: websocket"),
+        ((b"Connection: Upgrade", b"Connection: close"), b"400", b"Connection: Upgrade"),
+        ((b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n", b""), b"400", b"Sec-WebSocket-Key"),
+        ((b"AAAAAAAAAAAAAAAAAAAAAA==", b"AAAA"), b"400", b"16 bytes"),
+        ((b"AAAAAAAAAAAAAAAAAAAAAA==", b"\xff!"), b"400", b"16 bytes"),
+        ((b"GET /api/v1/ws", b"POST /api/v1/ws"), b"405", b"allowed: GET"),
+        ((b"GET /api/v1/ws", b"GET /api/v1/ws?jop=1"), b"400", b"jop"),
+    ],
+)
+async def test_a_handshake_that_is_none_is_told_what_is_missing(
+    change: tuple[bytes, bytes], status: bytes, says: bytes
+) -> None:
+    async with serving(World()) as (url, session):
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(handshake(host).replace(*change))
+        async with asyncio.timeout(20):
+            head = await reader.readuntil(b"\r\n\r\n")
+            problem = await reader.readuntil(b"}")
+        writer.close()
+        await writer.wait_closed()
+        system = await session.get("/api/v1/system", headers=bearer("jb_admin_secret"))
+        assert (await system.json())["streams"]["open"] == 0
+    assert head.split()[1] == status
+    assert says in problem
+
+
 async def test_a_refused_handshake_leaves_a_connection_that_serves_on_or_closes() -> None:
     async with serving(World()) as (url, _):
         host, _, port = url.removeprefix("http://").rpartition(":")

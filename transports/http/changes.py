@@ -37,11 +37,11 @@ class Changes:
         Raises:
             Problem: 410; the cursor cannot be served and the encoding has no resets.
         """
-        oldest = await self._ports.history.oldest() if start == "earliest" else 0
-        reader, frames = self._begin(stream, filters, cursor, start, oldest)
         try:
-            await stream.open(frames[0])
-            await self._send_all(stream, frames[1:])
+            reader = await self._started(stream, filters, cursor, start)
+        except ConnectionError:
+            return self._feed.position(self._feed.head)  # it left before it was told anything
+        try:
             while stream.ended is None:
                 await self._serve_until_woken(reader)
         except ConnectionError:
@@ -49,6 +49,17 @@ class Changes:
         finally:
             self._fanout.leave(reader)
         return self._feed.position(reader.seq)
+
+    async def _started(
+        self, stream: Outlet, filters: Filters, cursor: str | None, start: str
+    ) -> Reader:
+        """The reader was told where it begins. Its snapshot, which may be large, is let go of."""
+        oldest = await self._ports.history.oldest() if start == "earliest" else 0
+        async with stream.turn():
+            reader, frames = self._begin(stream, filters, cursor, start, oldest)
+            await stream.open(frames[0])
+            await self._send_all(stream, frames[1:])
+        return reader
 
     def _begin(
         self, stream: Outlet, filters: Filters, cursor: str | None, start: str, oldest: int
@@ -113,15 +124,22 @@ class Changes:
         """The reader knows all up to the head; no await lies between the last look and return."""
         stream = reader.stream
         while stream.ended is None:
-            try:
-                batch = self._fanout.batch(reader)
-            except FellBehind:
-                await self._tell_what_the_ring_lacks(reader)
-                continue
-            reader.seq = batch.seq
-            if not batch.frames:
-                return
-            await stream.send(self._fanout.joined_bytes(batch, stream.encoding))
+            async with stream.turn():
+                if await self._is_at_head(reader):
+                    return
+
+    async def _is_at_head(self, reader: Reader) -> bool:
+        """Whether there is nothing to tell; else the reader was told one batch."""
+        try:
+            batch = self._fanout.batch(reader)
+        except FellBehind:
+            await self._tell_what_the_ring_lacks(reader)
+            return False
+        reader.seq = batch.seq
+        if batch.frames:
+            data = self._fanout.joined_bytes(batch, reader.stream.encoding)
+            await reader.stream.send(data)
+        return not batch.frames
 
     async def _tell_what_the_ring_lacks(self, reader: Reader) -> None:
         """A piece of the journal, for those who read it; else a new beginning."""

@@ -12,8 +12,9 @@ from bus.errors import BusError
 from bus.events import ExecutionEnded
 from bus.feed import FellBehind, Frame, ResetReason
 from bus.model import Execution
-from bus.ports import OutputLine, OutputPage
+from bus.ports import OutputPage
 from transports.http.changes import hello_data
+from transports.http.open_lines import OpenLines
 from transports.http.outlets import End, Outlet
 from transports.http.output_lines import gap_data
 from transports.http.problems import Problem, problem_body
@@ -50,37 +51,6 @@ def parse_cursor(cursor: str, epoch: str) -> Place | ResetReason:
     return Place(int(match[2]), int(match[3]))
 
 
-class OpenLines:
-    """When the lines that are still open are told: a moment after they changed, each state once.
-
-    A prompt is seen, a progress bar is redrawn a few times a second, and a line that is whole
-    right after is told only once.
-    """
-
-    def __init__(self, patience_s: float) -> None:
-        self._patience_s = patience_s
-        self._told: tuple[OutputLine, ...] = ()
-        self.due_s: float | None = None
-        """When lines that changed are to be told; None if none has."""
-
-    def settled(self) -> None:
-        """Whole lines came: what is open now has just begun."""
-        self._told, self.due_s = (), None
-
-    def due(self, page: OutputPage, now_s: float) -> bool:
-        """Whether the open lines of `page` are to be told now."""
-        lines = tuple(line for line in page.lines if line.partial)
-        if not lines or lines == self._told or not any(line.text for line in lines):
-            self.due_s = None
-            return False
-        if self.due_s is None:
-            self.due_s = now_s + self._patience_s
-        if now_s < self.due_s:
-            return False
-        self._told, self.due_s = lines, None
-        return True
-
-
 class Follower:
     """The output comes first: the final change is told after the last byte, never before."""
 
@@ -111,7 +81,8 @@ class Follower:
         position is where it goes on. With `latest`, a slow one is told what it misses instead."""
         self._latest = latest
         try:
-            await self._stream.open(self._begin(cursor, start))
+            async with self._stream.turn():
+                await self._stream.open(self._begin(cursor, start))
             await self._follow()
         except ConnectionError:
             pass  # it left or was cut off; `ended` says which
@@ -186,28 +157,40 @@ class Follower:
     async def _send_changes(self, frames: list[Frame]) -> None:
         if frames:
             # Without ids: only the offsets of the output are places to come back to.
-            data = b"".join(self._encoding.frame("change", frame.data) for frame in frames)
-            await self._stream.send(data)
+            async with self._stream.turn():
+                data = b"".join(self._encoding.frame("change", frame.data) for frame in frames)
+                await self._stream.send(data)
 
     async def _send_output(self, is_final: bool) -> bool:
         """The lines that are there now, page by page; returns whether anything was told."""
-        any_told = False
-        while self._stream.ended is None:
-            assert self._tail is not None, "the output is read while it is followed"
-            limit = self._settings.write_max
-            told = await self._tail.page(self._offset, limit, is_final=is_final)
-            page = told.page
-            if self._latest and page.end - page.next > self._settings.latest_behind:
-                await self._skip(page.end, is_final)
-                any_told = True
-                continue
-            if page.gap is not None:
-                await self._send_gap(page.gap, page)
-            any_told |= await self._send_lines(told)
-            moved, self._offset = page.next > self._offset, page.next
-            if not moved or page.next >= page.end:
+        any_told = at_end = False
+        while self._stream.ended is None and not at_end:
+            if not self._may_still():
+                self._stream.finish(End.REVOKED)
                 break
+            async with self._stream.turn():
+                told, at_end = await self._send_page(is_final)
+            any_told |= told
         return any_told
+
+    async def _send_page(self, is_final: bool) -> tuple[bool, bool]:
+        """One page; returns whether anything was told, and whether this was the last for now."""
+        assert self._tail is not None, "the output is read while it is followed"
+        told = await self._tail.page(self._offset, self._settings.write_max, is_final=is_final)
+        page = told.page
+        if self._latest and page.end - page.next > self._settings.latest_behind:
+            await self._skip(page.end, is_final)
+            return True, False
+        if page.gap is not None:
+            await self._send_gap(page.gap, page)
+        any_told = await self._send_lines(told)
+        moved, self._offset = page.next > self._offset, page.next
+        return any_told, not moved or page.next >= page.end
+
+    def _may_still(self) -> bool:
+        """Whether the reader may go on: a long output is told for longer than a grant may last."""
+        execution = self._ports.table.execution(self._id)
+        return execution is None or self._allowed(execution)
 
     async def _send_lines(self, told: ToldPage) -> bool:
         """Whole lines at once; open ones when they have stood for a moment, and once each state."""

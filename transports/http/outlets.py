@@ -4,6 +4,7 @@ An outlet is one open response, or one subscription of a WebSocket. No IO here.
 """
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import Protocol
 
@@ -92,6 +93,14 @@ class Outlet(Protocol):
     @property
     def has_room(self) -> bool:
         """Whether `put` may be called now: nothing that was put before still waits."""
+        ...
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Whoever makes more than a few bytes for this outlet makes and sends them inside.
+
+        Neighbours on one connection then hold what waits for its reader one at a time, and not
+        all at once.
+        """
         ...
 
     async def open(self, first: bytes) -> None:

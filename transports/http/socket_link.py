@@ -4,6 +4,8 @@ Nothing here knows what the frames say.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from aiohttp import WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
@@ -63,6 +65,7 @@ class SocketLink:
         "_request",
         "_settings",
         "_transport",
+        "_turn",
         "_writer",
         "ended",
         "response",
@@ -85,6 +88,7 @@ class SocketLink:
         )
         self._writer: AbstractStreamWriter | None = None
         self._transport: asyncio.Transport | None = None
+        self._turn = asyncio.Lock()
         self._draining: asyncio.Task[None] | None = None
         self._receiving: asyncio.Timeout | None = None
         self.response = web.WebSocketResponse(
@@ -129,6 +133,18 @@ class SocketLink:
             return False
         transport.write(data)
         return transport.get_write_buffer_size() == 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """First come, first served, and there is room when it begins.
+
+        Raises:
+            ConnectionError: the socket is over.
+        """
+        async with self._turn:
+            while not self.has_room:
+                await self.drained()
+            yield
 
     async def send(self, data: bytes) -> None:
         """`data` was put as soon as there was room, and does not wait any more.

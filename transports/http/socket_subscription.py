@@ -1,6 +1,7 @@
 """One subscription of a WebSocket: an outlet with a name, a position and an end of its own."""
 
 import random
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
@@ -54,6 +55,9 @@ class Subscription:
     @property
     def has_room(self) -> bool:
         return self._link.has_room
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        return self._link.turn()
 
     async def open(self, first: bytes) -> None:
         await self.send(first)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import msgspec
 from aiohttp import web
@@ -98,6 +99,10 @@ class Stream:
     def has_room(self) -> bool:
         """Always: after a `put` that had to wait, the fan-out gives the stream back."""
         return True
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Always its own: nobody else writes to this connection."""
+        return nullcontext()
 
     def put(self, data: bytes) -> bool:
         """Hands `data` (framed by `framed`) to the kernel; False if some of it has to wait.

@@ -1,6 +1,7 @@
 """`/ws`: the handshake of a WebSocket, its place among the streams, and the client's proof."""
 
 import asyncio
+import re
 
 import structlog
 from aiohttp import web
@@ -22,6 +23,7 @@ from transports.http.socket_topics import Topics
 from transports.http.stream_registry import StreamRegistry
 from transports.http.tickets import PARAMETER as TICKET
 
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==\Z")
 _log = structlog.get_logger("jobbus.streams")
 
 
@@ -157,17 +159,31 @@ class SocketRoutes:
 
 def _check_handshake(request: web.Request) -> None:
     """Raises what tells a client of another kind, or of another protocol, what is served here."""
-    if not is_upgrade(request):
+    if not is_upgrade(request) or request.headers.get("Sec-WebSocket-Version") != "13":
         raise Problem(
             426,
             "upgrade-required",
-            f"this is a WebSocket; open it with the subprotocol {SUBPROTOCOL}",
-            headers={"Upgrade": "websocket", "Connection": "Upgrade"},
+            f"this is a WebSocket; open it with version 13 and the subprotocol {SUBPROTOCOL}",
+            headers={
+                "Upgrade": "websocket",
+                "Connection": "Upgrade",
+                "Sec-WebSocket-Version": "13",
+            },
         )
     offered = ",".join(request.headers.getall("Sec-WebSocket-Protocol", ()))
-    if SUBPROTOCOL not in (name.strip() for name in offered.split(",")):
+    offers = [name.strip() for name in offered.split(",")]
+    if SUBPROTOCOL not in offers:
         raise Problem(
             400,
             "unknown-subprotocol",
             f"offer the subprotocol {SUBPROTOCOL} in Sec-WebSocket-Protocol",
+        )
+    key = request.headers.get("Sec-WebSocket-Key", "")
+    # The key first: aiohttp breaks on one that is not ASCII.
+    if not _KEY.match(key) or not web.WebSocketResponse(protocols=offers).can_prepare(request):
+        raise Problem(
+            400,
+            "malformed",
+            "a handshake has Upgrade: websocket, Connection: Upgrade and a Sec-WebSocket-Key of 16 "
+            "bytes in base64 (RFC 6455)",
         )
