@@ -37,6 +37,7 @@ from handlers.audit.segments import AuditSegments
 from handlers.audit.trail import Audit
 from handlers.catalog.watch import CatalogWatch, scan
 from handlers.decisions.decision import ForgetFiles
+from handlers.decisions.registry import tells_secret
 from handlers.decisions.remembered import as_record
 from handlers.disposal import Disposal
 from handlers.evidence import protect, protected_before_ms
@@ -203,6 +204,7 @@ class _Parts:
             secret=self.secret,
             settings=_directory_settings(self.settings.directory, self.keeping),
             refused=self.audit.refused_file,
+            tells_secret=lambda envelope: tells_secret(table, envelope.command, policy),
             order_floor_ns=table.newest_stop_ns,
         )
         self.projections = Projections(self.layout, table, self.clock, self.transport.settle)

@@ -10,8 +10,7 @@ class CatchUp:
     """Watches a recovery; implements `handlers.journal.recovery.Witness`."""
 
     def __init__(self, last_seq: int) -> None:
-        self._last_seq = last_seq
-        self.fold = AuditFold()
+        self.fold = AuditFold(told_until=last_seq)
         self.missing: list[AuditEntry] = []
 
     def begin(self, table: JobTable) -> None:
@@ -19,5 +18,5 @@ class CatchUp:
 
     def see(self, published: Published) -> None:
         entry = self.fold.take(published)
-        if entry is not None and entry.seq > self._last_seq:
+        if entry is not None:
             self.missing.append(entry)

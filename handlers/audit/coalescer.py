@@ -11,7 +11,7 @@ WINDOW_S = 60.0
 KEYS_MAX = 10_000
 """Refusals that are told apart at a time; beyond, the oldest window ends early."""
 
-_Key = tuple[str, str, str | None, str | None]
+_Key = tuple[str, str, str | None, str | None, str | None]
 
 
 class _Window(msgspec.Struct):
@@ -34,7 +34,9 @@ class Coalescer:
 
     def is_first(self, entry: AuditEntry, now_s: float) -> bool:
         """Whether the entry is to be told now; if not, it is counted."""
-        key = (entry.actor, entry.action, entry.job, entry.error_code)
+        # Those who prove nothing are told apart by where they come from.
+        peer = entry.detail.get("peer")
+        key = (entry.actor, entry.action, entry.job, entry.error_code, peer)
         window = self._windows.get(key)
         if window is not None and now_s < window.until_s:
             window.last = entry

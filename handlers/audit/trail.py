@@ -57,6 +57,7 @@ class Audit:
         self._directory = directory
         self._segments = segments
         self._fold = fold
+        fold.tell_everything()
         self._clock = clock
         self._keep_ms = int(days * DAY_MS)
         self._waiting: list[AuditEntry] = list(missing)

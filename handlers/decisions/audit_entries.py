@@ -62,9 +62,13 @@ class _Pending(msgspec.Struct, frozen=True):
 
 
 class AuditFold:
-    """Follows the events from a table on; holds live executions and commands that wait."""
+    """Follows the events from a table on; holds live executions and commands that wait.
 
-    def __init__(self) -> None:
+    Events up to `told_until` only change what is held: their entries are there already.
+    """
+
+    def __init__(self, *, told_until: int = 0) -> None:
+        self._told_until = told_until
         self._live: dict[str, _Live] = {}
         self._ended: dict[str, str] = {}
         self._pending: dict[str, _Pending] = {}
@@ -79,8 +83,22 @@ class AuditFold:
         for command in table.unfinished_commands():
             self._pending[command.id] = _Pending(_accepted(command), command.execution_id, None)
 
+    def tell_everything(self) -> None:
+        """The replay is over: what comes now is new, even if a new journal counts from 1 again."""
+        self._told_until = 0
+
     def take(self, published: Published) -> AuditEntry | None:
         """The entry that this event makes, if it makes one. The table may be ahead of it."""
+        is_told = published.seq <= self._told_until
+        event = published.event
+        if is_told and isinstance(event, CommandEnded):
+            # Most of what a start replays; making these would be most of its time.
+            self._pending.pop(event.command_id, None)
+            return None
+        entry = self._entry(published)
+        return None if is_told else entry
+
+    def _entry(self, published: Published) -> AuditEntry | None:
         event = published.event
         match event:
             case ExecutionProgress():

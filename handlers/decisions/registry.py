@@ -31,6 +31,7 @@ from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
 from bus.events import CommandAccepted, CommandEnded
 from bus.model import CommandStatus, JobSpec, Value
+from bus.ports import Policy, TableReader
 from handlers.catalog.variables import reveals
 from handlers.decisions import catalog_changes as definitions
 from handlers.decisions import (
@@ -117,7 +118,9 @@ def refusal(
     a value could be guessed.
     """
     command = envelope.command
-    is_telling = refused.code is ErrorCode.SECRET_BY_VALUE or _reveals(table, command, around)
+    is_telling = refused.code is ErrorCode.SECRET_BY_VALUE or tells_secret(
+        table, command, around.policy
+    )
     is_person = not isinstance(command, tuple(REPORTS))
     assert is_person, "reports are never refused"
     return Decision(
@@ -150,15 +153,16 @@ def _variables_of(command: AnyCommand) -> dict[str, Value] | None:
     return command.variables if isinstance(command, StartJob | RestartJob) else None
 
 
-def _reveals(table: JobTable, command: AnyCommand, around: Circumstances) -> bool:
-    """Whatever else is wrong with a command, and whoever may not hear of the job."""
+def tells_secret(table: TableReader, command: AnyCommand, policy: Policy) -> bool:
+    """Whether a value that was meant to be secret may stand in the command: it must not be kept,
+    whatever else is wrong with it, and whoever may not hear of the job."""
     job_id = job_of(command)
     if isinstance(command, RestartJob) and command.execution_id is not None:
         execution = table.execution(command.execution_id)
         job_id = execution.job_id if execution is not None else job_id
     job = table.job(job_id) if job_id is not None else None
     spec = job.spec if job is not None and job.spec is not None else JobSpec(command=())
-    return reveals(spec, _variables_of(command) or {}, around.policy.secrets)
+    return reveals(spec, _variables_of(command) or {}, policy.secrets)
 
 
 __all__ = ["COMMANDS", "REPORTS", "Command", "decide", "refusal"]

@@ -42,13 +42,15 @@ import os, time
 value = os.environ["JOBBUS_VAR_Token"]
 with open(os.environ["JOBBUS_PROGRESS"], "a") as file:
     file.write("50% with " + value + "\\n")
-open(os.environ["BOARD"] + "/told", "w").close()
-while not os.path.exists(os.environ["BOARD"] + "/go"):
-    time.sleep(0.02)
+def wait_for(name):
+    while not os.path.exists(os.environ["BOARD"] + "/" + name):
+        time.sleep(0.02)
+wait_for("status")
 import socket
 link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 link.connect("\\0" + os.environ["NOTIFY_SOCKET"][1:])
 link.send(b"STATUS=status " + value.encode())
+wait_for("end")
 with open(os.environ["JOBBUS_PROGRESS"], "a") as file:
     file.write('{"percent": 90, "message": "m ' + value + '", "data": {"k": "' + value + '"}}\\n')
 """
@@ -136,9 +138,10 @@ async def test_a_secret_is_in_the_environment_and_nowhere_else(service: Service)
         await http.ended(execution)
         outputs["S/Lines"] = await http.output(execution)
         telling = await http.start("S/Telling", Token=reference())
-        told = await eventually_told(lambda: message(http, telling), "progress")
-        assert told["progress"]["message"] == "with ***"
-        service.apps.put("go")
+        await eventually_told(lambda: tells(http, telling, "with ***"), "progress")
+        service.apps.put("status")
+        await eventually_told(lambda: tells(http, telling, "status ***"), "a status")
+        service.apps.put("end")
         ended = await http.ended(telling)
         assert ended["progress"]["message"] == "m ***"
         assert ended["progress"]["data"] == {"k": "***"}
@@ -172,9 +175,9 @@ async def seen(stream: RawStream, command_id: str) -> bool:
     return command_id.encode() in stream.raw
 
 
-async def message(http: Http, execution_id: str) -> dict[str, Any] | None:
-    execution = await http.execution(execution_id)
-    return execution if execution["progress"] else None
+async def tells(http: Http, execution_id: str, message: str) -> bool:
+    progress = (await http.execution(execution_id))["progress"]
+    return bool(progress) and progress["message"] == message
 
 
 async def test_by_value_it_is_refused_in_every_door_and_kept_in_none(service: Service) -> None:
@@ -249,3 +252,11 @@ async def drop(
 ) -> dict[str, Any]:
     command_id = write(service, job, variables, **fields)
     return await eventually(lambda: service.result(command_id), "a result file")
+
+
+async def test_another_file_with_a_borrowed_id_is_not_kept_either(service: Service) -> None:
+    async with service.http() as http:
+        known = await http.publish(20, command="status", jobId="S/Whole")
+    write(service, "S/Whole", {"Token": VALUE}, CommandID=known["commandId"])
+    await eventually(lambda: not service.queue_files(), "the file is gone")
+    assert assert_nowhere(service) > 5

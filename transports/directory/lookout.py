@@ -41,7 +41,9 @@ class Lookout:
         backlog: Backlog,
         intake: Intake,
         rejects: Rejects,
+        tells_secret: Callable[[Envelope], bool],
     ) -> None:
+        self._tells_secret = tells_secret
         self._layout = layout
         self._settings = settings
         self._clock = clock
@@ -143,12 +145,16 @@ class Lookout:
             return
         if isinstance(found, Envelope) and is_same(found, *identity):
             await self._again(sighting)
-        elif isinstance(other, CommandRecord) and not other.body_hash:
-            # It was refused and must not be kept, so nobody can tell if this is the same again.
+        elif self._must_not_stay(found, other):
             await asyncio.to_thread(self._intake.unlink, [sighting.name])
         else:
             reason = "its CommandID stands for another command; take a new one"
             await asyncio.to_thread(self._intake.reject, sighting.name, reason)
+
+    def _must_not_stay(self, found: Envelope | CommandRecord, other: Entry | CommandRecord) -> bool:
+        """A copy in Rejects would keep a secret; one that was refused for it has no hash."""
+        was_refused = isinstance(other, CommandRecord) and not other.body_hash
+        return was_refused or (isinstance(found, Envelope) and self._tells_secret(found))
 
     async def _identity(
         self, inbound: Inbound, other: Entry | CommandRecord

@@ -40,6 +40,7 @@ class DirectoryTransport:
 
     known: the published record of a command id, if it was handled before.
     refused: told of commands that were answered here with a Rejected result, for the audit.
+    tells_secret: whether a command holds a secret's value, so that no copy of it may be kept.
     order_floor_ns: the largest acceptance number that the table remembers.
     """
 
@@ -53,6 +54,7 @@ class DirectoryTransport:
         settings: DirectorySettings = DirectorySettings(),  # noqa: B008 - frozen
         refused: Callable[[CommandRecord], None] | None = None,
         order_floor_ns: int = 0,
+        tells_secret: Callable[[Envelope], bool] = lambda envelope: False,
     ) -> None:
         self._layout = layout
         self._clock = clock
@@ -67,7 +69,7 @@ class DirectoryTransport:
         rejects = self._rejects = Rejects(layout, settings, clock, reader.mended_name)
         self._intake = Intake(layout, settings, clock, reader, rejects)
         self._lookout = Lookout(
-            layout, settings, clock, known, self._backlog, self._intake, rejects
+            layout, settings, clock, known, self._backlog, self._intake, rejects, tells_secret
         )
         self._inbound: Inbound | None = None
         self._caution = Caution(layout)
