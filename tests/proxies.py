@@ -17,11 +17,10 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.browser import SITE
 from tests.counterparts import needs
 
 PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
-SITE = "jobs.example.org"
-"""The name under which the documented proxies serve."""
 READY_S = 20.0
 PATIENCE_S = 30.0
 

@@ -3,11 +3,11 @@
 import asyncio
 import json
 import re
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
+from tests.counterparts import needs
 from tests.jobs import Apps
 from tests.service import PATIENCE_S, Service, running_service
 
@@ -31,10 +31,8 @@ async def curl_until(
     service: Service, marker: bytes, *arguments: str, path: str = "/api/v1/events"
 ) -> tuple[bytes, bytes]:
     """Head and body as curl prints them up to the event with `marker`; meanwhile a job runs."""
-    program = shutil.which("curl")
-    assert program is not None, "curl is needed"
     process = await asyncio.create_subprocess_exec(
-        *(program, "-sNi", "-H", f"Authorization: Bearer {service.token}", *arguments),
+        *(needs("curl"), "-sNi", "-H", f"Authorization: Bearer {service.token}", *arguments),
         service.url + path,
         stdout=asyncio.subprocess.PIPE,
     )

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from handlers.journal.ballast import LOW_BYTES, LOW_INODES, Ballast, Space, spac
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal
 from handlers.journal.snapshots import SnapshotHead
+from tests.counterparts import missing, needs
 from tests.fault_points import Interrupt, count_calls, watched_calls
 from tests.journal_rig import (
     NOW_MS,
@@ -378,9 +378,7 @@ except StorageFailed as error:
 def test_process_that_meets_a_failed_sync_stops_and_the_next_one_goes_on(
     tmp_path: Path, when: int
 ) -> None:
-    strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("strace is not installed")
+    strace = needs("strace")
     directory = tmp_path / "Journal"
     directory.mkdir()
     command = [sys.executable, "-c", WRITER, str(directory)]
@@ -388,7 +386,7 @@ def test_process_that_meets_a_failed_sync_stops_and_the_next_one_goes_on(
     inject += ["-e", f"inject=fdatasync:error=EIO:when={when}"]
     run = subprocess.run([strace, *inject, *command], capture_output=True, text=True, check=False)
     if run.returncode == 1 and "ptrace" in run.stderr:
-        pytest.skip(f"may not trace: {run.stderr.strip()}")
+        missing(f"strace may not trace: {run.stderr.strip()}")
     *acknowledged, last = run.stdout.splitlines()
     assert (run.returncode, last.split()[0]) == (3, "failed")
     assert [int(seq) for seq in acknowledged] == list(range(1, when))

@@ -1,13 +1,12 @@
 """The page at `/`: fixed files under a strict policy, and in a real browser live and harmless."""
 
 import re
-from pathlib import Path
 
-import pytest
+from playwright.async_api import expect
 
+from tests.browser import chromium
 from tests.gateway_world import ALICE, World, serving
 
-CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = "<img src=x onerror=document.title='owned'>\x1b[31mred\x1b[0m\n"
 
 
@@ -37,18 +36,11 @@ async def test_the_page_needs_no_token_and_no_other_origin() -> None:
 
 
 async def test_a_browser_shows_progress_and_output_live_and_runs_nothing_of_it() -> None:
-    playwright = pytest.importorskip("playwright.async_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip("no chromium on this machine")
     world = World()
     execution = world.queue("Demo/Checksum")
     world.run(execution)
     await world.output.append(execution, HOSTILE.encode())
-    async with serving(world) as (url, _), playwright.async_playwright() as driver:
-        browser = await driver.chromium.launch(
-            executable_path=str(CHROMIUM),
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
+    async with serving(world) as (url, _), chromium() as browser:
         page = await browser.new_page()
         requested: list[str] = []
         errors: list[str] = []
@@ -57,25 +49,22 @@ async def test_a_browser_shows_progress_and_output_live_and_runs_nothing_of_it()
         await page.goto(url)
         await page.fill("#token", "wrong")
         await page.click("#sign-in button")
-        await playwright.expect(page.locator("#refusal")).to_have_text("This token is not valid.")
+        await expect(page.locator("#refusal")).to_have_text("This token is not valid.")
         await page.fill("#token", ALICE)
         await page.click("#sign-in button")
         await page.click("tbody button")
         output, row = page.locator("#output"), page.locator("tbody tr")
-        await playwright.expect(output).to_have_text(
+        await expect(output).to_have_text(
             HOSTILE.replace("\x1b[31m", "").replace("\x1b[0m", "").rstrip(), use_inner_text=True
         )
         world.progress(execution, 42, "copying")
-        await playwright.expect(row).to_contain_text("42 % copying")
+        await expect(row).to_contain_text("42 % copying")
         await world.output.append(execution, b"last words\n")
-        await playwright.expect(output).to_contain_text("last words")
+        await expect(output).to_contain_text("last words")
         world.end(execution)
-        await playwright.expect(row).to_contain_text("Succeeded")
-        await playwright.expect(page.locator("#output-state")).to_have_text(
-            "Succeeded, exit code 0"
-        )
+        await expect(row).to_contain_text("Succeeded")
+        await expect(page.locator("#output-state")).to_have_text("Succeeded, exit code 0")
         title = await page.title()
-        await browser.close()
     assert title == "jobbus"
     assert not errors
     assert all(address.startswith((url, "data:")) for address in requested)
