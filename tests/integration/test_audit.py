@@ -1,6 +1,9 @@
 """The audit of a whole service: who did what stands there, whatever happened to the service."""
 
+import asyncio
 import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,3 +189,44 @@ async def test_an_orderly_stop_leaves_everything_synced(service: Service) -> Non
     assert told["commandId"].encode() in text
     service.start()
     assert await eventually(lambda: service.token, "started")
+
+
+def jobbus(service: Service, *words: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the command line on this data directory."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bus", *words, "--data", str(service.data)],
+        cwd=service.root,
+        env=service.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+async def test_the_command_line_shows_it_and_leaves_entries_without_a_service(
+    service: Service,
+) -> None:
+    async with service.http() as http:
+        await http.publish(20, command="start", jobId="A/Short")
+    code, table, _ = await asyncio.to_thread(jobbus, service, "audit", "--job", "A/Short")
+    assert code == 0
+    assert table.splitlines()[0].startswith("TIME")
+    assert "Running" in table
+    code, told, _ = await asyncio.to_thread(
+        jobbus, service, "audit", "--action", "start", "--since", "2020-01-01T00:00:00Z", "--json"
+    )
+    assert (code, [entry["job"] for entry in json.loads(told)["items"]]) == (0, ["A/Short"])
+    code, _, words = await asyncio.to_thread(jobbus, service, "audit", "--since", "yesterday")
+    assert code == 2
+    assert "2026-01-26T18:00:00Z" in words
+    assert service.end() == 0
+    create = ("token", "create", "--user", "zoe", "--role", "viewer")
+    code, made, _ = await asyncio.to_thread(jobbus, service, *create)
+    assert code == 0
+    service.start()
+    async with service.http() as http:
+        [entry] = await entries(http, action="token.create")
+    assert (entry["via"], entry["detail"]["user"]) == ("cli", "zoe")
+    assert made.strip() not in json.dumps(entry)
