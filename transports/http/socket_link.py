@@ -206,6 +206,10 @@ class SocketLink:
         if self._receiving is not None and not self._receiving.expired():
             self._receiving.reschedule(0)
 
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
     def stop_waiting(self) -> None:
         """Nothing more will be sent; whoever waits for room was ended before."""
         if self._draining is not None:

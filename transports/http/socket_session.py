@@ -120,6 +120,9 @@ class Socket:
     def finish(self, why: End) -> None:
         self._link.finish(why)
 
+    def abort(self) -> None:
+        self._link.abort()
+
     # the conversation
 
     async def serve(self, group: asyncio.TaskGroup) -> None:

@@ -47,6 +47,10 @@ class Kept(Protocol):
 
     def finish(self, why: End) -> None: ...
 
+    def abort(self) -> None:
+        """Breaks the connection: what its reader has not taken is lost."""
+        ...
+
 
 class StreamRegistry:
     """All open streams: how many there may be, whose they are, and when each must end.
@@ -166,7 +170,7 @@ class StreamRegistry:
     async def shut(self) -> None:
         """Every stream was told `shutdown`, one after the other, and had a moment to end.
 
-        Takes at most `shutdown_s`; readers that take nothing are left to their timeouts.
+        Takes at most `shutdown_s`; who has not taken it by then is cut off.
         """
         self.draining = True
         streams = list(self._open)
@@ -178,7 +182,8 @@ class StreamRegistry:
             async with asyncio.timeout(self._settings.shutdown_s / 2):
                 await self._vacant.wait()
         except TimeoutError:
-            return
+            for stream in list(self._open):
+                stream.abort()
 
     def _recheck(self, stream: Kept, now_s: float) -> None:
         stream.checked_s = now_s

@@ -168,6 +168,10 @@ class Stream:
             self.ended = why
         self.wake.set()
 
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
     async def close(self, id: str | None) -> web.StreamResponse:
         """The reader was told why it ends, if it can be told, and the answer is complete."""
         assert self._response is not None
