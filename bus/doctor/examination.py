@@ -104,7 +104,7 @@ def _told(looked: Iterable[Finding | Fix]) -> Iterator[Finding]:
 def _mended(looked: Iterable[Finding | Fix]) -> Iterator[Finding]:
     for one in looked:
         if isinstance(one, Fix):
-            one.apply()
+            one.mend()
             yield replace(one.finding, repaired=True)
         else:
             yield one

@@ -32,7 +32,7 @@ class Fix(msgspec.Struct, frozen=True):
     """A finding with what would end it; to be called only while no service runs."""
 
     finding: Finding
-    apply: Callable[[], object]
+    mend: Callable[[], object]
 
 
 Look = Iterator[Finding | Fix]
