@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import load_all_checks, not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -54,6 +55,7 @@ class Trial:
     def run(self) -> None:
         schema = schemathesis.openapi.from_dict(document("test"))
         for result in schema.get_all_operations():
+            assert isinstance(result, Ok), result
             operation = result.ok()
             if operation.path == "/api/v1/ws":
                 continue  # no answer to plain HTTP but 426; the socket has tests of its own
@@ -72,14 +74,14 @@ class Trial:
             suppress_health_check=list(HealthCheck),
         )
         @given(case=operation.as_strategy(generation_mode=mode), aim=st.booleans())
-        def one(case: Case, aim: bool) -> None:
+        def one(case: Case[Any], aim: bool) -> None:
             if aim:
                 self._aim(case)
             self._call(case)
 
         one()
 
-    def _aim(self, case: Case) -> None:
+    def _aim(self, case: Case[Any]) -> None:
         """Names that exist, in place of made-up ones: most of the service lies behind them."""
         of = "executionId" if "/executions/" in case.operation.path else "targetId"
         known = self._known | {"id": self._known[of]}
@@ -88,7 +90,7 @@ class Trial:
                 for name in known.keys() & place.keys():
                     place[name] = self._random.choice(known[name])
 
-    def _call(self, case: Case) -> None:
+    def _call(self, case: Case[Any]) -> None:
         if case.operation.path in ENDLESS:
             self._look_at_the_head(case)
             return
@@ -100,7 +102,7 @@ class Trial:
             assert b"maintenance" in response.content or b"not-ready" in response.content
         case.validate_response(response, checks=CHECKS[response.status_code == 503 :])
 
-    def _look_at_the_head(self, case: Case) -> None:
+    def _look_at_the_head(self, case: Case[Any]) -> None:
         """A stream may have no end: its status and type say enough."""
         kwargs = case.as_transport_kwargs(base_url=self._url, headers=self._headers)
         with self._session.request(stream=True, timeout=PATIENCE_S, **kwargs) as response:

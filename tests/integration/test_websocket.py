@@ -85,11 +85,11 @@ async def test_a_cookie_opens_a_socket_for_pages_of_this_service_only() -> None:
     async with serving(world) as (url, session):
         browser = Browser(session, url)
         assert await browser.sign_in(token=ALICE) == 204
-        cookie = {"Cookie": browser.headers["Cookie"]}
-        async with open_socket(url, None, Origin=url, **cookie) as socket:
+        cookie = browser.headers["Cookie"]
+        async with open_socket(url, None, Origin=url, Cookie=cookie) as socket:
             hello = await socket.next()
-        without = await refused(url, [PROTOCOL], **cookie)
-        foreign = await refused(url, [PROTOCOL], Origin="http://127.0.0.1:1", **cookie)
+        without = await refused(url, [PROTOCOL], Cookie=cookie)
+        foreign = await refused(url, [PROTOCOL], Origin="http://127.0.0.1:1", Cookie=cookie)
     assert hello.data["user"] == "alice"
     assert without[:2] == foreign[:2] == (403, "origin_refused")
 
