@@ -232,6 +232,8 @@ class Follower:
 
     def _ring(self) -> None:
         self._timer = None
+        if self._tail is not None:
+            self._tail.look_again()
         self._stream.wake.set()
 
     def _clock_s(self) -> float:

@@ -46,6 +46,7 @@ class Tail:
         self._output = output
         self.bells: set[Bell] = set()
         self._reading: dict[tuple[int, bool], asyncio.Task[ToldPage]] = {}
+        self._tasks: set[asyncio.Task[ToldPage]] = set()
         self._watching = asyncio.create_task(self._watch(), name=f"growth {execution_id}")
 
     async def page(self, start: int, limit_bytes: int, *, is_final: bool) -> ToldPage:
@@ -61,16 +62,21 @@ class Tail:
                 self._watching.result()  # without hints nothing may be kept: raise what ended them
             reading = asyncio.create_task(self._read(start, limit_bytes), name=f"page {self._id}")
             self._reading[key] = reading
+            self._tasks.add(reading)
             while len(self._reading) > PAGES_KEPT:
                 del self._reading[next(iter(self._reading))]
-            reading.add_done_callback(lambda task: self._forget_failed(key, task))
+            reading.add_done_callback(lambda task: self._read_ended(key, task))
         # A reader that leaves must not take the page away from the others.
         return await asyncio.shield(reading)
 
+    def look_again(self) -> None:
+        """The next page is read anew. What the index tells of lines comes after their bytes, and
+        nothing rings for it: a line may be whole by now that was open in the last page."""
+        self._reading.clear()
+
     async def aclose(self) -> None:
         """Nobody follows any more."""
-        tasks = [self._watching, *self._reading.values()]
-        self._reading.clear()
+        tasks = [self._watching, *self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -78,7 +84,8 @@ class Tail:
     async def _read(self, start: int, limit_bytes: int) -> ToldPage:
         return ToldPage(await self._output.page(self._id, start, limit_bytes))
 
-    def _forget_failed(self, key: tuple[int, bool], task: "asyncio.Task[ToldPage]") -> None:
+    def _read_ended(self, key: tuple[int, bool], task: "asyncio.Task[ToldPage]") -> None:
+        self._tasks.discard(task)
         if (task.cancelled() or task.exception() is not None) and self._reading.get(key) is task:
             del self._reading[key]
 
