@@ -258,6 +258,19 @@ class Http:
         ]
         return items
 
+    async def ids_between(self, first: str, last: str) -> list[str]:
+        """The ids of all changes from one to another, both with them, as the service has them."""
+        ids, cursor = [first], first
+        while last not in ids:
+            page = await self.call(
+                "GET", f"/events?limit=500&last_event_id={cursor}", Accept="application/json"
+            )
+            assert page.status == 200, page.body
+            assert page.json["items"], f"{last} is after all that there is"
+            ids += [each["id"] for each in page.json["items"]]
+            cursor = page.json["next"]
+        return ids[: ids.index(last) + 1]
+
 
 @contextmanager
 def running_service(root: Path, define: Callable[[Apps], None]) -> Iterator[Service]:

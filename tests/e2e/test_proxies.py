@@ -175,7 +175,8 @@ async def test_the_client_goes_on_where_it_was_after_a_service_that_died(front: 
         following.cancel()
     assert not [each for each in seen if isinstance(each, Reset)]
     ids = [each.id for each in seen if isinstance(each, Change)]
-    assert ids == await _journaled(service, ids)
+    async with service.http() as http:
+        assert ids == await http.ids_between(ids[0], ids[-1])
 
 
 BOOKMARKS = 8
@@ -260,18 +261,6 @@ def _is_end_of(command_id: str, frame: Frame) -> bool:
 
 def _subjects(seen: list[Frame]) -> list[str]:
     return [each.subject for each in seen if isinstance(each, Change)]
-
-
-async def _journaled(service: Service, ids: list[str]) -> list[str]:
-    """The ids from the first to the last of these, as the journal has them."""
-    told, cursor = [ids[0]], ids[0]
-    async with service.http() as http:
-        while ids[-1] not in told:
-            target = f"/events?limit=500&last_event_id={cursor}"
-            page = (await http.call("GET", target, Accept="application/json")).json
-            told += [each["id"] for each in page["items"]]
-            cursor = page["next"]
-    return told[: told.index(ids[-1]) + 1]
 
 
 def _cut(stream: StreamReader) -> None:

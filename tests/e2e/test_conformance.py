@@ -1,0 +1,293 @@
+"""Clients that nobody here wrote, on the real service: what they hear is what was said."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from aiohttp import web
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from httpx_sse import EventSource, aconnect_sse
+
+from tests.browser import chromium
+from tests.counterparts import needs
+from tests.jobs import Apps
+from tests.node_programs import Heard, node
+from tests.raw_stream import changes
+from tests.recorded_stream import GOLDEN, KINDS, define, record, shape
+from tests.service import PATIENCE_S, Service, running_service
+from transports.http.sse_client import SseParser
+
+LISTEN = """
+async ([url, kinds]) => {
+  const heard = []
+  const source = new EventSource(url)
+  for (const kind of ["message", ...kinds]) {
+    source.addEventListener(kind, ({ type, lastEventId, data }) =>
+      heard.push([type, lastEventId, data]))
+  }
+  return await new Promise((resolve) => {
+    source.onerror = () => { if (source.readyState === EventSource.CLOSED) resolve(heard) }
+  })
+}
+"""
+FOLLOW = """
+([url]) => {
+  window.ids = []
+  window.troubles = 0
+  window.ended = []
+  const source = new EventSource(url)
+  source.onerror = () => { window.troubles += 1 }
+  source.addEventListener("change", ({ lastEventId, data }) => {
+    const change = JSON.parse(data)
+    window.ids.push(lastEventId)
+    if (change.type === "command.ended") window.ended.push(change.data.commandId)
+  })
+  source.addEventListener("reset", () => { window.ids.push("reset") })
+  return new Promise((resolve) => source.addEventListener("bookmark", () => resolve(true)))
+}
+"""
+SIGN_IN = """
+async (token) => (await fetch("/api/v1/session", {
+  method: "POST", headers: { "Content-Type": "application/json" },
+  body: JSON.stringify({ token }) })).status
+"""
+ATTRIBUTE = re.compile(r"[a-z0-9]{1,20}\Z")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running_service(tmp_path_factory.mktemp("conformance"), _jobs) as running:
+        yield running
+
+
+def _jobs(apps: Apps) -> None:
+    define(apps)
+    apps.shell("T/Hello", "echo hello", max_running=4)
+    apps.shell("T/Sleep", "exec sleep 600", stop_grace_s=1)
+    apps.shell("T/Fails", "exit 3")
+
+
+# One recorded stream through all parsers.
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[Heard]:
+    """The recorded stream as our own parser reads it, byte by byte."""
+    parser, data = SseParser(), GOLDEN.read_bytes()
+    return [(e.event, e.id, e.data) for byte in data for e in parser.feed(bytes([byte]))]
+
+
+@asynccontextmanager
+async def recording() -> AsyncIterator[str]:
+    """Serves the recorded stream once; who comes again is told by a 204 that this was all."""
+    visits: list[str] = []
+
+    async def stream(request: web.Request) -> web.StreamResponse:
+        visits.append(request.headers.get("Last-Event-ID", ""))
+        if len(visits) > 1:
+            return web.Response(status=204)
+        return web.Response(body=GOLDEN.read_bytes(), content_type="text/event-stream")
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<!doctype html><title>page</title>", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/stream", stream)
+    app.router.add_get("/", page)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        *_, last = re.findall(rb"^id: (.*)$", GOLDEN.read_bytes(), re.M)
+        assert visits == ["", last.decode()]
+    finally:
+        await runner.cleanup()
+
+
+def test_our_own_parser_hears_each_event_that_was_written(expected: list[Heard]) -> None:
+    written = re.findall(rb"^event: (.*)\ndata: (.*)$", GOLDEN.read_bytes(), re.M)
+    assert [(kind, data) for kind, _, data in expected] == [
+        (kind.decode(), data.decode()) for kind, data in written
+    ]
+    assert {kind for kind, _, _ in expected} == set(KINDS) - {"gap", "problem"}
+
+
+def test_httpx_sse_hears_the_same(expected: list[Heard]) -> None:
+    answer = httpx.Response(
+        200, headers={"Content-Type": "text/event-stream"}, content=GOLDEN.read_bytes()
+    )
+    assert [(e.event, e.id, e.data) for e in EventSource(answer).iter_sse()] == expected
+
+
+async def test_npm_eventsource_parser_hears_the_same_and_minds_nothing(
+    expected: list[Heard],
+) -> None:
+    async with node("parse.cjs") as program:
+        assert await program.feed(GOLDEN.read_bytes()) == expected
+
+
+async def test_npm_eventsource_hears_the_same_and_comes_back_after_the_last_id(
+    expected: list[Heard],
+) -> None:
+    async with recording() as url, node("follow.cjs", f"{url}/stream", "", *KINDS) as program:
+        heard = await program.rest()
+    assert [each for each in heard if each[0] != "error"] == expected
+    assert heard[-1] == ("error", "204", "closed")
+
+
+async def test_chromium_hears_the_same_and_comes_back_after_the_last_id(
+    expected: list[Heard],
+) -> None:
+    async with recording() as url, chromium() as browser:
+        page = await browser.new_page()
+        await page.goto(url)
+        heard = await page.evaluate(LISTEN, [f"{url}/stream", list(KINDS)])
+    assert [tuple(each) for each in heard] == expected
+
+
+async def test_the_service_still_writes_frames_like_those_recorded(
+    tmp_path_factory: pytest.TempPathFactory, expected: list[Heard]
+) -> None:
+    """Otherwise: `python -m tests.recorded_stream`, and look at what changed for clients."""
+    with running_service(tmp_path_factory.mktemp("again"), define) as service:
+        raw = await record(service)
+    now = [(event.event, event.data) for event in SseParser().feed(raw)]
+    assert shape(now) == shape([(kind, data) for kind, _, data in expected])
+
+
+# Live, on the service itself.
+
+
+async def test_every_change_is_a_cloud_event_to_their_own_library(service: Service) -> None:
+    async with service.http() as http, await service.stream() as stream:
+        await stream.until_kind("snapshot_end")
+        sleeping = await http.start("T/Sleep")
+        await http.publish(20, command="stop", executionId=sleeping)
+        for job in ("T/Fails", "T/Say"):
+            await http.ended(await http.start(job))
+        service.apps.shell("T/New", "true")
+        told = await stream.until_change("job.defined", jobId="T/New")
+        service.apps.definition("T/New").write_text("command = 7\n")
+        told += await stream.until_change("job.invalid")
+        service.apps.definition("T/New").unlink()
+        told += await stream.until_change("job.removed")
+    types = {each.data["type"] for each in changes(told)}
+    assert len(types) > 9, types
+    for each in changes(told):
+        assert {"specversion", "id", "source", "type", "time", "subject"} <= each.data.keys()
+        event = JSONFormat().read(CloudEvent, json.dumps(each.data))
+        assert event.get_id() == each.id
+        assert event.get_datacontenttype() == "application/json"
+        _check_attributes(each.data)
+
+
+def _check_attributes(data: dict[str, Any]) -> None:
+    """What their library lets pass: CloudEvents 1.0 §3.1 (names, null, 32-bit integers)."""
+    for name, value in data.items():
+        if name == "data":
+            continue
+        assert ATTRIBUTE.match(name), name
+        assert isinstance(value, str | int), (name, value)
+        assert isinstance(value, str) or -(2**31) <= value < 2**31, (name, value)
+
+
+async def test_httpx_sse_hears_each_change_before_the_next_command(service: Service) -> None:
+    headers = {"Authorization": f"Bearer {service.token}"}
+    target = f"{service.url}/api/v1/events?type=command.ended&start=now"
+    client = httpx.AsyncClient(headers=headers, timeout=30)
+    async with service.http() as http, client, aconnect_sse(client, "GET", target) as source:
+        events = source.aiter_sse()
+        first = [(await anext(events)).event for _ in range(2)]
+        for _ in range(3):
+            accepted = await http.publish(command="start", jobId="T/Hello")
+            change = await anext(events)
+            while change.event == "bookmark":
+                change = await anext(events)
+            assert change.json()["data"]["commandId"] == accepted["commandId"]
+            assert change.json()["id"] == change.id
+    assert first == ["hello", "bookmark"]
+
+
+async def test_npm_eventsource_goes_on_without_a_gap_over_a_restart(service: Service) -> None:
+    target = f"{service.url}/api/v1/events?start=now"
+    async with node("follow.cjs", target, service.token, *KINDS) as program:
+        await program.until("bookmark")
+        first = await _publish(service)
+        heard = await program.until("change", f'"{first}"')
+        await asyncio.to_thread(service.restart)
+        second = await _publish(service)
+        while not _told_end(heard, second):
+            heard.append(await program.next())
+    assert not [each for each in heard if each[0] == "reset"]
+    ids = [id for kind, id, _ in heard if kind == "change"]
+    async with service.http() as http:
+        assert ids == await http.ids_between(ids[0], ids[-1])
+
+
+async def test_npm_eventsource_is_told_that_it_may_not_and_stops(service: Service) -> None:
+    async with node("follow.cjs", f"{service.url}/api/v1/events", "", *KINDS) as program:
+        assert await program.rest() == [("error", "401", "closed")]
+
+
+async def test_chromiums_own_eventsource_goes_on_without_a_gap_over_a_restart(
+    service: Service,
+) -> None:
+    async with chromium() as browser:
+        page = await browser.new_page()
+        await page.goto(service.url)
+        assert await page.evaluate(SIGN_IN, service.token) == 204
+        await page.evaluate(FOLLOW, ["/api/v1/events?start=now"])
+        first = await _publish(service)
+        await page.wait_for_function("(id) => window.ended.includes(id)", arg=first)
+        await asyncio.to_thread(service.restart)
+        second = await _publish(service)
+        await page.wait_for_function("(id) => window.ended.includes(id)", arg=second)
+        ids, troubles = await page.evaluate("[window.ids, window.troubles]")
+    assert troubles > 0
+    async with service.http() as http:
+        assert ids == await http.ids_between(ids[0], ids[-1])
+
+
+@pytest.mark.parametrize("version", ["--http1.0", "--http1.1"])
+async def test_curl_shows_each_change_before_the_next_command(
+    service: Service, version: str
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(needs("curl"), "-sNi", version, "-H", f"Authorization: Bearer {service.token}"),
+        f"{service.url}/api/v1/events?start=now&type=command.ended",
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            head = await process.stdout.readuntil(b"\r\n\r\n")
+            for _ in range(3):
+                accepted = await _publish(service)
+                await process.stdout.readuntil(accepted.encode())
+    finally:
+        process.kill()
+        await process.communicate()
+    assert b" 200 OK\r\n" in head
+    # HTTP/1.0 knows no chunks: its end is the end of the connection.
+    assert (b"transfer-encoding: chunked" in head.lower()) == (version == "--http1.1")
+
+
+async def _publish(service: Service) -> str:
+    async with service.http() as http:
+        accepted = await http.publish(command="start", jobId="T/Hello")
+    return str(accepted["commandId"])
+
+
+def _told_end(heard: list[Heard], command_id: str) -> bool:
+    """Whether the end of the command is among the changes."""
+    ends = (json.loads(data) for kind, _, data in heard if kind == "change")
+    return any(
+        each["type"] == "command.ended" and each["data"]["commandId"] == command_id for each in ends
+    )
