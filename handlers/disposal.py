@@ -5,6 +5,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Container, Iterable
+from pathlib import Path
 
 import structlog
 
@@ -49,11 +50,26 @@ class Disposal:
         for execution_id in execution_ids:
             folder = self._layout.execution(execution_id).root
             try:
-                shutil.rmtree(folder)
+                _remove_folder(folder)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 log.warning("cannot remove output", execution=execution_id, error=str(error))
+
+
+def _remove_folder(folder: Path) -> None:
+    """The folder and what is in it are gone; never follows a link."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        # Shims make no folders: this is several times as fast as walking a tree.
+        for name in os.listdir(handle):
+            os.unlink(name, dir_fd=handle)
+    except OSError:
+        shutil.rmtree(folder)
+    else:
+        folder.rmdir()
+    finally:
+        os.close(handle)
 
 
 def orphaned_outputs(layout: DataLayout, known: Container[str], since_ms: int) -> list[str]:
