@@ -10,6 +10,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests import proxies
+from tests.browser import EVIL, SITE, chromium
 from tests.gateway_world import ALICE, World, serving
 from tests.jobs import WAITING, Apps
 from tests.proxies import Certificate, Proxy
@@ -30,6 +31,24 @@ STEPS = "; ".join(
 )
 GZIP = "gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;"
 FAST = StreamTiming(backoff_s=0.05, backoff_s_max=0.2)
+
+MANY_STREAMS = """
+async ([token, count]) => {
+  const { status } = await fetch("/api/v1/session", {
+    method: "POST", headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ token }) })
+  const open = () => new Promise((resolve) => {
+    const source = new EventSource("/api/v1/events?start=now")
+    source.addEventListener("bookmark", () => resolve(source))
+  })
+  await Promise.all(Array.from({ length: count }, open))
+  const socket = new WebSocket(`wss://${location.host}/api/v1/ws`, "jobbus.v1")
+  const hello = await new Promise((resolve) => { socket.onmessage = (e) => resolve(e.data) })
+  const jobs = await fetch("/api/v1/jobs")
+  const [page] = performance.getEntriesByType("navigation")
+  return [status, JSON.parse(hello).op, jobs.status, page.nextHopProtocol]
+}
+"""
 
 PLAIN: dict[str, Callable[[Path, int], AbstractContextManager[Proxy]]] = {
     "stock nginx": proxies.nginx,
@@ -237,6 +256,60 @@ async def test_a_websocket_through_a_proxy_without_its_settings_is_refused_in_wo
             pass
     assert refused.value.response.status_code == 426
     assert b"upgrade" in (refused.value.response.body or b"").lower()
+
+
+DOCUMENTED_FRONTS = pytest.mark.parametrize(
+    "front", list(DOCUMENTED), indirect=True, scope="module"
+)
+
+
+@DOCUMENTED_FRONTS
+async def test_a_page_has_more_streams_than_browsers_open_connections(front: Front) -> None:
+    """Over HTTP/1.1 the seventh would hang, and all other requests with it."""
+    async with chromium() as browser:
+        page = await browser.new_page(ignore_https_errors=True)
+        await page.goto(f"https://{SITE}:{front.proxy.port}/")
+        told = await page.evaluate(MANY_STREAMS, [front.service.token, 8])
+        (cookie,) = await page.context.cookies()
+    assert told == [204, "hello", 200, "h2"]
+    assert cookie["secure"]
+
+
+@DOCUMENTED_FRONTS
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": f"https://{SITE}"}, 204),
+        ({"X-Forwarded-Host": EVIL, "X-Forwarded-For": "not an address"}, 204),
+        ({"Forwarded": f"host={EVIL};proto=http", "X-Forwarded-Proto": "gopher"}, 204),
+        ({"Origin": f"http://{SITE}"}, 403),
+        ({"Origin": f"http://{SITE}", "X-Forwarded-Proto": "http"}, 403),
+        ({"Origin": f"https://{EVIL}", "X-Forwarded-Host": EVIL}, 403),
+    ],
+)
+async def test_the_proxy_says_under_which_name_and_how_it_was_asked_not_its_client(
+    front: Front, headers: dict[str, str], status: int
+) -> None:
+    async with front.session() as session:
+        answer = await session.post(
+            "/api/v1/session", json={"token": front.service.token}, headers={"Host": SITE} | headers
+        )
+        told = await answer.text()
+    assert answer.status == status, told
+
+
+@pytest.mark.parametrize("kind", ["documented nginx", "documented haproxy"])
+async def test_names_that_are_not_among_the_hosts_are_not_served_through_a_proxy(
+    kind: str, plain: Service, fronted: Service, certificate: Certificate, tmp_path: Path
+) -> None:
+    """Caddy answers other names by itself."""
+    told = []
+    for service, name in ((fronted, SITE), (fronted, EVIL), (plain, SITE)):
+        with DOCUMENTED[kind](tmp_path, service.port, certificate) as proxy:
+            async with proxy.session(service.token) as session:
+                answer = await session.get("/api/v1/jobs", headers={"Host": name})
+                told.append(answer.status)
+    assert told == [200, 421, 421]
 
 
 async def _collect(client: Client, seen: list[Frame]) -> None:
