@@ -162,7 +162,7 @@ async def run(
     await service.start(SETTINGS)
     goal = -1
     all_ = [Reader(service, QUERIES[n % len(QUERIES)], seed + n) for n in range(readers)]
-    restart_at = sorted(random.randrange(events) for _ in range(restarts))
+    restart_at = sorted(random.randrange(events * 2 // 3) for _ in range(restarts))
     async with asyncio.TaskGroup() as group:
         for number, reader in enumerate(all_):
             group.create_task(reader.follow(lambda: goal), name=f"reader {number}")
