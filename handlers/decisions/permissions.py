@@ -14,11 +14,15 @@ from bus.model import (
 from handlers.decisions.decision import Circumstances
 from handlers.decisions.table import JobTable
 
+_SHOWN_MAX = 200
+"""Characters of a name that is no job's, as they are told back."""
+
 
 def visible_job(table: JobTable, envelope: Envelope, job_id: str, around: Circumstances) -> Job:
     job = table.job(job_id)
     if job is None or not _may(table, envelope, Action.VIEW, job_id, around):
-        raise Refused(ErrorCode.UNKNOWN_JOB, f"there is no job {job_id!r}", pointer="/jobId")
+        shown = job_id[:_SHOWN_MAX]
+        raise Refused(ErrorCode.UNKNOWN_JOB, f"there is no job {shown!r}", pointer="/jobId")
     return job
 
 

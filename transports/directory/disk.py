@@ -163,11 +163,17 @@ def sweep_passing(inside: int) -> None:
 
 
 def truncate_file(name: str, inside: int, size: int) -> None:
-    """The regular file under `name` has at most `size` bytes."""
+    """The regular file under `name` has at most `size` bytes.
+
+    Raises:
+        OSError: EMLINK; it has another name, and whoever has it there wants it whole.
+    """
     handle = os.open(
         name, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=inside
     )
     try:
+        if os.fstat(handle).st_nlink != 1:
+            raise OSError(errno.EMLINK, os.strerror(errno.EMLINK))
         os.ftruncate(handle, size)
     finally:
         os.close(handle)

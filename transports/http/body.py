@@ -183,6 +183,9 @@ async def _read_json(request: web.Request, *, empty: bool) -> bytes:
 
 
 async def _read(request: web.Request) -> bytes:
+    if (request.content_length or 0) > request.client_max_size:
+        # Said before it is sent: nothing of it needs to be waited for.
+        raise web.HTTPRequestEntityTooLarge(request.client_max_size)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             return await request.read()
