@@ -386,6 +386,14 @@ def _problem(data: dict[str, Any]) -> tuple[int, bytes]:
     return data["status"], json.dumps(data).encode()
 
 
+async def what_is_for_admins(me: Asking) -> AsyncIterator[Cell]:
+    wanted = ALLOWED if "admin" in me.person.roles else REFUSED
+    for path in ("/audit", "/audit?actor=root", "/system", "/tokens", "/../../metrics"):
+        yield me.cell(path, wanted, await me.verdict("GET", path))
+    maintenance = await me.verdict("POST", "/system/maintenance", {"on": False})
+    yield me.cell("maintenance", wanted, maintenance)
+
+
 Door = Callable[[Asking], AsyncIterator[Cell]]
 DOORS: tuple[Door, ...] = (
     job_pages,
@@ -406,6 +414,7 @@ DOORS: tuple[Door, ...] = (
     event_streams,
     sockets,
     directory_files,
+    what_is_for_admins,
 )
 
 

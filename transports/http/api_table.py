@@ -63,6 +63,7 @@ STREAM = READ | {406, 429, 503}
 _UUID: Schema = {"type": "string", "format": "uuid"}
 _PART: Schema = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
 _OFFSET: Schema = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+_TIME: Schema = {"type": "string", "format": "date-time"}
 _WORDS: Schema = {"type": "string", "minLength": 1}
 
 
@@ -413,6 +414,23 @@ SYSTEM = (
         summary="The state of the service",
         answers={200: ((JSON, dict[str, Any]),)},
         refuses=READ,
+        access=Access.ADMIN,
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/audit",
+        summary="Who did what: a page, newest first, or as NDJSON all of it in order",
+        parameters=(
+            Parameter(name="actor", about="Users; any will do.", schema=_many(_WORDS)),
+            _JOB_FILTER,
+            Parameter(name="action", about="Actions; any will do.", schema=_many(_WORDS)),
+            Parameter(name="since", about="From this time on.", schema=_TIME),
+            Parameter(name="until", about="Before this time.", schema=_TIME),
+            _LIMIT,
+            _CURSOR,
+        ),
+        answers={200: ((JSON, told.AuditTold), (NDJSON, None))},
+        refuses=READ | {404, 406},
         access=Access.ADMIN,
     ),
     Operation(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from bus.audit import AuditEntry
 from bus.model import Value
 from bus.views import CommandView, ExecutionView, FaultView, VariableView
 from transports.http.output_lines import LineView
@@ -206,6 +207,13 @@ class TokenRequest(
 
 class TokensTold(msgspec.Struct, frozen=True, kw_only=True):
     items: tuple[TokenView, ...]
+
+
+class AuditTold(msgspec.Struct, frozen=True, kw_only=True):
+    """Entries, newest first; `next` is the cursor of the older ones."""
+
+    items: tuple[AuditEntry, ...]
+    next: str | None
 
 
 class MaintenanceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
