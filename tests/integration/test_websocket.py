@@ -672,6 +672,7 @@ async def test_an_output_that_may_not_be_read_any_more_ends_alone() -> None:
         ("nonsense", (4500, "protocol")),
         ("[]", (4500, "protocol")),
         ("[" * 5_000, (4500, "protocol")),
+        ('{"op":"shout","sub":' + "[" * 5_000 + "]" * 5_000 + "}", (4500, "protocol")),
         ('{"op":"ping","n":1}' * 2, (4500, "protocol")),
         (" " * (64 * 1024), (4500, "protocol")),
     ],

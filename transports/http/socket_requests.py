@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from transports.http.problems import ErrorItem, Problem, invalid
+from transports.http.body import wrong_shape
+from transports.http.problems import Problem, invalid
 
 _NAME = r"^[A-Za-z0-9._:-]{1,64}$"
 NAMED = re.compile(_NAME)
-_WHERE = re.compile(r" - at `\$(.*)`\Z")
 _NUMBER_MAX = 2**53 - 1
 
 Name = Annotated[str, msgspec.Meta(pattern=_NAME)]
@@ -119,16 +119,7 @@ def decode(text: str) -> ClientFrame:
         return _decoder.decode(text)
     except msgspec.ValidationError as exc:
         about = _about(text)
-        detail = _WHERE.sub("", str(exc))
-        where = _WHERE.search(str(exc))
-        pointer = where[1].replace(".", "/") if where else ""
-        problem = Problem(
-            422,
-            "validation",
-            f"{pointer or 'the frame'}: {detail}",
-            errors=(ErrorItem(pointer, detail),),
-        )
-        raise BadFrame(problem, is_json=about is not None, about=about or {}) from None
+        raise BadFrame(wrong_shape(exc), is_json=about is not None, about=about or {}) from None
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as exc:
         detail = "nested too deeply" if isinstance(exc, RecursionError) else str(exc)
         problem = Problem(400, "malformed", f"send one JSON object a message: {detail}")
@@ -155,7 +146,7 @@ def _about(text: str) -> dict[str, str] | None:
     """The `sub` and `ref` of a frame that is a JSON object; None if it is none."""
     try:
         said = _addressed.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return None
     return {
         name: value
