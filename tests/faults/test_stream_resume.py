@@ -140,13 +140,18 @@ async def test_reader_that_resumes_by_id_sees_each_state_once(service: Service, 
     check_stories([(each.data["type"], each.data["execution"]) for each in state_changes(told)])
 
 
+def has_ended(changes: list[Change], execution_id: str) -> bool:
+    return any(
+        each.type == "execution.ended" and each.execution == execution_id for each in changes
+    )
+
+
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 async def test_client_resumes_by_itself_and_sees_each_state_once(
     service: Service, how: str
 ) -> None:
     changes: list[Change] = []
     resets: list[Reset] = []
-    last: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     begun = asyncio.Event()
 
     async def follow(client: Client) -> None:
@@ -156,9 +161,6 @@ async def test_client_resumes_by_itself_and_sees_each_state_once(
                     case Change():
                         changes.append(frame)
                         begun.set()
-                        is_last = last.done() and frame.execution == last.result()
-                        if is_last and frame.type == "execution.ended":
-                            return
                     case Reset():
                         resets.append(frame)
                     case _:
@@ -171,8 +173,10 @@ async def test_client_resumes_by_itself_and_sees_each_state_once(
             await eventually(lambda: grown(changes), "changes")
             await asyncio.to_thread(go_away, service, how)
             await asyncio.to_thread(service.start)
-        last.set_result(await last_job(service))
-        await following
+        last = await last_job(service)
+        await eventually(lambda: has_ended(changes, last), "the last end was told")
+        following.cancel()
+        await asyncio.wait([following])
     states = [each for each in changes if each.type != "execution.progress"]
     assert resets == []
     ids = [each.id for each in states]
