@@ -38,9 +38,7 @@ def problems_of(spec: JobSpec) -> Iterator[Problem]:
 # What the service does not build yet: a job that uses it is refused. To lift one, take its word
 # out of NOT_BUILT.
 
-NOT_BUILT = frozenset(
-    ("schedule", "after", "retry", "restart", "limits", "user", "ready")
-)
+NOT_BUILT = frozenset(("schedule", "after", "retry", "restart", "limits", "user", "ready"))
 
 _USES: dict[str, Callable[[JobSpec], bool]] = {
     "schedule": lambda spec: bool(spec.schedule),

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import secrets
 import stat
 import sys
 from collections.abc import Iterator
@@ -139,10 +140,11 @@ def create_file(name: str, inside: int, data: bytes, *, sync: bool) -> None:
 def replace_file(name: str, inside: int, data: bytes, mode: int = FILE_MODE) -> None:
     """`name` has this content, at every moment either the old or the new one. Not synced.
 
-    The name that is used on the way is hidden, ours alone (one writer a directory) and none that
-    somebody who looks for `*.json` would take: a death in here leaves it, half-written.
+    The name that is used on the way is hidden, this call's alone (the past is written again beside
+    the work) and none that somebody who looks for `*.json` would take: a death in here leaves it,
+    half-written.
     """
-    passing = f".{name}{PASSING}"
+    passing = f".{name}.{secrets.token_hex(4)}{PASSING}"
     handle = os.open(passing, _CREATE_FLAGS | os.O_TRUNC, mode, dir_fd=inside)
     try:
         write_all(handle, data)
