@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 FORMAT = 1
 """Of `process.json`, `control`, `exit.json` and the doorbell's datagrams."""
 
+TIME_MS_MAX = 253_402_300_800_000
+"""The end of the year 9999: no time is written or believed from then on."""
+
 WAKE = b"CONTROL=1"
 """The datagram that makes a shim look at `control` and at the progress file at once."""
 
@@ -59,7 +62,7 @@ class StopOrder(NamedTuple):
     def from_json(cls, content: Any) -> "StopOrder | None":
         """The order in a decoded `control`; None if that is none."""
         try:
-            return cls(
+            order = cls(
                 reason=str(content["reason"]),
                 by=str(content["by"]),
                 at_ms=int(content["at_ms"]),
@@ -67,8 +70,11 @@ class StopOrder(NamedTuple):
                 kill=bool(content.get("kill", False)),
                 command_id=content.get("command_id"),
             )
-        except (KeyError, TypeError, ValueError, AttributeError):
+        # JSON has numbers that no float holds, and Python reads `Infinity` and `NaN` as such.
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return None
+        is_time = 0 <= order.grace_s < float("inf") and 0 <= order.at_ms < TIME_MS_MAX
+        return order if is_time else None
 
 
 def claim_name(generation: int) -> str:

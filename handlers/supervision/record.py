@@ -3,7 +3,10 @@
 import msgspec
 
 from bus.model import ExitRecord, Progress, StopRequest
-from handlers.shim.assignment import FORMAT, Assignment
+from handlers.shim.assignment import FORMAT, TIME_MS_MAX, Assignment
+
+PID_MAX = 1 << 31
+NUMBER_MAX = 1 << 63
 
 
 class ShimState(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,17 +51,40 @@ _encoder = msgspec.json.Encoder()
 def decode_state(data: bytes) -> ShimState | None:
     """None if it is damaged or no such thing."""
     try:
-        return _state_decoder.decode(data)
+        found = _state_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+    pids = (found.shim, found.pid, found.session)
+    times = (found.started_ms, found.ready_ms, found.stop.at_ms if found.stop else None)
+    is_sane = (
+        _within(PID_MAX, *pids)
+        and _within(TIME_MS_MAX, *times)
+        and _within(NUMBER_MAX, found.ticks, found.shim_ticks, found.output_end)
+        and (found.exit is None or _is_sane(found.exit))
+    )
+    return found if is_sane else None
 
 
 def decode_exit(data: bytes) -> ExitRecord | None:
     """None if it is damaged: the file is written whole, so somebody else has touched it."""
     try:
-        return _exit_decoder.decode(data)
+        found = _exit_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+    return found if _is_sane(found) else None
+
+
+def _is_sane(record: ExitRecord) -> bool:
+    """Whether it can be told to anybody: it goes into the journal, where it would stay."""
+    return (
+        _within(TIME_MS_MAX, record.ended_ms, record.started_ms)
+        and _within(PID_MAX, record.pid, record.exit_code, record.signal, *record.survivors)
+        and _within(NUMBER_MAX, record.output_end, record.memory_bytes_max)
+    )
+
+
+def _within(most: int, *values: int | None) -> bool:
+    return all(value is None or 0 <= value < most for value in values)
 
 
 def encode_control(order: StopRequest) -> bytes:
