@@ -5,6 +5,7 @@
 
 import itertools
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,13 +15,19 @@ from tests.faults.load import Dead, Load, SeamService, define, torn_files, verif
 from tests.faults.seam import Plan
 
 AT_ONCE = 4
+UNCLEAR = ("Traceback", "unexpected", "never retrieved")
+"""What nobody should read who is told that a disk failed."""
+
 QUIET_ENDS = 2
 """So many trials in a row must pass without a kill until a sweep is at its end."""
 
 
 @dataclass(frozen=True)
 class Aim:
-    """Which process dies when. `again`: in the start after a crash under load, not in the first."""
+    """Which process dies when. `again`: in the start after a crash under load, not in the first.
+
+    With the action `fail` nobody is killed: the call fails with the errno `number`.
+    """
 
     role: str
     at: int
@@ -28,7 +35,7 @@ class Aim:
     calls: tuple[str, ...] = ()
     shim: int = 0
     again: bool = False
-    strace: str = ""
+    number: int = 0
 
 
 @dataclass
@@ -51,7 +58,7 @@ def attempt(root: Path, aim: Aim) -> Verdict:
     verdict = Verdict(aim)
     try:
         verdict.violations.extend(_live(service, load, aim, verdict))
-    except (AssertionError, Dead, OSError) as error:
+    except (AssertionError, Dead, OSError, subprocess.TimeoutExpired) as error:
         verdict.violations.append(f"{type(error).__name__}: {error}"[:2000])
         verdict.violations.append(service.log.read_text(encoding="utf-8")[-2000:])
     finally:
@@ -70,21 +77,32 @@ def _live(service: SeamService, load: Load, aim: Aim, verdict: Verdict) -> Itera
     _arm(service, aim, mark)
     finished = service.try_start() and (_resume(load) if aim.again else load.run())
     if finished and aim.role == "service":
-        code = service.end()
-        finished = code == 0
+        finished = service.end() == 0
     verdict.struck = mark.read_text(encoding="utf-8").strip() if mark.exists() else ""
-    if aim.strace and not finished:
-        verdict.struck = aim.strace
     if not finished and not verdict.struck:
         yield "it died by itself"
     if aim.role == "service":
-        if not finished:
+        if not finished and aim.action == "fail":
+            yield from _unclear_end(service)
+        elif not finished:
             service.bury()
-            yield from (f"torn after the crash: {name}" for name in torn_files(service.data))
+        yield from (f"torn after the crash: {name}" for name in torn_files(service.data))
         service.disarm()
         service.start()
     load.settle()
     yield from verify(load, exact_ends=aim.role != "shim")
+
+
+def _unclear_end(service: SeamService) -> Iterator[str]:
+    """Whoever cannot go on says why, in a sentence, and ends by itself."""
+    code = service.wait_for_end()
+    if code != 1:
+        yield f"it ended with {code}"
+    told = service.log.read_text(encoding="utf-8")
+    if not any(line.startswith("jobbus: ") for line in told.splitlines()):
+        yield f"it did not say why it ended: {told[-500:]}"
+    yield from (f"it said: {word} {told[-1500:]}" for word in UNCLEAR if word in told)
+    service.log.write_text("", encoding="utf-8")
 
 
 def _resume(load: Load) -> bool:
@@ -103,6 +121,7 @@ def _arm(service: SeamService, aim: Aim, mark: Path) -> None:
         action=aim.action,
         calls=aim.calls,
         shim=aim.shim,
+        number=aim.number,
         mark=str(mark),
     )
 

@@ -59,16 +59,16 @@ class SeamService(Service):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.plan: Plan | None = None
-        self.prefix: list[str] = []
+        self.ended_with = 0
 
     def spawn(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        program = ["-m", "bus"]
-        if self.plan is not None:
+        program = ["-W", "error", "-m", "bus"]
+        if self.plan is not None:  # a service that dies leaves what only Python would warn of
             program = ["-m", "tests.faults.seam", self.plan.encode()]
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [
-                    *(*self.prefix, sys.executable, "-W", "error", *program, "serve"),
+                    *(sys.executable, *program, "serve"),
                     *("--data", str(self.data), "--apps", str(self.apps.root), *arguments),
                 ],
                 cwd=ROOT,
@@ -83,7 +83,7 @@ class SeamService(Service):
         self._process = self.spawn("--listen", f"127.0.0.1:{self.port}")
         line = self._ready_line(self._process)
         if not line:
-            self._wait()
+            self.ended_with = self._wait()
             return False
         self.port = int(line.rpartition(":")[2])
         self.token = (self.data / "admin.token").read_text(encoding="ascii").strip()
@@ -98,9 +98,14 @@ class SeamService(Service):
         if self._process is not None:
             self.kill9()
 
+    def wait_for_end(self) -> int:
+        """The exit code of a service that ends by itself, or has."""
+        if self._process is not None:
+            self.ended_with = self._wait()
+        return self.ended_with
+
     def disarm(self) -> None:
         self.plan = None
-        self.prefix = []
 
     @property
     def is_up(self) -> bool:
@@ -136,27 +141,31 @@ class Load:
         """Whether all of it was done before the service died."""
         try:
             self.begin()
-            self._await_ended([self.id_of(name) for name in ("again", *BURST)])
-            self._publish("stop", "stop", "S/Long", wait_s=20)
-            self._await_ended(list(self.tried))
-            self._look()
+            self.run_second_half()
         except Dead:
             return False
         return True
 
     def begin(self) -> None:
         """The first half, up to a burst that is not waited for."""
-        self._publish("long", "start", "S/Long", wait_s=20)
+        self.publish("long", "start", "S/Long", wait_s=20)
         self._look()
         if self.drops:
             self._drop("dropped", "S/Quick")
         with ThreadPoolExecutor(len(BURST) + 1) as pool:
-            sent = [pool.submit(self._publish, n, "start", j) for n, j in BURST.items()]
-            sent.append(pool.submit(self._publish, "again", "restart", "S/Long"))
+            sent = [pool.submit(self.publish, n, "start", j) for n, j in BURST.items()]
+            sent.append(pool.submit(self.publish, "again", "restart", "S/Long"))
             ends = [each.exception() for each in sent]
         for error in ends:
             if error is not None:
                 raise error
+
+    def run_second_half(self) -> None:
+        """What was begun comes to its end; the job that would run on is stopped."""
+        self._await_ended([self.id_of(name) for name in ("again", *BURST)], or_unknown=True)
+        self.publish("stop", "stop", "S/Long", wait_s=20)
+        self._await_ended(list(self.tried))
+        self._look()
 
     @staticmethod
     def id_of(name: str) -> str:
@@ -193,7 +202,7 @@ class Load:
         found: list[Content] = page["items"]
         return found
 
-    def _publish(self, name: str, command: str, job_id: str, wait_s: int = 0) -> None:
+    def publish(self, name: str, command: str, job_id: str, wait_s: int = 0) -> None:
         command_id = self.id_of(name)
         self.tried[command_id] = f"{command} {job_id}"
         body = {"command": command, "jobId": job_id, "commandId": command_id}
@@ -227,11 +236,15 @@ class Load:
             self.seen[key] = item["version"]
             self.told(what="seen", id=key, version=item["version"], status=item["status"])
 
-    def _await_ended(self, ids: list[str]) -> None:
+    def _await_ended(self, ids: list[str], *, or_unknown: bool = False) -> None:
+        """A start whose shim died is told to have run, or not, when its tree has ended."""
         deadline_s = time.monotonic() + PATIENCE_S
         left = set(ids)
         while left:
             left -= {c["commandId"] for c in self.items("/commands") if _is_final(c)}
+            if or_unknown:
+                executions = self.items("/executions")
+                left -= {e["commandId"] for e in executions if e["status"] == "Unknown"}
             self._look_alive(deadline_s, left)
 
     def _look_alive(self, deadline_s: float, what: object) -> None:
