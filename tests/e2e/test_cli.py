@@ -62,17 +62,22 @@ def environment(place: Path) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "JOBBUS_DATA": str(place / "data")}
 
 
-@contextmanager
-def process(place: Path, *arguments: str, **streams: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """The CLI as a process of its own; killed at the end or when it takes far too long."""
-    with subprocess.Popen(
+def spawned(place: Path, *arguments: str, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
+    """The CLI as a process of its own."""
+    return subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "bus", *arguments],
         cwd=place,
         env=environment(place),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=streams.get("stderr", subprocess.PIPE),
-    ) as child:
+        stderr=stderr,
+    )
+
+
+@contextmanager
+def process(place: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """One call of the CLI; killed at the end or when it takes far too long."""
+    with spawned(place, *arguments, stderr=subprocess.PIPE) as child:
         alarm = threading.Timer(PATIENCE_S, child.kill)
         alarm.start()
         try:
@@ -86,12 +91,15 @@ def process(place: Path, *arguments: str, **streams: Any) -> Iterator[subprocess
 def service(place: Path) -> Iterator[str]:
     """A running service of `place`; its URL. Afterwards it has ended in order and with 0."""
     arguments = ("serve", "--apps", str(place / "apps"), "--listen", "127.0.0.1:0")
-    with (place / "service.log").open("ab") as log, process(place, *arguments, stderr=log) as child:
-        line = out_of(child).readline().decode()
-        assert line.startswith("jobbus ready http://127.0.0.1:"), line
-        yield line.split()[-1]
-        child.terminate()
-        assert child.wait(PATIENCE_S) == 0
+    with (place / "service.log").open("ab") as log, spawned(place, *arguments, stderr=log) as child:
+        try:
+            line = out_of(child).readline().decode()
+            assert line.startswith("jobbus ready http://127.0.0.1:"), line
+            yield line.split()[-1]
+            child.terminate()
+            assert child.wait(PATIENCE_S) == 0
+        finally:
+            child.kill()
 
 
 def out_of(child: subprocess.Popen[bytes]) -> IO[bytes]:

@@ -1,10 +1,16 @@
-"""A whole node inside the test's own loop, for what only the inside can tell: its asyncio tasks."""
+"""A whole node inside the test's own loop, for what only the inside can tell: its asyncio tasks,
+and whether anything stops that loop."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+
+import aiohttp
+from blockbuster import blockbuster_ctx
 
 from bus.app import Node, running_node
 from bus.config import ServeSettings, Settings
@@ -69,3 +75,54 @@ async def _impatient_call(port: int, token: str) -> None:
     body = b'{"command": "status", "jobId": "T/Brief"}'
     answer = await request(port, "POST", "/api/v1/commands", headers, body)
     assert answer.status == 200
+
+
+async def test_nothing_that_the_service_does_blocks_its_event_loop(tmp_path: Path) -> None:
+    """A file, a name or a lock that is waited for in the loop is an error with its place."""
+    apps = Apps(tmp_path)
+    apps.shell("T/Brief", "echo 50 >> $JOBBUS_PROGRESS; echo hello")
+    apps.shell("T/Stay", "sleep 60")
+    failed: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+    async with node(tmp_path, apps) as running:
+        with blockbuster_ctx(["bus", "handlers", "transports"]):
+            await _a_working_day(running, apps)
+    assert not failed
+
+
+async def _a_working_day(running: Node, apps: Apps) -> None:
+    headers = {"Authorization": f"Bearer {running.token}"}
+    async with aiohttp.ClientSession(running.url, headers=headers) as session:
+
+        async def call(method: str, path: str, body: object = None, **more: str) -> str:
+            spelled = {name.replace("_", "-"): value for name, value in more.items()}
+            async with session.request(
+                method, f"/api/v1{path}", json=body, headers=spelled
+            ) as answer:
+                text = await answer.text()
+                assert answer.status < 400, (path, text)
+                return text
+
+        brief = {"command": "start", "jobId": "T/Brief"}
+        told = await call("POST", "/commands", brief, Prefer="wait=20", Idempotency_Key="once")
+        await call("POST", "/commands", brief, Idempotency_Key="once")
+        execution = json.loads(told)["executionId"]
+        await call("GET", f"/executions/{execution}/stream")
+        await call("GET", f"/executions/{execution}/output?grep=hello&format=json")
+        await call("GET", f"/executions/{execution}/output", Range="bytes=0-1")
+        for command in ("start", "restart", "status", "stop"):
+            body = {"command": command, "jobId": "T/Stay"}
+            await call("POST", "/commands", body, Prefer="wait=20")
+        await call("DELETE", f"/executions/{execution}", Prefer="wait=20")
+        apps.shell("T/Brief", "echo changed")
+        token = {"userId": "bob", "roles": ["viewer"]}
+        made = json.loads(await call("POST", "/tokens", token))
+        await call("DELETE", f"/tokens/{made['id']}")
+        for path in ("/jobs", "/jobs/T/Brief", "/executions", "/commands", "/system", "/audit"):
+            await call("GET", path)
+        await call("GET", "/events?start=earliest", Accept="application/json")
+        await call("GET", "/openapi.json")
+        async with session.ws_connect("/api/v1/ws", protocols=["jobbus.v1"]) as socket:
+            assert (await socket.receive_json())["op"] == "hello"
+        async with session.get("/metrics") as metrics:
+            assert metrics.status == 200

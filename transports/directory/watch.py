@@ -59,6 +59,7 @@ class Doorbell:
                 gone = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT | Mask.IGNORED
                 inotify.add_watch(self._path, mask | gone | Mask.ONLYDIR)
                 handle = inotify.fd
+                os.set_blocking(handle, False)
                 loop.add_reader(handle, self._read, handle, int(gone), ended)
                 try:
                     self.armed += 1
@@ -70,6 +71,8 @@ class Doorbell:
         def _read(self, handle: int, gone: int, ended: "asyncio.Future[None]") -> None:
             try:
                 data = os.read(handle, _BUFFER)
+            except BlockingIOError:
+                return
             except OSError as error:
                 if not ended.done():
                     ended.set_exception(error)

@@ -46,7 +46,10 @@ class ProblemProtocol(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.held.discard(self._held_transport)
+        handler = self._task_handler
         super().connection_lost(exc)
+        if handler is not None and not self._request_in_progress:
+            handler.cancel()  # it would wait out `lingering_s` for the rest of a body
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
         """aiohttp calls this when a connection becomes a WebSocket."""
