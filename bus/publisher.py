@@ -4,14 +4,22 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+from bus.commands import AnyCommand, CancelCommand, RestartJob, StopJob, job_of
 from bus.envelope import Envelope
-from bus.errors import BusError, IdInUse, Refused
+from bus.errors import BusError, ErrorCode, IdInUse, Refused
 from bus.ports import Checker, Receipt, TableReader
 from bus.transport import Transport
 
 _RECENT_MAX = 20_000
 _SLICE = 50
 """Commands of a batch that are checked before others may run."""
+
+_PASSING = frozenset(
+    {ErrorCode.ALREADY_RUNNING, ErrorCode.QUEUE_FULL, ErrorCode.EXECUTION_REQUIRED}
+)
+"""Refusals for what runs or waits at this moment: a stop on its way may end their reason."""
+
+_MAKES_ROOM = (StopJob, RestartJob, CancelCommand)
 
 
 class Publisher:
@@ -30,6 +38,8 @@ class Publisher:
         self._table = table
         # Ids on their way from here to the table; whoever falls out is known there long since.
         self._recent: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        # By job, those of them that make room: what follows is not judged by the time before.
+        self._making_room: dict[str, list[str]] = {}
 
     async def publish(self, envelope: Envelope) -> Receipt:
         try:
@@ -42,10 +52,11 @@ class Publisher:
         identity = (envelope.body_hash, envelope.principal.user_id)
         known = self._known(envelope.id)
         if known is None:
-            self._checker.check(envelope)
+            self._check(envelope)
             self._recent[envelope.id] = identity
             if len(self._recent) > _RECENT_MAX:
                 self._recent.popitem(last=False)
+            self._note_room(envelope)
         elif known != identity:
             raise IdInUse(
                 f"the command id {envelope.id} stands for another command",
@@ -58,6 +69,7 @@ class Publisher:
         except BaseException:
             if known is None:
                 self._recent.pop(envelope.id, None)
+                self._forget_room(envelope)
             raise
         return Receipt(command_id=envelope.id, replayed=known is not None)
 
@@ -77,6 +89,47 @@ class Publisher:
             return await self.publish(envelope)
         except BusError as error:
             return error
+
+    def _check(self, envelope: Envelope) -> None:
+        """Refuses at once what the owner would refuse, unless the owner does not know all yet."""
+        try:
+            self._checker.check(envelope)
+        except Refused as refused:
+            job_id = self._job_of(envelope.command)
+            if refused.code not in _PASSING or not self._undecided(job_id):
+                raise
+
+    def _note_room(self, envelope: Envelope) -> None:
+        """A stop, restart or cancel is undecided until the table knows its id."""
+        if not isinstance(envelope.command, _MAKES_ROOM):
+            return
+        job_id = self._job_of(envelope.command)
+        if job_id is not None:
+            self._making_room[job_id] = [*self._undecided(job_id), envelope.id]
+
+    def _forget_room(self, envelope: Envelope) -> None:
+        """It was not accepted after all."""
+        waiting = self._making_room.get(self._job_of(envelope.command) or "", [])
+        if envelope.id in waiting:
+            waiting.remove(envelope.id)
+
+    def _undecided(self, job_id: str | None) -> list[str]:
+        waiting = self._making_room.pop(job_id, []) if job_id is not None else []
+        left = [command_id for command_id in waiting if not self._is_handled(command_id)]
+        if left and job_id is not None:
+            self._making_room[job_id] = left
+        return left
+
+    def _job_of(self, command: AnyCommand) -> str | None:
+        """The job that the command is about, however it names it."""
+        execution_id = getattr(command, "execution_id", None)
+        if isinstance(command, CancelCommand):
+            target = self._table.command(command.target_id)
+            return target.job_id if target is not None else None
+        if execution_id is not None:
+            execution = self._table.execution(execution_id)
+            return execution.job_id if execution is not None else None
+        return job_of(command)
 
     def _known(self, command_id: str) -> tuple[str, str] | None:
         record = self._table.command(command_id) or self._table.forgotten(command_id)

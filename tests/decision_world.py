@@ -82,6 +82,10 @@ class World:
         self._apply(decision)
         return self.command(envelope.id)
 
+    def check(self, envelope: Envelope) -> None:
+        """Implements `bus.ports.Checker` as the owner does."""
+        decide(self.table, envelope, self._around())
+
     def report(self, report: Report) -> list[AnyEvent]:
         envelope = Envelope(
             id="", command=report, principal=SYSTEM, submitted_ms=self.clock.now_ms()

@@ -1,0 +1,127 @@
+"""The one way in: what is refused at once, and what only the owner can know."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from bus.commands import CancelCommand, RestartJob, StartJob, StopJob
+from bus.envelope import Envelope, seal
+from bus.errors import BusError, ErrorCode, Refused, TransportBusy
+from bus.model import CommandStatus, ExecutionStatus, Overlap
+from bus.ports import Policy, Receipt
+from bus.publisher import Publisher
+from tests.decision_world import OPERATOR, World
+from transports.memory import MemoryTransport
+
+START = StartJob(job_id="Demo/Job")
+STOP = StopJob(job_id="Demo/Job")
+
+
+class Door:
+    """A publisher before a world in which nothing is decided until the test says so."""
+
+    def __init__(self, *, queue_max: int = 100, **definition: Any) -> None:
+        self.world = World(Policy(queue_max=queue_max))
+        self.world.define(**definition)
+        self.transport = MemoryTransport(clock=self.world.clock, known=self.world.table.command)
+        self.publisher = Publisher(self.transport, self.world, self.world.table)
+
+    def sealed(self, command: StartJob | StopJob | RestartJob | CancelCommand) -> Envelope:
+        return seal(command, OPERATOR, now_ms=self.world.clock.now_ms())
+
+    async def publish(self, command: StartJob | StopJob | RestartJob | CancelCommand) -> str:
+        return (await self.publisher.publish(self.sealed(command))).command_id
+
+    async def decide(self) -> None:
+        while self.transport.waiting:
+            for envelope in await self.transport.receive(1):
+                self.world.take(envelope)
+
+    async def running(self) -> str:
+        """The execution of a start that was published, decided and runs."""
+        command = self.world.command(await self._decided(START))
+        assert command.execution_id is not None
+        self.world.runs(command.execution_id)
+        return command.execution_id
+
+    async def _decided(self, command: StartJob) -> str:
+        command_id = await self.publish(command)
+        await self.decide()
+        return command_id
+
+
+async def test_start_of_a_running_job_is_refused_at_once() -> None:
+    door = Door()
+    await door.running()
+    with pytest.raises(Refused) as refused:
+        await door.publish(START)
+    assert refused.value.code is ErrorCode.ALREADY_RUNNING
+    assert not door.transport.waiting
+
+
+@pytest.mark.parametrize("order", ["stop", "stop_of_the_execution", "restart"])
+async def test_start_behind_an_undecided_order_is_left_to_the_owner_and_waits(order: str) -> None:
+    door = Door()
+    running = await door.running()
+    orders: dict[str, StopJob | RestartJob] = {
+        "stop": STOP,
+        "stop_of_the_execution": StopJob(execution_id=running),
+        "restart": RestartJob(job_id="Demo/Job"),
+    }
+    await door.publish(orders[order])
+    start = await door.publish(START)
+    await door.decide()
+    execution_id = door.world.command(start).execution_id
+    assert execution_id not in (None, running)
+    assert door.world.status(execution_id) is ExecutionStatus.QUEUED
+
+
+async def test_stop_and_start_of_one_batch_are_taken_in_their_order() -> None:
+    door = Door()
+    running = await door.running()
+    answers = await door.publisher.publish_many([door.sealed(STOP), door.sealed(START)])
+    assert all(isinstance(answer, Receipt) for answer in answers), answers
+    await door.decide()
+    assert door.world.status(running) is ExecutionStatus.STOPPING
+
+
+async def test_start_behind_an_undecided_cancel_takes_the_place_in_the_queue() -> None:
+    door = Door(queue_max=1, overlap=Overlap.QUEUE)
+    await door.running()
+    waiting = await door.publish(START)
+    await door.decide()
+    with pytest.raises(Refused) as refused:
+        await door.publish(START)
+    assert refused.value.code is ErrorCode.QUEUE_FULL
+    await door.publish(CancelCommand(target_id=waiting))
+    start = await door.publish(START)
+    await door.decide()
+    assert door.world.command(waiting).status is CommandStatus.CANCELLED
+    assert door.world.command(start).status is CommandStatus.RUNNING
+
+
+async def test_early_refusals_are_back_when_the_order_is_decided_or_was_never_taken() -> None:
+    door = Door()
+    running = await door.running()
+    await door.publish(StopJob(job_id="Demo/Job"))
+    await door.decide()
+    door.world.ends(running)
+    await door.running()
+    with pytest.raises(Refused):
+        await door.publish(START)
+    await door.transport.aclose()
+    with pytest.raises(TransportBusy):
+        await door.publish(STOP)
+    with pytest.raises(Refused):
+        await door.publish(START)
+
+
+async def test_other_refusals_do_not_wait_for_anybody() -> None:
+    door = Door(disabled=True)
+    await door.publish(STOP)
+    answers: list[Receipt | BusError] = list(
+        await asyncio.wait_for(door.publisher.publish_many([door.sealed(START)]), 10)
+    )
+    assert isinstance(answers[0], Refused)
+    assert answers[0].code is ErrorCode.DISABLED
