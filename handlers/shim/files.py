@@ -73,16 +73,36 @@ class Folder:
             OSError: it could not be written; the old one stays.
         """
         temporary = f".{name}.{os.getpid()}"
-        descriptor = self.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        descriptor = self._create(temporary)
         try:
             _write_all(descriptor, encode(content))
             if durable:
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.rename(temporary, name, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
+        try:
+            self._rename(temporary, name)
+        except IsADirectoryError:
+            self._move_away(name)
+            self._rename(temporary, name)
         if durable:
             os.fsync(self.descriptor)
+
+    def _create(self, name: str) -> int:
+        """A new file. The program runs under our account: whatever it has put there instead (a
+        folder, a pipe that would hold us up) is not ours to write to."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            return self.open(name, flags)
+        except FileExistsError:
+            self._move_away(name)
+            return self.open(name, flags)
+
+    def _move_away(self, name: str) -> None:
+        self._rename(name, f".{name}.moved-{time.monotonic_ns()}")
+
+    def _rename(self, before: str, after: str) -> None:
+        os.rename(before, after, src_dir_fd=self.descriptor, dst_dir_fd=self.descriptor)
 
     def read_json(self, name: str) -> Any:
         """The decoded content; None if there is none or it is not ours to understand."""

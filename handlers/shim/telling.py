@@ -1,6 +1,7 @@
 """What a shim puts on record: who it is, how far it is, how it ended. Stdlib only, blocking."""
 
 import contextlib
+import errno
 import os
 import time
 from typing import Any
@@ -13,6 +14,8 @@ from handlers.shim.process_tree import process
 from handlers.shim.tree import Tree
 
 EXIT_RETRY_S = 2.0
+EXIT_REFUSALS_MAX = 5
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM})
 
 
 class Record:
@@ -94,13 +97,18 @@ class Record:
         }
 
     def write_exit(self, content: dict[str, Any]) -> None:
-        """The record is durable. A full disk is waited for: without it the end would be a guess."""
-        while True:
+        """The record is durable. A full disk is waited for: without it the end would be a guess.
+
+        What else speaks against it will not pass: then the bell alone tells, and nobody waits.
+        """
+        refusals = 0
+        while refusals < EXIT_REFUSALS_MAX:
             try:
                 self._folder.write_whole("exit.json", content, durable=True)
             except FileNotFoundError:
                 return  # somebody removed the whole folder: nobody wants to know
-            except OSError:
+            except OSError as error:
+                refusals += error.errno not in NO_ROOM
                 time.sleep(EXIT_RETRY_S)
             else:
                 return

@@ -16,7 +16,7 @@ import structlog
 from bus.layout import DIRECTORY_MODE, FILE_MODE, DataLayout, ExecutionLayout
 from bus.model import ExitRecord, Reason, StopRequest
 from handlers.shim.assignment import CLAIMED_BY_SERVICE, claim_name
-from handlers.shim.process_tree import boot_id
+from handlers.shim.process_tree import boot_id, is_alive
 from handlers.supervision.record import ShimState, decode_exit, decode_state, encode_control
 
 log = structlog.get_logger("jobbus.adoption")
@@ -135,6 +135,8 @@ def _after_claim(place: ExecutionLayout, claim: bytes) -> Finding:
         return Gone(Reason.NO_EXIT_RECORD if booted else Reason.HOST_RESTART)
     if state.boot != boot_id():
         return Gone(Reason.HOST_RESTART)
+    if is_alive(state.shim, state.shim_ticks):
+        return Alive(state)  # its program has removed the lock
     return Orphaned(state)
 
 
