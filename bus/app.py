@@ -40,7 +40,7 @@ from handlers.decisions.decision import ForgetFiles
 from handlers.decisions.registry import tells_secret
 from handlers.decisions.remembered import as_record
 from handlers.disposal import Disposal
-from handlers.evidence import protect, protected_before_ms
+from handlers.evidence import are_files_doubted, believe_files, protected_before_ms
 from handlers.history import JournalHistory
 from handlers.journal.recovery import RecoveredTable, recover
 from handlers.output.store import OutputStore
@@ -149,9 +149,6 @@ class _Parts:
         self.recovered: RecoveredTable = recover(
             layout.journal, self.instance, clock, self.caught_up
         )
-        if not self.recovered.continuous or self.recovered.next_seq == 1:
-            # The table may lack executions whose files are there.
-            protect(layout.journal, clock.now_ms())
         self._build()
 
     def _build(self) -> None:
@@ -159,6 +156,7 @@ class _Parts:
         self.not_ready: str | None = "starting"
         self._draining = False
         self._projected = self.recovered.projected
+        self._files_doubted = are_files_doubted(self.layout.journal)
         self.started_at = rfc3339(self.clock.now_ms())
         self.inbox = Inbox(self.clock)
         report = ProgressCoalescer(self.inbox.report)
@@ -338,8 +336,8 @@ class _Parts:
 
     async def _keep_tidy(self) -> None:
         """What a crash left over goes, then what is more than kept, for ever."""
-        if not self.recovered.continuous:
-            await self.projections.rewrite_past()
+        if self._files_doubted:
+            self.projections.doubt_past()
         since_ms = await asyncio.to_thread(protected_before_ms, self.layout.journal)
         executions = _Executions(self.recovered.table)
         folders = await asyncio.to_thread(self.disposal.sweep, executions, since_ms)
@@ -355,11 +353,13 @@ class _Parts:
             await self._sync_projections()
 
     async def _sync_projections(self) -> None:
-        if self.projections.seen > self._projected:
+        if self.projections.seen > self._projected or self._files_doubted:
             synced = await self.projections.sync()
             if synced is not None:
                 self._projected = synced
                 await self.owner.note_projected(synced)
+                await asyncio.to_thread(believe_files, self.layout.journal)
+                self._files_doubted = False
 
     def prepare_drain(self) -> None:
         """Who asks is sent elsewhere; files of others wait for the next start."""

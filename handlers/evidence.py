@@ -1,7 +1,9 @@
-"""What is never taken for left over: the files of a past that the journal cannot tell about.
+"""What stands in files that the journal cannot vouch for. Blocking IO.
 
 After a damaged, lost or restored journal the table lacks executions whose files are there. They are
-evidence: from then on only what was begun later may be swept. Blocking IO.
+evidence: from then on only what was begun later may be swept. And what the table does tell may be
+told otherwise by status and result files of a time that it does not know: those are doubted until
+all of them have been looked at.
 """
 
 import uuid
@@ -10,11 +12,23 @@ from pathlib import Path
 from bus.instance import write_private
 
 NAME = "evidence-before"
+DOUBTED = "files-doubted"
 
 
 def protect(journal: Path, now_ms: int) -> None:
-    """Nothing that was begun before now is ever swept."""
+    """Nothing that was begun before now is ever swept, and files are doubted."""
     write_private(journal / NAME, b"%d\n" % now_ms)
+    write_private(journal / DOUBTED, b"")
+
+
+def are_files_doubted(journal: Path) -> bool:
+    """Whether files of what has ended may differ from the table."""
+    return (journal / DOUBTED).exists()
+
+
+def believe_files(journal: Path) -> None:
+    """All files have been looked at, and are durable."""
+    (journal / DOUBTED).unlink(missing_ok=True)
 
 
 def protected_before_ms(journal: Path) -> int:

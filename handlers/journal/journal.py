@@ -94,7 +94,7 @@ class Journal:
             DataDirectoryError: it cannot be read; the message says what to do. Nothing was changed.
             NoSpace, StorageFailed: the disk does not let it be continued.
         """
-        found = examine(directory, since_ms=now_ms - keep_ms)
+        found = examine(directory, now_ms=now_ms, keep_ms=keep_ms)
         return Recovered(
             journal=cls(directory, found, segment_bytes, ballast_bytes),
             epoch=found.identity.epoch,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bus.instance import sync_directory
+from handlers.evidence import protect
 from handlers.journal.ballast import Ballast
 from handlers.journal.disk import keep_good_part, our_errors, set_aside
 from handlers.journal.format import Outline, Torn
@@ -58,17 +59,17 @@ class Findings:
     notes: list[str]
 
 
-def examine(directory: Path, *, since_ms: int) -> Findings:
+def examine(directory: Path, *, now_ms: int, keep_ms: int) -> Findings:
     """The journal is whole, in an epoch in which its numbers can go on.
 
-    `since_ms` is where the feed's window begins, which is to be replayed if that is affordable.
+    `keep_ms` is how long the feed's window is, which is to be replayed if that is affordable.
 
     Raises:
         DataDirectoryError: a file cannot be read by this version, or is no file at all.
         NoSpace, StorageFailed: the disk does not let it be made whole.
     """
     with our_errors("read what is there"):
-        return _Examination(directory, since_ms).run()
+        return _Examination(directory, now_ms, keep_ms).run()
 
 
 @dataclass
@@ -83,9 +84,10 @@ class _Plan:
 
 
 class _Examination:
-    def __init__(self, directory: Path, since_ms: int) -> None:
+    def __init__(self, directory: Path, now_ms: int, keep_ms: int) -> None:
         self._directory = directory
-        self._since_ms = since_ms
+        self._now_ms = now_ms
+        self._since_ms = now_ms - keep_ms
         self._identity: Identity | None = None
         self._segments: list[Path] = []
         self._snapshots: list[Snapshot] = []
@@ -241,6 +243,7 @@ class _Examination:
         if chosen is not None:
             dropped_below = min([chosen.head.seq, *map(first_seq_of, left[:1])])
         files = {path.name: mark_of_path(path) for path in left}
+        protect(self._directory, self._now_ms)  # first, so that a death right here changes nothing
         identity = Identity(epoch=new_epoch(), files=files, dropped_below=dropped_below)
         write_identity(self._directory, identity)
         (self._directory / NEW_EPOCH_FILE).unlink(missing_ok=True)

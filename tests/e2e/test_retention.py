@@ -102,6 +102,7 @@ async def test_after_broken_continuity_nothing_is_taken_for_left_over(service: S
         assert service.end() == 0
         assert set(executions) < names(service.data / "JobOutput")
         assert set(executions) < names(service.data / "JobStatus")
+        assert not (service.data / "Journal" / "files-doubted").exists()
 
 
 async def test_after_a_crash_only_files_that_may_not_be_synced_are_written_again(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from handlers.evidence import are_files_doubted
 from handlers.journal.identity import FileMark
 from handlers.journal.journal import Recovered
 from handlers.journal.opening import NEW_EPOCH_FILE
@@ -170,6 +171,7 @@ def test_damage_before_the_end_begins_a_new_epoch_and_keeps_the_evidence(tmp_pat
     third = reopen(tmp_path)
     assert (third.continuous, third.epoch) == (True, again.epoch)
     assert (seqs(third), salvaged(third)) == ([1, 2, again.next_seq], [])
+    assert are_files_doubted(tmp_path), "until somebody has looked at them"
 
 
 def test_segments_behind_the_damage_are_set_aside_too(tmp_path: Path) -> None:

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from bus.commands import StartJob, StopJob
+from bus.commands import Forget, StartJob, StopJob
 from bus.events import Published
 from bus.layout import DataLayout
+from handlers.decisions.retention import BATCH_MAX as FORGET_MAX
 from tests.decision_world import World
 from tests.fakes import ManualClock
 from transports.directory import disk
 from transports.directory import projections as module
-from transports.directory.projections import Projections
+from transports.directory.projections import PAST_MAX, Projections
 
 
 class Rig:
@@ -104,15 +105,28 @@ async def test_an_old_execution_that_still_runs_is_written_again(rig: Rig) -> No
 
 async def test_the_whole_past_is_written_again_beside_the_work(rig: Rig) -> None:
     before = rig.run_one()
-    live = rig.world.send(StartJob(job_id="Demo/Job")).execution_id or ""
-    await rig.projections.rewrite_past()
-    assert rig.files() == set(before)
-    rig.lose_files()
-    rig.tell()
+    rig.world.send(StartJob(job_id="Demo/Job"))
+    rig.projections.doubt_past()
     async with rig.running():
-        await rig.projections.rewrite_past()
+        synced = await rig.projections.sync()
+    assert synced is not None
+    assert rig.files() == set(before)  # and nothing of what was not told
+
+
+async def test_files_of_the_past_that_is_forgotten_meanwhile_do_not_come_back(rig: Rig) -> None:
+    past = [rig.run_one() for _ in range(PAST_MAX * 4)]
+    kept = rig.run_one()
+    rig.projections.doubt_past()
+    commands, executions = zip(*past, strict=True)
+    async with rig.running():
+        while not rig.files():
+            await asyncio.sleep(0)
+        for begin in range(0, len(past), FORGET_MAX):
+            some = slice(begin, begin + FORGET_MAX)
+            rig.world.report(Forget(executions=executions[some], commands=commands[some]))
+        rig.projections.forget(executions, commands, commands)
         await rig.projections.drain()
-    assert rig.files() == {*before, live}
+    assert rig.files() == set(kept)
 
 
 async def test_a_sync_waits_for_files_that_are_not_written_yet(

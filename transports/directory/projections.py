@@ -30,25 +30,39 @@ log = logging.getLogger(__name__)
 INTERVAL_S = 1.0
 """The status file of a live execution is written at most so often."""
 BATCH_MAX = 256
+PAST_MAX = 64
+"""Records of the past that are looked at beside each batch of news."""
 RETRY_S = 2.0
 
 
 class _Batch(msgspec.Struct, frozen=True):
-    """What is written in one go, and the commands that are settled then."""
+    """What is written in one go, and the commands that are settled then.
+
+    `past_…` are written only if their files differ, and settle nothing.
+    """
 
     executions: tuple[Execution, ...] = ()
     commands: tuple[CommandRecord, ...] = ()
+    past_executions: tuple[Execution, ...] = ()
+    past_commands: tuple[CommandRecord, ...] = ()
     status_gone: tuple[str, ...] = ()
     results_gone: tuple[str, ...] = ()
 
     @property
     def ids(self) -> list[str]:
         """Of the records that are written."""
-        return [one.id for one in self.executions] + [one.id for one in self.commands]
+        return [one.id for one in self.executions] + [one.id for one in self.commands] + self.past
+
+    @property
+    def past(self) -> list[str]:
+        """Of those that are only looked at."""
+        return [one.id for one in self.past_executions] + [one.id for one in self.past_commands]
 
 
 class Projections:
     """Implements `bus.ports.ChangeListener`; `run` writes. Lives in the event loop.
+
+    Each file has one writer: `rewrite` before `run` runs, and `run` from then on.
 
     In memory are ids of records that changed since they were written, never the records: however
     far the disk lags behind, it is at most one id for each record of the table.
@@ -68,6 +82,7 @@ class Projections:
         self._at_once: dict[str, None] = {}
         self._later: dict[str, float] = {}
         self._commands: dict[str, None] = {}
+        self._past: dict[str, None] = {}
         self._written_s: dict[str, float] = {}
         self._status_gone: dict[str, None] = {}
         self._results_gone: dict[str, None] = {}
@@ -100,9 +115,11 @@ class Projections:
             self._at_once.pop(execution_id, None)
             self._later.pop(execution_id, None)
             self._written_s.pop(execution_id, None)
+            self._past.pop(execution_id, None)
             self._status_gone[f"{execution_id}.json"] = None
         for command_id in command_ids:
             self._commands.pop(command_id, None)
+            self._past.pop(command_id, None)
             self._settle(command_id)
         self._pay((*execution_ids, *command_ids))
         self._results_gone.update((f"{spelling}.json", None) for spelling in spellings)
@@ -144,10 +161,10 @@ class Projections:
         await asyncio.to_thread(self._sweep)
         executions = [e for e in self._table.executions() if e.version > synced or not e.is_final]
         for chunk in _chunks(executions):
-            await asyncio.to_thread(self._write, _Batch(executions=tuple(chunk)), True)
+            await asyncio.to_thread(self._write, _Batch(past_executions=tuple(chunk)))
         commands = [c for c in self._table.commands() if c.version > synced and c.is_final]
         for ended in _chunks(commands):
-            await asyncio.to_thread(self._write, _Batch(commands=tuple(ended)), True)
+            await asyncio.to_thread(self._write, _Batch(past_commands=tuple(ended)))
             for command in ended:
                 self._settle(command.id)
 
@@ -156,18 +173,12 @@ class Projections:
         """The number of the last change that was noted."""
         return self._seen
 
-    async def rewrite_past(self) -> None:
-        """The same for all that has ended, however long that takes: `run` may run beside it."""
-        ended: list[Execution | CommandRecord] = [e for e in self._table.executions() if e.is_final]
-        ended += [c for c in self._table.commands() if c.is_final]
-        for chunk in _chunks(ended):
-            executions = [self._table.execution(one.id) for one in chunk]
-            commands = [self._table.command(one.id) for one in chunk]
-            batch = _Batch(
-                tuple(one for one in executions if one is not None),
-                tuple(one for one in commands if one is not None),
-            )
-            await asyncio.to_thread(self._write, batch, True)
+    def doubt_past(self) -> None:
+        """`run` looks at the files of all that has ended, a few beside each batch of news."""
+        self._past.update((e.id, None) for e in self._table.executions() if e.is_final)
+        self._past.update((c.id, None) for c in self._table.commands() if c.is_final)
+        self._busy()
+        self._news.set()
 
     async def sync(self) -> int | None:
         """The files of everything that has ended by now survive a power cut; the number of the last
@@ -178,7 +189,7 @@ class Projections:
         if self._sync_failed:
             return None  # a second try would report success for what the first one lost
         seen, writing = self._seen, self._writing
-        self._owed = {*self._at_once, *self._commands}
+        self._owed = {*self._at_once, *self._commands, *self._past}
         self._owed.update(writing.ids)
         while self._owed:
             self._paid.clear()
@@ -242,11 +253,14 @@ class Projections:
             commands = [self._table.command(one) for one in _take(self._commands, BATCH_MAX)]
         status_gone = tuple(_take(self._status_gone, BATCH_MAX))
         results_gone = tuple(_take(self._results_gone, BATCH_MAX))
-        if not (ids or commands or status_gone or results_gone):
+        past = _take(self._past, PAST_MAX)
+        if not (ids or commands or status_gone or results_gone or past):
             return None
         return _Batch(
             tuple(executions),
             tuple(one for one in commands if one is not None and one.is_final),
+            tuple(one for one in map(self._table.execution, past) if one is not None),
+            tuple(one for one in map(self._table.command, past) if one is not None),
             status_gone,
             results_gone,
         )
@@ -284,6 +298,7 @@ class Projections:
     def _note_again(self, batch: _Batch) -> None:
         self._at_once.update(dict.fromkeys(one.id for one in batch.executions))
         self._commands.update(dict.fromkeys(one.id for one in batch.commands))
+        self._past.update(dict.fromkeys(batch.past))
         self._status_gone.update(dict.fromkeys(batch.status_gone))
         self._results_gone.update(dict.fromkeys(batch.results_gone))
 
@@ -293,30 +308,36 @@ class Projections:
             with disk.open_directory(folder) as here:
                 disk.sweep_passing(here)
 
-    def _write(self, batch: _Batch, unless_same: bool = False) -> None:
-        _put(self._layout, batch, unless_same)
+    def _write(self, batch: _Batch) -> None:
+        _put(self._layout, batch.executions, batch.commands, disk.replace_file)
+        past = (batch.past_executions, batch.past_commands)
+        _put(self._layout, *past, _replace_unless_same)
         _remove(self._layout.status, batch.status_gone)
         _remove(self._layout.results, batch.results_gone)
 
 
-def _put(layout: DataLayout, batch: _Batch, unless_same: bool) -> None:
+def _put(
+    layout: DataLayout,
+    executions: Sequence[Execution],
+    commands: Sequence[CommandRecord],
+    put: Callable[[str, int, bytes], None],
+) -> None:
     disk.make_directory(layout.status)
     disk.make_directory(layout.results)
-    put = _replace_unless_same if unless_same else disk.replace_file
-    if batch.executions:
+    if executions:
         with disk.open_directory(layout.status) as here:
-            for execution in batch.executions:
+            for execution in executions:
                 put(f"{execution.id}.json", here, encode_status(execution))
-    if batch.commands:
+    if commands:
         with disk.open_directory(layout.results) as here:
-            for command in batch.commands:
+            for command in commands:
                 put(result_name(command), here, encode_result(command))
 
 
 def write_again(layout: DataLayout, table: TableReader) -> None:
     """Every status and result file is as the table says."""
     commands = tuple(one for one in table.commands() if one.is_final)
-    _put(layout, _Batch(tuple(table.executions()), commands), True)
+    _put(layout, tuple(table.executions()), commands, _replace_unless_same)
 
 
 def wrong_files(layout: DataLayout, table: TableReader) -> list[str]:
