@@ -1,10 +1,19 @@
-"""What holds for every test: it leaves no asyncio task behind."""
+"""What holds for every test, and what is told at the end of a run.
+
+No test leaves an asyncio task behind. What sweeps tried is told once, whichever worker tried it.
+"""
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
 
 import pytest
+
+from tests.tally import Tally
+
+TRIED = "tried"
 
 GRACE_S = 2.0
 """For tasks that were told to end and have not had their turn yet: aiohttp's server has such."""
@@ -24,3 +33,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             item.fixturenames.insert(0, "no_leaked_tasks")
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
+    """What a sweep counts into; what is in it is told even if the test fails."""
+    found = Tally()
+    yield found
+    # The report of the teardown takes it along, from a worker of xdist too.
+    request.node.user_properties.append((TRIED, found.lines()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [each for found in terminalreporter.stats.values() for each in found]
+    told = _told(each for each in reports if getattr(each, "when", "") == "teardown")
+    if not told:
+        return
+    terminalreporter.section("tried")
+    for kind, parts in sorted(told.items()):
+        tried, wrong = map(sum, zip(*parts.values(), strict=True))
+        terminalreporter.line(f"{kind}: {tried}, violations: {wrong}", bold=True, red=wrong > 0)
+        for of, (count, broken) in sorted(parts.items()):
+            terminalreporter.line(f"  {count:>8} {of}" + (f", violations: {broken}" * (broken > 0)))
+
+
+def _told(reports: Iterable[Any]) -> dict[str, dict[str, tuple[int, int]]]:
+    """By kind and part: how many were tried, and with how many something was wrong."""
+    told: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+    for report in reports:
+        lines = [line for name, found in report.user_properties if name == TRIED for line in found]
+        for kind, of, tried, wrong in lines:
+            before = told[kind].get(of, (0, 0))
+            told[kind][of] = (before[0] + tried, before[1] + wrong)
+    return told

@@ -1,5 +1,6 @@
 """Whether what a power cut left keeps what was promised before it."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from bus.clock import SystemClock
 from bus.instance import read_instance
 from bus.layout import DataLayout
 from handlers.journal.recovery import recover
-from handlers.shim.assignment import CLAIMED_BY_SERVICE
+from handlers.shim.assignment import CLAIMED_BY_SERVICE, claim_name
 from handlers.supervision.record import decode_exit
 from tests.faults.load import Load, SeamService, define, verify
 from tests.faults.powercut.record import Promised
@@ -40,9 +41,19 @@ def broken_promises(root: Path, promised: Promised) -> Iterator[str]:
         if record is None or record.version < version:
             yield f"taken back: {key} was seen at {version}"
     for execution_id in promised.ran:
-        claim = layout.execution(execution_id).claim
-        if not claim.exists() or claim.read_bytes() == CLAIMED_BY_SERVICE:
+        if _is_free(layout.execution(execution_id).root):
             yield f"{execution_id} ran, and could be started again"
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether a recovery would win the next claim, and have the program started."""
+    for generation in itertools.count():
+        claim = folder / claim_name(generation)
+        if not claim.exists():
+            return True
+        if claim.read_bytes() != CLAIMED_BY_SERVICE:
+            return False
+    raise AssertionError("never")
 
 
 def _torn(layout: DataLayout) -> Iterator[str]:

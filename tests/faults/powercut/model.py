@@ -32,26 +32,55 @@ class Pending:
     changes: tuple[tuple[str, str, "Node | None"], ...] = ()
 
 
+@dataclass
+class Content:
+    """`data`, and zeros behind it up to `size`: prepared room is never copied."""
+
+    data: bytearray = field(default_factory=bytearray)
+    size: int = 0
+
+    def copy(self) -> "Content":
+        return Content(bytearray(self.data), self.size)
+
+    def do(self, change: Pending, tear: random.Random | None = None) -> None:
+        if change.size is not None:
+            self.size = change.size
+            del self.data[change.size :]
+            return
+        end = change.offset + len(change.data)
+        self.size = max(self.size, end)
+        if not change.data:
+            return
+        self.data.extend(bytes(max(0, end - len(self.data))))
+        if tear is None:
+            self.data[change.offset : end] = change.data
+            return
+        for begin in range(0, len(change.data), SECTOR):  # sectors reach the disk in any order
+            if tear.random() < 0.5:
+                part = change.data[begin : begin + SECTOR]
+                self.data[change.offset + begin : change.offset + begin + len(part)] = part
+
+
 @dataclass(eq=False)
 class Node:
     """A file or a directory; `inode` is the number it really had."""
 
     is_directory: bool
     inode: int = 0
-    durable: bytearray = field(default_factory=bytearray)
+    durable: Content = field(default_factory=Content)
     pending: list[Pending] = field(default_factory=list)
 
     def sync(self) -> None:
         for each in self.pending:
-            _do(self.durable, each)
+            self.durable.do(each)
         self.pending.clear()
 
-    def content(self, keep: Keep, tear: random.Random | None) -> bytes:
-        found = bytearray(self.durable)
+    def content(self, keep: Keep, tear: random.Random | None) -> Content:
+        found = self.durable.copy()
         for each in self.pending:
             if keep(each):
-                _do(found, each, tear)
-        return bytes(found)
+                found.do(each, tear)
+        return found
 
 
 class Disk:
@@ -165,22 +194,6 @@ def _rename(names: dict[str, dict[str, Node]], pending: Pending) -> None:
             names.setdefault(folder, {})[name] = node
 
 
-def _do(content: bytearray, change: Pending, tear: random.Random | None = None) -> None:
-    if change.size is not None:
-        del content[change.size :]
-        content.extend(bytes(change.size - len(content)))
-        return
-    end = change.offset + len(change.data)
-    content.extend(bytes(max(0, end - len(content))))
-    if tear is None:
-        content[change.offset : end] = change.data
-        return
-    for begin in range(0, len(change.data), SECTOR):  # sectors reach the disk in any order
-        if tear.random() < 0.5:
-            part = change.data[begin : begin + SECTOR]
-            content[change.offset + begin : change.offset + begin + len(part)] = part
-
-
 @dataclass(frozen=True)
 class Cut:
     """One way to lose what was not synced."""
@@ -227,8 +240,8 @@ def lay_out(disk: Disk, cut: Cut, root: str, target: Path) -> None:
             place.hardlink_to(laid[id(node)])
         else:
             content = node.content(cut.keep, cut.tear)
-            place.write_bytes(content.rstrip(b"\0"))  # prepared room costs none here
-            os.truncate(place, len(content))
+            place.write_bytes(content.data)
+            os.truncate(place, content.size)
             place.chmod(0o600)
             laid[id(node)] = place
         inodes[place.name] = node.inode

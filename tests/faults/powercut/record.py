@@ -38,7 +38,8 @@ class Promised:
 
 
 def record(root: Path) -> list[Line]:
-    """All lines of one whole life: the first start, the load, the end in order, a second start."""
+    """All lines of one whole life: the first start, the load with a death of the service in it, the
+    end in order, a last start."""
     service = SeamService(root / "disk")
     define(service.apps)
     log = root / "calls"
@@ -52,7 +53,11 @@ def record(root: Path) -> list[Line]:
     load = Load(service, told=told, drops=False)
     try:
         assert service.try_start(), service.log.read_text(encoding="utf-8")
-        assert load.run(), service.log.read_text(encoding="utf-8")
+        load.begin()
+        with recorder.alone():  # nobody is between a call and its line
+            service.kill9()
+        assert service.try_start(), service.log.read_text(encoding="utf-8")
+        load.run_second_half()
         service.restart()
         assert service.end() == 0
     finally:
