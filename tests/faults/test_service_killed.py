@@ -24,7 +24,9 @@ from tests.service import (
 from transports.http.client import Client
 
 JOBS = 20
-BURST = 200
+FEW = 4
+BURST_JOBS = 20
+BURSTS = [60, pytest.param(200, marks=pytest.mark.exhaustive)]
 
 TICK = """
 echo "$JOBBUS_EXECUTION_ID" >> "$BOARD/starts"
@@ -39,8 +41,9 @@ BRIEF = 'echo "$JOBBUS_COMMAND_ID" >> "$BOARD/starts"; exit 0'
 def define(apps: Apps) -> None:
     code = {"type": "integer", "min": 0, "max": 99}
     apps.shell("T/Tick", TICK, max_running=JOBS, variables={"Code": code})
+    apps.shell("T/Few", TICK, max_running=FEW, variables={"Code": code})
     apps.shell("T/After", "exit 0")
-    for number in range(BURST // 5):
+    for number in range(BURST_JOBS):
         apps.shell(f"Burst/Job{number}", BRIEF, max_running=5, overlap="queue")
 
 
@@ -54,17 +57,23 @@ def size_of_output(service: Service, execution_id: str) -> int:
     return (service.data / "JobOutput" / execution_id / "output.log").stat().st_size
 
 
-async def start_ticking(service: Service) -> dict[str, int]:
-    """Twenty jobs run; the exit code that each will have, by execution."""
+async def start_ticking(service: Service, jobs: int) -> dict[str, int]:
+    """So many jobs run; the exit code that each will have, by execution."""
     async with service.http() as http:
-        ids = await asyncio.gather(*(http.start("T/Tick", Code=code) for code in range(JOBS)))
+        ids = await asyncio.gather(*(http.start("T/Tick", Code=code) for code in range(jobs)))
     await eventually(lambda: all(size_of_output(service, each) for each in ids), "first output")
     return {each: code for code, each in enumerate(ids)}
 
 
-@pytest.mark.parametrize("spawner", [False, True], ids=["service", "service-and-spawner"])
+@pytest.mark.parametrize(
+    "spawner",
+    [
+        pytest.param(False, id="service", marks=pytest.mark.exhaustive),
+        pytest.param(True, id="service-and-spawner"),
+    ],
+)
 async def test_jobs_outlive_the_kill_of_the(service: Service, *, spawner: bool) -> None:
-    codes = await start_ticking(service)
+    codes = await start_ticking(service, JOBS)
     async with service.http() as http:
         before = {each["executionId"]: each["pid"] for each in await http.executions("T/Tick")}
     service.kill9(spawner=spawner)
@@ -100,23 +109,23 @@ async def test_jobs_outlive_the_kill_of_the(service: Service, *, spawner: bool) 
 
 async def test_adopted_job_can_be_stopped_and_its_slot_is_held(service: Service) -> None:
     async with service.http() as http:
-        ids = await asyncio.gather(*(http.start("T/Tick", Code=0) for _ in range(JOBS)))
+        ids = await asyncio.gather(*(http.start("T/Few", Code=0) for _ in range(FEW)))
     service.kill9()
     service.start()
     async with service.http() as http:
         full = await http.call(
-            "POST", "/commands", {"command": "start", "jobId": "T/Tick", "variables": {"Code": 1}}
+            "POST", "/commands", {"command": "start", "jobId": "T/Few", "variables": {"Code": 1}}
         )
         assert (full.status, full.json["code"]) == (409, "already_running")
         stopped = await http.publish(20, command="stop", executionId=ids[0])
         assert (stopped["status"], stopped["outcome"]) == ("Completed", "done")
         assert (await http.execution(ids[0]))["status"] == "Stopped"
-        await http.start("T/Tick", Code=1)
+        await http.start("T/Few", Code=1)
         service.apps.put("go")
 
 
 async def test_job_that_ends_while_no_service_runs_has_its_exact_code(service: Service) -> None:
-    codes = await start_ticking(service)
+    codes = await start_ticking(service, FEW)
     service.kill9(spawner=True)
     service.apps.put("go")
     records = [service.data / "JobOutput" / each / "exit.json" for each in codes]
@@ -141,8 +150,9 @@ async def test_death_of_the_spawner_alone_is_not_noticed_by_anybody(service: Ser
         assert (await http.ended(second))["exitCode"] == 8
 
 
+@pytest.mark.parametrize("size", BURSTS)
 async def test_each_accepted_start_of_a_burst_runs_once_when_the_service_dies_in_it(
-    service: Service,
+    service: Service, size: int
 ) -> None:
     accepted: list[str] = []
     tried: list[str] = []
@@ -153,12 +163,12 @@ async def test_each_accepted_start_of_a_burst_runs_once_when_the_service_dies_in
         tried.append(command_id)
         try:
             await http.publish(
-                command="start", jobId=f"Burst/Job{number % (BURST // 5)}", commandId=command_id
+                command="start", jobId=f"Burst/Job{number % BURST_JOBS}", commandId=command_id
             )
         except (aiohttp.ClientError, ConnectionError):
             return  # no answer: accepted or not, nobody knows, and at most once either way
         accepted.append(command_id)
-        if len(accepted) == BURST // 3:
+        if len(accepted) == size // 3:
             enough.set()
 
     async def kill_in_the_middle() -> None:
@@ -167,24 +177,25 @@ async def test_each_accepted_start_of_a_burst_runs_once_when_the_service_dies_in
 
     async with service.http() as http, asyncio.TaskGroup() as group:
         group.create_task(kill_in_the_middle(), name="kill")
-        for number in range(BURST):
+        for number in range(size):
             group.create_task(start(http, number), name=f"start {number}")
-    assert BURST // 3 <= len(accepted) < BURST
+    assert size // 3 <= len(accepted) < size
     service.start()
     await all_handled_once(service, accepted, tried)
 
 
+@pytest.mark.parametrize("size", BURSTS)
 async def test_burst_that_is_repeated_until_accepted_runs_each_start_once_through_three_kills(
-    service: Service,
+    service: Service, size: int
 ) -> None:
-    ids = [str(uuid4()) for _ in range(BURST)]
-    marks = {BURST // 8: asyncio.Event(), BURST // 3: asyncio.Event(), BURST // 2: asyncio.Event()}
+    ids = [str(uuid4()) for _ in range(size)]
+    marks = {size // 8: asyncio.Event(), size // 3: asyncio.Event(), size // 2: asyncio.Event()}
     accepted = 0
     room = asyncio.Semaphore(32)
 
     async def start(number: int, command_id: str) -> None:
         nonlocal accepted
-        body = {"command": "start", "jobId": f"Burst/Job{number % (BURST // 5)}"}
+        body = {"command": "start", "jobId": f"Burst/Job{number % BURST_JOBS}"}
         async with room:
             await eventually_told(lambda: try_once(body | {"commandId": command_id}))
         accepted += 1
