@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 import aiohttp
 
@@ -31,6 +31,22 @@ FINAL = ("Succeeded", "Failed", "Stopped", "TimedOut", "Cancelled", "Skipped", "
 T = TypeVar("T")
 
 
+class Running(Protocol):
+    """What is needed of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdout(self) -> IO[bytes] | None: ...
+    @property
+    def returncode(self) -> int | Any: ...
+    def poll(self) -> int | None: ...
+    def kill(self) -> None: ...
+    def communicate(
+        self, input: bytes | None = None, timeout: float | None = None
+    ) -> tuple[bytes, bytes]: ...
+
+
 class Service:
     """One data directory with its service, which may come and go. The methods here block."""
 
@@ -41,7 +57,7 @@ class Service:
         self.apps = Apps(root)
         self.port = 0
         self.token = ""
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Running | None = None
 
     @property
     def url(self) -> str:
@@ -55,7 +71,7 @@ class Service:
     def start(self, *flags: str) -> None:
         """The service has said that it is ready. Later starts listen on the port of the first."""
         assert self._process is None
-        self._process = self.spawn("--listen", f"127.0.0.1:{self.port}", *flags)
+        self._process = self._run("--listen", f"127.0.0.1:{self.port}", *flags)
         line = self._ready_line(self._process)
         assert line.startswith("jobbus ready http://127.0.0.1:"), self.log.read_text()
         self.port = int(line.rpartition(":")[2])
@@ -75,6 +91,9 @@ class Service:
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
+
+    def _run(self, *arguments: str) -> Running:
+        return self.spawn(*arguments)
 
     def environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -164,7 +183,7 @@ class Service:
         given = {k: v for k, v in (own | dict(headers or {})).items() if v is not None}
         return await request(self.port, method, target, given, body)
 
-    def _ready_line(self, process: "subprocess.Popen[bytes]") -> str:
+    def _ready_line(self, process: Running) -> str:
         assert process.stdout is not None
         readable, _, _ = select.select([process.stdout], [], [], READY_S)
         return process.stdout.readline().decode().strip() if readable else ""

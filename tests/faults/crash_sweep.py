@@ -14,7 +14,10 @@ from pathlib import Path
 from tests.faults.load import Dead, Load, SeamService, define, torn_files, verify
 from tests.faults.seam import Plan
 
-AT_ONCE = 4
+AT_ONCE = 6
+PAUSE_S = 0.1
+"""Between the tries of those who meet an error that passes."""
+
 UNCLEAR = ("Traceback", "unexpected", "never retrieved")
 """What nobody should read who is told that a disk failed."""
 
@@ -123,6 +126,7 @@ def _arm(service: SeamService, aim: Aim, mark: Path) -> None:
         shim=aim.shim,
         number=aim.number,
         mark=str(mark),
+        pause_s=PAUSE_S if aim.action == "fail" else 0.0,
     )
 
 

@@ -6,8 +6,6 @@ the load then ends, and `verify` looks at what a later service made of it.
 
 import http.client
 import json
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,9 +21,10 @@ from bus.clock import SystemClock
 from bus.layout import DataLayout
 from bus.views import command_view, execution_view
 from handlers.journal.recovery import recover
-from tests.faults.seam import ROOT, Plan
+from tests.faults.nursery import nursery
+from tests.faults.seam import Plan
 from tests.jobs import Apps
-from tests.service import FINAL, Service
+from tests.service import FINAL, Running, Service
 from transports.directory.answers import encode_result, encode_status, result_name
 
 PATIENCE_S = 40.0
@@ -61,26 +60,18 @@ class SeamService(Service):
         self.plan: Plan | None = None
         self.ended_with = 0
 
-    def spawn(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        program = ["-W", "error", "-m", "bus"]
-        if self.plan is not None:  # a service that dies leaves what only Python would warn of
-            program = ["-m", "tests.faults.seam", self.plan.encode()]
+    def _run(self, *arguments: str) -> Running:
+        """Without `-W error`: a service that dies leaves what only Python would warn of."""
+        plan = "" if self.plan is None else self.plan.encode()
+        where = ("--data", str(self.data), "--apps", str(self.apps.root))
         with self.log.open("ab") as log:
-            return subprocess.Popen(
-                [
-                    *(sys.executable, *program, "serve"),
-                    *("--data", str(self.data), "--apps", str(self.apps.root), *arguments),
-                ],
-                cwd=ROOT,
-                env=self.environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
+            return nursery(self.environment()).fork(
+                [plan, "serve", *where, *arguments], log.fileno()
             )
 
     def try_start(self) -> bool:
         """Whether it came as far as its ready line; if not, it is dead."""
-        self._process = self.spawn("--listen", f"127.0.0.1:{self.port}")
+        self._process = self._run("--listen", f"127.0.0.1:{self.port}")
         line = self._ready_line(self._process)
         if not line:
             self.ended_with = self._wait()

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +32,8 @@ class Plan(NamedTuple):
     `torn` after half of a write, `after` the call was made, `fail` with `number` as errno,
     `record` all calls into the file `log`. With `calls`, only calls of these names count.
     `shim` is which shim of the spawner is meant, from 0 on. `hold` fails all later calls, too. The
-    call that is struck is told in the file `mark`, which has to be a new one.
+    call that is struck is told in the file `mark`, which has to be a new one. `pause_s`, if not 0,
+    is how long everybody rests who looks at the disk, or tries it, again and again.
     """
 
     root: str
@@ -45,6 +47,7 @@ class Plan(NamedTuple):
     log: str = ""
     mark: str = ""
     boot: str = ""
+    pause_s: float = 0.0
 
     def encode(self) -> str:
         return json.dumps(self._asdict())
@@ -58,7 +61,6 @@ class Plan(NamedTuple):
 class Real(NamedTuple):
     """The functions as they were."""
 
-    fork: Callable[[], int] = os.fork
     fstat: Callable[[int], os.stat_result] = os.fstat
     open: Callable[..., int] = os.open
     write: Callable[..., int] = os.write
@@ -91,7 +93,7 @@ class Seam:
             setattr(os, name, self._wrapped(name, getattr(os, name)))
         for name in (*WRITES, "fsync", "fdatasync", "ftruncate", "posix_fallocate"):
             setattr(os, name, self._wrapped(name, getattr(os, name)))
-        os.fork = self._fork
+        os.fork = self.forking(os.fork)
         os.posix_spawn = self._wrapped("posix_spawn", os.posix_spawn)
         os.fdopen = self._fdopen  # type: ignore[assignment]
 
@@ -211,22 +213,27 @@ class Seam:
 
     # -- processes
 
-    def _fork(self) -> int:
-        hit = self._pid == os.getpid() and self._recorder is None and self._is_hit("fork")
-        if hit:
-            self._tell(f"{self.role} fork")
-        if hit and self.plan.action == "kill":
-            die()
-        if hit and self.plan.action == "fail":
-            raise OSError(self.plan.number, os.strerror(self.plan.number))
-        if self.role == "spawner":
-            self._shims += 1
-        pid = REAL.fork()
-        if pid == 0 and self.role == "spawner":
-            self.role, self._pid, self._count = "shim", os.getpid(), 0
-        elif hit and self.plan.action == "after":
-            die()
-        return pid
+    def forking(self, real: Callable[[], int]) -> Callable[[], int]:
+        """`real`, which forks; the child of a spawner is a shim."""
+
+        def fork() -> int:
+            hit = self._pid == os.getpid() and self._recorder is None and self._is_hit("fork")
+            if hit:
+                self._tell(f"{self.role} fork")
+            if hit and self.plan.action == "kill":
+                die()
+            if hit and self.plan.action == "fail":
+                raise OSError(self.plan.number, os.strerror(self.plan.number))
+            if self.role == "spawner":
+                self._shims += 1
+            pid = real()
+            if pid == 0 and self.role == "spawner":
+                self.role, self._pid, self._count = "shim", os.getpid(), 0
+            elif pid and hit and self.plan.action == "after":
+                die()
+            return pid
+
+        return fork
 
     def _fdopen(self, descriptor: int, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
         """Files that are written through Python's own buffer go by our `write` in the end."""
@@ -291,10 +298,25 @@ def _path_of(descriptor: Any) -> str:
 
 def in_spawner(text: str) -> None:
     """The spawner and the shims that it forks go through the seam."""
+    from handlers.shim import telling
+
     seam = Seam(Plan.decode(text), "spawner")
     seam.install()
+    _take_over_clone(seam)
+    _shorten(seam.plan, (telling, "EXIT_RETRY_S"))
     if seam.plan.log:
         _note_releases(seam)
+
+
+def _take_over_clone(seam: Seam) -> None:
+    """Where there are control groups, programs are not forked by `os`."""
+    from handlers.shim import cgroup
+
+    def fork_into(group: int) -> int:
+        return seam.forking(lambda: real(group))()
+
+    real = vars(cgroup)["fork_into"]
+    vars(cgroup)["fork_into"] = fork_into
 
 
 def _note_releases(seam: Seam) -> None:
@@ -310,12 +332,21 @@ def _note_releases(seam: Seam) -> None:
 
 
 def main() -> None:
-    """`serve` with the plan that is the first argument."""
+    """`serve` with the plan that is the first argument; as it is, if that is empty."""
     text = sys.argv.pop(1)
-    plan = Plan.decode(text)
     from bus.cli.main import main as jobbus
+
+    if text:
+        _put_in(text)
+    jobbus()
+
+
+def _put_in(text: str) -> None:
+    from handlers import owner, room
     from handlers.supervision import adoption, spawner_link
-    from transports.directory import disk
+    from transports.directory import disk, projections, queue
+
+    plan = Plan.decode(text)
 
     spawner_link._START = (
         f"import sys; sys.path.append(sys.argv[1]); "
@@ -324,11 +355,32 @@ def main() -> None:
     )
     if plan.boot:
         vars(adoption)["boot_id"] = lambda: plan.boot
+    retries = (owner, "NO_SPACE_RETRY_S"), (projections, "RETRY_S"), (queue, "UNLINK_RETRY_S")
+    _shorten(plan, (room, "LOOK_S"), *retries)
     seam = Seam(plan, "service")
     seam.install()
     seam.wrap(disk, "_syncfs", "syncfs")
-    jobbus()
+
+
+def _shorten(plan: Plan, *pauses: tuple[ModuleType, str]) -> None:
+    for module, name in pauses if plan.pause_s else ():
+        assert name in vars(module)
+        vars(module)[name] = plan.pause_s
+
+
+def wait_to_be_forked(descriptor: int) -> None:
+    """Everything is imported; returns in the processes that are to become services."""
+    # For what they import.
+    import anyio._backends._asyncio  # noqa: F401
+
+    import bus.app
+    import bus.cli.main  # noqa: F401
+    from tests.faults.nursery import be_forked
+
+    be_forked(descriptor)
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "nursery":
+        wait_to_be_forked(int(sys.argv[2]))
     main()

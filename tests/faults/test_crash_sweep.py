@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.crash_sweep import Aim, attempt_all, sweep
+from tests.tally import Kind, Tally
 
 QUICK = (
     Aim("service", 4, calls=("fdatasync",)),
@@ -54,6 +55,7 @@ SWEEPS: dict[str, Callable[[int], Aim]] = {
     "spawner-after-forking": lambda at: Aim("spawner", at, action="after"),
     **{f"shim-{number}": _of_shim(number) for number in range(7)},
     "shim-torn-writes": lambda at: Aim("shim", at, action="torn"),
+    "shim-after-forking": lambda at: Aim("shim", at, action="after", calls=("fork",)),
 }
 
 
@@ -61,14 +63,10 @@ SWEEPS: dict[str, Callable[[int], Aim]] = {
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("aims", SWEEPS.values(), ids=SWEEPS)
 def test_nothing_is_lost_or_doubled_by_a_death_at_any_call_of(
-    place: Path,
-    aims: Callable[[int], Aim],
-    capsys: pytest.CaptureFixture[str],
-    request: pytest.FixtureRequest,
+    place: Path, aims: Callable[[int], Aim], tally: Tally, request: pytest.FixtureRequest
 ) -> None:
     verdicts = sweep(place, aims, print)
     wrong = [verdict for verdict in verdicts if verdict.violations]
-    with capsys.disabled():
-        print(f"\n{request.node.callspec.id}: {len(verdicts)} kill points, {len(wrong)} violations")
+    tally.add(Kind.KILL_POINTS, request.node.callspec.id, len(verdicts), len(wrong))
     assert verdicts, "nobody died"
     assert not wrong, "\n".join(map(str, wrong))

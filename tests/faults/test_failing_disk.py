@@ -17,7 +17,8 @@ import pytest
 
 from tests.faults.crash_sweep import Aim, attempt_all, sweep
 from tests.faults.load import Load, SeamService, define, verify
-from tests.faults.seam import SYNCS
+from tests.faults.seam import SYNCS, Plan
+from tests.tally import Kind, Tally
 
 WRITING = ("open", "write", "pwrite", "link", "rename", "replace", "mkdir", "posix_fallocate")
 
@@ -69,16 +70,11 @@ SWEEPS = {
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("aims", SWEEPS.values(), ids=SWEEPS)
 def test_an_error_of_the_disk_does_no_harm_at_any_call(
-    place: Path,
-    aims: Callable[[int], Aim],
-    capsys: pytest.CaptureFixture[str],
-    request: pytest.FixtureRequest,
+    place: Path, aims: Callable[[int], Aim], tally: Tally, request: pytest.FixtureRequest
 ) -> None:
     verdicts = sweep(place, aims, print)
     wrong = [verdict for verdict in verdicts if verdict.violations]
-    with capsys.disabled():
-        told = f"{len(verdicts)} injected errors, {len(wrong)} violations"
-        print(f"\n{request.node.callspec.id}: {told}")
+    tally.add(Kind.INJECTED_ERRORS, request.node.callspec.id, len(verdicts), len(wrong))
     assert verdicts, "nothing was refused"
     assert not wrong, "\n".join(map(str, wrong))
 
@@ -98,6 +94,7 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
 @pytest.mark.timeout(120)
 def test_a_full_disk_refuses_starts_records_ends_and_recovers_by_itself(small_disk: Path) -> None:
     service = SeamService(small_disk / "node")
+    service.plan = Plan(root=str(service.root), pause_s=0.1)
     define(service.apps)
     load = Load(service)
     try:
