@@ -4,6 +4,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+TIME_MS_MAX = 253_402_300_799_999
+"""The end of the year 9999: the last that RFC 3339 can tell."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -32,8 +35,8 @@ class SystemClock:
 def rfc3339(at_ms: int) -> str:
     """`at_ms` as RFC 3339 in UTC with milliseconds, e.g. `2026-01-26T18:00:00.000Z`."""
     whole_s, milli = divmod(at_ms, 1000)
-    stamp = datetime.fromtimestamp(whole_s, tz=UTC)
-    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{milli:03d}Z"
+    stamp = datetime.fromtimestamp(whole_s, tz=UTC).replace(tzinfo=None)
+    return f"{stamp.isoformat()}.{milli:03d}Z"  # strftime would write the year 1 as `1`
 
 
 def from_rfc3339(text: str) -> int:

@@ -12,6 +12,9 @@ import msgspec
 
 from bus.model import DefinitionFault, ExitRecord, JobSpec, Progress, StopRequest, Value
 
+GRACE_S_MAX = 86_400.0
+"""The longest grace that may be asked for."""
+
 
 class StartJob(
     msgspec.Struct,

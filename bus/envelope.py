@@ -13,6 +13,11 @@ SYSTEM = Principal(user_id="system:bus", roles=(), via="system")
 RESERVED_USERS = ("uid:", "schedule:", "policy:", "system:")
 """Prefixes of user ids that only jobbus itself gives."""
 
+USER_MAX = 128
+
+_TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z"
+)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
 
 
@@ -68,6 +73,17 @@ def new_uuid(now_ms: int) -> str:
     raw[6] = (raw[6] & 0x0F) | 0x70
     raw[8] = (raw[8] & 0x3F) | 0x80
     return str(uuid.UUID(bytes=bytes(raw)))
+
+
+def can_be_user(text: str) -> bool:
+    """Whether somebody from outside may be called that: visible, and no name that is ours."""
+    is_visible = 0 < len(text) <= USER_MAX and text.isprintable() and text == text.strip()
+    return is_visible and not text.lower().startswith(RESERVED_USERS)
+
+
+def trace_context(text: str) -> str | None:
+    """`text` if it is a well-formed `traceparent` (W3C Trace Context); else none, as that asks."""
+    return text if _TRACEPARENT.match(text) else None
 
 
 def canonical_uuid(text: str) -> str:

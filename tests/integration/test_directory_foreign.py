@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bus.clock import TIME_MS_MAX
 from bus.commands import StartJob, StopJob
 from bus.envelope import seal
 from bus.layout import DataLayout
@@ -25,6 +26,7 @@ from tests.directory_rig import (
     running,
     until,
 )
+from transports.directory import foreign
 
 ALICE = Principal(user_id="alice", roles=("operator",), via="http")
 
@@ -61,6 +63,39 @@ async def test_a_file_without_roles_has_the_default_ones(layout: DataLayout) -> 
         drop(layout, fields)
         [got] = await received(transport, 1)
     assert got.principal.roles == ("operator",)
+
+
+@pytest.mark.parametrize("at_s", [-(2**31), 2**33 + 2**32 - 1])
+async def test_a_file_from_before_or_long_after_our_time_is_received(
+    layout: DataLayout, at_s: int
+) -> None:
+    """Its owner may set its time to anything that the file system can keep."""
+    fields = origins_fields()
+    del fields["SubmittedAt"]
+    async with running(layout.root) as transport:
+        path = layout.queue / ".later"
+        path.write_text(json.dumps(fields), encoding="utf-8")
+        os.utime(path, (at_s, at_s))
+        path.rename(layout.queue / f"{fields['CommandID']}.json")
+        [got] = await received(transport, 1)
+    assert 0 <= got.submitted_ms <= TIME_MS_MAX
+
+
+async def test_a_file_that_our_own_code_breaks_on_is_set_aside_and_others_go_on(
+    layout: DataLayout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: foreign.ForeignFile) -> StopJob:
+        raise OverflowError
+
+    monkeypatch.setitem(foreign._COMMANDS, "stop", broken)
+    async with running(layout.root) as transport:
+        bad = drop(layout, origins_fields(Command="stop"))
+        drop(layout, fields := origins_fields())
+        [got] = await received(transport, 1)
+        await until(lambda: not bad.exists())
+    assert got.id == fields["CommandID"]
+    assert "OverflowError" in next(iter(reasons(layout).values()))
+    assert "could not be judged" in caplog.text
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "bom"])

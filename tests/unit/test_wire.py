@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bus.clock import TIME_MS_MAX
 from bus.commands import (
     CancelCommand,
     Command,
@@ -120,9 +121,17 @@ def test_an_envelope_comes_back_as_it_was_sealed(sent: Envelope, accepted_ns: in
     assert wire.unsealed(sealed) == msgspec.structs.replace(sent, accepted_ns=accepted_ns)
 
 
-@pytest.mark.parametrize("at_ms", [0, 1, 33_554_429, 1_769_450_400_123, 4_102_444_799_999])
+@pytest.mark.parametrize(
+    "at_ms", [-62_135_596_800_000, 0, 1, 33_554_429, 1_769_450_400_123, TIME_MS_MAX]
+)
 def test_no_millisecond_of_a_time_is_lost(at_ms: int) -> None:
-    sent = seal(StartJob(job_id="A/B"), Principal(user_id="a"), now_ms=at_ms, expires_ms=at_ms)
+    sent = seal(
+        StartJob(job_id="A/B"),
+        Principal(user_id="a"),
+        now_ms=at_ms,
+        command_id=COMMAND_ID,
+        expires_ms=at_ms,
+    )
     sealed = wire.open_seal(wire.encode(sent, 1, SECRET), SECRET)
     assert sealed is not None
     got = wire.unsealed(sealed)
@@ -204,8 +213,14 @@ def test_admin_is_believed_where_the_setting_says_so() -> None:
     assert principal.roles == ("admin",)
 
 
-@pytest.mark.parametrize("name", ["uid:0", "schedule:x", "policy:x", "system:bus", "", None, 7])
-def test_names_that_only_jobbus_gives_are_not_believed(name: object) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("uid:0", "UID:0", "schedule:x", "policy:x", "system:bus", "", None, 7),
+        *("a\x1b]0;owned\x07", "a\nb", " a", "\u202eecila", "a" * 129),
+    ],
+)
+def test_names_that_only_jobbus_gives_and_what_is_no_name_are_not_believed(name: object) -> None:
     assert envelope_of(written(UserID=name)).principal.user_id == "uid:1000"
 
 
@@ -245,6 +260,9 @@ def test_null_variables_of_a_start_are_none() -> None:
         ({"Variables": "x"}, ErrorCode.BAD_VARIABLES),
         ({"Command": "stop", "GraceS": "soon"}, ErrorCode.BAD_VARIABLES),
         ({"Command": "stop", "GraceS": -1}, ErrorCode.BAD_VARIABLES),
+        ({"Command": "stop", "GraceS": 86_401}, ErrorCode.BAD_VARIABLES),
+        ({"Command": "stop", "GraceS": 1e300}, ErrorCode.BAD_VARIABLES),
+        ({"Command": "stop", "GraceS": 10**400}, ErrorCode.BAD_VARIABLES),
         ({"Command": "stop", "ExecutionID": "../x"}, ErrorCode.UNKNOWN_EXECUTION),
         ({"Command": "retry"}, ErrorCode.UNKNOWN_EXECUTION),
         ({"Command": "cancel"}, ErrorCode.UNKNOWN_COMMAND),
@@ -273,6 +291,11 @@ def test_an_upper_case_id_is_kept_as_written_beside_the_canonical_one() -> None:
 @pytest.mark.parametrize("submitted", [None, "yesterday", {"value": "/Date(1)/"}, "9" * 400])
 def test_without_a_time_of_its_own_the_files_time_counts(submitted: object) -> None:
     assert envelope_of(written(SubmittedAt=submitted)).submitted_ms == SERVICE.mtime_ms
+
+
+@pytest.mark.parametrize("text", ["", "x", "00-zz", "a\r\nb" * 50, {"a": 1}, 7])
+def test_a_trace_context_that_is_none_is_left_out(text: object) -> None:
+    assert envelope_of(written(Traceparent=text)).traceparent is None
 
 
 def test_a_session_leaves_only_a_keyed_hash() -> None:
@@ -316,7 +339,13 @@ def test_what_powershell_writes_is_understood(raw: bytes) -> None:
 # -- anything --------------------------------------------------------------------------------------
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | texts | uuids,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.just(10**400)  # valid JSON, and no float holds it
+    | st.floats()
+    | texts
+    | uuids,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )

@@ -13,6 +13,7 @@ import msgspec
 from bus.access import ADMIN
 from bus.clock import from_rfc3339
 from bus.commands import (
+    GRACE_S_MAX,
     CancelCommand,
     Command,
     DeleteExecution,
@@ -23,7 +24,7 @@ from bus.commands import (
     StopJob,
     body_hash,
 )
-from bus.envelope import RESERVED_USERS, Envelope, canonical_uuid
+from bus.envelope import Envelope, can_be_user, canonical_uuid, trace_context
 from bus.errors import ErrorCode, Refused
 from bus.model import CommandRecord, CommandStatus, Principal, Value
 from transports.directory.settings import DirectorySettings
@@ -94,7 +95,7 @@ def envelope_of(
         expires_ms=expires_ms,
         submitted_text=_text(file.submitted_at),
         session_hash=_session_hash(file.session_id, secret),
-        traceparent=_text(file.traceparent),
+        traceparent=trace_context(_text(file.traceparent) or ""),
     )
 
 
@@ -125,13 +126,13 @@ def rejected(
 def principal_of(file: ForeignFile, writer: Writer, settings: DirectorySettings) -> Principal:
     """Who acts: the service's own account is believed, others are who the file system says.
 
-    `admin` and the user names that only jobbus gives are not believed from a file.
+    `admin`, names that only jobbus gives and what is no visible name are not believed from a file.
     """
     account = f"uid:{writer.uid}"
     if not writer.is_service:
         return Principal(user_id=account, roles=settings.roles_of(writer.uid), via="directory")
     name = file.user_id
-    believed = isinstance(name, str) and name and not name.startswith(RESERVED_USERS)
+    believed = isinstance(name, str) and can_be_user(name)
     roles = _roles(file.roles, settings)
     if not settings.admin:
         roles = tuple(role for role in roles if role != ADMIN)
@@ -252,9 +253,13 @@ def _variables(written: Any) -> dict[str, Value] | None:
 def _grace(written: Any) -> float | None:
     if written is None:
         return None
-    if isinstance(written, bool) or not isinstance(written, int | float) or written < 0:
+    # JSON has numbers that no float holds: they are compared before they become one.
+    is_number = isinstance(written, int | float) and not isinstance(written, bool)
+    if not is_number or not 0 <= written <= GRACE_S_MAX:
         raise Refused(
-            ErrorCode.BAD_VARIABLES, "GraceS must be a number of seconds", pointer="/GraceS"
+            ErrorCode.BAD_VARIABLES,
+            f"GraceS must be from 0 to {GRACE_S_MAX:.0f} seconds",
+            pointer="/GraceS",
         )
     return float(written)
 

@@ -219,6 +219,12 @@ class Intake:
             # Its outline was that of a command and the rest is not, e.g. a name in Latin-1. Without
             # this note the next look would find a command again, and so on without end.
             self._observed[name] = _Observed(mark, self._clock.monotonic_s(), str(why))
+        except OSError:
+            raise
+        except Exception as defect:  # ours, and told: no file of a stranger ends the service
+            log.exception("%s could not be judged", name)
+            reason = f"jobbus broke on it: {type(defect).__name__}; please report that"
+            self._observed[name] = _Observed(mark, self._clock.monotonic_s(), reason)
         return None
 
     def _refusal(self, name: str, queue_fd: int, why: Refused) -> CommandRecord | None:

@@ -3,6 +3,7 @@
 import os
 from typing import NamedTuple
 
+from bus.clock import TIME_MS_MAX
 from bus.envelope import Envelope
 from bus.errors import Refused
 from bus.model import CommandRecord
@@ -75,7 +76,7 @@ class Reader:
         command_id = wire.command_id_of(outline.command_id)
         _check_name(name, command_id)
         accepted_ns = self._accepted_ns(text, outline.accepted_at, found.mark)
-        mtime_ms = found.mark.mtime_ns // 1_000_000
+        mtime_ms = _time_of(found.mark)
         return Sighting(
             command_id,
             name,
@@ -118,7 +119,12 @@ class Reader:
         return written if wire.looks_sealed(text) else 0
 
     def _writer(self, mark: disk.Mark) -> foreign.Writer:
-        return foreign.Writer(mark.uid, mark.uid == self._uid, mark.mtime_ns // 1_000_000)
+        return foreign.Writer(mark.uid, mark.uid == self._uid, _time_of(mark))
+
+
+def _time_of(mark: disk.Mark) -> int:
+    """When the file changed; its owner can set that to years that no record can tell."""
+    return min(max(mark.mtime_ns // 1_000_000, 0), TIME_MS_MAX)
 
 
 def _believed(sealed: wire.SealedFile) -> Envelope:

@@ -1,7 +1,6 @@
 """Bodies become commands: strict JSON, and for each fault the place and what would be right."""
 
 import asyncio
-import math
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -10,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from bus.commands import Command, RestartJob, StopJob, command_decoder
+from bus.commands import GRACE_S_MAX, Command, RestartJob, StopJob, command_decoder
 from bus.envelope import canonical_uuid
 from bus.model import Value
 from transports.http.problems import Problem, invalid
@@ -270,8 +269,8 @@ def _sentence(error: msgspec.ValidationError) -> str:
 
 
 def _check_grace(grace_s: float | None) -> None:
-    if grace_s is not None and not (math.isfinite(grace_s) and 0 <= grace_s <= 86_400):
-        raise invalid("/graceS", "must be from 0 to 86400 seconds")
+    if grace_s is not None and not 0 <= grace_s <= GRACE_S_MAX:
+        raise invalid("/graceS", f"must be from 0 to {GRACE_S_MAX:.0f} seconds")
 
 
 def _unreadable(exc: BaseException) -> Problem:

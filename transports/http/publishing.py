@@ -11,7 +11,7 @@ from aiohttp import web
 
 from bus.clock import from_rfc3339
 from bus.commands import Command
-from bus.envelope import canonical_uuid, seal
+from bus.envelope import canonical_uuid, seal, trace_context
 from bus.errors import BusError
 from bus.model import CommandRecord, Principal
 from bus.ports import Receipt
@@ -23,9 +23,6 @@ from transports.http.settings import GatewayPorts, GatewaySettings
 
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?\Z')
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
-_TRACEPARENT = re.compile(
-    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}\Z"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,5 +240,4 @@ def json_response(
 
 def traceparent_of(request: web.Request) -> str | None:
     """The caller's W3C trace context, if it is well-formed; else none, as the standard asks."""
-    text = request.headers.get("traceparent", "")
-    return text if _TRACEPARENT.match(text) else None
+    return trace_context(request.headers.get("traceparent", ""))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from bus.clock import rfc3339
-from bus.envelope import RESERVED_USERS
+from bus.envelope import RESERVED_USERS, USER_MAX, can_be_user
 from bus.model import Principal
 
 DAY_MS = 86_400_000
@@ -29,7 +29,6 @@ _TOKEN = re.compile(r"jb_([a-z0-9]{1,32})_([A-Za-z0-9_-]{1,128})\Z")
 _ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _LIFETIME = re.compile(r"([0-9]{1,6})([mhd])\Z")
 _UNIT_MS = {"m": 60_000, "h": 3_600_000, "d": DAY_MS}
-_USER_MAX = 128
 _NOBODY = hashlib.sha256(b"").hexdigest()
 
 
@@ -156,12 +155,12 @@ def checked_user(text: str) -> str:
     Raises:
         ValueError: it is no name, or one that only jobbus itself gives.
     """
-    if not text or len(text) > _USER_MAX or not text.isprintable() or text != text.strip():
-        raise ValueError(f"a user is 1 to {_USER_MAX} visible characters")
+    if can_be_user(text):
+        return text
     reserved = next((prefix for prefix in RESERVED_USERS if text.lower().startswith(prefix)), None)
     if reserved is not None:
         raise ValueError(f"users that begin with {reserved!r} are jobbus's own; choose another")
-    return text
+    raise ValueError(f"a user is 1 to {USER_MAX} visible characters")
 
 
 def checked_roles(roles: Iterable[str]) -> tuple[str, ...]:
