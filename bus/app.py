@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -55,6 +56,7 @@ from transports.directory.projections import Projections
 from transports.directory.queue import DirectoryTransport
 from transports.directory.settings import DirectorySettings
 from transports.http.app import Gateway, GatewayPorts, GatewaySettings
+from transports.http.connections import connections_max
 from transports.http.proxy import LOOPBACK, ProxySettings, networks
 from transports.http.sessions import SessionLimits
 from transports.http.tls import server_context
@@ -442,6 +444,9 @@ def _gateway_settings(settings: Settings) -> GatewaySettings:
             idle_ms=int(limits.session_idle_s * 1000),
             age_ms=int(limits.session_age_s * 1000),
             most=limits.sessions,
+        ),
+        connections_max=connections_max(
+            resource.getrlimit(resource.RLIMIT_NOFILE)[0], limits.streams
         ),
         streams_max=limits.streams,
         streams_per_principal=limits.streams_per_principal,

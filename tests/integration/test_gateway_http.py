@@ -1,6 +1,8 @@
 """What holds for every request: problems, authentication, hosts, headers, health."""
 
 import asyncio
+import socket
+from contextlib import ExitStack
 from typing import Any
 
 import aiohttp
@@ -188,6 +190,42 @@ async def test_half_a_request_is_not_held_for_ever() -> None:
     async with serving(World(), GatewaySettings(keepalive_s=0.2)) as (url, _):
         answer = await raw(url, b"GET /livez HTTP/1.1\r\nHost: local")
     assert answer == b""
+
+
+async def test_silent_connections_keep_nobody_out() -> None:
+    """More than may be open: the oldest of them go, those of people who are known stay."""
+    world = World()
+    async with (
+        serving(world, GatewaySettings(connections_max=8)) as (url, session),
+        session.get("/api/v1/events", headers=bearer(ALICE)) as stream,
+    ):
+        await stream.content.readuntil(b"\n\n")
+        host, port = url.removeprefix("http://").split(":")
+        with ExitStack() as held:
+            silent = [held.enter_context(silence(host, int(port))) for _ in range(30)]
+            statuses = [
+                (await session.get("/api/v1/jobs", headers=bearer(ALICE))).status for _ in range(3)
+            ]
+            async with asyncio.timeout(10):
+                ended = await asyncio.get_running_loop().sock_recv(silent[0], 1)
+            world.define("App/Job")
+            told = await asyncio.wait_for(_until(stream, b"App/Job"), 10)
+    assert statuses == [200, 200, 200]
+    assert ended == b""
+    assert told
+
+
+def silence(host: str, port: int) -> socket.socket:
+    made = socket.create_connection((host, port), timeout=10)
+    made.setblocking(False)
+    return made
+
+
+async def _until(stream: aiohttp.ClientResponse, word: bytes) -> bool:
+    async for line in stream.content:
+        if word in line:
+            return True
+    return False
 
 
 async def test_the_access_log_has_no_query(capsys: pytest.CaptureFixture[str]) -> None:

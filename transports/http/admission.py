@@ -5,6 +5,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from transports.http.auth import Gate
 from transports.http.middleware import template_of
+from transports.http.server import prove
 
 SIGN_IN = ("POST", "/api/v1/session")
 """Served without a credential, since it is how to get one."""
@@ -26,6 +27,7 @@ def admission(gate: Gate, public: frozenset[str]) -> Middleware:
             identity = known(request, template)
             gate.check_origin(request, template, identity)
             if identity is not None:
+                prove(request)
                 gate.check_pace(request, identity)
         return await handler(request)
 

@@ -85,6 +85,7 @@ class Gateway:
         self._runner = ProblemRunner(
             self._application(),
             user_timeout_s=settings.user_timeout_s,
+            connections_max=settings.connections_max,
             handle_signals=False,
             access_log_class=AccessLogger,
             keepalive_timeout=settings.keepalive_s,

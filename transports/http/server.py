@@ -1,6 +1,6 @@
-"""The listening side of aiohttp, changed in three points: the kernel gives up peers that take
-nothing, unreadable requests get a problem, and frames of WebSockets are looked at before they are
-read.
+"""The listening side of aiohttp, changed in four points: connections are bounded, the kernel gives up
+peers that take nothing, unreadable requests get a problem, and frames of WebSockets are looked at
+before they are read.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from transports.http.connections import Connections
 from transports.http.middleware import HEADERS, request_id_of
 from transports.http.problems import Problem, problem_response
 from transports.http.socket_masking import FrameCheck
@@ -22,14 +23,14 @@ _log = structlog.get_logger("jobbus.http")
 
 
 class ProblemProtocol(web.RequestHandler):
-    """One connection, in `held` while it is open.
+    """One connection, among the `held` while it is open.
 
     Its peer may leave what was sent to it untaken for `user_timeout_s`.
     """
 
-    __slots__ = ("_held_transport", "held", "user_timeout_s")
+    __slots__ = ("_is_proven", "_peer", "held", "user_timeout_s")
 
-    held: set[asyncio.BaseTransport]
+    held: Connections
     user_timeout_s: float
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -37,19 +38,34 @@ class ProblemProtocol(web.RequestHandler):
         aiohttp waits without a limit, and a closing transport keeps its bytes until they are taken.
         """
         super().connection_made(transport)
-        self._held_transport = transport
-        self.held.add(transport)
+        assert isinstance(transport, asyncio.Transport)
+        self._peer = transport
+        self._is_proven = False
+        self.held.add(self)
         connection = transport.get_extra_info("socket")
         if hasattr(socket, "TCP_USER_TIMEOUT") and connection.family != socket.AF_UNIX:
             timeout_ms = int(self.user_timeout_s * 1000)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self.held.discard(self._held_transport)
+        self.held.remove(self)
         handler = self._task_handler
         super().connection_lost(exc)
         if handler is not None and not self._request_in_progress:
             handler.cancel()  # it would wait out `lingering_s` for the rest of a body
+
+    @property
+    def is_idle(self) -> bool:
+        return self._waiter is not None and not self._waiter.done()
+
+    def drop(self) -> None:
+        self._peer.abort()
+
+    def prove(self) -> None:
+        """Somebody has shown on it who they are."""
+        if not self._is_proven:
+            self._is_proven = True
+            self.held.prove(self)
 
     def set_parser(self, parser: Any, data_received_cb: Callable[[], None] | None = None) -> None:
         """aiohttp calls this when a connection becomes a WebSocket."""
@@ -82,7 +98,7 @@ class ProblemProtocol(web.RequestHandler):
 
 
 class ProblemServer(web.Server):
-    held: set[asyncio.BaseTransport]
+    held: Connections
     user_timeout_s: float
 
     def __call__(self) -> web.RequestHandler:
@@ -98,20 +114,21 @@ class ProblemRunner(web.AppRunner):
     aiohttp has no public place for this; a test sends an unreadable request and would notice.
     """
 
-    def __init__(self, app: web.Application, *, user_timeout_s: float, **kwargs: Any) -> None:
+    def __init__(
+        self, app: web.Application, *, user_timeout_s: float, connections_max: int, **kwargs: Any
+    ) -> None:
         super().__init__(app, **kwargs)
-        self._held: set[asyncio.BaseTransport] = set()
+        self._held = Connections(connections_max)
         self._user_timeout_s = user_timeout_s
 
     async def cleanup(self) -> None:
         """Nothing is open any more. What a peer has not taken by now it will not get: aiohttp would
         leave that to connections that outlive it."""
         await super().cleanup()
-        for transport in list(self._held):
-            if isinstance(transport, asyncio.Transport):
-                transport.abort()
+        for connection in self._held:
+            connection.drop()
         for _ in range(_TURNS_TO_CLOSE):
-            if self._held:
+            if len(self._held):
                 await asyncio.sleep(0)
 
     async def _make_server(self) -> web.Server:
@@ -121,3 +138,9 @@ class ProblemRunner(web.AppRunner):
         server.held = self._held
         server.user_timeout_s = self._user_timeout_s
         return server
+
+
+def prove(request: web.Request) -> None:
+    """Whoever sent the request has shown who they are."""
+    if isinstance(request.protocol, ProblemProtocol):
+        request.protocol.prove()

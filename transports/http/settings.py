@@ -12,6 +12,7 @@ from bus.clock import Clock
 from bus.commands import SetMaintenance
 from bus.feed import Feed, History
 from bus.ports import CommandWaiter, Door, OutputLineReader, TableReader
+from transports.http.connections import DEFAULT_MAX
 from transports.http.proxy import ProxySettings
 from transports.http.sessions import SessionLimits
 from transports.http.shared_output import SharedOutput
@@ -75,6 +76,7 @@ class GatewaySettings:
     post_burst: float = 10_000.0
     waits_max: int = 1000
     waits_per_principal: int = 200
+    connections_max: int = DEFAULT_MAX
     body_max: int = 1024 * 1024
     keepalive_s: float = 75.0
     lingering_s: float = 10.0
