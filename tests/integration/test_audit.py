@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +9,23 @@ from typing import Any
 
 import pytest
 
+from bus.cli.main import run
 from tests.jobs import Apps
-from tests.service import Http, Service, eventually, eventually_told
+from tests.service import Http, Service, eventually_told, running_service
+from tests.socket_client import open_socket
 
 
 def define(apps: Apps) -> None:
     apps.shell("A/Sleep", "exec sleep 60")
     apps.shell("A/Short", "true", overlap="queue")
     apps.shell("A/Slow", "exec sleep 60", timeout_s=0.3, stop_grace_s=0.5)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """For what does not end it. Each test asks for jobs and users of its own."""
+    with running_service(tmp_path_factory.mktemp("audit"), define) as service:
+        yield service
 
 
 @pytest.fixture
@@ -46,8 +53,8 @@ async def token(http: Http, user: str, *roles: str) -> str:
     return made
 
 
-async def test_each_command_is_one_entry_with_its_states(service: Service) -> None:
-    async with service.http() as http:
+async def test_each_command_is_one_entry_with_its_states(shared: Service) -> None:
+    async with shared.http() as http:
         execution = await http.start("A/Sleep")
         stopped = await http.publish(20, command="stop", executionId=execution)
         [start] = await entries(http, job="A/Sleep", action="start")
@@ -60,8 +67,8 @@ async def test_each_command_is_one_entry_with_its_states(service: Service) -> No
     assert stop["command"] == stopped["commandId"]
 
 
-async def test_what_the_service_does_by_itself_names_its_cause(service: Service) -> None:
-    async with service.http() as http:
+async def test_what_the_service_does_by_itself_names_its_cause(shared: Service) -> None:
+    async with shared.http() as http:
         execution = await http.start("A/Slow")
         await http.ended(execution)
         [limit] = await entries(http, actor="system:limits")
@@ -71,14 +78,16 @@ async def test_what_the_service_does_by_itself_names_its_cause(service: Service)
     assert {entry["job"] for entry in changes} == {"A/Sleep", "A/Short", "A/Slow"}
 
 
-async def test_refused_attempts_are_told_once_with_their_number(service: Service) -> None:
-    async with service.http() as http:
+async def test_refused_attempts_are_told_once_with_their_number(shared: Service) -> None:
+    async with shared.http() as http:
         viewer = {"Authorization": f"Bearer {await token(http, 'eve', 'viewer')}"}
         body = {"command": "start", "jobId": "A/Short"}
         for _ in range(5):
             assert (await http.call("POST", "/commands", body, **viewer)).status == 403
         assert (await http.call("GET", "/audit", **viewer)).status == 403
-        await http.call("GET", "/jobs", Authorization="Bearer jb_x_wrong")
+        for path in ("/jobs", "/events?ticket=x"):
+            await http.call("GET", path, Authorization="Bearer jb_x_wrong")
+        await socket_with_a_wrong_token(shared)
         found = await entries(http, actor="eve", job="A/Short")
         forbidden = await entries(http, actor="eve", action="GET%20/api/v1/audit")
         unknown = await entries(http, actor="anonymous")
@@ -87,17 +96,26 @@ async def test_refused_attempts_are_told_once_with_their_number(service: Service
     assert sum(entry.get("count", 1) for entry in found) == 5
     assert len(found) == 2
     assert [entry["errorCode"] for entry in forbidden] == ["forbidden"]
-    assert [entry["errorCode"] for entry in unknown] == ["unauthenticated"]
+    assert {entry["errorCode"] for entry in unknown} == {"unauthenticated"}
+    assert {entry["action"] for entry in unknown} == {
+        f"GET /api/v1/{path}" for path in ("jobs", "events", "ws")
+    }
 
 
-async def test_tokens_maintenance_and_dropped_files_leave_entries(service: Service) -> None:
-    async with service.http() as http:
+async def socket_with_a_wrong_token(service: Service) -> None:
+    async with open_socket(service.url, None) as socket:
+        await socket.say("auth", token="jb_x_wrong")
+        assert (await socket.code())[0] == 4501
+
+
+async def test_tokens_maintenance_and_dropped_files_leave_entries(shared: Service) -> None:
+    async with shared.http() as http:
         made = await http.call("POST", "/tokens", {"userId": "bob", "roles": ["viewer"]})
         await http.call("DELETE", f"/tokens/{made.json['id']}")
         await http.call("POST", "/system/maintenance", {"on": True, "reason": "disk"})
         await http.call("POST", "/system/maintenance", {"on": False})
         for command in ("frobnicate", "start"):
-            drop(service, command, "A/None")
+            drop(shared, command, "A/None")
         told = await eventually_told(lambda: _two(http), "both files")
         notes = {entry["action"] for entry in await entries(http)}
         [on] = await entries(http, action="maintenance.on")
@@ -107,7 +125,7 @@ async def test_tokens_maintenance_and_dropped_files_leave_entries(service: Servi
         ("frobnicate", "unknown_command"),
         ("start", "unknown_job"),
     }
-    text = b"".join(path.read_bytes() for path in (service.data / "Journal/Audit").glob("*"))
+    text = b"".join(path.read_bytes() for path in (shared.data / "Journal/Audit").glob("*"))
     assert made.json["token"].encode() not in text
 
 
@@ -144,8 +162,8 @@ async def test_after_a_kill_no_entry_is_missing(service: Service) -> None:
         assert [entry["command"] for entry in again] == [entry["command"] for entry in found]
 
 
-async def test_pages_go_on_and_the_export_tells_everything_in_order(service: Service) -> None:
-    async with service.http() as http:
+async def test_pages_go_on_and_the_export_tells_everything_in_order(shared: Service) -> None:
+    async with shared.http() as http:
         for _ in range(6):
             await http.publish(20, command="start", jobId="A/Short")
         everything = await entries(http)
@@ -181,49 +199,31 @@ def drop(service: Service, command: str, job: str) -> None:
     draft.rename(service.data / "JobCommandQueue" / f"{command_id}.json")
 
 
-async def test_an_orderly_stop_leaves_everything_synced(service: Service) -> None:
+async def test_the_command_line_shows_it_and_leaves_entries_without_a_service(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def jobbus(*words: str) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr of the command line on this data directory."""
+        capsys.readouterr()
+        code = await asyncio.to_thread(run, (*words, "--data", str(service.data)))
+        return code, *capsys.readouterr()
+
     async with service.http() as http:
         told = await http.publish(20, command="start", jobId="A/Short")
-    assert service.end() == 0
-    text = b"".join(p.read_bytes() for p in (service.data / "Journal/Audit").glob("*.log"))
-    assert told["commandId"].encode() in text
-    service.start()
-    assert await eventually(lambda: service.token, "started")
-
-
-def jobbus(service: Service, *words: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the command line on this data directory."""
-    done = subprocess.run(
-        [sys.executable, "-m", "bus", *words, "--data", str(service.data)],
-        cwd=service.root,
-        env=service.environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
-
-
-async def test_the_command_line_shows_it_and_leaves_entries_without_a_service(
-    service: Service,
-) -> None:
-    async with service.http() as http:
-        await http.publish(20, command="start", jobId="A/Short")
-    code, table, _ = await asyncio.to_thread(jobbus, service, "audit", "--job", "A/Short")
+    code, table, _ = await jobbus("audit", "--job", "A/Short")
     assert code == 0
     assert table.splitlines()[0].startswith("TIME")
     assert "Running" in table
-    code, told, _ = await asyncio.to_thread(
-        jobbus, service, "audit", "--action", "start", "--since", "2020-01-01T00:00:00Z", "--json"
-    )
-    assert (code, [entry["job"] for entry in json.loads(told)["items"]]) == (0, ["A/Short"])
-    code, _, words = await asyncio.to_thread(jobbus, service, "audit", "--since", "yesterday")
+    since = ("--since", "2020-01-01T00:00:00Z")
+    code, found, _ = await jobbus("audit", "--action", "start", *since, "--json")
+    assert (code, [entry["job"] for entry in json.loads(found)["items"]]) == (0, ["A/Short"])
+    code, _, words = await jobbus("audit", "--since", "yesterday")
     assert code == 2
     assert "2026-01-26T18:00:00Z" in words
     assert service.end() == 0
-    create = ("token", "create", "--user", "zoe", "--role", "viewer")
-    code, made, _ = await asyncio.to_thread(jobbus, service, *create)
+    synced = b"".join(p.read_bytes() for p in (service.data / "Journal/Audit").glob("*.log"))
+    assert told["commandId"].encode() in synced
+    code, made, _ = await jobbus("token", "create", "--user", "zoe", "--role", "viewer")
     assert code == 0
     service.start()
     async with service.http() as http:

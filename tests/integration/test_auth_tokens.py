@@ -10,6 +10,7 @@ from bus.instance import admin_token
 from bus.layout import DataLayout
 from tests.fakes import ManualClock
 from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
+from tests.socket_client import open_socket
 from transports.http.token_store import TokenStore
 
 TOKENS = "/api/v1/tokens"
@@ -40,6 +41,31 @@ async def test_a_token_is_told_once_works_and_is_void_at_once_when_revoked() -> 
     assert made["token"].split("_", 2)[2] not in listed
     assert "hash" not in listed
     assert (gone.status, again.status) == (204, 404)
+
+
+async def test_wrong_tokens_are_limited_for_each_peer_and_good_ones_pass() -> None:
+    """As a header, in a sign-in, as a ticket, in the first frame of a socket: one count for all."""
+    clock = ManualClock()
+    async with serving(World(clock=clock)) as (url, session):
+        tried = [await status_of(session, f"jb_alice_{n}") for n in range(10)]
+        for _ in range(9):
+            await session.post("/api/v1/session", json={"token": "wrong"})
+        ticket = {"Accept": "text/event-stream"}
+        last = await session.get("/api/v1/events?ticket=wrong", headers=ticket)
+        headers = {"X-Forwarded-For": "10.0.0.9"} | bearer("jb_alice_x")
+        limited = await session.get("/api/v1/jobs", headers=headers)
+        async with open_socket(url, None) as socket:
+            await socket.say("auth", token="wrong")
+            told, code = await socket.next(), await socket.code()
+        good = [await status_of(session, ALICE) for _ in range(3)]
+        clock.advance_s(5)
+        later = await status_of(session, "jb_alice_x")
+    assert tried == [401] * 10
+    assert (last.status, limited.status) == (401, 429)
+    assert "Retry-After" in limited.headers
+    assert (told.data["status"], code[0]) == (429, 4029)
+    assert good == [200] * 3
+    assert later == 401
 
 
 async def test_a_token_has_ninety_days_unless_said_otherwise() -> None:

@@ -1,5 +1,7 @@
 """Sessions, tickets and codes: good for what they are for, for as long, for nobody else."""
 
+from dataclasses import replace
+
 import pytest
 
 from bus.model import Principal
@@ -69,6 +71,15 @@ def test_of_too_many_sessions_the_one_unused_for_longest_ends() -> None:
     assert len(book) == 3
     held = [book.find(key, NOW_MS + 5_001) is not None for key in keys]
     assert held == [True, False, True, True]
+
+
+def test_who_signs_in_again_and_again_signs_nobody_else_out() -> None:
+    book = SessionBook(LIMITS)
+    mine = book.open(replace(grant(), token_id="mine"), NOW_MS)[1].key
+    for n in range(20):
+        book.open(grant("eve"), NOW_MS + n)
+    assert len(book) == LIMITS.most
+    assert book.find(mine, NOW_MS + 20) is not None
 
 
 def test_a_ticket_opens_its_place_again_and_again_until_its_time_is_over() -> None:
@@ -148,6 +159,14 @@ def test_a_code_signs_in_once_and_not_for_long() -> None:
     assert book.redeem(code, 100.0) is None
     late = book.issue(grant(), 100.0)
     assert book.redeem(late, 100.0 + CODE_S) is None
+
+
+def test_who_asks_for_many_codes_voids_nobody_else_s() -> None:
+    book = CodeBook()
+    mine = book.issue(grant("alice"), 100.0)
+    for _ in range(2 * CODES_MAX):
+        book.issue(grant("eve"), 100.0)
+    assert book.redeem(mine, 100.0) == grant("alice")
 
 
 def test_of_too_many_codes_the_oldest_is_void() -> None:

@@ -6,7 +6,8 @@ from bus.audit import AuditTrail
 from bus.model import Principal
 from transports.http.auth import known_principal
 from transports.http.middleware import template_of
-from transports.http.problems import Problem
+from transports.http.problems import Problem, code_of
+from transports.http.tickets import PARAMETER
 
 NOBODY = "anonymous"
 """The actor of what comes without a proof of who it is; `peer` says from where."""
@@ -14,18 +15,24 @@ NOBODY = "anonymous"
 _TOLD = frozenset({"forbidden", "origin-refused", "proxy-refused"})
 
 
-def note_refusal(audit: AuditTrail | None, request: web.Request, problem: Problem) -> None:
-    """Tells the audit of a request that was turned away; refused commands tell of themselves."""
+def note_refusal(
+    audit: AuditTrail | None, request: web.Request, problem: Problem, *, is_proof: bool = False
+) -> None:
+    """Tells the audit of a request that was turned away; refused commands tell of themselves.
+
+    `is_proof`: it carried something that should have proven who asks.
+    """
     if audit is None:
         return
     principal = known_principal(request)
-    bad_proof = problem.status == 401 and "Authorization" in request.headers
+    is_proof = is_proof or "Authorization" in request.headers or PARAMETER in request.query
+    bad_proof = is_proof and principal is None and problem.status in (401, 429)
     if problem.slug not in _TOLD and not bad_proof:
         return
     audit.note(
         principal or nobody(),
         f"{request.method} {template_of(request)}",
-        error_code=problem.slug.replace("-", "_"),
+        error_code=code_of(problem),
         peer=request.remote or "",
     )
 

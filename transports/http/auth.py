@@ -22,7 +22,7 @@ STREAMS = frozenset({"/api/v1/events", "/api/v1/executions/{id}/stream", "/api/v
 REALM = 'Bearer realm="jobbus"'
 _TOKEN_MAX = 512
 _COOKIES_MAX = 8
-_PEER_PACE = Pace(per_s=0.2, burst=10)
+_PEER_PACE = Pace(per_s=0.2, burst=20)
 _ALL_PACE = Pace(per_s=5.0, burst=100)
 
 
@@ -47,7 +47,7 @@ class Gate:
         self.sessions = sessions
         self.tickets = TicketBook()
         self.codes = CodeBook()
-        self.attempts = Attempts(_PEER_PACE, _ALL_PACE)
+        self._attempts = Attempts(_PEER_PACE, _ALL_PACE)
         self.cookie_name = f"jobbus_{ports.instance}"
 
     def identify(self, request: web.Request, template: str) -> Identity:
@@ -71,6 +71,20 @@ class Gate:
         request[_SEEN].identity = identity
         request[_SEEN].gate = self
         return identity
+
+    def refused(self, request: web.BaseRequest, answer: Problem) -> Problem:
+        """What to answer to a proof that proves nothing: `answer`, or 429 where too many came.
+
+        A good proof is never refused because others of its address (a proxy, a company) sent bad
+        ones: secrets of 192 bits and more are not found by trying, so there is nothing to slow down
+        but the noise.
+        """
+        peer, now_s = request.remote or "", self._ports.clock.monotonic_s()
+        wait_s = self._attempts.wait_s(peer, now_s)
+        if wait_s:
+            return too_many("too many wrong tokens, codes or tickets came from there", wait_s)
+        self._attempts.failed(peer, now_s)
+        return answer
 
     def by_token(self, token: str) -> Identity | None:
         """Whom a bearer token speaks for, now."""
@@ -153,9 +167,8 @@ class Gate:
         if "Authorization" in request.headers:
             identity = self.by_token(_bearer_token(request))
             if identity is None:
-                raise _unauthenticated(
-                    "the bearer token is unknown, expired or revoked", "invalid_token"
-                )
+                why = "the bearer token is unknown, expired or revoked"
+                raise self.refused(request, _unauthenticated(why, "invalid_token"))
             return identity
         if template in STREAMS and PARAMETER in request.query:
             return self._by_ticket(request)
@@ -173,10 +186,11 @@ class Gate:
             found = self.tickets.find(tickets[0], place, self._ports.clock.monotonic_s())
         now = self.again(found) if found is not None else None
         if now is None:
-            raise _unauthenticated(
+            why = (
                 "the ticket is unknown or over, or it is for another path; get one by POST "
                 "/api/v1/tickets and use it for an event stream or a WebSocket"
             )
+            raise self.refused(request, _unauthenticated(why))
         return Identity(now.grant, Way.TICKET, session=now.session, expires_ms=now.expires_ms)
 
 

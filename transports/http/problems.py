@@ -120,11 +120,16 @@ def problem_body(problem: Problem, request_id: str) -> bytes:
         "status": problem.status,
         "detail": problem.detail,
         "instance": request_id,
-        "code": problem.slug.replace("-", "_"),
+        "code": code_of(problem),
     }
     if problem.errors:
         body["errors"] = problem.errors
     return msgspec.json.encode(body | problem.extra)
+
+
+def code_of(problem: Problem) -> str:
+    """The machine word of its slug."""
+    return problem.slug.replace("-", "_")
 
 
 def problem_response(problem: Problem, request_id: str) -> web.Response:

@@ -5,9 +5,12 @@ A bucket holds `burst` and fills with `per_s`; each event takes one out.
 
 import ipaddress
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 KEYS_MAX = 10_000
 
@@ -57,14 +60,14 @@ class Limiter:
 
 
 class Attempts:
-    """Failed sign-ins: how many one peer may make, and all together."""
+    """Proofs that proved nothing: how many one peer may send, and all together."""
 
     def __init__(self, per_peer: Pace, in_all: Pace) -> None:
         self._per_peer = Limiter(per_peer)
         self._in_all = Limiter(in_all, keys_max=1)
 
     def wait_s(self, peer: str, now_s: float) -> float:
-        """Seconds until an attempt of the peer is looked at; 0 if it is now."""
+        """Seconds until one more of the peer is answered as such; 0 if it is now."""
         return max(self._per_peer.wait_s(peer_key(peer), now_s), self._in_all.wait_s("all", now_s))
 
     def failed(self, peer: str, now_s: float) -> None:
@@ -96,6 +99,14 @@ class Places:
             self._taken[key] -= 1
             if not self._taken[key]:
                 del self._taken[key]
+
+
+def first_of_the_many(held: Iterable[T], owner: Callable[[T], str]) -> T:
+    """Of whoever holds the most, the first: who fills a table takes no place but their own."""
+    items = list(held)
+    counts = Counter(map(owner, items))
+    most = max(counts.values())
+    return next(item for item in items if counts[owner(item)] == most)
 
 
 def peer_key(peer: str) -> str:

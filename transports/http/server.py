@@ -1,6 +1,6 @@
-"""The listening side of aiohttp, changed in four points: connections are bounded, the kernel gives up
-peers that take nothing, unreadable requests get a problem, and frames of WebSockets are looked at
-before they are read.
+"""The listening side of aiohttp, changed in four points: connections are bounded, the kernel gives
+up peers that take nothing, unreadable requests get a problem, and frames of WebSockets are looked
+at before they are read.
 """
 
 import asyncio

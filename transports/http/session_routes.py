@@ -12,7 +12,7 @@ from transports.http.audit_notes import nobody, note
 from transports.http.auth import Gate, credential_of, too_many
 from transports.http.body import decode_field, read_fields, refuse_unknown
 from transports.http.identity import Identity, Way
-from transports.http.problems import Problem, invalid
+from transports.http.problems import Problem, code_of, invalid
 from transports.http.publishing import json_response
 from transports.http.query import Query
 from transports.http.settings import GatewayPorts
@@ -48,18 +48,17 @@ class SessionRoutes:
         """A token or a one-time code becomes a cookie."""
         Query(request)
         self._gate.check_origin(request, PATH, None)
-        peer, now_s = request.remote or "", self._clock.monotonic_s()
-        wait_s = self._gate.attempts.wait_s(peer, now_s)
-        if wait_s:
-            raise too_many("too many attempts to sign in failed", wait_s)
+        peer = request.remote or ""
         kind, proof = _proof(await read_fields(request))
         grant = self._grant_of(kind, proof)
         if grant is None:
-            self._gate.attempts.failed(peer, now_s)
-            refused = {"error_code": "unauthenticated", "by": kind, "peer": peer}
+            why = Problem(401, "unauthenticated", f"the {kind} is unknown, used or expired")
+            problem = self._gate.refused(request, why)
+            refused = {"error_code": code_of(problem), "by": kind, "peer": peer}
             note(self._audit, nobody(), "session.open", **refused)
-            _log.warning("sign-in failed", peer=peer, by=kind)
-            raise Problem(401, "unauthenticated", f"the {kind} is unknown, used or expired")
+            if problem is why:
+                _log.warning("sign-in failed", peer=peer, by=kind)
+            raise problem
         await self._end_old(request)
         try:
             cookie, identity = await self._gate.sessions.open(grant)

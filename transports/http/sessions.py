@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from transports.http.rate import first_of_the_many
 from transports.http.tokens import Grant, secret_hash
 
 _SEEN_STEP_MS = 300_000
@@ -49,12 +50,13 @@ class SessionBook:
         return tuple(self._records.values())
 
     def open(self, grant: Grant, now_ms: int) -> tuple[str, SessionRecord]:
-        """A new session and the cookie for it. If there are too many, the one that was not used
-        for the longest time ends."""
+        """A new session and the cookie for it. If there are too many, one ends of the token that
+        has the most: the one that was not used for the longest time."""
         self._forget_ended(now_ms)
         while len(self._records) >= self._limits.most:
-            oldest = min(self._records.values(), key=lambda record: record.seen_ms)
-            del self._records[oldest.key]
+            oldest_first = sorted(self._records.values(), key=lambda record: record.seen_ms)
+            ends = first_of_the_many(oldest_first, lambda record: record.token_id)
+            del self._records[ends.key]
         cookie = secrets.token_urlsafe(32)
         record = SessionRecord(
             key=secret_hash(cookie),

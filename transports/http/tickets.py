@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
 
 from transports.http.identity import Identity
+from transports.http.rate import first_of_the_many
 from transports.http.tokens import Grant, secret_hash
 
 TICKET_S = 30.0
@@ -118,9 +119,12 @@ class CodeBook:
         self._codes: dict[str, tuple[Grant, float]] = {}
 
     def issue(self, grant: Grant, now_s: float) -> str:
-        """A code for who has `grant`. If there are too many, the oldest is void."""
+        """A code for who has `grant`. If there are too many, the oldest is void of whoever has
+        the most."""
         while len(self._codes) >= CODES_MAX:
-            del self._codes[next(iter(self._codes))]
+            held = ((key, grant) for key, (grant, _) in self._codes.items())
+            void, _ = first_of_the_many(held, lambda one: one[1].principal.user_id)
+            del self._codes[void]
         code = secrets.token_urlsafe(24)
         self._codes[secret_hash(code)] = (grant, now_s + CODE_S)
         return code

@@ -7,6 +7,7 @@ import structlog
 from aiohttp import web
 
 from transports.http.admission import SOCKET
+from transports.http.audit_notes import note_refusal
 from transports.http.auth import Gate, identity_of, is_upgrade
 from transports.http.identity import Identity
 from transports.http.middleware import request_id_of
@@ -14,6 +15,8 @@ from transports.http.outlets import End
 from transports.http.problems import Problem
 from transports.http.publishing import Publishing
 from transports.http.query import Query
+from transports.http.rate import Places, peer_key
+from transports.http.server import prove
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.socket_encoding import SUBPROTOCOL, problem_frame
 from transports.http.socket_link import SocketLink
@@ -43,7 +46,8 @@ class SocketRoutes:
         self._registry = registry
         self._topics = topics
         self._publishing = publishing
-        self._unproven = 0
+        most = settings.sockets_unproven_max
+        self._unproven = Places(most, max(2, most // 4))
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get(SOCKET, self.show, allow_head=False)]
@@ -58,6 +62,7 @@ class SocketRoutes:
             identity = await self._proven(request, link)
             if identity is None or not self._admitted(request, link, identity):
                 return await link.close()
+            prove(request)
             return await self._serve(request, link, group, identity)
         self._registry.admit(identity.principal)
         return await self._serve(request, link, group, identity)
@@ -103,45 +108,46 @@ class SocketRoutes:
         Raises:
             Problem: 503; too many are at this point already.
         """
-        most = self._settings.sockets_unproven_max
-        if self._registry.draining or self._unproven >= most:
-            raise Problem(
-                503,
-                "draining" if self._registry.draining else "too-many-streams",
-                "the service is shutting down"
-                if self._registry.draining
-                else f"{most} sockets have not proven yet whose they are; send a credential with "
-                "the handshake, or come back",
-                headers={"Retry-After": "5"},
-            )
-        self._unproven += 1
-        try:
+        after = {"Retry-After": "5"}
+        if self._registry.draining:
+            raise Problem(503, "draining", "the service is shutting down", headers=after)
+        with self._unproven.one_for(peer_key(request.remote or "")) as any_place:
+            if not any_place:
+                why = (
+                    "too many sockets have not proven yet whose they are; send a credential with "
+                    "the handshake, or come back"
+                )
+                raise Problem(503, "too-many-streams", why, headers=after)
             await link.open()
             return await self._by_first_frame(request, link)
-        finally:
-            self._unproven -= 1
 
     async def _by_first_frame(self, request: web.Request, link: SocketLink) -> Identity | None:
-        why = f"send auth with a token within {self._settings.socket_auth_s:g} s"
+        found = await self._proof(request, link)
+        if isinstance(found, Identity):
+            return found
+        self._say(request, link, found)
+        link.finish(End.UNAUTHENTICATED if found.status == 401 else End.RATE)
+        return None
+
+    async def _proof(self, request: web.Request, link: SocketLink) -> Identity | Problem:
+        """Whom the first frame proves, or what is wrong with it."""
         try:
             async with asyncio.timeout(self._settings.socket_auth_s):
                 text = await link.receive()
+            frame = decode(text) if text is not None else None
         except TimeoutError:
-            text = None
-        if text is not None:
-            try:
-                frame = decode(text)
-            except BadFrame as bad:
-                why = bad.problem.detail
-            else:
-                if isinstance(frame, Auth):
-                    identity = self._gate.by_token(frame.token)
-                    if identity is not None:
-                        return identity
-                    why = "the token is unknown, expired or revoked"
-        self._say(request, link, Problem(401, "unauthenticated", why))
-        link.finish(End.UNAUTHENTICATED)
-        return None
+            frame = None
+        except BadFrame as bad:
+            return _unproven(bad.problem.detail)
+        if not isinstance(frame, Auth):
+            return _unproven(f"send auth with a token within {self._settings.socket_auth_s:g} s")
+        identity = self._gate.by_token(frame.token)
+        if identity is not None:
+            return identity
+        wrong = _unproven("the token is unknown, expired or revoked")
+        problem = self._gate.refused(request, wrong)
+        note_refusal(self._ports.audit, request, problem, is_proof=True)
+        return problem
 
     def _admitted(self, request: web.Request, link: SocketLink, identity: Identity) -> bool:
         try:
@@ -155,6 +161,10 @@ class SocketRoutes:
     def _say(self, request: web.Request, link: SocketLink, problem: Problem) -> None:
         if link.has_room:
             link.put(problem_frame(problem, request_id_of(request), {}))
+
+
+def _unproven(why: str) -> Problem:
+    return Problem(401, "unauthenticated", why)
 
 
 def _check_handshake(request: web.Request) -> None:
