@@ -7,11 +7,11 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
 from bus.clock import Clock, SystemClock, rfc3339
@@ -33,6 +33,7 @@ from bus.layout import DataLayout
 from bus.model import CommandRecord, Execution, ExecutionStatus, Maintenance
 from bus.ports import Policy, TableReader
 from bus.publisher import Publisher
+from bus.startup import settle_in
 from handlers.audit.catching_up import CatchUp
 from handlers.audit.segments import AuditSegments
 from handlers.audit.trail import Audit
@@ -67,8 +68,7 @@ WATERMARK_S = 60.0
 log = structlog.get_logger("jobbus")
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(msgspec.Struct, frozen=True):
     """A running service: where it answers and what it is made of."""
 
     url: str
@@ -102,6 +102,7 @@ async def _serve(settings: Settings, orders: Orders, *, drain: bool) -> int:
         sys.stdout.flush()
         sys.stderr.write(f"sign in once with {node.sign_in_link()}\n")
         sys.stderr.flush()
+        settle_in()
         await orders.end.wait()
         if drain:
             node.prepare_drain()

@@ -9,9 +9,10 @@ import asyncio
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
+
+import msgspec
 
 from bus.clock import Clock
 
@@ -34,8 +35,7 @@ class ResetReason(StrEnum):
     GAP_TOO_LARGE = "gap_too_large"
 
 
-@dataclass(slots=True)
-class Frame:
+class Frame(msgspec.Struct):
     """One change, encoded once. `data` is the CloudEvent as JSON; `wire` holds an encoder's bytes.
 
     `job_id`, `execution_id` and `user_id` never change for a subject: filters may rely on them.
@@ -48,7 +48,7 @@ class Frame:
     execution_id: str | None = None
     user_id: str | None = None
     wire: bytes | None = None
-    born_s: float = field(default=0.0)
+    born_s: float = 0.0
 
 
 Predicate = Callable[[Frame], bool]
@@ -194,8 +194,7 @@ class Feed:
                 future.set_result(None)
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """Frames to tell, and the number up to which the reader then knows everything it may see."""
 
     frames: list[Frame]

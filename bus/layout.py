@@ -3,12 +3,12 @@
 Every part that touches the disk asks here, so that the names of DESIGN's data directory stand once.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 
-@dataclass(frozen=True)
-class DataLayout:
+
+class DataLayout(msgspec.Struct, frozen=True):
     """The places below one data directory. None of the properties creates or checks anything."""
 
     root: Path
@@ -83,8 +83,7 @@ class DataLayout:
         return ExecutionLayout(self.output / execution_id)
 
 
-@dataclass(frozen=True)
-class ExecutionLayout:
+class ExecutionLayout(msgspec.Struct, frozen=True):
     """The files of one execution. The shim writes all of them except `control`."""
 
     root: Path

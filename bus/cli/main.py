@@ -8,7 +8,6 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 from cyclopts import App, CycloptsError
 
@@ -88,6 +87,8 @@ def _app() -> App:
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # here: 15 ms of each command
+
     try:
         return version("jobbus")
     except PackageNotFoundError:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from bus.startup import lean_imports
+
 Flag = Annotated[bool | None, Parameter(negative=(), show_default=False)]
 Folder = Annotated[Path | None, Parameter(show_default=False)]
 
@@ -49,9 +51,10 @@ async def serve(
         When told to stop, start nothing more and wait until what runs has ended; told twice, stop
         at once.
     """
-    from bus import app  # here, so that the help of this command does not load the whole service
-    from bus.config import load_settings
-    from bus.logs import configure_logs
+    with lean_imports():  # here, so that the help of this command does not load the whole service
+        from bus import app
+        from bus.config import load_settings
+        from bus.logs import configure_logs
 
     settings = load_settings(
         config,

@@ -1,35 +1,32 @@
 """What a decision is: events to record and effects to have afterwards. No IO, clock or entropy."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from bus.events import AnyEvent
 from bus.ports import Policy
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnExecution:
+class SpawnExecution(msgspec.Struct, frozen=True):
     """Start the program of this execution, which has just taken its slot."""
 
     execution_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class StopExecution:
+class StopExecution(msgspec.Struct, frozen=True):
     """Pass the execution's stop order on to its shim."""
 
     execution_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteFiles:
+class DeleteFiles(msgspec.Struct, frozen=True):
     """Remove what lies on disk of a forgotten execution."""
 
     execution_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ForgetFiles:
+class ForgetFiles(msgspec.Struct, frozen=True):
     """Remove what lies on disk of forgotten executions and commands.
 
     `spellings` are the ids of the commands as their writers spelled them: so the files are called.
@@ -43,8 +40,7 @@ class ForgetFiles:
 Effect = SpawnExecution | StopExecution | DeleteFiles | ForgetFiles
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """`events` are one unit: recorded together or not at all. `effects` follow after the record."""
 
     events: tuple[AnyEvent, ...] = ()
@@ -54,8 +50,7 @@ class Decision:
 NOTHING = Decision()
 
 
-@dataclass(frozen=True, slots=True)
-class Circumstances:
+class Circumstances(msgspec.Struct, frozen=True):
     """What a pure decision may not find out by itself.
 
     `now_ms` is the wall time of the batch; `new_id` gives a fresh execution id and `random`

@@ -6,7 +6,8 @@ What was found is looked at once more when the owner decides: the table may have
 
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from bus.commands import Forget
 from bus.events import SystemForgotten
@@ -23,8 +24,7 @@ SETTLED_MS = 60_000
 """So long every ended command is kept: whoever sent it can ask for it, its result is written."""
 
 
-@dataclass(frozen=True)
-class Past:
+class Past(msgspec.Struct, frozen=True):
     """What is looked at. Without `by_age` the clock is not trusted and only counts and bytes count.
 
     Ids of commands submitted at `waiting_since_ms` or later stay remembered: the horizon must not
@@ -146,8 +146,7 @@ def _ids(past: Past, keeping: Keeping, more: int) -> tuple[int, int]:
     return dropped, horizon_ms
 
 
-@dataclass(frozen=True, slots=True)
-class _Limits:
+class _Limits(msgspec.Struct, frozen=True):
     executions: int
     age_ms: float
 

@@ -2,8 +2,9 @@
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from bus.errors import NoSpace
 from bus.instance import sync_directory
@@ -14,8 +15,7 @@ LOW_BYTES = 64 * 1024 * 1024
 LOW_INODES = 2_000
 
 
-@dataclass(frozen=True)
-class Space:
+class Space(msgspec.Struct, frozen=True):
     """What is left on the file system of a directory, for an account without special rights."""
 
     bytes_free: int

@@ -11,10 +11,10 @@ What is found at start is the business of `opening`; this module writes.
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 from msgspec.structs import replace
 
 from bus.errors import NoSpace, StorageFailed
@@ -31,8 +31,7 @@ SEGMENT_BYTES = 16 * 1024 * 1024
 SNAPSHOTS_KEPT = 2
 
 
-@dataclass(frozen=True)
-class Recovered:
+class Recovered(msgspec.Struct, frozen=True):
     """What the journal holds, to be read before the next snapshot is written.
 
     `snapshot` gives lines as they were handed to `write_snapshot`, `records` what follows it; both

@@ -7,8 +7,10 @@ cannot be applied to a table that lacks what was damaged. First everything is lo
 few changes are made, each so that a crash in between leads here again.
 """
 
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from bus.instance import sync_directory
 from handlers.evidence import protect
@@ -40,8 +42,7 @@ NEW_EPOCH_FILE = "new-epoch"
 """Left by `doctor --new-epoch`: the next start begins a new epoch."""
 
 
-@dataclass
-class Findings:
+class Findings(msgspec.Struct):
     """What is known after a look at all files; `end` is the segment to go on with."""
 
     identity: Identity
@@ -72,15 +73,14 @@ def examine(directory: Path, *, now_ms: int, keep_ms: int) -> Findings:
         return _Examination(directory, now_ms, keep_ms).run()
 
 
-@dataclass
-class _Plan:
+class _Plan(msgspec.Struct):
     """The segments by what is to be done with them, from `snapshot` on; `fault` is why not all."""
 
     snapshot: Snapshot | None
     fault: str | None = None
-    readable: list[SegmentScan] = field(default_factory=list)
+    readable: list[SegmentScan] = []
     damaged: SegmentScan | None = None
-    behind: list[Path] = field(default_factory=list)
+    behind: list[Path] = []
 
 
 class _Examination:

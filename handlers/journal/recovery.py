@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -23,8 +22,7 @@ HELD_MAX = 100_000
 _content_decoder = msgspec.json.Decoder(TableContent)
 
 
-@dataclass(frozen=True)
-class RecoveredTable:
+class RecoveredTable(msgspec.Struct, frozen=True):
     """What the journal told. `clean` says that the last service ended in order."""
 
     journal: Journal
@@ -84,8 +82,7 @@ def recover(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Then:
+class _Then(msgspec.Struct, frozen=True):
     """An event and the record it changed, as that was then: enough to make its frame later."""
 
     published: Published

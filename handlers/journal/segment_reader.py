@@ -7,8 +7,9 @@ memory does not grow with the journal.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from bus.errors import DataDirectoryError
 from handlers.journal.disk import open_for_reading, our_errors, sync_content
@@ -26,8 +27,7 @@ _RESERVED = b'"reserved":'
 _PROJECTED = b'"projected":'
 
 
-@dataclass(frozen=True)
-class SegmentScan:
+class SegmentScan(msgspec.Struct, frozen=True):
     """What a look through a segment found.
 
     `end` is where the good lines end and `torn` how many bytes of something else follow (prepared
@@ -101,8 +101,7 @@ Places = tuple[tuple[Path, int], ...]
 """Files, each with an offset."""
 
 
-@dataclass(frozen=True)
-class SegmentRecords:
+class SegmentRecords(msgspec.Struct, frozen=True):
     """Records in the order of their numbers, read from disk each time they are iterated.
 
     `parts` are files with the offset up to which they are good. `salvage` are files with the offset

@@ -7,7 +7,6 @@ whole is known as such and an older one is used.
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -35,8 +34,7 @@ class SnapshotEnd(msgspec.Struct, frozen=True, kw_only=True):
     lines: int
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """A whole snapshot. Iterating reads its lines, as they were given, from the file."""
 
     path: Path

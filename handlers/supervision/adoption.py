@@ -8,9 +8,9 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from bus.layout import DIRECTORY_MODE, FILE_MODE, DataLayout, ExecutionLayout
@@ -25,34 +25,29 @@ GENERATIONS_MAX = 1000
 RECORD_BYTES_MAX = 1 << 20
 
 
-@dataclass(frozen=True)
-class NeverRan:
+class NeverRan(msgspec.Struct, frozen=True):
     """We hold the claim: no shim ever ran the program, and none can under a lower generation."""
 
     generation: int
 
 
-@dataclass(frozen=True)
-class Alive:
+class Alive(msgspec.Struct, frozen=True):
     """A shim holds the lock; `state` is None while it has not said who it is."""
 
     state: ShimState | None
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     exit: ExitRecord
 
 
-@dataclass(frozen=True)
-class Orphaned:
+class Orphaned(msgspec.Struct, frozen=True):
     """The shim is dead without a record; its tree may still live."""
 
     state: ShimState
 
 
-@dataclass(frozen=True)
-class Gone:
+class Gone(msgspec.Struct, frozen=True):
     """Nothing is left that could tell."""
 
     reason: Reason

@@ -328,3 +328,19 @@ def test_help_lists_commands_without_loading_them(place: Path) -> None:
     ).stdout.decode()
     assert out.splitlines()[-1] == "0 []"
     assert "  commands: " in out
+
+
+def test_a_service_is_loaded_without_what_it_does_not_use(place: Path) -> None:
+    check = (
+        "import gc, os, sys; before = dict(os.environ)\n"
+        "from bus.startup import lean_imports, settle_in\n"
+        "with lean_imports(): import bus.app\n"
+        "settle_in()\n"
+        "unused = ('rich', 'pygments')\n"
+        "print([m for m in unused if m in sys.modules], before == dict(os.environ))\n"
+        "import rich.console; print(gc.isenabled(), gc.get_freeze_count() > 10_000)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", check], env=environment(place), capture_output=True, check=True
+    ).stdout.decode()
+    assert out.splitlines() == ["[] True", "True True"]

@@ -1,8 +1,7 @@
 """Which page may do what: the rules as a table, over everything a browser can send."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from transports.http.origin_rules import Asked, own_origin, refusal
 

@@ -7,8 +7,9 @@ same with ten files waiting and with a hundred thousand.
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import Enum, auto
+
+import msgspec
 
 from bus.envelope import Envelope
 
@@ -29,8 +30,7 @@ class State(Enum):
     DONE = auto()
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """One command id in the queue. `order_ns` is when it was accepted or, if foreign, arrived.
 
     `ours`: sealed by this instance; `local`: published by this process.

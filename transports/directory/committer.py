@@ -11,7 +11,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from bus.errors import BusError, NoSpace, StorageFailed, TransportBusy
 from bus.layout import DataLayout
@@ -21,8 +22,7 @@ from transports.directory.settings import DirectorySettings
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Piece:
+class Piece(msgspec.Struct):
     """One file on its way into the queue; after the commit `error` or `taken` or neither is set.
 
     `taken`: its name was there already; nothing was overwritten.
@@ -32,7 +32,7 @@ class Piece:
     data: bytes = b""
     error: BusError | None = None
     taken: bool = False
-    _tmp: str = field(default="")
+    _tmp: str = ""
 
     @property
     def name(self) -> str:

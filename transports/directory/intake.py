@@ -7,7 +7,8 @@ import logging
 import os
 import time
 from collections.abc import Container
-from dataclasses import dataclass, field
+
+import msgspec
 
 from bus.clock import Clock
 from bus.envelope import Envelope
@@ -27,17 +28,15 @@ _GRANULE_NS = 100_000_000
 """A directory time younger than this may stand still while names still change."""
 
 
-@dataclass(slots=True)
-class Look:
+class Look(msgspec.Struct):
     """What one look found. `more`: names are left for the next look."""
 
-    found: list[Sighting] = field(default_factory=list)
+    found: list[Sighting] = []
     more: bool = False
     listing_s: float = 0.0
 
 
-@dataclass(slots=True)
-class _Observed:
+class _Observed(msgspec.Struct):
     """A file that is no command so far: since when it has stood still, and what is wrong."""
 
     mark: Mark

@@ -1,7 +1,6 @@
 """Who is asking: the one place where a request gets its identity, and a stream's is asked again."""
 
-from dataclasses import dataclass
-
+import msgspec
 from aiohttp import web
 
 from bus.access import ADMIN
@@ -26,8 +25,7 @@ _PEER_PACE = Pace(per_s=0.2, burst=20)
 _ALL_PACE = Pace(per_s=5.0, burst=100)
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(msgspec.Struct):
     """Shared by a request and the copy of it that has the proxy's words worked in."""
 
     identity: Identity | None = None

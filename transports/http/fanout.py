@@ -7,7 +7,8 @@ handler, and nobody waits for it.
 
 import asyncio
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+
+import msgspec
 
 from bus.clock import Clock
 from bus.feed import Batch, Feed, FellBehind, Frame
@@ -23,8 +24,7 @@ _SLICE_S = 0.005
 """How long a flush may hold the event loop before it lets others run."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(msgspec.Struct, frozen=True):
     """What decides which bytes a reader gets: readers with equal views can share them."""
 
     principal: Principal

@@ -1,9 +1,10 @@
 """Which changes a reader asked for: filters on what never changes about a subject. No IO."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
+
+import msgspec
 
 from bus.envelope import canonical_uuid
 from bus.events import EVENT_TYPES
@@ -15,8 +16,7 @@ NAMES = ("job", "execution", "user", "type")
 _FAMILIES = frozenset(f"{type_.partition('.')[0]}.*" for type_ in EVENT_TYPES)
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
+class Filters(msgspec.Struct, frozen=True):
     """Within one name any value will do; all names given must fit. Empty sets fit everything."""
 
     jobs: frozenset[str] = frozenset()

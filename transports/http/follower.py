@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -33,8 +32,7 @@ _FRAMES_A_LOOK = 500
 _log = structlog.get_logger("jobbus.streams")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """How far a reader is: it knows the changes up to `seq` and the output up to `offset`."""
 
     seq: int

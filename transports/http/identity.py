@@ -1,7 +1,8 @@
 """Who a request comes from and how they proved it. Pure records: no request, no IO, no clock."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from bus.model import Principal
 from transports.http.tokens import Grant
@@ -20,8 +21,7 @@ AMBIENT = frozenset({Way.COOKIE, Way.PROXY})
 """Proofs that a browser adds by itself, whichever page made the request: those need more care."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """The principal, with what is needed to ask again later whether it still is one.
 
     `session` is the key of the sign-in, where there is one. `expires_ms` is known in advance;

@@ -6,15 +6,15 @@ another port or a sibling name of this host; `Origin` and `Sec-Fetch-Site` tell 
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+
+import msgspec
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_PAGES = frozenset({"same-origin", "none"})
 """`none` is the person: an address typed, a bookmark. `same-site` is what another port sends."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What the rules look at. `origins` and `sites` are all headers of that name."""
 
     method: str

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
@@ -27,8 +26,7 @@ OFFSET_MAX = 2**63 - 1
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*\Z", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """The bytes an answer is about; `complete` says that none will ever come after `end`."""
 
     start: int

@@ -1,7 +1,6 @@
 """`grep=` on an output: the whole file is searched by the service, a few searches at a time."""
 
 import asyncio
-from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
@@ -18,8 +17,7 @@ SEARCHES_MAX = 2
 """Searches that read at the same time; more would take the threads of everybody else."""
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(msgspec.Struct, frozen=True):
     """What is searched for, from the offset `start` on."""
 
     needle: str

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import msgspec
@@ -19,8 +18,7 @@ SCAN_MAX = 20_000
 """Records one request looks at before it answers with what it found and where to go on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(msgspec.Struct, frozen=True):
     """The place of a record in a newest-first list."""
 
     at_ms: int
@@ -47,8 +45,7 @@ class Cursor:
             raise bad_parameter("cursor", "use `next` of an earlier page as it is") from exc
 
 
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
+class Page(msgspec.Struct, Generic[T], frozen=True):
     """Some records, newest first, and the cursor of the rest, if there may be more."""
 
     items: list[T]

@@ -2,8 +2,8 @@
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+import msgspec
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -24,8 +24,7 @@ _VOUCHED = web.RequestKey("vouched", Grant)
 _log = structlog.get_logger("jobbus.http")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProxySettings:
+class ProxySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which peers are the proxy, and the headers in which it names the user and their roles.
 
     Without `user_header` the proxy vouches for nobody. `default_roles` are those of a user for whom

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 import re
 import uuid
-from dataclasses import dataclass
 
 import msgspec
 from aiohttp import web
@@ -25,12 +24,14 @@ _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?\Z')
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What beside the command counts: a chosen id and a time after which it is void."""
 
     command_id: str | None = None
     expires_ms: int | None = None
+
+
+_NOTHING = Request()
 
 
 def request_of(command_id: str | None, expires_at: str | None) -> Request:
@@ -68,7 +69,7 @@ class Publishing:
         self,
         request: web.Request,
         command: Command,
-        beside: Request = Request(),
+        beside: Request = _NOTHING,
     ) -> Receipt:
         """The command is durable.
 

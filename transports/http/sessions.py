@@ -6,7 +6,6 @@ hashes of the cookies are kept. Times are wall times, since sessions outlive a r
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -27,8 +26,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     seen_ms: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class SessionLimits:
+class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a session lives, used or not, and how many there may be."""
 
     idle_ms: int = 12 * 3_600_000

@@ -4,7 +4,6 @@ No IO. Everything here is synchronous, so that a snapshot and its position belon
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 import msgspec
@@ -24,8 +23,7 @@ SCAN_MAX = 5_000
 """How many of the newest executions are looked at for those that ended lately."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One thing of the table with its JSON, made once for all readers of this position."""
 
     subject: Job | Execution

@@ -9,8 +9,9 @@ EventSource comes back with the URL it was made with. A code signs in once.
 import re
 import secrets
 from collections import Counter
-from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
 
 from transports.http.identity import Identity
 from transports.http.rate import first_of_the_many
@@ -65,8 +66,7 @@ def checked_target(target: str) -> Place:
     return place
 
 
-@dataclass(frozen=True, slots=True)
-class _Ticket:
+class _Ticket(msgspec.Struct, frozen=True):
     identity: Identity
     place: Place
     ends_s: float

@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -70,8 +69,7 @@ class NewToken(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     expires_at: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """Whom a token speaks for. `seal` tells the token from a later one with the same id."""
 
     principal: Principal
