@@ -23,6 +23,13 @@ FRAMES_A_WRITE = 2_000
 _SLICE_S = 0.005
 """How long a flush may hold the event loop before it lets others run."""
 
+_READERS_A_LOOK = 32
+"""So many are told between two looks at the clock."""
+
+Share = tuple[bytes, int, int]
+"""What all readers of one view at one position are told: framed bytes, the position behind them,
+and how many changes they hold."""
+
 
 class View(msgspec.Struct, frozen=True):
     """What decides which bytes a reader gets: readers with equal views can share them."""
@@ -134,40 +141,59 @@ class Fanout:
         loop = asyncio.get_running_loop()
         lowest = self._feed.head
         pause_at_s = loop.time() + _SLICE_S
-        for view, readers in list(self._joined.items()):
-            shared: dict[int, tuple[bytes, int, int]] = {}
-            for reader in list(readers):
-                if reader not in readers:
-                    continue  # it left during a pause
-                if reader.seq < self._feed.head:
-                    self._tell(reader, view, shared)
-                if reader in readers:
-                    lowest = min(lowest, reader.seq)
+        for readers in list(self._joined.values()):
+            shares: dict[int, Share] = {}
+            everybody = list(readers)
+            for at in range(0, len(everybody), _READERS_A_LOOK):
+                some = everybody[at : at + _READERS_A_LOOK]
+                lowest = min(lowest, self._tell(some, readers, shares))
                 if loop.time() > pause_at_s:
                     await asyncio.sleep(0)
                     pause_at_s = loop.time() + _SLICE_S
         return lowest
 
-    def _tell(self, reader: Reader, view: View, shared: dict[int, tuple[bytes, int, int]]) -> None:
-        """One joined write. `shared` holds the bytes of this view by position."""
-        if reader.stream.ended is not None or not reader.stream.has_room:
-            self._hand_back(reader)
-            return
-        ready = shared.get(reader.seq)
-        if ready is None:
-            try:
-                batch = self.batch(reader)
-            except FellBehind:
+    def _tell(
+        self, some: list[Reader], joined: dict[Reader, None], shares: dict[int, Share]
+    ) -> int:
+        """One joined write to each that is still joined; the lowest position among them.
+
+        `shares` holds what their view is told, by position. Each line in the loop runs for every
+        reader and event: what is the same for all stands outside.
+        """
+        head = lowest = self._feed.head
+        now_s = self._clock.monotonic_s()
+        frames = size = 0
+        for reader in some:
+            if reader not in joined:
+                continue  # it left during a pause
+            stream = reader.stream
+            if stream.ended is not None or not stream.has_room:
                 self._hand_back(reader)
-                return
-            data = self.joined_bytes(batch, view.encoding)
-            framed = reader.stream.framed(data) if data else b""
-            ready = shared[reader.seq] = (framed, batch.seq, len(batch.frames))
-        data, reader.seq, count = ready
-        self.told.frames += count
-        self.told.bytes += len(data)
-        if data and not reader.stream.put(data):
-            self._hand_back(reader)
+                continue
+            if reader.seq >= head:
+                continue
+            share = shares.get(reader.seq)
+            if share is None:
+                try:
+                    share = shares[reader.seq] = self._share(reader)
+                except FellBehind:
+                    self._hand_back(reader)
+                    continue
+            data, reader.seq, count = share
+            frames += count
+            size += len(data)
+            if data and not stream.put(data, now_s):
+                self._hand_back(reader)
+            elif reader.seq < lowest:
+                lowest = reader.seq
+        self.told.frames += frames
+        self.told.bytes += size
+        return lowest
+
+    def _share(self, reader: Reader) -> Share:
+        batch = self.batch(reader)
+        data = self.joined_bytes(batch, reader.view.encoding)
+        return reader.stream.framed(data) if data else b"", batch.seq, len(batch.frames)
 
     def _hand_back(self, reader: Reader) -> None:
         self.leave(reader)

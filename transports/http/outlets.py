@@ -107,8 +107,8 @@ class Outlet(Protocol):
         """The outlet has begun, with `first`."""
         ...
 
-    def put(self, data: bytes) -> bool:
-        """Hands framed `data` to the kernel; False if some of it has to wait."""
+    def put(self, data: bytes, now_s: float) -> bool:
+        """Hands framed `data` to the kernel, now; False if some of it has to wait."""
         ...
 
     def framed(self, data: bytes) -> bytes: ...

@@ -205,7 +205,7 @@ class Socket:
                     await self._link.drained()
                 # In one step: the name is free exactly when its end is on the way.
                 del self._subscriptions[name]
-                subscription.put(subscription.last_frame(position))
+                self._link.put(subscription.last_frame(position))
         except ConnectionError:
             return  # the link is over and says why
         finally:

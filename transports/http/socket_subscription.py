@@ -62,8 +62,8 @@ class Subscription:
     async def open(self, first: bytes) -> None:
         await self.send(first)
 
-    def put(self, data: bytes) -> bool:
-        self._last_write_s = self._clock.monotonic_s()
+    def put(self, data: bytes, now_s: float) -> bool:
+        self._last_write_s = now_s
         return self._link.put(data)
 
     def framed(self, data: bytes) -> bytes:

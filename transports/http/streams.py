@@ -95,16 +95,14 @@ class Stream:
     def gone(self) -> bool:
         return self._transport is None or self._transport.is_closing()
 
-    @property
-    def has_room(self) -> bool:
-        """Always: after a `put` that had to wait, the fan-out gives the stream back."""
-        return True
+    has_room = True
+    """Always: after a `put` that had to wait, the fan-out gives the stream back."""
 
     def turn(self) -> AbstractAsyncContextManager[None]:
         """Always its own: nobody else writes to this connection."""
         return nullcontext()
 
-    def put(self, data: bytes) -> bool:
+    def put(self, data: bytes, now_s: float) -> bool:
         """Hands `data` (framed by `framed`) to the kernel; False if some of it has to wait.
 
         After False, `drained` must come before the next `put`: that bounds what a reader holds.
@@ -114,7 +112,7 @@ class Stream:
             self.finish(End.GONE)
             return False
         transport.write(data)
-        self.last_write_s = self._clock.monotonic_s()
+        self.last_write_s = now_s
         return transport.get_write_buffer_size() == 0
 
     @property
@@ -133,7 +131,7 @@ class Stream:
         Raises:
             ConnectionError: the stream is over.
         """
-        if not self.put(self.framed(data)):
+        if not self.put(self.framed(data), self._clock.monotonic_s()):
             await self.drained()
 
     async def drained(self) -> None:
