@@ -16,6 +16,7 @@ from bus.commands import Report, ReportEnded, ReportLost, ReportSpawnFailed
 from bus.layout import DataLayout
 from bus.model import Execution, ExecutionStatus, ExitRecord, JobSpec, Reason, StopRequest
 from handlers.shim.process_tree import all_processes, marked
+from handlers.supervision.secrets import SecretValues
 from handlers.supervision.supervisor import ProcessSupervisor, SupervisorSettings
 
 WAIT_S = 30.0
@@ -58,14 +59,22 @@ def ordered_to_stop(execution: Execution, *, grace_s: float = 5.0, kill: bool = 
 class Bench:
     """Collects reports and growth; `until` waits for one."""
 
-    def __init__(self, root: Path, instance: str, settings: SupervisorSettings) -> None:
+    def __init__(
+        self, root: Path, instance: str, settings: SupervisorSettings, secrets: SecretValues | None
+    ) -> None:
         self.layout = DataLayout(root)
         self.layout.output.mkdir(parents=True, exist_ok=True)
         self.reports: list[Report] = []
         self.grew: list[str] = []
         self._news = asyncio.Event()
         self.supervisor = ProcessSupervisor(
-            self.layout, instance, SystemClock(), self._take, self, settings=settings
+            self.layout,
+            instance,
+            SystemClock(),
+            self._take,
+            self,
+            settings=settings,
+            secrets=secrets,
         )
 
     def grown(self, execution_id: str) -> None:
@@ -127,10 +136,13 @@ class Bench:
 
 @asynccontextmanager
 async def bench(
-    root: Path, instance: str = "", settings: SupervisorSettings = QUICK
+    root: Path,
+    instance: str = "",
+    settings: SupervisorSettings = QUICK,
+    secrets: SecretValues | None = None,
 ) -> AsyncIterator[Bench]:
     """A running supervisor inside the block; its jobs go on after it."""
-    made = Bench(root, instance or uuid4().hex[:12], settings)
+    made = Bench(root, instance or uuid4().hex[:12], settings, secrets)
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(made.supervisor.run(ready), name="supervisor")

@@ -30,6 +30,7 @@ class Bell:
     def ring_at(self, name: str) -> None:
         """The abstract name of the doorbell to ring."""
         self._address = "\0" + name
+        self.due_s = None
 
     def news(self, *, at_once: bool = False) -> None:
         """There is a new state to tell."""
@@ -44,12 +45,14 @@ class Bell:
         self._rang_s = now_s
         self.due_s = now_s + RETRY_S if self._send(state()) is False else None
 
-    def ring_out(self, state: dict[str, Any]) -> None:
-        """The last ring; a service that misses it sees the shim's end by its pidfd."""
+    def ring_out(self, state: dict[str, Any]) -> bool:
+        """The last ring; False if it was lost: then the end of the process must tell."""
         for _ in range(LAST_TRIES):
-            if self._send(state) is not False:
-                return
+            told = self._send(state)
+            if told is not False:
+                return told is True
             time.sleep(RETRY_S / 4)
+        return False
 
     def _send(self, state: dict[str, Any]) -> bool | None:
         """True if sent, False if the socket was full, None if nobody is there."""

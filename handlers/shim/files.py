@@ -29,17 +29,18 @@ class Folder:
             os.mkdir(path, 0o700)  # noqa: PTH102 - lean start
         self.path = path
         self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        self._lock: int | None = None
 
     def open(self, name: str, flags: int) -> int:
         """A descriptor of one of our files, never through a link."""
         return os.open(name, flags | os.O_NOFOLLOW, FILE_MODE, dir_fd=self.descriptor)
 
     def take_lock(self) -> bool:
-        """The lock is held until this process ends; False if another shim keeps it.
+        """The lock is held until `close` or the end of this process; False if another keeps it.
 
         Others look whether it is held by taking it for a moment, so one refusal means nothing.
         """
-        descriptor = self.open("lock", os.O_RDWR | os.O_CREAT)
+        self._lock = descriptor = self.open("lock", os.O_RDWR | os.O_CREAT)
         give_up = time.monotonic() + LOCK_WAIT_S
         while True:
             try:
@@ -50,6 +51,12 @@ class Folder:
                 time.sleep(0.002)
             else:
                 return True
+
+    def close(self) -> None:
+        """The execution is let go: whoever looks at its lock from now on finds its record."""
+        if self._lock is not None:
+            os.close(self._lock)
+        os.close(self.descriptor)
 
     def create_claim(self, name: str, content: bytes) -> bool:
         """This process decides about the run, durably; False if somebody was first."""

@@ -33,6 +33,10 @@ class Hearing:
         self.address = "@" + (bound if isinstance(bound, str) else bound.decode())[1:]
         self.descriptor = self._socket.fileno()
 
+    def close(self) -> None:
+        """Nothing is heard any more."""
+        self._socket.close()
+
     def words(self, owns: Callable[[int], bool | None]) -> Iterator[dict[str, str]]:
         """What arrived, checked. `owns(pid)` says if it is of the tree; None: it is gone."""
         for _ in range(DATAGRAMS_A_TURN):

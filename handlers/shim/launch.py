@@ -9,22 +9,10 @@ import errno
 import json
 import os
 import resource
-import signal
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from handlers.shim.assignment import Assignment
-
-_RESTORED = (
-    signal.SIGHUP,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGTERM,
-    signal.SIGCHLD,
-    signal.SIGPIPE,
-    signal.SIGXFSZ,
-)
-"""What Python or we changed; an ignored signal would stay ignored in the program."""
 
 _GO = b"g"
 
@@ -89,14 +77,16 @@ def failure_sentence(work: Assignment, told: bytes) -> str:
 
 
 def _run_child(work: Assignment, out: int, err: int, barrier: int, told: int) -> NoReturn:
-    """Becomes the program; never returns, whatever happens."""
+    """Becomes the program; never returns, whatever happens.
+
+    Each function that is called here copies pages of the shim, so there are few. No signal is
+    restored: what the spawner catches (`handlers.shim.signals`) is back to its default by the exec.
+    """
     stage = "exec"
     try:
         os.setsid()
         if os.read(barrier, 1) != _GO:
             os._exit(127)  # the shim died: nobody would know of this run
-        null = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(null, 0)
         os.dup2(out, 1)
         os.dup2(err, 2)
         stage = "limits"
@@ -104,8 +94,7 @@ def _run_child(work: Assignment, out: int, err: int, barrier: int, told: int) ->
         stage = "cwd"
         os.chdir(work.cwd)
         stage = "exec"
-        _restore_signals()
-        os.execvpe(work.argv[0], work.argv, work.env)  # noqa: S606 - an argv list, no shell
+        _execute(work.argv, work.env)
     except OSError as error:
         reason = {
             "stage": stage,
@@ -120,6 +109,26 @@ def _run_child(work: Assignment, out: int, err: int, barrier: int, told: int) ->
         os._exit(127)
 
 
+def _execute(argv: list[str], env: dict[str, str]) -> NoReturn:
+    """As `os.execvpe`, which imports and looks around more than a fresh fork should.
+
+    Raises:
+        OSError: no file could be executed; the one that was found but not run says why, if any.
+    """
+    name = argv[0]
+    if "/" in name:
+        os.execve(name, argv, env)  # noqa: S606 - an argv list, no shell
+    failure: OSError | None = None
+    for folder in env.get("PATH", os.defpath).split(":"):
+        try:
+            os.execve(f"{folder}/{name}" if folder else name, argv, env)  # noqa: S606
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            failure = failure or error
+    raise failure or FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
 def _set_limits(work: Assignment) -> None:
     if work.nice is not None:
         os.setpriority(os.PRIO_PROCESS, 0, work.nice)
@@ -127,9 +136,3 @@ def _set_limits(work: Assignment) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (work.cpu_s, work.cpu_s + 1))
     if work.memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_AS, (work.memory_bytes, work.memory_bytes))
-
-
-def _restore_signals() -> None:
-    for number in _RESTORED:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())

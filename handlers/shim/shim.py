@@ -10,7 +10,6 @@ to record how it ended.
 
 import os
 import select
-import signal
 import time
 from typing import Any
 
@@ -18,7 +17,6 @@ from handlers.shim.assignment import Assignment, StopOrder, claim_name
 from handlers.shim.bell import Bell
 from handlers.shim.files import Folder
 from handlers.shim.hearing import Hearing
-from handlers.shim.kernel import become_subreaper, name_process
 from handlers.shim.ladder import GIVE_UP_S, KILL_AGAIN_S, Step, StopLadder
 from handlers.shim.launch import Launched, failure_sentence, launch
 from handlers.shim.masking import Masking
@@ -30,24 +28,35 @@ from handlers.shim.tree import Tree
 
 PROGRESS_FAST_S = 0.25
 
+RECORD_LAG_S = 0.1
+"""`process.json` tells that the program runs a moment later than the doorbell does: for one that
+has ended by then `exit.json` says it, and a file less is written and removed."""
 
-def run_shim(work: Assignment, bell: Bell, boot: str) -> None:
-    """The execution has run, or somebody else decides about it; the record is on disk."""
-    name_process("jobbus-shim")
+
+def run_shim(work: Assignment, bell: Bell, boot: str, children: int) -> bool:
+    """The execution has run, or somebody else decides about it; the record is on disk.
+
+    `children` can be read when a child may have ended. True if nothing is left of the execution in
+    this process, and whoever should know of the end has been told.
+    """
     folder = Folder(work.folder)
     # The lock comes before the claim: a claim without a held lock then means a dead shim.
     if not folder.take_lock():
-        return
+        return False
     claim = f"shim {os.getpid()} {boot}\n".encode()
     if not folder.create_claim(claim_name(work.generation), claim):
-        return
-    Shim(work, folder, bell, boot).run()
+        return False
+    is_sound = Shim(work, folder, bell, boot, children).run()
+    folder.close()
+    return is_sound
 
 
 class Shim:
     """One execution from the claim to `exit.json`."""
 
-    def __init__(self, work: Assignment, folder: Folder, bell: Bell, boot: str) -> None:
+    def __init__(
+        self, work: Assignment, folder: Folder, bell: Bell, boot: str, children: int
+    ) -> None:
         self.work = work
         self.folder = folder
         self.bell = bell
@@ -65,31 +74,26 @@ class Shim:
         self.gave_up = False
         self._limits: dict[str, float] = {}
         self._look_at_s = 0.0
+        self._record_at_s: float | None = None
         self._progress_wait_s = PROGRESS_FAST_S
         self._poll = select.poll()
         self.pipes = Pipes(self._poll, self.output, self.masking)
         self.record = Record(work.execution_id, boot, folder)
         self._launched: Launched | None = None
+        self._child_ended = children
+        self._poll.register(children, select.POLLIN)
+        self._poll.register(self.hearing.descriptor, select.POLLIN)
 
-    def run(self) -> None:
-        """Everything, in order; returns when the record is written."""
-        become_subreaper()
-        self._watch_children()
+    def run(self) -> bool:
+        """Everything, in order; returns when the record is written, as `run_shim` says."""
         self._look_at_control()
         if self.cause is None:
             self._launch()
         if self._launched is not None:
             self._loop()
-        self._finish()
+        return self._finish()
 
     # -- the beginning
-
-    def _watch_children(self) -> None:
-        self._child_ended, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        os.set_blocking(wake, False)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        self._poll.register(self._child_ended, select.POLLIN)
-        self._poll.register(self.hearing.descriptor, select.POLLIN)
 
     def _launch(self) -> None:
         work = self.work
@@ -130,7 +134,7 @@ class Shim:
             self._limits["ready"] = now + float(self.work.ready.partition(":")[2])
         if self.record.ready_ms is None and self.work.start_timeout_s:
             self._limits["start_timeout"] = now + self.work.start_timeout_s
-        self._tell()
+        self._tell(RECORD_LAG_S)
 
     def _become_ready(self) -> None:
         if self.record.ready_ms is not None or self.record.started_ms is None:
@@ -139,7 +143,7 @@ class Shim:
         self._limits.pop("start_timeout", None)
         self._limits.pop("ready", None)
         self._feed_watchdog()
-        self._tell()
+        self._tell(RECORD_LAG_S)
 
     # -- the life
 
@@ -168,7 +172,14 @@ class Shim:
         now = time.monotonic()
         deadlines = [self._look_at_s, *self._limits.values()]
         deadlines.extend(
-            at for at in (self.ladder.deadline_s, self.pipes.drain_until_s, self.bell.due_s) if at
+            at
+            for at in (
+                self.ladder.deadline_s,
+                self.pipes.drain_until_s,
+                self.bell.due_s,
+                self._record_at_s,
+            )
+            if at
         )
         return max(0, int((min(deadlines) - now) * 1000) + 1)
 
@@ -179,6 +190,9 @@ class Shim:
         for name in [name for name, at in self._limits.items() if now >= at]:
             del self._limits[name]
             self._limit_struck(name)
+        if self._record_at_s is not None and now >= self._record_at_s:
+            self._record_at_s = None
+            self.record.write(self._state())
         self._climb(now)
         self.pipes.drain(now, is_over=self.gave_up or self.tree.is_empty())
         self.bell.ring_if_due(now, self._state)
@@ -303,18 +317,21 @@ class Shim:
 
     # -- telling
 
-    def _tell(self) -> None:
-        """A new state is in `process.json` and on its way to the service."""
-        self.record.write(self._state())
+    def _tell(self, lag_s: float = 0.0) -> None:
+        """A new state is on its way to the service, and soon in `process.json`."""
+        now = time.monotonic()
+        if self._record_at_s is None or self._record_at_s > now + lag_s:
+            self._record_at_s = now + lag_s
         self.bell.news(at_once=True)
-        self.bell.ring_if_due(time.monotonic(), self._state)
+        self.bell.ring_if_due(now, self._state)
 
     def _state(self) -> dict[str, Any]:
         return self.record.state(self.stop, self.progress, self.output.end)
 
     # -- the end
 
-    def _finish(self) -> None:
+    def _finish(self) -> bool:
+        self.hearing.close()
         self.output.flush_index()
         found = self.progress_file.read()
         if found is not None:
@@ -331,7 +348,8 @@ class Shim:
             output_end=self.output.end,
         )
         self.record.write_exit(content)
-        self.bell.ring_out({**self._state(), "exit": content})
+        is_told = self.bell.ring_out({**self._state(), "exit": content})
+        return is_told and self._launched is not None and not survivors
 
     def _sweep(self) -> list[int]:
         """Kills what left the tree and still carries the marker; returns what is alive after it."""

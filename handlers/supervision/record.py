@@ -103,5 +103,5 @@ def encode_control(order: StopRequest) -> bytes:
 
 
 def encode_assignment(work: Assignment) -> bytes:
-    """The content of a request to the spawner."""
-    return _encoder.encode(work._asdict())
+    """The content of a request to the spawner, see `handlers.shim.spawner`."""
+    return work.execution_id.encode() + b"\n" + _encoder.encode(work._asdict())

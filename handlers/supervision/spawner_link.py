@@ -197,7 +197,7 @@ def _start(link: socket.socket) -> int:
             {},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, link.fileno(), 3),
-                (os.POSIX_SPAWN_DUP2, null, 0),
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, null, 1),
                 (os.POSIX_SPAWN_DUP2, null, 2),
             ],

@@ -1,0 +1,151 @@
+"""Shims that wait for work: forked before they are needed, used again as long as they are sound.
+
+A fork of the interpreter costs more than all else that a shim does for a short program: its pages
+are copied, its caches are cold, and everything is thrown away at the end. So a shim that has put
+one execution on record takes the next; never two at a time. Stdlib only, blocking.
+
+On the line between spawner and shim, to the shim: 4 bytes big endian length, then an `Assignment`
+as JSON. Back: one byte each time it is free. Either end is closed by the death of the other side.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import signal
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+LENGTH = struct.Struct(">I")
+FREE = b"f"
+
+LINES_FROM = 64
+"""Our ends of the lines have numbers from here on, so that a fork closes all of them at once."""
+
+SPARE = 1
+SPARE_AFTER_S = 0.02
+"""The fork of the next spare waits until the start that took the last one is out of the way."""
+
+SURPLUS_AFTER_S = 1.0
+"""So long after a burst the shims that it left are sent home, all but the spare."""
+
+LINES_MAX = 256
+"""Of more shims than that the spawner keeps no line: they see their execution through and end."""
+
+SEND_TIMEOUT = struct.pack("@ll", 1, 0)
+"""A struct timeval. A waiting shim reads at once, unless somebody has stopped it."""
+
+
+class Pool:
+    """The shims that the spawner has forked. `become` is what a forked one does with its line."""
+
+    def __init__(self, poll: select.poll, become: Callable[[int], NoReturn]) -> None:
+        self._poll = poll
+        self._become = become
+        self._pids: dict[int, int] = {}
+        self._free: list[int] = []
+        self._quiet_since_s = time.monotonic()
+
+    def give(self, work: bytes) -> int:
+        """The pid of the shim that has the work now.
+
+        Raises:
+            OSError: none waits, and none can be forked.
+        """
+        self._quiet_since_s = time.monotonic()
+        frame = LENGTH.pack(len(work)) + work
+        while self._free:
+            line = self._free.pop()  # the newest is the warmest
+            pid = self._pids[line]
+            if self._send(line, frame):
+                return pid
+        line = self._fork()
+        pid = self._pids[line]
+        if not self._send(line, frame):
+            raise BrokenPipeError(errno.EPIPE, "the shim was killed before it had work")
+        if len(self._pids) > LINES_MAX:
+            self._drop(line)
+        return pid
+
+    def hear(self, line: int) -> None:
+        """The shim behind `line` is free, or gone."""
+        if line not in self._pids:
+            return  # given up a moment ago
+        try:
+            is_free = os.read(line, len(FREE)) == FREE
+        except OSError:
+            is_free = False
+        if is_free:
+            self._free.append(line)
+        else:
+            self._drop(line)
+
+    def reap(self) -> None:
+        """Ended shims are no zombies any more; their pids mean nobody from now on."""
+        with contextlib.suppress(ChildProcessError):
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                for line in [line for line, its in self._pids.items() if its == pid]:
+                    self._drop(line)
+
+    def wait_ms(self) -> int | None:
+        """When `tend` has something to do at the latest; None: never."""
+        surplus = len(self._free) - SPARE
+        if surplus == 0:
+            return None
+        due_s = self._quiet_since_s + (SURPLUS_AFTER_S if surplus > 0 else SPARE_AFTER_S)
+        return max(0, int((due_s - time.monotonic()) * 1000) + 1)
+
+    def tend(self) -> None:
+        """As many shims wait as should, if it is time to see to it."""
+        if self.wait_ms() != 0:
+            return
+        while len(self._free) > SPARE:
+            self._drop(self._free[0])
+        if len(self._free) < SPARE:
+            try:
+                self._free.append(self._fork())
+            except OSError:
+                self._quiet_since_s = time.monotonic() + SURPLUS_AFTER_S  # tried again later
+
+    def _fork(self) -> int:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, SEND_TIMEOUT)
+            line = fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, LINES_FROM)
+            try:
+                pid = os.fork()
+            except OSError:
+                os.close(line)
+                raise
+            if pid == 0:
+                ours.close()
+                os.closerange(LINES_FROM, max(line, *self._pids, 0) + 1)
+                self._become(theirs.fileno())
+        self._pids[line] = pid
+        self._poll.register(line, select.POLLIN)
+        return line
+
+    def _send(self, line: int, frame: bytes) -> bool:
+        view = memoryview(frame)
+        try:
+            while view:
+                view = view[os.write(line, view) :]
+        except OSError:
+            # Dead, or stopped by somebody: with half an assignment it must never run.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pids[line], signal.SIGKILL)
+            self._drop(line)
+            return False
+        return True
+
+    def _drop(self, line: int) -> None:
+        """The shim ends when it is free, since its line does; it is reaped like all."""
+        self._poll.unregister(line)
+        os.close(line)
+        del self._pids[line]
+        with contextlib.suppress(ValueError):
+            self._free.remove(line)

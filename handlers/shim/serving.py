@@ -1,0 +1,94 @@
+"""A shim's life in its process: takes an execution, sees it through, takes the next. Stdlib only.
+
+It goes on with the one it has when spawner and service are dead, and ends after it.
+"""
+
+import contextlib
+import json
+import os
+import signal
+
+from handlers.shim.assignment import Assignment
+from handlers.shim.bell import Bell
+from handlers.shim.kernel import become_subreaper, name_process
+from handlers.shim.pool import FREE, LENGTH
+from handlers.shim.shim import run_shim
+
+RUNS_MAX = 200
+"""Memory in pieces, a number that was never given back: nothing gets old enough to matter."""
+
+WORK_BYTES_MAX = 65_536
+"""After a larger assignment a shim would keep more memory than a fresh one needs."""
+
+
+class Serving:
+    """What all shims of one spawner share. `group` is the control group that theirs are made in."""
+
+    def __init__(self, bell: Bell, boot: str, group: str | None) -> None:
+        self._bell = bell
+        self._boot = boot
+        self._group = group
+
+    def run(self, line: int) -> None:
+        """Returns when the spawner has gone, or this process should not be used again."""
+        name_process("jobbus-shim")
+        become_subreaper()
+        children = _watch_children()
+        for _ in range(RUNS_MAX):
+            content = _take(line)
+            if content is None or not self._see_through(content, children):
+                return
+            del content
+            try:
+                os.write(line, FREE)
+            except OSError:
+                return
+
+    def _see_through(self, content: bytes, children: int) -> bool:
+        """Whether this process may see another execution through."""
+        work = Assignment(**json.loads(content))
+        if work.cgroup == "":
+            work = work._replace(cgroup=self._group)
+        try:
+            is_sound = run_shim(work, self._bell, self._boot, children)
+        except BaseException:
+            _record_crash(work.folder)
+            raise
+        # A shim that was told secrets forgets them by ending.
+        return is_sound and not work.masks and len(content) <= WORK_BYTES_MAX
+
+
+def _watch_children() -> int:
+    """A descriptor that can be read when a child may have ended."""
+    ended, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    return ended
+
+
+def _take(line: int) -> bytes | None:
+    """The next assignment; None if none will come."""
+    head = _read(line, LENGTH.size)
+    return None if head is None else _read(line, LENGTH.unpack(head)[0])
+
+
+def _read(line: int, size: int) -> bytes | None:
+    parts = []
+    while size:
+        try:
+            part = os.read(line, size)
+        except OSError:
+            return None
+        if not part:
+            return None
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def _record_crash(folder: str) -> None:
+    """What killed the shim stands beside its files; there is no terminal to print it on."""
+    import traceback  # no shim needs it, so none carries it
+
+    with contextlib.suppress(OSError):
+        descriptor = os.open(f"{folder}/shim.crash", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.write(descriptor, traceback.format_exc().encode())
