@@ -1,0 +1,168 @@
+"""The life of a node: in which order its parts begin, what they do at the start, how they end.
+
+With `bus/parts.py` the only place that knows all parts.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+
+from bus.commands import ApplyCatalog, SetMaintenance
+from bus.dispatch import pump
+from bus.draining import DRAIN
+from bus.instance import InstanceFile, write_instance
+from bus.model import Execution, ExecutionStatus
+from bus.parts import Parts
+from bus.ports import TableReader
+from bus.tasks import done_while, started, stopped
+from handlers.catalog.watch import scan
+from handlers.evidence import are_files_doubted, believe_files, protected_before_ms
+
+WATERMARK_S = 60.0
+
+log = structlog.get_logger("jobbus")
+
+
+@asynccontextmanager
+async def running(parts: Parts) -> AsyncIterator[str]:
+    """Everything runs inside the block, which gets the URL; after it everything has ended.
+
+    It begins in the order adoption, projections, queue, gateway, and ends in the opposite one.
+    """
+    life = _Life(parts)
+    async with asyncio.TaskGroup() as group:
+        supervisor = await started(group, parts.supervisor.run, "supervisor")
+        await life.settle_the_past()
+        tasks = [
+            group.create_task(parts.catalog.run(), name="catalog"),
+            group.create_task(parts.timekeeper.run(), name="timekeeper"),
+            group.create_task(parts.room.run(), name="room"),
+            group.create_task(parts.disposal.run(), name="disposal"),
+        ]
+        audit = group.create_task(parts.audit.run(), name="audit")
+        projections = group.create_task(parts.projections.run(), name="projections")
+        tasks.append(group.create_task(life.mark_projected(), name="watermark"))
+        owner = group.create_task(parts.owner.run(), name="owner")
+        transport = await started(group, parts.transport.run, "transport")
+        tasks += [
+            group.create_task(pump(parts.transport, parts.inbox), name="pump"),
+            group.create_task(life.keep_tidy(), name="retention"),
+        ]
+        url = await life.open()
+        try:
+            yield url
+        finally:
+            parts.not_ready = "stopping"
+            await parts.gateway.aclose()
+            await parts.transport.aclose()
+            await stopped(*tasks, transport)
+            await stopped(owner)
+            in_order = await done_while(projections, life.leave_files_true())
+            await stopped(projections, supervisor, audit)
+            await parts.audit.aclose()
+            if in_order:  # else the next start takes it for a crash, and looks at everything
+                await asyncio.to_thread(life.close)
+
+
+class _Life:
+    """What is done with the parts at the start, now and then, and at the end."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._projected = parts.recovered.projected
+        self._files_doubted = are_files_doubted(parts.layout.journal)
+
+    async def settle_the_past(self) -> None:
+        """The catalog is in force, live executions are adopted or settled, files are true."""
+        for note in self._parts.recovered.notes:
+            log.warning("journal", note=note)
+        for complaint in await asyncio.to_thread(self._parts.secrets.complaints):
+            log.warning("jobs with this secret cannot start", reason=complaint)
+        definitions = await asyncio.to_thread(scan, self._parts.settings.serve.apps)
+        self._parts.inbox.report(ApplyCatalog(definitions=definitions))
+        table = self._parts.table
+        if table.maintenance is not None and table.maintenance.by == DRAIN:
+            self._parts.inbox.report(SetMaintenance(on=False, by=DRAIN))
+        live = [e for e in table.live_executions() if e.status is not ExecutionStatus.QUEUED]
+        await self._parts.supervisor.adopt([(e, table.spec(e.job_id, e.revision)) for e in live])
+        while len(self._parts.inbox):
+            await self._parts.owner.handle(await self._parts.inbox.take())
+        self._repeat_stop_orders(live)
+        if not self._parts.recovered.clean:
+            await self._parts.projections.rewrite(self._parts.recovered.projected)
+
+    def _repeat_stop_orders(self, live: list[Execution]) -> None:
+        """An order may have been recorded and not yet passed on when the last service died."""
+        for execution in live:
+            now = self._parts.table.execution(execution.id)
+            if now is not None and now.status is ExecutionStatus.STOPPING:
+                self._parts.supervisor.stop(now)
+
+    async def open(self) -> str:
+        host, _, port = self._parts.settings.serve.listen.rpartition(":")
+        self._parts.not_ready = None
+        url = await self._parts.gateway.start(host.strip("[]"), int(port), self._parts.tls)
+        await asyncio.to_thread(self._write_instance, url, os.getpid())
+        return url
+
+    def _write_instance(self, url: str, pid: int) -> None:
+        cert = self._parts.settings.serve.tls_cert
+        content = InstanceFile(
+            instance=self._parts.instance,
+            epoch=self._parts.recovered.epoch,
+            url=url,
+            pid=pid,
+            started_at=self._parts.started_at,
+            tls_cert=str(cert.absolute()) if cert is not None else "",
+        )
+        write_instance(self._parts.layout, content)
+
+    async def leave_files_true(self) -> None:
+        await self._parts.projections.drain()
+        await self._sync_projections()
+
+    def close(self) -> None:
+        self._parts.owner.close()
+        self._write_instance("", 0)
+
+    async def keep_tidy(self) -> None:
+        """What a crash left over goes, then what is more than kept, for ever."""
+        if self._files_doubted:
+            self._parts.projections.doubt_past()
+        since_ms = await asyncio.to_thread(protected_before_ms, self._parts.layout.journal)
+        executions = _Executions(self._parts.table)
+        folders = await asyncio.to_thread(self._parts.disposal.sweep, executions, since_ms)
+        files = await self._parts.projections.sweep(
+            since_ms, self._parts.settings.keep.command_days * 86_400
+        )
+        if folders or files:
+            log.info("left over and removed", folders=folders, files=files)
+        await self._parts.retention.run()
+
+    async def mark_projected(self) -> None:
+        """From time to time it is on record which files need not be looked at after a crash."""
+        while True:
+            await asyncio.sleep(WATERMARK_S)
+            await self._sync_projections()
+
+    async def _sync_projections(self) -> None:
+        if self._parts.projections.seen > self._projected or self._files_doubted:
+            synced = await self._parts.projections.sync()
+            if synced is not None:
+                self._projected = synced
+                await self._parts.owner.note_projected(synced)
+                await asyncio.to_thread(believe_files, self._parts.layout.journal)
+                self._files_doubted = False
+
+
+class _Executions:
+    """The ids of a table's executions as they are when asked."""
+
+    def __init__(self, table: TableReader) -> None:
+        self._table = table
+
+    def __contains__(self, execution_id: object) -> bool:
+        return self._table.execution(str(execution_id)) is not None

@@ -1,0 +1,235 @@
+"""What a node is made of, and the threads between its parts. Nothing runs yet.
+
+With `bus/life.py` the only place that knows all parts.
+"""
+
+import os
+from functools import partial
+
+from bus.clock import Clock, rfc3339
+from bus.config import Settings
+from bus.dispatch import Inbox
+from bus.instance import admin_token, instance_id, secret_key
+from bus.layout import DataLayout
+from bus.model import CommandRecord, Maintenance
+from bus.ports import Policy
+from bus.publisher import Publisher
+from handlers.audit.catching_up import CatchUp
+from handlers.audit.segments import AuditSegments
+from handlers.audit.trail import Audit
+from handlers.catalog.watch import CatalogWatch
+from handlers.decisions.decision import ForgetFiles
+from handlers.decisions.registry import tells_secret
+from handlers.decisions.remembered import as_record
+from handlers.disposal import Disposal
+from handlers.history import JournalHistory
+from handlers.journal.recovery import RecoveredTable, recover
+from handlers.output.store import OutputStore
+from handlers.owner import Owner
+from handlers.progress import ProgressCoalescer
+from handlers.retention import Retention, TrustedClock, newest_ms
+from handlers.room import RoomWatch, scarcest
+from handlers.supervision.secrets import SecretValues
+from handlers.supervision.supervisor import ProcessSupervisor
+from handlers.timekeeper import Timekeeper
+from transports.directory.projections import Projections
+from transports.directory.queue import DirectoryTransport
+from transports.directory.settings import directory_settings
+from transports.http.app import Gateway, GatewayPorts
+from transports.http.configured import gateway_settings, tls_of
+from transports.http.token_store import TokenStore
+
+
+class Parts:
+    """All parts of one node, made in the order in which they need one another.
+
+    Each `_make_…` builds what stands together; what is made later is reached by a method here.
+    """
+
+    def __init__(self, settings: Settings, layout: DataLayout, clock: Clock) -> None:
+        self.settings = settings
+        self.layout = layout
+        self.clock = clock
+        self.not_ready: str | None = "starting"
+        self.started_at = rfc3339(clock.now_ms())
+        self._draining = False
+        self.policy = Policy(roles=settings.roles, secrets=frozenset(settings.secrets))
+        self._make_past()
+        self._make_running()
+        self._make_deciding()
+        self._make_directory()
+        self._make_tidying()
+        self._make_gateway()
+        for listener in (
+            self.audit,
+            self.retention,
+            self.projections,
+            self.timekeeper,
+            self.gateway.metrics,
+        ):
+            self.owner.listen(listener)
+
+    def _make_past(self) -> None:
+        """Who this instance is, and what its journal and its audit tell."""
+        self.instance = instance_id(self.layout)
+        self.secret = secret_key(self.layout)
+        self.token = admin_token(self.layout)
+        self.tls = tls_of(self.settings.serve)
+        segments = AuditSegments(self.layout.audit)
+        caught_up = CatchUp(segments.last_seq)
+        self.recovered: RecoveredTable = recover(
+            self.layout.journal, self.instance, self.clock, caught_up
+        )
+        self.table = self.recovered.table
+        self.audit = Audit(
+            self.layout.audit,
+            segments,
+            caught_up.fold,
+            caught_up.missing,
+            self.clock,
+            days=self.settings.keep.audit_days,
+        )
+
+    def _make_running(self) -> None:
+        """The programs and what they print."""
+        self.inbox = Inbox(self.clock)
+        self.output = OutputStore(self.layout, self._is_live)
+        self.secrets = SecretValues(self.settings.secrets)
+        report = ProgressCoalescer(self.inbox.report)
+        self.supervisor = ProcessSupervisor(
+            self.layout, self.instance, self.clock, report, self.output, secrets=self.secrets
+        )
+
+    def _make_deciding(self) -> None:
+        """The owner, and what reports to it of itself."""
+        self.owner = Owner(
+            journal=self.recovered.journal,
+            table=self.table,
+            next_seq=self.recovered.next_seq,
+            inbox=self.inbox,
+            feed=self.recovered.feed,
+            encoder=self.recovered.encoder,
+            supervisor=self.supervisor,
+            delete_files=self._delete_files,
+            clock=self.clock,
+            policy=self.policy,
+            is_low=lambda: self.room.is_low,
+            before_snapshot=self.audit.settle,
+        )
+        self.catalog = CatalogWatch(self.settings.serve.apps, self.inbox.report, self.clock)
+        self.timekeeper = Timekeeper(self.table, self.clock, self.inbox.report)
+
+    def _make_directory(self) -> None:
+        """The durable road in, and the files that tell what came of it."""
+        self.transport = DirectoryTransport(
+            self.layout,
+            clock=self.clock,
+            known=self._handled,
+            secret=self.secret,
+            settings=directory_settings(self.settings.directory, self.settings.keep),
+            refused=self.audit.refused_file,
+            tells_secret=lambda envelope: tells_secret(self.table, envelope.command, self.policy),
+            order_floor_ns=self.table.newest_stop_ns,
+        )
+        self.projections = Projections(self.layout, self.table, self.clock, self.transport.settle)
+
+    def _make_tidying(self) -> None:
+        """What watches the room on the disk, and what makes some."""
+        layout = self.layout
+        places = (layout.queue, layout.journal, layout.output, layout.status)
+        self.room = RoomWatch(
+            partial(scarcest, places), self._room_changed, self.owner.hold_ballast
+        )
+        self.disposal = Disposal(layout)
+        self.retention = Retention(
+            self.table,
+            self.settings.keep,
+            self.clock,
+            TrustedClock(self.clock, newest_ms(self.table)),
+            self.inbox.report,
+            self.transport.waiting_since_ms,
+            self.transport.forget_rejects,
+        )
+
+    def _make_gateway(self) -> None:
+        self.publisher = Publisher(self.transport, self.owner, self.table, self.audit.refused)
+        self.gateway = Gateway(
+            GatewayPorts(
+                table=self.table,
+                door=self.publisher,
+                waiter=self.owner,
+                feed=self.recovered.feed,
+                history=JournalHistory(self.layout.journal, self.recovered.encoder),
+                output=self.output,
+                clock=self.clock,
+                instance=self.instance,
+                secret=self.secret,
+                roles=self.settings.roles,
+                tokens=TokenStore.load(self.layout, self.token, self.clock),
+                system=self._system,
+                maintain=self.owner.order,
+                ready=lambda: self.not_ready,
+                sessions_file=self.layout.sessions,
+                audit=self.audit,
+            ),
+            gateway_settings(self.settings),
+        )
+
+    def prepare_drain(self) -> None:
+        """Who asks is sent elsewhere; files of others wait for the next start."""
+        self.not_ready = "draining: waiting for what runs"
+        self._draining = True
+        self.transport.hold_strangers(True)
+
+    def _room_changed(self, is_low: bool) -> None:
+        self.transport.hold_strangers(is_low or self._draining)
+
+    def _delete_files(self, gone: ForgetFiles) -> None:
+        self.disposal(gone.execution_ids)
+        self.projections.forget(gone.execution_ids, gone.command_ids, gone.spellings)
+
+    def _handled(self, command_id: str) -> CommandRecord | None:
+        """The record of a command, or what stands for it once it is forgotten."""
+        record = self.table.command(command_id)
+        if record is None and (forgotten := self.table.forgotten(command_id)) is not None:
+            return as_record(forgotten)
+        return record
+
+    def _is_live(self, execution_id: str) -> bool:
+        execution = self.table.execution(execution_id)
+        return execution is not None and not execution.is_final
+
+    def _space(self) -> dict[str, object] | None:
+        space = self.room.space
+        if space is None:
+            return None
+        return {
+            "bytesFree": space.bytes_free,
+            "inodesFree": space.inodes_free,
+            "low": space.is_low,
+        }
+
+    def _system(self) -> dict[str, object]:
+        return {
+            "instance": self.instance,
+            "epoch": self.recovered.epoch,
+            "startedAt": self.started_at,
+            "pid": os.getpid(),
+            "data": str(self.layout.root),
+            "apps": str(self.settings.serve.apps),
+            "queue": {
+                "waiting": self.transport.waiting,
+                "oldestAgeS": round(self.transport.oldest_age_s, 3),
+                "inbox": len(self.inbox),
+            },
+            "notes": list(self.recovered.notes),
+            "maintenance": _maintenance_view(self.table.maintenance),
+            "space": self._space(),
+        }
+
+
+def _maintenance_view(maintenance: Maintenance | None) -> dict[str, str] | None:
+    if maintenance is None:
+        return None
+    since = rfc3339(maintenance.since_ms)
+    return {"reason": maintenance.reason, "by": maintenance.by, "since": since}
