@@ -10,8 +10,13 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.tally import Tally
+
+# How fast examples come is a fact about a busy machine, not about what is tested.
+settings.register_profile("jobbus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("jobbus")
 
 TRIED = "tried"
 

@@ -203,7 +203,7 @@ async def test_a_reader_that_falls_out_of_the_ring_is_reset_in_the_stream() -> N
     clock = ManualClock()
     world = World(clock)
     execution = world.queue("App/Job")
-    async with serving(world) as (_, session):
+    async with serving(world, GatewaySettings(age_s=100_000)) as (_, session):
         stream = await open_stream(session, "/api/v1/events")
         await stream.until("snapshot_end")
         # More than the ring may hold, in one step: nobody could be told in between.

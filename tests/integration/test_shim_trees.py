@@ -79,7 +79,7 @@ async def test_stop_leaves_no_member_of_a_hostile_tree(
         b.supervisor.spawn(execution, sh(HOSTILE[name].replace("300", seconds)))
         await b.until(ReportRunning, execution)
         await b.wait_for(lambda: "up" in b.output(execution))
-        assert sleepers(seconds)
+        await b.wait_for(lambda: bool(sleepers(seconds)))
         b.supervisor.stop(ordered_to_stop(execution, grace_s=0.3))
         exit_ = await b.exit_of(execution)
         assert exit_.contained

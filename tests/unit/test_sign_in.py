@@ -1,8 +1,7 @@
 """Sessions, tickets and codes: good for what they are for, for as long, for nobody else."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from bus.model import Principal
 from transports.http.identity import Identity, Way
