@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from bus.commands import ApplyCatalog, SetMaintenance
+from bus.commands import ApplyCatalog, PassTime, SetMaintenance
 from bus.dispatch import pump
 from bus.draining import DRAIN
 from bus.instance import InstanceFile, write_instance
@@ -88,6 +88,7 @@ class _Life:
             self._parts.inbox.report(SetMaintenance(on=False, by=DRAIN))
         live = [e for e in table.live_executions() if e.status is not ExecutionStatus.QUEUED]
         await self._parts.supervisor.adopt([(e, table.spec(e.job_id, e.revision)) for e in live])
+        self._parts.inbox.report(PassTime())  # a delay may have passed, a slot may be free by now
         while len(self._parts.inbox):
             await self._parts.owner.handle(await self._parts.inbox.take())
         self._repeat_stop_orders(live)

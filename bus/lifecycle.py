@@ -6,7 +6,7 @@ from bus.model import ExecutionStatus as E
 _ENDS_AFTER_START = frozenset({E.SUCCEEDED, E.FAILED, E.STOPPED, E.TIMED_OUT, E.LOST})
 
 EXECUTION_TRANSITIONS: dict[E, frozenset[E]] = {
-    E.QUEUED: frozenset({E.STARTING, E.CANCELLED, E.SKIPPED}),
+    E.QUEUED: frozenset({E.STARTING, E.CANCELLED, E.SKIPPED, E.LOST}),
     E.STARTING: frozenset({E.RUNNING, E.STOPPING, E.UNKNOWN}) | _ENDS_AFTER_START,
     E.RUNNING: frozenset({E.STOPPING, E.UNKNOWN}) | _ENDS_AFTER_START,
     E.STOPPING: frozenset({E.UNKNOWN}) | _ENDS_AFTER_START,

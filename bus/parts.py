@@ -22,6 +22,7 @@ from handlers.decisions.decision import ForgetFiles
 from handlers.decisions.registry import tells_secret
 from handlers.decisions.remembered import as_record
 from handlers.disposal import Disposal
+from handlers.evidence import has_trace
 from handlers.history import JournalHistory
 from handlers.journal.recovery import RecoveredTable, recover
 from handlers.output.store import OutputStore
@@ -78,7 +79,11 @@ class Parts:
         segments = AuditSegments(self.layout.audit)
         caught_up = CatchUp(segments.last_seq)
         self.recovered: RecoveredTable = recover(
-            self.layout.journal, self.instance, self.clock, caught_up
+            self.layout.journal,
+            self.instance,
+            self.clock,
+            caught_up,
+            partial(has_trace, self.layout),
         )
         self.table = self.recovered.table
         self.audit = Audit(

@@ -250,8 +250,11 @@ class ChangeListener(Protocol):
 class Supervisor(Protocol):
     """Does what the owner decided; what becomes of it comes back as reports."""
 
-    def spawn(self, execution: Execution, spec: JobSpec) -> None:
-        """Start the job's program under a shim, at most once for this execution. Never waits."""
+    def spawn(self, execution: Execution, spec: JobSpec | None) -> None:
+        """Start the job's program under a shim, at most once for this execution. Never waits.
+
+        Without its definition, which a damaged journal may have lost, the start fails.
+        """
         ...
 
     def stop(self, execution: Execution) -> None:

@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 
 from bus.instance import write_private
+from bus.layout import DataLayout
 
 NAME = "evidence-before"
 DOUBTED = "files-doubted"
@@ -39,6 +40,12 @@ def protected_before_ms(journal: Path) -> int:
         return 0
     except ValueError:
         return 1 << 62  # unreadable: everything stays
+
+
+def has_trace(layout: DataLayout, execution_id: str) -> bool:
+    """Whether a file or a folder is left of the execution: both go only when it is forgotten."""
+    status = layout.status / f"{execution_id}.json"
+    return layout.execution(execution_id).root.exists() or status.exists()
 
 
 def begun_ms(execution_id: str) -> int:

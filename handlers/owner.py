@@ -303,7 +303,6 @@ class Owner:
             match effect:
                 case SpawnExecution():
                     spec = self.published.spec(execution.job_id, execution.revision)
-                    assert spec is not None, execution.id
                     self._supervisor.spawn(execution, spec)
                 case StopExecution():
                     self._supervisor.stop(execution)

@@ -13,10 +13,10 @@ from bus.events import Published
 from bus.layout import DataLayout
 from handlers.decisions.table import JobTable, TableContent
 from handlers.journal import identity as identities
-from handlers.journal.disk import open_for_reading
+from handlers.journal.disk import EVIDENCE, open_for_reading
 from handlers.journal.format import Torn
 from handlers.journal.identity import Identity, mark_of_path
-from handlers.journal.opening import NEW_EPOCH_FILE
+from handlers.journal.opening import NEW_EPOCH_FILE, salvage_of
 from handlers.journal.segment_reader import SegmentRecords, SegmentScan, scan_segment
 from handlers.journal.segments import first_seq_of, segments_of
 from handlers.journal.snapshots import Snapshot, open_snapshot, snapshots_of
@@ -104,8 +104,8 @@ class JournalLook:
             yield error(
                 "journal",
                 f"{path.name} is damaged at byte {scan.end}, before its end: copy the directory, "
-                "check the disk, then start; what stands before the damage is used, the rest is "
-                "kept aside and a new epoch begins",
+                "check the disk, then start; what stands before the damage is used, what can be "
+                "read behind it is told again, the files are kept aside and a new epoch begins",
             )
         elif scan.torn and not self.is_running:
             yield note(
@@ -151,7 +151,14 @@ class JournalLook:
 
 
 def _evidence(directory: Path) -> Look:
-    kept = sorted(path.name for path in directory.iterdir() if ".damaged" in path.name)
+    unread = [path.name for path in salvage_of(directory)]
+    if unread:
+        yield note(
+            "journal",
+            f"the last start died while it took in what can be read behind damage; the next one "
+            f"goes on with {', '.join(unread[:5])}",
+        )
+    kept = sorted(path.name for path in directory.iterdir() if EVIDENCE in path.name)
     if kept:
         yield note(
             "evidence",

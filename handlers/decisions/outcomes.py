@@ -215,7 +215,7 @@ def end_waiting(
     yield final
     for command in table.commands_waiting_for(execution.id):
         if command.id not in (settled or ()):
-            yield from _settle(table, command, execution, final)
+            yield from settle(table, command, execution, final)
 
 
 def next_to_start(
@@ -257,10 +257,10 @@ def _now_running(
     yield ExecutionRunning(execution_id=execution.id, started_ms=started_ms, pid=pid)
     for command in table.commands_waiting_for(execution.id):
         if not command.waits_for:
-            yield _completed(command, Outcome.MERGED if command.merged else Outcome.DONE)
+            yield completed_by(command, Outcome.MERGED if command.merged else Outcome.DONE)
 
 
-def _settle(
+def settle(
     table: JobTable, command: CommandRecord, execution: Execution, final: ExecutionEnded
 ) -> Iterator[AnyEvent]:
     """How the end of `execution` ends a command that waited for it."""
@@ -283,7 +283,7 @@ def _settle(
             execution_id=execution.id,
         )
     else:
-        yield _completed(
+        yield completed_by(
             command, Outcome.MERGED if command.merged else Outcome.DONE, execution_id=execution.id
         )
 
@@ -318,7 +318,7 @@ def _never_ran(command: CommandRecord, final: ExecutionEnded) -> CommandEnded:
     )
 
 
-def _completed(
+def completed_by(
     command: CommandRecord, outcome: Outcome, *, execution_id: str | None = None
 ) -> CommandEnded:
     return CommandEnded(

@@ -18,6 +18,12 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _READ_BYTES = 256 * 1024
 
+EVIDENCE = ".damaged"
+"""What nobody reads any more, and nobody removes but people."""
+
+SALVAGE = ".salvage"
+"""What was set aside and is still to be told again, as far as it can be read."""
+
 
 @contextmanager
 def our_errors(aim: str) -> Iterator[None]:
@@ -86,7 +92,7 @@ def replace_file(path: Path, content: bytes) -> None:
     sync_directory(path.parent)
 
 
-def keep_good_part(path: Path, end: int) -> Path:
+def keep_good_part(path: Path, end: int, suffix: str) -> Path:
     """The file ends at `end`; the whole of it goes on under the name that is given back.
 
     There is a whole file under the old name all the time.
@@ -96,26 +102,26 @@ def keep_good_part(path: Path, end: int) -> Path:
     with open_for_reading(path) as file:
         good = file.read(end)
     _write_new(temporary, good)
-    evidence = evidence_name(path)
+    evidence = free_name(path, suffix)
     os.link(path, evidence)
     temporary.replace(path)
     return evidence
 
 
-def set_aside(path: Path) -> Path:
-    """The file goes on under a name that is never read again, and never replaces another one."""
-    evidence = evidence_name(path)
+def set_aside(path: Path, suffix: str = EVIDENCE) -> Path:
+    """The file goes on under a name of another kind, and never replaces another one."""
+    evidence = free_name(path, suffix)
     path.rename(evidence)
     return evidence
 
 
-def evidence_name(path: Path) -> Path:
-    """A free name for damaged content of `path`."""
-    free = path.with_name(f"{path.name}.damaged")
+def free_name(path: Path, suffix: str) -> Path:
+    """A name for what was set aside of `path` that nothing has yet."""
+    free = path.with_name(f"{path.name}{suffix}")
     number = 1
     while os.path.lexists(free):
         number += 1
-        free = path.with_name(f"{path.name}.damaged-{number}")
+        free = path.with_name(f"{path.name}{suffix}-{number}")
     return free
 
 

@@ -3,6 +3,7 @@
     Journal/epoch.json                 whose journal this is
             {first seq}.log            segments of about `segment_bytes`
             {seq}.snapshot             a table that holds all events below seq; two are kept
+            *.salvage                  set aside behind damage, until it was told again
             *.damaged                  evidence that is never read again and never deleted
             .ballast                   room that is given up when the disk is full
 
@@ -22,7 +23,7 @@ from handlers.journal.ballast import BALLAST_BYTES, Ballast
 from handlers.journal.disk import our_errors
 from handlers.journal.format import Record, encode_line
 from handlers.journal.identity import Identity, write_identity
-from handlers.journal.opening import KEEP_MS, Findings, examine
+from handlers.journal.opening import KEEP_MS, Findings, close_salvage, examine
 from handlers.journal.segment_reader import SegmentRecords
 from handlers.journal.segments import Segment, first_seq_of, segment_name, segments_of
 from handlers.journal.snapshots import Snapshot, SnapshotHead, seq_of, snapshots_of, write_snapshot
@@ -37,7 +38,8 @@ class Recovered(msgspec.Struct, frozen=True):
     `snapshot` gives lines as they were handed to `write_snapshot`, `records` what follows it; both
     are read from disk as they are iterated, and may be iterated again. `continuous` is false when
     the numbers cannot go on: `epoch` is then a new one, and the table may lack what was
-    acknowledged. `salvaged` are records behind the damage, if that is why: they may not fit.
+    acknowledged. `salvaged` are records behind the damage, if that is why: they may not fit as they
+    are. They are given again at each start until `close_salvage` was called.
     `clean` is false unless the last service stopped in order.
     """
 
@@ -166,6 +168,15 @@ class Journal:
             with our_errors("drop what a snapshot covers"):
                 self._drop_covered(head.at_ms - keep_ms)
                 self.ballast.hold()
+
+    def close_salvage(self) -> None:
+        """What can be read behind the damage is on record anew; the files are evidence now.
+
+        Raises:
+            StorageFailed: as in `append`.
+        """
+        with self._unbroken():
+            close_salvage(self._directory)
 
     def close(self, next_seq: int, now_ms: int) -> None:
         """The end in order is on record, if there is room for it; nothing may be appended after.

@@ -2,9 +2,10 @@
 
 A snapshot is chosen and the records after it are to be replayed. A torn end is to be cut: it was
 never acknowledged. Where the numbers cannot go on a new epoch begins: the journal is a copy, or it
-is damaged *before* its end. Then what stands before the damage is kept, the rest is set aside: it
-cannot be applied to a table that lacks what was damaged. First everything is looked at, then the
-few changes are made, each so that a crash in between leads here again.
+is damaged *before* its end. Then what stands before the damage is kept, the rest is set aside as
+salvage: it cannot be applied as it is to a table that lacks what was damaged. Files called so are
+salvage until somebody has told again what they hold. First everything is looked at, then the few
+changes are made, each so that a crash in between leads here again.
 """
 
 from pathlib import Path
@@ -15,7 +16,14 @@ from msgspec.structs import replace
 from bus.instance import sync_directory
 from handlers.evidence import protect
 from handlers.journal.ballast import Ballast
-from handlers.journal.disk import keep_good_part, our_errors, set_aside
+from handlers.journal.disk import (
+    EVIDENCE,
+    SALVAGE,
+    free_name,
+    keep_good_part,
+    our_errors,
+    set_aside,
+)
 from handlers.journal.format import Outline, Torn
 from handlers.journal.identity import (
     Identity,
@@ -222,17 +230,19 @@ class _Examination:
             set_aside(path)
         # From the end: whatever is done already, the damage is still found where it was, and what
         # followed it is missed by its name.
-        salvage = [(set_aside(path), 0) for path in reversed(plan.behind)]
+        for path in reversed(plan.behind):
+            set_aside(path, SALVAGE)
+        begins: dict[Path, int] = {}
         if plan.damaged is not None:
             Ballast(self._directory).release()  # the copy needs room
-            evidence = keep_good_part(plan.damaged.path, plan.damaged.end)
-            salvage.append((evidence, plan.damaged.end))
-        salvage.reverse()
-        if salvage:
-            lost = ", ".join(path.name for path, _ in salvage)
-            self._notes.append(f"what follows was set aside and is not in the table: {lost}")
+            evidence = keep_good_part(plan.damaged.path, plan.damaged.end, SALVAGE)
+            begins[evidence] = plan.damaged.end
         sync_directory(self._directory)
-        return tuple(salvage)
+        salvage = salvage_of(self._directory)
+        if salvage:
+            names = ", ".join(path.name for path in salvage)
+            self._notes.append(f"what can be read in these is told again: {names}")
+        return tuple((path, begins.get(path, 0)) for path in salvage)
 
     def _identity_to_go_on(self, chosen: Snapshot | None) -> Identity:
         """On record already, or from here on."""
@@ -296,6 +306,20 @@ class _Examination:
             if path not in scanned and (last := scan_segment(path).last) is not None:
                 return last
         return None
+
+
+def salvage_of(directory: Path) -> list[Path]:
+    """What is still to be told again, in the order of its numbers."""
+    return sorted(path for path in directory.iterdir() if f".log{SALVAGE}" in path.name)
+
+
+def close_salvage(directory: Path) -> None:
+    """What was salvage is evidence: all that can be read in it has been told again, durably."""
+    with our_errors("put away what was told again"):
+        for path in salvage_of(directory):
+            name = path.name.partition(SALVAGE)[0]
+            path.rename(free_name(directory / name, EVIDENCE))
+        sync_directory(directory)
 
 
 def _first_seq_after(snapshot: Snapshot | None) -> int:

@@ -1,7 +1,7 @@
 """From the journal on disk to a table and a feed, at start. Blocking; no effects on the outside."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from bus.model import CommandRecord, Execution, Job
 from handlers.decisions.table import JobTable, TableContent
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal
+from handlers.journal.telling_again import tell_again
 
 HELD_MAX = 100_000
 """Events whose frames may still be wanted; more than these would not fit into the feed anyway."""
@@ -50,9 +51,20 @@ class Witness(Protocol):
 
 
 def recover(
-    directory: Path, instance: str, clock: Clock, witness: Witness | None = None
+    directory: Path,
+    instance: str,
+    clock: Clock,
+    witness: Witness | None = None,
+    has_trace: Callable[[str], bool] = lambda execution_id: True,
 ) -> RecoveredTable:
-    """Replays the journal into a table and refills the feed with the newest changes."""
+    """Replays the journal into a table and refills the feed with the newest changes.
+
+    What can be read behind damage is told again first; `has_trace` says whether anything is left
+    on disk of an execution of that name.
+
+    Raises:
+        NoSpace, StorageFailed: what was told again could not be recorded.
+    """
     found = Journal.open(directory, now_ms=clock.now_ms())
     table = JobTable()
     if found.snapshot is not None:
@@ -61,12 +73,21 @@ def recover(
     tail = _Tail(table, clock.now_ms() - int(AGE_MAX_S * 1000), found.snapshot_seq)
     if witness is not None:
         witness.begin(table)
-    for record in found.records:
-        tail.take(record)
+
+    def take(published: Published, was_seq: int) -> None:
+        tail.take(published)
         if witness is not None:
-            for published in _events_of(record):
-                witness.see(published)
-    feed = Feed(found.epoch, found.next_seq - 1, clock)
+            was = published.seq == was_seq
+            witness.see(published if was else Published(was_seq, published.at_ms, published.event))
+
+    for record in found.records:
+        for published in _events_of(record):
+            take(published, published.seq)
+    next_seq, notes = found.next_seq, found.notes
+    if not found.continuous or found.salvaged.salvage:
+        next_seq, count = tell_again(found, table, take, clock.now_ms(), has_trace)
+        notes = (*notes, f"{count} decisions behind the damage were told again") if count else notes
+    feed = Feed(found.epoch, next_seq - 1, clock)
     feed.refill(*tail.frames(encoder))
     return RecoveredTable(
         journal=found.journal,
@@ -74,11 +95,11 @@ def recover(
         feed=feed,
         encoder=encoder,
         epoch=found.epoch,
-        next_seq=found.next_seq,
+        next_seq=next_seq,
         clean=found.clean,
         continuous=found.continuous,
         projected=found.projected,
-        notes=found.notes,
+        notes=notes,
     )
 
 
@@ -101,7 +122,7 @@ class _Then(msgspec.Struct, frozen=True):
 
 
 class _Tail:
-    """Folds records into the table and remembers the newest, for the feed.
+    """Folds events into the table and remembers the newest, for the feed.
 
     Frames are made at the end and only of those: encoding all would be most of a start.
     """
@@ -112,19 +133,17 @@ class _Tail:
         self._floor = max(0, snapshot_seq - 1)
         self._held: deque[_Then] = deque()
 
-    def take(self, record: Record) -> None:
-        table, held = self._table, self._held
-        for published in _events_of(record):
-            table.apply(published)
-            event = published.event
-            held.append(
-                _Then(
-                    published,
-                    table.execution(getattr(event, "execution_id", None) or ""),
-                    table.command(getattr(event, "command_id", None) or ""),
-                    table.job(getattr(event, "job_id", None) or ""),
-                )
+    def take(self, published: Published) -> None:
+        table, held, event = self._table, self._held, published.event
+        table.apply(published)
+        held.append(
+            _Then(
+                published,
+                table.execution(getattr(event, "execution_id", None) or ""),
+                table.command(getattr(event, "command_id", None) or ""),
+                table.job(getattr(event, "job_id", None) or ""),
             )
+        )
         while len(held) > FRAMES_MAX and (
             held[0].published.at_ms < self._since_ms or len(held) > HELD_MAX
         ):

@@ -112,7 +112,7 @@ class ProcessSupervisor:
 
     # -- orders
 
-    def spawn(self, execution: Execution, spec: JobSpec) -> None:
+    def spawn(self, execution: Execution, spec: JobSpec | None) -> None:
         """Start the program under a shim, at most once; what comes of it is reported."""
         self._ask(Watched(execution, spec))
 

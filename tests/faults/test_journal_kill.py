@@ -113,7 +113,7 @@ def test_killed_while_it_repairs_it_repairs_the_same(tmp_path: Path, fault: str,
         again = reopen(directory)
         assert again.continuous is is_settled
         assert seqs(again) == expected
-        evidence = len(list(directory.glob("*.damaged*")))
+        evidence = len([*directory.glob("*.damaged*"), *directory.glob("*.salvage*")])
         assert evidence >= {"copied": 0, "missing": 1}.get(fault, 2)
         again.journal.append([record(20)])
         assert seqs(reopen(directory)) == [*expected, 20]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handlers.evidence import are_files_doubted
+from handlers.journal.disk import EVIDENCE, SALVAGE
 from handlers.journal.identity import FileMark
 from handlers.journal.journal import Recovered
 from handlers.journal.opening import NEW_EPOCH_FILE
@@ -30,7 +31,8 @@ def salvaged(found: Recovered) -> list[int]:
 
 
 def evidence(directory: Path) -> list[Path]:
-    return sorted(path for path in directory.iterdir() if ".damaged" in path.name)
+    names = (EVIDENCE, SALVAGE)
+    return sorted(p for p in directory.iterdir() if any(name in p.name for name in names))
 
 
 def damage(path: Path, word: bytes) -> None:
@@ -164,13 +166,17 @@ def test_damage_before_the_end_begins_a_new_epoch_and_keeps_the_evidence(tmp_pat
     assert (again.continuous, again.clean) == (False, False)
     assert again.epoch != first.epoch
     assert any("damaged at byte" in note for note in again.notes)
-    assert any("is not in the table" in note for note in again.notes)
+    assert any("is told again" in note for note in again.notes)
     assert [file.read_bytes() for file in evidence(tmp_path)] == [before]
     assert again.next_seq >= 7
     again.journal.append([record(again.next_seq)])
     third = reopen(tmp_path)
     assert (third.continuous, third.epoch) == (True, again.epoch)
-    assert (seqs(third), salvaged(third)) == ([1, 2, again.next_seq], [])
+    assert seqs(third) == [1, 2, again.next_seq]
+    assert salvaged(third)[-3:] == [4, 5, 6], "until somebody says that they were told again"
+    third.journal.close_salvage()
+    assert salvaged(reopen(tmp_path)) == []
+    assert [file.read_bytes() for file in evidence(tmp_path)] == [before]
     assert are_files_doubted(tmp_path), "until somebody has looked at them"
 
 
@@ -251,7 +257,7 @@ def test_without_any_usable_snapshot_the_rest_is_salvage(tmp_path: Path) -> None
     assert (again.continuous, again.snapshot, seqs(again)) == (False, None, [])
     assert salvaged(again)[-1] == 10
     assert again.next_seq == 11
-    assert {".log.damaged", ".snapshot.damaged"} == {p.name[20:] for p in evidence(tmp_path)}
+    assert {".log.salvage", ".snapshot.damaged"} == {p.name[20:] for p in evidence(tmp_path)}
     again.journal.append([record(11)])
     assert seqs(reopen(tmp_path)) == [11]
 

@@ -32,7 +32,7 @@ class RecordingSupervisor:
     def __init__(self) -> None:
         self.spawned: list[str] = []
 
-    def spawn(self, execution: Execution, spec: JobSpec) -> None:
+    def spawn(self, execution: Execution, spec: JobSpec | None) -> None:
         self.spawned.append(execution.id)
 
     def stop(self, execution: Execution) -> None:

@@ -46,7 +46,7 @@ class Ends:
         self._clock = clock
         self._report = report
 
-    def spawn(self, execution: Execution, spec: JobSpec) -> None:
+    def spawn(self, execution: Execution, spec: JobSpec | None) -> None:
         folder = self._layout.execution(execution.id).root
         folder.mkdir()
         for name in SHIMS_FILES:

@@ -1,0 +1,233 @@
+"""How a table takes in facts behind a hole in its journal: what fits, and what has to be filled in.
+
+Whatever is missing between two facts is told as little as it can be: a command by its id, so that
+it is never run again; a start, because something ran. Pure: no IO, no clock, no entropy.
+"""
+
+from collections.abc import Callable, Iterator
+
+from msgspec.structs import replace
+
+from bus.errors import ErrorCode
+from bus.events import (
+    AnyEvent,
+    CommandAccepted,
+    CommandEnded,
+    ExecutionDeleted,
+    ExecutionEnded,
+    ExecutionProgress,
+    ExecutionQueued,
+    ExecutionRunning,
+    ExecutionStarted,
+    ExecutionStopping,
+    ExecutionUnknown,
+    JobChanged,
+    JobDefined,
+    JobEvent,
+    JobGaveUp,
+    JobInvalid,
+    JobRemoved,
+    SystemForgotten,
+    SystemMaintenance,
+)
+from bus.lifecycle import command_may_follow, may_follow
+from bus.model import CommandStatus, Execution, ExecutionStatus, Job, Outcome, Reason
+from handlers.decisions.outcomes import completed_by, end_waiting, settle
+from handlers.decisions.table import JobTable, awaited
+
+_BECOMES = {
+    ExecutionStarted: ExecutionStatus.STARTING,
+    ExecutionRunning: ExecutionStatus.RUNNING,
+    ExecutionStopping: ExecutionStatus.STOPPING,
+    ExecutionUnknown: ExecutionStatus.UNKNOWN,
+}
+
+
+def fitting(table: JobTable, event: AnyEvent, at_ms: int) -> Iterator[AnyEvent]:
+    """The facts that tell the table of `event`, in order; none if it knows, or cannot know.
+
+    Each is to be applied before the next is asked for.
+    """
+    match event:
+        case CommandAccepted(command_id=command_id):
+            if not _is_known(table, command_id):
+                yield event
+        case CommandEnded():
+            yield from _command_ended(table, event, at_ms)
+        case ExecutionQueued():
+            yield from _queued(table, event, at_ms)
+        case ExecutionStarted() | ExecutionRunning() | ExecutionStopping() | ExecutionUnknown():
+            yield from _moved(table.execution(event.execution_id), event, _BECOMES[type(event)])
+        case ExecutionEnded(execution_id=execution_id, status=status):
+            yield from _moved(table.execution(execution_id), event, status)
+        case ExecutionDeleted(execution_id=execution_id):
+            yield from _deleted(table.execution(execution_id), event, at_ms)
+        case JobDefined() | JobChanged() | JobGaveUp() | JobRemoved() | JobInvalid():
+            if _is_news(table.job(event.job_id), event):
+                yield event
+        case SystemForgotten():
+            yield from _forgotten(table, event, at_ms)
+        case SystemMaintenance():
+            yield event
+        case ExecutionProgress():
+            return
+
+
+def stranded(table: JobTable) -> Iterator[CommandEnded]:
+    """The ends of commands that wait for executions whose ends were told without them."""
+    for command in table.unfinished_commands():
+        found = [table.execution(execution_id) for execution_id in awaited(command)]
+        ends = [execution for execution in found if execution is not None]
+        if any(not execution.is_final for execution in ends):
+            continue
+        if not ends:
+            yield CommandEnded(
+                command_id=command.id,
+                status=CommandStatus.FAILED,
+                error_code=ErrorCode.INTERRUPTED,
+                error="the journal was damaged where it told what became of this command",
+            )
+        elif command.waits_for or ends[0].start_ms is None:
+            yield from _ends_of(settle(table, command, ends[-1], _end_of(ends[-1])))
+        else:
+            yield completed_by(command, Outcome.MERGED if command.merged else Outcome.DONE)
+
+
+def without_trace(
+    table: JobTable, has_trace: Callable[[str], bool], now_ms: int
+) -> Iterator[AnyEvent]:
+    """The ends of executions that the table takes for live and that were forgotten since.
+
+    Only what has ended is ever forgotten. So it ran, or was cancelled; it must not run now.
+    """
+    for execution in table.live_executions():
+        if not has_trace(execution.id):
+            yield from end_waiting(table, execution, _lost(execution, now_ms))
+
+
+def _is_known(table: JobTable, command_id: str) -> bool:
+    return table.command(command_id) is not None or table.forgotten(command_id) is not None
+
+
+def _command_ended(table: JobTable, event: CommandEnded, at_ms: int) -> Iterator[AnyEvent]:
+    record = table.command(event.command_id)
+    if record is not None:
+        if command_may_follow(record.status, event.status):
+            yield event
+    elif table.forgotten(event.command_id) is None:
+        execution = table.execution(event.execution_id) if event.execution_id else None
+        yield _command_by_id(event.command_id, at_ms, execution)
+        yield event
+
+
+def _queued(table: JobTable, event: ExecutionQueued, at_ms: int) -> Iterator[AnyEvent]:
+    if table.execution(event.execution_id) is not None:
+        return
+    if not _is_known(table, event.command_id):
+        yield CommandAccepted(
+            command_id=event.command_id,
+            kind="start",
+            user_id=event.user_id,
+            submitted_ms=at_ms,
+            body_hash="",
+            job_id=event.job_id,
+            execution_id=event.execution_id,
+        )
+    job = table.job(event.job_id)
+    if table.spec(event.job_id, event.revision) is None and job is not None and job.spec:
+        event = replace(event, revision=job.revision)  # the nearest that is known of its version
+    yield event
+
+
+def _moved(
+    execution: Execution | None, event: AnyEvent, after: ExecutionStatus
+) -> Iterator[AnyEvent]:
+    """The step, and before it the start that it supposes."""
+    if execution is None:
+        return
+    if may_follow(execution.status, after):
+        yield event
+    elif execution.status is ExecutionStatus.QUEUED:
+        if may_follow(ExecutionStatus.STARTING, after):
+            yield ExecutionStarted(execution_id=execution.id)
+            yield event
+    elif isinstance(event, ExecutionStopping) and execution.status is after:
+        yield event
+
+
+def _deleted(
+    execution: Execution | None, event: ExecutionDeleted, at_ms: int
+) -> Iterator[AnyEvent]:
+    if execution is None:
+        return
+    if not execution.is_final:
+        yield _lost(execution, at_ms)
+    yield event
+
+
+def _is_news(job: Job | None, event: JobEvent) -> bool:
+    """Whether the table's catalog can and should take it in; the one on disk corrects it anyway."""
+    match event:
+        case JobDefined() | JobChanged():
+            return job is None or job.fault is not None or job.revision != event.revision
+        case JobGaveUp() | JobRemoved():
+            return job is not None
+        case JobInvalid():
+            return True
+
+
+def _forgotten(table: JobTable, event: SystemForgotten, at_ms: int) -> Iterator[AnyEvent]:
+    """Only what had ended was ever forgotten. How many ids were dropped by then is not known."""
+    commands = [i for i in event.commands if table.forgotten(i) is None]
+    for command_id in commands:
+        record = table.command(command_id)
+        if record is None:
+            yield _command_by_id(command_id, at_ms, None)
+        if record is None or not record.is_final:
+            yield CommandEnded(command_id=command_id, status=CommandStatus.COMPLETED)
+    executions = [e for i in event.executions if (e := table.execution(i)) is not None]
+    for execution in executions:
+        if not execution.is_final:
+            yield _lost(execution, at_ms)
+    if executions or commands or event.horizon_ms:
+        ids = tuple(execution.id for execution in executions)
+        yield replace(event, executions=ids, commands=tuple(commands), ids_dropped=0)
+
+
+def _command_by_id(command_id: str, at_ms: int, execution: Execution | None) -> CommandAccepted:
+    """All that is left of a command: it was, so it is not to be run again."""
+    return CommandAccepted(
+        command_id=command_id,
+        kind="",
+        user_id=execution.user_id if execution is not None else "",
+        submitted_ms=at_ms,
+        body_hash="",
+        job_id=execution.job_id if execution is not None else None,
+        attempted=False,
+    )
+
+
+def _lost(execution: Execution, at_ms: int) -> ExecutionEnded:
+    return ExecutionEnded(
+        execution_id=execution.id,
+        status=ExecutionStatus.LOST,
+        reason=Reason.NO_EXIT_RECORD,
+        ended_ms=at_ms,
+    )
+
+
+def _end_of(execution: Execution) -> ExecutionEnded:
+    """The end as it was told."""
+    return ExecutionEnded(
+        execution_id=execution.id,
+        status=execution.status,
+        reason=execution.reason or Reason.NO_EXIT_RECORD,
+        ended_ms=execution.end_ms or 0,
+        error=execution.error,
+    )
+
+
+def _ends_of(events: Iterator[AnyEvent]) -> Iterator[CommandEnded]:
+    for event in events:
+        assert isinstance(event, CommandEnded)
+        yield event

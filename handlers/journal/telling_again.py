@@ -1,0 +1,76 @@
+"""Puts on record anew what can be read behind damage in the journal. Blocking, at start.
+
+The numbers are new ones: what stood between is not known. Dying here leads here again, since the
+salvage stays until all of it is synced; what the table knows by then is told no second time.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from bus.events import AnyEvent, Published
+from handlers.decisions.salvage import fitting, stranded, without_trace
+from handlers.decisions.table import JobTable
+from handlers.journal.format import Record
+from handlers.journal.journal import Journal, Recovered
+
+WRITE_MAX = 500
+"""Decisions that are synced with one write."""
+
+Take = Callable[[Published, int], None]
+"""Takes an event under its new number in; with the number that it had before."""
+
+
+def tell_again(
+    found: Recovered, table: JobTable, take: Take, now_ms: int, has_trace: Callable[[str], bool]
+) -> tuple[int, int]:
+    """The table has all that can be known, and the journal tells the same.
+
+    Gives the next number, and how many decisions were told. `has_trace` says whether anything is
+    left on disk of an execution.
+
+    Raises:
+        NoSpace, StorageFailed: not all of it could be recorded; the next start tries again.
+    """
+    retold = _Retold(found.journal, found.next_seq, take)
+    for record in found.salvaged:
+        retold.tell(record.at_ms, _fitting(table, record))
+    told = retold.count
+    retold.tell(now_ms, ((None, e) for e in without_trace(table, has_trace, now_ms)))
+    retold.tell(now_ms, ((None, e) for e in stranded(table)))
+    retold.sync()
+    found.journal.close_salvage()
+    return retold.next_seq, told
+
+
+def _fitting(table: JobTable, record: Record) -> Iterator[tuple[int | None, AnyEvent]]:
+    for offset, event in enumerate(record.events):
+        for fits in fitting(table, event, record.at_ms):
+            yield record.seq + offset, fits
+
+
+class _Retold:
+    """Numbers, applies and writes; each event is applied before the next one is asked for."""
+
+    def __init__(self, journal: Journal, next_seq: int, take: Take) -> None:
+        self.next_seq = next_seq
+        self.count = 0
+        self._journal = journal
+        self._take = take
+        self._waiting: list[Record] = []
+
+    def tell(self, at_ms: int, events: Iterable[tuple[int | None, AnyEvent]]) -> None:
+        told: list[AnyEvent] = []
+        for before, event in events:
+            seq = self.next_seq + len(told)
+            self._take(Published(seq, at_ms, event), seq if before is None else before)
+            told.append(event)
+        if not told:
+            return
+        self._waiting.append(Record(seq=self.next_seq, at_ms=at_ms, events=tuple(told)))
+        self.next_seq += len(told)
+        self.count += 1
+        if len(self._waiting) >= WRITE_MAX:
+            self.sync()
+
+    def sync(self) -> None:
+        self._journal.append(self._waiting)
+        self._waiting = []
