@@ -41,12 +41,14 @@ def start(
     waiting = backing_off(table, job.id, around.now_ms)
     if len(busy) < spec.max_running:  # nothing that could start waits beside a free slot
         return _go_now(table, envelope, job, variables, waiting, around)
-    if any(e.status is ExecutionStatus.STOPPING for e in busy):
-        return _wait(table, envelope, job, variables, around)
     if spec.overlap is not Overlap.QUEUE:
         for execution in table.live_of(job.id):
             if execution.status in _WAITING and execution.variables == variables:
                 return noop(envelope, job.id, execution.id)
+    if any(e.status is ExecutionStatus.STOPPING for e in busy):
+        if spec.overlap is Overlap.REPLACE:
+            return _replace_waiting(table, envelope, job, variables, around)
+        return _wait(table, envelope, job, variables, around)
     match spec.overlap:
         case Overlap.QUEUE:
             return _wait(table, envelope, job, variables, around)
@@ -80,11 +82,9 @@ def restart(
     waiting = backing_off(table, job.id, around.now_ms)
     if old in waiting and len(table.in_slots(job.id)) < spec.max_running:
         return _go_now(table, envelope, job, variables, waiting, around)
-    if old.status is ExecutionStatus.QUEUED:
-        return merge(envelope, job.id, old.id)
-    for follower in table.queued(job.id):
-        if follower.replaces == old.id:
-            return merge(envelope, job.id, follower.id)
+    for waits in table.queued(job.id):
+        if old.id in (waits.id, waits.replaces):
+            return _wait_in_its_place(table, envelope, command, job, waits, variables, around)
     new = queued(envelope, job, variables, around, first=True, replaces=old.id)
     events: list[AnyEvent] = [accepted_as(envelope, job.id, execution_id=new.execution_id), new]
     if old.status is ExecutionStatus.STARTING:
@@ -113,6 +113,8 @@ def _target_of_restart(
             ErrorCode.UNKNOWN_JOB, "a restart needs `jobId` or `executionId`", pointer="/jobId"
         )
     live = [e for e in table.live_of(command.job_id) if e.replaces is None]
+    if len(live) > 1:  # what is on its way out is not meant, if something waits to follow it
+        live = [e for e in live if e.status is not ExecutionStatus.STOPPING] or live
     if len(live) > 1:
         startable_job(table, envelope, command.job_id, Action.RESTART, around)
         raise Refused(
@@ -175,6 +177,39 @@ def _wait(
         )
     new = queued(envelope, job, variables, around)
     return Decision((accepted_as(envelope, job.id, execution_id=new.execution_id), new))
+
+
+def _wait_in_its_place(
+    table: JobTable,
+    envelope: Envelope,
+    command: RestartJob,
+    job: Job,
+    waits: Execution,
+    variables: dict[str, Value],
+    around: Circumstances,
+) -> Decision:
+    """One restart waits at a time: a second one is the same, unless it asks for other variables."""
+    if command.variables is None or waits.variables == variables:
+        return merge(envelope, job.id, waits.id)
+    new = queued(envelope, job, variables, around, first=True, replaces=waits.replaces)
+    accepted = accepted_as(envelope, job.id, execution_id=new.execution_id)
+    cancelled = cancel_queued(table, [waits], Reason.SUPERSEDED, around)
+    return Decision((accepted, *cancelled, new))
+
+
+def _replace_waiting(
+    table: JobTable,
+    envelope: Envelope,
+    job: Job,
+    variables: dict[str, Value],
+    around: Circumstances,
+) -> Decision:
+    """What has the slot is on its way out already; the newest start takes the place behind it."""
+    waiting = table.queued(job.id)
+    decision = _wait(table, envelope, job, variables, around)
+    accepted, *events = decision.events
+    cancelled = cancel_queued(table, waiting, Reason.SUPERSEDED, around)
+    return Decision((accepted, *cancelled, *events))
 
 
 def _replace(
