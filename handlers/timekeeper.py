@@ -40,9 +40,13 @@ class Timekeeper:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            while (due_ms := next_deadline_ms(self._table)) is not None:
-                wait_s = (due_ms - self._clock.now_ms()) / 1000
+            while (wait_s := self._wait_s()) is not None:
                 if wait_s <= 0:
                     self._report(PassTime())
                     wait_s = 0.1  # the decision is on its way through the owner
                 await asyncio.sleep(min(wait_s, LOOK_S_MAX))
+
+    def _wait_s(self) -> float | None:
+        now_ms = self._clock.now_ms()
+        due_ms = next_deadline_ms(self._table, now_ms)
+        return None if due_ms is None else (due_ms - now_ms) / 1000

@@ -42,7 +42,8 @@ def follow_up(
     if not _wants_restart(spec, final):
         return None
     since_ms = around.now_ms - int(spec.restart.limit_window_s * 1000)
-    recent = [at_ms for at_ms in job.restarts_ms if at_ms > since_ms]
+    # One that seems to be still to come was before the clock was set back: nobody knows how long.
+    recent = [at_ms for at_ms in job.restarts_ms if since_ms < at_ms <= around.now_ms]
     if len(recent) >= spec.restart.limit:
         return JobGaveUp(job_id=job.id, restarts=len(recent), window_s=spec.restart.limit_window_s)
     ran_ms = around.now_ms - (execution.start_ms or around.now_ms)
@@ -64,7 +65,16 @@ def backing_off(table: JobTable, job_id: str, now_ms: int) -> list[Execution]:
 
 def is_due(execution: Execution, now_ms: int) -> bool:
     """Whether a queued execution may start as far as the clock is concerned."""
-    return execution.not_before_ms is None or execution.not_before_ms <= now_ms
+    due_ms = due_at_ms(execution, now_ms)
+    return due_ms is None or due_ms <= now_ms
+
+
+def due_at_ms(execution: Execution, now_ms: int) -> int | None:
+    """When its delay ends; None if it waits for none. A clock that was set back to a time before
+    the delay began measures nothing any more: then it has ended."""
+    if execution.not_before_ms is None or execution.queued_ms > now_ms:
+        return execution.not_before_ms and now_ms
+    return execution.not_before_ms
 
 
 def _person_ended_it(execution: Execution, final: ExecutionEnded) -> bool:

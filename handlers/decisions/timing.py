@@ -2,7 +2,8 @@
 
 from bus.commands import PassTime
 from bus.events import AnyEvent, ExecutionEnded, ExecutionStarted
-from bus.model import ExecutionStatus, Reason
+from bus.model import Execution, ExecutionStatus, Reason
+from handlers.decisions.again import due_at_ms
 from handlers.decisions.decision import Circumstances, Decision, Effect, SpawnExecution
 from handlers.decisions.outcomes import end_waiting, next_to_start
 from handlers.decisions.table import JobTable
@@ -32,16 +33,22 @@ def pass_time(table: JobTable, _: PassTime, around: Circumstances) -> Decision:
     return Decision(tuple(events), tuple(effects))
 
 
-def next_deadline_ms(table: JobTable) -> int | None:
+def next_deadline_ms(table: JobTable, now_ms: int) -> int | None:
     """When `pass_time` will next have something to do; None: not before the table changes."""
-    starts = table.maintenance is None
-    return min(
-        (
-            at_ms
-            for execution in table.live_executions()
-            if execution.status is ExecutionStatus.QUEUED
-            for at_ms in (execution.expires_ms, execution.not_before_ms if starts else None)
-            if at_ms is not None
-        ),
-        default=None,
-    )
+    deadlines: list[int] = []
+    for execution in table.live_executions():
+        if execution.status is not ExecutionStatus.QUEUED:
+            continue
+        if execution.expires_ms is not None:
+            deadlines.append(execution.expires_ms)
+        due_ms = due_at_ms(execution, now_ms)
+        if due_ms is not None and _may_start_then(table, execution, due_ms, now_ms):
+            deadlines.append(due_ms)
+    return min(deadlines, default=None)
+
+
+def _may_start_then(table: JobTable, execution: Execution, due_ms: int, now_ms: int) -> bool:
+    """Who has waited long enough and has no slot is started by whoever makes room."""
+    if table.maintenance is not None:
+        return False
+    return due_ms > now_ms or execution in next_to_start(table, execution.job_id, now_ms)

@@ -67,7 +67,7 @@ def test_a_retry_waits_without_keeping_the_clock_busy() -> None:
     world.report(ON)
     world.ends(first, exit_code=1)
     [again] = world.table.queued("Demo/Job")
-    assert next_deadline_ms(world.table) is None
+    assert next_deadline_ms(world.table, world.clock.now_ms()) is None
     world.clock.advance_s(10)
     world.report(PassTime())
     assert world.status(again.id) is ExecutionStatus.QUEUED
