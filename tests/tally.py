@@ -11,6 +11,9 @@ class Kind(StrEnum):
     POWER_CUTS = "power cuts"
     INJECTED_ERRORS = "injected errors"
     FUZZ_INPUTS = "fuzz inputs"
+    HOSTILE = "hostile cases"
+    PERMISSIONS = "cells of the truth table"
+    SCHEMA = "requests by the document"
 
 
 class Tally:

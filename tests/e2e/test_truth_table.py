@@ -29,13 +29,12 @@ from tests.permission_world import (
 )
 from tests.service import PATIENCE_S, eventually
 from tests.socket_client import open_socket
+from tests.tally import Kind, Tally
 
 API = "/api/v1"
 ALLOWED, REFUSED, HIDDEN = Verdict.ALLOWED, Verdict.REFUSED, Verdict.HIDDEN
 BUSY = {"already_running", "execution_required", "not_ended", "already_ended", "disabled"}
 """What is said only to those who may: the state, not the permission, is in the way."""
-
-CELLS: dict[str, int] = {}
 
 Cell = tuple[str, object, object]
 """Whose question about what, what the contract says, what the service did."""
@@ -419,23 +418,22 @@ DOORS: tuple[Door, ...] = (
 
 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
-async def test_door_keeps_to_the_table(world: PermissionWorld, door: Door) -> None:
+async def test_door_keeps_to_the_table(world: PermissionWorld, door: Door, tally: Tally) -> None:
     async def of(person: Person) -> list[Cell]:
         async with asking(world, person) as me:
             return [cell async for cell in door(me)]
 
-    judge(door.__name__, await asyncio.gather(*map(of, PEOPLE)))
+    judge(tally, door.__name__, await asyncio.gather(*map(of, PEOPLE)))
 
 
-def judge(door: str, asked: Iterable[list[Cell]]) -> None:
-    """Every cell is as the contract says; tells how many there were."""
+def judge(tally: Tally, door: str, asked: Iterable[list[Cell]]) -> None:
+    """Every cell is as the contract says; the end of the run tells how many there were."""
     cells = [cell for of_one in asked for cell in of_one]
     wrong = [f"{what}: {got}, not {wanted}" for what, wanted, got in cells if wanted != got]
+    tally.add(Kind.PERMISSIONS, door, len(cells), len(wrong))
     assert not wrong, f"{len(wrong)} of {len(cells)}:\n" + "\n".join(wrong)
     told = len({str(wanted) for _, wanted, _ in cells})
     assert told > 1, "a door that says the same to everybody tests nothing"
-    CELLS[door] = len(cells)
-    print(f"{door}: {len(cells)} cells")
 
 
 EXIT = {ALLOWED: {0, 6}, REFUSED: {4}, HIDDEN: {3}}
@@ -443,7 +441,10 @@ EXIT = {ALLOWED: {0, 6}, REFUSED: {4}, HIDDEN: {3}}
 
 
 def test_command_line_exits_as_the_table_says(
-    world: PermissionWorld, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    world: PermissionWorld,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tally: Tally,
 ) -> None:
     cells: list[Cell] = []
     monkeypatch.setenv("JOBBUS_URL", world.service.url)
@@ -458,7 +459,7 @@ def test_command_line_exits_as_the_table_says(
             what = f"{person.name}: logs of {run}"
             cells.append((what, *_exit(wanted, "logs", run.execution_id)))
     capsys.readouterr()
-    judge("command_line", [cells])
+    judge(tally, "command_line", [cells])
 
 
 def _exit(wanted: Verdict, *arguments: str) -> tuple[str, str]:
@@ -468,7 +469,7 @@ def _exit(wanted: Verdict, *arguments: str) -> tuple[str, str]:
 
 
 async def test_live_changes_reach_those_who_may_see_them_and_nobody_else(
-    world: PermissionWorld,
+    world: PermissionWorld, tally: Tally
 ) -> None:
     """Last, since it forgets the ended executions: that is the change."""
     told = {person.name: set[str]() for person in PEOPLE}
@@ -506,9 +507,4 @@ async def test_live_changes_reach_those_who_may_see_them_and_nobody_else(
         for person in PEOPLE
         for run in world.ended
     ]
-    judge("live_changes", [cells])
-
-
-def test_number_of_cells_is_told() -> None:
-    print(f"{sum(CELLS.values())} cells in {len(CELLS)} doors")
-    assert len(CELLS) == len(DOORS) + 2
+    judge(tally, "live_changes", [cells])
