@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 from openapi_spec_validator import validate
 
@@ -9,6 +10,7 @@ from tests.gateway_world import ADMIN, STRANGER, World, bearer, serving
 from transports.http.api_table import OPERATIONS
 from transports.http.app import Gateway
 from transports.http.openapi import PATH, document
+from transports.http.problems import STATUS_OF_REFUSAL, known_slugs
 
 PAGES = {("GET", "/"), ("GET", "/console/{file}")}
 """What is for browsers is no part of the API."""
@@ -37,6 +39,17 @@ async def test_document_is_valid_and_told_to_whoever_has_a_credential() -> None:
     validate(told)
     assert told["openapi"] == "3.1.0"
     assert told["info"]["version"] == "test"
+
+
+def test_every_problem_that_any_answer_may_carry_is_named() -> None:
+    """Those in the code, by their literal names, and those that are refusals of the owner."""
+    source = "\n".join(path.read_text() for path in Path("transports/http").glob("*.py"))
+    raised = set(re.findall(r'\bProblem\(\s*\d{3},\s*"([a-z-]+)"', source))
+    raised |= {code.value.replace("_", "-") for code in STATUS_OF_REFUSAL}
+    fields = document("test")["components"]["schemas"]["Problem"]["properties"]
+    assert len(raised) > 40
+    assert {f"/problems/{slug}" for slug in raised} <= set(fields["type"]["enum"])
+    assert len(fields["code"]["enum"]) == len(fields["type"]["enum"]) == len(known_slugs())
 
 
 def test_every_reference_leads_somewhere_and_no_operation_shares_its_id() -> None:

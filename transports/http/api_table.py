@@ -55,10 +55,10 @@ class Operation:
 
 
 PUBLIC = frozenset({400, 421})
-READ = PUBLIC | {401, 403}
-WRITE = READ | {408, 413, 415, 422, 429}
+READ = PUBLIC | {401, 403, 429}
+WRITE = READ | {408, 413, 415, 422}
 PUBLISH = WRITE | {404, 409, 503, 507}
-STREAM = READ | {406, 429, 503}
+STREAM = READ | {406, 503}
 
 _UUID: Schema = {"type": "string", "format": "uuid"}
 _PART: Schema = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
@@ -310,7 +310,7 @@ STREAMS = (
         summary="A WebSocket, subprotocol `jobbus.v1`: subscribe and publish",
         parameters=(Parameter(name="ticket", about="A ticket for the socket."),),
         answers={101: ()},
-        refuses=READ | {426, 429, 503},
+        refuses=READ | {426, 503},
     ),
 )
 
@@ -336,7 +336,7 @@ ACCESS = (
         path="/api/v1/session",
         summary="Sign out",
         answers={204: ()},
-        refuses=READ | {409, 429, 503},
+        refuses=READ | {409, 503},
     ),
     Operation(
         method="POST",
@@ -385,7 +385,7 @@ ACCESS = (
             ),
         ),
         answers={204: ()},
-        refuses=READ | {404, 409, 429, 503},
+        refuses=READ | {404, 409, 503},
         access=Access.ADMIN,
     ),
     Operation(

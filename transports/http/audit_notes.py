@@ -32,7 +32,7 @@ def note_refusal(
     audit.note(
         principal or nobody(),
         f"{request.method} {template_of(request)}",
-        error_code=code_of(problem),
+        error_code=code_of(problem.slug),
         peer=request.remote or "",
     )
 

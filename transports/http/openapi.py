@@ -7,12 +7,12 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from bus.commands import Command
+from bus.commands import GRACE_S_MAX, Command
 from transports.http.api_table import OPERATIONS, Access, Operation, Parameter, Types
 from transports.http.api_types import Problem
 from transports.http.auth import principal_of
 from transports.http.paging import conditional
-from transports.http.problems import PROBLEM_TYPE
+from transports.http.problems import PROBLEM_TYPE, code_of, known_slugs, type_of
 from transports.http.query import Query
 
 PATH = "/api/v1/openapi.json"
@@ -26,7 +26,7 @@ _BESIDE: dict[str, Any] = {
 _REFINED: dict[str, dict[str, Any]] = {
     "executionId": {"format": "uuid"},
     "targetId": {"format": "uuid"},
-    "graceS": {"minimum": 0, "maximum": 86_400},
+    "graceS": {"minimum": 0, "maximum": GRACE_S_MAX},
 }
 """What commands check of their fields beyond the types of the records."""
 
@@ -97,6 +97,7 @@ class _Schemas:
         self._of = dict(zip(wanted, made, strict=True))
         for kind in Command.__args__:
             _refine(self.components[kind.__name__])
+        _name_all_problems(self.components[Problem.__name__]["properties"])
 
     def content(self, types: Types) -> dict[str, Any]:
         return {
@@ -112,6 +113,12 @@ def _refine(command: dict[str, Any]) -> None:
             if part.get("type") in ("string", "number"):
                 part.update(_REFINED.get(name, {}))
     command["properties"].update(_BESIDE)
+
+
+def _name_all_problems(fields: dict[str, Any]) -> None:
+    slugs = known_slugs()
+    fields["type"]["enum"] = [type_of(slug) for slug in slugs]
+    fields["code"]["enum"] = [code_of(slug) for slug in slugs]
 
 
 def _entry(operation: Operation, schemas: _Schemas) -> dict[str, Any]:

@@ -115,21 +115,26 @@ class Problem(Exception):
 def problem_body(problem: Problem, request_id: str) -> bytes:
     """The problem as RFC 9457 JSON."""
     body: dict[str, Any] = {
-        "type": f"/problems/{problem.slug}",
+        "type": type_of(problem.slug),
         "title": title_of(problem.slug, problem.status),
         "status": problem.status,
         "detail": problem.detail,
         "instance": request_id,
-        "code": code_of(problem),
+        "code": code_of(problem.slug),
     }
     if problem.errors:
         body["errors"] = problem.errors
     return msgspec.json.encode(body | problem.extra)
 
 
-def code_of(problem: Problem) -> str:
-    """The machine word of its slug."""
-    return problem.slug.replace("-", "_")
+def type_of(slug: str) -> str:
+    """What names the problem for good: where it is explained."""
+    return f"/problems/{slug}"
+
+
+def code_of(slug: str) -> str:
+    """The same as a machine word."""
+    return slug.replace("-", "_")
 
 
 def problem_response(problem: Problem, request_id: str) -> web.Response:
@@ -151,7 +156,12 @@ def title_of(slug: str, status: int) -> str:
 
 
 def is_known_slug(slug: str) -> bool:
-    return slug in TITLES or slug.replace("-", "_") in _CODES
+    return slug in TITLES or code_of(slug) in _CODES
+
+
+def known_slugs() -> list[str]:
+    """Those of all problems that any answer may carry."""
+    return sorted(TITLES.keys() | {code.replace("_", "-") for code in _CODES})
 
 
 def not_found(what: str) -> Problem:

@@ -54,7 +54,7 @@ class SessionRoutes:
         if grant is None:
             why = Problem(401, "unauthenticated", f"the {kind} is unknown, used or expired")
             problem = self._gate.refused(request, why)
-            refused = {"error_code": code_of(problem), "by": kind, "peer": peer}
+            refused = {"error_code": code_of(problem.slug), "by": kind, "peer": peer}
             note(self._audit, nobody(), "session.open", **refused)
             if problem is why:
                 _log.warning("sign-in failed", peer=peer, by=kind)
