@@ -5,7 +5,9 @@ the words of the contract. Every door is one test; each of its cells is one ques
 """
 
 import asyncio
+import base64
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -35,6 +37,9 @@ API = "/api/v1"
 ALLOWED, REFUSED, HIDDEN = Verdict.ALLOWED, Verdict.REFUSED, Verdict.HIDDEN
 BUSY = {"already_running", "execution_required", "not_ended", "already_ended", "disabled"}
 """What is said only to those who may: the state, not the permission, is in the way."""
+
+Question = tuple[str, str, object, dict[str, str]]
+"""Method, path, body and headers."""
 
 Cell = tuple[str, object, object]
 """Whose question about what, what the contract says, what the service did."""
@@ -393,6 +398,76 @@ async def what_is_for_admins(me: Asking) -> AsyncIterator[Cell]:
     yield me.cell("maintenance", wanted, maintenance)
 
 
+ABSENT = (
+    "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b",
+    "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5c",
+    "P/Absent",
+)
+
+_CHANGING = re.compile(rb'"instance":"[0-9a-f]+"|[a-z0-9]{6,16}-\d+(?=")')
+"""What differs between any two answers: the id of the request, the head of the feed."""
+
+
+def questions(execution_id: str, command_id: str, job_id: str) -> Iterator[Question]:
+    """All that can be asked about one execution, its command and its job."""
+    execution, command = f"/executions/{execution_id}", f"/commands/{command_id}"
+    for tail in ("", "/output", "/output?grep=said", "/output?from=1&tail=1", "/stream"):
+        yield "GET", execution + tail, None, {}
+        yield "HEAD", execution + tail, None, {}
+    yield "GET", execution, None, {"If-None-Match": "*", "Prefer": "wait=1"}
+    yield "GET", f"{execution}/output", None, {"Range": "bytes=0-1"}
+    yield "GET", command, None, {}
+    yield "GET", command, None, {"Prefer": "wait=1"}
+    yield "GET", f"/jobs/{job_id}", None, {}
+    for name, value in (("job", job_id), ("execution", execution_id)):
+        yield "GET", f"/events?{name}={value}", None, {"Accept": "application/json"}
+    for things in ("executions", "commands"):
+        yield "GET", f"/{things}?job={job_id}", None, {}
+    for at_ms in (0, 1 << 45):
+        for things, one in (("executions", execution_id), ("commands", command_id)):
+            made = base64.urlsafe_b64encode(f"{at_ms}.{one}".encode()).decode().rstrip("=")
+            yield "GET", f"/{things}?job=P/None&cursor={made}", None, {}
+    for body in ({}, {"nonsense": 1}):
+        yield "POST", f"{execution}/stop", body, {}
+        yield "POST", f"{execution}/retry", body, {}
+        yield "POST", f"{command}/cancel", body, {}
+    yield "DELETE", execution, None, {}
+    for verb in ("start", "stop", "restart", "status"):
+        yield "POST", f"/jobs/{verb}", {"jobId": job_id}, {}
+        yield "POST", "/commands", {"command": verb, "jobId": job_id}, {}
+    for verb in ("stop", "restart", "retry", "delete"):
+        yield "POST", "/commands", {"command": verb, "executionId": execution_id}, {}
+    yield "POST", "/commands", {"command": "cancel", "targetId": command_id}, {}
+    wrong = {"command": "start", "jobId": job_id, "variables": {"Nonsense": []}}
+    yield "POST", "/commands", wrong, {}
+
+
+async def hidden_as_absent(me: Asking) -> AsyncIterator[Cell]:
+    """Status, headers and words are those for what never was, whatever is asked about it."""
+    seen = {run.job for run in me.world.runs if me.sees(run) or me.sees_job(run.job)}
+    told_of = [run for run in me.world.ended if run.job not in seen]
+    run = (told_of or [run for run in me.world.ended if me.sees(run)])[0]
+    names = (run.execution_id, run.command_id, run.job.id)
+    asked = zip(questions(*names), questions(*ABSENT), strict=True)
+    for about, about_nothing in asked if told_of else [next(asked)]:
+        told = await _told(me, about, names)
+        told_of_nothing = await _told(me, about_nothing, ABSENT)
+        what = f"{about[0]} {about[1]}: {told} as {told_of_nothing}"
+        yield me.cell(what, bool(told_of), told == told_of_nothing)
+
+
+async def _told(me: Asking, question: Question, names: tuple[str, ...]) -> tuple[object, ...]:
+    """The answer without what differs between any two."""
+    method, path, body, headers = question
+    async with me.http.request(method, API + path, json=body, headers=headers) as answer:
+        words = await answer.read()
+    for name in names:
+        words = words.replace(name.encode(), b"NAME")
+    passing = ("date", "x-request-id", "content-length")
+    kept = {name: value for name, value in answer.headers.items() if name.lower() not in passing}
+    return answer.status, kept, _CHANGING.sub(b"", words)
+
+
 Door = Callable[[Asking], AsyncIterator[Cell]]
 DOORS: tuple[Door, ...] = (
     job_pages,
@@ -413,6 +488,7 @@ DOORS: tuple[Door, ...] = (
     event_streams,
     sockets,
     directory_files,
+    hidden_as_absent,
     what_is_for_admins,
 )
 

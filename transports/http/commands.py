@@ -10,7 +10,7 @@ from transports.http.auth import principal_of
 from transports.http.batch import Batches, is_batch
 from transports.http.body import command_of_fields, read_fields, refuse_unknown
 from transports.http.longpoll import LongPoll
-from transports.http.paging import Cursor, Page, conditional, page_response
+from transports.http.paging import Cursors, Page, Place, conditional, page_response
 from transports.http.problems import Problem, bad_parameter, not_found
 from transports.http.publishing import Publishing, command_body, preferred_wait_s, request_of
 from transports.http.query import Query
@@ -33,6 +33,7 @@ class CommandRoutes:
         self._batches = Batches(ports, publishing.id_of)
         self._polls = polls
         self._visibility = visibility
+        self._cursors = Cursors(ports.secret)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -57,7 +58,7 @@ class CommandRoutes:
         statuses = query.texts("status")
         if statuses.difference(_STATUSES):
             raise bad_parameter("status", f"must be one of {', '.join(_STATUSES)}")
-        cursor = Cursor.parse(query.text("cursor"))
+        cursor = self._cursors.parse(query.text("cursor"))
         limit = query.number("limit", low=1, high=500) or 50
 
         def wanted(record: CommandRecord) -> bool:
@@ -71,12 +72,13 @@ class CommandRoutes:
         page = Page.of(
             self._ports.table.commands(),
             wanted,
-            key=lambda record: Cursor(record.submitted_ms, record.id),
+            key=lambda record: Place(record.submitted_ms, record.id),
             after=cursor,
             limit=limit,
         )
         items = [command_body(record) for record in page.items]
-        return page_response(request, items, page.next, self._ports.feed)
+        following = self._cursors.text(page.next) if page.next is not None else None
+        return page_response(request, items, following, self._ports.feed)
 
     async def show(self, request: web.Request) -> web.Response:
         """The command as it is; with `Prefer: wait` once it differs from what the caller holds, or

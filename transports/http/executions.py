@@ -14,7 +14,7 @@ from bus.views import ExecutionView, execution_view
 from transports.http.auth import principal_of
 from transports.http.body import decode_command, read_fields, refuse_unknown
 from transports.http.longpoll import LongPoll
-from transports.http.paging import Cursor, Page, conditional, page_response
+from transports.http.paging import Cursors, Page, Place, conditional, page_response
 from transports.http.problems import Problem, bad_parameter, not_found
 from transports.http.publishing import Publishing
 from transports.http.query import Query
@@ -36,6 +36,7 @@ class ExecutionRoutes:
         self._publishing = publishing
         self._polls = polls
         self._visibility = visibility
+        self._cursors = Cursors(ports.secret)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -61,19 +62,20 @@ class ExecutionRoutes:
                 and self._visibility.of_execution(principal, execution)
             )
 
-        after = Cursor.parse(query.text("cursor"))
+        after = self._cursors.parse(query.text("cursor"))
         limit = query.number("limit", low=1, high=500) or 50
 
         def respond() -> web.Response:
             page = Page.of(
                 self._newest_first(jobs),
                 wanted,
-                key=lambda execution: Cursor(execution.queued_ms, execution.id),
+                key=lambda execution: Place(execution.queued_ms, execution.id),
                 after=after,
                 limit=limit,
             )
             items = [execution_body(execution) for execution in page.items]
-            return page_response(request, items, page.next, self._ports.feed)
+            following = self._cursors.text(page.next) if page.next is not None else None
+            return page_response(request, items, following, self._ports.feed)
 
         return await self._polls.answer(request, respond)
 

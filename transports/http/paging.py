@@ -18,18 +18,39 @@ SCAN_MAX = 20_000
 """Records one request looks at before it answers with what it found and where to go on."""
 
 
-class Cursor(msgspec.Struct, frozen=True):
-    """The place of a record in a newest-first list."""
+class Place(msgspec.Struct, frozen=True):
+    """Where a record stands in a newest-first list."""
 
     at_ms: int
     id: str
 
-    def __str__(self) -> str:
-        raw = f"{self.at_ms}.{self.id}".encode()
+
+class Cursor:
+    """A place as pages name it: nobody can read from it which record that is, nor make one for an
+    id to find out whether there is such a record."""
+
+    __slots__ = ("_key", "_mark", "at_ms")
+
+    def __init__(self, key: bytes, at_ms: int, mark: str) -> None:
+        self._key = key
+        self._mark = mark
+        self.at_ms = at_ms
+
+    def names(self, place: Place) -> bool:
+        return place.at_ms == self.at_ms and _mark(self._key, place) == self._mark
+
+
+class Cursors:
+    """Of one instance, whose `secret` keeps them readable for itself alone."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._key = hashlib.blake2b(secret, digest_size=32, person=b"cursors").digest()
+
+    def text(self, place: Place) -> str:
+        raw = f"{place.at_ms}.{_mark(self._key, place)}".encode()
         return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
-    @classmethod
-    def parse(cls, text: str | None) -> "Cursor | None":
+    def parse(self, text: str | None) -> Cursor | None:
         """The cursor an earlier page gave, or None for the first page.
 
         Raises:
@@ -39,17 +60,17 @@ class Cursor(msgspec.Struct, frozen=True):
             return None
         try:
             raw = base64.urlsafe_b64decode(text[:200] + "=" * (-len(text[:200]) % 4))
-            at_ms, _, record_id = raw.decode("ascii").partition(".")
-            return cls(int(at_ms), record_id)
+            at_ms, _, mark = raw.decode("ascii").partition(".")
+            return Cursor(self._key, int(at_ms), mark)
         except ValueError as exc:
             raise bad_parameter("cursor", "use `next` of an earlier page as it is") from exc
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
-    """Some records, newest first, and the cursor of the rest, if there may be more."""
+    """Some records, newest first, and the place of the rest, if there may be more."""
 
     items: list[T]
-    next: Cursor | None
+    next: Place | None
 
     @classmethod
     def of(
@@ -57,7 +78,7 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
         records: Iterable[T],
         wanted: Callable[[T], bool],
         *,
-        key: Callable[[T], Cursor],
+        key: Callable[[T], Place],
         after: Cursor | None,
         limit: int,
     ) -> "Page[T]":
@@ -66,7 +87,7 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
         There is a next page if there is another wanted one: that others exist is not told.
         """
         items: list[T] = []
-        last: Cursor | None = None
+        last: Place | None = None
         for scanned, record in enumerate(_after(records, key, after)):
             if scanned == SCAN_MAX:
                 return cls(items, last)
@@ -81,11 +102,10 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
 def page_response(
     request: web.Request,
     items: list[object] | list[dict[str, object]],
-    after: Cursor | None,
+    following: str | None,
     feed: Feed,
 ) -> web.Response:
     """One page; its ETag is of the items alone, since `asOf` moves with every change."""
-    following = str(after) if after is not None else None
     tag = etag_of({"items": items, "next": following})
     as_of = feed.position(feed.head)
     if matches(request, tag):
@@ -121,8 +141,12 @@ def _tag(raw: bytes) -> str:
     return f'"{hashlib.blake2b(raw, digest_size=12).hexdigest()}"'
 
 
-def _after(records: Iterable[T], key: Callable[[T], Cursor], after: Cursor | None) -> Iterable[T]:
-    """The records after the cursor: by its id, or by its time if its record is gone."""
+def _mark(key: bytes, place: Place) -> str:
+    return hashlib.blake2b(place.id.encode(), digest_size=12, key=key).hexdigest()
+
+
+def _after(records: Iterable[T], key: Callable[[T], Place], after: Cursor | None) -> Iterable[T]:
+    """The records after the cursor: behind its record, or by its time if that is gone."""
     if after is None:
         yield from records
         return
@@ -130,7 +154,7 @@ def _after(records: Iterable[T], key: Callable[[T], Cursor], after: Cursor | Non
     older: list[T] = []
     for record in held:
         place = key(record)
-        if place.id == after.id:
+        if after.names(place):
             yield from held
             return
         if place.at_ms < after.at_ms and len(older) <= SCAN_MAX:
