@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +15,7 @@ from bus.cli.progress import progress_display
 from bus.cli.publishing import Json, Variables, declared_variables, job_or_execution
 from bus.cli.show import clean, ending_word, local_time, say, show_json
 from bus.cli.target import HERE, Place, Target, service_at
+from bus.cli.terminal import Harmless
 from bus.cli.values import variables_of
 from bus.model import ExecutionStatus
 from bus.views import ExecutionView, JobView
@@ -84,9 +85,13 @@ async def logs(
     tail: Annotated[
         int | None, Parameter(help="Only the last lines, 0 to 10000", show_default=False)
     ] = None,
+    raw: Annotated[
+        bool, Parameter(negative=(), help="On a terminal, too, every byte as it was printed")
+    ] = False,
     target: Target = HERE,
 ) -> int:
-    """Show what an execution has printed.
+    """Show what an execution has printed. On a terminal, whatever but colours would command it is
+    shown as a sign.
 
     Parameters
     ----------
@@ -96,14 +101,24 @@ async def logs(
     async with following_client(*service_at(target)) as client:
         execution_id = await _newest(client, what)
         if follow:
-            await show_output(client, execution_id, tail=tail)
+            await show_output(client, execution_id, tail=tail, raw=raw)
             return Exit.OK
         pieces = client.output(execution_id, tail=tail)
         async with aclosing(pieces):
-            async for piece in pieces:
-                sys.stdout.buffer.write(piece)
-                sys.stdout.buffer.flush()
+            await _show_bytes(pieces, raw=raw)
     return Exit.OK
+
+
+async def _show_bytes(pieces: AsyncIterator[bytes], *, raw: bool) -> None:
+    if raw or not sys.stdout.isatty():
+        async for piece in pieces:
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+        return
+    harmless = Harmless()
+    async for piece in pieces:
+        _write(harmless.of_bytes(piece))
+    _write(harmless.end())
 
 
 async def events(
@@ -170,17 +185,26 @@ async def show_execution(client: Client, execution_id: str) -> ExecutionView:
     return last
 
 
-async def show_output(client: Client, execution_id: str, *, tail: int | None = None) -> None:
+async def show_output(
+    client: Client, execution_id: str, *, tail: int | None = None, raw: bool = False
+) -> None:
     """All output went to stdout, up to the end of the execution."""
     frames = client.follow(execution_id, tail=tail)
     screen = Screen(_write) if sys.stdout.isatty() else None
+    harmless = Harmless() if screen is not None and not raw else None
+
+    def write(text: str) -> None:
+        _write(harmless.of(text) if harmless is not None else text)
+
     async with aclosing(frames):
         async for frame in frames:
             if screen is not None:
                 screen.clear(frame)
-            _print_output(frame, _write)
+            _print_output(frame, write)
             if screen is not None:
                 screen.show(frame)
+    if harmless is not None:
+        _write(harmless.end())
 
 
 class Screen:

@@ -121,4 +121,8 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _say(text: str) -> None:
-    print(f"jobbus: {text}", file=sys.stderr)
+    # It may repeat words of others: of a definition, of a service.
+    plain = "".join(
+        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+    print(f"jobbus: {plain}", file=sys.stderr)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from bus.cli.show import clean, progress_word, say
+from bus.cli.terminal import Harmless
 from bus.model import FINAL_EXECUTION
 from bus.views import ExecutionView
 
@@ -60,6 +61,7 @@ class LineDisplay:
     def __init__(self) -> None:
         self._status = ""
         self._percent = 0.0
+        self._harmless = Harmless()
 
     def show(self, execution: ExecutionView) -> None:
         percent = execution.progress.percent if execution.progress else None
@@ -71,7 +73,7 @@ class LineDisplay:
         say(f"{execution.job_id}: {execution.status} {progress_word(execution)}".rstrip())
 
     def write(self, text: str) -> None:
-        sys.stdout.write(text)
+        sys.stdout.write(self._harmless.of(text) if sys.stdout.isatty() else text)
         sys.stdout.flush()
 
 
@@ -82,6 +84,7 @@ class BarDisplay:
         self._bar = bar
         self._task = bar.add_task("", total=None, job="", message="")
         self._shares_terminal = sys.stdout.isatty()
+        self._harmless = Harmless()
         self._open_line = ""
 
     def show(self, execution: ExecutionView) -> None:
@@ -100,7 +103,7 @@ class BarDisplay:
             sys.stdout.write(text)
             sys.stdout.flush()
             return
-        *lines, self._open_line = (self._open_line + text).split("\n")
+        *lines, self._open_line = (self._open_line + self._harmless.of(text)).split("\n")
         if lines:
             self._print("\n".join(lines))
         if len(self._open_line) > _OPEN_LINE_MAX:

@@ -4,10 +4,14 @@ Wrong requests by honest people are in `test_bad_input`; here somebody pretends,
 floods and squats. After each case no command waits, no program ran, and the service serves.
 """
 
+import asyncio
 import json
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -330,6 +334,51 @@ async def test_words_of_a_job_stay_words_in_its_stream(attacked: Attacked, text:
     assert ended["status"] == "Succeeded"
     assert raw == text.encode()
     await _well_framed(service, f"/api/v1/executions/{execution_id}/stream")
+
+
+async def test_words_of_a_job_command_no_terminal(attacked: Attacked) -> None:
+    """The clipboard, the title, the screen, the answers to questions: of whoever looks at it."""
+    service, board = attacked.service, attacked.service.apps.board
+    evil = "\x1b]52;c;cm0gLXJm\x07\x1b]0;owned\x07\x1b[2J\x1b[6n\x9b2J\u202e \x1b[32mgreen\x1b[0m\n"
+    (board / "progress").write_text("5\n", encoding="utf-8")
+    (board / "output").write_text(evil, encoding="utf-8")
+    (board / "hush").touch()
+    async with service.http() as http:
+        execution_id = await http.start("H/Loud")
+        await http.ended(execution_id)
+    told = await asyncio.gather(
+        asyncio.to_thread(on_a_terminal, service, "logs", execution_id),
+        asyncio.to_thread(on_a_terminal, service, "logs", "-f", execution_id),
+    )
+    for seen in told:
+        assert "\x1b[32mgreen\x1b[0m" in seen
+        assert "owned" in seen
+        rest = seen.replace("\x1b[32m", "").replace("\x1b[0m", "")
+        assert not [c for c in rest if c not in "\r\n" and not c.isprintable()], ascii(rest)
+
+
+def on_a_terminal(service: Service, *words: str) -> str:
+    """What the command line writes to a terminal."""
+    ours, theirs = os.openpty()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bus", *words, "--data", str(service.data)],
+            cwd=service.root,
+            env=service.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+        )
+        os.close(theirs)
+        told = bytearray()
+        with suppress(OSError):  # EIO: the terminal has no other end any more
+            while piece := os.read(ours, 4096):
+                told += piece
+        _, complaint = process.communicate(timeout=30)
+    finally:
+        os.close(ours)
+    assert process.returncode == 0, complaint
+    return told.decode()
 
 
 @pytest.mark.parametrize(
