@@ -4,6 +4,7 @@
 """
 
 import itertools
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -93,7 +94,8 @@ def _live(service: SeamService, load: Load, aim: Aim, verdict: Verdict) -> Itera
         service.disarm()
         service.start()
     load.settle()
-    yield from verify(load, exact_ends=aim.role != "shim")
+    told = os.strerror(aim.number) if aim.action == "fail" else ""
+    yield from verify(load, exact_ends=aim.role != "shim", told=told)
 
 
 def _unclear_end(service: SeamService) -> Iterator[str]:

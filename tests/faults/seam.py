@@ -13,6 +13,7 @@ import shutil  # noqa: F401 - looks at os.open while it is imported, so that mus
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -281,7 +282,8 @@ class Recorder:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def write(self, line: dict[str, Any]) -> None:
-        REAL.write(self._descriptor, json.dumps({**line, "pid": os.getpid()}).encode() + b"\n")
+        told = {**line, "pid": os.getpid(), "t": time.monotonic_ns()}
+        REAL.write(self._descriptor, json.dumps(told).encode() + b"\n")
 
 
 def die() -> NoReturn:
