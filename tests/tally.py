@@ -1,6 +1,8 @@
 """Counts of what sweeps tried and of what was wrong; `tests/conftest.py` prints them at the end."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 
 
@@ -26,6 +28,16 @@ class Tally:
     def add(self, kind: Kind, of: str, tried: int = 1, wrong: int = 0) -> None:
         self._tried[kind, of] += tried
         self._wrong[kind, of] += wrong
+
+    @contextmanager
+    def trial(self, kind: Kind, of: str) -> Iterator[None]:
+        """One more was tried; what is raised in the block is a violation."""
+        wrong = 1
+        try:
+            yield
+            wrong = 0
+        finally:
+            self.add(kind, of, 1, wrong)
 
     def lines(self) -> list[tuple[str, str, int, int]]:
         """Kind, part, tried, wrong: of plain types, for they travel between processes."""

@@ -30,6 +30,7 @@ from tests.journal_rig import (
     snapshot_of,
     written,
 )
+from tests.tally import Kind, Tally
 
 STEPS = [
     pytest.param(19, id="some"),
@@ -95,7 +96,7 @@ def is_write(name: str) -> bool:
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("times", [1, 4])
 def test_no_room_at_any_call_refuses_whole_decisions_and_passes(
-    tmp_path: Path, step: int, times: int
+    tmp_path: Path, step: int, times: int, tally: Tally
 ) -> None:
     calls = count_calls(Life(tmp_path / "whole").run)
     refusals = 0
@@ -109,15 +110,18 @@ def test_no_room_at_any_call_refuses_whole_decisions_and_passes(
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         life = Life(tmp_path / str(number))
-        with watched_calls(no_room):
-            life.run()
-        life.check()
+        with tally.trial(Kind.INJECTED_ERRORS, "journal without room"):
+            with watched_calls(no_room):
+                life.run()
+            life.check()
         refusals += life.refusals
     assert refusals > 0
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_failure_at_any_call_ends_the_journal_for_good(tmp_path: Path, step: int) -> None:
+def test_failure_at_any_call_ends_the_journal_for_good(
+    tmp_path: Path, step: int, tally: Tally
+) -> None:
     calls = count_calls(Life(tmp_path / "whole").run)
     failures = 0
     for number in range(1, calls + 1, step):
@@ -129,19 +133,20 @@ def test_failure_at_any_call_ends_the_journal_for_good(tmp_path: Path, step: int
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
 
         life = Life(tmp_path / str(number))
-        with watched_calls(fails):
-            try:
-                life.run()
-            except StorageFailed:
-                failures += 1
-        found = reopen(life.directory)
-        content = snapshot_of(found)
-        begin = int(content[0]) if content else 1
-        decisions = seqs(found)
-        assert decisions == list(range(begin, begin + len(decisions)))
-        # What failed may be there all the same: its outcome is open, and never believed before.
-        assert begin + len(decisions) - 1 in (life.acknowledged, life.acknowledged + 2)
-        assert found.continuous
+        with tally.trial(Kind.INJECTED_ERRORS, "journal on a failing disk"):
+            with watched_calls(fails):
+                try:
+                    life.run()
+                except StorageFailed:
+                    failures += 1
+            found = reopen(life.directory)
+            content = snapshot_of(found)
+            begin = int(content[0]) if content else 1
+            decisions = seqs(found)
+            assert decisions == list(range(begin, begin + len(decisions)))
+            # What failed may be there all the same: its outcome is open, and never believed before.
+            assert begin + len(decisions) - 1 in (life.acknowledged, life.acknowledged + 2)
+            assert found.continuous
     assert failures > 0
 
 

@@ -22,6 +22,7 @@ from tests.journal_rig import (
     snapshot_of,
     written,
 )
+from tests.tally import Kind, Tally
 
 
 def life(directory: Path, told: Path) -> None:
@@ -61,14 +62,17 @@ STEPS = [
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_at_any_call_it_loses_nothing_it_acknowledged(tmp_path: Path, step: int) -> None:
+def test_killed_at_any_call_it_loses_nothing_it_acknowledged(
+    tmp_path: Path, step: int, tally: Tally
+) -> None:
     calls = count_calls(lambda: life(made(tmp_path / "whole"), tmp_path / "whole.told"))
     assert calls > 60
     for number in range(1, calls + 2, step):
         directory, told = made(tmp_path / str(number)), tmp_path / f"{number}.told"
-        was_killed = killed_at(number, lambda d=directory, t=told: life(d, t))  # type: ignore[misc]
-        assert was_killed is (number <= calls)
-        check(directory, told)
+        with tally.trial(Kind.KILL_POINTS, "journal"):
+            was_killed = killed_at(number, lambda d=directory, t=told: life(d, t))  # type: ignore[misc]
+            assert was_killed is (number <= calls)
+            check(directory, told)
 
 
 def test_killed_again_and_again_it_goes_on(tmp_path: Path) -> None:
@@ -100,23 +104,26 @@ def broken(directory: Path, fault: str) -> Path:
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("fault", ["damaged", "torn", "missing", "copied"])
-def test_killed_while_it_repairs_it_repairs_the_same(tmp_path: Path, fault: str, step: int) -> None:
+def test_killed_while_it_repairs_it_repairs_the_same(
+    tmp_path: Path, fault: str, step: int, tally: Tally
+) -> None:
     expected = seqs(reopen(broken(tmp_path / "whole", fault)))
     uncut = broken(tmp_path / "count", fault)
     calls = count_calls(lambda: reopen(uncut))
     for number in range(1, calls + 2, step):
         directory = broken(tmp_path / str(number), fault)
         first = (directory / "epoch.json").read_bytes()
-        was_killed = killed_at(number, lambda d=directory: reopen(d))  # type: ignore[misc]
-        assert was_killed is (number <= calls)
-        is_settled = (directory / "epoch.json").read_bytes() != first
-        again = reopen(directory)
-        assert again.continuous is is_settled
-        assert seqs(again) == expected
-        evidence = len([*directory.glob("*.damaged*"), *directory.glob("*.salvage*")])
-        assert evidence >= {"copied": 0, "missing": 1}.get(fault, 2)
-        again.journal.append([record(20)])
-        assert seqs(reopen(directory)) == [*expected, 20]
+        with tally.trial(Kind.KILL_POINTS, "journal that repairs"):
+            was_killed = killed_at(number, lambda d=directory: reopen(d))  # type: ignore[misc]
+            assert was_killed is (number <= calls)
+            is_settled = (directory / "epoch.json").read_bytes() != first
+            again = reopen(directory)
+            assert again.continuous is is_settled
+            assert seqs(again) == expected
+            evidence = len([*directory.glob("*.damaged*"), *directory.glob("*.salvage*")])
+            assert evidence >= {"copied": 0, "missing": 1}.get(fault, 2)
+            again.journal.append([record(20)])
+            assert seqs(reopen(directory)) == [*expected, 20]
 
 
 APPENDER = """

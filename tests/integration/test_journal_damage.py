@@ -24,6 +24,7 @@ from tests.journal_rig import (
     snapshot_of,
     written,
 )
+from tests.tally import Kind, Tally
 
 
 def salvaged(found: Recovered) -> list[int]:
@@ -137,8 +138,11 @@ def test_any_changed_byte_anywhere_is_cut_or_told_and_never_believed(
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("position", range(LINES_SIZE))
-def test_each_changed_byte_is_cut_or_told_and_never_believed(tmp_path: Path, position: int) -> None:
-    damaged_byte_is_told(tmp_path, position, 1)
+def test_each_changed_byte_is_cut_or_told_and_never_believed(
+    tmp_path: Path, position: int, tally: Tally
+) -> None:
+    with tally.trial(Kind.FUZZ_INPUTS, "changed bytes in a journal"):
+        damaged_byte_is_told(tmp_path, position, 1)
 
 
 def test_whole_lines_behind_a_hole_in_the_last_write_prove_nothing(
