@@ -76,6 +76,18 @@ async def test_a_full_disk_refuses_the_command_and_recovers(
         assert [one.id for one in await transport.receive(9)] == [after.id]
 
 
+@pytest.mark.parametrize("call", ["write", "rename"])
+def test_a_file_that_cannot_be_replaced_stays_and_leaves_no_litter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    with disk.open_directory(tmp_path) as inside:
+        disk.replace_file("a.json", inside, b"old")
+        monkeypatch.setattr(os, call, failing(errno.ENOSPC))
+        with pytest.raises(OSError, match="No space"):
+            disk.replace_file("a.json", inside, b"new")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
 @pytest.mark.parametrize("group", [False, True], ids=["one by one", "group"])
 async def test_a_failed_sync_ends_the_transport_for_good(
     layout: DataLayout, monkeypatch: pytest.MonkeyPatch, group: bool

@@ -147,13 +147,14 @@ def replace_file(name: str, inside: int, data: bytes, mode: int = FILE_MODE) -> 
     passing = f".{name}.{secrets.token_hex(4)}{PASSING}"
     handle = os.open(passing, _CREATE_FLAGS | os.O_TRUNC, mode, dir_fd=inside)
     try:
-        write_all(handle, data)
+        try:
+            write_all(handle, data)
+        finally:
+            os.close(handle)
+        os.rename(passing, name, src_dir_fd=inside, dst_dir_fd=inside)
     except OSError:
         remove(passing, inside)
         raise
-    finally:
-        os.close(handle)
-    os.rename(passing, name, src_dir_fd=inside, dst_dir_fd=inside)
 
 
 def sweep_passing(inside: int) -> None:
