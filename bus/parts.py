@@ -77,7 +77,7 @@ class Parts:
         self.token = admin_token(self.layout)
         self.tls = tls_of(self.settings.serve)
         segments = AuditSegments(self.layout.audit)
-        caught_up = CatchUp(segments.last_seq)
+        caught_up = CatchUp(segments.past)
         self.recovered: RecoveredTable = recover(
             self.layout.journal,
             self.instance,

@@ -191,7 +191,9 @@ class Service:
     def _remove_groups(self) -> None:
         """The control groups of shims that were killed and could not tidy up themselves."""
         for path in self.data.glob("JobOutput/*/process.json"):
-            group = (read_json(path) or {}).get("cgroup")
+            group = None
+            with suppress(ValueError):  # torn by a power cut that was made up
+                group = (read_json(path) or {}).get("cgroup")
             if group and Path(group).is_dir():
                 with suppress(OSError):  # still draining: an empty group harms nobody
                     Path(group).rmdir()

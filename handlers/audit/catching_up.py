@@ -2,6 +2,7 @@
 
 from bus.audit import AuditEntry
 from bus.events import Published
+from handlers.audit.past import Past
 from handlers.decisions.audit_entries import AuditFold
 from handlers.decisions.table import JobTable
 
@@ -9,8 +10,9 @@ from handlers.decisions.table import JobTable
 class CatchUp:
     """Watches a recovery; implements `handlers.journal.recovery.Witness`."""
 
-    def __init__(self, last_seq: int) -> None:
-        self.fold = AuditFold(told_until=last_seq)
+    def __init__(self, past: Past) -> None:
+        self._told_behind = past.told_behind
+        self.fold = AuditFold(told_until=past.told_until)
         self.missing: list[AuditEntry] = []
 
     def begin(self, table: JobTable) -> None:
@@ -18,5 +20,5 @@ class CatchUp:
 
     def see(self, published: Published) -> None:
         entry = self.fold.take(published)
-        if entry is not None:
+        if entry is not None and published.seq not in self._told_behind:
             self.missing.append(entry)

@@ -20,7 +20,8 @@ from bus.events import Published
 from bus.keeping import DAY_MS
 from bus.model import CommandRecord, Principal
 from handlers.audit.coalescer import Coalescer
-from handlers.audit.segments import AuditSegments, page, pieces
+from handlers.audit.reading import page, pieces
+from handlers.audit.segments import AuditSegments
 from handlers.decisions.audit_entries import AuditFold, entry_of_file, entry_of_refusal
 
 WRITE_S = 0.2
@@ -121,7 +122,8 @@ class Audit:
         """Writes for ever.
 
         Raises:
-            StorageFailed: too much waits for a disk that takes nothing; restart from the journal.
+            StorageFailed: a sync failed, or too much waits for a disk that takes nothing; restart
+                from the journal.
         """
         synced_s = tidied_s = self._clock.monotonic_s()
         await self._tidy()
@@ -171,7 +173,8 @@ class Audit:
             await self._in_thread(self._segments.close)
         except OSError as error:
             self._complain(error)
-        self._thread.shutdown(wait=True)
+        finally:
+            self._thread.shutdown(wait=True)
 
     # -- collecting
 

@@ -79,6 +79,7 @@ def test_a_service_on_another_boot_makes_everything_good_after_a_power_cut(
     place: Path, lines: list[Line], tally: Tally
 ) -> None:
     tried = {Load.id_of(name): name for name in COMMANDS}
+    board = place / "disk" / "board"
     done, wrong = 0, []
     for at, disk, promised in moments(lines, str(place / "disk"), every=7):
         for cut in list(cuts(at, range(1)))[done % 3 :: 3]:
@@ -88,7 +89,7 @@ def test_a_service_on_another_boot_makes_everything_good_after_a_power_cut(
             done += 1
             wrong += [
                 f"call {at} ({lines[at]['op']}), {cut.name}: {what}"
-                for what in broken_after_restart(target, promised, tried)
+                for what in broken_after_restart(target, promised, tried, board)
             ]
     tally.add(Kind.POWER_CUTS, "with a service started on another boot", done, len(wrong))
     assert not wrong, "\n".join(wrong[:50])

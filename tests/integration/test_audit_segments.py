@@ -5,12 +5,15 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from bus.audit import AuditEntry, AuditQuery
+from bus.audit import COMMAND, AuditEntry, AuditQuery
 from bus.clock import from_rfc3339, rfc3339
+from bus.errors import StorageFailed
 from bus.keeping import DAY_MS
-from handlers.audit.segments import AuditSegments, page, pieces, segments_of
+from handlers.audit.reading import page, pieces, segments_of
+from handlers.audit.segments import AuditSegments
 
 NOON = from_rfc3339("2026-03-01T12:00:00Z")
 ALL = AuditQuery()
@@ -22,6 +25,10 @@ def entries(number: int, at_ms: int = NOON, seq: int = 1, **fields: str) -> list
         AuditEntry(at=rfc3339(at_ms), kind="note", seq=seq + i, **given)  # type: ignore[arg-type]
         for i in range(number)
     ]
+
+
+def acts(number: int, seq: int) -> list[AuditEntry]:
+    return [msgspec.structs.replace(e, kind=COMMAND) for e in entries(number, seq=seq)]
 
 
 def numbers(directory: Path, query: AuditQuery = ALL, limit: int = 1000) -> list[int]:
@@ -136,3 +143,50 @@ def test_the_export_is_in_order_and_in_pieces(tmp_path: Path) -> None:
     assert len(found) > 5
     told = [json.loads(line)["n"] for line in b"".join(found).splitlines()]
     assert told == list(range(1, 51))
+
+
+# -- what a crash leaves -------------------------------------------------------------------------
+
+
+def test_behind_a_hole_only_what_is_there_counts_as_told(tmp_path: Path) -> None:
+    written = AuditSegments(tmp_path)
+    written.append(acts(9, seq=11), NOON)
+    written.close()
+    [path] = tmp_path.iterdir()
+    lines = path.read_bytes().splitlines(keepends=True)
+    lost = bytes(len(lines[4]) + len(lines[5]))  # pages that never reached the disk
+    path.write_bytes(b"".join((*lines[:4], lost, *lines[6:])))
+    past = AuditSegments(tmp_path).past
+    assert (past.next_n, past.told_until) == (10, 14)
+    assert past.told_behind == {18, 19}  # the line of 17 begins in the hole: nobody can read it
+
+
+def test_who_dies_while_a_hole_is_filled_fills_the_rest_of_it_later(tmp_path: Path) -> None:
+    written = AuditSegments(tmp_path)
+    written.append(acts(9, seq=11), NOON)
+    written.close()
+    [path] = tmp_path.iterdir()
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join((*lines[:2], *lines[6:])))
+    filling = AuditSegments(tmp_path)
+    assert filling.past.told_until == 12
+    filling.append(acts(2, seq=13), NOON)
+    filling.close()
+    past = AuditSegments(tmp_path).past
+    assert past.told_until == 14
+    assert past.told_behind == {17, 18, 19}
+
+
+def test_a_failed_sync_is_never_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    segments = AuditSegments(tmp_path)
+    segments.append(acts(1, seq=1), NOON)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", _refused)
+        with pytest.raises(StorageFailed, match="could not be synced"):
+            segments.sync()
+    with pytest.raises(StorageFailed):  # now the disk would report success for what it lost
+        segments.sync()
+
+
+def _refused(_: int) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))

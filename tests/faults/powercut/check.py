@@ -2,12 +2,21 @@
 
 import itertools
 import json
+import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+from bus.audit import NOTE, REFUSED
 from bus.clock import SystemClock
+from bus.events import Published
 from bus.instance import read_instance
 from bus.layout import DataLayout
+from handlers.audit.catching_up import CatchUp
+from handlers.audit.past import Past, look_back
+from handlers.audit.reading import entry_in, lines_of, segments_of
+from handlers.decisions.table import JobTable
 from handlers.journal.recovery import recover
 from handlers.shim.assignment import CLAIMED_BY_SERVICE, claim_name
 from handlers.supervision.record import decode_exit
@@ -27,10 +36,13 @@ def broken_promises(root: Path, promised: Promised) -> Iterator[str]:
             yield "the data directory is gone"
         return
     yield from _torn(layout)
-    found = recover(layout.journal, "0" * 12, SystemClock())
+    past = look_back(layout.audit)
+    audit = AuditWitness(CatchUp(past), CatchUp(Past()))
+    found = recover(layout.journal, "0" * 12, SystemClock(), audit)
     found.journal.close(found.next_seq, SystemClock().now_ms())
     if promised.anything and not found.continuous:
         yield f"the journal is not continued: {found.notes}"
+    yield from audit.wrong(layout.audit)
     for command_id in promised.acknowledged:
         if found.table.command(command_id) is None and not _waits(layout, command_id):
             yield f"lost: command {command_id}"
@@ -43,6 +55,31 @@ def broken_promises(root: Path, promised: Promised) -> Iterator[str]:
     for execution_id in promised.ran:
         if _is_free(layout.execution(execution_id).root):
             yield f"{execution_id} ran, and could be started again"
+
+
+class AuditWitness(NamedTuple):
+    """`all` makes every entry anew, which is possible as long as the journal has no snapshot."""
+
+    missing: CatchUp
+    all: CatchUp
+
+    def begin(self, table: JobTable) -> None:
+        for each in self:
+            each.begin(table)
+
+    def see(self, published: Published) -> None:
+        for each in self:
+            each.see(published)
+
+    def wrong(self, directory: Path) -> Iterator[str]:
+        """Each act has to have one line in the end, however much of the audit was lost."""
+        entries = [entry_in(line) for path in segments_of(directory) for line in lines_of(path)]
+        told = Counter(e.seq for e in entries if e is not None and e.kind not in (NOTE, REFUSED))
+        told.update(entry.seq for entry in self.missing.missing)
+        if wrong := told - Counter(each.seq for each in self.all.missing):
+            yield f"in the audit more than once, or from nowhere: {wrong}"
+        if wrong := Counter(each.seq for each in self.all.missing) - told:
+            yield f"not in the audit: {wrong}"
 
 
 def _is_free(folder: Path) -> bool:
@@ -83,10 +120,17 @@ def _waits(layout: DataLayout, command_id: str) -> bool:
         return False
 
 
-def broken_after_restart(root: Path, promised: Promised, tried: dict[str, str]) -> Iterator[str]:
-    """What is wrong when a service was started on it on another boot, and has handled all."""
+def broken_after_restart(
+    root: Path, promised: Promised, tried: dict[str, str], board: Path
+) -> Iterator[str]:
+    """What is wrong when a service was started on it on another boot, and has handled all.
+
+    What was accepted before the cut knows the board under its old name, `board`.
+    """
     service = SeamService(root)
     define(service.apps)
+    shutil.rmtree(board) if board.is_dir() and not board.is_symlink() else board.unlink()
+    board.symlink_to(service.apps.board)
     service.plan = Plan(root=str(root), boot=OTHER_BOOT)
     load = Load(service, tried=tried, drops=False)
     load.acknowledged = set(promised.acknowledged)

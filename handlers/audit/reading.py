@@ -1,0 +1,106 @@
+"""Reading the audit's segments: what is there, and what of it a question is about. Blocking."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from bus.audit import AuditEntry, AuditPage, AuditQuery
+from bus.clock import rfc3339
+from bus.keeping import DAY_MS
+from handlers.journal.format import Torn, unframe_line
+
+LINES_A_PAGE = 50_000
+"""Lines that one question looks at before it answers with what it found."""
+
+_decoder = msgspec.json.Decoder(AuditEntry)
+
+
+def page(directory: Path, query: AuditQuery, limit: int) -> AuditPage:
+    """The newest `limit` entries that are wanted, newest first."""
+    items: list[msgspec.Raw] = []
+    looked = 0
+    for path in reversed(segments_of(directory)):
+        if not _may_hold(path, query):
+            continue
+        for line in reversed(lines_of(path)):
+            entry = entry_in(line)
+            if entry is None or (query.before_n is not None and entry.n >= query.before_n):
+                continue
+            looked += 1
+            if is_wanted(entry, query):
+                items.append(msgspec.Raw(unframe_line(line)))
+            if len(items) == limit or looked == LINES_A_PAGE:
+                return AuditPage(items=tuple(items), next=entry.n if entry.n > 1 else None)
+    return AuditPage(items=tuple(items), next=None)
+
+
+def pieces(directory: Path, query: AuditQuery, size: int) -> Iterator[bytes]:
+    """All wanted entries, oldest first, as NDJSON in pieces of about `size` bytes."""
+    piece = bytearray()
+    for path in segments_of(directory):
+        if not _may_hold(path, query):
+            continue
+        for line in lines_of(path):
+            entry = entry_in(line)
+            if entry is not None and is_wanted(entry, query):
+                piece += unframe_line(line) + b"\n"
+            if len(piece) >= size:
+                yield bytes(piece)
+                piece.clear()
+        # However little was found, others may do something between two segments.
+        yield bytes(piece)
+        piece.clear()
+
+
+def is_wanted(entry: AuditEntry, query: AuditQuery) -> bool:
+    """Whether the question asks for this one."""
+    return (
+        (not query.actors or entry.actor in query.actors)
+        and (not query.jobs or entry.job in query.jobs)
+        and (not query.actions or entry.action in query.actions)
+        and (query.since_ms is None or entry.at >= rfc3339(query.since_ms))
+        and (query.until_ms is None or entry.at < rfc3339(query.until_ms))
+    )
+
+
+def segments_of(directory: Path) -> list[Path]:
+    """The segments in order of their entries, whatever the clock did."""
+    found = [path for path in directory.glob("*.log") if _is_name(path.stem)]
+    return sorted(found, key=lambda path: int(path.stem[9:]))
+
+
+def _is_name(stem: str) -> bool:
+    day, dash, number = stem.partition("-")
+    return len(day) == 8 and day.isdecimal() and bool(dash) and number.isdecimal()
+
+
+def _may_hold(path: Path, query: AuditQuery) -> bool:
+    """By its name; with doubt on both sides: entries tell when it was, not when it was written."""
+    if query.before_n is not None and int(path.stem[9:]) >= query.before_n:
+        return False
+    day = path.name[:8]
+    if query.since_ms is not None and day < day_of(query.since_ms - DAY_MS):
+        return False
+    return query.until_ms is None or day <= day_of(query.until_ms + 2 * DAY_MS)
+
+
+def lines_of(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []  # dropped meanwhile
+
+
+def entry_in(line: bytes) -> AuditEntry | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        return _decoder.decode(unframe_line(line))
+    except (Torn, msgspec.MsgspecError):
+        return None
+
+
+def day_of(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(max(0, at_ms) / 1000, tz=UTC):%Y%m%d}"
