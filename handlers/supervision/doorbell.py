@@ -52,12 +52,18 @@ class Doorbell:
             loop.remove_reader(self._socket)
             self._socket.close()
 
-    def wake(self, address: str) -> None:
-        """The shim at `address` looks at its control file; if it sleeps deeper, by itself later."""
+    def wake(self, address: str) -> bool:
+        """The shim at `address` looks at its files now; False: its socket is full, try again.
+
+        One that is not there yet, or not any more, needs no hint: it looks when it begins.
+        """
         try:
             self._socket.sendto(WAKE, "\0" + address.removeprefix("@"))
+        except BlockingIOError:
+            return False
         except OSError as error:
-            log.debug("shim not woken, it looks by itself", address=address, error=str(error))
+            log.debug("no shim to wake", address=address, error=str(error))
+        return True
 
     def _bind(self) -> None:
         try:

@@ -1,7 +1,7 @@
 """Notices at once that a program appends to its progress file. Only a hint: the shim reads it.
 
-One inotify instance for all executions, here in the service: a user has only 128 of them, so the
-shims look by themselves, and rarely when nothing happens.
+One inotify instance for all executions, here in the service: a user has only 128 of them. The shims
+look by themselves, too, but rarely when nothing happens.
 """
 
 import asyncio
@@ -60,6 +60,12 @@ class ProgressWatch:
             except (OSError, KeyError) as error:
                 log.debug("a watch was gone already", error=str(error))
 
+    def try_again(self) -> None:
+        """Files that nobody listens to are looked at, and listened to if that is possible now."""
+        for execution_id in [each for each in self._files if each not in self._watches]:
+            self._arm(execution_id)
+            self._written(execution_id)
+
     def _heard(self, watch: Watch) -> None:
         execution_id = self._ids.pop(id(watch), None)
         if execution_id is None:
@@ -78,7 +84,7 @@ class ProgressWatch:
         try:
             watch = self._inotify.add_watch(self._files[execution_id], _MASK)
         except OSError as error:
-            log.debug("progress comes by the shim's slow look", error=str(error))
+            log.debug("progress comes by slow looks", error=str(error))
             return False
         self._watches[execution_id] = watch
         self._ids[id(watch)] = execution_id

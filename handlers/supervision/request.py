@@ -13,10 +13,15 @@ from handlers.supervision.doorbell import Doorbell, shim_name
 
 
 class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How often shims and service look by themselves, and whether control groups are used."""
+    """How often shims and service look by themselves, and whether control groups are used.
 
-    look_s: float = 5.0
-    shim_look_s: float = 6.0
+    Looks are for what no hint told. Of a shim's: a wake-up that stayed out for seconds because the
+    program floods the shim's socket, or an order by a service that died before it gave the
+    wake-up and was not started again. Of the service's: a doorbell whose name somebody else took.
+    """
+
+    look_s: float = 10.0
+    shim_look_s: float = 30.0
     cgroups: bool = True
 
 

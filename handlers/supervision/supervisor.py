@@ -27,7 +27,8 @@ from bus.ports import OutputNotice, ReportSink
 from handlers.shim.process_tree import process
 from handlers.supervision import adoption
 from handlers.supervision.adoption import Alive, Ended, Finding, Gone, NeverRan, Orphaned
-from handlers.supervision.doorbell import Doorbell, shim_name
+from handlers.supervision.doorbell import Doorbell
+from handlers.supervision.orders import Orders
 from handlers.supervision.orphans import Orphanage
 from handlers.supervision.progress_watch import ProgressWatch
 from handlers.supervision.record import ShimState
@@ -82,6 +83,7 @@ class ProcessSupervisor:
             self._settings,
             dict(os.environ if base_env is None else base_env),
         )
+        self._orders = Orders(layout, instance, self._bell, self._is_watched)
         self._orphans = Orphanage(self._orphan_gone)
         self._progress = ProgressWatch(self._progress_written)
         self._group: asyncio.TaskGroup | None = None
@@ -126,7 +128,7 @@ class ProcessSupervisor:
             self._orphans.order(execution.id, order, self._clock.now_ms())
         elif not watched.is_ordering:
             watched.is_ordering = True
-            self._start(self._pass_order(watched), f"order {execution.id}")
+            self._start(self._orders.pass_on(watched), f"order {execution.id}")
 
     async def adopt(self, live: Sequence[tuple[Execution, JobSpec | None]]) -> None:
         """Every live execution is watched, spawned afresh, or reported as over."""
@@ -160,10 +162,10 @@ class ProcessSupervisor:
         try:
             values = await asyncio.to_thread(self._secrets.read, references)
         except SecretUnavailable as error:
-            if self._watched.get(watched.execution.id) is watched:
+            if self._is_watched(watched):
                 self._fail(watched, str(error))
             return
-        if self._watched.get(watched.execution.id) is watched:
+        if self._is_watched(watched):
             self._request(watched, spec, values)
 
     def _request(self, watched: Watched, spec: JobSpec, secrets: Mapping[str, str]) -> None:
@@ -237,7 +239,7 @@ class ProcessSupervisor:
 
     def _listen_to_progress(self, watched: Watched) -> None:
         execution_id = watched.execution.id
-        if self._watched.get(execution_id) is not watched:
+        if not self._is_watched(watched):
             return
         self._progress.add(execution_id, self._layout.execution(execution_id).progress)
         self._bell.wake(watched.socket)  # for what was written before
@@ -253,6 +255,7 @@ class ProcessSupervisor:
             await asyncio.sleep(self._settings.look_s)
             if not self._watched:
                 continue
+            self._progress.try_again()
             ids = [i for i in self._watched if i not in self._orphans]
             states = await asyncio.to_thread(adoption.look_at_all, self._layout, ids)
             for execution_id, state in zip(ids, states, strict=True):
@@ -291,7 +294,7 @@ class ProcessSupervisor:
         execution_id = watched.execution.id
         [finding] = await asyncio.to_thread(adoption.investigate_all, self._layout, [execution_id])
         watched.is_settling = False
-        if self._watched.get(execution_id) is watched and execution_id not in self._orphans:
+        if self._is_watched(watched) and execution_id not in self._orphans:
             self._conclude(watched, finding)
 
     def _conclude(self, watched: Watched, finding: Finding) -> None:
@@ -329,7 +332,7 @@ class ProcessSupervisor:
         self._learn(watched, state)
 
     def _settle_again(self, watched: Watched) -> None:
-        if self._watched.get(watched.execution.id) is watched:
+        if self._is_watched(watched):
             self._settle_soon(watched)
 
     def _start_afresh(self, watched: Watched, generation: int) -> None:
@@ -383,33 +386,14 @@ class ProcessSupervisor:
         self._forget(watched)
         self._report(ReportSpawnFailed(execution_id=watched.execution.id, error=error))
 
+    def _is_watched(self, watched: Watched) -> bool:
+        """Whether it is the newest of its execution; one that was asked for again has another."""
+        return self._watched.get(watched.execution.id) is watched
+
     def _forget(self, watched: Watched) -> None:
         self._unwatch_pidfd(watched)
         self._progress.discard(watched.execution.id)
         self._watched.pop(watched.execution.id, None)
-
-    # -- orders on their way
-
-    async def _pass_order(self, watched: Watched) -> None:
-        """The newest order is durable and the shim has been woken."""
-        execution_id = watched.execution.id
-        try:
-            while self._watched.get(execution_id) is watched:
-                order = watched.stop
-                assert order is not None
-                try:
-                    await asyncio.to_thread(
-                        adoption.write_control, self._layout, execution_id, order
-                    )
-                except OSError as error:
-                    log.error("a stop could not be written; tried again", error=str(error))  # noqa: TRY400
-                    await asyncio.sleep(RETRY_S)
-                    continue
-                self._bell.wake(watched.socket or shim_name(self._instance, execution_id))
-                if watched.stop == order:
-                    return
-        finally:
-            watched.is_ordering = False
 
     def _start(self, coroutine: "asyncio._CoroutineLike[None]", name: str) -> None:
         assert self._group is not None, "orders are taken only while run() runs"

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -11,6 +13,7 @@ import pytest
 
 from bus.commands import ReportProgress, ReportRunning, ReportSpawnFailed, ReportStopping
 from bus.model import JobSpec, Progress, Reason
+from handlers.supervision.adoption import look
 from handlers.supervision.supervisor import SupervisorSettings
 from tests.processes import bench, ordered_to_stop, sh, starting
 
@@ -170,3 +173,22 @@ async def test_progress_of_a_quiet_program_is_reported_without_waiting_for_a_loo
         )
         b.supervisor.stop(ordered_to_stop(execution, kill=True))
         await b.exit_of(execution)
+
+
+async def test_a_stop_reaches_a_shim_whose_socket_its_program_has_filled(tmp_path: Path) -> None:
+    settings = SupervisorSettings(look_s=1000, shim_look_s=1000)
+    async with bench(tmp_path, settings=settings) as b:
+        execution = starting()
+        b.supervisor.spawn(execution, sh("exec sleep 60"))
+        await b.until(ReportRunning, execution)
+        state = look(b.layout, execution.id)
+        assert state is not None
+        os.kill(state.shim, signal.SIGSTOP)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as flood:
+            with suppress(BlockingIOError):
+                while True:
+                    flood.sendto(b"STATUS=busy", "\0" + state.socket.removeprefix("@"))
+            b.supervisor.stop(ordered_to_stop(execution))
+            await b.wait_for(b.layout.execution(execution.id).control.exists)
+            os.kill(state.shim, signal.SIGCONT)
+            assert (await b.exit_of(execution)).signal == signal.SIGTERM

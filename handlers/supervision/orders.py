@@ -1,0 +1,64 @@
+"""Brings orders to shims: written durably, then the shim is woken. Whoever dies loses nothing."""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from bus.layout import DataLayout
+from bus.model import StopRequest
+from handlers.supervision import adoption
+from handlers.supervision.doorbell import Doorbell, shim_name
+from handlers.supervision.watched import Watched
+
+log = structlog.get_logger("jobbus.supervisor")
+
+WRITE_AGAIN_S = 0.2
+WAKE_AGAIN_S = 0.05
+WAKES_MAX = 200
+"""A program can fill its shim's socket again and again; after 10 s the shim's own look must do."""
+
+
+class Orders:
+    """The orders of one service. `is_watched` tells whether an execution still needs any."""
+
+    def __init__(
+        self,
+        layout: DataLayout,
+        instance: str,
+        bell: Doorbell,
+        is_watched: Callable[[Watched], bool],
+    ) -> None:
+        self._layout = layout
+        self._instance = instance
+        self._bell = bell
+        self._is_watched = is_watched
+
+    async def pass_on(self, watched: Watched) -> None:
+        """The newest order of `watched` is durable and the shim has been woken."""
+        try:
+            while self._is_watched(watched):
+                order = watched.stop
+                assert order is not None
+                try:
+                    await asyncio.to_thread(
+                        adoption.write_control, self._layout, watched.execution.id, order
+                    )
+                except OSError as error:
+                    log.error("a stop could not be written; tried again", error=str(error))  # noqa: TRY400
+                    await asyncio.sleep(WRITE_AGAIN_S)
+                    continue
+                await self._wake(watched, order)
+                if watched.stop == order:
+                    return
+        finally:
+            watched.is_ordering = False
+
+    async def _wake(self, watched: Watched, order: StopRequest) -> None:
+        for _ in range(WAKES_MAX):
+            if watched.stop != order or not self._is_watched(watched):
+                return
+            address = watched.socket or shim_name(self._instance, watched.execution.id)
+            if self._bell.wake(address):
+                return
+            await asyncio.sleep(WAKE_AGAIN_S)
