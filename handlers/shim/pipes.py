@@ -12,10 +12,14 @@ import time
 from handlers.shim.masking import MaskedStream, Masking
 from handlers.shim.output import OutputWriter
 
-READ_BYTES = 262_144
+READ_BYTES = 131_072
+"""Fits the cache between the copy out of the pipe and the copy into the file."""
+
 PIPE_BYTES = 1 << 20
 READS_A_TURN = 8
-LARGE_READ_BYTES = 65_536
+LARGE_READ_BYTES = 32_768
+"""Half of what a pipe holds at first: a program that filled it so far gets a larger one."""
+
 SMALL_READ_BYTES = 4096
 PACE_S = 0.002
 DRAIN_S = 2.0
