@@ -1,9 +1,17 @@
 """Real proxies in front of a real service: streams live, idle, cut and resumed; POST; sockets."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    aclosing,
+    asynccontextmanager,
+)
 from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 import pytest
@@ -31,6 +39,9 @@ STEPS = "; ".join(
 )
 GZIP = "gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;"
 FAST = StreamTiming(backoff_s=0.05, backoff_s_max=0.2)
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 MANY_STREAMS = """
 async ([token, count]) => {
@@ -68,18 +79,21 @@ def define(apps: Apps) -> None:
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that knows of no proxy."""
-    yield from _service(tmp_path_factory.mktemp("plain"))
-
-
-@pytest.fixture(scope="module")
-def fronted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with the settings that the page names."""
-    root = tmp_path_factory.mktemp("fronted")
-    config = root / "jobbus.toml"
-    config.write_text(proxies.documented("toml"), encoding="utf-8")
-    yield from _service(root)
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Service]]:
+    """`plain` knows of no proxy; `fronted` has the settings that the page names."""
+    made = {name: Service(tmp_path_factory.mktemp(name)) for name in ("plain", "fronted")}
+    settings = made["fronted"].root / "jobbus.toml"
+    settings.write_text(proxies.documented("toml"), encoding="utf-8")
+    for service in made.values():
+        define(service.apps)
+    try:
+        _at_once(_start, made.values())
+        yield made
+        for service in made.values():
+            assert not service.complaints()
+    finally:
+        for service in made.values():
+            service.clear_away()
 
 
 @pytest.fixture(scope="module")
@@ -124,21 +138,31 @@ class Front:
         )
 
 
-@pytest.fixture(scope="module", params=[*PLAIN, *DOCUMENTED])
-def front(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Front]:
-    folder = tmp_path_factory.mktemp("proxy")
-    with ExitStack() as stack:
-        if (plain := PLAIN.get(request.param)) is not None:
-            service: Service = request.getfixturevalue("plain")
-            proxy = stack.enter_context(plain(folder, service.port))
+@pytest.fixture(scope="module")
+def fronts(
+    services: dict[str, Service],
+    certificate: Certificate,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, Front]]:
+    """All proxies, side by side."""
+
+    def opened(kind: str) -> Front:
+        folder = tmp_path_factory.mktemp("proxy")
+        if (plain := PLAIN.get(kind)) is not None:
+            service, proxy = services["plain"], plain(folder, services["plain"].port)
         else:
-            service = request.getfixturevalue("fronted")
-            trusted = request.getfixturevalue("certificate")
-            start = DOCUMENTED[request.param]
-            proxy = stack.enter_context(start(folder, service.port, trusted))
-        yield Front(service, proxy)
+            service = services["fronted"]
+            proxy = DOCUMENTED[kind](folder, service.port, certificate)
+        return Front(service, stack.enter_context(proxy))
+
+    with ExitStack() as stack:
+        kinds = (*PLAIN, *DOCUMENTED)
+        yield dict(zip(kinds, _at_once(opened, kinds), strict=True))
+
+
+@pytest.fixture(params=[*PLAIN, *DOCUMENTED])
+def front(request: pytest.FixtureRequest, fronts: dict[str, Front]) -> Front:
+    return fronts[request.param]
 
 
 async def test_each_change_arrives_before_the_next_command_is_published(front: Front) -> None:
@@ -177,65 +201,109 @@ async def test_an_answer_that_waits_comes_when_the_command_has_ended(front: Fron
     assert (told["status"], told["outcome"]) == ("Completed", "done")
 
 
-@pytest.mark.parametrize("front", ["stock nginx", *DOCUMENTED], indirect=True, scope="module")
-async def test_the_client_goes_on_where_it_was_after_a_service_that_died(front: Front) -> None:
-    """While it is down the proxy answers 502 or 503: browsers give up then, our client does not."""
-    service, retries, seen = front.service, list[str](), list[Frame]()
-    async with asyncio.timeout(60), front.client(retries) as client, asyncio.TaskGroup() as group:
-        following = group.create_task(_collect(client, seen), name="following")
-        await _until(lambda: seen)
-        first = await client.start("T/Hello")
-        await _until(lambda: any(_is_end_of(first.command_id, each) for each in seen))
-        await asyncio.to_thread(service.kill9)
-        await _until(lambda: any("502" in each or "503" in each for each in retries))
-        await asyncio.to_thread(service.start, *_flags(service))
-        second = await client.start("T/Hello")
-        await _until(lambda: any(_is_end_of(second.command_id, each) for each in seen))
-        following.cancel()
-    assert not [each for each in seen if isinstance(each, Reset)]
-    ids = [each.id for each in seen if isinstance(each, Change)]
-    async with service.http() as http:
-        assert ids == await http.ids_between(ids[0], ids[-1])
-
-
-BOOKMARKS = 8
-
-
-@pytest.mark.parametrize("kind", ["nginx", "haproxy"])
-async def test_bookmarks_keep_an_idle_stream_open_beyond_the_proxys_timeout(
-    kind: str, tmp_path: Path
+async def test_clients_go_on_where_they_were_after_a_service_that_died(
+    services: dict[str, Service], fronts: dict[str, Front]
 ) -> None:
-    """Eight bookmarks take over two seconds; a stream without them is cut after one (below)."""
-    settings = GatewaySettings(heartbeat_s=0.4)
-    async with serving(World(), settings) as (url, _):
+    """While it is down the proxy answers 502 or 503: browsers give up then, our client does not."""
+    behind = [fronts[kind] for kind in ("stock nginx", *DOCUMENTED)]
+    async with asyncio.timeout(60), AsyncExitStack() as opened, asyncio.TaskGroup() as group:
+        readers = [await opened.enter_async_context(Reader.of(front)) for front in behind]
+        following = [group.create_task(each.follow(), name="following") for each in readers]
+        for each in readers:
+            await _until(lambda each=each: each.seen)  # type: ignore[misc]
+            await each.hear_a_job()
+        for service in services.values():
+            await asyncio.to_thread(service.kill9)
+        for each in readers:
+            await _until(lambda each=each: each.was_refused())  # type: ignore[misc]
+        await asyncio.to_thread(_at_once, _start, services.values())
+        for each in readers:
+            await each.hear_a_job()
+        for task in following:
+            task.cancel()
+    for each in readers:
+        assert not [frame for frame in each.seen if isinstance(frame, Reset)]
+        ids = [frame.id for frame in each.seen if isinstance(frame, Change)]
+        async with each.front.service.http() as http:
+            assert ids == await http.ids_between(ids[0], ids[-1])
+
+
+class Reader:
+    """Our own client behind a proxy, and what it was told."""
+
+    def __init__(self, front: Front, client: Client, retries: list[str]) -> None:
+        self.front = front
+        self.seen: list[Frame] = []
+        self._client = client
+        self._retries = retries
+
+    @classmethod
+    @asynccontextmanager
+    async def of(cls, front: Front) -> AsyncIterator["Reader"]:
+        retries: list[str] = []
+        async with front.client(retries) as client:
+            yield cls(front, client, retries)
+
+    async def follow(self) -> None:
+        await _collect(self._client, self.seen)
+
+    async def hear_a_job(self) -> None:
+        """A job was started and its command's end was told."""
+        accepted = await self._client.start("T/Hello")
+        await _until(lambda: any(_is_end_of(accepted.command_id, each) for each in self.seen))
+
+    def was_refused(self) -> bool:
+        return any("502" in each or "503" in each for each in self._retries)
+
+
+IMPATIENT = ("nginx", "haproxy")
+BOOKMARKS = 6
+
+
+async def test_bookmarks_keep_an_idle_stream_open_beyond_the_proxys_timeout(tmp_path: Path) -> None:
+    """Six of them take a second and a half; a stream without them is cut after one (below)."""
+
+    async def listen(kind: str, url: str) -> list[str]:
         with _impatient(kind, tmp_path, url) as proxy:
             async with proxy.session(ALICE) as session:
                 stream = await open_stream(session, "/api/v1/events?start=now")
-                told = [await stream.next() for _ in range(1 + BOOKMARKS)]
+                told = [(await stream.next()).kind for _ in range(1 + BOOKMARKS)]
                 _cut(stream)
-    assert [each.kind for each in told] == ["hello", *["bookmark"] * BOOKMARKS]
+        return told
+
+    async with serving(World(), GatewaySettings(heartbeat_s=0.25)) as (url, _):
+        told = await asyncio.gather(*(listen(kind, url) for kind in IMPATIENT))
+    assert told == [["hello", *["bookmark"] * BOOKMARKS]] * len(IMPATIENT)
 
 
-@pytest.mark.parametrize("kind", ["nginx", "haproxy"])
-async def test_a_stream_that_a_proxy_cuts_is_taken_up_without_a_gap(
-    kind: str, tmp_path: Path
-) -> None:
-    world, lost, seen = World(), list[str](), list[Frame]()
-    async with serving(world) as (url, _):
-        with _impatient(kind, tmp_path, url) as proxy:
-            client = Client(proxy.url, ALICE, timing=FAST, on_retry=lambda why, _: lost.append(why))
-            async with asyncio.timeout(30), client, asyncio.TaskGroup() as group:
-                following = group.create_task(_collect(client, seen), name="following")
-                await _until(lambda: lost)
-                world.define("App/One")
-                await _until(lambda: _subjects(seen))
-                world.define("App/Two")
-                await _until(lambda: len(_subjects(seen)) > 1)
-                following.cancel()
-    assert _subjects(seen) == ["jobs/App/One", "jobs/App/Two"]
+async def test_a_stream_that_a_proxy_cuts_is_taken_up_without_a_gap(tmp_path: Path) -> None:
+    world = World()
+
+    async def listen(url: str, lost: list[str], seen: list[Frame]) -> None:
+        client = Client(url, ALICE, timing=FAST, on_retry=lambda why, _: lost.append(why))
+        async with client:
+            await _collect(client, seen)
+
+    async with serving(world) as (url, _), asyncio.timeout(30), asyncio.TaskGroup() as group:
+        with ExitStack() as running:
+            lost, seen, following = [], [], []
+            for kind in IMPATIENT:
+                proxy = running.enter_context(_impatient(kind, tmp_path, url))
+                lost.append(list[str]())
+                seen.append(list[Frame]())
+                reading = listen(proxy.url, lost[-1], seen[-1])
+                following.append(group.create_task(reading, name="following"))
+            await _until(lambda: all(lost))
+            world.define("App/One")
+            await _until(lambda: all(_subjects(each) for each in seen))
+            world.define("App/Two")
+            await _until(lambda: all(len(_subjects(each)) > 1 for each in seen))
+            for task in following:
+                task.cancel()
+    assert [_subjects(each) for each in seen] == [["jobs/App/One", "jobs/App/Two"]] * 2
 
 
-@pytest.mark.parametrize("front", ["stock haproxy", *DOCUMENTED], indirect=True, scope="module")
+@pytest.mark.parametrize("front", ["stock haproxy", *DOCUMENTED], indirect=True)
 async def test_a_websocket_passes_both_ways(front: Front) -> None:
     async with front.socket() as socket, front.session() as session:
         await socket.subscribe("a", filter={"type": ["command.ended"]}, start="now")
@@ -247,7 +315,7 @@ async def test_a_websocket_passes_both_ways(front: Front) -> None:
         assert (await socket.until("pong"))[-1].whole["n"] == 7
 
 
-@pytest.mark.parametrize("front", ["stock nginx"], indirect=True, scope="module")
+@pytest.mark.parametrize("front", ["stock nginx"], indirect=True)
 async def test_a_websocket_through_a_proxy_without_its_settings_is_refused_in_words(
     front: Front,
 ) -> None:
@@ -258,24 +326,22 @@ async def test_a_websocket_through_a_proxy_without_its_settings_is_refused_in_wo
     assert b"upgrade" in (refused.value.response.body or b"").lower()
 
 
-DOCUMENTED_FRONTS = pytest.mark.parametrize(
-    "front", list(DOCUMENTED), indirect=True, scope="module"
-)
-
-
-@DOCUMENTED_FRONTS
-async def test_a_page_has_more_streams_than_browsers_open_connections(front: Front) -> None:
+async def test_a_page_has_more_streams_than_browsers_open_connections(
+    fronts: dict[str, Front],
+) -> None:
     """Over HTTP/1.1 the seventh would hang, and all other requests with it."""
     async with chromium() as browser:
-        page = await browser.new_page(ignore_https_errors=True)
-        await page.goto(f"https://{SITE}:{front.proxy.port}/")
-        told = await page.evaluate(MANY_STREAMS, [front.service.token, 8])
-        (cookie,) = await page.context.cookies()
-    assert told == [204, "hello", 200, "h2"]
-    assert cookie["secure"]
+        for front in (fronts[kind] for kind in DOCUMENTED):
+            page = await browser.new_page(ignore_https_errors=True)
+            await page.goto(f"https://{SITE}:{front.proxy.port}/")
+            told = await page.evaluate(MANY_STREAMS, [front.service.token, 8])
+            (cookie,) = await page.context.cookies()
+            await page.context.close()
+            assert told == [204, "hello", 200, "h2"]
+            assert cookie["secure"]
 
 
-@DOCUMENTED_FRONTS
+@pytest.mark.parametrize("front", list(DOCUMENTED), indirect=True)
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -300,15 +366,22 @@ async def test_the_proxy_says_under_which_name_and_how_it_was_asked_not_its_clie
 
 @pytest.mark.parametrize("kind", ["documented nginx", "documented haproxy"])
 async def test_names_that_are_not_among_the_hosts_are_not_served_through_a_proxy(
-    kind: str, plain: Service, fronted: Service, certificate: Certificate, tmp_path: Path
+    kind: str,
+    fronts: dict[str, Front],
+    services: dict[str, Service],
+    certificate: Certificate,
+    tmp_path: Path,
 ) -> None:
     """Caddy answers other names by itself."""
-    told = []
-    for service, name in ((fronted, SITE), (fronted, EVIL), (plain, SITE)):
-        with DOCUMENTED[kind](tmp_path, service.port, certificate) as proxy:
-            async with proxy.session(service.token) as session:
-                answer = await session.get("/api/v1/jobs", headers={"Host": name})
-                told.append(answer.status)
+
+    async def ask(front: Front, name: str) -> int:
+        async with front.session() as session:
+            return (await session.get("/api/v1/jobs", headers={"Host": name})).status
+
+    told = [await ask(fronts[kind], name) for name in (SITE, EVIL)]
+    unnamed = services["plain"]
+    with DOCUMENTED[kind](tmp_path, unnamed.port, certificate) as proxy:
+        told.append(await ask(Front(unnamed, proxy), SITE))
     assert told == [200, 421, 421]
 
 
@@ -352,19 +425,14 @@ def _impatient(kind: str, folder: Path, url: str) -> AbstractContextManager[Prox
     return proxies.haproxy(folder, port, idle="1s")
 
 
-def _flags(service: Service) -> tuple[str, ...]:
-    """What this service is started with: where there is a file of settings, it stands behind a
-    proxy that tells whom it speaks for."""
+def _start(service: Service) -> None:
+    """Where there is a file of settings, the service stands behind a proxy that tells whom it
+    speaks for."""
     config = service.root / "jobbus.toml"
-    return ("--behind-proxy", "--config", str(config)) if config.exists() else ()
+    service.start(*(("--behind-proxy", "--config", str(config)) if config.exists() else ()))
 
 
-def _service(root: Path) -> Iterator[Service]:
-    service = Service(root)
-    define(service.apps)
-    try:
-        service.start(*_flags(service))
-        yield service
-        assert not service.complaints()
-    finally:
-        service.clear_away()
+def _at_once(act: Callable[[A], B], on: Iterable[A]) -> list[B]:
+    """What each came to; they mostly wait for processes."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(act, on))

@@ -153,8 +153,13 @@ def fits(wanted: dict[str, Any], job: str, user: str, type_: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("seed", range(3))
-async def test_cuts_of_sockets_and_subscriptions_lose_and_repeat_nothing(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "changes"),
+    [(0, 1_000), *(pytest.param(n, 2_000, marks=pytest.mark.exhaustive) for n in range(1, 4))],
+)
+async def test_cuts_of_sockets_and_subscriptions_lose_and_repeat_nothing(
+    seed: int, changes: int
+) -> None:
     world = World()
     settings = GatewaySettings(
         streams_per_principal=50, heartbeat_s=0.2, socket_frames_per_s=1e6, socket_frames_burst=1e6
@@ -168,7 +173,7 @@ async def test_cuts_of_sockets_and_subscriptions_lose_and_repeat_nothing(seed: i
         async with asyncio.timeout(50), asyncio.TaskGroup() as group:
             for client in clients:
                 group.create_task(client.run(done, head), name="client")
-            expected = await write(world, seed, 2_000, pause_every=5)
+            expected = await write(world, seed, changes, pause_every=5)
             head.append(world.feed.position(world.feed.head))
             done.set()
     for client in clients:
