@@ -9,10 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 from aiohttp import web
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from httpx_sse import EventSource, aconnect_sse
+from playwright.async_api import Browser, Page
 
 from tests.browser import chromium
 from tests.counterparts import needs
@@ -71,6 +73,27 @@ def _jobs(apps: Apps) -> None:
     apps.shell("T/Hello", "echo hello", max_running=4)
     apps.shell("T/Sleep", "exec sleep 600", stop_grace_s=1)
     apps.shell("T/Fails", "exit 3")
+
+
+in_browser = pytest.mark.asyncio(loop_scope="module")
+"""For tests with the browser: they share its event loop, too."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as running:
+        yield running
+
+
+@asynccontextmanager
+async def browser_page(browser: Browser, url: str) -> AsyncIterator[Page]:
+    """A page of a profile of its own."""
+    page = await browser.new_page()
+    try:
+        await page.goto(url)
+        yield page
+    finally:
+        await page.context.close()
 
 
 # One recorded stream through all parsers.
@@ -142,12 +165,11 @@ async def test_npm_eventsource_hears_the_same_and_comes_back_after_the_last_id(
     assert heard[-1] == ("error", "204", "closed")
 
 
+@in_browser
 async def test_chromium_hears_the_same_and_comes_back_after_the_last_id(
-    expected: list[Heard],
+    expected: list[Heard], browser: Browser
 ) -> None:
-    async with recording() as url, chromium() as browser:
-        page = await browser.new_page()
-        await page.goto(url)
+    async with recording() as url, browser_page(browser, url) as page:
         heard = await page.evaluate(LISTEN, [f"{url}/stream", list(KINDS)])
     assert [tuple(each) for each in heard] == expected
 
@@ -215,44 +237,39 @@ async def test_httpx_sse_hears_each_change_before_the_next_command(service: Serv
     assert first == ["hello", "bookmark"]
 
 
-async def test_npm_eventsource_goes_on_without_a_gap_over_a_restart(service: Service) -> None:
-    target = f"{service.url}/api/v1/events?start=now"
-    async with node("follow.cjs", target, service.token, *KINDS) as program:
-        await program.until("bookmark")
-        first = await _publish(service)
-        heard = await program.until("change", f'"{first}"')
-        await asyncio.to_thread(service.restart)
-        second = await _publish(service)
-        while not _told_end(heard, second):
-            heard.append(await program.next())
-    assert not [each for each in heard if each[0] == "reset"]
-    ids = [id for kind, id, _ in heard if kind == "change"]
-    async with service.http() as http:
-        assert ids == await http.ids_between(ids[0], ids[-1])
-
-
 async def test_npm_eventsource_is_told_that_it_may_not_and_stops(service: Service) -> None:
     async with node("follow.cjs", f"{service.url}/api/v1/events", "", *KINDS) as program:
         assert await program.rest() == [("error", "401", "closed")]
 
 
-async def test_chromiums_own_eventsource_goes_on_without_a_gap_over_a_restart(
-    service: Service,
+@in_browser
+async def test_eventsources_go_on_without_a_gap_over_a_restart(
+    service: Service, browser: Browser
 ) -> None:
-    async with chromium() as browser:
-        page = await browser.new_page()
-        await page.goto(service.url)
+    """Chromium's own and npm's."""
+    target = "/api/v1/events?start=now"
+    async with (
+        browser_page(browser, service.url) as page,
+        node("follow.cjs", service.url + target, service.token, *KINDS) as program,
+    ):
         assert await page.evaluate(SIGN_IN, service.token) == 204
-        await page.evaluate(FOLLOW, ["/api/v1/events?start=now"])
+        await page.evaluate(FOLLOW, [target])
+        await program.until("bookmark")
         first = await _publish(service)
         await page.wait_for_function("(id) => window.ended.includes(id)", arg=first)
+        heard = await program.until("change", f'"{first}"')
         await asyncio.to_thread(service.restart)
         second = await _publish(service)
         await page.wait_for_function("(id) => window.ended.includes(id)", arg=second)
-        ids, troubles = await page.evaluate("[window.ids, window.troubles]")
+        while not _told_end(heard, second):
+            heard.append(await program.next())
+        chromiums, troubles = await page.evaluate("[window.ids, window.troubles]")
     assert troubles > 0
+    assert not [each for each in heard if each[0] == "reset"]
+    npms = [id for kind, id, _ in heard if kind == "change"]
     async with service.http() as http:
-        assert ids == await http.ids_between(ids[0], ids[-1])
+        for ids in (chromiums, npms):
+            assert ids == await http.ids_between(ids[0], ids[-1])
 
 
 @pytest.mark.parametrize("version", ["--http1.0", "--http1.1"])
