@@ -3,7 +3,10 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+import pytest_asyncio
 from aiohttp import web
+from playwright.async_api import Browser
 
 from tests.browser import chromium
 from tests.gateway_world import ALICE, World, serving
@@ -29,6 +32,23 @@ async ([url, first, then]) => {
 """
 
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chrome() -> AsyncIterator[Browser]:
+    async with chromium() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser(chrome: Browser) -> AsyncIterator[Browser]:
+    """Each test begins with an empty profile."""
+    yield chrome
+    for context in chrome.contexts:
+        await context.close()
+
+
 @asynccontextmanager
 async def other_site() -> AsyncIterator[str]:
     """A page on another port of the same host: the browser sends our cookie along with it."""
@@ -49,9 +69,11 @@ async def other_site() -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def test_a_page_of_the_service_subscribes_with_its_cookie_and_publishes() -> None:
+async def test_a_page_of_the_service_subscribes_with_its_cookie_and_publishes(
+    browser: Browser,
+) -> None:
     world = World()
-    async with serving(world) as (url, _), chromium() as browser:
+    async with serving(world) as (url, _):
         page = await browser.new_page()
         await page.goto(url)
         signed_in = await page.evaluate(
@@ -81,18 +103,18 @@ async def test_a_page_of_the_service_subscribes_with_its_cookie_and_publishes() 
     assert [each.principal.user_id for each in world.published] == ["alice"]
 
 
-async def test_a_page_without_a_sign_in_is_told_so_by_a_code_it_can_read() -> None:
+async def test_a_page_without_a_sign_in_is_told_so_by_a_code_it_can_read(browser: Browser) -> None:
     settings = GatewaySettings(socket_auth_s=0.3)
-    async with serving(World(), settings) as (url, _), chromium() as browser:
+    async with serving(World(), settings) as (url, _):
         page = await browser.new_page()
         await page.goto(url)
         told = await page.evaluate(OPEN, [url.replace("http", "ws", 1) + "/api/v1/ws", []])
     assert (told["code"], told["reason"]) == (4501, "unauthenticated")
 
 
-async def test_a_page_of_another_origin_gets_nothing_by_the_cookie() -> None:
+async def test_a_page_of_another_origin_gets_nothing_by_the_cookie(browser: Browser) -> None:
     world = World()
-    async with serving(world) as (url, _), other_site() as elsewhere, chromium() as browser:
+    async with serving(world) as (url, _), other_site() as elsewhere:
         page = await browser.new_page()
         await page.goto(url)
         await page.evaluate(
@@ -113,25 +135,24 @@ async def test_a_page_of_another_origin_gets_nothing_by_the_cookie() -> None:
     assert told["code"] == 1006
 
 
-async def test_a_browser_sees_the_service_leave() -> None:
+async def test_a_browser_sees_the_service_leave(browser: Browser) -> None:
     world = World()
-    async with chromium() as browser:
-        async with serving(world) as (url, _):
-            page = await browser.new_page()
-            await page.goto(url)
-            await page.evaluate(
-                """(url) => new Promise((resolve) => {
-                  const socket = new WebSocket(url, "jobbus.v1")
-                  window.over = new Promise((done) => {
-                    socket.onclose = (event) => done(event.code)
-                  })
-                  socket.onopen = () => resolve()
-                })""",
-                url.replace("http", "ws", 1) + "/api/v1/ws",
-            )
-            await page.evaluate(
-                "() => { window.code = null; window.over.then((c) => { window.code = c }) }"
-            )
-        await page.wait_for_function("window.code !== null")
-        code = await page.evaluate("window.code")
+    async with serving(world) as (url, _):
+        page = await browser.new_page()
+        await page.goto(url)
+        await page.evaluate(
+            """(url) => new Promise((resolve) => {
+              const socket = new WebSocket(url, "jobbus.v1")
+              window.over = new Promise((done) => {
+                socket.onclose = (event) => done(event.code)
+              })
+              socket.onopen = () => resolve()
+            })""",
+            url.replace("http", "ws", 1) + "/api/v1/ws",
+        )
+        await page.evaluate(
+            "() => { window.code = null; window.over.then((c) => { window.code = c }) }"
+        )
+    await page.wait_for_function("window.code !== null")
+    code = await page.evaluate("window.code")
     assert code in (1001, 1006)

@@ -14,7 +14,11 @@ const ICONS = {
 const ESCAPES = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])/g;
 
 const byId = (id) => document.getElementById(id);
-const state = { executions: new Map(), rows: new Map(), chosen: null, follow: true, size: 0 };
+const state = {
+  executions: new Map(), rows: new Map(), chosen: null, follow: true,
+  size: 0,  // characters in the output
+  open: new Map(),  // lines of it that may still change, by number
+};
 let events = null;
 let outputs = null;
 let drawing = false;
@@ -205,16 +209,33 @@ function fill(row, record) {
   const done = record.status === "Succeeded";
   row.line.dataset.status = record.status;
   row.line.ariaSelected = String(record.executionId === state.chosen);
-  row.by.textContent = `${record.userId}${record.attempt > 1 ? `, attempt ${record.attempt}` : ""}`;
+  const again = record.attempt > 1 ? `attempt ${record.attempt}` : "";
+  row.by.textContent = [record.userId, clock(record.startTime ?? record.queuedAt), again]
+    .filter(Boolean).join(", ");
   row.status.textContent = `${ICONS[record.status] ?? ""} ${record.status}`;
-  row.status.title = [record.reason, record.error].filter(Boolean).join(": ");
   row.meter.ariaLabel = `Progress of ${record.jobId}`;
   row.meter.hidden = percent === null && (isFinal(record) ? !done : record.status === "Queued");
   if (percent !== null || done) row.meter.value = done ? 100 : percent;
   else row.meter.removeAttribute("value");
   const shown = percent === null ? "" : `${Math.round(percent)} % `;
-  row.words.textContent = shown + (record.progress?.message ?? "");
+  row.words.textContent = why(record) || shown + (record.progress?.message ?? "");
   row.time.textContent = elapsed(record);
+}
+
+/** What came of an execution that did not do what was asked. */
+function why(record) {
+  if (!isFinal(record) || record.status === "Succeeded") return "";
+  if (record.error) return record.error;
+  if (record.reason === "exit_code") return `exit code ${record.exitCode}`;
+  if (record.reason === "signal") return `signal ${record.signal}`;
+  return (record.reason ?? "").replaceAll("_", " ");
+}
+
+/** The time of day, with the day unless it is today. */
+function clock(when) {
+  const at = new Date(when);
+  const day = at.toDateString() === new Date().toDateString() ? {} : { day: "numeric", month: "short" };
+  return at.toLocaleString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", ...day });
 }
 
 function elapsed(record) {
@@ -244,14 +265,15 @@ function choose(id) {
   clearOutput();
   outputs = new Stream(`/api/v1/executions/${id}/stream?tail=2000`, {
     state(name) { byId("output-state").dataset.state = name; drawChosen(); },
-    refused(status, detail) { append(`[${detail}]\n`, "note"); },
+    refused(status, detail) { note(detail); },
     frame(kind, data) {
-      if (kind === "output") append(data.text);
-      if (kind === "gap") append(`\n[bytes ${data.from} to ${data.to} were dropped]\n`, "note");
+      if (kind === "output") appendLines(data.lines);
+      if (kind === "gap") note(`bytes ${data.from} to ${data.to} were dropped`);
       if (kind === "reset" && data.outputFrom === 0) clearOutput();
     },
   });
   draw();
+  byId("output").closest("section").scrollIntoView({ block: "nearest" });
 }
 
 function drawChosen() {
@@ -264,15 +286,45 @@ function drawChosen() {
   byId("output-state").textContent = record ? `${record.status}${code}${link}` : "choose an execution";
 }
 
-/** Adds text at the end; what is beyond the limit is forgotten at the beginning. */
-function append(text, kind = "") {
-  const pane = byId("output");
+/** Adds lines at the end; an open one is replaced when it comes again under its number. */
+function appendLines(lines) {
+  let kind = null;
+  let text = "";
+  const flush = () => { if (text) place(text, kind); text = ""; };
+  for (const line of lines) {
+    const shown = line.text.replace(ESCAPES, "") + (line.more ? "" : "\n");
+    state.open.get(line.number)?.remove();
+    state.open.delete(line.number);
+    const own = line.stream === "err" ? "err" : "";
+    if (own !== kind || line.partial) flush();
+    kind = own;
+    if (line.partial) state.open.set(line.number, place(shown, kind));
+    else text += shown;
+  }
+  flush();
+  trim();
+}
+
+function note(words) {
+  place(`[${words}]\n`, "note");
+  trim();
+}
+
+/** A piece of output stands before the lines that may still change, or is the last of them. */
+function place(text, kind) {
   const part = document.createElement("span");
-  part.className = kind;
-  part.textContent = text.replace(ESCAPES, "").replace(/\r\n?/g, "\n");
-  pane.append(part);
-  state.size += part.textContent.length;
-  while (state.size > OUTPUT_MAX && pane.firstChild !== part) {
+  if (kind) part.className = kind;
+  part.textContent = text;
+  const [firstOpen] = state.open.values();
+  byId("output").insertBefore(part, firstOpen ?? null);
+  state.size += text.length;
+  return part;
+}
+
+/** What is beyond the limit is forgotten at the beginning. */
+function trim() {
+  const pane = byId("output");
+  while (state.size > OUTPUT_MAX && pane.firstChild !== pane.lastChild) {
     state.size -= pane.firstChild.textContent.length;
     pane.firstChild.remove();
   }
@@ -281,6 +333,7 @@ function append(text, kind = "") {
 
 function clearOutput() {
   byId("output").replaceChildren();
+  state.open.clear();
   state.size = 0;
 }
 
@@ -304,7 +357,7 @@ byId("stop").addEventListener("click", async () => {
   const record = state.executions.get(state.chosen);
   if (!record || !confirm(`Stop ${record.jobId}?`)) return;
   const response = await ask("POST", `/api/v1/executions/${record.executionId}/stop`, {});
-  if (!response.ok) append(`[${(await response.json()).detail}]\n`, "note");
+  if (!response.ok) note((await response.json()).detail);
 });
 
 enter();
