@@ -9,6 +9,8 @@ from bus.model import Principal
 from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
 from tests.stream_reader import open_stream
 from transports.http.app import Gateway
+from transports.http.exposition import histogram, text_of
+from transports.http.tallies import Durations
 
 START = {"command": "start", "jobId": "App/Job"}
 
@@ -47,6 +49,7 @@ async def test_what_happened_is_counted() -> None:
     assert told[key("http_requests_total", posted)] == 1
     assert told[key("http_requests_total", ("GET", "-", "404"))] == 1
     assert told[key("http_request_duration_seconds_count", posted[:2])] == 1
+    assert told[key("http_request_duration_seconds_bucket", (*posted[:2], "+Inf"))] == 1
     assert told[key("streams_open", ("sse",))] == 1
     assert told[key("log_head_seq")] == world.feed.head
     assert told[key("executions", ("Running",))] == 1
@@ -72,6 +75,18 @@ async def test_ended_commands_and_executions_are_counted_by_what_came_of_them() 
     assert told[key("executions_ended_total", ("Succeeded",))] == 1
     assert told[key("commands_total", ("start", "done"))] == 1
     assert told[key("command_handle_seconds_count", ("start",))] == 1
+
+
+def test_a_bucket_holds_what_took_as_long_as_its_bound_and_all_that_was_shorter() -> None:
+    took = Durations("took_seconds", "How long.", ("what",), (0.1, 1))
+    for seconds in (0.05, 0.1, 0.5, 7):
+        took.add(seconds, "it")
+    [family] = text_string_to_metric_families(text_of([histogram(took)]).decode())
+    told = {s.labels.get("le", s.name): s.value for s in family.samples}
+    assert told == {
+        **{"0.1": 2, "1.0": 3, "+Inf": 4},
+        **{"jobbus_took_seconds_count": 4, "jobbus_took_seconds_sum": 7.65},
+    }
 
 
 async def test_metrics_need_the_role() -> None:

@@ -177,7 +177,7 @@ class Gateway:
             SessionRoutes(ports, self._gate, self.recheck),
             TokenRoutes(ports, self.recheck),
             AuditRoutes(ports, settings),
-            DocumentRoutes(settings.version),
+            DocumentRoutes(settings),
             PageRoutes(),
             self.metrics,
             SystemRoutes(ports, settings, self._registry.counts, self._why_not_ready),

@@ -231,7 +231,7 @@ def hello_data(
             "resumed": resumed,
             "heartbeatS": settings.heartbeat_s,
             "maxAgeS": settings.age_s,
-            "version": settings.version,
+            "version": settings.version_shown,
             "user": principal.user_id,
         }
     )

@@ -1,17 +1,14 @@
-"""`/metrics` for Prometheus: what is counted as it happens, and what is looked up when asked.
+"""`/metrics`: what is counted as it happens, and what is looked up when somebody asks.
 
 Names are `jobbus_…` in base units; no label holds an id or a user. It needs a token with the role
 `metrics` (or `admin`): how much a service does is nobody else's business.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from time import perf_counter
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from bus.access import ADMIN
 from bus.events import CommandEnded, ExecutionEnded, Published
@@ -23,6 +20,7 @@ from transports.http.problems import Problem
 from transports.http.query import Query
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.stream_registry import StreamRegistry
+from transports.http.tallies import Durations, Tally
 
 ROLE = "metrics"
 PATH = "/metrics"
@@ -57,40 +55,29 @@ class Metrics:
         self._settings = settings
         self._streams = registry
         self._told = told
-        self._prometheus = CollectorRegistry()
-        self._prometheus.register(self)
-        self._requests = Counter(
-            "jobbus_http_requests",
+        self._requests = Tally(
+            "http_requests",
             "Answers by method, route template and status code.",
             ("method", "route", "code"),
-            registry=self._prometheus,
         )
-        self._duration = Histogram(
-            "jobbus_http_request_duration_seconds",
+        self._duration = Durations(
+            "http_request_duration_seconds",
             "Time from a request's head to the end of its answer; streams are left out.",
             ("method", "route"),
-            registry=self._prometheus,
-            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30),
+            (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30),
         )
-        self._commands = Counter(
-            "jobbus_commands",
+        self._commands = Tally(
+            "commands",
             "Ended commands by what was asked for and what came of it.",
             ("type", "outcome"),
-            registry=self._prometheus,
         )
-        self._handling = Histogram(
-            "jobbus_command_handle_seconds",
+        self._handling = Durations(
+            "command_handle_seconds",
             "Time from a command's submission to its end.",
             ("type",),
-            registry=self._prometheus,
-            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 3600),
+            (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 3600),
         )
-        self._ended = Counter(
-            "jobbus_executions_ended",
-            "Ended executions by final state.",
-            ("state",),
-            registry=self._prometheus,
-        )
+        self._ended = Tally("executions_ended", "Ended executions by final state.", ("state",))
 
     def __call__(self, batch: Sequence[Published]) -> None:
         for published in batch:
@@ -98,15 +85,15 @@ class Metrics:
             if isinstance(event, CommandEnded):
                 self._count_command(self._ports.table.command(event.command_id))
             elif isinstance(event, ExecutionEnded):
-                self._ended.labels(event.status.value).inc()
+                self._ended.add(event.status.value)
 
     def _count_command(self, record: CommandRecord | None) -> None:
         if record is None:
             return
         outcome = record.outcome.value if record.outcome else record.error_code
-        self._commands.labels(record.kind, outcome or record.status.value).inc()
+        self._commands.add(record.kind, outcome or record.status.value)
         took_ms = (record.processed_ms or record.submitted_ms) - record.submitted_ms
-        self._handling.labels(record.kind).observe(max(took_ms, 0) / 1000)
+        self._handling.add(max(took_ms, 0) / 1000, record.kind)
 
     def middleware(self) -> Middleware:
         """Counts every answer; the outermost but for the one that makes problems answers."""
@@ -133,9 +120,9 @@ class Metrics:
     def _count_request(self, request: web.Request, code: int, took_s: float) -> None:
         route = template_of(request)
         method = request.method if request.method in _METHODS else "other"
-        self._requests.labels(method, route, str(code)).inc()
+        self._requests.add(method, route, str(code))
         if route not in STREAMS and "Prefer" not in request.headers:
-            self._duration.labels(method, route).observe(took_s)
+            self._duration.add(took_s, method, route)
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get(PATH, self.show)]
@@ -144,55 +131,38 @@ class Metrics:
         Query(request)
         if not {ADMIN, ROLE} & set(principal_of(request).roles):
             raise Problem(403, "forbidden", f"this needs a token with the role {ROLE} or admin")
-        return web.Response(
-            body=generate_latest(self._prometheus), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        from transports.http import exposition as to  # here: else a part of each start (15 ms)
 
-    def collect(self) -> Iterable[Metric]:
-        """What is looked up when somebody asks; called by prometheus_client."""
-        feed, told = self._ports.feed, self._told
-        yield _gauge("log_head_seq", "The last number given to a change.", feed.head)
-        yield _gauge("ring_frames", "Changes held in memory.", len(feed))
-        yield _gauge("log_oldest_seq", "Changes after this number are in memory.", feed.oldest)
-        streams = self._streams
-        yield _gauges("streams_open", "Open streams.", "transport", streams.by_transport)
-        yield _counters("stream_disconnects", "Ended streams.", "reason", streams.ended)
-        yield _counters("stream_resets", "Readers that had to start anew.", "reason", told.resets)
-        yield _counter("stream_frames", "Changes told to readers that keep up.", told.frames)
-        yield _counter("stream_bytes", "Bytes of changes told to them.", told.bytes)
-        live = dict.fromkeys(_LIVE, 0)
-        for execution in self._ports.table.live_executions():
-            live[execution.status.value] += 1
-        yield _gauges("executions", "Executions that have not ended.", "state", live)
+        feed, told, streams = self._ports.feed, self._told, self._streams
         queue = self._ports.system().get("queue", {})
-        yield _gauge("queue_depth", "Commands that wait.", queue.get("waiting", 0))
-        age_s = queue.get("oldestAgeS")
-        if age_s is not None:
-            yield _gauge("queue_oldest_age_seconds", "How long the first has waited.", age_s)
-        build = GaugeMetricFamily(
-            "jobbus_build_info", "Always 1; the labels say which.", labels=("version",)
-        )
-        build.add_metric((self._settings.version,), 1)
-        yield build
+        version = self._settings.version_shown
+        families = [
+            to.tally(self._requests),
+            to.histogram(self._duration),
+            to.tally(self._commands),
+            to.histogram(self._handling),
+            to.tally(self._ended),
+            to.gauge("log_head_seq", "The last number given to a change.", feed.head),
+            to.gauge("ring_frames", "Changes held in memory.", len(feed)),
+            to.gauge("log_oldest_seq", "Changes after this number are in memory.", feed.oldest),
+            to.gauges("streams_open", "Open streams.", "transport", streams.by_transport),
+            to.counters("stream_disconnects", "Ended streams.", "reason", streams.ended),
+            to.counters("stream_resets", "Readers that had to start anew.", "reason", told.resets),
+            to.counter("stream_frames", "Changes told to readers that keep up.", told.frames),
+            to.counter("stream_bytes", "Bytes of changes told to them.", told.bytes),
+            to.gauges("executions", "Executions that have not ended.", "state", self._live()),
+            to.gauge("queue_depth", "Commands that wait.", queue.get("waiting", 0)),
+            to.gauge(
+                "queue_oldest_age_seconds",
+                "How long the first has waited.",
+                queue.get("oldestAgeS", 0.0),
+            ),
+            to.gauges("build_info", "Always 1; the labels say which.", "version", {version: 1}),
+        ]
+        return web.Response(body=to.text_of(families), headers={"Content-Type": to.CONTENT_TYPE})
 
-
-def _gauge(name: str, about: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"jobbus_{name}", about, value=value)
-
-
-def _gauges(name: str, about: str, label: str, values: dict[str, int]) -> Metric:
-    family = GaugeMetricFamily(f"jobbus_{name}", about, labels=(label,))
-    for word, value in values.items():
-        family.add_metric((word,), value)
-    return family
-
-
-def _counter(name: str, about: str, value: float) -> Metric:
-    return CounterMetricFamily(f"jobbus_{name}", about, value=value)
-
-
-def _counters(name: str, about: str, label: str, values: dict[str, int]) -> Metric:
-    family = CounterMetricFamily(f"jobbus_{name}", about, labels=(label,))
-    for word, value in values.items():
-        family.add_metric((str(word),), value)
-    return family
+    def _live(self) -> dict[str, int]:
+        counts = dict.fromkeys(_LIVE, 0)
+        for execution in self._ports.table.live_executions():
+            counts[execution.status.value] += 1
+        return counts

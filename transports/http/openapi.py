@@ -14,6 +14,7 @@ from transports.http.auth import principal_of
 from transports.http.paging import conditional
 from transports.http.problems import PROBLEM_TYPE, code_of, known_slugs, type_of
 from transports.http.query import Query
+from transports.http.settings import GatewaySettings
 
 PATH = "/api/v1/openapi.json"
 _REF = "#/components/schemas/{name}"
@@ -40,8 +41,9 @@ class DocumentRoutes:
     """The document is the same for everybody, and for those with a credential only: it will name
     the commands of apps."""
 
-    def __init__(self, version: str) -> None:
-        self._document = document(version)
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._settings = settings
+        self._document: dict[str, Any] | None = None
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get(PATH, self.show)]
@@ -49,6 +51,8 @@ class DocumentRoutes:
     async def show(self, request: web.Request) -> web.Response:
         Query(request)
         principal_of(request)
+        if self._document is None:
+            self._document = document(self._settings.version_shown)
         return conditional(request, self._document)
 
 

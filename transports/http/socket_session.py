@@ -138,7 +138,7 @@ class Socket:
 
     def _hello(self) -> dict[str, object]:
         return {
-            "version": self._settings.version,
+            "version": self._settings.version_shown,
             "user": self.principal.user_id,
             "heartbeatS": self._settings.heartbeat_s,
             "maxAgeS": self._settings.age_s,

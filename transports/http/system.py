@@ -52,12 +52,14 @@ class SystemRoutes:
 
     async def version(self, request: web.Request) -> web.Response:
         Query(request)
-        return json_response({"name": "jobbus", "version": self._settings.version, "api": "v1"})
+        return json_response(
+            {"name": "jobbus", "version": self._settings.version_shown, "api": "v1"}
+        )
 
     async def system(self, request: web.Request) -> web.Response:
         Query(request)
         need_admin(principal_of(request))
-        own = {"version": self._settings.version, "instance": self._ports.instance}
+        own = {"version": self._settings.version_shown, "instance": self._ports.instance}
         return json_response(own | self._ports.system() | {"streams": self._streams()})
 
     async def maintain(self, request: web.Request) -> web.Response:

@@ -1,0 +1,73 @@
+"""The text that Prometheus reads. Loaded when somebody asks for it: the library is a part of every
+start otherwise."""
+
+from collections.abc import Iterable
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from transports.http.tallies import Durations, Tally
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_PREFIX = "jobbus_"
+
+
+def text_of(families: Iterable[Metric]) -> bytes:
+    """All of them in the text format."""
+    registry = CollectorRegistry()
+    registry.register(_Families(list(families)))
+    return generate_latest(registry)
+
+
+class _Families:
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def gauge(name: str, about: str, value: float) -> Metric:
+    return GaugeMetricFamily(_PREFIX + name, about, value=value)
+
+
+def gauges(name: str, about: str, label: str, values: dict[str, int]) -> Metric:
+    family = GaugeMetricFamily(_PREFIX + name, about, labels=(label,))
+    for word, value in values.items():
+        family.add_metric((word,), value)
+    return family
+
+
+def counter(name: str, about: str, value: float) -> Metric:
+    return CounterMetricFamily(_PREFIX + name, about, value=value)
+
+
+def counters(name: str, about: str, label: str, values: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(_PREFIX + name, about, labels=(label,))
+    for word, value in values.items():
+        family.add_metric((str(word),), value)
+    return family
+
+
+def tally(counted: Tally) -> Metric:
+    family = CounterMetricFamily(_PREFIX + counted.name, counted.about, labels=counted.labels)
+    for values, count in counted.counts.items():
+        family.add_metric(values, count)
+    return family
+
+
+def histogram(timed: Durations) -> Metric:
+    family = HistogramMetricFamily(_PREFIX + timed.name, timed.about, labels=timed.labels)
+    names = [*(str(float(bound)) for bound in timed.bounds), "+Inf"]
+    for values, slots in timed.slots.items():
+        # Each bucket holds those below it too.
+        buckets = list(zip(names, accumulate(slots), strict=True))
+        family.add_metric(values, buckets, timed.sums[values])
+    return family
