@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 TIME_MS_MAX = 253_402_300_799_999
@@ -35,8 +36,14 @@ class SystemClock:
 def rfc3339(at_ms: int) -> str:
     """`at_ms` as RFC 3339 in UTC with milliseconds, e.g. `2026-01-26T18:00:00.000Z`."""
     whole_s, milli = divmod(at_ms, 1000)
-    stamp = datetime.fromtimestamp(whole_s, tz=UTC).replace(tzinfo=None)
-    return f"{stamp.isoformat()}.{milli:03d}Z"  # strftime would write the year 1 as `1`
+    return f"{_second(whole_s)}.{milli:03d}Z"
+
+
+@lru_cache(256)
+def _second(whole_s: int) -> str:
+    # Most times that are written lie in the second of now. Not by strftime: it would write the
+    # year 1 as `1`.
+    return datetime.fromtimestamp(whole_s, tz=UTC).replace(tzinfo=None).isoformat()
 
 
 def from_rfc3339(text: str) -> int:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import uuid
 
 import msgspec
 
@@ -72,7 +71,8 @@ def new_uuid(now_ms: int) -> str:
     raw = bytearray(now_ms.to_bytes(6, "big") + os.urandom(10))
     raw[6] = (raw[6] & 0x0F) | 0x70
     raw[8] = (raw[8] & 0x3F) | 0x80
-    return str(uuid.UUID(bytes=bytes(raw)))
+    text = raw.hex()  # what `uuid.UUID` would print, for a third of the time
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def can_be_user(text: str) -> bool:

@@ -6,7 +6,6 @@ own. Buckets are never changed in place, so that a copy of all of them is a copy
 
 import hashlib
 import struct
-import uuid
 from array import array
 from collections.abc import Iterable, Sequence
 
@@ -67,7 +66,7 @@ class Remembered:
 
     def find(self, command_id: str) -> ForgottenCommand | None:
         try:
-            key = uuid.UUID(command_id).bytes
+            key = _key_of(command_id)
         except ValueError:
             return None  # not an id that a command could have come in under
         bucket = self._buckets[_bucket_of(key)]
@@ -94,7 +93,7 @@ class Remembered:
             self._first = ids_dropped
 
     def _add(self, command: CommandRecord) -> None:
-        key = uuid.UUID(command.id).bytes
+        key = _key_of(command.id)
         number = self._first + len(self._times_ms)
         entry = _ENTRY.pack(key, _packed_hash(command.body_hash), self._user(command), number)
         index = _bucket_of(key)
@@ -169,6 +168,18 @@ def parts_of(content: RememberedContent, size: int) -> Iterable[RememberedConten
             part, taken = [], 0
     if part:
         yield RememberedContent(entries=tuple(part))
+
+
+def _key_of(command_id: str) -> bytes:
+    """The bytes of a UUID; at each publish, and several times quicker than `uuid.UUID`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    key = bytes.fromhex(command_id.replace("-", ""))
+    if len(key) != 16:
+        raise ValueError("not a UUID")
+    return key
 
 
 def _bucket_of(key: bytes) -> int:

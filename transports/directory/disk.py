@@ -12,7 +12,8 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+
+import msgspec
 
 from bus.layout import DIRECTORY_MODE, FILE_MODE
 
@@ -28,7 +29,7 @@ CAN_SYNC_ALL = sys.platform == "linux" and hasattr(_libc, "syncfs")
 """Whether one call can sync a whole file system."""
 
 
-class Mark(NamedTuple):
+class Mark(msgspec.Struct, frozen=True):
     """What tells two looks at one name apart: equal marks, unchanged file."""
 
     inode: int
@@ -47,7 +48,7 @@ class Mark(NamedTuple):
         return stat.S_ISDIR(self.mode)
 
 
-class FoundFile(NamedTuple):
+class FoundFile(msgspec.Struct, frozen=True):
     """The whole content of a regular file that stood still while it was read."""
 
     data: bytes
@@ -116,7 +117,7 @@ def read_file(name: str, inside: int, size_max: int) -> FoundFile:
         after = os.fstat(handle)
     finally:
         os.close(handle)
-    if after.st_mtime_ns != before.mtime_ns or not len(data) == before.size == after.st_size:
+    if not len(data) == before.size == after.st_size or after.st_mtime_ns != before.mtime_ns:
         raise InMotion(name)
     return FoundFile(data, before)
 
@@ -262,12 +263,13 @@ def _mark(status: os.stat_result) -> Mark:
 
 
 def _check(mark: Mark, size_max: int) -> None:
+    if stat.S_ISREG(mark.mode) and mark.links == 1 and mark.size <= size_max:
+        return
     if not mark.is_regular:
         raise Unfit("not a regular file")
     if mark.links != 1:
         raise Unfit(f"has {mark.links} names (hard links); a command file has one")
-    if mark.size > size_max:
-        raise Unfit(f"has {mark.size} bytes; a command may have {size_max}")
+    raise Unfit(f"has {mark.size} bytes; a command may have {size_max}")
 
 
 def _why_not_opened(error: OSError) -> str:

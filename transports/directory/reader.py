@@ -1,7 +1,8 @@
 """A file of the queue, read and judged: an envelope, an outline, or the reason why neither."""
 
 import os
-from typing import NamedTuple
+
+import msgspec
 
 from bus.clock import TIME_MS_MAX
 from bus.envelope import Envelope
@@ -15,7 +16,7 @@ from transports.directory.wire import NotACommand
 SUFFIX = ".json"
 
 
-class Sighting(NamedTuple):
+class Sighting(msgspec.Struct, frozen=True):
     """What decides about the place of a command in the queue.
 
     One of `accepted_ns` (ours) and `submitted_ms` (foreign) is set.

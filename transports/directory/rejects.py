@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from bus.clock import Clock, rfc3339
 from bus.layout import DataLayout
@@ -135,7 +136,7 @@ class Rejects:
         except OSError as error:
             log.warning("%s cannot be cut: %s", kept_name, error.strerror)
             disk.remove(kept_name, here)
-            return mark._replace(size=0)
+            return replace(mark, size=0)
         return disk.mark_of(kept_name, here)
 
     def _let_back(self, name: str, here: int, queue_fd: int) -> int:
@@ -172,7 +173,7 @@ class Rejects:
         except (OSError, disk.Unfit, disk.InMotion, ValueError) as error:
             log.debug("no reason for %s: %s", name, error)
             return now
-        return now._replace(inode=file.inode, size=file.size, mtime_ns=file.mtime_ns)
+        return replace(now, inode=file.inode, size=file.size, mtime_ns=file.mtime_ns)
 
     def _prune(self, here: int) -> None:
         """The oldest go until count and bytes are within the bounds."""
