@@ -18,7 +18,6 @@ from bus.model import Execution, ExecutionStatus
 from bus.parts import Parts
 from bus.ports import TableReader
 from bus.tasks import done_while, started, stopped
-from handlers.catalog.watch import scan
 from handlers.evidence import are_files_doubted, believe_files, protected_before_ms
 
 WATERMARK_S = 60.0
@@ -81,7 +80,7 @@ class _Life:
             log.warning("journal", note=note)
         for complaint in await asyncio.to_thread(self._parts.secrets.complaints):
             log.warning("jobs with this secret cannot start", reason=complaint)
-        definitions = await asyncio.to_thread(scan, self._parts.settings.serve.apps)
+        definitions = await asyncio.to_thread(self._parts.catalog.first)
         self._parts.inbox.report(ApplyCatalog(definitions=definitions))
         table = self._parts.table
         if table.maintenance is not None and table.maintenance.by == DRAIN:

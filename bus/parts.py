@@ -121,7 +121,7 @@ class Parts:
             is_low=lambda: self.room.is_low,
             before_snapshot=self.audit.settle,
         )
-        self.catalog = CatalogWatch(self.settings.serve.apps, self.inbox.report, self.clock)
+        self.catalog = CatalogWatch(self.settings.serve.apps, self.inbox.report)
         self.timekeeper = Timekeeper(self.table, self.clock, self.inbox.report)
 
     def _make_directory(self) -> None:

@@ -12,15 +12,18 @@ import pytest
 import watchfiles
 
 from bus.commands import ApplyCatalog, Definition
-from handlers.catalog import watch as catalog
+from handlers.catalog import doorbell
 from handlers.catalog.definition import SIZE_MAX
 from handlers.catalog.files import DefinitionFiles
-from handlers.catalog.watch import CatalogWatch, scan
-from tests.fakes import ManualClock
+from handlers.catalog.watch import CatalogWatch
 
 GOOD = 'command = ["./run.sh"]\n'
 BROKEN = "command = [\n"
 NOT_UTF8 = os.fsdecode(b"caf\xe9")
+
+
+def scan(apps: Path) -> tuple[Definition, ...]:
+    return DefinitionFiles(apps).scan()
 
 
 def define(apps: Path, job_id: str, text: str = GOOD) -> Path:
@@ -222,7 +225,7 @@ class Reports:
 @asynccontextmanager
 async def watching(apps: Path) -> AsyncIterator[Reports]:
     reports = Reports()
-    watch = CatalogWatch(apps, reports, ManualClock())
+    watch = CatalogWatch(apps, reports)
     running = asyncio.create_task(watch.run(), name="catalog")
     try:
         yield reports
@@ -245,14 +248,14 @@ async def hears(file: Path, reports: Reports) -> None:
 @pytest.fixture(autouse=True)
 def quick_bell(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bell with less patience, so that the tests need less of it."""
-    monkeypatch.setattr(catalog, "STEP_MS", 20)
-    monkeypatch.setattr(catalog, "DEAF_LOOK_S", 0.1)
+    monkeypatch.setattr(doorbell, "STEP_MS", 20)
+    monkeypatch.setattr(doorbell, "DEAF_LOOK_S", 0.1)
 
 
 @pytest.fixture
 def no_slow_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the doorbell can bring a change in time."""
-    monkeypatch.setattr(catalog, "SLOW_LOOK_S", 3600.0)
+    monkeypatch.setattr(doorbell, "SLOW_LOOK_S", 3600.0)
 
 
 async def test_the_first_report_comes_even_when_nothing_is_defined(tmp_path: Path) -> None:
