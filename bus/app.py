@@ -10,7 +10,6 @@ import msgspec
 import structlog
 
 from bus.clock import Clock, SystemClock
-from bus.config import Settings
 from bus.doctor.unit import look_at_unit
 from bus.draining import Orders, orders_by_signal, until_drained
 from bus.instance import locked_data_directory
@@ -18,6 +17,7 @@ from bus.layout import DataLayout
 from bus.life import running
 from bus.parts import Parts
 from bus.publisher import Publisher
+from bus.settings import Settings
 from bus.startup import settle_in
 from handlers.owner import Owner
 from transports.http.app import Gateway

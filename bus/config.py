@@ -1,11 +1,9 @@
-"""The settings of a service: `jobbus.toml`, the environment and flags become one frozen record.
+"""How settings are read: `jobbus.toml`, the environment and flags become one frozen record.
 
 Flags win over the environment, which wins over the file, which wins over the defaults. A key that
 nobody knows is an error, never ignored; so is a section whose part is not built yet.
 """
 
-import ipaddress
-import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -14,93 +12,14 @@ from typing import Any, Final, get_origin
 
 import msgspec
 
-from bus.access import ADMIN, RoleDefaults
-from bus.envelope import RESERVED_USERS
+from bus.access import RoleDefaults
+from bus.config_checks import check
 from bus.errors import ConfigError
 from bus.keeping import Keeping
 from bus.secret_sources import SECRET_NAME, SecretSource
+from bus.settings import DirectorySection, LimitsSection, ProxySection, ServeSettings, Settings
 
-DATA_DEFAULT = Path("jobbus-data")
-LISTEN_DEFAULT = "127.0.0.1:8765"
 FILE_SIZE_MAX = 1024 * 1024
-
-
-class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[serve]`: where the data and the apps lie, and where the gateway listens.
-
-    `hosts` are names beyond loopback and the address itself that clients may ask for.
-    `origins` are pages elsewhere that may use the API with a token of their own. Other addresses
-    than loopback may be listened on with `tls_cert` and `tls_key`, or with `behind_proxy`: then
-    something in front ends TLS, and only that is served.
-    """
-
-    data: Path = DATA_DEFAULT
-    apps: Path = Path("apps")
-    listen: str = LISTEN_DEFAULT
-    hosts: tuple[str, ...] = ()
-    origins: tuple[str, ...] = ()
-    behind_proxy: bool = False
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    allow_network_fs: bool = False
-
-
-class DirectorySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[directory]`: how far the writers of queue files are believed.
-
-    `admin`: whether a file may claim the role admin. `default_roles`: what a file without Roles
-    has. `uid_roles`: what the files of other accounts may, by uid; one not named has no roles.
-    """
-
-    admin: bool = False
-    default_roles: tuple[str, ...] = ("operator",)
-    uid_roles: dict[int, tuple[str, ...]] = {}
-
-
-class ProxySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[proxy]`: which peers are the proxy in front, and how far they are believed.
-
-    `trusted`: addresses and networks; without any, this machine's own. `user_header` and
-    `roles_header`: where the proxy names who it has signed in; it must take away what clients send
-    under these names. `default_roles`: those of a user for whom it names none.
-    """
-
-    trusted: tuple[str, ...] = ()
-    user_header: str | None = None
-    roles_header: str | None = None
-    default_roles: tuple[str, ...] = ()
-
-
-class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[limits]`: how much one principal, or all together, may have at a time.
-
-    `posts_per_s`, `post_burst`: requests of one principal that change something. `waits`: requests
-    that wait for a command's end; beyond, they are answered at once. `session_idle_s`,
-    `session_age_s`: how long a sign-in lasts, unused and at most.
-    """
-
-    streams: int = 1000
-    streams_per_principal: int = 20
-    posts_per_s: float = 5_000.0
-    post_burst: float = 10_000.0
-    waits: int = 1000
-    waits_per_principal: int = 200
-    sessions: int = 1000
-    session_idle_s: float = 43_200.0
-    session_age_s: float = 604_800.0
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All that can be set. Paths are absolute."""
-
-    serve: ServeSettings = ServeSettings()
-    directory: DirectorySection = DirectorySection()
-    roles: RoleDefaults = RoleDefaults()
-    proxy: ProxySection = ProxySection()
-    limits: LimitsSection = LimitsSection()
-    keep: Keeping = Keeping()
-    secrets: dict[str, SecretSource] = {}
-
 
 SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "serve": ServeSettings,
@@ -123,10 +42,6 @@ _PATHS: Final = (
     ("serve", "tls_cert"),
     ("serve", "tls_key"),
 )
-_ORIGIN: Final = re.compile(
-    r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::[1-9][0-9]{0,4})?\Z"
-)
-_HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 _Values = dict[tuple[str, str], Any]
 
 
@@ -154,25 +69,8 @@ def load_settings(
         serve, data=serve.data.absolute(), apps=serve.apps.absolute()
     )
     settings = Settings(**sections, secrets=_secrets(values))
-    _check(settings)
+    check(settings)
     return settings
-
-
-def split_listen(listen: str) -> tuple[str, int]:
-    """Host and port of `127.0.0.1:8765` or `[::1]:8765`; port 0 lets the system choose.
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    host, colon, port = listen.rpartition(":")
-    plain = host.startswith("[") and host.endswith("]")
-    if not (colon and host and port.isascii() and port.isdigit() and int(port[:6]) <= 65535):
-        raise ConfigError(
-            f"[serve] listen must be ADDRESS:PORT such as {LISTEN_DEFAULT}, not {listen!r}"
-        )
-    if ":" in host and not plain:
-        raise ConfigError(f"[serve] listen: write an IPv6 address in brackets, not {listen!r}")
-    return host[1:-1] if plain else host, int(port)
 
 
 def _from_file(path: Path) -> _Values:
@@ -337,82 +235,3 @@ def _path(kind: type, value: object) -> Path:
     if kind is Path and isinstance(value, str) and value and "\0" not in value:
         return Path(value)
     raise ValueError("expected a path")
-
-
-def _check(settings: Settings) -> None:
-    host, _ = split_listen(settings.serve.listen)
-    serve = settings.serve
-    if (serve.tls_cert is None) != (serve.tls_key is None):
-        raise ConfigError("[serve] tls_cert and tls_key belong together: set both or none")
-    if not (_is_loopback(host) or serve.behind_proxy or serve.tls_cert is not None):
-        raise ConfigError(
-            f"[serve] listen: {host} can be reached from outside without encryption; listen on "
-            "127.0.0.1, or give --tls-cert and --tls-key, or put a proxy with TLS in front and say "
-            "so with --behind-proxy"
-        )
-    _check_origins(serve.origins)
-    _check_proxy(settings.proxy, behind_proxy=serve.behind_proxy)
-    _check_limits(settings.limits)
-    _check_keep(settings.keep)
-    if ADMIN in settings.directory.default_roles:
-        raise ConfigError("[directory] default_roles must not hold admin; see [directory] admin")
-    proxy_roles = settings.proxy.default_roles
-    for name in (*settings.directory.default_roles, *proxy_roles, *_role_words(settings.roles)):
-        if not name or name.startswith(RESERVED_USERS):
-            raise ConfigError(f"{name!r} is no role; a role is a word such as operator")
-
-
-def _check_origins(origins: tuple[str, ...]) -> None:
-    for origin in origins:
-        if not _ORIGIN.match(origin):
-            raise ConfigError(
-                f"[serve] origins: {origin!r} is no origin as browsers write it, such as "
-                "https://dash.example.org or http://localhost:3000"
-            )
-
-
-def _check_proxy(proxy: ProxySection, *, behind_proxy: bool) -> None:
-    if proxy != ProxySection() and not behind_proxy:
-        raise ConfigError("[proxy] counts only with [serve] behind_proxy, or --behind-proxy")
-    for word in proxy.trusted:
-        try:
-            ipaddress.ip_network(word)
-        except ValueError as exc:
-            raise ConfigError(
-                f"[proxy] trusted: {exc}; write addresses or networks such as 10.1.0.0/16"
-            ) from exc
-    for name in (proxy.user_header, proxy.roles_header):
-        if name is not None and not _HEADER.match(name):
-            raise ConfigError(f"[proxy] {name!r} is no header's name such as X-Remote-User")
-    if proxy.user_header is None and (proxy.roles_header or proxy.default_roles):
-        raise ConfigError("[proxy] roles mean nothing without user_header")
-    if proxy.user_header is not None and not proxy.trusted:
-        # Any account of this machine could write the header: that has to be wanted.
-        raise ConfigError("[proxy] user_header: say in trusted from which addresses it is believed")
-
-
-def _check_limits(limits: LimitsSection) -> None:
-    for name in limits.__struct_fields__:
-        value = getattr(limits, name)
-        if not 1 <= value <= 1_000_000_000:
-            raise ConfigError(f"[limits] {name} must be from 1 to 1000000000, not {value}")
-
-
-def _check_keep(keep: Keeping) -> None:
-    for name in keep.__struct_fields__:
-        value = getattr(keep, name)
-        if not 1 <= value <= 1 << 50:
-            raise ConfigError(f"[keep] {name} must be from 1 to {1 << 50}, not {value}")
-
-
-def _role_words(roles: RoleDefaults) -> tuple[str, ...]:
-    return (*roles.view, *roles.start, *roles.stop, *roles.restart, *roles.output)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -7,13 +7,13 @@ import os
 from functools import partial
 
 from bus.clock import Clock, rfc3339
-from bus.config import Settings
 from bus.dispatch import Inbox
 from bus.instance import admin_token, instance_id, secret_key
 from bus.layout import DataLayout
 from bus.model import CommandRecord, Maintenance
 from bus.ports import Policy
 from bus.publisher import Publisher
+from bus.settings import Settings
 from handlers.audit.catching_up import CatchUp
 from handlers.audit.segments import AuditSegments
 from handlers.audit.trail import Audit

@@ -15,7 +15,8 @@ import structlog
 from bus.changes import ChangeEncoder
 from bus.events import Published
 from bus.feed import Batch, FellBehind, Frame, Predicate
-from handlers.decisions.table import JobTable, TableContent
+from handlers.decisions.table import JobTable
+from handlers.decisions.table_content import TableContent
 from handlers.journal.disk import open_for_reading
 from handlers.journal.format import Record, Torn, Unknown, decode_line
 from handlers.journal.segments import first_seq_of, segments_of

@@ -34,7 +34,8 @@ from handlers.decisions.decision import (
     StopExecution,
 )
 from handlers.decisions.registry import decide, refusal
-from handlers.decisions.table import JobTable, parts_of
+from handlers.decisions.table import JobTable
+from handlers.decisions.table_content import parts_of
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal
 from handlers.journal.snapshots import SnapshotHead

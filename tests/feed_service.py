@@ -29,7 +29,7 @@ from bus.events import (
 )
 from bus.feed import Frame
 from bus.model import ExecutionStatus, Progress, Reason
-from handlers.decisions.table import parts_of
+from handlers.decisions.table_content import parts_of
 from handlers.history import JournalHistory
 from handlers.journal.format import Record
 from handlers.journal.recovery import RecoveredTable, recover

@@ -16,9 +16,10 @@ from bus.cli.exits import Exit
 from bus.cli.following import following_client, show_execution
 from bus.cli.looking import LIVE
 from bus.cli.show import ending_word, say
-from bus.config import Settings, load_settings
+from bus.config import load_settings
 from bus.logs import configure_logs
 from bus.model import ExecutionStatus
+from bus.settings import Settings
 from transports.http.client import Client
 
 JOB = "Demo/Checksum"

@@ -9,8 +9,8 @@ from cyclopts import Parameter
 from bus.cli.exits import Exit
 from bus.cli.publishing import Json
 from bus.cli.show import clean, say, show_json
-from bus.config import DATA_DEFAULT
 from bus.doctor.examination import Report, begin_new_epoch, examine
+from bus.settings import DATA_DEFAULT
 
 
 def doctor(

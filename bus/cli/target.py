@@ -9,10 +9,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from bus.cli.exits import CliError, Exit
-from bus.config import DATA_DEFAULT
 from bus.errors import DataDirectoryError
 from bus.instance import is_running, read_instance
 from bus.layout import DataLayout
+from bus.settings import DATA_DEFAULT
 from transports.http.client import Client
 
 _TOKEN_MAX = 4096

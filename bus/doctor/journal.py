@@ -11,7 +11,8 @@ from bus.doctor.findings import Finding, Fix, Look, error, note, warning
 from bus.errors import DataDirectoryError
 from bus.events import Published
 from bus.layout import DataLayout
-from handlers.decisions.table import JobTable, TableContent
+from handlers.decisions.table import JobTable
+from handlers.decisions.table_content import TableContent
 from handlers.journal import identity as identities
 from handlers.journal.disk import EVIDENCE, open_for_reading
 from handlers.journal.format import Torn

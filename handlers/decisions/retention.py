@@ -14,7 +14,8 @@ from bus.events import SystemForgotten
 from bus.keeping import DAY_MS, Keeping
 from bus.model import CommandRecord, Execution, Job, KeepSpec, OutputSpec
 from handlers.decisions.decision import NOTHING, Circumstances, Decision, ForgetFiles
-from handlers.decisions.table import JobTable, TableContent, awaited
+from handlers.decisions.table import JobTable, awaited
+from handlers.decisions.table_content import TableContent
 
 BATCH_MAX = 500
 """Records forgotten with one event."""

@@ -7,7 +7,6 @@ table, which holds only what is durable. Both fold the same events, so replay(jo
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from bus.events import (
@@ -44,8 +43,8 @@ from bus.model import (
     Maintenance,
     RolesSpec,
 )
-from handlers.decisions import remembered
-from handlers.decisions.remembered import Remembered, RememberedContent
+from handlers.decisions.remembered import Remembered
+from handlers.decisions.table_content import TableContent
 
 
 class JobTable:
@@ -363,7 +362,7 @@ class JobTable:
 
     # -- snapshots -------------------------------------------------------------------------------
 
-    def freeze(self) -> "TableContent":
+    def freeze(self) -> TableContent:
         """The whole table as frozen records; cheap, to be encoded elsewhere."""
         return TableContent(
             jobs=tuple(self._jobs.values()),
@@ -387,14 +386,14 @@ class JobTable:
         return twin
 
     @classmethod
-    def thaw(cls, parts: "Iterable[TableContent]") -> "JobTable":
+    def thaw(cls, parts: Iterable[TableContent]) -> "JobTable":
         """The table whose content was given out in these parts, in their order."""
         table = cls()
         for content in parts:
             table._take(content)
         return table
 
-    def _take(self, content: "TableContent") -> None:
+    def _take(self, content: TableContent) -> None:
         self._jobs.update({job.id: job for job in content.jobs})
         self._specs.update({(job, rev): spec for job, rev, spec in content.specs})
         self._queues.update({job: list(ids) for job, ids in content.queues})
@@ -413,21 +412,6 @@ class JobTable:
                     self._waiting.setdefault(execution_id, {})[command.id] = None
 
 
-class TableContent(msgspec.Struct, frozen=True, kw_only=True):
-    """What a table knows, or a part of it, in its own order."""
-
-    jobs: tuple[Job, ...] = ()
-    specs: tuple[tuple[str, str, JobSpec], ...] = ()
-    queues: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    executions: tuple[Execution, ...] = ()
-    commands: tuple[CommandRecord, ...] = ()
-    remembered: RememberedContent = RememberedContent()
-    horizon_ms: int = 0
-    maintenance: Maintenance | None = None
-    stopped_ns: dict[str, int] = {}
-    last_roles: dict[str, RolesSpec] = {}
-
-
 def _copied(value: Any) -> Any:
     """A copy of one of the table's own maps; the records in it are frozen and shared."""
     if not isinstance(value, dict):
@@ -440,27 +424,3 @@ def awaited(command: CommandRecord) -> Sequence[str]:
     if command.waits_for:
         return command.waits_for
     return (command.execution_id,) if command.execution_id else ()
-
-
-PART_MAX = 500
-"""Records in one part: small enough that encoding one never holds up the loop."""
-PART_BYTES = 256 * 1024
-
-
-def parts_of(content: TableContent) -> Iterator[TableContent]:
-    """The content in parts that are small enough to be encoded one by one."""
-    yield TableContent(
-        jobs=content.jobs,
-        specs=content.specs,
-        queues=content.queues,
-        horizon_ms=content.horizon_ms,
-        maintenance=content.maintenance,
-        stopped_ns=content.stopped_ns,
-        last_roles=content.last_roles,
-    )
-    for part in remembered.parts_of(content.remembered, PART_BYTES):
-        yield TableContent(remembered=part)
-    for start in range(0, len(content.executions), PART_MAX):
-        yield TableContent(executions=content.executions[start : start + PART_MAX])
-    for start in range(0, len(content.commands), PART_MAX):
-        yield TableContent(commands=content.commands[start : start + PART_MAX])

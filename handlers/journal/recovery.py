@@ -12,7 +12,8 @@ from bus.clock import Clock
 from bus.events import Published
 from bus.feed import AGE_MAX_S, BYTES_MAX, FRAMES_MAX, Feed, Frame
 from bus.model import CommandRecord, Execution, Job
-from handlers.decisions.table import JobTable, TableContent
+from handlers.decisions.table import JobTable
+from handlers.decisions.table_content import TableContent
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal
 from handlers.journal.telling_again import tell_again

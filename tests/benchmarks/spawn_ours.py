@@ -7,10 +7,10 @@ from pathlib import Path
 
 from bus.app import Node, running_node
 from bus.commands import StartJob
-from bus.config import ServeSettings, Settings
 from bus.envelope import Envelope, seal
 from bus.logs import configure_logs
 from bus.model import Principal
+from bus.settings import ServeSettings, Settings
 from tests.benchmarks.closed_loop import print_figures
 
 ALICE = Principal(user_id="alice", roles=("operator",), via="http")

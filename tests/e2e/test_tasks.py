@@ -13,7 +13,7 @@ import aiohttp
 from blockbuster import blockbuster_ctx
 
 from bus.app import Node, running_node
-from bus.config import ServeSettings, Settings
+from bus.settings import ServeSettings, Settings
 from tests.jobs import Apps
 from tests.raw_stream import RawStream, request
 from tests.service import eventually, processes_of

@@ -19,7 +19,8 @@ from bus.events import (
 )
 from bus.feed import FellBehind, Frame
 from bus.model import ExecutionStatus, Reason
-from handlers.decisions.table import JobTable, parts_of
+from handlers.decisions.table import JobTable
+from handlers.decisions.table_content import parts_of
 from handlers.history import JournalHistory, Replay
 from handlers.journal.format import Record
 from handlers.journal.snapshots import SnapshotHead

@@ -65,7 +65,7 @@ from bus.model import (
     VariableType,
 )
 from handlers.decisions.remembered import RememberedContent
-from handlers.decisions.table import TableContent
+from handlers.decisions.table_content import TableContent
 from handlers.journal.format import Record, decode_line, encode_line, frame_line, unframe_line
 
 GOLDEN = Path(__file__).parent / "golden"

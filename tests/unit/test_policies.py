@@ -14,7 +14,8 @@ from bus.model import (
 )
 from handlers.decisions.again import delay_of
 from handlers.decisions.decision import Circumstances
-from handlers.decisions.table import JobTable, parts_of
+from handlers.decisions.table import JobTable
+from handlers.decisions.table_content import parts_of
 from handlers.decisions.timing import next_deadline_ms
 from tests.decision_world import World
 

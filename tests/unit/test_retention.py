@@ -11,7 +11,8 @@ from bus.model import CommandStatus, KeepSpec, RetrySpec
 from handlers.decisions import retention
 from handlers.decisions.decision import ForgetFiles
 from handlers.decisions.retention import Past, to_forget
-from handlers.decisions.table import JobTable, TableContent, parts_of
+from handlers.decisions.table import JobTable
+from handlers.decisions.table_content import TableContent, parts_of
 from tests.decision_world import OPERATOR, World
 
 DAY_S = 86_400.0

@@ -3,8 +3,8 @@
 import msgspec
 
 from bus.access import ADMIN
-from bus.config import DirectorySection
 from bus.keeping import Keeping
+from bus.settings import DirectorySection
 
 
 class DirectorySettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 import resource
 import ssl
 
-from bus.config import ServeSettings, Settings
+from bus.settings import ServeSettings, Settings
 from transports.http.connections import connections_max
 from transports.http.proxy import LOOPBACK, ProxySettings, networks
 from transports.http.sessions import SessionLimits

@@ -1,0 +1,47 @@
+"""What a table knows, as frozen records: whole, or in parts for a snapshot. No IO, no clock."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from bus.model import CommandRecord, Execution, Job, JobSpec, Maintenance, RolesSpec
+from handlers.decisions import remembered
+from handlers.decisions.remembered import RememberedContent
+
+PART_MAX = 500
+"""Records in one part: small enough that encoding one never holds up the loop."""
+PART_BYTES = 256 * 1024
+
+
+class TableContent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a table knows, or a part of it, in its own order."""
+
+    jobs: tuple[Job, ...] = ()
+    specs: tuple[tuple[str, str, JobSpec], ...] = ()
+    queues: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    executions: tuple[Execution, ...] = ()
+    commands: tuple[CommandRecord, ...] = ()
+    remembered: RememberedContent = RememberedContent()
+    horizon_ms: int = 0
+    maintenance: Maintenance | None = None
+    stopped_ns: dict[str, int] = {}
+    last_roles: dict[str, RolesSpec] = {}
+
+
+def parts_of(content: TableContent) -> Iterator[TableContent]:
+    """The content in parts that are small enough to be encoded one by one."""
+    yield TableContent(
+        jobs=content.jobs,
+        specs=content.specs,
+        queues=content.queues,
+        horizon_ms=content.horizon_ms,
+        maintenance=content.maintenance,
+        stopped_ns=content.stopped_ns,
+        last_roles=content.last_roles,
+    )
+    for part in remembered.parts_of(content.remembered, PART_BYTES):
+        yield TableContent(remembered=part)
+    for start in range(0, len(content.executions), PART_MAX):
+        yield TableContent(executions=content.executions[start : start + PART_MAX])
+    for start in range(0, len(content.commands), PART_MAX):
+        yield TableContent(commands=content.commands[start : start + PART_MAX])
