@@ -22,6 +22,7 @@ COMMANDS = {
     "start": ("bus.cli.publishing:start", "Start a job once; prints the command's id and status."),
     "stop": ("bus.cli.publishing:stop", "Stop an execution, or all of a job's."),
     "restart": ("bus.cli.publishing:restart", "Stop what runs and start it again."),
+    "cancel": ("bus.cli.publishing:cancel", "Take back a command that still waits."),
     "retry": ("bus.cli.publishing:retry", "Start an ended execution's job again as it was."),
     "delete": ("bus.cli.publishing:delete", "Forget an ended execution and its output."),
     "run": ("bus.cli.following:run", "Start a job and follow it to its end; Ctrl-C only detaches."),

@@ -1,4 +1,4 @@
-"""`start`, `stop`, `restart`: a command goes out, over HTTP or into the data directory."""
+"""`start`, `stop`, `cancel` and others: a command goes out, by HTTP or into the data directory."""
 
 import asyncio
 import os
@@ -16,6 +16,7 @@ from bus.cli.target import HERE, Place, Target, client_of, locate
 from bus.cli.values import looks_typed, variables_of
 from bus.clock import rfc3339
 from bus.commands import (
+    CancelCommand,
     Command,
     DeleteExecution,
     RestartJob,
@@ -135,6 +136,26 @@ async def restart(
     return await _send(place, command, wait=wait, timeout_s=timeout, as_json=as_json)
 
 
+async def cancel(
+    command: str,
+    /,
+    *,
+    wait: Wait = False,
+    timeout: Timeout = None,
+    as_json: Json = False,
+    target: Target = HERE,
+) -> int:
+    """Take back a command whose execution still waits for its turn.
+
+    Parameters
+    ----------
+    command
+        A command's id.
+    """
+    taken_back = CancelCommand(target_id=_id_of(command, "a command"))
+    return await _send(locate(target), taken_back, wait=wait, timeout_s=timeout, as_json=as_json)
+
+
 async def retry(
     execution: str,
     /,
@@ -151,7 +172,7 @@ async def retry(
     execution
         An execution's id.
     """
-    command = RetryExecution(execution_id=_execution_of(execution))
+    command = RetryExecution(execution_id=_id_of(execution, "an execution"))
     return await _send(locate(target), command, wait=wait, timeout_s=timeout, as_json=as_json)
 
 
@@ -171,15 +192,15 @@ async def delete(
     execution
         An execution's id.
     """
-    command = DeleteExecution(execution_id=_execution_of(execution))
+    command = DeleteExecution(execution_id=_id_of(execution, "an execution"))
     return await _send(locate(target), command, wait=wait, timeout_s=timeout, as_json=as_json)
 
 
-def _execution_of(text: str) -> str:
+def _id_of(text: str, of_what: str) -> str:
     try:
         return canonical_uuid(text)
     except ValueError as exc:
-        raise CliError(f"{text!r} is no execution's id: {exc}", Exit.USAGE) from exc
+        raise CliError(f"{text!r} is not the id of {of_what}: {exc}", Exit.USAGE) from exc
 
 
 def job_or_execution(what: str) -> tuple[str | None, str | None]:

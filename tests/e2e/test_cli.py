@@ -23,6 +23,7 @@ UNKNOWN = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
 JOBS = {
     "Talk": ('for n in 1 2 3; do echo "line $n"; sleep 0.1; done; echo bad >&2; exit "$1"', 10),
     "Stay": ("echo here; exec sleep 60", 10),
+    "Late": ("trap '' TERM; while :; do sleep 0.5; done", 30),
     "Deaf": ("trap '' TERM; echo armed; while :; do sleep 0.5; done", 30),
 }
 
@@ -177,9 +178,30 @@ def test_execution_is_listed_followed_restarted_and_stopped(shared: Path, jobbus
     assert jobbus(shared, "stop", "T/Stay", "--kill", "--wait").code == 0
 
 
+def test_waiting_start_is_cancelled_and_an_ended_one_retried_and_deleted(
+    shared: Path, jobbus: Cli
+) -> None:
+    first = jobbus(shared, "start", "T/Late", "--wait", "--json").json["executionId"]
+    assert jobbus(shared, "retry", first).code == 6
+    jobbus(shared, "stop", first)
+    waits = jobbus(shared, "start", "T/Late", "-V", "Code=1").out.split()[0]
+    cancelled = jobbus(shared, "cancel", waits, "--wait", "--json")
+    assert (cancelled.code, cancelled.json["outcome"]) == (0, "done")
+    assert jobbus(shared, "command", waits, "--json").json["status"] == "Cancelled"
+    assert jobbus(shared, "cancel", waits).code == 6
+    assert jobbus(shared, "stop", first, "--kill", "--wait").code == 0
+    retried = jobbus(shared, "retry", first, "--wait", "--json").json["executionId"]
+    kept = jobbus(shared, "status", retried, "--json").json
+    assert (kept["attempt"], kept["previous"]) == (2, first)
+    assert jobbus(shared, "delete", retried).code == 6
+    assert jobbus(shared, "stop", retried, "--kill", "--wait").code == 0
+    assert jobbus(shared, "delete", first, "--wait").code == 0
+    assert jobbus(shared, "status", first).code == 3
+
+
 def test_jobs_and_status_show_what_there_is(shared: Path, jobbus: Cli) -> None:
     jobs = jobbus(shared, "jobs", "--json").json["items"]
-    assert [job["jobId"] for job in jobs] == ["T/Deaf", "T/Stay", "T/Talk"]
+    assert [job["jobId"] for job in jobs] == ["T/Deaf", "T/Late", "T/Stay", "T/Talk"]
     status = jobbus(shared, "status", "T/Talk", "--json").json
     assert status["job"]["variables"]["Code"]["type"] == "integer"
     assert "Code" in jobbus(shared, "status", "T/Talk").out
@@ -201,6 +223,10 @@ def test_jobs_and_status_show_what_there_is(shared: Path, jobbus: Cli) -> None:
         (("start", "T/Talk", "-V", "Code"), 2, "NAME=VALUE"),
         (("start",), 2, "JOB"),
         (("stop", "no-id"), 2, "App/Job"),
+        (("cancel", "no-id"), 2, "a command"),
+        (("cancel", UNKNOWN), 3, UNKNOWN),
+        (("retry", "no-id"), 2, "an execution"),
+        (("delete", UNKNOWN), 3, UNKNOWN),
         (("strat", "T/Talk"), 2, "start"),
         (("ps", "--jsn"), 2, "--json"),
         (("ps", "--url", "ftp://x"), 2, "http://"),
