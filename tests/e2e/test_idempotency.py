@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from uuid import uuid4
 
+import aiohttp
 import pytest
 
 from tests.jobs import Apps
@@ -71,6 +72,39 @@ async def test_key_means_the_same_command_after_a_restart_and_after_a_kill(
             assert again.json["commandId"] == first.json["commandId"]
             assert again.json["executionId"] == first.json["executionId"]
             await started_once(service, http, first.json["commandId"])
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(300)
+async def test_thousand_repeats_at_once_through_a_kill_are_one_execution(service: Service) -> None:
+    many = 1000
+    accepted: list[str] = []
+    halfway = asyncio.Event()
+
+    async def until_accepted(http: Http) -> None:
+        while True:
+            try:
+                answer = await post(http, START, Idempotency_Key="thousand")
+            except aiohttp.ClientError:
+                answer = None  # nobody serves at the moment
+            if answer is not None and answer.status == 202:
+                break
+            await asyncio.sleep(0.05)
+        accepted.append(answer.json["commandId"])
+        if len(accepted) >= many // 3:
+            halfway.set()
+
+    async with service.http() as http, asyncio.TaskGroup() as group:
+        for _ in range(many):
+            group.create_task(until_accepted(http))
+        await halfway.wait()
+        await asyncio.to_thread(service.kill9)
+        await asyncio.to_thread(service.start)
+    assert len(accepted) == many
+    [command_id] = set(accepted)
+    async with service.http() as http:
+        await post(http, START, Idempotency_Key="thousand", Prefer="wait=20")
+        await started_once(service, http, command_id)
 
 
 async def test_key_with_another_body_is_refused_and_starts_nothing(service: Service) -> None:
