@@ -6,6 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from bus.cli.examples import systemd_unit
 from bus.cli.exits import Exit
 from bus.cli.publishing import Json
 from bus.cli.show import clean, say, show_json
@@ -18,6 +19,7 @@ def doctor(
     data: Annotated[Path | None, Parameter(show_default=False)] = None,
     repair: Annotated[bool, Parameter(negative=())] = False,
     new_epoch: Annotated[bool, Parameter(negative=())] = False,
+    show_unit: Annotated[bool, Parameter(name="--unit", negative=())] = False,
     as_json: Json = False,
 ) -> int:
     """Check a data directory; the exit code is 0 if nothing is wrong.
@@ -32,7 +34,12 @@ def doctor(
         Repair what is safe to repair, while no service runs; evidence is never removed.
     new_epoch
         After restoring a backup: make all readers of the feed take a fresh snapshot.
+    show_unit
+        Only print the systemd unit that goes with this version.
     """
+    if show_unit:
+        print(systemd_unit().read_text(encoding="utf-8"), end="")
+        return Exit.OK
     root = data or Path(os.environ.get("JOBBUS_DATA") or DATA_DEFAULT)
     report = examine(root, repair=repair)
     if new_epoch:

@@ -1,4 +1,4 @@
-"""Where the example apps lie: beside the sources of a checkout, or inside an installed wheel."""
+"""Where the examples lie: beside the sources of a checkout, or inside an installed wheel."""
 
 from pathlib import Path
 
@@ -12,8 +12,21 @@ def example_apps() -> Path:
     Raises:
         CliError: this installation came without them.
     """
+    return _example("apps", "Demo/jobs").parents[1]
+
+
+def systemd_unit() -> Path:
+    """The file with the unit for systemd.
+
+    Raises:
+        CliError: as above.
+    """
+    return _example("systemd", "jobbus.service")
+
+
+def _example(kind: str, name: str) -> Path:
     package = Path(bus.__file__).resolve().parent
-    for folder in (package / "examples" / "apps", package.parent / "examples" / "apps"):
-        if (folder / "Demo" / "jobs").is_dir():
-            return folder
-    raise CliError("this installation of jobbus has no example apps; install it anew")
+    for folder in (package / "examples", package.parent / "examples"):
+        if (folder / kind / name).exists():
+            return folder / kind / name
+    raise CliError(f"this installation of jobbus has no examples of {kind}; install it anew")

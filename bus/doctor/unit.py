@@ -49,8 +49,8 @@ def _look_at_properties(unit: str, properties: dict[str, str]) -> list[Finding]:
         warning(
             "unit",
             f"{unit} has KillMode={mode}: stopping or restarting the service kills all its "
-            f"executions; set KillMode=process (systemctl edit {unit}, or take the unit from "
-            "examples/systemd)",
+            f"executions; set KillMode=process (systemctl edit {unit}, or take the unit that "
+            "jobbus doctor --unit prints)",
         )
     ]
 

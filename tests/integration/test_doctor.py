@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bus.doctor import unit
+from bus.doctor import place, unit
 from bus.doctor.examination import Report, begin_new_epoch, examine
 from bus.doctor.findings import Level
 from bus.envelope import new_uuid
@@ -218,6 +218,88 @@ def test_the_command_says_what_it_found_and_its_exit_code_whether_all_is_well(
         assert "status and result files" in ill.stdout
     assert run("--repair", *args).returncode == 0
     assert run(*args).returncode == 0
+
+
+def test_the_unit_that_goes_with_this_version_is_printed() -> None:
+    command = [sys.executable, "-m", "bus", "doctor", "--unit"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert told.stdout == (ROOT / "examples/systemd/jobbus.service").read_text(encoding="utf-8")
+    assert {"KillMode=process", "Delegate=yes"} <= set(told.stdout.splitlines())
+
+
+def damage_instance(data: DataLayout) -> None:
+    data.instance.write_text("{")
+
+
+def remove_folder(data: DataLayout) -> None:
+    shutil.rmtree(data.rejects)
+
+
+def reject_something(data: DataLayout) -> None:
+    for name in ("1-a.json", "1-a.reason.json"):
+        (data.rejects / name).write_text("{}")
+
+
+def link_the_token(data: DataLayout) -> None:
+    token = data.root / "admin.token"
+    token.rename(data.root / "elsewhere")
+    token.symlink_to(data.root / "elsewhere")
+
+
+def give_away(data: DataLayout) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    os.chown(data.status, 65534, -1)
+
+
+@pytest.mark.parametrize(
+    ("mess", "check", "words", "is_well"),
+    [
+        (damage_instance, "instance", "is damaged", False),
+        (remove_folder, "folders", "the next start makes it", True),
+        (reject_something, "rejects", "1 files that were no command", True),
+        (link_the_token, "secrets", "not a regular file", False),
+        (give_away, "owner", "another account", False),
+    ],
+)
+def test_what_is_wrong_or_good_to_know_is_told_in_a_sentence_and_left_alone(
+    data: DataLayout,
+    mess: Callable[[DataLayout], None],
+    check: str,
+    words: str,
+    is_well: bool,
+) -> None:
+    mess(data)
+    before = tree_of(data.root)
+    report = examine(data.root)
+    [text] = found(report, check)
+    assert words in text
+    assert report.is_well is is_well
+    assert tree_of(data.root) == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("nfs4", "network file system"), ("fuseblk", "slower")]
+)
+def test_a_file_system_that_keeps_promises_badly_is_told(
+    data: DataLayout, monkeypatch: pytest.MonkeyPatch, kind: str, words: str
+) -> None:
+    monkeypatch.setattr(place, "file_system_of", lambda _: kind)  # what the kernel would say
+    assert any(words in text for text in found(examine(data.root), "file_system"))
+
+
+def test_a_disk_with_little_room_is_told(data: DataLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.statvfs
+
+    def nearly_full(path: os.PathLike[str] | str | int) -> os.statvfs_result:
+        found = list(real(path))
+        found[3] = found[4] = 1  # free blocks
+        return os.statvfs_result(found)
+
+    monkeypatch.setattr(os, "statvfs", nearly_full)
+    report = examine(data.root)
+    assert any("nothing is started" in text for text in found(report, "space"))
+    assert not report.is_well
 
 
 def test_a_directory_that_is_none_is_said_to_be_none(tmp_path: Path) -> None:
