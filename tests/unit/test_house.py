@@ -1,0 +1,59 @@
+"""Rules of the house that the code itself can show: who may wait where, and who makes tasks."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("bus", "handlers", "transports")
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for part in PARTS:
+        for path in sorted((ROOT / part).rglob("*.py")):
+            yield str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def calls(tree: ast.AST, *names: str) -> Iterator[ast.Call]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(attr=name)) if name in names:
+                yield node
+            case _:
+                continue
+
+
+def test_what_decides_and_what_changes_the_table_cannot_wait() -> None:
+    changing = set()
+    for name, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.AsyncFunctionDef):
+                assert not list(calls(node, "apply")), f"{name}: {node.name} waits"
+                assert not name.startswith("handlers/decisions"), f"{name}: {node.name} waits"
+            elif isinstance(node, ast.FunctionDef) and list(calls(node, "apply")):
+                changing.add(f"{name}:{node.name}")
+    assert {"handlers/owner.py:_number", "handlers/owner.py:_publish"} <= changing
+
+
+def test_tasks_have_names_and_those_without_a_group_are_made_where_their_end_is_waited_for() -> (
+    None
+):
+    alone = set()
+    for name, tree in modules():
+        for call in calls(tree, "create_task", "ensure_future"):
+            assert isinstance(call.func, ast.Attribute)
+            if call.func.attr == "create_task":
+                assert "name" in {keyword.arg for keyword in call.keywords}, f"{name}:{call.lineno}"
+            if ast.unparse(call.func.value) == "asyncio":
+                alone.add(name)
+    # Each of these waits for what it made, or cancels it and then waits. A new one has to.
+    assert alone == {
+        "bus/cli/demo.py",
+        "bus/draining.py",
+        "bus/tasks.py",
+        "handlers/owner.py",
+        "transports/http/app.py",
+        "transports/http/longpoll.py",
+        "transports/http/publishing.py",
+        "transports/http/shared_output.py",
+    }
