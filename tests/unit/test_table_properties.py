@@ -6,12 +6,14 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 
 from bus.commands import (
     CancelCommand,
+    DeleteExecution,
     PassTime,
     ReportLost,
     ReportSpawnFailed,
     ReportUnknown,
     RestartJob,
     RetryExecution,
+    SetMaintenance,
     StartJob,
     StopJob,
 )
@@ -26,6 +28,9 @@ from bus.model import (
     RestartPolicy,
     RestartSpec,
     RetrySpec,
+    Value,
+    VariableSpec,
+    VariableType,
 )
 from handlers.decisions.outcomes import next_to_start
 from handlers.decisions.table import JobTable
@@ -33,6 +38,8 @@ from tests.decision_world import World
 
 JOBS = ("Demo/A", "Demo/B")
 job_ids = st.sampled_from(JOBS)
+numbers = st.sampled_from([1, 2])
+NUMBER = {"N": VariableSpec(type=VariableType.INTEGER, default=1)}
 
 
 class TableMachine(RuleBasedStateMachine):
@@ -46,7 +53,7 @@ class TableMachine(RuleBasedStateMachine):
         self.world = World()
         self.slots = dict.fromkeys(JOBS, 1)
         for job_id in JOBS:
-            self.world.define(job_id)
+            self.world.define(job_id, variables=NUMBER)
 
     @rule(
         job_id=job_ids,
@@ -66,12 +73,14 @@ class TableMachine(RuleBasedStateMachine):
             max_running=slots,
             retry=RetrySpec(attempts=attempts),
             restart=RestartSpec(policy=policy, limit=3),
+            variables=NUMBER,
         )
 
-    @rule(target=executions, job_id=job_ids, expires=st.booleans())
-    def start(self, job_id: str, expires: bool) -> object:
+    @rule(target=executions, job_id=job_ids, expires=st.booleans(), number=numbers)
+    def start(self, job_id: str, expires: bool, number: int) -> object:
         due = self.world.clock.now_ms() + 5000 if expires else None
-        record = self.world.send(StartJob(job_id=job_id), expires_ms=due)
+        command = StartJob(job_id=job_id, variables={"N": number})
+        record = self.world.send(command, expires_ms=due)
         return record.execution_id if record.execution_id else multiple()
 
     @rule(target=commands, job_id=job_ids)
@@ -86,9 +95,10 @@ class TableMachine(RuleBasedStateMachine):
     def stop_one(self, execution_id: str) -> None:
         self.world.send(StopJob(execution_id=execution_id))
 
-    @rule(target=executions, job_id=job_ids)
-    def restart(self, job_id: str) -> object:
-        record = self.world.send(RestartJob(job_id=job_id))
+    @rule(target=executions, job_id=job_ids, number=st.none() | numbers)
+    def restart(self, job_id: str, number: int | None) -> object:
+        variables: dict[str, Value] | None = {"N": number} if number is not None else None
+        record = self.world.send(RestartJob(job_id=job_id, variables=variables))
         return record.execution_id if record.execution_id else multiple()
 
     @rule(command_id=commands)
@@ -131,6 +141,19 @@ class TableMachine(RuleBasedStateMachine):
     def retry(self, execution_id: str) -> None:
         self.world.send(RetryExecution(execution_id=execution_id))
 
+    @rule(execution_id=executions)
+    def delete(self, execution_id: str) -> None:
+        self.world.send(DeleteExecution(execution_id=execution_id))
+
+    @rule(on=st.booleans())
+    def maintain(self, on: bool) -> None:
+        self.world.report(SetMaintenance(on=on, by="root"))
+
+    @rule(hours=st.sampled_from([-48, -1, 1, 48]))
+    def clock_is_set(self, hours: int) -> None:
+        self.world.clock.jump_wall_s(hours * 3600)
+        self.world.report(PassTime())
+
     @rule(seconds=st.floats(0, 10))
     def time_passes(self, seconds: float) -> None:
         self.world.clock.advance_s(seconds)
@@ -145,6 +168,12 @@ class TableMachine(RuleBasedStateMachine):
     def nothing_waits_beside_a_free_slot(self) -> None:
         for job_id in JOBS:
             assert not list(next_to_start(self.world.table, job_id, self.world.clock.now_ms()))
+
+    @invariant()
+    def one_at_a_time_waits_to_replace_an_execution(self) -> None:
+        for job_id in JOBS:
+            replaced = [e.replaces for e in self.world.table.queued(job_id) if e.replaces]
+            assert len(replaced) == len(set(replaced))
 
     @invariant()
     def replayed_log_is_the_table(self) -> None:
@@ -174,11 +203,12 @@ class TableMachine(RuleBasedStateMachine):
         for command in self.world.table.commands():
             if not command.waits_for:
                 continue
-            ends = [self.world.execution(i).is_final for i in command.waits_for]
-            assert command.is_final == all(ends)
+            found = [self.world.table.execution(i) for i in command.waits_for]
+            assert command.is_final == all(e is None or e.is_final for e in found)
 
     def _took_slot(self, execution_id: str) -> bool:
-        return self.world.status(execution_id) in HOLDS_SLOT | FINAL_EXECUTION and any(
+        execution = self.world.table.execution(execution_id)
+        return (execution is None or execution.status in HOLDS_SLOT | FINAL_EXECUTION) and any(
             getattr(effect, "execution_id", None) == execution_id for effect in self.world.effects
         )
 
