@@ -5,8 +5,8 @@ import re
 
 import msgspec
 
-from bus.commands import AnyCommand, Command, body_hash
-from bus.model import Principal
+from bus.commands import AnyCommand, Command, body_hash, job_of, kind_of
+from bus.model import CommandRecord, CommandStatus, Principal
 
 SYSTEM = Principal(user_id="system:bus", roles=(), via="system")
 RESERVED_USERS = ("uid:", "schedule:", "policy:", "system:")
@@ -63,6 +63,25 @@ def seal(
         submitted_text=submitted_text,
         session_hash=session_hash,
         traceparent=traceparent,
+    )
+
+
+def waiting_record(envelope: Envelope) -> CommandRecord:
+    """The command as it is shown while nobody has decided about it: `Pending`."""
+    command = envelope.command
+    return CommandRecord(
+        id=envelope.id,
+        kind=kind_of(command),
+        user_id=envelope.principal.user_id,
+        submitted_ms=envelope.submitted_ms,
+        body_hash=envelope.body_hash,
+        status=CommandStatus.PENDING,
+        job_id=job_of(command),
+        roles=envelope.principal.roles,
+        via=envelope.principal.via,
+        submitted_text=envelope.submitted_text,
+        id_text=envelope.id_text,
+        traceparent=envelope.traceparent,
     )
 
 

@@ -119,6 +119,7 @@ class Parts:
             clock=self.clock,
             policy=self.policy,
             is_low=lambda: self.room.is_low,
+            undecided=lambda command_id: self.publisher.undecided(command_id),
             before_snapshot=self.audit.settle,
         )
         self.catalog = CatalogWatch(self.settings.serve.apps, self.inbox.report)

@@ -117,6 +117,10 @@ class Door(Protocol):
         """
         ...
 
+    def undecided(self, command_id: str) -> Envelope | None:
+        """The command that came in here under this id and is in no table yet."""
+        ...
+
 
 class OutputLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of output. `at` and `end` are byte offsets; `number` is 1-based.

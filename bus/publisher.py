@@ -38,6 +38,7 @@ class Publisher:
         self._table = table
         # Ids on their way from here to the table; whoever falls out is known there long since.
         self._recent: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._waiting: OrderedDict[str, Envelope] = OrderedDict()
         # By job, those of them that make room: what follows is not judged by the time before.
         self._making_room: dict[str, list[str]] = {}
 
@@ -57,6 +58,7 @@ class Publisher:
             if len(self._recent) > _RECENT_MAX:
                 self._recent.popitem(last=False)
             self._note_room(envelope)
+            self._note_waiting(envelope)
         elif known != identity:
             raise IdInUse(
                 f"the command id {envelope.id} stands for another command",
@@ -70,6 +72,7 @@ class Publisher:
             if known is None:
                 self._recent.pop(envelope.id, None)
                 self._forget_room(envelope)
+                self._waiting.pop(envelope.id, None)
             raise
         return Receipt(command_id=envelope.id, replayed=known is not None)
 
@@ -83,6 +86,11 @@ class Publisher:
                 if len(tasks) % _SLICE == 0:
                     await asyncio.sleep(0)
         return [task.result() for task in tasks]
+
+    def undecided(self, command_id: str) -> Envelope | None:
+        """See `bus.ports.Door`."""
+        found = self._waiting.get(command_id)
+        return None if found is None or self._is_handled(command_id) else found
 
     async def _receipt_or_error(self, envelope: Envelope) -> Receipt | BusError:
         try:
@@ -98,6 +106,12 @@ class Publisher:
             job_id = self._job_of(envelope.command)
             if refused.code not in _PASSING or not self._undecided(job_id):
                 raise
+
+    def _note_waiting(self, envelope: Envelope) -> None:
+        """Those that were decided meanwhile go: mostly they stand at the front."""
+        self._waiting[envelope.id] = envelope
+        while len(self._waiting) > _RECENT_MAX or self._is_handled(next(iter(self._waiting))):
+            self._waiting.popitem(last=False)
 
     def _note_room(self, envelope: Envelope) -> None:
         """A stop, restart or cancel is undecided until the table knows its id."""

@@ -73,11 +73,13 @@ class Owner:
         clock: Clock,
         policy: Policy,
         is_low: Callable[[], bool] = lambda: False,
+        undecided: Callable[[str], Envelope | None] = lambda command_id: None,
         before_snapshot: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._before_snapshot = before_snapshot
         self.published = table
         self._is_low = is_low
+        self._undecided = undecided
         self._orders: dict[int, asyncio.Future[None]] = {}
         self._working = table.twin()
         self._journal = journal
@@ -310,7 +312,9 @@ class Owner:
 
     def _circumstances(self) -> Circumstances:
         now_ms = self._clock.now_ms()
-        return Circumstances(now_ms, _id_maker(now_ms), self._policy, random.random)
+        return Circumstances(
+            now_ms, _id_maker(now_ms), self._policy, random.random, self._undecided
+        )
 
 
 _encode_part = msgspec.json.Encoder().encode

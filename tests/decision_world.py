@@ -1,6 +1,6 @@
 """A table with the pure decisions around it, driven by hand: the owner without a disk."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 from bus.commands import (
@@ -44,6 +44,7 @@ class World:
         self.events: list[AnyEvent] = []
         self.effects: list[Effect] = []
         self.log: list[Published] = []
+        self.undecided: Callable[[str], Envelope | None] = lambda command_id: None
         self._ids: Iterator[int] = count(1)
 
     def define(self, job_id: str = "Demo/Job", **settings: object) -> None:
@@ -136,6 +137,7 @@ class World:
             self.clock.now_ms(),
             lambda: f"00000000-0000-7000-9000-{next(self._ids):012d}",
             self.policy,
+            undecided=self.undecided,
         )
 
     def _apply(self, decision: Decision) -> None:

@@ -273,6 +273,7 @@ class World:
         self.refuse_with: BusError | None = None
         self.break_transport_with: BusError | None = None
         self.published: list[Envelope] = []
+        self.decide_at_once = True
         self.handle_at_once = True
         self.not_ready: str | None = None
         self.principals = {
@@ -297,6 +298,8 @@ class World:
         if self.break_transport_with is not None:
             raise self.break_transport_with
         self.published.append(envelope)
+        if not self.decide_at_once:
+            return
         self.accept(envelope)
         if self.handle_at_once:
             self.end_command(envelope.id)

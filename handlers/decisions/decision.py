@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from bus.envelope import Envelope
 from bus.events import AnyEvent
 from bus.ports import Policy
 
@@ -54,10 +55,12 @@ class Circumstances(msgspec.Struct, frozen=True):
     """What a pure decision may not find out by itself.
 
     `now_ms` is the wall time of the batch; `new_id` gives a fresh execution id and `random`
-    a number from 0 to 1 at each call.
+    a number from 0 to 1 at each call. `undecided` gives a command by its id that was accepted and
+    has not been decided yet, if its door still knows it.
     """
 
     now_ms: int
     new_id: Callable[[], str]
     policy: Policy
     random: Callable[[], float] = lambda: 0.0
+    undecided: Callable[[str], Envelope | None] = lambda command_id: None

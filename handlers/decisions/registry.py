@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from bus.commands import (
-    AnyCommand,
     ApplyCatalog,
     CancelCommand,
     Command,
@@ -24,15 +23,9 @@ from bus.commands import (
     SetMaintenance,
     StartJob,
     StopJob,
-    job_of,
-    kind_of,
 )
 from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
-from bus.events import CommandAccepted, CommandEnded
-from bus.model import CommandStatus, JobSpec, Value
-from bus.ports import Policy, TableReader
-from handlers.catalog.variables import reveals
 from handlers.decisions import catalog_changes as definitions
 from handlers.decisions import (
     executions,
@@ -45,6 +38,7 @@ from handlers.decisions import (
     timing,
 )
 from handlers.decisions.decision import NOTHING, Circumstances, Decision
+from handlers.decisions.refusals import refusal, tells_secret
 from handlers.decisions.table import JobTable
 
 COMMANDS: dict[type, Callable[[JobTable, Envelope, Any, Circumstances], Decision]] = {
@@ -103,66 +97,4 @@ def decide(table: JobTable, envelope: Envelope, around: Circumstances) -> Decisi
     return COMMANDS[type(command)](table, envelope, command, around)
 
 
-_UNATTEMPTED: dict[str, CommandStatus] = {
-    ErrorCode.EXPIRED: CommandStatus.EXPIRED,
-    ErrorCode.SUPERSEDED: CommandStatus.CANCELLED,
-}
-
-
-def refusal(
-    table: JobTable, envelope: Envelope, refused: Refused, around: Circumstances
-) -> Decision:
-    """The record of a command that was not attempted.
-
-    If a secret may stand in it in clear, nothing is kept of its body: not even the hash, by which
-    a value could be guessed.
-    """
-    command = envelope.command
-    is_telling = refused.code is ErrorCode.SECRET_BY_VALUE or tells_secret(
-        table, command, around.policy
-    )
-    is_person = not isinstance(command, tuple(REPORTS))
-    assert is_person, "reports are never refused"
-    return Decision(
-        (
-            CommandAccepted(
-                command_id=envelope.id,
-                kind=kind_of(command),
-                user_id=envelope.principal.user_id,
-                submitted_ms=envelope.submitted_ms,
-                body_hash="" if is_telling else envelope.body_hash,
-                job_id=job_of(command),
-                roles=envelope.principal.roles,
-                via=envelope.principal.via,
-                variables=None if is_telling else _variables_of(command),
-                submitted_text=envelope.submitted_text,
-                id_text=envelope.id_text,
-                attempted=False,
-            ),
-            CommandEnded(
-                command_id=envelope.id,
-                status=_UNATTEMPTED.get(refused.code, CommandStatus.REJECTED),
-                error_code=refused.code,
-                error=refused.message,
-            ),
-        )
-    )
-
-
-def _variables_of(command: AnyCommand) -> dict[str, Value] | None:
-    return command.variables if isinstance(command, StartJob | RestartJob) else None
-
-
-def tells_secret(table: TableReader, command: AnyCommand, policy: Policy) -> bool:
-    """Whether a value that was meant to be secret may stand in the command: it must not be kept,
-    whatever else is wrong with it, and whoever may not hear of the job."""
-    job_id = job_of(command)
-    if isinstance(command, RestartJob) and command.execution_id is not None:
-        execution = table.execution(command.execution_id)
-        job_id = execution.job_id if execution is not None else job_id
-    job = table.job(job_id) if job_id is not None else None
-    spec = job.spec if job is not None and job.spec is not None else JobSpec(command=())
-    return reveals(spec, _variables_of(command) or {}, policy.secrets)
-
-
-__all__ = ["COMMANDS", "REPORTS", "Command", "decide", "refusal"]
+__all__ = ["COMMANDS", "REPORTS", "Command", "decide", "refusal", "tells_secret"]

@@ -4,7 +4,7 @@ Pure: no IO, no clock, no entropy.
 """
 
 from bus.access import Action
-from bus.commands import CancelCommand, StopJob
+from bus.commands import CancelCommand, StopJob, job_of
 from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
 from bus.events import (
@@ -26,6 +26,7 @@ from handlers.decisions.permissions import (
     same_job,
     visible_job,
 )
+from handlers.decisions.refusals import refusal
 from handlers.decisions.stop_orders import cancel_queued, stop_order, supersede_starts
 from handlers.decisions.table import JobTable
 
@@ -69,18 +70,14 @@ def cancel(
     table: JobTable, envelope: Envelope, command: CancelCommand, around: Circumstances
 ) -> Decision:
     target = table.command(command.target_id)
+    undecided = around.undecided(command.target_id) if target is None else None
+    if undecided is not None and table.forgotten(command.target_id) is None:
+        return _take_back(table, envelope, undecided, around)
     own = target is not None and target.user_id == envelope.principal.user_id
     if target is None or not (own or may_view(table, envelope, target.job_id, around)):
-        raise Refused(
-            ErrorCode.UNKNOWN_COMMAND,
-            f"there is no command {command.target_id}",
-            pointer="/targetId",
-        )
+        raise _no_such_command(command.target_id)
     if not (own or may_stop(table, envelope, target.job_id, around)):
-        raise Refused(
-            ErrorCode.NOT_PERMITTED,
-            f"you may not cancel commands on {target.job_id}: none of your roles allows it",
-        )
+        raise _may_not_cancel(target.job_id)
     execution = table.execution(target.execution_id) if target.execution_id else None
     if target.is_final or execution is None or execution.status is not ExecutionStatus.QUEUED:
         raise Refused(
@@ -91,6 +88,39 @@ def cancel(
     accepted = accepted_as(envelope, target.job_id, execution_id=execution.id)
     events = [accepted, *cancel_queued(table, [execution], Reason.USER, around)]
     return Decision((*events, completed(envelope, Outcome.DONE)))
+
+
+def _take_back(
+    table: JobTable, envelope: Envelope, target: Envelope, around: Circumstances
+) -> Decision:
+    """The command is on record as cancelled before its turn comes, and then nothing comes of it."""
+    job_id = job_of(target.command)
+    if target.principal.user_id != envelope.principal.user_id:
+        if not may_view(table, envelope, job_id, around):
+            raise _no_such_command(target.id)
+        if not may_stop(table, envelope, job_id, around):
+            raise _may_not_cancel(job_id)
+    taken_back = Refused(ErrorCode.CANCELLED, "it was cancelled while waiting")
+    return Decision(
+        (
+            *refusal(table, target, taken_back, around).events,
+            accepted_as(envelope, job_id),
+            completed(envelope, Outcome.DONE),
+        )
+    )
+
+
+def _no_such_command(command_id: str) -> Refused:
+    return Refused(
+        ErrorCode.UNKNOWN_COMMAND, f"there is no command {command_id}", pointer="/targetId"
+    )
+
+
+def _may_not_cancel(job_id: str | None) -> Refused:
+    return Refused(
+        ErrorCode.NOT_PERMITTED,
+        f"you may not cancel commands on {job_id}: none of your roles allows it",
+    )
 
 
 def _targets_of_stop(

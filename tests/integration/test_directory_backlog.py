@@ -14,10 +14,10 @@ import msgspec
 import pytest
 
 from bus.commands import StartJob, StopJob
-from bus.envelope import Envelope, seal
+from bus.envelope import Envelope, seal, waiting_record
 from bus.errors import TransportBusy
 from bus.layout import DataLayout
-from bus.model import Principal
+from bus.model import CommandRecord, CommandStatus, Principal
 from tests.directory_rig import (
     QUICK,
     drop,
@@ -163,3 +163,19 @@ async def test_the_age_of_the_oldest_is_told(fast_root: Path) -> None:
         await transport.publish(seal(StartJob(job_id="A/B"), ALICE, now_ms=0))
         assert transport.waiting == 1
         await until(lambda: transport.oldest_age_s > 0.01)
+
+
+async def test_a_command_that_ended_while_it_waited_is_not_received_and_its_file_goes(
+    tmp_path: Path,
+) -> None:
+    ended: dict[str, CommandRecord] = {}
+    layout = DataLayout(tmp_path)
+    first, second = (seal(StartJob(job_id="A/B"), ALICE, now_ms=1) for _ in range(2))
+    async with running(tmp_path, known=ended.get) as transport:
+        await transport.publish(first)
+        await transport.publish(second)
+        record = waiting_record(first)
+        ended[first.id] = msgspec.structs.replace(record, status=CommandStatus.CANCELLED)
+        [got] = await received(transport, 1)
+        assert got.id == second.id
+        await until(lambda: names(layout.queue) == [f"{second.id}.json"])

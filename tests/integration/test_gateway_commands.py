@@ -265,6 +265,22 @@ async def test_cancel_and_stop_become_commands_on_what_the_path_names() -> None:
     assert getattr(world.published[2].command, "execution_id") == execution_id  # noqa: B009
 
 
+async def test_command_that_nobody_decided_about_is_shown_as_pending_and_may_be_cancelled() -> None:
+    world = World()
+    world.decide_at_once = False
+    async with serving(world) as (_, session):
+        accepted, started = await post(session, "/api/v1/commands", START)
+        place = accepted.headers["Location"]
+        shown = await session.get(place, headers=bearer(ALICE))
+        hidden = await session.get(place, headers=bearer(STRANGER))
+        cancel, _ = await post(session, f"{place}/cancel", {})
+        body = await shown.json()
+    assert (shown.status, hidden.status, cancel.status) == (200, 404, 202)
+    assert (body["commandId"], body["status"]) == (started["commandId"], "Pending")
+    assert (body["jobId"], body["processedAt"]) == (started.get("jobId", "App/Job"), None)
+    assert getattr(world.published[1].command, "target_id") == started["commandId"]  # noqa: B009
+
+
 async def test_traceparent_travels_with_the_command_if_it_is_well_formed() -> None:
     world = World()
     good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -6,15 +6,23 @@ from typing import Any
 import pytest
 
 from bus.commands import CancelCommand, RestartJob, StartJob, StopJob
-from bus.envelope import Envelope, seal
+from bus.envelope import Envelope, seal, waiting_record
 from bus.errors import BusError, ErrorCode, Refused, TransportBusy
-from bus.model import CommandStatus, ExecutionStatus, Overlap
+from bus.model import (
+    CommandStatus,
+    ExecutionStatus,
+    Outcome,
+    Overlap,
+    Principal,
+    RolesSpec,
+)
 from bus.ports import Policy, Receipt
 from bus.publisher import Publisher
-from tests.decision_world import OPERATOR, World
+from tests.decision_world import OPERATOR, STRANGER, VIEWER, World
 from transports.memory import MemoryTransport
 
-START = StartJob(job_id="Demo/Job")
+JOB = "Demo/Job"
+START = StartJob(job_id=JOB)
 STOP = StopJob(job_id="Demo/Job")
 
 
@@ -26,6 +34,7 @@ class Door:
         self.world.define(**definition)
         self.transport = MemoryTransport(clock=self.world.clock, known=self.world.table.command)
         self.publisher = Publisher(self.transport, self.world, self.world.table)
+        self.world.undecided = self.publisher.undecided
 
     def sealed(self, command: StartJob | StopJob | RestartJob | CancelCommand) -> Envelope:
         return seal(command, OPERATOR, now_ms=self.world.clock.now_ms())
@@ -125,3 +134,45 @@ async def test_other_refusals_do_not_wait_for_anybody() -> None:
     )
     assert isinstance(answers[0], Refused)
     assert answers[0].code is ErrorCode.DISABLED
+
+
+async def test_command_that_nobody_decided_about_is_known_until_somebody_has() -> None:
+    door = Door()
+    command_id = await door.publish(START)
+    waiting = door.publisher.undecided(command_id)
+    assert waiting is not None
+    record = waiting_record(waiting)
+    assert (record.status, record.job_id, record.kind) == (CommandStatus.PENDING, JOB, "start")
+    await door.decide()
+    assert door.publisher.undecided(command_id) is None
+    await door.transport.aclose()
+    refused = door.sealed(STOP)
+    with pytest.raises(TransportBusy):
+        await door.publisher.publish(refused)
+    assert door.publisher.undecided(refused.id) is None
+
+
+async def test_command_is_taken_back_before_anybody_decided_about_it() -> None:
+    door = Door()
+    start = await door.publish(START)
+    cancel = await door.publish(CancelCommand(target_id=start))
+    await door.decide()
+    assert door.world.command(cancel).outcome is Outcome.DONE
+    record = door.world.command(start)
+    assert (record.status, record.error_code) == (CommandStatus.CANCELLED, ErrorCode.CANCELLED)
+    assert door.world.effects == []
+
+
+@pytest.mark.parametrize(
+    ("who", "code"),
+    [(STRANGER, ErrorCode.UNKNOWN_COMMAND), (VIEWER, ErrorCode.NOT_PERMITTED)],
+)
+async def test_undecided_command_of_somebody_else_is_not_taken_back(
+    who: Principal, code: ErrorCode
+) -> None:
+    door = Door(roles=RolesSpec(view=("operator", "viewer"), stop=("operator",)))
+    start = await door.publish(START)
+    now_ms = door.world.clock.now_ms()
+    with pytest.raises(Refused) as refused:
+        await door.publisher.publish(seal(CancelCommand(target_id=start), who, now_ms=now_ms))
+    assert refused.value.code is code

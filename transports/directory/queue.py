@@ -120,6 +120,9 @@ class DirectoryTransport:
                 self._backlog.arrived.clear()
                 await self._backlog.arrived.wait()
                 continue
+            entries = [entry for entry in entries if not self._was_cancelled(entry)]
+            if not entries:
+                continue
             try:
                 await self._fill(entries)
                 if self._caution.left:
@@ -130,6 +133,14 @@ class DirectoryTransport:
             envelopes = [taken for entry in entries if (taken := _taken_from(entry)) is not None]
             if envelopes:
                 return envelopes
+
+    def _was_cancelled(self, entry: Entry) -> bool:
+        """Whether the command ended while it waited; then its file goes."""
+        record = self._known(entry.id)
+        if record is None or not record.is_final:
+            return False
+        self.settle(entry.id)
+        return True
 
     async def _take_care(self, entries: Sequence[Entry]) -> None:
         """After an unclean stop: the command before is on record, this one is noted."""

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from bus.access import ADMIN
 from bus.commands import CancelCommand
-from bus.envelope import canonical_uuid
+from bus.envelope import canonical_uuid, waiting_record
 from bus.model import CommandRecord, CommandStatus
 from transports.http.auth import principal_of
 from transports.http.batch import Batches, is_batch
@@ -110,6 +110,9 @@ class CommandRoutes:
         except ValueError:
             raise not_found("such command; ids are UUIDs") from None
         record = self._ports.table.command(command_id)
+        undecided = self._ports.door.undecided(command_id) if record is None else None
+        if undecided is not None:
+            record = waiting_record(undecided)
         if record is None and self._was_theirs(request, command_id):
             raise Problem(
                 410, "forgotten", f"command {command_id} ended longer ago than commands are kept"
