@@ -4,14 +4,15 @@ With `bus/life.py` the only place that knows all parts.
 """
 
 import os
+from collections.abc import Iterable
 from functools import partial
 
 from bus.clock import Clock, rfc3339
 from bus.dispatch import Inbox
 from bus.instance import admin_token, instance_id, secret_key
 from bus.layout import DataLayout
-from bus.model import CommandRecord, Maintenance
-from bus.ports import Policy
+from bus.model import CommandRecord, Execution, Maintenance
+from bus.ports import Policy, TableReader
 from bus.publisher import Publisher
 from bus.settings import Settings
 from handlers.audit.catching_up import CatchUp
@@ -36,6 +37,7 @@ from handlers.timekeeper import Timekeeper
 from transports.directory.projections import Projections
 from transports.directory.queue import DirectoryTransport
 from transports.directory.settings import directory_settings
+from transports.directory.witnesses import told_by_files
 from transports.http.app import Gateway, GatewayPorts
 from transports.http.configured import gateway_settings, tls_of
 from transports.http.token_store import TokenStore
@@ -83,7 +85,7 @@ class Parts:
             self.instance,
             self.clock,
             caught_up,
-            partial(has_trace, self.layout),
+            _Traces(self.layout),
         )
         self.table = self.recovered.table
         self.audit = Audit(
@@ -239,3 +241,16 @@ def _maintenance_view(maintenance: Maintenance | None) -> dict[str, str] | None:
         return None
     since = rfc3339(maintenance.since_ms)
     return {"reason": maintenance.reason, "by": maintenance.by, "since": since}
+
+
+class _Traces:
+    """Implements `handlers.journal.telling_again.Traces`: the data directory beside its journal."""
+
+    def __init__(self, layout: DataLayout) -> None:
+        self._layout = layout
+
+    def of(self, execution_id: str) -> bool:
+        return has_trace(self._layout, execution_id)
+
+    def records(self, table: TableReader) -> Iterable[CommandRecord | Execution]:
+        return told_by_files(self._layout, table)

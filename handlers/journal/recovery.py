@@ -1,7 +1,7 @@
 """From the journal on disk to a table and a feed, at start. Blocking; no effects on the outside."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import TableContent
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal
-from handlers.journal.telling_again import tell_again
+from handlers.journal.telling_again import NoTraces, Traces, tell_again
 
 HELD_MAX = 100_000
 """Events whose frames may still be wanted; more than these would not fit into the feed anyway."""
@@ -56,12 +56,11 @@ def recover(
     instance: str,
     clock: Clock,
     witness: Witness | None = None,
-    has_trace: Callable[[str], bool] = lambda execution_id: True,
+    traces: Traces | None = None,
 ) -> RecoveredTable:
     """Replays the journal into a table and refills the feed with the newest changes.
 
-    What can be read behind damage is told again first; `has_trace` says whether anything is left
-    on disk of an execution of that name.
+    What can be read behind damage, and what `traces` tell of the rest, is told again.
 
     Raises:
         NoSpace, StorageFailed: what was told again could not be recorded.
@@ -86,7 +85,7 @@ def recover(
             take(published, published.seq)
     next_seq, notes = found.next_seq, found.notes
     if not found.continuous or found.salvaged.salvage:
-        next_seq, count = tell_again(found, table, take, clock.now_ms(), has_trace)
+        next_seq, count = tell_again(found, table, take, clock.now_ms(), traces or NoTraces())
         notes = (*notes, f"{count} decisions behind the damage were told again") if count else notes
     feed = Feed(found.epoch, next_seq - 1, clock)
     feed.refill(*tail.frames(encoder))

@@ -5,9 +5,12 @@ salvage stays until all of it is synced; what the table knows by then is told no
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 from bus.events import AnyEvent, Published
-from handlers.decisions.salvage import fitting, stranded, without_trace
+from bus.model import CommandRecord, Execution
+from bus.ports import TableReader
+from handlers.decisions.salvage import facts_of, fitting, stranded, without_trace
 from handlers.decisions.table import JobTable
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal, Recovered
@@ -19,13 +22,34 @@ Take = Callable[[Published, int], None]
 """Takes an event under its new number in; with the number that it had before."""
 
 
+class Traces(Protocol):
+    """What is left on disk beside the journal."""
+
+    def of(self, execution_id: str) -> bool:
+        """Whether there is anything of this execution."""
+        ...
+
+    def records(self, table: TableReader) -> Iterable[CommandRecord | Execution]:
+        """What files tell of commands and executions that the table lacks."""
+        ...
+
+
+class NoTraces:
+    """Nobody has looked: whatever the journal takes for live may be so."""
+
+    def of(self, execution_id: str) -> bool:
+        return True
+
+    def records(self, table: TableReader) -> Iterable[CommandRecord | Execution]:
+        return ()
+
+
 def tell_again(
-    found: Recovered, table: JobTable, take: Take, now_ms: int, has_trace: Callable[[str], bool]
+    found: Recovered, table: JobTable, take: Take, now_ms: int, traces: Traces
 ) -> tuple[int, int]:
     """The table has all that can be known, and the journal tells the same.
 
-    Gives the next number, and how many decisions were told. `has_trace` says whether anything is
-    left on disk of an execution.
+    Gives the next number, and how many decisions were told.
 
     Raises:
         NoSpace, StorageFailed: not all of it could be recorded; the next start tries again.
@@ -33,8 +57,10 @@ def tell_again(
     retold = _Retold(found.journal, found.next_seq, take)
     for record in found.salvaged:
         retold.tell(record.at_ms, _fitting(table, record))
+    for lacking in traces.records(table):
+        retold.tell(_when(lacking), _fitting_facts(table, lacking))
     told = retold.count
-    retold.tell(now_ms, ((None, e) for e in without_trace(table, has_trace, now_ms)))
+    retold.tell(now_ms, ((None, e) for e in without_trace(table, traces.of, now_ms)))
     retold.tell(now_ms, ((None, e) for e in stranded(table)))
     retold.sync()
     found.journal.close_salvage()
@@ -45,6 +71,20 @@ def _fitting(table: JobTable, record: Record) -> Iterator[tuple[int | None, AnyE
     for offset, event in enumerate(record.events):
         for fits in fitting(table, event, record.at_ms):
             yield record.seq + offset, fits
+
+
+def _fitting_facts(
+    table: JobTable, record: CommandRecord | Execution
+) -> Iterator[tuple[int | None, AnyEvent]]:
+    for fact in facts_of(record):
+        for fits in fitting(table, fact, _when(record)):
+            yield None, fits
+
+
+def _when(record: CommandRecord | Execution) -> int:
+    if isinstance(record, Execution):
+        return record.queued_ms
+    return record.processed_ms or record.submitted_ms
 
 
 class _Retold:

@@ -7,13 +7,25 @@ import msgspec
 from bus.clock import rfc3339
 from bus.model import CommandRecord, Execution, Value
 
-
-class ResultFile(msgspec.Struct, frozen=True, kw_only=True, rename={
+RESULT_NAMES = {
     "command_id": "CommandID", "command": "Command", "job_id": "JobID", "user_id": "UserID",
     "variables": "Variables", "roles": "Roles", "submitted_at": "SubmittedAt", "status": "Status",
     "processed_at": "ProcessedAt", "execution_id": "ExecutionID", "error": "Error",
     "outcome": "Outcome", "error_code": "ErrorCode", "result": "Result",
-}):  # fmt: skip
+}  # fmt: skip
+
+STATUS_NAMES = {
+    "execution_id": "ExecutionID", "job_id": "JobID", "status": "Status",
+    "start_time": "StartTime", "end_time": "EndTime", "user_id": "UserID",
+    "command_id": "CommandID", "attempt": "Attempt", "previous": "Previous",
+    "queued_at": "QueuedAt", "progress": "Progress", "message": "Message", "data": "Data",
+    "exit_code": "ExitCode", "signal": "Signal", "reason": "Reason", "error": "Error",
+    "contained": "Contained", "survivors": "Survivors", "stopped_by": "StoppedBy",
+    "pid": "ProcessID", "output_end": "OutputEnd",
+}  # fmt: skip
+
+
+class ResultFile(msgspec.Struct, frozen=True, kw_only=True, rename=RESULT_NAMES):
     """`JobCommandResults/{CommandID}.json`: what `Get-JobCommandStatus` gives back."""
 
     command_id: str
@@ -32,15 +44,7 @@ class ResultFile(msgspec.Struct, frozen=True, kw_only=True, rename={
     result: msgspec.Raw | None
 
 
-class StatusFile(msgspec.Struct, frozen=True, kw_only=True, rename={
-    "execution_id": "ExecutionID", "job_id": "JobID", "status": "Status",
-    "start_time": "StartTime", "end_time": "EndTime", "user_id": "UserID",
-    "command_id": "CommandID", "attempt": "Attempt", "previous": "Previous",
-    "queued_at": "QueuedAt", "progress": "Progress", "message": "Message", "data": "Data",
-    "exit_code": "ExitCode", "signal": "Signal", "reason": "Reason", "error": "Error",
-    "contained": "Contained", "survivors": "Survivors", "stopped_by": "StoppedBy",
-    "pid": "ProcessID", "output_end": "OutputEnd",
-}):  # fmt: skip
+class StatusFile(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES):
     """`JobStatus/{ExecutionID}.json`: what `Get-JobStatus` gives back to whom it may."""
 
     execution_id: str
