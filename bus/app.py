@@ -18,6 +18,7 @@ from bus.life import running
 from bus.parts import Parts
 from bus.publisher import Publisher
 from bus.settings import Settings
+from bus.sharing import share
 from bus.startup import settle_in
 from handlers.owner import Owner
 from transports.http.app import Gateway
@@ -80,6 +81,7 @@ async def running_node(settings: Settings, clock: Clock | None = None) -> AsyncI
     with locked_data_directory(
         settings.serve.data, allow_network_fs=settings.serve.allow_network_fs
     ) as layout:
+        share(layout, settings.directory.group)
         parts = await asyncio.to_thread(Parts, settings, layout, clock)
         async with running(parts) as url:
             yield Node(

@@ -7,6 +7,7 @@ our own publishers write; `admin.token` is the first way in.
 import fcntl
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -74,12 +75,7 @@ def locked_data_directory(root: Path, *, allow_network_fs: bool = False) -> Iter
 def prepare(layout: DataLayout, *, allow_network_fs: bool = False) -> None:
     """The folders exist with safe modes."""
     _make_root(layout)
-    found = layout.root.stat()
-    if found.st_mode & 0o022:
-        raise DataDirectoryError(
-            f"{layout.root} may be written by others (mode {found.st_mode & 0o777:o}); "
-            f"run: chmod go-w {layout.root}"
-        )
+    _check_writers(layout.root)
     kind = file_system_of(layout.root)
     if kind in NETWORK_FILE_SYSTEMS and not allow_network_fs:
         raise DataDirectoryError(
@@ -97,6 +93,23 @@ def prepare(layout: DataLayout, *, allow_network_fs: bool = False) -> None:
         layout.audit,
     ):
         folder.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        _check_writers(folder, is_queue=folder == layout.queue)
+
+
+def _check_writers(folder: Path, *, is_queue: bool = False) -> None:
+    """Raises if others may write there. In the queue they may, but not take away what is not
+    theirs."""
+    found = folder.stat()
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid not in (os.geteuid(), 0):
+        raise DataDirectoryError(
+            f"{folder} belongs to another account (uid {found.st_uid}), which could write there; "
+            f"run as that account, or: chown -R {os.geteuid()} {folder}"
+        )
+    if not mode & 0o022 or (is_queue and mode & stat.S_ISVTX):
+        return
+    fix = f"chmod +t {folder}" if is_queue else f"chmod go-w {folder}"
+    raise DataDirectoryError(f"{folder} may be written by others (mode {mode:o}); run: {fix}")
 
 
 def _make_root(layout: DataLayout) -> None:

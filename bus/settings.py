@@ -36,11 +36,13 @@ class DirectorySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """`[directory]`: how far the writers of queue files are believed.
 
     `admin`: whether a file may claim the role admin. `default_roles`: what a file without Roles
-    has. `uid_roles`: what the files of other accounts may, by uid; one not named has no roles.
+    has. `group`: other accounts of this group may write files, too. `uid_roles`: what the files of
+    other accounts may, by uid; one not named has no roles.
     """
 
     admin: bool = False
     default_roles: tuple[str, ...] = ("operator",)
+    group: str | None = None
     uid_roles: dict[int, tuple[str, ...]] = {}
 
 

@@ -22,6 +22,7 @@ PASSING = ".tmp"
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_SHARED = stat.S_ISGID | stat.S_IRGRP
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -138,17 +139,21 @@ def create_file(name: str, inside: int, data: bytes, *, sync: bool) -> None:
         os.close(handle)
 
 
-def replace_file(name: str, inside: int, data: bytes, mode: int = FILE_MODE) -> None:
+def replace_file(name: str, inside: int, data: bytes) -> None:
     """`name` has this content, at every moment either the old or the new one. Not synced.
+
+    It is for the owner alone, and for the group of a folder that is shared (`bus.sharing`).
 
     The name that is used on the way is hidden, this call's alone (the past is written again beside
     the work) and none that somebody who looks for `*.json` would take: a death in here leaves it,
     half-written.
     """
     passing = f".{name}.{secrets.token_hex(4)}{PASSING}"
-    handle = os.open(passing, _CREATE_FLAGS | os.O_TRUNC, mode, dir_fd=inside)
+    handle = os.open(passing, _CREATE_FLAGS | os.O_TRUNC, FILE_MODE, dir_fd=inside)
     try:
         try:
+            if os.fstat(inside).st_mode & _SHARED == _SHARED:
+                os.fchmod(handle, FILE_MODE | stat.S_IRGRP)  # whatever the umask says
             write_all(handle, data)
         finally:
             os.close(handle)
