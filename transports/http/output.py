@@ -61,7 +61,7 @@ class OutputRoutes:
         if needle is not None:
             most = query.number("limit", low=1, high=HITS_MAX) or HITS_MAX
             asked = Search(needle, await self._start(execution, query), most, stream, form)
-            return await self._searches.answer(execution, asked)
+            return await self._searches.answer(principal_of(request), execution, asked)
         limit = query.number("limit", low=1, high=LIMIT_MAX)
         span = await self._span(execution, await self._start(execution, query))
         if form != "text" or stream is not None:

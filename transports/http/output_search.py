@@ -1,20 +1,28 @@
 """`grep=` on an output: the whole file is searched by the service, a few searches at a time."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import msgspec
 from aiohttp import web
 
-from bus.model import Execution
+from bus.model import Execution, Principal
 from bus.ports import OutputHits
+from transports.http.auth import too_many
 from transports.http.output_lines import line_view, lines_json
 from transports.http.problems import bad_parameter
+from transports.http.rate import Places
 from transports.http.settings import GatewayPorts, GatewaySettings
 
 HITS_MAX = 1_000
 NEEDLE_MAX = 1_000
 SEARCHES_MAX = 2
 """Searches that read at the same time; more would take the threads of everybody else."""
+
+WAITING_MAX = 200
+WAITING_EACH = 8
+"""Searches that wait for their turn, and of one principal: further ones get 429."""
 
 
 class Search(msgspec.Struct, frozen=True):
@@ -27,18 +35,50 @@ class Search(msgspec.Struct, frozen=True):
     form: str
 
 
+class Turns:
+    """Some at a time and one of each: who asks for many waits for their own, and nobody for them
+    alone."""
+
+    def __init__(self, most: int, waiting: Places) -> None:
+        self._all = asyncio.Semaphore(most)
+        self._waiting = waiting
+        self._own: dict[str, tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def one_for(self, key: str) -> AsyncIterator[None]:
+        """It is the turn of `key` inside the block.
+
+        Raises:
+            Problem: 429; too many wait.
+        """
+        with self._waiting.one_for(key) as any_place:
+            if not any_place:
+                raise too_many("too many searches wait already", 5.0)
+            lock, users = self._own.get(key, (asyncio.Lock(), 0))
+            self._own[key] = (lock, users + 1)
+            try:
+                async with lock, self._all:
+                    yield
+            finally:
+                lock, users = self._own.pop(key)
+                if users > 1:
+                    self._own[key] = (lock, users - 1)
+
+
 class OutputSearch:
     def __init__(self, ports: GatewayPorts, settings: GatewaySettings) -> None:
         self._ports = ports
         self._settings = settings
-        self._turns = asyncio.Semaphore(SEARCHES_MAX)
+        self._turns = Turns(SEARCHES_MAX, Places(WAITING_MAX, WAITING_EACH))
 
-    async def answer(self, execution: Execution, asked: Search) -> web.Response:
+    async def answer(
+        self, principal: Principal, execution: Execution, asked: Search
+    ) -> web.Response:
         """The lines that hold the text. A search that took too long or found too much says where
         to go on: `to`, which is `end` once all was searched."""
         if not 0 < len(asked.needle) <= NEEDLE_MAX or "\n" in asked.needle:
             raise bad_parameter("grep", f"must be 1 to {NEEDLE_MAX} characters of one line")
-        async with self._turns:
+        async with self._turns.one_for(principal.user_id):
             hits = await self._ports.output.search(
                 execution.id,
                 asked.needle,
