@@ -10,7 +10,7 @@ import pytest
 
 from bus.model import Job, RolesSpec
 from tests.fakes import ManualClock
-from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
+from tests.gateway_world import ADMIN, ALICE, VIEWER, World, bearer, serving
 from tests.sign_in import Browser
 from tests.stream_reader import StreamReader, Told, open_stream
 from transports.http.app import Gateway, GatewaySettings
@@ -264,3 +264,57 @@ def _restrict(world: World, job: Job, roles: RolesSpec) -> None:
 
 def _last_words(told: list[Told]) -> tuple[str, str]:
     return told[-1].kind, told[-1].data["reason"]
+
+
+@pytest.mark.parametrize(
+    ("target", "headers"),
+    [
+        ("output", {}),
+        ("output?stream=out", {}),
+        ("output", {"Range": "bytes=0-"}),
+    ],
+)
+@pytest.mark.parametrize("how", ["token", "lists"])
+async def test_a_long_output_is_not_told_to_its_end_once_the_right_is_gone(
+    target: str, headers: dict[str, str], how: str
+) -> None:
+    """Its reader is slow, or the output so long that it takes an hour."""
+    world = World()
+    world.define("App/Job")
+    execution = world.queue("App/Job")
+    line = b"x" * 999 + b"\n"
+    await world.output.append(execution, line * (24 * 1024))
+    async with serving(world) as (_, session):
+        asked = bearer(VIEWER if how == "lists" else ALICE) | headers
+        if how == "lists":
+            _let_view(world, "App/Job", "viewer")
+        path = f"/api/v1/executions/{execution}/{target}"
+        async with session.get(path, headers=asked) as answer:
+            assert answer.status in (200, 206)
+            await answer.content.readexactly(1000)
+            if how == "lists":
+                _let_view(world, "App/Job", "nobody")
+            else:
+                del world.principals[ALICE]
+            told, is_whole = await _rest(answer)
+    assert not is_whole
+    assert told < 24 * 1024 * 1000
+
+
+async def _rest(answer: aiohttp.ClientResponse) -> tuple[int, bool]:
+    """How many bytes came yet, and whether they were all."""
+    told = 0
+    try:
+        while piece := await answer.content.readany():
+            told += len(piece)
+    except aiohttp.ClientError:
+        return told, False
+    return told, True
+
+
+def _let_view(world: World, job_id: str, role: str) -> None:
+    job = world.table.by_job[job_id]
+    assert job.spec is not None
+    roles = RolesSpec(view=(role,), output=(role,))
+    spec = msgspec.structs.replace(job.spec, roles=roles)
+    world.table.by_job[job_id] = msgspec.structs.replace(job, spec=spec)

@@ -7,7 +7,7 @@ from aiohttp import web
 from bus.audit import AuditQuery, AuditTrail
 from bus.clock import from_rfc3339
 from transports.http.accept import preferred_type
-from transports.http.auth import check_again, need_admin, principal_of
+from transports.http.auth import check_while_telling, need_admin, principal_of
 from transports.http.problems import bad_parameter, not_found
 from transports.http.publishing import json_response
 from transports.http.query import Query
@@ -54,7 +54,7 @@ class AuditRoutes:
             return response
         await response.prepare(request)
         async for piece in audit.export(wanted):
-            check_again(request)
+            check_while_telling(request)
             async with asyncio.timeout(self._settings.write_timeout_s):
                 await response.write(piece)
         await response.write_eof()

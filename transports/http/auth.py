@@ -1,5 +1,7 @@
 """Who is asking: the one place where a request gets its identity, and a stream's is asked again."""
 
+from typing import NoReturn
+
 import msgspec
 from aiohttp import web
 
@@ -214,6 +216,25 @@ def check_again(request: web.Request) -> None:
     assert seen.gate is not None, "nobody had to be authenticated here"
     if seen.identity is None or seen.gate.again(seen.identity) is None:
         raise _unauthenticated("your access ended while you waited", "invalid_token")
+
+
+def check_while_telling(request: web.Request) -> None:
+    """The same once the head of the answer is out: who is not admitted any more is cut off.
+
+    Raises:
+        ConnectionError: they were.
+    """
+    try:
+        check_again(request)
+    except Problem:
+        cut_off(request, "access ended while the answer was told")
+
+
+def cut_off(request: web.Request, why: str) -> NoReturn:
+    """Breaks the connection: nothing else tells the other side that it has not got everything."""
+    if request.transport is not None:
+        request.transport.abort()
+    raise ConnectionResetError(why)
 
 
 def identity_of(request: web.Request) -> Identity | None:

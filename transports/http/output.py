@@ -8,7 +8,7 @@ from aiohttp import web
 
 from bus.model import Execution
 from bus.ports import OutputPage
-from transports.http.auth import principal_of
+from transports.http.auth import check_again, check_while_telling, cut_off, principal_of
 from transports.http.executions import may_read_output, visible_execution
 from transports.http.output_lines import gap_data, line_view, lines_json, text_json, text_of
 from transports.http.output_search import HITS_MAX, OutputSearch, Search
@@ -61,7 +61,9 @@ class OutputRoutes:
         if needle is not None:
             most = query.number("limit", low=1, high=HITS_MAX) or HITS_MAX
             asked = Search(needle, await self._start(execution, query), most, stream, form)
-            return await self._searches.answer(principal_of(request), execution, asked)
+            found = await self._searches.answer(principal_of(request), execution, asked)
+            check_again(request)
+            return found
         limit = query.number("limit", low=1, high=LIMIT_MAX)
         span = await self._span(execution, await self._start(execution, query))
         if form != "text" or stream is not None:
@@ -197,18 +199,26 @@ class OutputRoutes:
                 break
             chunk = await self._ports.output.read(execution.id, chunk.end, _next(chunk.end, end))
             if chunk.gap is not None or not chunk.data:
-                # The length is promised: only a broken connection says that it was not kept.
-                _abort(request)
-                break
+                cut_off(request, "bytes of the promised length were dropped meanwhile")
         return response
 
     async def _write(self, response: web.StreamResponse, request: web.Request, data: bytes) -> None:
+        """A long output is told for longer than a grant may last: asked anew for each piece.
+
+        Raises:
+            ConnectionError: who reads may not any more, or takes nothing, and was cut off.
+        """
+        check_while_telling(request)
+        try:
+            execution = visible_execution(request, self._ports, self._visibility)
+            may_read_output(principal_of(request), execution, self._visibility)
+        except Problem:
+            cut_off(request, "the right to the output ended while it was told")
         try:
             async with asyncio.timeout(self._settings.write_timeout_s):
                 await response.write(data)
         except TimeoutError:
-            _abort(request)
-            raise ConnectionResetError("the reader takes nothing") from None
+            cut_off(request, "the reader takes nothing")
 
 
 def _page_json(execution: Execution, page: OutputPage, start: int, complete: bool) -> bytes:
@@ -283,8 +293,3 @@ def _next(start: int, end: int) -> int:
 
 def _marker(gap: tuple[int, int]) -> bytes:
     return f"\n[jobbus: bytes {gap[0]} to {gap[1]} of the output were dropped]\n".encode()
-
-
-def _abort(request: web.Request) -> None:
-    if request.transport is not None:
-        request.transport.abort()
