@@ -618,6 +618,19 @@ async def test_a_revoked_token_closes_its_sockets_and_no_others() -> None:
     assert code == (4504, "revoked")
 
 
+async def test_a_frame_of_a_token_that_is_over_does_nothing() -> None:
+    """Not even in the moment until the timer finds the socket."""
+    world = World()
+    world.define("App/Job")
+    async with serving(world) as (url, _), open_socket(url) as socket:
+        del world.principals[ALICE]
+        command = {"command": "start", "jobId": "App/Job"}
+        await socket.say("publish", ref="r", command=command)
+        code = await socket.code()
+    assert code == (4504, "revoked")
+    assert world.published == []
+
+
 async def test_a_token_is_asked_again_by_the_clock() -> None:
     world = World()
     settings = GatewaySettings(recheck_s=0.1)

@@ -145,6 +145,9 @@ class Socket:
         }
 
     async def _answer(self, text: str, group: asyncio.TaskGroup) -> None:
+        if self._gate.again(self.credential) is None:
+            self.finish(End.REVOKED)  # expiry is looked for from time to time; this cannot wait
+            return
         try:
             frame = decode(text)
         except BadFrame as bad:
