@@ -5,13 +5,18 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+import pytest_asyncio
 from aiohttp import web
+from playwright.async_api import Browser
 
 from tests.browser import EVIL, chromium
 from tests.gateway_world import ALICE, World, serving
 from tests.service import Service
 from tests.sign_in import COOKIE
 from transports.http.app import GatewaySettings
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PAIRS = (
     ("127.0.0.1", "127.0.0.1"),
@@ -69,6 +74,13 @@ FORM = """
 """
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """One for all tests: each works in profiles of its own."""
+    async with chromium() as made:
+        yield made
+
+
 @asynccontextmanager
 async def other_page() -> AsyncIterator[tuple[int, list[str]]]:
     """Somebody else's server: its port, and the Cookie headers it was sent."""
@@ -105,10 +117,10 @@ async def sign_in(page: Any, url: str) -> None:
     await page.wait_for_selector("#work:not([hidden])")
 
 
-async def test_the_own_page_may_all_that_the_others_try() -> None:
+async def test_the_own_page_may_all_that_the_others_try(browser: Browser) -> None:
     own = world()
-    async with serving(own) as (url, _), chromium() as browser:
-        page = await browser.new_page()
+    async with serving(own) as (url, _):
+        page = await (await browser.new_context()).new_page()
         await sign_in(page, url)
         told = await page.evaluate(ATTACK, url)
     assert told == {
@@ -125,9 +137,9 @@ async def test_the_own_page_may_all_that_the_others_try() -> None:
     assert len(own.published) == 1
 
 
-async def test_a_page_of_another_port_or_name_may_nothing() -> None:
+async def test_a_page_of_another_port_or_name_may_nothing(browser: Browser) -> None:
     own = world()
-    async with serving(own) as (url, _), other_page() as (port, cookies), chromium() as browser:
+    async with serving(own) as (url, _), other_page() as (port, cookies):
         for named, host in PAIRS:
             cookies.clear()
             context = await browser.new_context()
@@ -148,10 +160,10 @@ async def test_a_page_of_another_port_or_name_may_nothing() -> None:
     assert not own.published
 
 
-async def test_a_name_that_was_rebound_to_this_machine_is_not_served() -> None:
+async def test_a_name_that_was_rebound_to_this_machine_is_not_served(browser: Browser) -> None:
     own = world()
-    async with serving(own) as (url, _), chromium() as browser:
-        page = await browser.new_page()
+    async with serving(own) as (url, _):
+        page = await (await browser.new_context()).new_page()
         rebound = url.replace("127.0.0.1", EVIL)
         response = await page.goto(rebound)
         assert response is not None
@@ -162,9 +174,11 @@ async def test_a_name_that_was_rebound_to_this_machine_is_not_served() -> None:
     assert not own.published
 
 
-async def test_a_named_page_reads_with_a_token_and_a_ticket_but_not_by_the_cookie() -> None:
+async def test_a_named_page_reads_with_a_token_and_a_ticket_but_not_by_the_cookie(
+    browser: Browser,
+) -> None:
     own = world()
-    async with other_page() as (port, _), chromium() as browser:
+    async with other_page() as (port, _):
         # Of the same site: the browser adds the cookie.
         origin = f"http://127.0.0.1:{port}"
         async with serving(own, GatewaySettings(origins=(origin,))) as (url, _):
@@ -199,29 +213,28 @@ async def test_a_named_page_reads_with_a_token_and_a_ticket_but_not_by_the_cooki
 
 
 async def test_the_link_of_serve_signs_in_once_and_stays_signed_in_over_a_restart(
-    tmp_path: Path,
+    browser: Browser, tmp_path: Path
 ) -> None:
     service = Service(tmp_path)
     service.start()
     try:
         link = service.log.read_text().split("sign in once with ")[1].split()[0]
-        async with chromium() as browser:
-            page = await browser.new_page()
-            requested: list[str] = []
-            page.on("request", lambda request: requested.append(request.url))
-            await page.goto(link)
-            await page.wait_for_selector("#work:not([hidden])")
-            assert page.url == f"{service.url}/"
-            service.restart()
-            await page.reload()
-            await page.wait_for_selector("#work:not([hidden])")
-            stored = await page.evaluate("JSON.stringify([localStorage, sessionStorage])")
-            seen = await page.evaluate("document.cookie")
-            await page.click("#leave")
-            await page.wait_for_selector("#entry:not([hidden])")
-            await page.goto(link)
-            await page.wait_for_selector("#refusal:not(:empty)")
-            words = await page.inner_text("#refusal")
+        page = await (await browser.new_context()).new_page()
+        requested: list[str] = []
+        page.on("request", lambda request: requested.append(request.url))
+        await page.goto(link)
+        await page.wait_for_selector("#work:not([hidden])")
+        assert page.url == f"{service.url}/"
+        service.restart()
+        await page.reload()
+        await page.wait_for_selector("#work:not([hidden])")
+        stored = await page.evaluate("JSON.stringify([localStorage, sessionStorage])")
+        seen = await page.evaluate("document.cookie")
+        await page.click("#leave")
+        await page.wait_for_selector("#entry:not([hidden])")
+        await page.goto(link)
+        await page.wait_for_selector("#refusal:not(:empty)")
+        words = await page.inner_text("#refusal")
         complaints = service.complaints()
     finally:
         service.clear_away()
