@@ -1,17 +1,21 @@
 """Getting in, with the CLI against a real service: tokens, TLS, and addresses that are refused."""
 
 import asyncio
+import io
 import json
+import os
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import aiohttp
 import pytest
 
-from tests.service import ROOT, Service
+from bus.cli.main import run
+from tests.service import Service
 
 
 @pytest.fixture
@@ -23,17 +27,12 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def jobbus(service: Service, *arguments: str, code: int = 0, token: str = "") -> tuple[str, str]:
     """stdout and stderr of the CLI, which ended with `code`."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "bus", *arguments],
-        env=service.environment() | {"JOBBUS_DATA": str(service.data), "JOBBUS_TOKEN": token},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    return done.stdout, done.stderr
+    out, err = io.StringIO(), io.StringIO()
+    environment = {"JOBBUS_DATA": str(service.data), "JOBBUS_TOKEN": token}
+    with patch.dict(os.environ, environment), redirect_stdout(out), redirect_stderr(err):
+        found = run(arguments)
+    assert found == code, err.getvalue()
+    return out.getvalue(), err.getvalue()
 
 
 @pytest.fixture(scope="module")

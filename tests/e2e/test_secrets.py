@@ -70,8 +70,9 @@ def define(apps: Apps) -> None:
                variables=token)  # fmt: skip
 
 
-@pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    tmp_path = tmp_path_factory.mktemp("secrets")
     (tmp_path / "token").write_text(VALUE + "\n")
     (tmp_path / "token").chmod(0o600)
     (tmp_path / "lines").write_text(LINES + "\n")
