@@ -4,6 +4,7 @@ A wake-up is only a hint, so it may come from anybody; words about the execution
 its tree, or at least from its account if the sender has ended already (`systemd-notify` has).
 """
 
+import _socket
 import os
 import socket
 import struct
@@ -15,7 +16,9 @@ DATAGRAM_BYTES_MAX = 65_536
 DATAGRAMS_A_TURN = 64
 _FAMILY = int(socket.AF_UNIX)
 _KIND = int(socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-"""Plain numbers: arithmetic with enums would copy their pages into each shim."""
+_LEVEL, _PASS_CREDENTIALS = int(socket.SOL_SOCKET), int(socket.SO_PASSCRED)
+"""Plain numbers, and `_socket`, which `socket` wraps: enums and the wrapper would copy their pages
+into each shim."""
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -23,8 +26,8 @@ class Hearing:
     """One bound datagram socket. `address` is its name as `NOTIFY_SOCKET` wants it."""
 
     def __init__(self, name: str) -> None:
-        self._socket = socket.socket(_FAMILY, _KIND)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._socket = _socket.socket(_FAMILY, _KIND)
+        self._socket.setsockopt(_LEVEL, _PASS_CREDENTIALS, 1)
         try:
             self._socket.bind("\0" + name)
         except OSError:
@@ -65,7 +68,7 @@ def _is_permitted(
     ancillary: list[tuple[int, int, bytes]], owns: Callable[[int], bool | None]
 ) -> bool:
     for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
+        if level == _LEVEL and kind == socket.SCM_CREDENTIALS:
             pid, uid, _ = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])
             owned = owns(pid)
             return owned is True or (owned is None and uid in (0, os.geteuid()))

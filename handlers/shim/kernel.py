@@ -15,20 +15,30 @@ _SYNC_FILE_RANGE_WRITE = 2
 
 _SYS_CLONE3 = 435
 _CLONE_INTO_CGROUP = 0x2_0000_0000
+_SIGCHLD = int(signal.SIGCHLD)
 _CLONE_ARGS = struct.Struct("=11Q")  # struct clone_args of linux/sched.h, 88 bytes
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+if _libc is not None:
+    # Declared once, so that a call in a fork makes few objects and so copies few pages.
+    _prctl = _libc.prctl
+    _prctl.argtypes = (ctypes.c_int, ctypes.c_void_p, *(ctypes.c_ulong,) * 3)
+    _syscall = _libc.syscall
+    _syscall.argtypes = (ctypes.c_long, ctypes.c_char_p, ctypes.c_size_t)
+    _syscall.restype = ctypes.c_long
+    _sync_file_range = _libc.sync_file_range
+    _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 
 def become_subreaper() -> bool:
     """Orphans below this process become its children from now on; False where there is no way."""
-    return _libc is not None and _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    return _libc is not None and _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
 def name_process(name: str) -> None:
     """`ps` and `top` show `name` (15 bytes at most)."""
     if _libc is not None:
-        _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+        _prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
 def start_write_back(descriptor: int, offset: int, length: int) -> None:
@@ -37,12 +47,7 @@ def start_write_back(descriptor: int, offset: int, length: int) -> None:
     A job's output would otherwise pile up as dirty pages, for which every `syncfs` waits.
     """
     if _libc is not None:
-        _libc.sync_file_range(
-            descriptor,
-            ctypes.c_int64(offset),
-            ctypes.c_int64(length),
-            ctypes.c_uint(_SYNC_FILE_RANGE_WRITE),
-        )
+        _sync_file_range(descriptor, offset, length, _SYNC_FILE_RANGE_WRITE)
 
 
 def fork_into(group: int) -> int:
@@ -57,9 +62,8 @@ def fork_into(group: int) -> int:
     """
     if _libc is None:
         raise OSError("no control groups here")
-    content = _CLONE_ARGS.pack(_CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, group)
-    arguments = ctypes.create_string_buffer(content, len(content))
-    pid: int = _libc.syscall(ctypes.c_long(_SYS_CLONE3), arguments, ctypes.c_size_t(len(content)))
+    content = _CLONE_ARGS.pack(_CLONE_INTO_CGROUP, 0, 0, 0, _SIGCHLD, 0, 0, 0, 0, 0, group)
+    pid: int = _syscall(_SYS_CLONE3, content, _CLONE_ARGS.size)
     if pid < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

@@ -8,6 +8,7 @@ On the line between spawner and shim, to the shim: 4 bytes big endian length, th
 as JSON. Back: one byte each time it is free. Either end is closed by the death of the other side.
 """
 
+import _socket
 import contextlib
 import errno
 import fcntl
@@ -38,6 +39,11 @@ LINES_MAX = 256
 
 SEND_TIMEOUT = struct.pack("@ll", 1, 0)
 """A struct timeval. A waiting shim reads at once, unless somebody has stopped it."""
+
+_FAMILY, _KIND = int(socket.AF_UNIX), int(socket.SOCK_STREAM)
+_LEVEL, _SEND_TIMEOUT = int(socket.SOL_SOCKET), int(socket.SO_SNDTIMEO)
+"""Plain numbers, and `_socket`, which `socket` wraps: what the spawner touches after a fork stays
+behind in the shim as pages of its own."""
 
 
 class Pool:
@@ -112,19 +118,17 @@ class Pool:
                 self._quiet_since_s = time.monotonic() + SURPLUS_AFTER_S  # tried again later
 
     def _fork(self) -> int:
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, SEND_TIMEOUT)
-            line = fcntl.fcntl(ours, fcntl.F_DUPFD_CLOEXEC, LINES_FROM)
-            try:
-                pid = os.fork()
-            except OSError:
-                os.close(line)
-                raise
-            if pid == 0:
-                ours.close()
-                os.closerange(LINES_FROM, max(line, *self._pids, 0) + 1)
-                self._become(theirs.fileno())
+        line, its = _make_line()
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(line)
+            os.close(its)
+            raise
+        if pid == 0:
+            os.closerange(LINES_FROM, max(line, *self._pids, 0) + 1)
+            self._become(its)
+        os.close(its)
         self._pids[line] = pid
         self._poll.register(line, select.POLLIN)
         return line
@@ -149,3 +153,14 @@ class Pool:
         del self._pids[line]
         with contextlib.suppress(ValueError):
             self._free.remove(line)
+
+
+def _make_line() -> tuple[int, int]:
+    """Our end and the shim's end of a new line."""
+    ours, theirs = _socket.socketpair(_FAMILY, _KIND)
+    try:
+        ours.setsockopt(_LEVEL, _SEND_TIMEOUT, SEND_TIMEOUT)
+        return fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD_CLOEXEC, LINES_FROM), theirs.detach()
+    finally:
+        ours.close()
+        theirs.close()

@@ -46,9 +46,10 @@ class Serving:
 
     def _see_through(self, content: bytes, children: int) -> bool:
         """Whether this process may see another execution through."""
-        work = Assignment(**json.loads(content))
-        if work.cgroup == "":
-            work = work._replace(cgroup=self._group)
+        fields = json.loads(content)
+        if fields["cgroup"] == "":
+            fields["cgroup"] = self._group
+        work = Assignment(**fields)
         try:
             is_sound = run_shim(work, self._bell, self._boot, children)
         except BaseException:

@@ -27,6 +27,7 @@ from handlers.shim.telling import Record
 from handlers.shim.tree import Tree
 
 PROGRESS_FAST_S = 0.25
+PROGRESS_SLOWER = 4
 
 RECORD_LAG_S = 0.1
 """`process.json` tells that the program runs a moment later than the doorbell does: for one that
@@ -264,7 +265,7 @@ class Shim:
             self._make_progress(found)
             self._progress_wait_s = PROGRESS_FAST_S
         else:
-            self._progress_wait_s = min(self._progress_wait_s * 2, self.work.look_s)
+            self._progress_wait_s = min(self._progress_wait_s * PROGRESS_SLOWER, self.work.look_s)
         self._look_at_s = now + self._progress_wait_s
 
     def _make_progress(self, progress: JobProgress) -> None:

@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socket
+import struct
 from typing import NoReturn
 
 from handlers.shim.bell import Bell
@@ -25,6 +26,9 @@ from handlers.shim.process_tree import boot_id, process
 from handlers.shim.serving import Serving
 
 FRAME_BYTES_MAX = 16 << 20
+
+_LEVEL, _RIGHTS = int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS)
+_DESCRIPTOR = struct.Struct("i")
 
 CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
 """Nothing comes of these, here and in the shims: the end of the service is told by its socket, a
@@ -44,6 +48,7 @@ class Spawner:
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
+        self._link_number = link.fileno()
         self._buffer = bytearray()
         self._ended, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
@@ -62,7 +67,7 @@ class Spawner:
                 if descriptor == self._ended:
                     os.read(self._ended, 4096)
                     self._pool.reap()
-                elif descriptor != self._link.fileno():
+                elif descriptor != self._link_number:
                     self._pool.hear(descriptor)
                 elif not self._read():
                     return
@@ -104,7 +109,7 @@ class Spawner:
         code = 1
         try:
             os.setsid()
-            self._link.close()
+            os.close(self._link_number)
             os.close(self._ended)
             os.close(self._wake)
             self._serving.run(line)
@@ -114,13 +119,12 @@ class Spawner:
             os._exit(code)
 
     def _answer(self, content: dict[str, object], pidfd: int | None) -> None:
-        data = json.dumps(content).encode()
+        data = encode(content)
         frame = LENGTH.pack(len(data)) + data
+        passed = [] if pidfd is None else [(_LEVEL, _RIGHTS, _DESCRIPTOR.pack(pidfd))]
         try:
-            if pidfd is None:
-                self._link.sendall(frame)
-            else:
-                sent = socket.send_fds(self._link, [frame], [pidfd])
+            sent = self._link.sendmsg([frame], passed)
+            if sent < len(frame):
                 self._link.sendall(frame[sent:])
         except OSError:
             return  # the service is gone; the next read ends this process
