@@ -14,7 +14,7 @@ TABLES = {
     "publish": "durable publish in process, 1 and 64 publishers, beside C and queue libraries",
     "http": "one durable command a request, 1 and 64 connections, beside a bare aiohttp handler",
     "latency": "publish to the job's first instruction, over HTTP and by a dropped file",
-    "spawn": "start and reap of a short job, 8 live, beside posix_spawn",
+    "spawn": "start and reap of a short job, 8 live, beside posix_spawn and supervisord",
     "output": "one job printing 300 MB, beside straight to a file",
     "idle": "memory at rest, memory a job, wake-ups and CPU with 20 quiet jobs",
     "startup": "ready with 100,000 kept executions, or waiting files and how fast they are handled",
