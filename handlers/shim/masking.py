@@ -57,6 +57,11 @@ class Masking:
         return content
 
 
+def masked(masking: Masking | None, content: Any) -> Any:
+    """`content`, a decoded JSON value, without the secrets; as it is where there are none."""
+    return content if masking is None else masking.tree(content)
+
+
 class MaskedStream:
     """One stream of bytes on its way to the disk.
 

@@ -16,6 +16,8 @@ FILE_BYTES_MAX = 1 << 20
 LINE_BYTES_MAX = 65_536
 MESSAGE_MAX = 1000
 DATA_BYTES_MAX = 16_384
+DATA_LEVELS_MAX = 32
+"""Every reader of it recurses, each from a stack of another depth."""
 
 JobProgress = dict[str, Any]
 """`percent`, `message`, `data`: the fields of `bus.model.Progress` that were given."""
@@ -59,7 +61,7 @@ def _progress(
     if message:
         # A lone surrogate from a JSON escape could not be encoded by anybody later.
         made["message"] = message[:MESSAGE_MAX].encode("utf-8", "replace").decode()
-    if data is not None and _is_encodable(data):
+    if data is not None and not _is_deeper(data, DATA_LEVELS_MAX) and _is_encodable(data):
         made["data"] = data
     return made or None
 
@@ -70,6 +72,14 @@ def _percent(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return min(100.0, max(0.0, number)) if math.isfinite(number) else None
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return False
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in value)
 
 
 def _is_encodable(data: dict[str, Any]) -> bool:

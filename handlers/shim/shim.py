@@ -17,17 +17,18 @@ from handlers.shim.assignment import Assignment, StopOrder, claim_name
 from handlers.shim.bell import Bell
 from handlers.shim.files import Folder
 from handlers.shim.hearing import Hearing
-from handlers.shim.ladder import GIVE_UP_S, KILL_AGAIN_S, Step, StopLadder
 from handlers.shim.launch import Launched, failure_sentence, launch
-from handlers.shim.masking import Masking
-from handlers.shim.notify import JobProgress, ProgressFile
+from handlers.shim.limits import Limits
+from handlers.shim.masking import Masking, masked
 from handlers.shim.output import ERR, OUT, OutputWriter
 from handlers.shim.pipes import Pipes, now_ms
+from handlers.shim.progress import Progress
+from handlers.shim.stopping import Stopping
 from handlers.shim.telling import Record
 from handlers.shim.tree import Tree
 
-PROGRESS_FAST_S = 0.25
-PROGRESS_SLOWER = 4
+START_LIMITS = ("start_timeout", "ready")
+RUN_LIMITS = ("start_timeout", "run_timeout")
 
 RECORD_LAG_S = 0.1
 """`process.json` tells that the program runs a moment later than the doorbell does: for one that
@@ -65,30 +66,24 @@ class Shim:
         self.hearing = Hearing(work.socket)
         self.output = OutputWriter(folder, work.max_bytes)
         self.masking = (Masking(work.masks) or None) if work.masks else None
-        self.progress_file = ProgressFile(folder, self.masking)
+        self.progress = Progress(folder, self.masking, work.look_s, bell.news)
         self.tree = Tree(work.execution_id, work.cgroup)
-        self.ladder = StopLadder()
-        self.progress: JobProgress = {}
-        self.error: str | None = None
-        self.cause: str | None = None
-        self.stop: StopOrder | None = None
-        self.gave_up = False
-        self._limits: dict[str, float] = {}
-        self._look_at_s = 0.0
-        self._record_at_s: float | None = None
-        self._progress_wait_s = PROGRESS_FAST_S
-        self._poll = select.poll()
-        self.pipes = Pipes(self._poll, self.output, self.masking)
+        self.stopping = Stopping(work, self.tree)
+        self.limits = Limits()
         self.record = Record(work.execution_id, boot, folder)
+        self.error: str | None = None
+        self._record_at_s: float | None = None
         self._launched: Launched | None = None
         self._child_ended = children
+        self._poll = select.poll()
         self._poll.register(children, select.POLLIN)
         self._poll.register(self.hearing.descriptor, select.POLLIN)
+        self.pipes = Pipes(self._poll, self.output, self.masking)
 
     def run(self) -> bool:
         """Everything, in order; returns when the record is written, as `run_shim` says."""
         self._look_at_control()
-        if self.cause is None:
+        if self.stopping.cause is None:
             self._launch()
         if self._launched is not None:
             self._loop()
@@ -104,9 +99,8 @@ class Shim:
         try:
             launched = launch(work, self.tree.fork)
         except OSError as error:
-            self.error = self._masked(
-                f"the system gave no process for {work.argv[0]!r}: {error.strerror}"
-            )
+            reason = f"the system gave no process for {work.argv[0]!r}: {error.strerror}"
+            self.error = masked(self.masking, reason)
             return
         self._launched = launched
         self.tree.take(launched.pid)
@@ -123,33 +117,33 @@ class Shim:
         self._poll.unregister(launched.told)
         os.close(launched.told)
         if told:
-            self.error = self._masked(failure_sentence(self.work, told))
+            self.error = masked(self.masking, failure_sentence(self.work, told))
             return
         self.record.started_ms = now_ms()
         now = time.monotonic()
         if self.work.timeout_s:
-            self._limits["run_timeout"] = now + self.work.timeout_s
+            self.limits.set("run_timeout", now + self.work.timeout_s)
         if self.work.ready == "spawn":
             self._become_ready()
         elif self.work.ready.startswith("after_s:"):
-            self._limits["ready"] = now + float(self.work.ready.partition(":")[2])
+            self.limits.set("ready", now + float(self.work.ready.partition(":")[2]))
         if self.record.ready_ms is None and self.work.start_timeout_s:
-            self._limits["start_timeout"] = now + self.work.start_timeout_s
+            self.limits.set("start_timeout", now + self.work.start_timeout_s)
         self._tell(RECORD_LAG_S)
 
     def _become_ready(self) -> None:
         if self.record.ready_ms is not None or self.record.started_ms is None:
             return
         self.record.ready_ms = now_ms()
-        self._limits.pop("start_timeout", None)
-        self._limits.pop("ready", None)
+        self.limits.lift(START_LIMITS)
         self._feed_watchdog()
         self._tell(RECORD_LAG_S)
 
     # -- the life
 
     def _loop(self) -> None:
-        while not self._is_over():
+        # Until the tree is gone (or given up on) and nobody can write to the pipes any more.
+        while self.pipes or not self.stopping.is_over:
             self._turn(self._wait_ms())
 
     def _turn(self, wait_ms: int) -> None:
@@ -170,151 +164,88 @@ class Shim:
         self._pass_time(time.monotonic())
 
     def _wait_ms(self) -> int:
-        now = time.monotonic()
-        deadlines = [self._look_at_s, *self._limits.values()]
-        deadlines.extend(
-            at
-            for at in (
-                self.ladder.deadline_s,
-                self.pipes.drain_until_s,
-                self.bell.due_s,
-                self._record_at_s,
-            )
-            if at
-        )
-        return max(0, int((min(deadlines) - now) * 1000) + 1)
+        due_s = self.progress.look_at_s
+        for at_s in (
+            self.limits.next_s,
+            self.stopping.deadline_s,
+            self.pipes.drain_until_s,
+            self.bell.due_s,
+            self._record_at_s,
+        ):
+            if at_s is not None and at_s < due_s:
+                due_s = at_s
+        return max(0, int((due_s - time.monotonic()) * 1000) + 1)
 
     def _pass_time(self, now: float) -> None:
-        if now >= self._look_at_s:
+        if now >= self.progress.look_at_s:
             self._look_at_control()
-            self._look_at_progress(now)
-        for name in [name for name, at in self._limits.items() if now >= at]:
-            del self._limits[name]
+            self.progress.look(now)
+        for name in self.limits.take_struck(now):
             self._limit_struck(name)
         if self._record_at_s is not None and now >= self._record_at_s:
             self._record_at_s = None
             self.record.write(self._state())
-        self._climb(now)
-        self.pipes.drain(now, is_over=self.gave_up or self.tree.is_empty())
+        if self.stopping.has_ended_by_itself:
+            self.limits.lift_all()
+        self.stopping.climb(now)
+        self.pipes.drain(now, is_over=self.stopping.is_over)
         self.bell.ring_if_due(now, self._state)
-
-    def _is_over(self) -> bool:
-        """The tree is gone (or given up on) and nobody can write to the pipes any more."""
-        return (self.gave_up or self.tree.is_empty()) and not self.pipes
 
     def _limit_struck(self, name: str) -> None:
         if name == "ready":
             self._become_ready()
-            return
-        if self.tree.main_status is not None and self.work.leftover == "stop":
-            return  # the program has ended by itself; its children are on the ladder already
-        self._order(StopOrder(name, "system:limits", now_ms(), self.work.stop_grace_s))
+        elif not self.stopping.has_ended_by_itself:
+            self._obey(StopOrder(name, "system:limits", now_ms(), self.work.stop_grace_s))
 
     # -- what the program says
 
     def _read_pipe(self, descriptor: int) -> None:
-        if not self.pipes.read(descriptor):
-            return
-        self.bell.news()
-        if self._progress_wait_s > PROGRESS_FAST_S:  # it is busy, so it may tell progress, too
-            self._progress_wait_s = PROGRESS_FAST_S
-            self._look_at_s = min(self._look_at_s, time.monotonic() + PROGRESS_FAST_S)
+        if self.pipes.read(descriptor):
+            self.bell.news()
+            self.progress.expect(time.monotonic())
 
     def _hear(self) -> None:
         for words in self.hearing.words(self.tree.owns):
             if "CONTROL" in words:
                 self._look_at_control()
-                self._look_at_progress(time.monotonic())
+                self.progress.look(time.monotonic())
             else:
-                self._heed(words)
+                self._heed(masked(self.masking, words))
 
     def _heed(self, words: dict[str, str]) -> None:
         now = time.monotonic()
-        words = self._masked(words)
         if words.get("READY") == "1":
             self._become_ready()
         if words.get("WATCHDOG") == "1":
             self._feed_watchdog()
         elif words.get("WATCHDOG") == "trigger" and self.work.watchdog_s:
-            self._limits["watchdog"] = now
+            self.limits.set("watchdog", now)
         more = words.get("EXTEND_TIMEOUT_USEC", "")
         if more.isdecimal() and len(more) < 16:
-            self._extend(now, int(more) / 1_000_000)
+            more_s = int(more) / 1_000_000
+            self.stopping.extend(now, more_s)
+            self.limits.extend(RUN_LIMITS, now + more_s)
         said = self.hearing.progress_in(words)
         if said:
-            self._make_progress({**self.progress, **said})
-
-    def _extend(self, now: float, more_s: float) -> None:
-        self.ladder.extend(now, more_s)
-        for name in ("start_timeout", "run_timeout"):
-            if name in self._limits:
-                self._limits[name] = max(self._limits[name], now + more_s)
+            self.progress.say(said)
 
     def _feed_watchdog(self) -> None:
-        if (
-            self.work.watchdog_s
-            and self.record.ready_ms is not None
-            and not self.ladder.is_climbing
-        ):
-            self._limits["watchdog"] = time.monotonic() + self.work.watchdog_s
+        is_ready = self.record.ready_ms is not None
+        if self.work.watchdog_s and is_ready and not self.stopping.is_climbing:
+            self.limits.set("watchdog", time.monotonic() + self.work.watchdog_s)
 
-    def _look_at_progress(self, now: float) -> None:
-        """Reads what was appended. Looks often only while the program keeps appending."""
-        found = self.progress_file.read()
-        if found is not None:
-            self._make_progress(found)
-            self._progress_wait_s = PROGRESS_FAST_S
-        else:
-            self._progress_wait_s = min(self._progress_wait_s * PROGRESS_SLOWER, self.work.look_s)
-        self._look_at_s = now + self._progress_wait_s
-
-    def _make_progress(self, progress: JobProgress) -> None:
-        progress = self._masked(progress)
-        if progress != self.progress:
-            self.progress = progress
-            self.bell.news()
-
-    def _masked(self, content: Any) -> Any:
-        """`content` without the secrets that this execution was given."""
-        return content if self.masking is None else self.masking.tree(content)
-
-    # -- stopping
+    # -- orders
 
     def _look_at_control(self) -> None:
         order = StopOrder.from_json(self.folder.read_json("control"))
-        if order is not None and order != self.stop:
-            self._order(order)
+        if order is not None and order != self.stopping.order:
+            self._obey(order)
 
-    def _order(self, order: StopOrder) -> None:
-        """Begins the ladder, or brings its KILL nearer."""
-        passed_s = max(0.0, (now_ms() - order.at_ms) / 1000)
-        grace_s = max(0.0, order.grace_s - passed_s)
-        self.ladder.order(time.monotonic(), grace_s, kill=order.kill)
-        main_ended = self.tree.main_status is not None and self.work.leftover == "stop"
-        if self.cause is None and not main_ended:
-            self.cause = order.reason
-        self.stop = order
-        self._limits.clear()
+    def _obey(self, order: StopOrder) -> None:
+        self.stopping.obey(order)
+        self.limits.lift_all()
         if self._launched is not None:
             self._tell()
-
-    def _climb(self, now: float) -> None:
-        if self.gave_up or self.tree.is_empty():
-            self.ladder.deadline_s = None
-            return
-        main_alive = self.tree.main_status is None
-        if not main_alive and not self.ladder.is_climbing and self.work.leftover == "stop":
-            self.ladder.order(now, self.work.stop_grace_s)
-            self._limits.clear()
-        step = self.ladder.step(now, main_alive=main_alive)
-        if step is Step.SIGNAL:
-            self.tree.signal_main(self.work.stop_signal, whole_group=self.work.stop_to == "group")
-        elif step is Step.SIGNAL_REST:
-            self.tree.signal_all(self.work.stop_signal)
-        elif step is Step.KILL:
-            self.tree.kill()
-        elif step is Step.GIVE_UP:
-            self.gave_up = True
 
     # -- telling
 
@@ -327,37 +258,25 @@ class Shim:
         self.bell.ring_if_due(now, self._state)
 
     def _state(self) -> dict[str, Any]:
-        return self.record.state(self.stop, self.progress, self.output.end)
+        return self.record.state(self.stopping.order, self.progress.newest, self.output.end)
 
     # -- the end
 
     def _finish(self) -> bool:
         self.hearing.close()
         self.output.flush_index()
-        found = self.progress_file.read()
-        if found is not None:
-            self.progress = self._masked(found)
-        survivors = self._sweep()
+        self.progress.look(time.monotonic())
+        survivors = self.stopping.sweep()
         self.output.close(now_ms())
         self.tree.dissolve()
         content = self.record.exit_content(
             self.tree,
             survivors=survivors,
-            cause=self.cause,
+            cause=self.stopping.cause,
             error=self.error,
-            progress=self.progress,
+            progress=self.progress.newest,
             output_end=self.output.end,
         )
         self.record.write_exit(content)
         is_told = self.bell.ring_out({**self._state(), "exit": content})
         return is_told and self._launched is not None and not survivors
-
-    def _sweep(self) -> list[int]:
-        """Kills what left the tree and still carries the marker; returns what is alive after it."""
-        give_up = time.monotonic() + GIVE_UP_S
-        while True:
-            survivors = self.tree.survivors(thorough=self.ladder.is_climbing)
-            if not survivors or self.gave_up or time.monotonic() > give_up:
-                return survivors
-            self.tree.kill()
-            time.sleep(KILL_AGAIN_S)

@@ -75,9 +75,12 @@ def investigate_all(layout: DataLayout, ids: Iterable[str]) -> list[Finding]:
     return [_investigate_or_wait(layout, execution_id) for execution_id in ids]
 
 
-def look_at_all(layout: DataLayout, ids: Iterable[str]) -> list[ShimState | None]:
-    """`look` for each."""
-    return [look(layout, execution_id) for execution_id in ids]
+def look_at_all(layout: DataLayout, ids: Iterable[str]) -> list[tuple[ShimState | None, bool]]:
+    """`look` for each, and whether there is an exit record."""
+    return [
+        (look(layout, execution_id), layout.execution(execution_id).exit.exists())
+        for execution_id in ids
+    ]
 
 
 def look(layout: DataLayout, execution_id: str) -> ShimState | None:

@@ -52,7 +52,7 @@ def decode_state(data: bytes) -> ShimState | None:
     """None if it is damaged or no such thing."""
     try:
         found = _state_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     pids = (found.shim, found.pid, found.session)
     times = (found.started_ms, found.ready_ms, found.stop.at_ms if found.stop else None)
@@ -69,7 +69,7 @@ def decode_exit(data: bytes) -> ExitRecord | None:
     """None if it is damaged: the file is written whole, so somebody else has touched it."""
     try:
         found = _exit_decoder.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return found if _is_sane(found) else None
 

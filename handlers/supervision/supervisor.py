@@ -8,32 +8,30 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import structlog
 
 from bus.clock import Clock
 from bus.commands import (
     ReportEnded,
     ReportLost,
-    ReportProgress,
-    ReportRunning,
     ReportSpawnFailed,
-    ReportStopping,
     ReportUnknown,
 )
 from bus.layout import DataLayout
-from bus.model import Execution, ExecutionStatus, ExitRecord, JobSpec, Reason, SecretRef
+from bus.model import Execution, ExecutionStatus, ExitRecord, JobSpec, Reason
 from bus.ports import OutputNotice, ReportSink
 from handlers.shim.process_tree import process
 from handlers.supervision import adoption
 from handlers.supervision.adoption import Alive, Ended, Finding, Gone, NeverRan, Orphaned
+from handlers.supervision.asking import Asking
 from handlers.supervision.doorbell import Doorbell
+from handlers.supervision.news import news_in
 from handlers.supervision.orders import Orders
 from handlers.supervision.orphans import Orphanage
 from handlers.supervision.progress_watch import ProgressWatch
 from handlers.supervision.record import ShimState
 from handlers.supervision.request import Requests, SupervisorSettings, signal_number
-from handlers.supervision.secrets import SecretUnavailable, SecretValues, references_in
+from handlers.supervision.secrets import SecretValues
 from handlers.supervision.spawner_link import Forked, SpawnerLink
 from handlers.supervision.watched import Watched
 
@@ -67,7 +65,6 @@ class ProcessSupervisor:
         secrets: SecretValues | None = None,
     ) -> None:
         self._layout = layout
-        self._secrets = secrets or SecretValues({})
         self._instance = instance
         self._clock = clock
         self._report = report
@@ -76,12 +73,20 @@ class ProcessSupervisor:
         self._watched: dict[str, Watched] = {}
         self._link = SpawnerLink(self._forked, self._spawner_died)
         self._bell = Doorbell(instance)
-        self._requests = Requests(
+        requests = Requests(
             layout,
             instance,
             self._bell,
             self._settings,
             dict(os.environ if base_env is None else base_env),
+        )
+        self._asking = Asking(
+            requests,
+            self._link,
+            secrets or SecretValues({}),
+            is_watched=self._is_watched,
+            fail=self._fail,
+            start=self._start,
         )
         self._orders = Orders(layout, instance, self._bell, self._is_watched)
         self._orphans = Orphanage(self._orphan_gone)
@@ -143,37 +148,8 @@ class ProcessSupervisor:
     # -- starting
 
     def _ask(self, watched: Watched) -> None:
-        execution, spec = watched.execution, watched.spec
-        self._watched[execution.id] = watched
-        if spec is None:
-            self._fail(watched, "its definition is not known any more")
-            return
-        references = references_in(execution.variables)
-        if references:
-            asking = self._ask_with_secrets(watched, spec, references)
-            self._start(asking, f"secrets {execution.id}")
-        else:
-            self._request(watched, spec, {})
-
-    async def _ask_with_secrets(
-        self, watched: Watched, spec: JobSpec, references: Mapping[str, SecretRef]
-    ) -> None:
-        """The values are read at the last moment; nothing here keeps them."""
-        try:
-            values = await asyncio.to_thread(self._secrets.read, references)
-        except SecretUnavailable as error:
-            if self._is_watched(watched):
-                self._fail(watched, str(error))
-            return
-        if self._is_watched(watched):
-            self._request(watched, spec, values)
-
-    def _request(self, watched: Watched, spec: JobSpec, secrets: Mapping[str, str]) -> None:
-        execution, generation = watched.execution, watched.generation
-        try:
-            self._link.request(self._requests.assignment(execution, spec, generation, secrets))
-        except (ValueError, msgspec.MsgspecError) as error:
-            self._fail(watched, f"the program call cannot be made: {error}")
+        self._watched[watched.execution.id] = watched
+        self._asking.ask(watched)
 
     def _forked(self, answer: Forked, pidfd: int | None) -> None:
         """The spawner has answered."""
@@ -212,28 +188,17 @@ class ProcessSupervisor:
 
     def _learn(self, watched: Watched, state: ShimState) -> None:
         """Reports what is new in `state`, once."""
-        execution_id = watched.execution.id
         watched.socket = state.socket or watched.socket
         if state.started_ms is not None and not watched.ran and state.exit is None:
             watched.ran = True
             # Not at once: a program that ends within a moment is spared the effort.
             loop = asyncio.get_running_loop()
             loop.call_later(PROGRESS_LISTEN_AFTER_S, self._listen_to_progress, watched)
-        if state.ready_ms is not None and not watched.told_running and state.pid is not None:
-            watched.told_running = True
-            started_ms = state.started_ms or state.ready_ms
-            self._report(
-                ReportRunning(execution_id=execution_id, pid=state.pid, started_ms=started_ms)
-            )
-        if state.stop is not None and state.stop.reason in _LIMITS and not watched.told_stop:
-            watched.told_stop = True
-            self._report(ReportStopping(execution_id=execution_id, stop=state.stop))
-        if state.progress is not None and state.progress != watched.progress:
-            watched.progress = state.progress
-            self._report(ReportProgress(execution_id=execution_id, progress=state.progress))
+        for report in news_in(state, watched):
+            self._report(report)
         if state.output_end > watched.output_end:
             watched.output_end = state.output_end
-            self._output.grown(execution_id)
+            self._output.grown(watched.execution.id)
         if state.exit is not None:
             self._end(watched, state.exit)
 
@@ -257,14 +222,14 @@ class ProcessSupervisor:
                 continue
             self._progress.try_again()
             ids = [i for i in self._watched if i not in self._orphans]
-            states = await asyncio.to_thread(adoption.look_at_all, self._layout, ids)
-            for execution_id, state in zip(ids, states, strict=True):
+            looks = await asyncio.to_thread(adoption.look_at_all, self._layout, ids)
+            for execution_id, (state, has_ended) in zip(ids, looks, strict=True):
                 watched = self._watched.get(execution_id)
                 if watched is None:
                     continue
                 if state is not None:
                     self._learn(watched, state)
-                if watched.pidfd is None and watched.shim and not watched.is_settling:
+                if has_ended or (watched.pidfd is None and watched.shim):
                     self._settle_soon(watched)
 
     # -- the end of a shim
@@ -398,6 +363,3 @@ class ProcessSupervisor:
     def _start(self, coroutine: "asyncio._CoroutineLike[None]", name: str) -> None:
         assert self._group is not None, "orders are taken only while run() runs"
         self._group.create_task(coroutine, name=name)
-
-
-_LIMITS = frozenset({Reason.RUN_TIMEOUT, Reason.START_TIMEOUT, Reason.WATCHDOG})

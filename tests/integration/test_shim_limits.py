@@ -192,3 +192,18 @@ async def test_a_stop_reaches_a_shim_whose_socket_its_program_has_filled(tmp_pat
             await b.wait_for(b.layout.execution(execution.id).control.exists)
             os.kill(state.shim, signal.SIGCONT)
             assert (await b.exit_of(execution)).signal == signal.SIGTERM
+
+
+async def test_progress_keeps_its_percent_but_not_data_of_hundreds_of_levels(
+    tmp_path: Path,
+) -> None:
+    line = tmp_path / "line"
+    for levels in (600, 30):
+        line.write_text(f'{{"percent": 5, "data": {{"a": {"[" * levels}{"]" * levels}}}}}\n')
+        async with bench(tmp_path / str(levels)) as b:
+            execution = starting()
+            b.supervisor.spawn(execution, sh(f"cat {line} >>$JOBBUS_PROGRESS"))
+            exit_ = await b.exit_of(execution)
+            assert exit_.progress is not None
+            assert exit_.progress.percent == 5
+            assert (exit_.progress.data is None) == (levels == 600)
