@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from httpx_sse import EventSource, aconnect_sse
 from playwright.async_api import Browser, Page
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.browser import chromium
 from tests.counterparts import needs
@@ -22,7 +24,7 @@ from tests.jobs import Apps
 from tests.node_programs import Heard, node
 from tests.raw_stream import changes
 from tests.recorded_stream import GOLDEN, KINDS, define, record, shape
-from tests.service import PATIENCE_S, Service, running_service
+from tests.service import PATIENCE_S, Service, eventually_told, running_service
 from transports.http.sse_client import SseParser
 
 LISTEN = """
@@ -294,6 +296,44 @@ async def test_curl_shows_each_change_before_the_next_command(
     assert b" 200 OK\r\n" in head
     # HTTP/1.0 knows no chunks: its end is the end of the connection.
     assert (b"transfer-encoding: chunked" in head.lower()) == (version == "--http1.1")
+
+
+METRICS: dict[str, set[str]] = {
+    "http_requests": {"method", "route", "code"},
+    "http_request_duration_seconds": {"method", "route", "le"},
+    "streams_open": {"transport"},
+    "stream_frames": {"transport", "kind"},
+    "stream_bytes": set(),
+    "stream_lag_frames": {"le"},
+    "stream_resets": {"reason"},
+    "stream_disconnects": {"reason"},
+    "log_head_seq": set(),
+    "ring_frames": set(),
+    "commands": {"type", "outcome"},
+    "command_handle_seconds": {"type", "le"},
+    "executions": {"state"},
+    "queue_depth": set(),
+    "queue_oldest_age_seconds": set(),
+    "build_info": {"version"},
+}
+
+
+async def test_prometheus_own_parser_reads_all_that_the_page_names(service: Service) -> None:
+    async with service.http() as http, await service.stream(Last_Event_ID="zzzzzz-1") as stream:
+        await stream.until_kind("reset")
+        await http.ended(await http.start("T/Hello"))
+    await eventually_told(lambda: _tells_metrics(service), "that the stream ended, too")
+
+
+async def _tells_metrics(service: Service) -> bool:
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {service.token}"}) as client:
+        answer = await client.get(f"{service.url}/metrics")
+    labels: dict[str, set[str]] = defaultdict(set)
+    for family in text_string_to_metric_families(answer.text):
+        name = family.name.removeprefix("jobbus_")
+        labels[name].update(label for sample in family.samples for label in sample.labels)
+    assert labels.keys() >= METRICS.keys()
+    return {name: labels[name] for name in METRICS} == METRICS
 
 
 async def _publish(service: Service) -> str:

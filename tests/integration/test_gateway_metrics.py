@@ -7,10 +7,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bus.model import Principal
 from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
+from tests.socket_client import open_socket
 from tests.stream_reader import open_stream
 from transports.http.app import Gateway
 from transports.http.exposition import histogram, text_of
-from transports.http.tallies import Durations
+from transports.http.tallies import Histogram
 
 START = {"command": "start", "jobId": "App/Job"}
 
@@ -54,8 +55,52 @@ async def test_what_happened_is_counted() -> None:
     assert told[key("log_head_seq")] == world.feed.head
     assert told[key("executions", ("Running",))] == 1
     assert told[key("executions", ("Stopping",))] == 0
-    assert told[key("stream_frames_total")] >= 1
     assert not any("alice" in label or "App/Job" in label for _, labels in told for label in labels)
+
+
+FRAMES = "jobbus_stream_frames_total"
+
+
+async def test_frames_are_counted_by_transport_and_kind_and_how_far_readers_were_behind() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    async with serving(world) as (url, session):
+        stream = await open_stream(session, "/api/v1/events?start=now")
+        await stream.until("bookmark")
+        resumed = await open_stream(session, "/api/v1/events", Last_Event_ID="zzzzzz-1")
+        await resumed.until("snapshot_end")
+        for percent in range(3):
+            world.progress(execution, percent)
+        for _ in range(3):
+            await stream.next_change()
+            await resumed.next_change()
+        async with open_socket(url) as socket:
+            await socket.subscribe("o", "output", execution=execution)
+            await world.output.append(execution, b"line\n")
+            await socket.until("output")
+        told = await samples(session)
+        stream.close()
+        resumed.close()
+    assert {labels: count for (name, labels), count in told.items() if name == FRAMES} == {
+        frozenset(("sse", "hello")): 2,
+        frozenset(("sse", "bookmark")): 1,
+        frozenset(("sse", "reset")): 1,
+        frozenset(("sse", "snapshot")): 1,
+        frozenset(("sse", "snapshot_end")): 1,
+        frozenset(("sse", "change")): 6,
+        frozenset(("websocket", "hello")): 1,
+        frozenset(("websocket", "snapshot")): 1,
+        frozenset(("websocket", "snapshot_end")): 1,
+        frozenset(("websocket", "output")): 1,
+    }
+    assert told[key("stream_resets_total", ("epoch_changed",))] == 1
+    assert told[key("stream_bytes_total")] > 1_000
+    # Three changes at once, or one after the other: to each reader they were three writes at most.
+    writes = told[key("stream_lag_frames_count")]
+    assert 2 <= writes <= 6
+    assert told[key("stream_lag_frames_sum")] == 6
+    assert told[key("stream_lag_frames_bucket", ("5.0",))] == writes
+    assert told[key("stream_lag_frames_bucket", ("+Inf",))] == writes
 
 
 async def test_ended_commands_and_executions_are_counted_by_what_came_of_them() -> None:
@@ -78,7 +123,7 @@ async def test_ended_commands_and_executions_are_counted_by_what_came_of_them() 
 
 
 def test_a_bucket_holds_what_took_as_long_as_its_bound_and_all_that_was_shorter() -> None:
-    took = Durations("took_seconds", "How long.", ("what",), (0.1, 1))
+    took = Histogram("took_seconds", "How long.", ("what",), (0.1, 1))
     for seconds in (0.05, 0.1, 0.5, 7):
         took.add(seconds, "it")
     [family] = text_string_to_metric_families(text_of([histogram(took)]).decode())

@@ -69,9 +69,9 @@ class Gateway:
         sessions = Sessions(ports.sessions_file, ports.tokens, ports.clock, self._settings.sessions)
         self._gate = Gate(ports, self._settings, sessions)
         self._registry = StreamRegistry(ports, self._settings, self._gate.again)
-        self._fanout = Fanout(ports.feed, ports.clock, self._settings, self._visibility)
+        self._fanout = Fanout(ports.feed, ports.clock, self._settings, self._visibility, ports.told)
         self._changes = Changes(ports, self._settings, self._visibility, self._fanout)
-        self.metrics = Metrics(ports, self._settings, self._registry, self._fanout.told)
+        self.metrics = Metrics(ports, self._settings, self._registry)
         """To be told of every batch of changes."""
         self._streaming: asyncio.Task[None] | None = None
         self._broken = False

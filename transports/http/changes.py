@@ -4,7 +4,7 @@ import msgspec
 
 from bus.feed import Batch, FellBehind, Frame, ResetReason
 from bus.model import Principal
-from transports.http.encodings import NDJSON
+from transports.http.encodings import NDJSON, Encoding
 from transports.http.fanout import FRAMES_A_WRITE, Fanout, Reader, View
 from transports.http.filters import Filters
 from transports.http.outlets import Outlet
@@ -26,10 +26,11 @@ class Changes:
     ) -> None:
         self._ports = ports
         self._feed = ports.feed
+        self._told = ports.told
         self._settings = settings
         self._visibility = visibility
         self._fanout = fanout
-        self._snapshots = Snapshots(ports.table, ports.feed, ports.clock, settings, visibility)
+        self._snapshots = Snapshots(ports, settings, visibility)
 
     async def follow(self, stream: Outlet, filters: Filters, cursor: str | None, start: str) -> str:
         """The stream has ended, or its reader left; the position is where it would go on.
@@ -79,7 +80,7 @@ class Changes:
                 reader.seq = oldest
                 return reader, [hello]
             if start == "now":
-                bookmark = encoding.frame("bookmark", b"{}", id=self._feed.position(reader.seq))
+                bookmark = self._bookmark(encoding, reader.seq)
                 return reader, [hello + bookmark]
             return reader, [hello, *self._snapshots.take(stream.principal, filters, encoding)]
         resumed = self._resumed(reader, cursor, oldest)
@@ -109,8 +110,7 @@ class Changes:
             reader.view = View(stream.principal, old.filters, old.encoding, old.chunked)
         await self._catch_up(reader)
         if stream.is_quiet:
-            position = self._feed.position(reader.seq)
-            await stream.send(stream.encoding.frame("bookmark", b"{}", id=position))
+            await stream.send(self._bookmark(stream.encoding, reader.seq))
             return
         if stream.ended is None:
             self._fanout.join(reader)
@@ -135,11 +135,16 @@ class Changes:
         except FellBehind:
             await self._tell_what_the_ring_lacks(reader)
             return False
-        reader.seq = batch.seq
-        if batch.frames:
-            data = self._fanout.joined_bytes(batch, reader.stream.encoding)
-            await reader.stream.send(data)
+        await self._tell(reader, batch)
         return not batch.frames
+
+    async def _tell(self, reader: Reader, batch: Batch) -> None:
+        behind, reader.seq = self._feed.head - reader.seq, batch.seq
+        if batch.frames:
+            encoding = reader.stream.encoding
+            data = self._fanout.joined_bytes(batch, encoding)
+            self._told.changes(encoding, len(batch.frames), len(data), behind=behind)
+            await reader.stream.send(data)
 
     async def _tell_what_the_ring_lacks(self, reader: Reader) -> None:
         """A piece of the journal, for those who read it; else a new beginning."""
@@ -148,12 +153,9 @@ class Changes:
         if batch is None:
             await self._send_all(stream, self._reset(reader, ResetReason.HISTORY_GONE))
             return
-        reader.seq = batch.seq
-        if batch.frames:
-            await stream.send(self._fanout.joined_bytes(batch, stream.encoding))
-        elif stream.is_quiet:
-            position = self._feed.position(batch.seq)
-            await stream.send(stream.encoding.frame("bookmark", b"{}", id=position))
+        await self._tell(reader, batch)
+        if not batch.frames and stream.is_quiet:
+            await stream.send(self._bookmark(stream.encoding, batch.seq))
 
     async def _past(self, reader: Reader) -> Batch | None:
         """Changes up to where the ring begins; None if the journal does not go back so far."""
@@ -173,7 +175,6 @@ class Changes:
     def _reset(self, reader: Reader, reason: ResetReason) -> list[bytes]:
         """The frames that start the reader anew at the head."""
         reader.seq = self._feed.head
-        self._fanout.told.resets[reason.value] += 1
         data = msgspec.json.encode(
             {
                 "reason": reason.value,
@@ -183,7 +184,7 @@ class Changes:
         )
         encoding, view = reader.stream.encoding, reader.view
         snapshot = self._snapshots.take(view.principal, view.filters, encoding)
-        return [encoding.frame("reset", data), *snapshot]
+        return [self._told.reset(encoding, reason.value, data), *snapshot]
 
     async def _send_all(self, stream: Outlet, frames: list[bytes]) -> None:
         """All frames, joined up to the size of one write."""
@@ -200,7 +201,10 @@ class Changes:
 
     def _hello(self, stream: Outlet, *, resumed: bool) -> bytes:
         data = hello_data(self._ports, self._settings, stream.principal, resumed=resumed)
-        return stream.encoding.hello(data, resumed=resumed)
+        return self._told.hello(stream.encoding, data, resumed=resumed)
+
+    def _bookmark(self, encoding: Encoding, seq: int) -> bytes:
+        return self._told.frame(encoding, "bookmark", b"{}", id=self._feed.position(seq))
 
     def wanted(self, frame: Frame, view: View) -> bool:
         return view.filters.fit(frame) and self._visibility.of_frame(view.principal, frame)

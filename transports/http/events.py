@@ -54,7 +54,7 @@ class EventRoutes:
             return web.Response(headers={"Content-Type": kind})
         principal = principal_of(request)
         self._registry.admit(principal)
-        stream = Stream(request, _ENCODINGS[kind], self._ports.clock, self._settings)
+        stream = Stream(request, _ENCODINGS[kind], self._ports, self._settings)
         self._registry.add(stream)
         try:
             return await stream.close(await self._changes.follow(stream, filters, cursor, start))

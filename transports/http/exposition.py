@@ -13,7 +13,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from transports.http.tallies import Durations, Tally
+from transports.http.tallies import Histogram, Tally
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _PREFIX = "jobbus_"
@@ -63,11 +63,11 @@ def tally(counted: Tally) -> Metric:
     return family
 
 
-def histogram(timed: Durations) -> Metric:
-    family = HistogramMetricFamily(_PREFIX + timed.name, timed.about, labels=timed.labels)
-    names = [*(str(float(bound)) for bound in timed.bounds), "+Inf"]
-    for values, slots in timed.slots.items():
+def histogram(measured: Histogram) -> Metric:
+    family = HistogramMetricFamily(_PREFIX + measured.name, measured.about, labels=measured.labels)
+    names = [*(str(float(bound)) for bound in measured.bounds), "+Inf"]
+    for values, slots in measured.slots.items():
         # Each bucket holds those below it too.
         buckets = list(zip(names, accumulate(slots), strict=True))
-        family.add_metric(values, buckets, timed.sums[values])
+        family.add_metric(values, buckets, measured.sums[values])
     return family

@@ -6,7 +6,7 @@ handler, and nobody waits for it.
 """
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 import msgspec
 
@@ -17,6 +17,7 @@ from transports.http.encodings import Encoding
 from transports.http.filters import EVERYTHING, Filters
 from transports.http.outlets import Outlet
 from transports.http.settings import GatewaySettings
+from transports.http.told import Told
 from transports.http.visibility import Visibility
 
 FRAMES_A_WRITE = 2_000
@@ -55,18 +56,14 @@ class Reader:
         self.deep = False
 
 
-class Told:
-    """What was told altogether, for those who count."""
-
-    def __init__(self) -> None:
-        self.frames = 0
-        self.bytes = 0
-        self.resets: Counter[str] = Counter()
-
-
 class Fanout:
     def __init__(
-        self, feed: Feed, clock: Clock, settings: GatewaySettings, visibility: Visibility
+        self,
+        feed: Feed,
+        clock: Clock,
+        settings: GatewaySettings,
+        visibility: Visibility,
+        told: Told,
     ) -> None:
         self._feed = feed
         self._clock = clock
@@ -75,7 +72,7 @@ class Fanout:
         self._joined: dict[View, dict[Reader, None]] = {}
         self._watched: defaultdict[str, set[Outlet]] = defaultdict(set)
         self._rung = feed.head
-        self.told = Told()
+        self._told = told
 
     def join(self, reader: Reader) -> None:
         """From now on `run` writes to the reader's stream, until it leaves or cannot keep up."""
@@ -162,32 +159,35 @@ class Fanout:
         """
         head = lowest = self._feed.head
         now_s = self._clock.monotonic_s()
-        frames = size = 0
+        writes: dict[int, int] = {}
         for reader in some:
             if reader not in joined:
                 continue  # it left during a pause
-            stream = reader.stream
+            stream, seq = reader.stream, reader.seq
             if stream.ended is not None or not stream.has_room:
                 self._hand_back(reader)
                 continue
-            if reader.seq >= head:
+            if seq >= head:
                 continue
-            share = shares.get(reader.seq)
+            share = shares.get(seq)
             if share is None:
                 try:
-                    share = shares[reader.seq] = self._share(reader)
+                    share = shares[seq] = self._share(reader)
                 except FellBehind:
                     self._hand_back(reader)
                     continue
-            data, reader.seq, count = share
-            frames += count
-            size += len(data)
-            if data and not stream.put(data, now_s):
-                self._hand_back(reader)
-            elif reader.seq < lowest:
+            data, reader.seq, _ = share
+            if data:
+                writes[seq] = writes.get(seq, 0) + 1
+                if not stream.put(data, now_s):
+                    self._hand_back(reader)
+                    continue
+            if reader.seq < lowest:
                 lowest = reader.seq
-        self.told.frames += frames
-        self.told.bytes += size
+        for seq, readers in writes.items():
+            data, _, count = shares[seq]
+            encoding = some[0].view.encoding
+            self._told.changes(encoding, count, len(data), behind=head - seq, readers=readers)
         return lowest
 
     def _share(self, reader: Reader) -> Share:

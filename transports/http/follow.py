@@ -54,7 +54,7 @@ class FollowRoutes:
         latest = query.choice("follow", ("all", "latest"), "all") == "latest"
         start = await self._start(execution, query)
         self._registry.admit(principal)
-        stream = Stream(request, _ENCODINGS[kind], self._ports.clock, self._settings)
+        stream = Stream(request, _ENCODINGS[kind], self._ports, self._settings)
         self._registry.add(stream)
         self._fanout.watch(execution.id, stream)
         try:

@@ -128,7 +128,7 @@ class Follower:
         elif execution.is_final and self._seq >= execution.version:
             stream.finish(End.TERMINAL)
         elif stream.is_quiet:
-            await stream.send(self._encoding.frame("bookmark", b"{}", id=self._position()))
+            await stream.send(self._frame("bookmark", b"{}", id=self._position()))
         else:
             await stream.wake.wait()
 
@@ -156,7 +156,7 @@ class Follower:
         if frames:
             # Without ids: only the offsets of the output are places to come back to.
             async with self._stream.turn():
-                data = b"".join(self._encoding.frame("change", frame.data) for frame in frames)
+                data = b"".join(self._frame("change", frame.data) for frame in frames)
                 await self._stream.send(data)
 
     async def _send_output(self, is_final: bool) -> bool:
@@ -200,7 +200,7 @@ class Follower:
             self._ring_later()
             return False
         data = told.data(partial=partial)
-        frame = self._encoding.frame("output", data, id=self._place(page.next))
+        frame = self._frame("output", data, id=self._place(page.next))
         await self._stream.send(frame)
         self._ring_later()
         return True
@@ -215,12 +215,12 @@ class Follower:
         number = first.number if first is not None else None
         data = gap_data((self._offset, to), number)
         self._offset = to
-        await self._stream.send(self._encoding.frame("gap", data, id=self._position()))
+        await self._stream.send(self._frame("gap", data, id=self._position()))
 
     async def _send_gap(self, gap: tuple[int, int], page: OutputPage) -> None:
         self._offset = gap[1]
         data = gap_data(gap, page.lines[0].number if page.lines else None)
-        await self._stream.send(self._encoding.frame("gap", data, id=self._position()))
+        await self._stream.send(self._frame("gap", data, id=self._position()))
 
     def _ring_later(self) -> None:
         """Open lines that wait for their moment wake the handler then."""
@@ -241,7 +241,7 @@ class Follower:
         """The reader is told that it broke here, and the stream ends."""
         _log.error("stream failed", execution=self._id, exc_info=error)
         problem = Problem(500, "internal", "the output cannot be read; see the log of the service")
-        frame = self._encoding.frame("problem", problem_body(problem, self._id))
+        frame = self._frame("problem", problem_body(problem, self._id))
         try:
             await self._stream.send(frame)
         except ConnectionError:
@@ -253,9 +253,9 @@ class Follower:
         self._seq = self._feed.head
         execution = self._ports.table.execution(self._id)
         records = [record_json(execution)] if execution is not None else []
-        items = self._encoding.frame("snapshot", items_of(records))
+        items = self._frame("snapshot", items_of(records))
         count = b'{"count":%d}' % len(records)
-        return items + self._encoding.frame("snapshot_end", count, id=self._position())
+        return items + self._frame("snapshot_end", count, id=self._position())
 
     def _reset(self, reason: ResetReason) -> bytes:
         data = {
@@ -264,11 +264,17 @@ class Follower:
             "head": self._feed.position(self._feed.head),
             "outputFrom": self._offset,
         }
-        return self._encoding.frame("reset", msgspec.json.encode(data)) + self._snapshot()
+        return (
+            self._ports.told.reset(self._encoding, reason.value, msgspec.json.encode(data))
+            + self._snapshot()
+        )
 
     def _hello(self, *, resumed: bool) -> bytes:
         data = hello_data(self._ports, self._settings, self._stream.principal, resumed=resumed)
-        return self._encoding.hello(data, resumed=resumed)
+        return self._ports.told.hello(self._encoding, data, resumed=resumed)
+
+    def _frame(self, kind: str, data: bytes, *, id: str | None = None) -> bytes:
+        return self._ports.told.frame(self._encoding, kind, data, id=id)
 
     def _position(self) -> str:
         return self._place(self._offset)

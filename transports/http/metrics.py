@@ -14,13 +14,12 @@ from bus.access import ADMIN
 from bus.events import CommandEnded, ExecutionEnded, Published
 from bus.model import CommandRecord, ExecutionStatus
 from transports.http.auth import principal_of
-from transports.http.fanout import Told
 from transports.http.middleware import template_of
 from transports.http.problems import Problem
 from transports.http.query import Query
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.stream_registry import StreamRegistry
-from transports.http.tallies import Durations, Tally
+from transports.http.tallies import Histogram, Tally
 
 ROLE = "metrics"
 PATH = "/metrics"
@@ -49,18 +48,16 @@ class Metrics:
         ports: GatewayPorts,
         settings: GatewaySettings,
         registry: StreamRegistry,
-        told: Told,
     ) -> None:
         self._ports = ports
         self._settings = settings
         self._streams = registry
-        self._told = told
         self._requests = Tally(
             "http_requests",
             "Answers by method, route template and status code.",
             ("method", "route", "code"),
         )
-        self._duration = Durations(
+        self._duration = Histogram(
             "http_request_duration_seconds",
             "Time from a request's head to the end of its answer; streams are left out.",
             ("method", "route"),
@@ -71,7 +68,7 @@ class Metrics:
             "Ended commands by what was asked for and what came of it.",
             ("type", "outcome"),
         )
-        self._handling = Durations(
+        self._handling = Histogram(
             "command_handle_seconds",
             "Time from a command's submission to its end.",
             ("type",),
@@ -133,7 +130,7 @@ class Metrics:
             raise Problem(403, "forbidden", f"this needs a token with the role {ROLE} or admin")
         from transports.http import exposition as to  # here: else a part of each start (15 ms)
 
-        feed, told, streams = self._ports.feed, self._told, self._streams
+        feed, told, streams = self._ports.feed, self._ports.told, self._streams
         queue = self._ports.system().get("queue", {})
         version = self._settings.version_shown
         families = [
@@ -147,9 +144,10 @@ class Metrics:
             to.gauge("log_oldest_seq", "Changes after this number are in memory.", feed.oldest),
             to.gauges("streams_open", "Open streams.", "transport", streams.by_transport),
             to.counters("stream_disconnects", "Ended streams.", "reason", streams.ended),
-            to.counters("stream_resets", "Readers that had to start anew.", "reason", told.resets),
-            to.counter("stream_frames", "Changes told to readers that keep up.", told.frames),
-            to.counter("stream_bytes", "Bytes of changes told to them.", told.bytes),
+            to.tally(told.resets),
+            to.tally(told.frames),
+            to.counter("stream_bytes", "Bytes of frames told.", told.bytes),
+            to.histogram(told.lags),
             to.gauges("executions", "Executions that have not ended.", "state", self._live()),
             to.gauge("queue_depth", "Commands that wait.", queue.get("waiting", 0)),
             to.gauge(

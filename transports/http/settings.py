@@ -17,6 +17,7 @@ from transports.http.proxy import ProxySettings
 from transports.http.sessions import SessionLimits
 from transports.http.shared_output import SharedOutput
 from transports.http.token_store import TokenStore
+from transports.http.told import Told
 
 
 @cache
@@ -55,6 +56,7 @@ class GatewayPorts:
     ready: Callable[[], str | None]
     sessions_file: Path | None = None
     audit: AuditTrail | None = None
+    told: Told = field(init=False, default_factory=Told)
     tails: SharedOutput = field(init=False)
 
     def __post_init__(self) -> None:

@@ -8,14 +8,11 @@ from itertools import islice
 
 import msgspec
 
-from bus.clock import Clock
-from bus.feed import Feed
 from bus.model import Execution, Job, Principal
-from bus.ports import TableReader
 from bus.views import execution_view, job_view
 from transports.http.encodings import Encoding
 from transports.http.filters import Filters
-from transports.http.settings import GatewaySettings
+from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.visibility import Visibility
 
 RECORDS_A_FRAME = 100
@@ -34,16 +31,12 @@ class Snapshots:
     """Makes snapshots; the encoded records are kept until the feed moves on."""
 
     def __init__(
-        self,
-        table: TableReader,
-        feed: Feed,
-        clock: Clock,
-        settings: GatewaySettings,
-        visibility: Visibility,
+        self, ports: GatewayPorts, settings: GatewaySettings, visibility: Visibility
     ) -> None:
-        self._table = table
-        self._feed = feed
-        self._clock = clock
+        self._table = ports.table
+        self._feed = ports.feed
+        self._clock = ports.clock
+        self._told = ports.told
         self._settings = settings
         self._visibility = visibility
         self._at = -1
@@ -53,12 +46,12 @@ class Snapshots:
         """The frames of a snapshot at the feed's head, the last one with the position."""
         records = [r.data for r in self._current() if self._wanted(r.subject, principal, filters)]
         frames = [
-            encoding.frame("snapshot", items_of(records[at : at + RECORDS_A_FRAME]))
+            self._told.frame(encoding, "snapshot", items_of(records[at : at + RECORDS_A_FRAME]))
             for at in range(0, len(records), RECORDS_A_FRAME)
         ]
         count = b'{"count":%d}' % len(records)
         position = self._feed.position(self._feed.head)
-        frames.append(encoding.frame("snapshot_end", count, id=position))
+        frames.append(self._told.frame(encoding, "snapshot_end", count, id=position))
         return frames
 
     def _current(self) -> list[Record]:

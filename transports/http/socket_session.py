@@ -187,7 +187,7 @@ class Socket:
             raise Problem(429, "too-many-streams", f"a socket holds {most} subscriptions at most")
         follow = await self._topics.follow(asked, self.principal)
         subscription = Subscription(
-            asked.sub, self.principal, self._link, self._ports.clock, self._settings
+            asked.sub, self.principal, self._link, self._ports, self._settings
         )
         self._subscriptions[asked.sub] = subscription
         task = group.create_task(self._serve(asked.sub, subscription, follow), name="subscription")

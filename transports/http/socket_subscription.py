@@ -5,10 +5,9 @@ from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
-from bus.clock import Clock
 from bus.model import Principal
 from transports.http.outlets import Bell, End
-from transports.http.settings import GatewaySettings
+from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.socket_encoding import SocketEncoding
 from transports.http.socket_link import SocketLink
 from transports.http.streams import RETRY_MS
@@ -22,6 +21,7 @@ class Subscription:
         "_last_write_s",
         "_link",
         "_settings",
+        "_told",
         "encoding",
         "ended",
         "principal",
@@ -35,7 +35,7 @@ class Subscription:
         name: str,
         principal: Principal,
         link: SocketLink,
-        clock: Clock,
+        ports: GatewayPorts,
         settings: GatewaySettings,
     ) -> None:
         self.encoding = SocketEncoding(name)
@@ -43,9 +43,10 @@ class Subscription:
         self.wake = Bell()
         self.ended: End | None = None
         self._link = link
-        self._clock = clock
+        self._clock = ports.clock
+        self._told = ports.told
         self._settings = settings
-        self._last_write_s = clock.monotonic_s()
+        self._last_write_s = ports.clock.monotonic_s()
 
     @property
     def is_quiet(self) -> bool:
@@ -90,4 +91,4 @@ class Subscription:
         """What tells the client that nothing follows, and from where to go on."""
         retry_ms = random.randint(*RETRY_MS)  # noqa: S311
         data = msgspec.json.encode({"reason": self.ended, "retryMs": retry_ms})
-        return self.encoding.frame("end", data, id=position)
+        return self._told.frame(self.encoding, "end", data, id=position)

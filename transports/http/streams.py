@@ -9,12 +9,11 @@ import msgspec
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from bus.clock import Clock
 from bus.model import Principal
 from transports.http.auth import credential_of, principal_of
 from transports.http.encodings import Encoding
 from transports.http.outlets import TOLD, Bell, End
-from transports.http.settings import GatewaySettings
+from transports.http.settings import GatewayPorts, GatewaySettings
 
 RETRY_MS = (500, 3000)
 """The bounds of a client's first reconnect delay; drawn, so that they do not all come at once."""
@@ -33,6 +32,7 @@ class Stream:
         "_request",
         "_response",
         "_settings",
+        "_told",
         "_transport",
         "_writer",
         "checked_s",
@@ -48,16 +48,21 @@ class Stream:
     )
 
     def __init__(
-        self, request: web.Request, encoding: Encoding, clock: Clock, settings: GatewaySettings
+        self,
+        request: web.Request,
+        encoding: Encoding,
+        ports: GatewayPorts,
+        settings: GatewaySettings,
     ) -> None:
         self.principal = principal_of(request)
         self.credential = credential_of(request)
         self.encoding = encoding
         self.wake = Bell()
         self.ended: End | None = None
-        self.opened_s = self.last_write_s = self.checked_s = clock.monotonic_s()
+        self.opened_s = self.last_write_s = self.checked_s = ports.clock.monotonic_s()
         self.rotate_at_s = self.opened_s + settings.age_s * random.uniform(0.8, 1.0)  # noqa: S311
-        self._clock = clock
+        self._clock = ports.clock
+        self._told = ports.told
         self._settings = settings
         self._request = request
         self._response: web.StreamResponse | None = None
@@ -178,7 +183,7 @@ class Stream:
         retry_ms = random.randint(*RETRY_MS)  # noqa: S311
         data = msgspec.json.encode({"reason": self.ended, "retryMs": retry_ms})
         try:
-            await self.send(self.encoding.frame("end", data, id=id))
+            await self.send(self._told.frame(self.encoding, "end", data, id=id))
             await self._response.write_eof()
         except ConnectionError:
             return self._response  # it left first: nobody is there to be told

@@ -14,12 +14,12 @@ class Tally:
         self.labels = labels
         self.counts: dict[Labels, int] = {}
 
-    def add(self, *values: str) -> None:
-        self.counts[values] = self.counts.get(values, 0) + 1
+    def add(self, *values: str, times: int = 1) -> None:
+        self.counts[values] = self.counts.get(values, 0) + times
 
 
-class Durations:
-    """How long, by the values of its labels: counts of what took at most so many seconds."""
+class Histogram:
+    """How much or how long, by the values of its labels: counts of what was at most so much."""
 
     def __init__(self, name: str, about: str, labels: Labels, bounds: tuple[float, ...]) -> None:
         self.name = name
@@ -27,12 +27,12 @@ class Durations:
         self.labels = labels
         self.bounds = bounds
         self.slots: dict[Labels, list[int]] = {}
-        """One count a bound, each without those of smaller bounds, and one for what took longer."""
+        """One count a bound, each without those of smaller bounds, and one for what was more."""
         self.sums: dict[Labels, float] = {}
 
-    def add(self, took_s: float, *values: str) -> None:
+    def add(self, measured: float, *values: str, times: int = 1) -> None:
         slots = self.slots.get(values)
         if slots is None:
             slots = self.slots[values] = [0] * (len(self.bounds) + 1)
-        slots[bisect_left(self.bounds, took_s)] += 1
-        self.sums[values] = self.sums.get(values, 0.0) + took_s
+        slots[bisect_left(self.bounds, measured)] += times
+        self.sums[values] = self.sums.get(values, 0.0) + measured * times
