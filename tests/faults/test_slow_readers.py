@@ -57,7 +57,7 @@ async def until(session: aiohttp.ClientSession, wanted: Callable[[dict[str, Any]
 async def test_a_reader_that_never_reads_is_cut_off_and_delays_nobody(kind: str) -> None:
     world = World()
     execution = world.queue("App/Job", execution_id=EXECUTION)
-    settings = GatewaySettings(write_timeout_s=1.5, send_buffer=8192, socket_close_s=0.2)
+    settings = GatewaySettings(write_timeout_s=1.0, send_buffer=8192, socket_close_s=0.2)
     async with serving(world, settings) as (url, session), connection(port_of(url)) as deaf:
         await ask(deaf, READERS[kind])
         await answered(deaf)
@@ -88,7 +88,7 @@ async def test_a_socket_that_wakes_up_in_time_reads_that_it_was_too_slow() -> No
         for step in range(1_000):
             world.progress(execution, step % 100, "x" * 500)
         # Longer than the patience of the service with a write, shorter than that with the close.
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(0.8)
         assert await socket_.close_code() == 4008
 
 
@@ -162,7 +162,7 @@ async def test_a_plain_answer_that_nobody_takes_is_given_up() -> None:
     world = World()
     execution = world.queue("App/Job", execution_id=EXECUTION)
     await world.output.append(execution, b"y" * 30_000_000)
-    settings = GatewaySettings(user_timeout_s=1.0, keepalive_s=1.0)
+    settings = GatewaySettings(user_timeout_s=0.5, keepalive_s=0.5)
     async with serving(world, settings) as (url, session), AsyncExitStack() as opened:
         requests = [
             get(HOST, f"/api/v1/executions/{EXECUTION}/output"),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -17,6 +17,11 @@ from transports.http.client_frames import Change, Output, Reset
 from transports.http.client_stream import StreamTiming
 
 STATES = ("execution.queued", "execution.started", "execution.running", "execution.ended")
+LIVE = "&".join(
+    f"status={each}" for each in ("Queued", "Starting", "Running", "Stopping", "Unknown")
+)
+WHOLE_MIN = 6
+"""Executions that must have been told from their beginning to their end."""
 QUICK = StreamTiming(backoff_s=0.05, backoff_s_max=0.2)
 
 
@@ -61,7 +66,7 @@ async def busy(service: Service) -> AsyncIterator[None]:
                         json={"command": "start", "jobId": "T/Busy"},
                         headers={"Authorization": f"Bearer {service.token}"},
                     )
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
 
     task = asyncio.create_task(keep_starting(), name="keep starting")
     try:
@@ -98,13 +103,21 @@ async def last_job(service: Service) -> str:
 
 
 async def none_lives(service: Service) -> bool:
+    """Nothing that was accepted is still to come, and then nothing of it goes on."""
     async with service.http() as http:
-        live = "/executions?status=Queued&status=Starting&status=Running&status=Stopping"
-        return not (await http.get(live))["items"]
+        for each in ("/commands?status=Pending&status=Running", f"/executions?{LIVE}"):
+            if (await http.get(each))["items"]:
+                return False
+    return True
 
 
 async def read_until_gone(stream: RawStream, told: list[Told]) -> None:
     told += await stream.rest()
+
+
+async def read_until_whole(stream: RawStream, told: list[Told]) -> None:
+    while count_whole(states_in(told)) < WHOLE_MIN:
+        told += await stream.until_change("execution.ended")
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
@@ -124,7 +137,7 @@ async def test_reader_that_resumes_by_id_sees_each_state_once(service: Service, 
         await asyncio.to_thread(service.start)
         async with await service.stream(Last_Event_ID=cursor) as again:
             hellos.append(await again.next())
-            told += await again.until_change("execution.ended")
+            await read_until_whole(again, told)
             more = again.last_id
     assert more is not None
     execution_id = await last_job(service)
@@ -137,7 +150,7 @@ async def test_reader_that_resumes_by_id_sees_each_state_once(service: Service, 
     assert first is not None
     assert ids == await all_states_since(service, first)
     check_numbers([id for id in ids if id is not None], first)
-    check_stories([(each.data["type"], each.data["execution"]) for each in state_changes(told)])
+    check_stories(states_in(told))
 
 
 def has_ended(changes: list[Change], execution_id: str) -> bool:
@@ -173,6 +186,9 @@ async def test_client_resumes_by_itself_and_sees_each_state_once(
             await eventually(lambda: grown(changes), "changes")
             await asyncio.to_thread(go_away, service, how)
             await asyncio.to_thread(service.start)
+            await eventually(
+                lambda: count_whole((c.type, c.execution) for c in changes) >= WHOLE_MIN, "more"
+            )
         last = await last_job(service)
         await eventually(lambda: has_ended(changes, last), "the last end was told")
         following.cancel()
@@ -256,12 +272,29 @@ def check_numbers(ids: list[str], first: str) -> None:
     assert numbers == sorted(set(numbers))
 
 
-def check_stories(told: list[tuple[str, str | None]]) -> None:
+State = tuple[str, str | None]
+"""What happened, and to which execution."""
+
+
+def check_stories(told: Iterable[State]) -> None:
     """Each execution that was told from its beginning has each of its states once, in order."""
+    whole = stories_of(told)
+    assert len(whole) >= WHOLE_MIN
+    assert Counter(map(tuple, whole)) == {STATES: len(whole)}
+
+
+def count_whole(told: Iterable[State]) -> int:
+    return sum(story[-1] == STATES[-1] for story in stories_of(told))
+
+
+def stories_of(told: Iterable[State]) -> list[list[str]]:
+    """What was told of each execution that was told of from its beginning."""
     stories: dict[str | None, list[str]] = {}
     for type_, execution in told:
         if type_ in STATES:
             stories.setdefault(execution, []).append(type_)
-    whole = [story for story in stories.values() if story[0] == STATES[0]]
-    assert len(whole) > 5
-    assert Counter(map(tuple, whole)) == {STATES: len(whole)}
+    return [story for story in stories.values() if story[0] == STATES[0]]
+
+
+def states_in(told: list[Told]) -> list[State]:
+    return [(each.data["type"], each.data["execution"]) for each in state_changes(told)]
