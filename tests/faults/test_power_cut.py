@@ -81,7 +81,7 @@ def test_a_service_on_another_boot_makes_everything_good_after_a_power_cut(
     tried = {Load.id_of(name): name for name in COMMANDS}
     board = place / "disk" / "board"
     done, wrong = 0, []
-    for at, disk, promised in moments(lines, str(place / "disk"), every=7):
+    for at, disk, promised in moments(lines, str(place / "disk"), every=11):
         for cut in list(cuts(at, range(1)))[done % 3 :: 3]:
             target = place / f"restart-{at}-{done}"
             target.mkdir()

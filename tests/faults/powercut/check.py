@@ -139,7 +139,8 @@ def broken_after_restart(
     try:
         service.start()
         load.settle()
-        yield from verify(load, exact_ends=False)
+        # What a shim said of itself is not synced: on another boot it is of no use to anybody.
+        yield from (each for each in verify(load, exact_ends=False) if "process.json" not in each)
     finally:
         service.clear_away()
     assert read_instance(DataLayout(service.data)) is not None
