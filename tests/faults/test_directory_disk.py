@@ -163,6 +163,29 @@ async def test_an_unlink_that_fails_is_tried_again_and_runs_nothing_twice(
             await asyncio.sleep(0.01)
 
 
+async def test_a_name_on_the_way_that_stays_takes_no_command_back(
+    layout: DataLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = envelope()
+    async with running(layout.root) as transport:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "unlink", failing(errno.EIO))
+            await transport.publish(sent)
+        assert [one.id for one in await received(transport, 1)] == [sent.id]
+        await transport.publish(sent)
+
+
+async def test_a_command_whose_publisher_died_on_the_way_is_accepted_when_it_is_repeated_at_once(
+    layout: DataLayout,
+) -> None:
+    sent = envelope()
+    async with running(layout.root) as transport:
+        publish_offline(layout, sent, SECRET)
+        (layout.queue_tmp / f"{sent.id}.twin").hardlink_to(layout.queue / f"{sent.id}.json")
+        await transport.publish(sent)  # without a rest, in which the twin would be swept
+        assert [one.id for one in await received(transport, 1)] == [sent.id]
+
+
 async def test_a_slow_sync_of_all_makes_the_next_ones_go_file_by_file(
     layout: DataLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:

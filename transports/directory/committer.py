@@ -105,7 +105,7 @@ def _commit(pieces: Sequence[Piece], queue_fd: int, tmp_fd: int, *, group: bool)
         linked = [piece for piece in written if _link(piece, tmp_fd, queue_fd)]
     finally:
         for piece in written:
-            disk.remove(piece._tmp, tmp_fd)
+            _discard(piece, tmp_fd)
     if linked:
         _sync_names(queue_fd)
     return took_s
@@ -116,10 +116,18 @@ def _write(piece: Piece, tmp_fd: int, *, sync: bool) -> bool:
     try:
         disk.create_file(piece._tmp, tmp_fd, piece.data, sync=sync)
     except OSError as error:
-        disk.remove(piece._tmp, tmp_fd)
+        _discard(piece, tmp_fd)
         piece.error = _fault(error)
         return False
     return True
+
+
+def _discard(piece: Piece, tmp_fd: int) -> None:
+    """Its name on the way is gone, or is swept later: what was linked is none the less there."""
+    try:
+        disk.remove(piece._tmp, tmp_fd)
+    except OSError as error:
+        log.warning("left in .tmp: %s", error)
 
 
 def _link(piece: Piece, tmp_fd: int, queue_fd: int) -> bool:

@@ -88,6 +88,8 @@ class Intake:
         """As `envelopes` for one name; the file and its name survive a power cut."""
         with disk.open_directory(self._layout.queue) as queue_fd:
             found = self._envelope(name, queue_fd)
+            if found is None and self._has_lost_its_twin(name, queue_fd):
+                found = self._envelope(name, queue_fd)
             if found is not None:
                 disk.sync_file(name, queue_fd)
         return found
@@ -202,6 +204,14 @@ class Intake:
         """Whether the second name was one in `.tmp`, left by a publisher that was killed."""
         self.sweep()
         return disk.mark_of(name, queue_fd).links == 1
+
+    def _has_lost_its_twin(self, name: str, queue_fd: int) -> bool:
+        """The same at once: with a publisher that asks again and again it never stands still."""
+        try:
+            links = disk.mark_of(name, queue_fd).links
+            return links > 1 and self._freed_of_its_twin(name, queue_fd)
+        except FileNotFoundError:
+            return False
 
     def _envelope(self, name: str, queue_fd: int) -> "Envelope | CommandRecord | None":
         try:
