@@ -61,18 +61,20 @@ def attempt(root: Path, aim: Aim) -> Verdict:
     load = Load(service)
     verdict = Verdict(aim)
     try:
-        verdict.violations.extend(_live(service, load, aim, verdict))
+        verdict.violations.extend(_live(service, load, aim))
     except (AssertionError, Dead, OSError, subprocess.TimeoutExpired) as error:
         verdict.violations.append(f"{type(error).__name__}: {error}"[:2000])
         verdict.violations.append(service.log.read_text(encoding="utf-8")[-2000:])
     finally:
         service.clear_away()
+        mark = root / "struck"
+        verdict.struck = mark.read_text(encoding="utf-8").strip() if mark.exists() else ""
     if not verdict.violations:
         shutil.rmtree(root)
     return verdict
 
 
-def _live(service: SeamService, load: Load, aim: Aim, verdict: Verdict) -> Iterator[str]:
+def _live(service: SeamService, load: Load, aim: Aim) -> Iterator[str]:
     if aim.again:
         service.start()
         load.begin()
@@ -82,8 +84,7 @@ def _live(service: SeamService, load: Load, aim: Aim, verdict: Verdict) -> Itera
     finished = service.try_start() and (_resume(load) if aim.again else load.run())
     if finished and aim.role == "service":
         finished = service.end() == 0
-    verdict.struck = mark.read_text(encoding="utf-8").strip() if mark.exists() else ""
-    if not finished and not verdict.struck:
+    if not finished and not mark.exists():
         yield "it died by itself"
     if aim.role == "service":
         if not finished and aim.action == "fail":

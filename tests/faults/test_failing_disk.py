@@ -22,6 +22,8 @@ from tests.tally import Kind, Tally
 
 WRITING = ("open", "write", "pwrite", "link", "rename", "replace", "mkdir", "posix_fallocate")
 
+CHANGING = ("unlink", "ftruncate")
+
 
 def refused(
     number: int, calls: tuple[str, ...], role: str = "service", *, again: bool = False
@@ -58,10 +60,12 @@ def test_an_error_of_the_disk_is_told_and_does_no_harm_here_and_there(place: Pat
 SWEEPS = {
     "EIO-at-syncs": refused(errno.EIO, SYNCS),
     "EIO-at-syncs-started-again": refused(errno.EIO, SYNCS, again=True),
+    "EIO": refused(errno.EIO, (*WRITING, *CHANGING)),
+    "EIO-in-shims": refused(errno.EIO, (*WRITING, *CHANGING, *SYNCS), "shim"),
     "ENOSPC": refused(errno.ENOSPC, WRITING),
-    "EDQUOT": refused(errno.EDQUOT, WRITING),
+    "ENOSPC-started-again": refused(errno.ENOSPC, WRITING, again=True),
     "ENOSPC-in-shims": refused(errno.ENOSPC, WRITING, "shim"),
-    "EIO-at-syncs-of-shims": refused(errno.EIO, SYNCS, "shim"),
+    "EDQUOT": refused(errno.EDQUOT, WRITING),
     "no-process": refused(errno.EAGAIN, ("fork", "posix_spawn"), "spawner"),
 }
 
