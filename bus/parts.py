@@ -5,7 +5,6 @@ With `bus/life.py` the only place that knows all parts.
 
 import os
 from collections.abc import Iterable
-from functools import partial
 
 from bus.clock import Clock, rfc3339
 from bus.dispatch import Inbox
@@ -145,8 +144,11 @@ class Parts:
         """What watches the room on the disk, and what makes some."""
         layout = self.layout
         places = (layout.queue, layout.journal, layout.output, layout.status)
+        ballast = self.recovered.journal.ballast
         self.room = RoomWatch(
-            partial(scarcest, places), self._room_changed, self.owner.hold_ballast
+            lambda: (scarcest(places), ballast.is_held),
+            self._room_changed,
+            self.owner.hold_ballast,
         )
         self.disposal = Disposal(layout)
         self.retention = Retention(

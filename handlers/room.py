@@ -9,6 +9,9 @@ import structlog
 from handlers.journal.ballast import Space, space_of
 
 LOOK_S = 5.0
+LOOK_EASY_S = 15.0
+"""Where so much is left that a disk takes its time to fill up."""
+MUCH_BYTES = 4 * 1024**3
 
 log = structlog.get_logger("jobbus.room")
 
@@ -22,13 +25,14 @@ def scarcest(places: Sequence[Path]) -> Space:
 class RoomWatch:
     """Knows how much room there was at the last look.
 
-    `changed` is told when room gets scarce (True) and when it has come back (False);
-    `hold_ballast` takes back the room that is held in reserve.
+    `look` blocks; it tells what is left, and whether the reserve is held back. `changed` is told
+    when room gets scarce (True) and when it has come back (False); `hold_ballast` takes back the
+    reserve.
     """
 
     def __init__(
         self,
-        look: Callable[[], Space],
+        look: Callable[[], tuple[Space, bool]],
         changed: Callable[[bool], None],
         hold_ballast: Callable[[], Awaitable[None]],
     ) -> None:
@@ -42,24 +46,27 @@ class RoomWatch:
         """Looks for ever."""
         while True:
             await self.look()
-            await asyncio.sleep(LOOK_S)
+            space = self.space
+            easy = space is not None and not space.is_low and space.bytes_free > MUCH_BYTES
+            await asyncio.sleep(LOOK_EASY_S if easy else LOOK_S)
 
     async def look(self) -> None:
         """What is known is from now."""
         try:
-            self.space = await asyncio.to_thread(self._look)
+            space, is_held = await asyncio.to_thread(self._look)
         except OSError as error:
             log.warning("cannot tell how much room is left", error=str(error))
             return
-        was_low, self.is_low = self.is_low, self.space.is_low
+        self.space = space
+        was_low, self.is_low = self.is_low, space.is_low
         if self.is_low != was_low:
             log.warning(
                 "little room is left: nothing is started until there is more"
                 if self.is_low
                 else "there is room again",
-                bytes_free=self.space.bytes_free,
-                inodes_free=self.space.inodes_free,
+                bytes_free=space.bytes_free,
+                inodes_free=space.inodes_free,
             )
             self._changed(self.is_low)
-        if not self.is_low:
+        if not self.is_low and not is_held:
             await self._hold_ballast()

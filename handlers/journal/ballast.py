@@ -43,16 +43,18 @@ class Ballast:
 
     @property
     def is_held(self) -> bool:
-        return self._path.exists()
+        """Whether the room is held back; blocking, but only a system call."""
+        try:
+            return self._path.lstat().st_size == self._size
+        except FileNotFoundError:
+            return False
 
     def hold(self) -> bool:
         """Whether the room is held back now; it is not taken while little is left."""
-        try:
-            if self._path.lstat().st_size == self._size:
-                return True
+        if self.is_held:
+            return True
+        with suppress(FileNotFoundError):
             self._path.unlink()
-        except FileNotFoundError:
-            pass
         if self._size == 0 or space_of(self._path.parent).is_low:
             return False
         try:

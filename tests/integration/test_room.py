@@ -35,22 +35,25 @@ class Disk:
         self.broken = False
         self.told: list[bool] = []
         self.held = 0
+        self.is_held = False
         self.watch = RoomWatch(self._look, self.told.append, self._hold)
 
-    def _look(self) -> Space:
+    def _look(self) -> tuple[Space, bool]:
         if self.broken:
             raise OSError(5, "Input/output error")
-        return self.space
+        return self.space, self.is_held
 
     async def _hold(self) -> None:
         self.held += 1
+        self.is_held = True
 
 
 @pytest.mark.parametrize("space", [FEW_BYTES, FEW_INODES], ids=["bytes", "inodes"])
 async def test_scarce_room_is_told_once_and_so_is_its_end(space: Space) -> None:
     disk = Disk()
     await disk.watch.look()
-    disk.space = space
+    await disk.watch.look()
+    disk.space, disk.is_held = space, False
     await disk.watch.look()
     await disk.watch.look()
     assert (disk.watch.is_low, disk.told, disk.held) == (True, [True], 1)

@@ -63,6 +63,11 @@ class Intake:
         self._observed: dict[str, _Observed] = {}
         self._seen_directory: tuple[int, int] | None = None
 
+    @property
+    def observes(self) -> bool:
+        """Whether there are files that are no command so far."""
+        return bool(self._observed)
+
     def look(self, accounted: Container[str], limit: int | None, *, rung: bool) -> Look:
         """New commands, at most `limit` files examined; none of the names in `accounted`.
 

@@ -11,7 +11,7 @@ from bus.model import CommandRecord
 from transports.directory import disk
 from transports.directory.backlog import Backlog, Entry, State
 from transports.directory.inbound import Inbound, is_same
-from transports.directory.intake import Intake
+from transports.directory.intake import Intake, Look
 from transports.directory.reader import Sighting
 from transports.directory.rejects import Rejects
 from transports.directory.settings import DirectorySettings
@@ -73,7 +73,7 @@ class Lookout:
 
     async def look(self, inbound: Inbound, limit: int | None, *, rung: bool) -> float:
         """Everything found is in the backlog; the seconds to leave the directory alone."""
-        look = await asyncio.to_thread(self._intake.look, self._backlog, limit, rung=rung)
+        look = await asyncio.to_thread(self._look_with_rejects, limit, rung)
         doubtful: list[tuple[Sighting, Entry | CommandRecord]] = []
         for count, sighting in enumerate(look.found, 1):
             if count % TAKEN_UP_MAX == 0:
@@ -90,9 +90,17 @@ class Lookout:
             return 0.0
         return min(DUTY * look.listing_s, 1.0)
 
+    def _look_with_rejects(self, limit: int | None, rung: bool) -> Look:
+        """Blocking. Without a ring what was rejected is looked at first: it may have come back."""
+        rung = rung or self._rejects.come_back() > 0
+        return self._intake.look(self._backlog, limit, rung=rung)
+
     async def _wait_for_ring(self) -> bool:
+        interval_s = self._settings.scan_interval_s
+        if self._intake.observes:
+            interval_s = min(interval_s, self._settings.settle_s / 2)
         try:
-            async with asyncio.timeout(self._settings.scan_interval_s):
+            async with asyncio.timeout(interval_s):
                 await self._rung.wait()
         except TimeoutError:
             return False
@@ -100,8 +108,6 @@ class Lookout:
         return True
 
     async def _look_once(self, inbound: Inbound, rung: bool) -> float:
-        if not rung and await asyncio.to_thread(self._rejects.come_back) > 0:
-            rung = True
         if self._clock.monotonic_s() - self._swept_s > SWEEP_S:
             self._swept_s = self._clock.monotonic_s()
             await asyncio.to_thread(self._intake.sweep)

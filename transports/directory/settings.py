@@ -14,6 +14,7 @@ class DirectorySettings(msgspec.Struct, frozen=True, kw_only=True):
     default_roles: what such a file has without Roles.
     uid_roles: what files of other accounts may; an account that is not named has no roles.
     settle_s: how long a file that is no command must stand still before it goes to Rejects.
+    scan_interval_s: the directory is looked at so often even if nothing rings.
     group_from: from so many commands on, one `syncfs` serves all of a batch.
     syncfs_slow_s: a `syncfs` that took longer makes the next `syncfs_pause_s` do without.
     inbox_max: commands of publishers in the process that may wait here.
@@ -25,7 +26,7 @@ class DirectorySettings(msgspec.Struct, frozen=True, kw_only=True):
     file_size_max: int = 262_144
     settle_s: float = 5.0
     stray_s: float = 3600.0
-    scan_interval_s: float = 3.0
+    scan_interval_s: float = 5.0
     batch_max: int = 256
     group_from: int = 4
     syncfs_slow_s: float = 0.05
