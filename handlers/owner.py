@@ -33,7 +33,7 @@ from handlers.decisions.decision import (
     SpawnExecution,
     StopExecution,
 )
-from handlers.decisions.registry import decide, refusal
+from handlers.decisions.registry import check, decide, refusal
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import parts_of
 from handlers.journal.format import Record
@@ -107,12 +107,12 @@ class Owner:
         self._listeners.append(listener)
 
     def check(self, envelope: Envelope) -> None:
-        """See `bus.ports.Checker`: a decision on the published table, thrown away.
+        """See `bus.ports.Checker`: asked of the published table, and nothing comes of it.
 
         Raises:
             NoSpace: it would start something, and little room is left on the disk.
         """
-        decide(self.published, envelope, self._circumstances())
+        check(self.published, envelope, self._circumstances())
         if isinstance(envelope.command, STARTING) and self._is_low():
             raise NoSpace(
                 "little room is left on the disk of the data directory; nothing is started until "

@@ -16,6 +16,7 @@ from bus.model import (
     CommandStatus,
     Execution,
     ExecutionStatus,
+    Job,
     Outcome,
 )
 from bus.views import execution_view, job_view
@@ -30,7 +31,7 @@ _EXECUTIONS_MAX = 100
 def status(
     table: JobTable, envelope: Envelope, command: GetStatus, around: Circumstances
 ) -> Decision:
-    job = visible_job(table, envelope, command.job_id, around)
+    job = check_status(table, envelope, command, around)
     live = table.live_of(job.id)[:_EXECUTIONS_MAX]
     last = next(iter(table.executions_of(job.id)), None)
     entry = {
@@ -47,6 +48,13 @@ def status(
         result=result,
     )
     return Decision((accepted_as(envelope, job.id), ended))
+
+
+def check_status(
+    table: JobTable, envelope: Envelope, command: GetStatus, around: Circumstances
+) -> Job:
+    """The job that may be told of; raises Refused if there is none."""
+    return visible_job(table, envelope, command.job_id, around)
 
 
 def status_word(live: Iterable[Execution], last: Execution | None) -> str:

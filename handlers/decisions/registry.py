@@ -52,6 +52,12 @@ COMMANDS: dict[type, Callable[[JobTable, Envelope, Any, Circumstances], Decision
 }
 """What people may ask for."""
 
+CHECKS: dict[type, Callable[[JobTable, Envelope, Any, Circumstances], Any]] = {
+    **COMMANDS,
+    GetStatus: job_status.check_status,
+}
+"""What says no to them: the decision itself, or its refusals alone where the answer is dear."""
+
 REPORTS: dict[type, Callable[[JobTable, Any, Circumstances], Decision]] = {
     ReportRunning: outcomes.running,
     ReportProgress: outcomes.progress,
@@ -82,6 +88,22 @@ def decide(table: JobTable, envelope: Envelope, around: Circumstances) -> Decisi
         return report(table, command, around)
     if table.command(envelope.id) is not None or table.forgotten(envelope.id) is not None:
         return NOTHING
+    _check_times(table, envelope, around)
+    return COMMANDS[type(command)](table, envelope, command, around)
+
+
+def check(table: JobTable, envelope: Envelope, around: Circumstances) -> None:
+    """A new command would be attempted, as far as this table can tell.
+
+    Raises:
+        Refused: as `decide`.
+    """
+    _check_times(table, envelope, around)
+    CHECKS[type(envelope.command)](table, envelope, envelope.command, around)
+
+
+def _check_times(table: JobTable, envelope: Envelope, around: Circumstances) -> None:
+    command = envelope.command
     if envelope.submitted_ms <= table.horizon_ms:
         raise Refused(
             ErrorCode.EXPIRED,
@@ -94,7 +116,6 @@ def decide(table: JobTable, envelope: Envelope, around: Circumstances) -> Decisi
         stopped_ns = table.stopped_ns(command.job_id)
         if 0 < envelope.accepted_ns < stopped_ns:
             raise Refused(ErrorCode.SUPERSEDED, "a later stop of the job came first")
-    return COMMANDS[type(command)](table, envelope, command, around)
 
 
-__all__ = ["COMMANDS", "REPORTS", "Command", "decide", "refusal", "tells_secret"]
+__all__ = ["COMMANDS", "REPORTS", "Command", "check", "decide", "refusal", "tells_secret"]

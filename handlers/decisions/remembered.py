@@ -65,6 +65,8 @@ class Remembered:
         return self._times_ms[:]
 
     def find(self, command_id: str) -> ForgottenCommand | None:
+        if not self._times_ms:
+            return None
         try:
             key = _key_of(command_id)
         except ValueError:

@@ -18,6 +18,23 @@ from transports.directory.intake import Intake
 from transports.directory.settings import DirectorySettings
 
 
+class _Commit(msgspec.Struct):
+    """A command on its way to the disk. Everybody who waits for it has a future of his own: who
+    gives up takes neither the commit nor its repeats with him."""
+
+    envelope: Envelope
+    told: list["asyncio.Future[None]"] = []
+
+    def tell(self, error: Exception | None) -> None:
+        for future in self.told:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+
 class Inbound:
     """The publishers' side of the transport. Lives in the event loop, commits in a thread.
 
@@ -44,7 +61,7 @@ class Inbound:
         self._ring = ring
         self._loop = asyncio.get_running_loop()
         self._committer = Committer(layout, settings, self._committed_in_thread)
-        self._committing: dict[str, tuple[Envelope, asyncio.Future[None]]] = {}
+        self._committing: dict[str, _Commit] = {}
         self._next: list[Piece] = []
         self._open = True
         self.failure: StorageFailed | None = None
@@ -58,10 +75,9 @@ class Inbound:
         self._open = False
         if self._next:
             self._flush()
-        under_way = [committed for _, committed in self._committing.values()]
         await asyncio.to_thread(self._committer.stop)
-        if under_way:  # the thread has said how it went; the loop has yet to hear it
-            await asyncio.wait(under_way)
+        # The loop was told of each batch before it was told of the thread's end.
+        assert not self._committing, "the committer ended before its work"
 
     async def publish(self, envelope: Envelope) -> None:
         """See `bus.transport.Transport.publish`."""
@@ -69,8 +85,9 @@ class Inbound:
         self._check_open()
         entry = self._backlog.get(envelope.id)
         record = self._known(envelope.id)
-        if envelope.id in self._committing:
-            first, committed = self._committing[envelope.id]
+        commit = self._committing.get(envelope.id)
+        if commit is not None:
+            first = commit.envelope
             same_or_raise(envelope, first.body_hash, first.principal.user_id)
         elif record is not None:
             same_or_raise(envelope, record.body_hash, record.user_id)
@@ -80,20 +97,21 @@ class Inbound:
             return
         else:
             self._check_room(envelope)
-            committed = self._begin(envelope)
+            commit = self._begin(envelope)
+        told: asyncio.Future[None] = self._loop.create_future()
+        commit.told.append(told)
         try:
-            # A publisher that gives up does not take the commit (and its repeats) with it.
-            await asyncio.shield(committed)
+            await told
         except FileExistsError as error:
             await self._compare_with_file(str(error), envelope)
 
     def envelope_of(self, entry: Entry) -> Envelope | None:
         """What this process knows of an entry without reading its file."""
         if entry.id in self._committing:
-            return self._committing[entry.id][0]
+            return self._committing[entry.id].envelope
         return entry.envelope
 
-    def _begin(self, envelope: Envelope) -> "asyncio.Future[None]":
+    def _begin(self, envelope: Envelope) -> "_Commit":
         """From the number to the hand-over there is no await: both grow in the same order."""
         order_ns = self._backlog.next_order_ns(self._clock.now_ms() * 1_000_000)
         piece = Piece(envelope.id, wire.encode(envelope, order_ns, self._secret))
@@ -102,14 +120,13 @@ class Inbound:
             envelope.id, piece.name, order_ns, State.COMMITTING, urgent=urgent, local=True
         )
         self._backlog.add(entry)
-        committed: asyncio.Future[None] = self._loop.create_future()
-        numbered = msgspec.structs.replace(envelope, accepted_ns=order_ns)
-        self._committing[envelope.id] = (numbered, committed)
+        commit = _Commit(msgspec.structs.replace(envelope, accepted_ns=order_ns))
+        self._committing[envelope.id] = commit
         if not self._next:
             # One turn of the loop later: publishers that woke together are committed together.
             self._loop.call_soon(self._flush)
         self._next.append(piece)
-        return committed
+        return commit
 
     def _flush(self) -> None:
         pieces, self._next = self._next, []
@@ -121,18 +138,18 @@ class Inbound:
 
     def _committed(self, pieces: Sequence[Piece], failure: StorageFailed | None) -> None:
         for piece in pieces:
-            envelope, committed = self._committing.pop(piece.id)
+            commit = self._committing.pop(piece.id)
             entry = self._backlog.get(piece.id)
             assert entry is not None, piece.id
             error: Exception | None = failure or piece.error
             if piece.taken:
                 error = FileExistsError(piece.name)
             if error is None:
-                entry.envelope = envelope
+                entry.envelope = commit.envelope
                 self._backlog.enqueue(entry)
             else:
                 self._backlog.drop(entry)
-            _resolve(committed, error)
+            commit.tell(error)
         if failure is not None:
             self.fail(failure)
 
@@ -195,12 +212,3 @@ def same_or_raise(envelope: Envelope, body_hash: str, user_id: str) -> None:
             f"the command id {envelope.id} stands for another command",
             same_principal=envelope.principal.user_id == user_id,
         )
-
-
-def _resolve(committed: "asyncio.Future[None]", error: Exception | None) -> None:
-    if error is None:
-        committed.set_result(None)
-        return
-    committed.set_exception(error)
-    # All who waited may have given up; the error was theirs alone.
-    committed.exception()

@@ -3,6 +3,8 @@
 Requests that went well and quickly are told at level debug.
 """
 
+import logging
+
 import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
@@ -10,7 +12,9 @@ from aiohttp.abc import AbstractAccessLogger
 from transports.http.auth import known_principal
 from transports.http.middleware import request_id_of, template_of
 
-_log = structlog.get_logger("jobbus.access")
+_NAME = "jobbus.access"
+_log = structlog.get_logger(_NAME)
+_level = logging.getLogger(_NAME)
 
 SLOW_S = 1.0
 """What took longer is worth a line even if it went well."""
@@ -20,10 +24,12 @@ class AccessLogger(AbstractAccessLogger):
     """What aiohttp calls after each answer."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        principal = known_principal(request)
         # A line costs more than many an answer: what went well is told at debug only. Who did what
         # is in the audit, how much and how fast in the metrics.
         notable = response.status >= 400 or time >= SLOW_S
+        if not notable and not _level.isEnabledFor(logging.DEBUG):
+            return
+        principal = known_principal(request)
         tell = _log.info if notable else _log.debug
         tell(
             "request",

@@ -185,6 +185,8 @@ async def _read(request: web.Request) -> bytes:
     if (request.content_length or 0) > request.client_max_size:
         # Said before it is sent: nothing of it needs to be waited for.
         raise web.HTTPRequestEntityTooLarge(request.client_max_size)
+    if request.content.is_eof():
+        return await request.read()  # all of it came with the head, as most bodies do
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             return await request.read()

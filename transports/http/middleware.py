@@ -1,12 +1,14 @@
 """What every request goes through: its id, the Host check, problems, headers."""
 
+import os
 import re
-import uuid
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from multidict import istr
 
 from transports.http.auth import hold
 from transports.http.cors import allow_origin
@@ -26,15 +28,16 @@ _SLUGS = {
     417: "malformed",
 }
 HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    istr("X-Content-Type-Options"): "nosniff",
+    istr("Referrer-Policy"): "no-referrer",
+    istr("Cross-Origin-Resource-Policy"): "same-origin",
+    istr("Cross-Origin-Opener-Policy"): "same-origin",
+    istr("Cache-Control"): "no-store",
+    istr("Content-Security-Policy"): "default-src 'none'; frame-ancestors 'none'",
 }
 """What every answer carries unless its handler said something else."""
 
+_SERVER, _REQUEST_ID = istr("Server"), istr("X-Request-Id")
 _log = structlog.get_logger("jobbus.http")
 
 
@@ -42,7 +45,7 @@ def request_id_of(request: web.BaseRequest) -> str:
     """The id that joins an answer to the log; made at the first asking."""
     known = request.get(_ID)
     if known is None:
-        known = request[_ID] = uuid.uuid4().hex
+        known = request[_ID] = os.urandom(16).hex()
     return known
 
 
@@ -80,14 +83,20 @@ def host_check(allowed: Callable[[], frozenset[str]]) -> Middleware:
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         # `request.host` is the header, or what a trusted proxy says that it was.
         single = len(request.headers.getall("Host", [])) == 1
-        match = _HOST.match(request.host) if single else None
-        if match is None or match[1].lower().rstrip(".") not in allowed():
+        if not single or _name_in(request.host) not in allowed():
             raise Problem(
                 421, "host-refused", "the Host header names none of the hosts served here"
             )
         return await handler(request)
 
     return middleware
+
+
+@lru_cache(64)
+def _name_in(host: str) -> str:
+    """The name without its port, as it is compared; of what is no such header an empty one."""
+    match = _HOST.match(host)
+    return match[1].lower().rstrip(".") if match is not None else ""
 
 
 async def expect_continue(request: web.Request) -> web.StreamResponse | None:
@@ -106,11 +115,12 @@ def headers_for(origins: frozenset[str]) -> ResponseSignal:
     """A signal before each answer's head goes out; `origins` may read what the API answers."""
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
-        response.headers["Server"] = "jobbus"  # not which library in which version
-        response.headers["X-Request-Id"] = request_id_of(request)
+        headers = response.headers
+        headers[_SERVER] = "jobbus"  # not which library in which version
+        headers[_REQUEST_ID] = request_id_of(request)
         for name, value in HEADERS.items():
-            response.headers.setdefault(name, value)
-        allow_origin(request, response.headers, origins)
+            headers.setdefault(name, value)
+        allow_origin(request, headers, origins)
 
     return add_headers
 

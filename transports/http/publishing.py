@@ -7,6 +7,8 @@ import uuid
 
 import msgspec
 from aiohttp import web
+from aiohttp.hdrs import CONTENT_TYPE
+from multidict import CIMultiDict
 
 from bus.clock import from_rfc3339
 from bus.commands import Command
@@ -22,6 +24,9 @@ from transports.http.settings import GatewayPorts, GatewaySettings
 
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?\Z')
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -193,6 +198,8 @@ def checked_key(text: str) -> str:
 
 def preferred_wait_s(request: web.Request, most_s: float) -> int | None:
     """N of `Prefer: wait=N` (RFC 7240 §4.3), clipped; what cannot be read is ignored (§2)."""
+    if "Prefer" not in request.headers:
+        return None
     match = _WAIT.search(", ".join(request.headers.getall("Prefer", [])))
     return min(int(match[1]), int(most_s)) if match else None
 
@@ -231,12 +238,9 @@ def command_body(record: CommandRecord) -> dict[str, object]:
 def json_response(
     body: object, *, status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
-    return web.Response(
-        status=status,
-        body=msgspec.json.encode(body),
-        content_type="application/json",
-        headers=headers,
-    )
+    told: CIMultiDict[str] = CIMultiDict(headers or ())
+    told[CONTENT_TYPE] = "application/json"
+    return web.Response(status=status, body=_encode(body), headers=told)
 
 
 def traceparent_of(request: web.Request) -> str | None:

@@ -4,11 +4,13 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from aiohttp import web
+from multidict import MultiDict, MultiDictProxy, MultiMapping
 
 from transports.http.problems import Problem, bad_parameter
 
 _QUERY_MAX = 4096
 _VALUES_MAX = 32
+_NO_QUERY: MultiMapping[str] = MultiDictProxy(MultiDict())
 
 
 class Query:
@@ -19,6 +21,9 @@ class Query:
     """
 
     def __init__(self, request: web.Request, allowed: Iterable[str] = ()) -> None:
+        self._query = _NO_QUERY
+        if not request.rel_url.raw_query_string:
+            return
         if len(request.query_string) > _QUERY_MAX:
             raise Problem(400, "malformed", f"the query is longer than {_QUERY_MAX} characters")
         known = tuple(allowed)
