@@ -13,6 +13,7 @@ from tests.benchmarks import machine, native
 TABLES = {
     "publish": "durable publish in process, 1 and 64 publishers, beside C and queue libraries",
     "http": "one durable command a request, 1 and 64 connections, beside a bare aiohttp handler",
+    "claim": "claim to durable result with 100,000 waiting, beside SQLite and persist-queue",
     "latency": "publish to the job's first instruction, over HTTP and by a dropped file",
     "spawn": "start and reap of a short job, 8 live, beside posix_spawn and supervisord",
     "output": "one job printing 300 MB, beside straight to a file",

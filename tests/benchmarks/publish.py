@@ -22,7 +22,7 @@ def table(folder: Path, rounds: int, seconds: float) -> str:
             Contender(limit, _limit(publishers), native.missing()),
             Contender(ours, _ours(publishers)),
             *(
-                Contender(row, _peer(name, publishers), _not_installed(name))
+                Contender(row, _peer(name, publishers), not_installed(name))
                 for name, row in zip(PEERS, peers, strict=True)
             ),
         ]
@@ -69,6 +69,7 @@ def _peer(name: str, producers: int) -> Callable[[Path, float], Figures]:
     return run
 
 
-def _not_installed(name: str) -> str | None:
+def not_installed(name: str) -> str | None:
+    """Why its row is skipped, or None."""
     found = importlib.util.find_spec(PEERS[name])
     return None if found else f"{name} is not installed"
