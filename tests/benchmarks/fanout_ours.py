@@ -30,7 +30,10 @@ async def main(subscribers: int, rate: float, principals: int) -> None:
     execution_id = world.queue("Bench/Job", execution_id=str(uuid.UUID(int=1)))
     world.run(execution_id)
     settings = GatewaySettings(
-        streams_max=subscribers, streams_per_principal=subscribers, age_s=86_400.0
+        streams_max=subscribers,
+        streams_per_principal=subscribers,
+        connections_max=2 * subscribers,
+        age_s=86_400.0,
     )
     gateway = Gateway(world.ports(), settings)
     url = await gateway.start("127.0.0.1", 0)
