@@ -13,7 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 50.0
-LINES = 25
+LINES = 40
 
 JOB = f"""
 command = ["/bin/sh", "-c", '''
@@ -74,7 +74,9 @@ def frames_until(child: subprocess.Popen[bytes], op: str, kind: str = "") -> lis
     return frames
 
 
-def test_run_and_events_go_on_over_a_killed_service(tmp_path: Path, unused_tcp_port: int) -> None:
+def test_run_logs_and_events_go_on_over_a_killed_service(
+    tmp_path: Path, unused_tcp_port: int
+) -> None:
     folder = tmp_path / "apps" / "T" / "jobs" / "Count"
     folder.mkdir(parents=True)
     (folder / "job.toml").write_text(JOB)
@@ -84,14 +86,18 @@ def test_run_and_events_go_on_over_a_killed_service(tmp_path: Path, unused_tcp_p
     ):
         frames_until(events, "snapshot_end")
         with jobbus(tmp_path, "run", "T/Count", "--exit-code") as run:
-            head = lines_of(run, 5)
-            first.send_signal(signal.SIGKILL)
-            first.wait(PATIENCE_S)
-            with service(tmp_path, unused_tcp_port):
-                rest = lines_of(run, LINES - 5)
-                assert run.wait(PATIENCE_S) == 4
-                told = frames_until(events, "change", "execution.ended")
-    assert head + rest == [f"line {number}" for number in range(1, LINES + 1)]
+            shown = {run: lines_of(run, 1)}
+            with jobbus(tmp_path, "logs", "-f", "T/Count") as logs:
+                shown[logs] = lines_of(logs, 5)
+                first.send_signal(signal.SIGKILL)
+                first.wait(PATIENCE_S)
+                with service(tmp_path, unused_tcp_port):
+                    for each, lines in shown.items():
+                        assert each.stdout is not None
+                        lines += each.stdout.read().decode().splitlines()
+                    assert (run.wait(PATIENCE_S), logs.wait(PATIENCE_S)) == (4, 0)
+                    told = frames_until(events, "change", "execution.ended")
+    assert list(shown.values()) == [[f"line {number}" for number in range(1, LINES + 1)]] * 2
     assert [frame["op"] for frame in told] == ["change"] * len(told)
     seqs = [int(frame["id"].rpartition("-")[2]) for frame in told]
     assert seqs == sorted(set(seqs))
