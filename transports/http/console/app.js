@@ -298,7 +298,7 @@ function appendLines(lines) {
     const own = line.stream === "err" ? "err" : "";
     if (own !== kind || line.partial) flush();
     kind = own;
-    if (line.partial) state.open.set(line.number, place(shown, kind));
+    if (line.partial) state.open.set(line.number, place(shown, kind, { last: true }));
     else text += shown;
   }
   flush();
@@ -310,12 +310,12 @@ function note(words) {
   trim();
 }
 
-/** A piece of output stands before the lines that may still change, or is the last of them. */
-function place(text, kind) {
+/** A piece of output, before the lines that may still change; or one of these, the last. */
+function place(text, kind, { last = false } = {}) {
   const part = document.createElement("span");
   if (kind) part.className = kind;
   part.textContent = text;
-  const [firstOpen] = state.open.values();
+  const [firstOpen] = last ? [] : state.open.values();
   byId("output").insertBefore(part, firstOpen ?? null);
   state.size += text.length;
   return part;
