@@ -84,7 +84,7 @@ def recover(
         for published in _events_of(record):
             take(published, published.seq)
     next_seq, notes = found.next_seq, found.notes
-    if not found.continuous or found.salvaged.salvage:
+    if not found.continuous or found.salvaged.salvage or next_seq == 1:
         next_seq, count = tell_again(found, table, take, clock.now_ms(), traces or NoTraces())
         notes = (*notes, f"{count} decisions behind the damage were told again") if count else notes
     feed = Feed(found.epoch, next_seq - 1, clock)
