@@ -10,7 +10,8 @@ from typing import Protocol
 from bus.events import AnyEvent, Published
 from bus.model import CommandRecord, Execution
 from bus.ports import TableReader
-from handlers.decisions.salvage import facts_of, fitting, stranded, without_trace
+from handlers.decisions.facts import facts_of
+from handlers.decisions.salvage import fitting, stranded, without_trace
 from handlers.decisions.table import JobTable
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal, Recovered

@@ -6,10 +6,8 @@ after an unclean stop. For one command always in this order: status file, result
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -19,8 +17,7 @@ from bus.events import COMMAND_EVENTS, EXECUTION_EVENTS, CommandEnded, Published
 from bus.layout import DataLayout
 from bus.model import CommandRecord, Execution
 from bus.ports import TableReader
-from transports.directory import disk
-from transports.directory.answers import encode_result, encode_status, result_name
+from transports.directory import disk, projected
 from transports.directory.orphans import sweep
 
 Record = TypeVar("Record")
@@ -195,7 +192,9 @@ class Projections:
             self._paid.clear()
             await self._paid.wait()
         try:
-            synced = await asyncio.to_thread(_sync_all, self._layout.results, self._layout.status)
+            synced = await asyncio.to_thread(
+                projected.sync, self._layout.results, self._layout.status
+            )
         except (OSError, disk.SyncFailed) as error:
             log.warning("status and result files could not be synced: %s", error)
             self._sync_failed = True
@@ -309,83 +308,11 @@ class Projections:
                 disk.sweep_passing(here)
 
     def _write(self, batch: _Batch) -> None:
-        _put(self._layout, batch.executions, batch.commands, disk.replace_file)
+        projected.write(self._layout, batch.executions, batch.commands)
         past = (batch.past_executions, batch.past_commands)
-        _put(self._layout, *past, _replace_unless_same)
-        _remove(self._layout.status, batch.status_gone)
-        _remove(self._layout.results, batch.results_gone)
-
-
-def _put(
-    layout: DataLayout,
-    executions: Sequence[Execution],
-    commands: Sequence[CommandRecord],
-    put: Callable[[str, int, bytes], None],
-) -> None:
-    disk.make_directory(layout.status)
-    disk.make_directory(layout.results)
-    if executions:
-        with disk.open_directory(layout.status) as here:
-            for execution in executions:
-                put(f"{execution.id}.json", here, encode_status(execution))
-    if commands:
-        with disk.open_directory(layout.results) as here:
-            for command in commands:
-                put(result_name(command), here, encode_result(command))
-
-
-def write_again(layout: DataLayout, table: TableReader) -> None:
-    """Every status and result file is as the table says."""
-    commands = tuple(one for one in table.commands() if one.is_final)
-    _put(layout, tuple(table.executions()), commands, _replace_unless_same)
-
-
-def wrong_files(layout: DataLayout, table: TableReader) -> list[str]:
-    """The names of status and result files of what has ended that are not as the table says."""
-    ended = [e for e in table.executions() if e.is_final]
-    settled = [c for c in table.commands() if c.is_final]
-    status = [(f"{one.id}.json", encode_status(one)) for one in ended]
-    results = [(result_name(one), encode_result(one)) for one in settled]
-    return _wrong(layout.status, status) + _wrong(layout.results, results)
-
-
-def _wrong(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[str]:
-    with disk.open_directory(folder) as here:
-        return [f"{folder.name}/{name}" for name, data in files if not _is_same(name, here, data)]
-
-
-def _sync_all(*folders: Path) -> bool:
-    """Everything in the file systems of the folders is on the disk; False if nobody can tell."""
-    done = set()
-    for folder in folders:
-        with disk.open_directory(folder) as here:
-            device = os.fstat(here).st_dev
-            if device in done:
-                continue
-            if not disk.syncs_all_for_real(here):
-                return False
-            disk.sync_all(here)
-            done.add(device)
-    return True
-
-
-def _remove(folder: Path, names: Sequence[str]) -> None:
-    if names:
-        with disk.open_directory(folder) as here:
-            for name in names:
-                disk.remove(name, here)
-
-
-def _replace_unless_same(name: str, inside: int, data: bytes) -> None:
-    if not _is_same(name, inside, data):
-        disk.replace_file(name, inside, data)
-
-
-def _is_same(name: str, inside: int, data: bytes) -> bool:
-    try:
-        return disk.read_file(name, inside, len(data)).data == data
-    except (FileNotFoundError, disk.Unfit, disk.InMotion):
-        return False  # not the right content, whatever it is
+        projected.write(self._layout, *past, projected.replace_unless_same)
+        projected.remove(self._layout.status, batch.status_gone)
+        projected.remove(self._layout.results, batch.results_gone)
 
 
 def _take(ids: dict[str, None], limit: int) -> list[str]:
