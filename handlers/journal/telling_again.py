@@ -77,9 +77,10 @@ def _fitting(table: JobTable, record: Record) -> Iterator[tuple[int | None, AnyE
 def _fitting_facts(
     table: JobTable, record: CommandRecord | Execution
 ) -> Iterator[tuple[int | None, AnyEvent]]:
+    """As above. Their numbers are lost; they are the oldest, so that the audit tells none twice."""
     for fact in facts_of(record):
         for fits in fitting(table, fact, _when(record)):
-            yield None, fits
+            yield 0, fits
 
 
 def _when(record: CommandRecord | Execution) -> int:

@@ -138,6 +138,9 @@ async def test_running_and_waiting_executions_behind_the_damage_go_on_and_run_on
     async with service.http() as http:
         assert (await http.execution(brief))["status"] == "Succeeded"
         assert service.status(brief) == before
+        told = (await http.get("/audit?limit=500"))["items"]
+        commands = [entry["command"] for entry in told if entry["kind"] == "command"]
+        assert len(commands) == len(set(commands)) > 0, "what is told again was told twice"
         found = {e["executionId"]: e["status"] for e in await http.executions("T/Hold")}
         assert found == dict.fromkeys(ids, "Running") | dict.fromkeys(waiting, "Queued")
         again = await http.call("POST", "/commands", body, **key)
