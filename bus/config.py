@@ -225,8 +225,8 @@ def _source(name: str, table: object) -> SecretSource:
         source = SecretSource()
     if (source.env is None) == (source.file is None) or source.env == "":
         raise ConfigError(
-            f'[secrets] {name} must be {{ env = "VARIABLE" }} or {{ file = "path" }}; '
-            "the value itself never stands here"
+            f'[secrets] {name} must be {{ env = "VARIABLE" }} or {{ file = "path" }}, with '
+            'jobs = ["App/Job"] if only these may have it; the value itself never stands here'
         )
     return source
 

@@ -23,6 +23,7 @@ from bus.model import (
     Progress,
     RolesSpec,
 )
+from bus.secret_sources import SecretSource
 
 
 class TableReader(Protocol):
@@ -273,11 +274,15 @@ class ReportSink(Protocol):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that decisions depend on; `secrets` are the names of those configured."""
+    """The settings that decisions depend on; `secrets` are those configured, by name."""
 
     roles: RoleDefaults = RoleDefaults()
     queue_max: int = 100
-    secrets: frozenset[str] = frozenset()
+    secrets: dict[str, SecretSource] = {}
+
+    def secrets_for(self, job_id: str) -> frozenset[str]:
+        """The names of those that the job may be given."""
+        return frozenset(name for name, one in self.secrets.items() if one.is_for(job_id))
 
 
 __all__ = [

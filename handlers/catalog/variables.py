@@ -54,7 +54,7 @@ def resolve_variables(spec: JobSpec, given: Mapping[str, Value]) -> dict[str, Va
 
 
 def check_secret_names(resolved: Mapping[str, Value], known: Collection[str]) -> None:
-    """Every reference names a secret that is configured.
+    """Every reference names a secret that is configured for the job.
 
     Raises:
         Refused: `bad_variables`. The name is not repeated: it may be a value that went astray.
@@ -63,8 +63,8 @@ def check_secret_names(resolved: Mapping[str, Value], known: Collection[str]) ->
         if isinstance(value, SecretRef) and value.secret not in known:
             raise _unfit(
                 name,
-                "refers to a secret that is not configured; give the name of one that stands in "
-                "[secrets] of jobbus.toml",
+                "refers to a secret that is not configured for this job; give the name of one that "
+                "stands in [secrets] of jobbus.toml",
             )
 
 

@@ -36,7 +36,7 @@ def start(
 ) -> Decision:
     job, spec = startable_job(table, envelope, command.job_id, Action.START, around)
     variables = resolve_variables(spec, command.variables)
-    check_secret_names(variables, around.policy.secrets)
+    check_secret_names(variables, around.policy.secrets_for(job.id))
     busy = table.in_slots(job.id)
     waiting = backing_off(table, job.id, around.now_ms)
     if len(busy) < spec.max_running:  # nothing that could start waits beside a free slot
@@ -76,7 +76,7 @@ def restart(
     if given is None:
         given = old.variables if old is not None else {}
     variables = resolve_variables(spec, given)
-    check_secret_names(variables, around.policy.secrets)
+    check_secret_names(variables, around.policy.secrets_for(job.id))
     if old is None or old.is_final:
         return _go(envelope, job, variables, around)
     waiting = backing_off(table, job.id, around.now_ms)

@@ -52,7 +52,9 @@ class Asking:
     ) -> None:
         """Nothing here keeps the values."""
         try:
-            values = await asyncio.to_thread(self._secrets.read, references)
+            values = await asyncio.to_thread(
+                self._secrets.read, watched.execution.job_id, references
+            )
         except SecretUnavailable as error:
             if self._is_watched(watched):
                 self._fail(watched, str(error))

@@ -27,12 +27,16 @@ class SecretValues:
         self._sources = sources
         self._environ = os.environ if environ is None else environ
 
-    def read(self, references: Mapping[str, SecretRef]) -> dict[str, str]:
-        """The value of each variable that refers to a secret. Blocking.
+    def read(self, job_id: str, references: Mapping[str, SecretRef]) -> dict[str, str]:
+        """The value of each variable of the job that refers to a secret. Blocking.
 
         Raises:
-            SecretUnavailable: one of them cannot be had.
+            SecretUnavailable: one of them cannot be had, or is not for this job (any more).
         """
+        for one in references.values():
+            source = self._sources.get(one.secret)
+            if source is not None and not source.is_for(job_id):
+                raise SecretUnavailable(f"the secret {one.secret} is not for {job_id}")
         return {variable: self.value(one.secret) for variable, one in references.items()}
 
     def value(self, name: str) -> str:

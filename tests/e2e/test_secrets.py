@@ -82,6 +82,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     (tmp_path / "jobbus.toml").write_text(
         '[secrets]\nTOKEN = { file = "token" }\nLINES = { file = "lines" }\n'
         'OPEN = { file = "open" }\nNONE = { env = "NO_SUCH_VARIABLE" }\n'
+        'ONLY = { file = "lines", jobs = ["S/Lines"] }\n'
     )
     running = Service(tmp_path)
     define(running.apps)
@@ -215,6 +216,18 @@ async def test_by_value_it_is_refused_in_every_door_and_kept_in_none(service: Se
         assert (wrong["ErrorCode"], wrong["Variables"]) == ("bad_variables", None)
         await eventually(lambda: not service.queue_files(), "the files are gone")
     assert assert_nowhere(service, *answers) > 10
+
+
+async def test_a_secret_for_one_job_is_given_to_no_other(service: Service) -> None:
+    given = {"Token": reference("ONLY")}
+    async with service.http() as http:
+        refused = await http.call(
+            "POST", "/commands", {"command": "start", "jobId": "S/Whole", "variables": given}
+        )
+        told = await http.publish(20, command="start", jobId="S/Lines", variables=given)
+    dropped = await drop(service, "S/Whole", given)
+    assert (refused.status, refused.json["code"]) == (422, "bad_variables")
+    assert (told["status"], dropped["ErrorCode"]) == ("Completed", "bad_variables")
 
 
 async def test_the_same_file_again_is_not_kept_either(service: Service) -> None:

@@ -28,7 +28,7 @@ def values(path: Path, content: bytes = b"", mode: int = 0o600) -> SecretValues:
 )
 def test_a_file_is_read_without_its_last_newline(tmp_path: Path, content: str, value: str) -> None:
     found = values(tmp_path / "s", content.encode())
-    assert found.read({"Token": SecretRef(secret="S")}) == {"Token": value}
+    assert found.read("App/Job", {"Token": SecretRef(secret="S")}) == {"Token": value}
     assert found.complaints() == []
 
 
@@ -79,11 +79,25 @@ def test_a_name_that_is_not_configured_is_not_repeated() -> None:
 
 def test_the_section_names_where_values_are(tmp_path: Path) -> None:
     config = tmp_path / "jobbus.toml"
-    config.write_text('[secrets]\nA = { env = "VAR" }\n"b.c-1" = { file = "keys/b" }\n')
+    config.write_text(
+        '[secrets]\nA = { env = "VAR" }\n"b.c-1" = { file = "keys/b" }\n'
+        'C = { env = "VAR", jobs = ["App/Job"] }\n'
+    )
     assert load_settings(config).secrets == {
         "A": SecretSource(env="VAR"),
         "b.c-1": SecretSource(file=tmp_path / "keys" / "b"),
+        "C": SecretSource(env="VAR", jobs=("App/Job",)),
     }
+
+
+def test_a_secret_is_read_for_its_jobs_alone() -> None:
+    """Also for what was ordered before the settings said so: a job that waits, a retry."""
+    found = SecretValues({"S": SecretSource(env="VAR", jobs=("App/Job",))}, {"VAR": VALUE})
+    references = {"Token": SecretRef(secret="S")}
+    assert found.read("App/Job", references) == {"Token": VALUE}
+    with pytest.raises(SecretUnavailable, match="is not for App/Other") as caught:
+        found.read("App/Other", references)
+    assert VALUE not in str(caught.value)
 
 
 @pytest.mark.parametrize(
