@@ -452,7 +452,7 @@ async def hidden_as_absent(me: Asking) -> AsyncIterator[Cell]:
     for about, about_nothing in asked if told_of else [next(asked)]:
         told = await _told(me, about, names)
         told_of_nothing = await _told(me, about_nothing, ABSENT)
-        what = f"{about[0]} {about[1]}: {told} as {told_of_nothing}"
+        what = f"{about[0]} {about[1]}: {told!s:.300} as {told_of_nothing!s:.300}"
         yield me.cell(what, bool(told_of), told == told_of_nothing)
 
 
@@ -470,6 +470,7 @@ async def _told(me: Asking, question: Question, names: tuple[str, ...]) -> tuple
 
 Door = Callable[[Asking], AsyncIterator[Cell]]
 DOORS: tuple[Door, ...] = (
+    hidden_as_absent,  # first: later ones leave commands of these people, refused but their own
     job_pages,
     what_it_says_that_you_may,
     job_list,
@@ -488,7 +489,6 @@ DOORS: tuple[Door, ...] = (
     event_streams,
     sockets,
     directory_files,
-    hidden_as_absent,
     what_is_for_admins,
 )
 
