@@ -14,6 +14,7 @@ import aiohttp
 import msgspec
 
 from bus.access import RoleDefaults
+from bus.audit import AuditTrail
 from bus.changes import ChangeEncoder
 from bus.clock import Clock, SystemClock
 from bus.commands import kind_of
@@ -284,6 +285,7 @@ class World:
         }
         self.tokens: TokenStore = WorldTokens(self.clock, self.principals)
         self.sessions_file: Path | None = None
+        self.audit: AuditTrail | None = None
         self._encoder = ChangeEncoder("test", EPOCH)
         self._waiting: dict[str, asyncio.Future[CommandRecord]] = {}
 
@@ -328,6 +330,7 @@ class World:
             system=lambda: {"queue": {"waiting": 0}},
             ready=lambda: self.not_ready,
             sessions_file=self.sessions_file,
+            audit=self.audit,
         )
 
     def _is_live(self, execution_id: str) -> bool:

@@ -98,7 +98,7 @@ class Audit:
                 actor=cut(principal.user_id),
                 roles=principal.roles,
                 via=principal.via,
-                action=action,
+                action=cut(action),
                 status="Rejected" if error_code else "Completed",
                 error_code=error_code or None,
                 detail={name: cut(text) for name, text in detail.items() if text},

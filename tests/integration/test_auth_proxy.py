@@ -1,13 +1,19 @@
 """A proxy in front: its word counts, nobody else's does."""
 
 import ipaddress
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from bus.audit import AuditQuery
+from handlers.audit.segments import AuditSegments
+from handlers.audit.trail import Audit
+from handlers.decisions.audit_entries import AuditFold
 from tests.gateway_world import ALICE, World, bearer, serving
 from tests.sign_in import SESSION, Browser
 from tests.stream_reader import StreamReader
@@ -208,9 +214,28 @@ async def test_attempts_to_sign_in_count_for_the_peer_behind_the_proxy() -> None
     assert forged == 429
 
 
+async def test_wrong_tokens_of_one_customer_are_one_entry_whatever_address_they_come_from(
+    tmp_path: Path,
+) -> None:
+    """Of IPv6 they have 2^64: each of them as an entry would fill the disk."""
+    world = World()
+    segments = AuditSegments(tmp_path)
+    world.audit = Audit(tmp_path, segments, AuditFold(), (), world.clock)
+    async with behind(world) as (_, session):
+        for number in range(12):
+            forwarded = PUBLIC | {"X-Forwarded-For": f"2001:db8:1:2::{number:x}"}
+            wrong = {"Authorization": "Bearer jb_x_wrong"}
+            assert (await session.get(SESSION, headers=forwarded | wrong)).status == 401
+        page = await world.audit.page(AuditQuery(), 50)
+        await world.audit.aclose()
+    entries = [json.loads(bytes(item)) for item in page.items]
+    assert {entry["detail"]["peer"] for entry in entries} == {"2001:db8:1:2::/64"}
+    assert sorted(entry.get("count", 1) for entry in entries) == [1, 11]
+
+
 async def test_the_log_names_whom_the_proxy_vouched_for(capsys: pytest.CaptureFixture[str]) -> None:
     async with behind() as (_, session):
-        await who(session, X_Remote_User="alice")
+        await session.get("/api/v1/system", headers=PUBLIC | {USER: "alice"})  # 403: worth a line
     assert "user=alice" in capsys.readouterr().out
 
 

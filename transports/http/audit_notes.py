@@ -4,7 +4,7 @@ from aiohttp import web
 
 from bus.audit import AuditTrail
 from bus.model import Principal
-from transports.http.auth import known_principal
+from transports.http.auth import known_principal, peer_of
 from transports.http.middleware import template_of
 from transports.http.problems import Problem, code_of
 from transports.http.tickets import PARAMETER
@@ -33,7 +33,7 @@ def note_refusal(
         principal or nobody(),
         f"{request.method} {template_of(request)}",
         error_code=code_of(problem.slug),
-        peer=request.remote or "",
+        peer=peer_of(request),
     )
 
 

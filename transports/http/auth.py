@@ -11,7 +11,7 @@ from transports.http.identity import Identity, Way
 from transports.http.origin_rules import Asked, own_origin, refusal
 from transports.http.problems import Problem
 from transports.http.proxy import proxied_grant
-from transports.http.rate import Attempts, Limiter, Pace
+from transports.http.rate import Attempts, Limiter, Pace, peer_key
 from transports.http.session_store import Sessions
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.tickets import PARAMETER, CodeBook, TicketBook, place_of
@@ -32,6 +32,7 @@ class _Seen(msgspec.Struct):
 
     identity: Identity | None = None
     gate: "Gate | None" = None
+    peer: str = ""
 
 
 _SEEN = web.RequestKey("seen", _Seen)
@@ -67,6 +68,7 @@ class Gate:
         Raises:
             Problem: 401; what it carries proves nothing.
         """
+        request[_SEEN].peer = request.remote or ""
         identity = self._found(request, template)
         request[_SEEN].identity = identity
         request[_SEEN].gate = self
@@ -251,6 +253,12 @@ def known_principal(request: web.BaseRequest) -> Principal | None:
     """The principal if the request got as far as having one; for the access log."""
     seen = request.get(_SEEN)
     return seen.identity.principal if seen is not None and seen.identity is not None else None
+
+
+def peer_of(request: web.Request) -> str:
+    """Where it came from, as the proxy says it if there is one; the /64 of IPv6, which is one
+    customer's."""
+    return peer_key(request[_SEEN].peer or request.remote or "")
 
 
 def need_admin(principal: Principal) -> None:

@@ -15,6 +15,7 @@ from transports.http.identity import Identity, Way
 from transports.http.problems import Problem, code_of, invalid
 from transports.http.publishing import json_response
 from transports.http.query import Query
+from transports.http.rate import peer_key
 from transports.http.settings import GatewayPorts
 from transports.http.tickets import CODE_S, TICKET_S, TooMany, checked_target
 from transports.http.tokens import Grant
@@ -54,7 +55,7 @@ class SessionRoutes:
         if grant is None:
             why = Problem(401, "unauthenticated", f"the {kind} is unknown, used or expired")
             problem = self._gate.refused(request, why)
-            refused = {"error_code": code_of(problem.slug), "by": kind, "peer": peer}
+            refused = {"error_code": code_of(problem.slug), "by": kind, "peer": peer_key(peer)}
             note(self._audit, nobody(), "session.open", **refused)
             if problem is why:
                 _log.warning("sign-in failed", peer=peer, by=kind)
