@@ -17,6 +17,7 @@ import msgspec
 from bus.errors import BusError, NoSpace, StorageFailed, TransportBusy
 from bus.layout import DataLayout
 from transports.directory import disk
+from transports.directory.grouping import Grouping
 from transports.directory.settings import DirectorySettings
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class Piece(msgspec.Struct):
 
 
 def commit(layout: DataLayout, pieces: Sequence[Piece], *, group: bool) -> float:
-    """All pieces are durable under their names, or say why not; the seconds a `syncfs` took.
+    """All pieces are durable under their names, or say why not; the seconds until their bytes were.
 
     With `group`, one `syncfs` serves all; else every file is synced alone. Two phases either way:
     no name is linked before all bytes are on the disk.
@@ -95,13 +96,13 @@ class _OpenBoth:
 
 
 def _commit(pieces: Sequence[Piece], queue_fd: int, tmp_fd: int, *, group: bool) -> float:
+    began_s = time.monotonic()
     written = [piece for piece in pieces if _write(piece, tmp_fd, sync=not group)]
-    took_s = 0.0
     try:
         if group and written:
-            began = time.monotonic()
+            began_s = time.monotonic()  # files that are not synced are written in no time
             disk.sync_all(queue_fd)
-            took_s = time.monotonic() - began
+        took_s = time.monotonic() - began_s
         linked = [piece for piece in written if _link(piece, tmp_fd, queue_fd)]
     finally:
         for piece in written:
@@ -177,8 +178,7 @@ class Committer:
         self._done = done
         self._inbox: queue.SimpleQueue[Sequence[Piece] | None] = queue.SimpleQueue()
         self._failure: StorageFailed | None = None
-        self._can_group = False
-        self._group_again_s = 0.0
+        self._grouping = Grouping(settings)
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
 
     def start(self) -> None:
@@ -195,7 +195,7 @@ class Committer:
             self._thread.join()
 
     def _run(self) -> None:
-        self._can_group = can_group(self._layout)
+        self._grouping.can_group = can_group(self._layout)
         open_ = True
         while open_:
             pieces, open_ = self._next()
@@ -225,14 +225,7 @@ class Committer:
         self._done(pieces, self._failure)
 
     def _commit(self, pieces: Sequence[Piece]) -> None:
-        now_s = time.monotonic()
-        group = (
-            self._can_group
-            and len(pieces) >= self._settings.group_from
-            and now_s >= self._group_again_s
-        )
+        group = self._grouping.pays(len(pieces), time.monotonic())
         took_s = commit(self._layout, pieces, group=group)
-        if took_s > self._settings.syncfs_slow_s:
-            # It waits for everybody's dirty pages; for a while each file is synced for itself.
-            self._group_again_s = time.monotonic() + self._settings.syncfs_pause_s
-            log.debug("syncfs took %.0f ms; syncing file by file for a while", took_s * 1000)
+        if self._grouping.took(len(pieces), took_s, time.monotonic(), group=group):
+            log.debug("syncfs took %.0f ms; small batches do without for a while", took_s * 1000)

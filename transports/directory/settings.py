@@ -16,7 +16,8 @@ class DirectorySettings(msgspec.Struct, frozen=True, kw_only=True):
     settle_s: how long a file that is no command must stand still before it goes to Rejects.
     scan_interval_s: the directory is looked at so often even if nothing rings.
     group_from: from so many commands on, one `syncfs` serves all of a batch.
-    syncfs_slow_s: a `syncfs` that took longer makes the next `syncfs_pause_s` do without.
+    syncfs_slow_s: a `syncfs` that took longer makes the next `syncfs_pause_s` do without, unless
+        file by file would take even longer.
     inbox_max: commands of publishers in the process that may wait here.
     """
 
