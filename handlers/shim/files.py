@@ -30,6 +30,7 @@ class Folder:
         self.path = path
         self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         self._lock: int | None = None
+        self._claim: int | None = None
 
     def open(self, name: str, flags: int) -> int:
         """A descriptor of one of our files, never through a link."""
@@ -59,22 +60,42 @@ class Folder:
         os.close(self.descriptor)
 
     def create_claim(self, name: str, content: bytes) -> bool:
-        """This process decides about the run, durably; False if somebody was first."""
+        """This process decides about the run; False if somebody was first."""
         try:
-            descriptor = self.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            self._claim = self.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
             return False
-        os.write(descriptor, content)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        os.write(self._claim, content)
+        return True
+
+    def settle_claim(self) -> None:
+        """That it was this process is durable. Only then may the program run.
+
+        Raises:
+            OSError: the disk does not tell; nothing may run.
+        """
+        if self._claim is None:
+            return
+        os.fsync(self._claim)
+        os.close(self._claim)
+        self._claim = None
         os.fsync(self.descriptor)
         parent = os.open("..", os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.descriptor)
         os.fsync(parent)
         os.close(parent)
-        return True
+
+    def settle_names(self) -> None:
+        """The names of all files are durable.
+
+        Raises:
+            OSError: the disk does not tell.
+        """
+        os.fsync(self.descriptor)
 
     def write_whole(self, name: str, content: dict[str, Any], *, durable: bool) -> None:
         """The file holds `content`; readers see the old or the new one, never a part.
+
+        `durable`: what it holds is, once its name is (`settle_names`).
 
         Raises:
             OSError: it could not be written; the old one stays.

@@ -85,6 +85,7 @@ class Shim:
         self._look_at_control()
         if self.stopping.cause is None:
             self._launch()
+        self.folder.settle_claim()
         if self._launched is not None:
             self._loop()
         return self._finish()
@@ -109,6 +110,8 @@ class Shim:
         self.pipes.add(launched.out, OUT)
         self.pipes.add(launched.err, ERR)
         self._poll.register(launched.told, select.POLLIN)
+        # Last, so that the child gets ready for its exec while the disk is waited for.
+        self.folder.settle_claim()
         launched.release()
 
     def _exec_told(self, launched: Launched) -> None:
@@ -277,6 +280,6 @@ class Shim:
             progress=self.progress.newest,
             output_end=self.output.end,
         )
-        self.record.write_exit(content)
-        is_told = self.bell.ring_out({**self._state(), "exit": content})
+        ring = {**self._state(), "exit": content}
+        is_told = self.record.write_exit(content, lambda: self.bell.ring_out(ring))
         return is_told and self._launched is not None and not survivors

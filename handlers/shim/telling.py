@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from handlers.shim.assignment import FORMAT, StopOrder
@@ -96,19 +97,22 @@ class Record:
             "progress": progress or None,
         }
 
-    def write_exit(self, content: dict[str, Any]) -> None:
-        """The record is durable. A full disk is waited for: without it the end would be a guess.
+    def write_exit(self, content: dict[str, Any], tell: Callable[[], bool]) -> bool:
+        """The record is durable, and `tell` was called as soon as it stood there; what it said.
 
-        What else speaks against it will not pass: then the bell alone tells, and nobody waits.
+        The service, which is told, syncs its journal while the name is synced here. A full disk is
+        waited for: without the record the end would be a guess.
         """
-        refusals = 0
-        while refusals < EXIT_REFUSALS_MAX:
+        told: bool | None = None
+        while True:
             try:
-                self._folder.write_whole("exit.json", content, durable=True)
+                if told is None:
+                    self._folder.write_whole("exit.json", content, durable=True)
+                    told = tell()
+                self._folder.settle_names()
             except FileNotFoundError:
-                return  # somebody removed the whole folder: nobody wants to know
-            except OSError as error:
-                refusals += error.errno not in NO_ROOM
+                return False  # somebody removed the whole folder: nobody wants to know
+            except OSError:
                 time.sleep(EXIT_RETRY_S)
             else:
-                return
+                return told
