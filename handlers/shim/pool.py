@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
+from handlers.shim.process_tree import process
+
 LENGTH = struct.Struct(">I")
 FREE = b"f"
 
@@ -38,7 +40,7 @@ LINES_MAX = 256
 """Of more shims than that the spawner keeps no line: they see their execution through and end."""
 
 SEND_TIMEOUT = struct.pack("@ll", 1, 0)
-"""A struct timeval. A waiting shim reads at once, unless somebody has stopped it."""
+"""A struct timeval. A waiting shim reads at once, unless somebody stops it just then."""
 
 _FAMILY, _KIND = int(socket.AF_UNIX), int(socket.SOCK_STREAM)
 _LEVEL, _SEND_TIMEOUT = int(socket.SOL_SOCKET), int(socket.SO_SNDTIMEO)
@@ -134,14 +136,16 @@ class Pool:
         return line
 
     def _send(self, line: int, frame: bytes) -> bool:
-        view = memoryview(frame)
+        pid, view = self._pids[line], memoryview(frame)
         try:
+            if _is_stopped(pid):
+                raise BlockingIOError(errno.EAGAIN, "stopped")
             while view:
                 view = view[os.write(line, view) :]
         except OSError:
             # Dead, or stopped by somebody: with half an assignment it must never run.
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pids[line], signal.SIGKILL)
+                os.kill(pid, signal.SIGKILL)
             self._drop(line)
             return False
         return True
@@ -153,6 +157,12 @@ class Pool:
         del self._pids[line]
         with contextlib.suppress(ValueError):
             self._free.remove(line)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether somebody halted that shim, which would then keep work for ever (proc(5))."""
+    found = process(pid)
+    return found is not None and found.state in "Tt"
 
 
 def _make_line() -> tuple[int, int]:

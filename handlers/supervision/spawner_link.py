@@ -98,7 +98,7 @@ class SpawnerLink:
         ours.setblocking(False)
         try:
             process = await asyncio.to_thread(_start, theirs)
-        except OSError:
+        except BaseException:  # also a cancellation: one that starts all the same ends at once
             ours.close()
             raise
         finally:

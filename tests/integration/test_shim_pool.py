@@ -5,11 +5,12 @@ import signal
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from bus.commands import ReportRunning
 from bus.model import Execution, JobSpec, SecretRef
 from bus.secret_sources import SecretSource
-from handlers.shim.process_tree import all_processes
+from handlers.shim.process_tree import all_processes, process
 from handlers.supervision.adoption import look
 from handlers.supervision.secrets import SecretValues
 from tests.processes import Bench, bench, ordered_to_stop, sh, starting
@@ -36,6 +37,11 @@ def shims(b: Bench) -> set[int]:
     """All shims of this spawner, those that wait included."""
     spawner = b.supervisor.spawner_pid
     return {each.pid for each in all_processes().values() if each.parent == spawner}
+
+
+def is_up(pid: int) -> bool:
+    found = process(pid)
+    return found is not None and found.state not in "TZX"
 
 
 def descriptors(pid: int) -> list[str]:
@@ -87,14 +93,19 @@ async def test_a_shim_that_was_told_a_secret_ends_with_its_execution(tmp_path: P
         await b.wait_for(lambda: told not in shims(b))
 
 
-async def test_spares_that_were_killed_are_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+async def test_waiting_shims_are_replaced_that_were(number: signal.Signals, tmp_path: Path) -> None:
+    """They are replaced, and no start is lost or held up."""
     async with bench(tmp_path) as b:
-        await run(b, HELLO)
+        await until_free(b, await run(b, HELLO))
         for _ in range(3):
-            killed = shims(b)
-            for pid in killed:
-                os.kill(pid, signal.SIGKILL)
-            assert await run(b, HELLO) not in killed
+            struck = shims(b)
+            for pid in struck:
+                os.kill(pid, number)
+            await b.wait_for(lambda them=struck: not any(map(is_up, them)))  # type: ignore[misc]
+            served = await run(b, HELLO)
+            assert served not in struck
+            await until_free(b, served)
 
 
 async def test_after_a_burst_one_spare_is_left_and_none_after_the_spawner(tmp_path: Path) -> None:

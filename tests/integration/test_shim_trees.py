@@ -170,6 +170,7 @@ async def test_long_graces_hold_up_nobody_else(tmp_path: Path) -> None:
             b.supervisor.spawn(each, sh("trap '' TERM; echo up; while :; do sleep 300; done"))
         for each in stubborn:
             await b.until(ReportRunning, each)
+            await b.wait_for(lambda it=each: b.output(it) == "up\n")  # type: ignore[misc]
             b.supervisor.stop(ordered_to_stop(each, grace_s=600))
         quick = starting()
         b.supervisor.spawn(quick, sh("exit 0"))
