@@ -32,9 +32,10 @@ class Plan(NamedTuple):
     `at` is the number of the call, from 1 on; 0 never strikes. `action`: `kill` before the call,
     `torn` after half of a write, `after` the call was made, `fail` with `number` as errno,
     `record` all calls into the file `log`. With `calls`, only calls of these names count.
-    `shim` is which shim of the spawner is meant, from 0 on. `hold` fails all later calls, too. The
-    call that is struck is told in the file `mark`, which has to be a new one. `pause_s`, if not 0,
-    is how long everybody rests who looks at the disk, or tries it, again and again.
+    `shim` is the number of the execution whose shim is meant, from 0 on: shims serve again. `hold`
+    fails all later calls, too. The call that is struck is told in the file `mark`, which has to be
+    a new one. `pause_s`, if not 0, is how long everybody rests who looks at the disk, or tries it,
+    again and again.
     """
 
     root: str
@@ -82,7 +83,8 @@ class Seam:
         self._pid = os.getpid()
         self._root = os.path.realpath(plan.root)
         self._count = 0
-        self._shims = 0
+        self._execution = ""
+        self._number = -1
         self._lock = threading.RLock()
         self._inside = threading.local()
         self._recorder = Recorder(plan.log) if plan.log else None
@@ -126,7 +128,7 @@ class Seam:
     ) -> Any:
         if self._recorder is not None:
             return self._recorded(name, real, places, args, kwargs)
-        if not self._is_hit(name):
+        if not self._is_hit(name, places):
             return real(*args, **kwargs)
         self._tell(f"{self.role} {name} {' '.join(places)}")
         if self.plan.action == "fail":
@@ -138,13 +140,15 @@ class Seam:
             real(*args, **kwargs)
         return die()
 
-    def _is_hit(self, name: str) -> bool:
+    def _is_hit(self, name: str, places: list[str]) -> bool:
         plan = self.plan
+        if self.role == plan.role == "shim":
+            self._find_execution(places)
         if self.role != plan.role or (plan.calls and name not in plan.calls):
             return False
         if plan.action == "torn" and name not in WRITES:
             return False
-        if self.role == "shim" and self._shims - 1 != plan.shim:
+        if self.role == "shim" and self._number != plan.shim:
             return False
         with self._lock:
             self._count += 1
@@ -152,6 +156,22 @@ class Seam:
                 return 0 < plan.at <= self._count
             # One blow is enough: a spawner that is started again reads the same plan.
             return self._count == plan.at and not os.path.exists(plan.mark)  # noqa: PTH110 - lean
+
+    def _find_execution(self, places: list[str]) -> None:
+        """Its number among all executions of this plan, when a call is the first in its folder."""
+        folders = [path.partition("/JobOutput/")[2].partition("/")[0] for path in places]
+        execution = next(filter(None, folders), self._execution)
+        if execution == self._execution:
+            return
+        self._execution, self._number, self._count = execution, 0, 0
+        while True:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            try:
+                os.close(REAL.open(f"{self.plan.mark}.{self._number}", flags, 0o600))
+            except FileExistsError:
+                self._number += 1
+            else:
+                return
 
     def _tell(self, line: str) -> None:
         if self.plan.mark:
@@ -218,15 +238,13 @@ class Seam:
         """`real`, which forks; the child of a spawner is a shim."""
 
         def fork() -> int:
-            hit = self._pid == os.getpid() and self._recorder is None and self._is_hit("fork")
+            hit = self._pid == os.getpid() and self._recorder is None and self._is_hit("fork", [])
             if hit:
                 self._tell(f"{self.role} fork")
             if hit and self.plan.action == "kill":
                 die()
             if hit and self.plan.action == "fail":
                 raise OSError(self.plan.number, os.strerror(self.plan.number))
-            if self.role == "spawner":
-                self._shims += 1
             pid = real()
             if pid == 0 and self.role == "spawner":
                 self.role, self._pid, self._count = "shim", os.getpid(), 0

@@ -40,7 +40,7 @@ def test_nothing_is_lost_or_doubled_by_a_death_here_and_there(place: Path) -> No
     assert not wrong, "\n".join(wrong)
 
 
-def _of_shim(number: int) -> Callable[[int], Aim]:
+def _of_execution(number: int) -> Callable[[int], Aim]:
     return lambda at: Aim("shim", at, shim=number)
 
 
@@ -53,7 +53,7 @@ SWEEPS: dict[str, Callable[[int], Aim]] = {
     ),
     "spawner": lambda at: Aim("spawner", at),
     "spawner-after-forking": lambda at: Aim("spawner", at, action="after"),
-    **{f"shim-{number}": _of_shim(number) for number in range(7)},
+    **{f"shim-of-execution-{number}": _of_execution(number) for number in range(7)},
     "shim-torn-writes": lambda at: Aim("shim", at, action="torn"),
     "shim-after-forking": lambda at: Aim("shim", at, action="after", calls=("fork",)),
 }
