@@ -124,7 +124,7 @@ def ended(table: JobTable, report: ReportEnded, around: Circumstances) -> Decisi
         survivors=exit_.survivors,
         containment=exit_.containment,
         output_end=exit_.output_end,
-        progress=exit_.progress,
+        progress=exit_.progress or execution.progress,
     )
     settled = {event.command_id for event in events if isinstance(event, CommandEnded)}
     return after_end(table, execution, final, around, before=events, settled=settled)
@@ -154,6 +154,7 @@ def lost(table: JobTable, report: ReportLost, around: Circumstances) -> Decision
         status=ExecutionStatus.LOST,
         reason=Reason(report.reason),
         ended_ms=around.now_ms,
+        progress=execution.progress,  # progress is not in the journal, so its last value ends here
     )
     return after_end(table, execution, final, around)
 

@@ -9,6 +9,7 @@ from bus.commands import (
     GetStatus,
     PassTime,
     ReportLost,
+    ReportProgress,
     ReportSpawnFailed,
     ReportUnknown,
     RestartJob,
@@ -18,12 +19,14 @@ from bus.commands import (
 )
 from bus.envelope import seal
 from bus.errors import ErrorCode
+from bus.events import ExecutionEnded
 from bus.model import (
     CommandStatus,
     ExecutionStatus,
     Outcome,
     Overlap,
     Principal,
+    Progress,
     Reason,
     RestartPolicy,
     RestartSpec,
@@ -357,6 +360,18 @@ def test_unknown_holds_the_slot_until_it_is_lost(world: World) -> None:
     world.report(ReportLost(execution_id=start.execution_id, reason="no_exit_record"))
     assert world.status(start.execution_id) is ExecutionStatus.LOST
     assert world.send(START).status is CommandStatus.RUNNING
+
+
+def test_end_without_a_record_tells_the_progress_that_the_journal_does_not_have(
+    world: World,
+) -> None:
+    start = world.send(START)
+    assert start.execution_id is not None
+    world.runs(start.execution_id)
+    half = Progress(percent=50.0, message="half")
+    world.report(ReportProgress(execution_id=start.execution_id, progress=half))
+    told = world.report(ReportLost(execution_id=start.execution_id, reason="no_exit_record"))
+    assert [e.progress for e in told if isinstance(e, ExecutionEnded)] == [half]
 
 
 def test_final_state_is_never_left(world: World) -> None:
