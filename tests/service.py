@@ -185,8 +185,8 @@ class Service:
 
     def _ready_line(self, process: Running) -> str:
         assert process.stdout is not None
-        readable, _, _ = select.select([process.stdout], [], [], READY_S)
-        return process.stdout.readline().decode().strip() if readable else ""
+        is_there = is_readable(process.stdout.fileno(), READY_S)
+        return process.stdout.readline().decode().strip() if is_there else ""
 
     def _remove_groups(self) -> None:
         """The control groups of shims that were killed and could not tidy up themselves."""
@@ -306,6 +306,14 @@ def running_service(root: Path, define: Callable[[Apps], None]) -> Iterator[Serv
         assert not complaints, "\n".join(complaints)
     finally:
         service.clear_away()
+
+
+def is_readable(descriptor: int, timeout_s: float | None) -> bool:
+    """Whether there was something, or the end, in time. A test process may have thousands open,
+    for which `select` has no room."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
 
 
 async def eventually(look: Callable[[], T | None], what: str = "") -> T:

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from tests.service import is_readable
+
 ROOT = Path(__file__).resolve().parents[2]
 FRAME = struct.Struct("=i")
 REQUEST_MAX = 1 << 16
@@ -36,13 +38,13 @@ class Forked:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        if self.returncode is None and select.select([self._link], [], [], 0)[0]:
+        if self.returncode is None and is_readable(self._link.fileno(), 0):
             self._bury()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None:
-            if not select.select([self._link], [], [], timeout)[0]:
+            if not is_readable(self._link.fileno(), timeout):
                 raise subprocess.TimeoutExpired("serve", timeout or 0)
             self._bury()
         assert self.returncode is not None
@@ -117,10 +119,13 @@ def be_forked(descriptor: int) -> None:
     """Returns in each child, with its arguments in `sys.argv`; the nursery itself ends in here."""
     link = socket.socket(fileno=descriptor)
     living: dict[int, tuple[int, socket.socket]] = {}
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
     while True:
-        for ready in select.select([descriptor, *living], [], [])[0]:
+        for ready, _ in poll.poll():
             if ready in living:
                 pid, asked = living.pop(ready)
+                poll.unregister(ready)
                 os.close(ready)
                 with asked:
                     asked.send(FRAME.pack(os.waitpid(pid, 0)[1]))
@@ -137,7 +142,9 @@ def be_forked(descriptor: int) -> None:
                 os.close(given)
             asked = socket.socket(fileno=descriptors[0])
             asked.send(FRAME.pack(pid))
-            living[os.pidfd_open(pid)] = (pid, asked)
+            pidfd = os.pidfd_open(pid)
+            living[pidfd] = (pid, asked)
+            poll.register(pidfd, select.POLLIN)
 
 
 def _settle(
