@@ -4,7 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
-from bus.model import Principal, RolesSpec
+from bus.jobs import RolesSpec
+from bus.model import Principal
 
 ADMIN = "admin"
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from bus.model import DefinitionFault, ExitRecord, JobSpec, Progress, StopRequest, Value
+from bus.jobs import DefinitionFault, JobSpec
+from bus.model import ExitRecord, Progress, StopRequest, Value
 
 GRACE_S_MAX = 86_400.0
 """The longest grace that may be asked for."""

@@ -8,12 +8,11 @@ from typing import Final
 
 import msgspec
 
+from bus.jobs import DefinitionFault, JobSpec
 from bus.model import (
     NO_RESULT,
     CommandStatus,
-    DefinitionFault,
     ExecutionStatus,
-    JobSpec,
     Outcome,
     Progress,
     Reason,

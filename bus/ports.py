@@ -13,16 +13,8 @@ from bus.commands import Report
 from bus.envelope import Envelope
 from bus.errors import BusError
 from bus.events import Published
-from bus.model import (
-    CommandRecord,
-    Execution,
-    ForgottenCommand,
-    Job,
-    JobSpec,
-    Maintenance,
-    Progress,
-    RolesSpec,
-)
+from bus.jobs import Job, JobSpec, RolesSpec
+from bus.model import CommandRecord, Execution, ForgottenCommand, Maintenance, Progress
 from bus.secret_sources import SecretSource
 
 

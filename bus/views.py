@@ -9,16 +9,8 @@ from typing import Any
 import msgspec
 
 from bus.clock import rfc3339
-from bus.model import (
-    CommandRecord,
-    DefinitionFault,
-    Execution,
-    Job,
-    Progress,
-    StopRequest,
-    Value,
-    VariableSpec,
-)
+from bus.jobs import DefinitionFault, Job, VariableSpec
+from bus.model import CommandRecord, Execution, Progress, StopRequest, Value
 
 
 class ProgressView(msgspec.Struct, frozen=True, rename="camel"):

@@ -14,15 +14,8 @@ from bus.commands import (
 from bus.envelope import SYSTEM, Envelope, seal
 from bus.errors import Refused
 from bus.events import AnyEvent, Published
-from bus.model import (
-    CommandRecord,
-    Execution,
-    ExecutionStatus,
-    ExitRecord,
-    JobSpec,
-    Principal,
-    Reason,
-)
+from bus.jobs import JobSpec
+from bus.model import CommandRecord, Execution, ExecutionStatus, ExitRecord, Principal, Reason
 from bus.ports import Policy
 from handlers.decisions.decision import Circumstances, Decision, Effect
 from handlers.decisions.registry import decide, refusal

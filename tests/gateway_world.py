@@ -32,20 +32,18 @@ from bus.events import (
     Published,
 )
 from bus.feed import Batch, Feed, FellBehind, Frame, Predicate
+from bus.jobs import Job, JobSpec, RolesSpec
 from bus.model import (
     CommandRecord,
     CommandStatus,
     Execution,
     ExecutionStatus,
     ForgottenCommand,
-    Job,
-    JobSpec,
     Maintenance,
     Outcome,
     Principal,
     Progress,
     Reason,
-    RolesSpec,
 )
 from bus.ports import ChangeListener, OutputChunk, OutputHits, OutputLine, OutputPage
 from bus.publisher import Publisher

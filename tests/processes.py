@@ -13,8 +13,9 @@ import msgspec
 
 from bus.clock import SystemClock
 from bus.commands import Report, ReportEnded, ReportLost, ReportSpawnFailed
+from bus.jobs import JobSpec
 from bus.layout import DataLayout
-from bus.model import Execution, ExecutionStatus, ExitRecord, JobSpec, Reason, StopRequest
+from bus.model import Execution, ExecutionStatus, ExitRecord, Reason, StopRequest
 from handlers.shim.process_tree import all_processes, marked
 from handlers.supervision.secrets import SecretValues
 from handlers.supervision.supervisor import ProcessSupervisor, SupervisorSettings

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from bus.cli.exits import CliError, Exit
-from bus.model import SecretRef, Value, VariableType
+from bus.jobs import VariableType
+from bus.model import SecretRef, Value
 from bus.views import VariableView
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:?=)(.*)", re.DOTALL)

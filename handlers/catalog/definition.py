@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from bus.model import DefinitionFault, JobSpec
+from bus.jobs import DefinitionFault, JobSpec
 from handlers.catalog.definition_checks import problems_of
 from handlers.catalog.problem import Problem, shown
 from handlers.catalog.toml_lines import Path, key_lines, line_of

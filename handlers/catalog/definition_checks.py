@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
-from bus.model import JobSpec, KeepSpec, LimitsSpec, RestartPolicy, VariableType
+from bus.jobs import JobSpec, KeepSpec, LimitsSpec, RestartPolicy, VariableType
 from handlers.catalog.launch import RESERVED_NAMES, RESERVED_PREFIX
 from handlers.catalog.policy_checks import followers, policies, schedules
 from handlers.catalog.problem import SECONDS_MAX, Problem, expression, shown, within

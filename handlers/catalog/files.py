@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bus.commands import Definition
-from bus.model import DefinitionFault
+from bus.jobs import DefinitionFault
 from handlers.catalog.definition import SIZE_MAX, decode_definition, revision_of
 
 FILE_NAME = "job.toml"

@@ -11,7 +11,8 @@ from types import MappingProxyType
 
 import msgspec
 
-from bus.model import Execution, JobSpec, SecretRef, Value
+from bus.jobs import JobSpec
+from bus.model import Execution, SecretRef, Value
 from handlers.catalog.templates import render, spell
 
 BASE_NAMES = ("PATH", "HOME", "LANG", "TZ", "USER")

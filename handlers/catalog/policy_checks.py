@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 
 from bus.errors import Refused
-from bus.model import FINAL_EXECUTION, ExecutionStatus, JobSpec
+from bus.jobs import JobSpec
+from bus.model import FINAL_EXECUTION, ExecutionStatus
 from handlers.catalog.problem import SECONDS_MAX, Problem, within
 from handlers.catalog.toml_lines import Path
 from handlers.catalog.variable_checks import variables

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from math import isfinite
 
 from bus.errors import Refused
-from bus.model import JobSpec, VariableSpec, VariableType
+from bus.jobs import JobSpec, VariableSpec, VariableType
 from handlers.catalog.problem import Problem, expression, shown, within
 from handlers.catalog.templates import names_in
 from handlers.catalog.toml_lines import Path

@@ -11,7 +11,8 @@ import re
 from collections.abc import Collection, Mapping
 
 from bus.errors import ErrorCode, Refused
-from bus.model import JobSpec, SecretRef, Value, VariableSpec, VariableType
+from bus.jobs import JobSpec, VariableSpec, VariableType
+from bus.model import SecretRef, Value
 from bus.secret_sources import SECRET_NAME
 from handlers.catalog.wording import did_you_mean, quoted
 

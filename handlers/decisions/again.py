@@ -6,14 +6,8 @@ run does not keep the machine busy.
 """
 
 from bus.events import ExecutionEnded, ExecutionQueued, JobGaveUp
-from bus.model import (
-    Execution,
-    ExecutionStatus,
-    JobSpec,
-    Reason,
-    RestartPolicy,
-    RetrySpec,
-)
+from bus.jobs import JobSpec, RestartPolicy, RetrySpec
+from bus.model import Execution, ExecutionStatus, Reason
 from handlers.decisions.decision import Circumstances
 from handlers.decisions.table import JobTable
 

@@ -10,12 +10,8 @@ from bus.events import (
     CommandEnded,
     ExecutionQueued,
 )
-from bus.model import (
-    CommandStatus,
-    Job,
-    Outcome,
-    Value,
-)
+from bus.jobs import Job
+from bus.model import CommandStatus, Outcome, Value
 from handlers.decisions.decision import Circumstances, Decision
 
 

@@ -32,7 +32,8 @@ from bus.events import (
     SystemMaintenance,
     type_of,
 )
-from bus.model import CommandRecord, Execution, ExecutionStatus, Job, Reason
+from bus.jobs import Job
+from bus.model import CommandRecord, Execution, ExecutionStatus, Reason
 from handlers.decisions.table import JobTable
 
 ADOPT = "system:adopt"

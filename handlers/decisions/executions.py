@@ -12,14 +12,8 @@ from bus.events import (
     ExecutionStarted,
     ExecutionStopping,
 )
-from bus.model import (
-    Execution,
-    ExecutionStatus,
-    Job,
-    Overlap,
-    Reason,
-    Value,
-)
+from bus.jobs import Job, Overlap
+from bus.model import Execution, ExecutionStatus, Reason, Value
 from handlers.catalog.variables import check_secret_names, resolve_variables
 from handlers.decisions.again import backing_off
 from handlers.decisions.answers import accepted_as, merge, noop, queued

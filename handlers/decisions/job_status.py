@@ -12,13 +12,8 @@ from bus.envelope import Envelope
 from bus.events import (
     CommandEnded,
 )
-from bus.model import (
-    CommandStatus,
-    Execution,
-    ExecutionStatus,
-    Job,
-    Outcome,
-)
+from bus.jobs import Job
+from bus.model import CommandStatus, Execution, ExecutionStatus, Outcome
 from bus.views import execution_view, job_view
 from handlers.decisions.answers import accepted_as
 from handlers.decisions.decision import Circumstances, Decision

@@ -25,6 +25,7 @@ from bus.events import (
     ExecutionStopping,
     ExecutionUnknown,
 )
+from bus.jobs import JobSpec
 from bus.model import (
     FINAL_EXECUTION,
     CommandRecord,
@@ -32,7 +33,6 @@ from bus.model import (
     Execution,
     ExecutionStatus,
     ExitRecord,
-    JobSpec,
     Outcome,
     Reason,
     StopRequest,

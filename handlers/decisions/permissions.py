@@ -6,11 +6,8 @@ Pure: no IO, no clock, no entropy.
 from bus.access import Action, may
 from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
-from bus.model import (
-    Execution,
-    Job,
-    JobSpec,
-)
+from bus.jobs import Job, JobSpec
+from bus.model import Execution
 from handlers.decisions.decision import Circumstances
 from handlers.decisions.table import JobTable
 

@@ -9,7 +9,8 @@ from bus.commands import AnyCommand, Report, RestartJob, StartJob, job_of, kind_
 from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
 from bus.events import CommandAccepted, CommandEnded
-from bus.model import CommandStatus, JobSpec, Value
+from bus.jobs import JobSpec
+from bus.model import CommandStatus, Value
 from bus.ports import Policy, TableReader
 from handlers.catalog.variables import reveals
 from handlers.decisions.decision import Circumstances, Decision

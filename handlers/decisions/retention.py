@@ -11,8 +11,9 @@ import msgspec
 
 from bus.commands import Forget
 from bus.events import SystemForgotten
+from bus.jobs import Job, KeepSpec, OutputSpec
 from bus.keeping import DAY_MS, Keeping
-from bus.model import CommandRecord, Execution, Job, KeepSpec, OutputSpec
+from bus.model import CommandRecord, Execution
 from handlers.decisions.decision import NOTHING, Circumstances, Decision, ForgetFiles
 from handlers.decisions.table import JobTable, awaited
 from handlers.decisions.table_content import TableContent

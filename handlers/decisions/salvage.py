@@ -30,8 +30,9 @@ from bus.events import (
     SystemForgotten,
     SystemMaintenance,
 )
+from bus.jobs import Job
 from bus.lifecycle import command_may_follow, may_follow
-from bus.model import CommandStatus, Execution, ExecutionStatus, Job, Outcome, Reason
+from bus.model import CommandStatus, Execution, ExecutionStatus, Outcome, Reason
 from handlers.decisions.outcomes import completed_by, end_waiting, settle
 from handlers.decisions.table import JobTable, awaited
 

@@ -14,13 +14,7 @@ from bus.events import (
     CommandEnded,
     ExecutionEnded,
 )
-from bus.model import (
-    CommandStatus,
-    Execution,
-    ExecutionStatus,
-    Reason,
-    StopRequest,
-)
+from bus.model import CommandStatus, Execution, ExecutionStatus, Reason, StopRequest
 from handlers.decisions.decision import Circumstances
 from handlers.decisions.table import JobTable
 

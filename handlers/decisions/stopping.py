@@ -11,12 +11,7 @@ from bus.events import (
     AnyEvent,
     ExecutionStopping,
 )
-from bus.model import (
-    Execution,
-    ExecutionStatus,
-    Outcome,
-    Reason,
-)
+from bus.model import Execution, ExecutionStatus, Outcome, Reason
 from handlers.decisions.answers import accepted_as, completed, noop
 from handlers.decisions.decision import Circumstances, Decision, Effect, StopExecution
 from handlers.decisions.permissions import (

@@ -30,6 +30,7 @@ from bus.events import (
     SystemForgotten,
     SystemMaintenance,
 )
+from bus.jobs import Job, JobSpec, RolesSpec
 from bus.lifecycle import command_may_follow, may_follow
 from bus.model import (
     HOLDS_SLOT,
@@ -38,10 +39,7 @@ from bus.model import (
     Execution,
     ExecutionStatus,
     ForgottenCommand,
-    Job,
-    JobSpec,
     Maintenance,
-    RolesSpec,
 )
 from handlers.decisions.remembered import Remembered
 from handlers.decisions.table_content import TableContent

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from bus.model import CommandRecord, Execution, Job, JobSpec, Maintenance, RolesSpec
+from bus.jobs import Job, JobSpec, RolesSpec
+from bus.model import CommandRecord, Execution, Maintenance
 from handlers.decisions import remembered
 from handlers.decisions.remembered import RememberedContent
 

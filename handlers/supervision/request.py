@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from bus.jobs import JobSpec
 from bus.layout import DataLayout
-from bus.model import Execution, JobSpec
+from bus.model import Execution
 from handlers.catalog.launch import build_launch
 from handlers.shim.assignment import Assignment
 from handlers.supervision.doorbell import Doorbell, shim_name

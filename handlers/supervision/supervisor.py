@@ -17,8 +17,9 @@ from bus.commands import (
     ReportSpawnFailed,
     ReportUnknown,
 )
+from bus.jobs import JobSpec
 from bus.layout import DataLayout
-from bus.model import Execution, ExecutionStatus, ExitRecord, JobSpec, Reason
+from bus.model import Execution, ExecutionStatus, ExitRecord, Reason
 from bus.ports import OutputNotice, ReportSink
 from handlers.shim.process_tree import process
 from handlers.supervision import adoption

@@ -1,6 +1,7 @@
 """What the supervisor remembers of one execution that it watches. No IO."""
 
-from bus.model import Execution, JobSpec, Progress, StopRequest
+from bus.jobs import JobSpec
+from bus.model import Execution, Progress, StopRequest
 from handlers.supervision.record import ShimState
 
 

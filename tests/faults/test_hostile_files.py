@@ -20,14 +20,8 @@ from bus.commands import StartJob
 from bus.envelope import Envelope, seal
 from bus.errors import Refused
 from bus.events import ExecutionEnded
-from bus.model import (
-    DefinitionFault,
-    ExecutionStatus,
-    ExitRecord,
-    JobSpec,
-    Principal,
-    Reason,
-)
+from bus.jobs import DefinitionFault, JobSpec
+from bus.model import ExecutionStatus, ExitRecord, Principal, Reason
 from handlers.catalog.definition import decode_definition
 from handlers.journal.format import Record, Torn, Unknown, decode_line, decode_outline, encode_line
 from handlers.shim.assignment import StopOrder

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bus.model import RolesSpec
+from bus.jobs import RolesSpec
 from tests.deaf_reader import answered, ask, connection, get, is_held, subscribe, subscription
 from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
 from tests.raw_socket import client_frame, handshake, raw_socket

@@ -8,7 +8,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from bus.model import Job, RolesSpec
+from bus.jobs import Job, RolesSpec
 from tests.fakes import ManualClock
 from tests.gateway_world import ADMIN, ALICE, VIEWER, World, bearer, serving
 from tests.sign_in import Browser

@@ -20,6 +20,7 @@ from bus.events import (
     ExecutionQueued,
     Published,
 )
+from bus.jobs import Job, RolesSpec
 from bus.layout import DataLayout
 from bus.model import (
     CommandRecord,
@@ -27,11 +28,9 @@ from bus.model import (
     Execution,
     ExecutionStatus,
     ForgottenCommand,
-    Job,
     Outcome,
     Progress,
     Reason,
-    RolesSpec,
 )
 from tests.directory_rig import drop, names, origins_fields, received, running, until
 from transports.directory import disk

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from bus.feed import Feed
-from bus.model import JobSpec, Principal, RolesSpec
+from bus.jobs import JobSpec, RolesSpec
+from bus.model import Principal
 from tests.fakes import ManualClock
 from tests.gateway_world import ADMIN, ALICE, EPOCH, STRANGER, VIEWER, World, bearer, serving
 from tests.stream_reader import StreamReader, Told, open_stream

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bus.model import RolesSpec
+from bus.jobs import RolesSpec
 from bus.ports import OutputPage
 from tests.gateway_world import ALICE, VIEWER, World, WorldOutput, bearer, serving
 from tests.stream_reader import Told, open_stream

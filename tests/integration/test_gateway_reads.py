@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from bus.model import DefinitionFault, Job, RolesSpec
+from bus.jobs import DefinitionFault, Job, RolesSpec
 from tests.gateway_world import ADMIN, ALICE, STRANGER, VIEWER, World, bearer, serving
 
 START = {"command": "start", "jobId": "App/Job"}

@@ -13,7 +13,8 @@ from bus.dispatch import Inbox
 from bus.envelope import SYSTEM, Envelope, seal
 from bus.events import Published
 from bus.feed import Feed
-from bus.model import Execution, JobSpec, Principal
+from bus.jobs import JobSpec
+from bus.model import Execution, Principal
 from bus.ports import Policy
 from handlers.decisions.table import JobTable
 from handlers.journal.format import Record

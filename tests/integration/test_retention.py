@@ -19,9 +19,10 @@ from bus.dispatch import Inbox
 from bus.envelope import new_uuid, seal
 from bus.events import CommandEnded, Published, SystemForgotten
 from bus.feed import Frame
+from bus.jobs import JobSpec
 from bus.keeping import Keeping
 from bus.layout import DataLayout
-from bus.model import Execution, ExitRecord, JobSpec, Principal
+from bus.model import Execution, ExitRecord, Principal
 from bus.ports import Policy, ReportSink
 from handlers.decisions.decision import ForgetFiles
 from handlers.disposal import Disposal

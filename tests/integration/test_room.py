@@ -11,7 +11,8 @@ from bus.dispatch import Inbox
 from bus.envelope import SYSTEM, Envelope, seal
 from bus.errors import NoSpace, Refused
 from bus.feed import Feed
-from bus.model import JobSpec, Principal
+from bus.jobs import JobSpec
+from bus.model import Principal
 from bus.ports import Policy
 from handlers.decisions.table import JobTable
 from handlers.journal.ballast import LOW_BYTES, LOW_INODES, Space

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from bus.commands import ReportEnded, ReportRunning, ReportSpawnFailed
-from bus.model import JobSpec, Reason
+from bus.jobs import JobSpec
+from bus.model import Reason
 from tests.processes import bench, ordered_to_stop, sh, starting
 
 

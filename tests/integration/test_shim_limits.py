@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from bus.commands import ReportProgress, ReportRunning, ReportSpawnFailed, ReportStopping
-from bus.model import JobSpec, Progress, Reason
+from bus.jobs import JobSpec
+from bus.model import Progress, Reason
 from handlers.supervision.adoption import look
 from handlers.supervision.supervisor import SupervisorSettings
 from tests.processes import bench, ordered_to_stop, sh, starting

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from bus.commands import ReportRunning
-from bus.model import Execution, JobSpec, SecretRef
+from bus.jobs import JobSpec
+from bus.model import Execution, SecretRef
 from bus.secret_sources import SecretSource
 from handlers.shim.process_tree import all_processes, process
 from handlers.supervision.adoption import look

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from bus.commands import ReportEnded, ReportRunning
-from bus.model import JobSpec, Leftover, Reason, StopTarget
+from bus.jobs import JobSpec, Leftover, StopTarget
+from bus.model import Reason
 from handlers.shim.process_tree import all_processes, marker_of
 from handlers.supervision.adoption import write_control
 from handlers.supervision.supervisor import SupervisorSettings

@@ -11,7 +11,8 @@ from websockets.typing import Subprotocol
 
 from bus.errors import ErrorCode, Refused
 from bus.feed import Feed
-from bus.model import Principal, RolesSpec
+from bus.jobs import RolesSpec
+from bus.model import Principal
 from tests.gateway_world import ADMIN, ALICE, EPOCH, STRANGER, VIEWER, World, bearer, serving
 from tests.sign_in import Browser
 from tests.socket_client import PATH, PROTOCOL, Heard, SocketClient, ids, kinds, open_socket

@@ -18,7 +18,8 @@ from bus.commands import (
 )
 from bus.envelope import seal
 from bus.errors import ErrorCode, Refused
-from bus.model import DefinitionFault, Principal, Reason, RetrySpec, StopRequest
+from bus.jobs import DefinitionFault, RetrySpec
+from bus.model import Principal, Reason, StopRequest
 from handlers.audit.coalescer import WINDOW_S, Coalescer
 from handlers.decisions.audit_entries import AuditFold, entry_of_refusal
 from handlers.decisions.table import JobTable

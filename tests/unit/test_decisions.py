@@ -20,14 +20,8 @@ from bus.commands import (
 from bus.envelope import seal
 from bus.errors import ErrorCode
 from bus.events import ExecutionEnded
-from bus.model import (
-    CommandStatus,
-    ExecutionStatus,
-    Outcome,
+from bus.jobs import (
     Overlap,
-    Principal,
-    Progress,
-    Reason,
     RestartPolicy,
     RestartSpec,
     RetrySpec,
@@ -35,6 +29,7 @@ from bus.model import (
     VariableSpec,
     VariableType,
 )
+from bus.model import CommandStatus, ExecutionStatus, Outcome, Principal, Progress, Reason
 from bus.ports import Policy
 from handlers.decisions.decision import DeleteFiles, SpawnExecution, StopExecution
 from handlers.decisions.table import JobTable

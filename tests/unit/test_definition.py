@@ -8,10 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.model import (
+from bus.jobs import (
     AfterSpec,
     DefinitionFault,
-    ExecutionStatus,
     JobSpec,
     KeepSpec,
     Leftover,
@@ -24,11 +23,11 @@ from bus.model import (
     RetrySpec,
     RolesSpec,
     ScheduleSpec,
-    SecretRef,
     StopTarget,
     VariableSpec,
     VariableType,
 )
+from bus.model import ExecutionStatus, SecretRef
 from handlers.catalog import definition_checks
 from handlers.catalog.definition import SIZE_MAX, decode_definition, revision_of
 from handlers.catalog.toml_lines import Path, key_lines, line_of

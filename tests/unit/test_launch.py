@@ -5,15 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.model import (
-    Execution,
-    ExecutionStatus,
-    JobSpec,
-    SecretRef,
-    Value,
-    VariableSpec,
-    VariableType,
-)
+from bus.jobs import JobSpec, VariableSpec, VariableType
+from bus.model import Execution, ExecutionStatus, SecretRef, Value
 from handlers.catalog.launch import Launch, build_launch, render_description
 
 EXECUTION = Execution(

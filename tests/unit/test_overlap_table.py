@@ -6,16 +6,8 @@ import pytest
 
 from bus.commands import Command, ReportUnknown, RestartJob, StartJob, StopJob
 from bus.events import ExecutionEnded, ExecutionQueued
-from bus.model import (
-    CommandRecord,
-    CommandStatus,
-    ExecutionStatus,
-    Outcome,
-    Overlap,
-    RetrySpec,
-    VariableSpec,
-    VariableType,
-)
+from bus.jobs import Overlap, RetrySpec, VariableSpec, VariableType
+from bus.model import CommandRecord, CommandStatus, ExecutionStatus, Outcome
 from handlers.decisions.decision import SpawnExecution, StopExecution
 from tests.decision_world import World
 

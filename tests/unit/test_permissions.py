@@ -4,7 +4,8 @@ import pytest
 
 from bus.commands import ApplyCatalog, CancelCommand, Definition, RestartJob, StartJob, StopJob
 from bus.errors import ErrorCode
-from bus.model import DefinitionFault, ExecutionStatus, Overlap, Principal, RolesSpec
+from bus.jobs import DefinitionFault, Overlap, RolesSpec
+from bus.model import ExecutionStatus, Principal
 from handlers.decisions.table import JobTable
 from tests.decision_world import VIEWER, World
 

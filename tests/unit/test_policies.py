@@ -3,15 +3,8 @@
 import pytest
 
 from bus.commands import PassTime, ReportLost, ReportSpawnFailed, StartJob, StopJob
-from bus.model import (
-    Execution,
-    ExecutionStatus,
-    Overlap,
-    Reason,
-    RestartPolicy,
-    RestartSpec,
-    RetrySpec,
-)
+from bus.jobs import Overlap, RestartPolicy, RestartSpec, RetrySpec
+from bus.model import Execution, ExecutionStatus, Reason
 from handlers.decisions.again import delay_of
 from handlers.decisions.decision import Circumstances
 from handlers.decisions.table import JobTable

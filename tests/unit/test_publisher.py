@@ -8,14 +8,8 @@ import pytest
 from bus.commands import CancelCommand, RestartJob, StartJob, StopJob
 from bus.envelope import Envelope, seal, waiting_record
 from bus.errors import BusError, ErrorCode, Refused, TransportBusy
-from bus.model import (
-    CommandStatus,
-    ExecutionStatus,
-    Outcome,
-    Overlap,
-    Principal,
-    RolesSpec,
-)
+from bus.jobs import Overlap, RolesSpec
+from bus.model import CommandStatus, ExecutionStatus, Outcome, Principal
 from bus.ports import Policy, Receipt
 from bus.publisher import Publisher
 from tests.decision_world import OPERATOR, STRANGER, VIEWER, World

@@ -6,8 +6,9 @@ import pytest
 from bus.commands import Forget, GetStatus, StartJob, StopJob
 from bus.envelope import seal
 from bus.events import SystemForgotten
+from bus.jobs import KeepSpec, RetrySpec
 from bus.keeping import Keeping
-from bus.model import CommandStatus, KeepSpec, RetrySpec
+from bus.model import CommandStatus
 from handlers.decisions import retention
 from handlers.decisions.decision import ForgetFiles
 from handlers.decisions.retention import Past, to_forget

@@ -28,15 +28,8 @@ from bus.events import (
     Published,
     SystemForgotten,
 )
-from bus.model import (
-    CommandStatus,
-    ExecutionStatus,
-    Overlap,
-    Reason,
-    RestartPolicy,
-    RestartSpec,
-    RetrySpec,
-)
+from bus.jobs import Overlap, RestartPolicy, RestartSpec, RetrySpec
+from bus.model import CommandStatus, ExecutionStatus, Reason
 from handlers.decisions.salvage import fitting, stranded, without_trace
 from handlers.decisions.table import JobTable
 from tests.decision_world import World

@@ -18,20 +18,9 @@ from bus.commands import (
     StopJob,
 )
 from bus.events import ExecutionEnded
+from bus.jobs import Overlap, RestartPolicy, RestartSpec, RetrySpec, VariableSpec, VariableType
 from bus.lifecycle import EXECUTION_TRANSITIONS
-from bus.model import (
-    FINAL_EXECUTION,
-    HOLDS_SLOT,
-    ExecutionStatus,
-    Overlap,
-    Reason,
-    RestartPolicy,
-    RestartSpec,
-    RetrySpec,
-    Value,
-    VariableSpec,
-    VariableType,
-)
+from bus.model import FINAL_EXECUTION, HOLDS_SLOT, ExecutionStatus, Reason, Value
 from handlers.decisions.outcomes import next_to_start
 from handlers.decisions.table import JobTable
 from tests.decision_world import World

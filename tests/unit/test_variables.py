@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.errors import ErrorCode, Refused
-from bus.model import JobSpec, SecretRef, Value, VariableSpec, VariableType
+from bus.jobs import JobSpec, VariableSpec, VariableType
+from bus.model import SecretRef, Value
 from handlers.catalog.templates import names_in, render, spell
 from handlers.catalog.variables import resolve_variables, value_from_text
 

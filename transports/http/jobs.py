@@ -6,7 +6,8 @@ from itertools import islice
 from aiohttp import web
 
 from bus.access import Action
-from bus.model import Job, Maintenance, Principal
+from bus.jobs import Job
+from bus.model import Maintenance, Principal
 from bus.views import JobView, execution_view, job_view
 from transports.http.auth import principal_of
 from transports.http.longpoll import LongPoll

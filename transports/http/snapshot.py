@@ -8,7 +8,8 @@ from itertools import islice
 
 import msgspec
 
-from bus.model import Execution, Job, Principal
+from bus.jobs import Job
+from bus.model import Execution, Principal
 from bus.views import execution_view, job_view
 from transports.http.encodings import Encoding
 from transports.http.filters import Filters

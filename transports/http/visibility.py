@@ -2,7 +2,8 @@
 
 from bus.access import ADMIN, Action, RoleDefaults, may, needed
 from bus.feed import Frame
-from bus.model import CommandRecord, Execution, Job, Principal
+from bus.jobs import Job
+from bus.model import CommandRecord, Execution, Principal
 from bus.ports import TableReader
 
 

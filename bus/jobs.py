@@ -1,0 +1,194 @@
+"""What a job is: its definition as `job.toml` gives it, its place in the catalog. No IO, no clock.
+
+Durations are seconds (`…_s`); the defaults are those of the contract.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from bus.model import ExecutionStatus, Value
+
+
+class Overlap(StrEnum):
+    """What a start does when the job's slots are full."""
+
+    REJECT = "reject"
+    QUEUE = "queue"
+    REPLACE = "replace"
+    SKIP = "skip"
+
+
+class VariableType(StrEnum):
+    STRING = "string"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    CHOICE = "choice"
+    SECRET = "secret"  # noqa: S105 - a word of the contract
+
+
+class VariableSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One `[variables.NAME]` of a definition."""
+
+    type: VariableType = VariableType.STRING
+    default: str | int | float | bool | None = None
+    required: bool = False
+    min: int | float | None = None
+    max: int | float | None = None
+    max_length: int = 4096
+    pattern: str | None = None
+    choices: tuple[str, ...] = ()
+    description: str = ""
+    allow_dash: bool = False
+
+
+class RolesSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who may do what with a job; `None` takes the configured default."""
+
+    view: tuple[str, ...] | None = None
+    start: tuple[str, ...] | None = None
+    stop: tuple[str, ...] | None = None
+    restart: tuple[str, ...] | None = None
+    output: tuple[str, ...] | None = None
+
+
+class RetrySpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How often and when a failed execution is started again; `attempts` counts all starts."""
+
+    attempts: int = 1
+    delay_s: float = 1.0
+    backoff: float = 2.0
+    delay_s_max: float = 60.0
+    jitter: float = 0.25
+    on: tuple[ExecutionStatus, ...] = (ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT)
+
+
+class RestartPolicy(StrEnum):
+    NO = "no"
+    ON_FAILURE = "on-failure"
+    ALWAYS = "always"
+
+
+class RestartSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether a job that ended is kept up; more than `limit` restarts in the window give up."""
+
+    policy: RestartPolicy = RestartPolicy.NO
+    limit: int = 10
+    limit_window_s: float = 600.0
+
+
+class MissedPolicy(StrEnum):
+    ONCE = "once"
+    SKIP = "skip"
+    ALL = "all"
+
+
+class ScheduleSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One `[[schedule]]`: when the job is started by itself."""
+
+    cron: str
+    zone: str = "UTC"
+    variables: dict[str, Value] = {}
+    missed: MissedPolicy = MissedPolicy.ONCE
+    jitter_s: float = 0.0
+    dst_gap: str = "run"
+    dst_fold: str = "once"
+
+
+class OutputSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    max_bytes: int = 268_435_456
+
+
+class KeepSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How much of ended executions is kept; `None` takes the configured default."""
+
+    executions: int | None = None
+    days: float | None = None
+
+
+class AfterSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One `[[after]]`: what is started when this job ended in one of the named states."""
+
+    start: str
+    on: tuple[ExecutionStatus, ...] = (ExecutionStatus.SUCCEEDED,)
+
+
+class LimitsSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Limits of the operating system for one execution, where the platform allows."""
+
+    memory_bytes: int | None = None
+    cpu_s: int | None = None
+    nice: int | None = None
+
+
+class StopTarget(StrEnum):
+    MAIN = "main"
+    GROUP = "group"
+
+
+class Leftover(StrEnum):
+    """What becomes of children that outlive the main process."""
+
+    STOP = "stop"
+    WAIT = "wait"
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A job as its `job.toml` defines it; the defaults are those of the contract.
+
+    `directory` is the absolute path of the job's folder, put in by the catalog.
+    """
+
+    command: tuple[str, ...]
+    name: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    cwd: str = "."
+    env: dict[str, str] = {}
+    max_running: int = 1
+    overlap: Overlap = Overlap.REJECT
+    timeout_s: float = 0.0
+    start_timeout_s: float = 90.0
+    ready: str = "spawn"
+    watchdog_s: float = 0.0
+    stop_signal: str = "TERM"
+    stop_to: StopTarget = StopTarget.MAIN
+    stop_grace_s: float = 10.0
+    leftover: Leftover = Leftover.STOP
+    success_codes: tuple[int, ...] = (0,)
+    disabled: bool = False
+    variables: dict[str, VariableSpec] = {}
+    roles: RolesSpec = RolesSpec()
+    retry: RetrySpec = RetrySpec()
+    restart: RestartSpec = RestartSpec()
+    schedule: tuple[ScheduleSpec, ...] = ()
+    output: OutputSpec = OutputSpec()
+    keep: KeepSpec = KeepSpec()
+    after: tuple[AfterSpec, ...] = ()
+    user: str | None = None
+    limits: LimitsSpec = LimitsSpec()
+    directory: str = ""
+
+
+class DefinitionFault(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a `job.toml` is not in force: the file, the line (1-based, 0 if unknown), the reason."""
+
+    file: str
+    line: int
+    reason: str
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the catalog. With `fault` and a `spec`, the last good version is in force.
+
+    `restarts_ms` are the newest automatic restarts; `gave_up_ms` is when their limit was reached.
+    """
+
+    id: str
+    spec: JobSpec | None
+    revision: str = ""
+    fault: DefinitionFault | None = None
+    restarts_ms: tuple[int, ...] = ()
+    gave_up_ms: int | None = None
+    version: int = 0
