@@ -37,9 +37,9 @@ from transports.directory.projections import Projections
 from transports.directory.queue import DirectoryTransport
 from transports.directory.settings import directory_settings
 from transports.directory.witnesses import told_by_files
+from transports.http.access.token_store import TokenStore
 from transports.http.app import Gateway, GatewayPorts
 from transports.http.configured import gateway_settings, tls_of
-from transports.http.token_store import TokenStore
 
 
 class Parts:

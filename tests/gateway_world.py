@@ -48,9 +48,9 @@ from bus.model import (
 from bus.ports import ChangeListener, OutputChunk, OutputHits, OutputLine, OutputPage
 from bus.publisher import Publisher
 from handlers.output.lines import Rest, decode, split
+from transports.http.access.token_store import TokenStore
+from transports.http.access.tokens import Grant, TokenBook
 from transports.http.app import Gateway, GatewayPorts, GatewaySettings
-from transports.http.token_store import TokenStore
-from transports.http.tokens import Grant, TokenBook
 
 EPOCH = "abc123"
 ADMIN = "jb_admin_secret"

@@ -11,7 +11,7 @@ from bus.cli.show import local_time, show_json, show_table
 from bus.cli.target import HERE, Target, service_at
 from bus.clock import from_rfc3339
 from transports.http.client import Client
-from transports.http.client_audit import AuditRecords
+from transports.http.client_side.audit import AuditRecords
 
 _PAGE_MAX = 500
 _LIMIT_MAX = 10_000

@@ -4,8 +4,8 @@ from enum import IntEnum
 
 from bus.errors import BusError, ConfigError, ErrorCode
 from bus.model import CommandStatus
-from transports.http.client_errors import ApiProblem, Unreachable, WaitTimeout
-from transports.http.client_records import CommandAnswer
+from transports.http.client_side.errors import ApiProblem, Unreachable, WaitTimeout
+from transports.http.client_side.records import CommandAnswer
 
 
 class Exit(IntEnum):

@@ -20,7 +20,7 @@ from bus.cli.values import variables_of
 from bus.model import ExecutionStatus
 from bus.views import ExecutionView, JobView
 from transports.http.client import Client, is_ended
-from transports.http.client_frames import (
+from transports.http.client_side.frames import (
     Change,
     Frame,
     Gap,
@@ -29,8 +29,8 @@ from transports.http.client_frames import (
     Snapshot,
     SnapshotEnd,
 )
-from transports.http.client_records import CommandAnswer, DeletedExecution, Record
-from transports.http.client_stream import StreamTiming
+from transports.http.client_side.records import CommandAnswer, DeletedExecution, Record
+from transports.http.client_side.stream import StreamTiming
 
 LOST_S_MAX = 300.0
 """How long a lost service is tried again before that is exit code 5."""

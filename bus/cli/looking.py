@@ -20,7 +20,7 @@ from bus.cli.target import HERE, Target, service_at
 from bus.model import FINAL_EXECUTION, ExecutionStatus
 from bus.views import ExecutionView, JobView, VariableView
 from transports.http.client import Client
-from transports.http.client_records import CommandPage, ExecutionPage, JobPage
+from transports.http.client_side.records import CommandPage, ExecutionPage, JobPage
 
 LIVE = tuple(status.value for status in ExecutionStatus if status not in FINAL_EXECUTION)
 _PAGE_MAX = 500

@@ -33,7 +33,7 @@ from bus.model import CommandStatus, Principal
 from bus.views import VariableView
 from transports.directory.publisher import publish_offline
 from transports.http.client import WAIT_S_MAX
-from transports.http.client_records import CommandAnswer
+from transports.http.client_side.records import CommandAnswer
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON")]
 Variables = Annotated[

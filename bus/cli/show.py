@@ -9,7 +9,7 @@ import msgspec
 
 from bus.clock import from_rfc3339
 from bus.views import ExecutionView
-from transports.http.client_records import CommandAnswer
+from transports.http.client_side.records import CommandAnswer
 
 
 def say(text: str) -> None:

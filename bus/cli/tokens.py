@@ -20,8 +20,8 @@ from bus.clock import rfc3339
 from bus.instance import locked_data_directory, rotate_admin_token
 from bus.layout import DataLayout
 from handlers.audit.offline import note_offline
-from transports.http.token_store import load_book, make_token, save_book
-from transports.http.tokens import (
+from transports.http.access.token_store import load_book, make_token, save_book
+from transports.http.access.tokens import (
     ADMIN_ID,
     NewToken,
     TokenView,

@@ -25,7 +25,7 @@ from tests.node_programs import Heard, node
 from tests.raw_stream import changes
 from tests.recorded_stream import GOLDEN, KINDS, define, record, shape
 from tests.service import PATIENCE_S, Service, eventually_told, running_service
-from transports.http.sse_client import SseParser
+from transports.http.client_side.sse import SseParser
 
 LISTEN = """
 async ([url, kinds]) => {

@@ -10,7 +10,7 @@ from tests.jobs import WAITING, Apps
 from tests.raw_stream import changes
 from tests.service import Service, running_service
 from transports.http.client import Client
-from transports.http.client_frames import Change, End, Output
+from transports.http.client_side.frames import Change, End, Output
 
 STEPS = "\n".join(
     (

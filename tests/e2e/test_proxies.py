@@ -27,8 +27,8 @@ from tests.socket_client import SocketClient, open_socket
 from tests.stream_reader import StreamReader, open_stream
 from transports.http.app import GatewaySettings
 from transports.http.client import Client
-from transports.http.client_frames import Change, Frame, Reset
-from transports.http.client_stream import StreamTiming
+from transports.http.client_side.frames import Change, Frame, Reset
+from transports.http.client_side.stream import StreamTiming
 
 STEPS = "; ".join(
     (

@@ -13,8 +13,8 @@ from tests.jobs import Apps
 from tests.raw_stream import RawStream, Told, state_changes
 from tests.service import Service, eventually, eventually_told, running_service
 from transports.http.client import Client
-from transports.http.client_frames import Change, Output, Reset
-from transports.http.client_stream import StreamTiming
+from transports.http.client_side.frames import Change, Output, Reset
+from transports.http.client_side.stream import StreamTiming
 
 STATES = ("execution.queued", "execution.started", "execution.running", "execution.ended")
 LIVE = "&".join(

@@ -17,8 +17,8 @@ from handlers.decisions.audit_entries import AuditFold
 from tests.gateway_world import ALICE, World, bearer, serving
 from tests.sign_in import SESSION, Browser
 from tests.stream_reader import StreamReader
+from transports.http.access.proxy import LOOPBACK, ProxySettings, networks
 from transports.http.app import GatewaySettings
-from transports.http.proxy import LOOPBACK, ProxySettings, networks
 
 USER, ROLES = "X-Remote-User", "X-Remote-Roles"
 HOST = "jobs.example.org"

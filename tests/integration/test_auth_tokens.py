@@ -11,7 +11,7 @@ from bus.layout import DataLayout
 from tests.fakes import ManualClock
 from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
 from tests.socket_client import open_socket
-from transports.http.token_store import TokenStore
+from transports.http.access.token_store import TokenStore
 
 TOKENS = "/api/v1/tokens"
 

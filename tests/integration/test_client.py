@@ -11,8 +11,8 @@ from aiohttp import web
 
 from bus.envelope import canonical_uuid
 from transports.http.client import Client
-from transports.http.client_errors import ApiProblem, Unreachable, WaitTimeout
-from transports.http.client_frames import (
+from transports.http.client_side.errors import ApiProblem, Unreachable, WaitTimeout
+from transports.http.client_side.frames import (
     Bookmark,
     Change,
     End,
@@ -24,7 +24,7 @@ from transports.http.client_frames import (
     Snapshot,
     SnapshotEnd,
 )
-from transports.http.client_stream import Backoff, StreamTiming
+from transports.http.client_side.stream import Backoff, StreamTiming
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

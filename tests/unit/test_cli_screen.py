@@ -1,7 +1,7 @@
 """The open line at the end of a terminal: shown, and replaced without a trace."""
 
 from bus.cli.following import Screen, _print_output
-from transports.http.client_frames import Bookmark, Frame, Output, OutputLine
+from transports.http.client_side.frames import Bookmark, Frame, Output, OutputLine
 
 
 def shown(*frames: Frame) -> str:

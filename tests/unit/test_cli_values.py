@@ -6,7 +6,7 @@ from bus.cli.exits import CliError, Exit, exit_of_command
 from bus.cli.values import looks_typed, variables_of
 from bus.model import SecretRef
 from bus.views import VariableView
-from transports.http.client_records import CommandAnswer
+from transports.http.client_side.records import CommandAnswer
 
 
 def declared(kind: str) -> VariableView:

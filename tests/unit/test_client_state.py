@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transports.http.client_frames import (
+from transports.http.client_side.frames import (
     Change,
     Frame,
     Hello,
@@ -12,9 +12,9 @@ from transports.http.client_frames import (
     SnapshotEnd,
     decode_frame,
 )
-from transports.http.client_records import CommandAnswer, DeletedExecution, Record
-from transports.http.client_state import StateMap
-from transports.http.sse_client import SseEvent
+from transports.http.client_side.records import CommandAnswer, DeletedExecution, Record
+from transports.http.client_side.sse import SseEvent
+from transports.http.client_side.state import StateMap
 
 
 def command(name: str, version: int) -> CommandAnswer:

@@ -55,5 +55,5 @@ def test_tasks_have_names_and_those_without_a_group_are_made_where_their_end_is_
         "transports/http/app.py",
         "transports/http/longpoll.py",
         "transports/http/publishing.py",
-        "transports/http/shared_output.py",
+        "transports/http/output/shared.py",
     }

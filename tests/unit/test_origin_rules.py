@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from transports.http.origin_rules import Asked, own_origin, refusal
+from transports.http.access.origin_rules import Asked, own_origin, refusal
 
 OWN = "http://127.0.0.1:8765"
 ALLOWED = {OWN, "https://dash.example.org"}

@@ -4,9 +4,9 @@ import pytest
 from msgspec.structs import replace
 
 from bus.model import Principal
-from transports.http.identity import Identity, Way
-from transports.http.sessions import SessionBook, SessionLimits
-from transports.http.tickets import (
+from transports.http.access.identity import Identity, Way
+from transports.http.access.sessions import SessionBook, SessionLimits
+from transports.http.access.tickets import (
     CODE_S,
     CODES_MAX,
     TICKET_S,
@@ -17,7 +17,7 @@ from transports.http.tickets import (
     checked_target,
     place_of,
 )
-from transports.http.tokens import Grant, secret_hash
+from transports.http.access.tokens import Grant, secret_hash
 
 NOW_MS = 1_769_450_400_000
 LIMITS = SessionLimits(idle_ms=10_000, age_ms=60_000, most=3)

@@ -12,9 +12,9 @@ from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from tests.raw_socket import CONTINUATION, PING, TEXT, client_frame
-from transports.http.socket_encoding import SocketEncoding, server_frame, text_frame
-from transports.http.socket_masking import PIECES_MAX, FrameCheck
-from transports.http.socket_requests import BadFrame, Ping, Publish, Subscribe, decode
+from transports.http.sockets.encoding import SocketEncoding, server_frame, text_frame
+from transports.http.sockets.masking import PIECES_MAX, FrameCheck
+from transports.http.sockets.requests import BadFrame, Ping, Publish, Subscribe, decode
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transports.http import sse
+from transports.http.streams import sse
 
 
 def test_opening_has_no_blank_line() -> None:

@@ -11,9 +11,9 @@ from bus.errors import DataDirectoryError, StorageFailed
 from bus.instance import admin_token
 from bus.layout import DataLayout
 from tests.fakes import ManualClock
-from transports.http.state_file import read_private
-from transports.http.token_store import TokenStore, load_book, make_token, save_book
-from transports.http.tokens import (
+from transports.http.access.state_file import read_private
+from transports.http.access.token_store import TokenStore, load_book, make_token, save_book
+from transports.http.access.tokens import (
     ADMIN_ID,
     DAY_MS,
     TokenBook,

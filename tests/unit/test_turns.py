@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from transports.http.output_search import Turns
+from transports.http.access.rate import Places
+from transports.http.output.search import Turns
 from transports.http.problems import Problem
-from transports.http.rate import Places
 
 
 async def test_who_asks_for_many_keeps_nobody_else_from_their_turn() -> None:

@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
-from transports.http.auth import known_principal
+from transports.http.access.auth import known_principal
 from transports.http.middleware import request_id_of, template_of
 
 _NAME = "jobbus.access"

@@ -11,7 +11,7 @@ from bus.commands import Command
 from bus.events import EVENT_TYPES
 from bus.model import CommandStatus, ExecutionStatus
 from transports.http import api_types as told
-from transports.http.tokens import NewToken
+from transports.http.access.tokens import NewToken
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"

@@ -11,9 +11,9 @@ import msgspec
 from bus.audit import AuditEntry
 from bus.model import Value
 from bus.views import CommandView, ExecutionView, FaultView, VariableView
-from transports.http.output_lines import LineView
+from transports.http.access.tokens import TokenView
+from transports.http.output.lines import LineView
 from transports.http.problems import ErrorItem
-from transports.http.tokens import TokenView
 
 Links = dict[str, str]
 Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]

@@ -8,21 +8,23 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from transports.http.access.admission import admission
+from transports.http.access.audit import AuditRoutes
+from transports.http.access.audit_notes import note_refusal
+from transports.http.access.auth import Gate
+from transports.http.access.cors import preflights
+from transports.http.access.proxy import behind_proxy
+from transports.http.access.session_routes import SessionRoutes
+from transports.http.access.session_store import Sessions
+from transports.http.access.token_routes import TokenRoutes
+from transports.http.access.tokens import ADMIN_ID
+from transports.http.access.visibility import Visibility
 from transports.http.accesslog import AccessLogger
-from transports.http.admission import admission
-from transports.http.audit import AuditRoutes
-from transports.http.audit_notes import note_refusal
-from transports.http.auth import Gate
-from transports.http.changes import Changes
 from transports.http.commands import CommandRoutes
-from transports.http.cors import preflights
-from transports.http.events import EventRoutes
 from transports.http.executions import ExecutionRoutes
-from transports.http.fanout import Fanout
-from transports.http.follow import FollowRoutes
 from transports.http.jobs import JobRoutes
 from transports.http.longpoll import LongPoll
-from transports.http.metrics import Metrics
+from transports.http.metrics.routes import Metrics
 from transports.http.middleware import (
     allowed_hosts,
     expect_continue,
@@ -32,21 +34,19 @@ from transports.http.middleware import (
 )
 from transports.http.openapi import DocumentRoutes
 from transports.http.origin import OriginRoutes
-from transports.http.output import OutputRoutes
+from transports.http.output.routes import OutputRoutes
 from transports.http.page import PageRoutes
-from transports.http.proxy import behind_proxy
 from transports.http.publishing import Publishing
 from transports.http.server import ProblemRunner
-from transports.http.session_routes import SessionRoutes
-from transports.http.session_store import Sessions
 from transports.http.settings import GatewayPorts, GatewaySettings
-from transports.http.socket_topics import Topics
-from transports.http.stream_registry import StreamRegistry
+from transports.http.sockets.routes import SocketRoutes
+from transports.http.sockets.topics import Topics
+from transports.http.streams.changes import Changes
+from transports.http.streams.events import EventRoutes
+from transports.http.streams.fanout import Fanout
+from transports.http.streams.follow import FollowRoutes
+from transports.http.streams.registry import StreamRegistry
 from transports.http.system import SystemRoutes
-from transports.http.token_routes import TokenRoutes
-from transports.http.tokens import ADMIN_ID
-from transports.http.visibility import Visibility
-from transports.http.websocket import SocketRoutes
 
 __all__ = ["Gateway", "GatewayPorts", "GatewaySettings"]
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from bus.envelope import Envelope, seal
 from bus.errors import BusError
 from bus.ports import Receipt
-from transports.http.auth import principal_of
+from transports.http.access.auth import principal_of
 from transports.http.body import command_of_line, read_lines
 from transports.http.middleware import request_id_of
 from transports.http.problems import Problem, from_bus_error, invalid, problem_body

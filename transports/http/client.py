@@ -31,13 +31,13 @@ from bus.commands import encoder as command_encoder
 from bus.envelope import new_uuid
 from bus.model import FINAL_COMMAND, FINAL_EXECUTION, Value
 from bus.views import ExecutionView, JobView
-from transports.http.client_audit import AuditCalls
-from transports.http.client_errors import ApiProblem, Unreachable, WaitTimeout
-from transports.http.client_frames import Frame, Output, output_after
-from transports.http.client_http import TRIES, Http, Query, decode, id_in_path, query_of
-from transports.http.client_records import CommandAnswer, CommandPage, ExecutionPage, JobPage
-from transports.http.client_stream import ResumingStream, RetryListener, StreamTiming
-from transports.http.client_tokens import TokenCalls
+from transports.http.client_side.audit import AuditCalls
+from transports.http.client_side.errors import ApiProblem, Unreachable, WaitTimeout
+from transports.http.client_side.frames import Frame, Output, output_after
+from transports.http.client_side.http import TRIES, Http, Query, decode, id_in_path, query_of
+from transports.http.client_side.records import CommandAnswer, CommandPage, ExecutionPage, JobPage
+from transports.http.client_side.stream import ResumingStream, RetryListener, StreamTiming
+from transports.http.client_side.tokens import TokenCalls
 
 WAIT_S_MAX = 30
 """What the service waits at most in one request (`Prefer: wait`)."""

@@ -6,7 +6,8 @@ from bus.access import ADMIN
 from bus.commands import CancelCommand
 from bus.envelope import canonical_uuid, waiting_record
 from bus.model import CommandRecord, CommandStatus
-from transports.http.auth import principal_of
+from transports.http.access.auth import principal_of
+from transports.http.access.visibility import Visibility
 from transports.http.batch import Batches, is_batch
 from transports.http.body import command_of_fields, read_fields, refuse_unknown
 from transports.http.longpoll import LongPoll
@@ -15,7 +16,6 @@ from transports.http.problems import Problem, bad_parameter, not_found
 from transports.http.publishing import Publishing, command_body, preferred_wait_s, request_of
 from transports.http.query import Query
 from transports.http.settings import GatewayPorts
-from transports.http.visibility import Visibility
 
 _STATUSES = tuple(status.value for status in CommandStatus)
 

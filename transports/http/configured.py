@@ -4,9 +4,9 @@ import resource
 import ssl
 
 from bus.settings import ServeSettings, Settings
+from transports.http.access.proxy import LOOPBACK, ProxySettings, networks
+from transports.http.access.sessions import SessionLimits
 from transports.http.connections import connections_max
-from transports.http.proxy import LOOPBACK, ProxySettings, networks
-from transports.http.sessions import SessionLimits
 from transports.http.settings import GatewaySettings
 from transports.http.tls import server_context
 

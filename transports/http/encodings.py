@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from bus.feed import Frame
-from transports.http import sse
+from transports.http.streams import sse
 
 _POSITION = re.compile(r"[a-z0-9-]{1,40}\Z")
 

@@ -11,7 +11,8 @@ from bus.envelope import canonical_uuid
 from bus.model import Execution, ExecutionStatus, Principal
 from bus.ports import TableReader
 from bus.views import ExecutionView, execution_view
-from transports.http.auth import principal_of
+from transports.http.access.auth import principal_of
+from transports.http.access.visibility import Visibility
 from transports.http.body import decode_command, read_fields, refuse_unknown
 from transports.http.longpoll import LongPoll
 from transports.http.paging import Cursors, Page, Place, conditional, page_response
@@ -19,7 +20,6 @@ from transports.http.problems import Problem, bad_parameter, not_found
 from transports.http.publishing import Publishing
 from transports.http.query import Query
 from transports.http.settings import GatewayPorts
-from transports.http.visibility import Visibility
 
 _STATUSES = tuple(status.value for status in ExecutionStatus)
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from aiohttp import web
 
 from bus.feed import Feed
-from transports.http.auth import check_again, principal_of
+from transports.http.access.auth import check_again, principal_of
+from transports.http.access.rate import Places
 from transports.http.publishing import preferred_wait_s
-from transports.http.rate import Places
 from transports.http.settings import GatewaySettings
 
 _PAUSE_S = 0.05

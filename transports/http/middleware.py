@@ -10,8 +10,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import istr
 
-from transports.http.auth import hold
-from transports.http.cors import allow_origin
+from transports.http.access.auth import hold
+from transports.http.access.cors import allow_origin
 from transports.http.problems import Problem, problem_response
 
 ResponseSignal = Callable[[web.Request, web.StreamResponse], Awaitable[None]]

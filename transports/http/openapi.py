@@ -8,9 +8,9 @@ import msgspec
 from aiohttp import web
 
 from bus.commands import GRACE_S_MAX, Command
+from transports.http.access.auth import principal_of
 from transports.http.api_table import OPERATIONS, Access, Operation, Parameter, Types
 from transports.http.api_types import Problem
-from transports.http.auth import principal_of
 from transports.http.paging import conditional
 from transports.http.problems import PROBLEM_TYPE, code_of, known_slugs, type_of
 from transports.http.query import Query

@@ -17,9 +17,9 @@ from bus.errors import BusError
 from bus.model import CommandRecord, Principal
 from bus.ports import Receipt
 from bus.views import command_view
-from transports.http.auth import check_again, principal_of
+from transports.http.access.auth import check_again, principal_of
+from transports.http.access.rate import Places
 from transports.http.problems import Problem, from_bus_error, invalid
-from transports.http.rate import Places
 from transports.http.settings import GatewayPorts, GatewaySettings
 
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?\Z')

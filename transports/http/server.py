@@ -14,7 +14,7 @@ from aiohttp import web
 from transports.http.connections import Connections
 from transports.http.middleware import HEADERS, request_id_of
 from transports.http.problems import Problem, problem_response
-from transports.http.socket_masking import FrameCheck
+from transports.http.sockets.masking import FrameCheck
 
 _TURNS_TO_CLOSE = 10
 """Turns of the event loop in which an aborted connection is closed, with TLS and to spare."""

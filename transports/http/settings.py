@@ -12,12 +12,12 @@ from bus.clock import Clock
 from bus.commands import SetMaintenance
 from bus.feed import Feed, History
 from bus.ports import CommandWaiter, Door, OutputLineReader, TableReader
+from transports.http.access.proxy import ProxySettings
+from transports.http.access.sessions import SessionLimits
+from transports.http.access.token_store import TokenStore
 from transports.http.connections import DEFAULT_MAX
-from transports.http.proxy import ProxySettings
-from transports.http.sessions import SessionLimits
-from transports.http.shared_output import SharedOutput
-from transports.http.token_store import TokenStore
-from transports.http.told import Told
+from transports.http.metrics.told import Told
+from transports.http.output.shared import SharedOutput
 
 
 @cache

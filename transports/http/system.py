@@ -5,7 +5,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from bus.commands import SetMaintenance
-from transports.http.auth import need_admin, principal_of
+from transports.http.access.auth import need_admin, principal_of
 from transports.http.body import decode_field, read_fields, refuse_unknown
 from transports.http.problems import Problem, invalid, is_known_slug, not_found, title_of
 from transports.http.publishing import json_response

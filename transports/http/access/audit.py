@@ -1,0 +1,94 @@
+"""`/audit`: who did what, for admins: pages, newest first, or all of it as NDJSON in order."""
+
+import asyncio
+
+from aiohttp import web
+
+from bus.audit import AuditQuery, AuditTrail
+from bus.clock import from_rfc3339
+from transports.http.accept import preferred_type
+from transports.http.access.auth import check_while_telling, need_admin, principal_of
+from transports.http.problems import bad_parameter, not_found
+from transports.http.publishing import json_response
+from transports.http.query import Query
+from transports.http.settings import GatewayPorts, GatewaySettings
+
+PATH = "/api/v1/audit"
+JSON_TYPE = "application/json"
+NDJSON_TYPE = "application/x-ndjson"
+_NAMES = ("actor", "job", "action", "since", "until")
+
+
+class AuditRoutes:
+    def __init__(self, ports: GatewayPorts, settings: GatewaySettings) -> None:
+        self._audit = ports.audit
+        self._settings = settings
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get(PATH, self.show)]
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        query = Query(request, (*_NAMES, "limit", "cursor"))
+        need_admin(principal_of(request))
+        if self._audit is None:
+            raise not_found("audit here")
+        wanted = _query_of(query)
+        if preferred_type(request, (JSON_TYPE, NDJSON_TYPE)) == NDJSON_TYPE:
+            if query.text("limit") is not None or query.text("cursor") is not None:
+                raise bad_parameter("limit", "and cursor are for pages; NDJSON tells everything")
+            return await self._export(request, self._audit, wanted)
+        page = await self._audit.page(wanted, query.number("limit", low=1, high=500) or 50)
+        following = str(page.next) if page.next is not None else None
+        headers = {}
+        if following is not None:
+            url = request.rel_url.update_query(cursor=following)
+            headers["Link"] = f'<{url}>; rel="next"'
+        return json_response({"items": page.items, "next": following}, headers=headers)
+
+    async def _export(
+        self, request: web.Request, audit: AuditTrail, wanted: AuditQuery
+    ) -> web.StreamResponse:
+        """Ends when everything is told, or when who asked may not know it any more."""
+        response = web.StreamResponse(headers={"Content-Type": NDJSON_TYPE})
+        if request.method == "HEAD":
+            return response
+        await response.prepare(request)
+        async for piece in audit.export(wanted):
+            check_while_telling(request)
+            async with asyncio.timeout(self._settings.write_timeout_s):
+                await response.write(piece)
+        await response.write_eof()
+        return response
+
+
+def _query_of(query: Query) -> AuditQuery:
+    return AuditQuery(
+        actors=query.texts("actor"),
+        jobs=query.texts("job"),
+        actions=query.texts("action"),
+        since_ms=_time(query, "since"),
+        until_ms=_time(query, "until"),
+        before_n=_cursor(query),
+    )
+
+
+def _time(query: Query, name: str) -> int | None:
+    text = query.text(name)
+    if text is None:
+        return None
+    try:
+        at_ms = from_rfc3339(text)
+    except (ValueError, OverflowError):
+        at_ms = -1
+    if not 0 <= at_ms < 1 << 47:
+        raise bad_parameter(name, "must be a time such as 2026-01-26T18:00:00Z (RFC 3339)")
+    return at_ms
+
+
+def _cursor(query: Query) -> int | None:
+    text = query.text("cursor")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 15):
+        raise bad_parameter("cursor", "use `next` of an earlier page as it is")
+    return int(text)

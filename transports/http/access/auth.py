@@ -1,0 +1,307 @@
+"""Who is asking: the one place where a request gets its identity, and a stream's is asked again."""
+
+from typing import NoReturn
+
+import msgspec
+from aiohttp import web
+
+from bus.access import ADMIN
+from bus.model import Principal
+from transports.http.access.identity import Identity, Way
+from transports.http.access.origin_rules import Asked, own_origin, refusal
+from transports.http.access.proxy import proxied_grant
+from transports.http.access.rate import Attempts, Limiter, Pace, peer_key
+from transports.http.access.session_store import Sessions
+from transports.http.access.tickets import PARAMETER, CodeBook, TicketBook, place_of
+from transports.http.access.tokens import Grant
+from transports.http.problems import Problem
+from transports.http.settings import GatewayPorts, GatewaySettings
+
+STREAMS = frozenset({"/api/v1/events", "/api/v1/executions/{id}/stream", "/api/v1/ws"})
+"""The path templates of what stays open; only they take a ticket."""
+
+REALM = 'Bearer realm="jobbus"'
+_TOKEN_MAX = 512
+_COOKIES_MAX = 8
+_PEER_PACE = Pace(per_s=0.2, burst=20)
+_ALL_PACE = Pace(per_s=5.0, burst=100)
+
+
+class _Seen(msgspec.Struct):
+    """Shared by a request and the copy of it that has the proxy's words worked in."""
+
+    identity: Identity | None = None
+    gate: "Gate | None" = None
+    peer: str = ""
+
+
+_SEEN = web.RequestKey("seen", _Seen)
+
+
+class Gate:
+    """Everything that can prove who somebody is, and the limits on trying."""
+
+    def __init__(self, ports: GatewayPorts, settings: GatewaySettings, sessions: Sessions) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._posts = Limiter(Pace(settings.posts_per_s, settings.post_burst))
+        self.sessions = sessions
+        self.tickets = TicketBook()
+        self.codes = CodeBook()
+        self._attempts = Attempts(_PEER_PACE, _ALL_PACE)
+        self.cookie_name = f"jobbus_{ports.instance}"
+
+    def identify(self, request: web.Request, template: str) -> Identity:
+        """Who asks, remembered on the request.
+
+        Raises:
+            Problem: 401; it names no reason that would help to guess.
+        """
+        identity = self.identify_if_any(request, template)
+        if identity is None:
+            raise _unauthenticated("sign in, or send the header Authorization: Bearer <token>")
+        return identity
+
+    def identify_if_any(self, request: web.Request, template: str) -> Identity | None:
+        """Who asks, remembered on the request; None if it carries nothing that would say it.
+
+        Raises:
+            Problem: 401; what it carries proves nothing.
+        """
+        request[_SEEN].peer = request.remote or ""
+        identity = self._found(request, template)
+        request[_SEEN].identity = identity
+        request[_SEEN].gate = self
+        return identity
+
+    def refused(self, request: web.BaseRequest, answer: Problem) -> Problem:
+        """What to answer to a proof that proves nothing: `answer`, or 429 where too many came.
+
+        A good proof is never refused because others of its address (a proxy, a company) sent bad
+        ones: secrets of 192 bits and more are not found by trying, so there is nothing to slow down
+        but the noise.
+        """
+        peer, now_s = request.remote or "", self._ports.clock.monotonic_s()
+        wait_s = self._attempts.wait_s(peer, now_s)
+        if wait_s:
+            return too_many("too many wrong tokens, codes or tickets came from there", wait_s)
+        self._attempts.failed(peer, now_s)
+        return answer
+
+    def by_token(self, token: str) -> Identity | None:
+        """Whom a bearer token speaks for, now."""
+        grant = self._ports.tokens.check(token)
+        if grant is None:
+            return None
+        return Identity(grant, Way.BEARER, expires_ms=grant.expires_ms)
+
+    def again(self, identity: Identity) -> Identity | None:
+        """The same identity as it is now, or None if it is none any more.
+
+        What a proxy vouched for cannot be asked again; it ends with its stream's greatest age.
+        """
+        grant = identity.grant
+        if identity.way is Way.PROXY or not grant.token_id:
+            return identity
+        if identity.session is not None:
+            found = self.sessions.again(identity.session)
+            return _as(found.grant, identity) if found is not None else None
+        now = self._ports.tokens.grant(grant.token_id)
+        return _as(now, identity) if now is not None and now.seal == grant.seal else None
+
+    def check_origin(self, request: web.Request, template: str, identity: Identity | None) -> None:
+        """The page that asks may do so. Without an identity it is about to get one: a cookie, or
+        on a WebSocket, one that it proves itself.
+
+        Raises:
+            Problem: 403.
+        """
+        if identity is not None and identity.way is Way.BEARER:
+            return
+        asked = Asked(
+            method=request.method,
+            upgrade=is_upgrade(request),
+            stream=template in STREAMS,
+            origins=tuple(request.headers.getall("Origin", ())),
+            sites=tuple(request.headers.getall("Sec-Fetch-Site", ())),
+        )
+        own = own_origin(request.scheme, request.host)
+        ambient = identity.is_ambient if identity is not None else template not in STREAMS
+        # A named page brings a proof of its own; it never rides on the browser's.
+        allowed = {own} if ambient else {own, *self._settings.origins}
+        why = refusal(asked, allowed, ambient=ambient)
+        if why is not None:
+            raise Problem(403, "origin-refused", f"{why}; the service's own pages are of {own}")
+
+    def check_pace(self, request: web.Request, identity: Identity) -> None:
+        """The principal does not change things faster than it may.
+
+        Raises:
+            Problem: 429.
+        """
+        if request.method not in ("GET", "HEAD"):
+            self.count_post(identity)
+
+    def count_post(self, identity: Identity) -> None:
+        """The principal changes something once more; raises 429 if that is too fast."""
+        wait_s = self._posts.take(identity.principal.user_id, self._ports.clock.monotonic_s())
+        if wait_s:
+            raise too_many("you send too much at a time", wait_s)
+
+    def cookies(self, request: web.Request) -> list[str]:
+        """All cookies of our name; another port or name of this host may have set some of them."""
+        found = [
+            value.strip().strip('"')
+            for header in request.headers.getall("Cookie", ())
+            for name, _, value in (pair.partition("=") for pair in header.split(";"))
+            if name.strip() == self.cookie_name
+        ]
+        return found[:_COOKIES_MAX]
+
+    def session_of(self, request: web.Request) -> Identity | None:
+        """Whose session the cookie stands for. Two that both count stand for nobody."""
+        known = [self.sessions.find(cookie) for cookie in self.cookies(request)]
+        live = [identity for identity in known if identity is not None]
+        return live[0] if len(live) == 1 else None
+
+    def _found(self, request: web.Request, template: str) -> Identity | None:
+        """By what is most explicit: a header, a ticket, the proxy's word, a cookie."""
+        if "Authorization" in request.headers:
+            identity = self.by_token(_bearer_token(request))
+            if identity is None:
+                why = "the bearer token is unknown, expired or revoked"
+                raise self.refused(request, _unauthenticated(why, "invalid_token"))
+            return identity
+        if template in STREAMS and PARAMETER in request.query:
+            return self._by_ticket(request)
+        vouched = proxied_grant(request)
+        if vouched is not None:
+            return Identity(vouched, Way.PROXY)
+        return self.session_of(request)
+
+    def _by_ticket(self, request: web.Request) -> Identity:
+        tickets = request.query.getall(PARAMETER)
+        streams = "text/event-stream" in request.headers.get("Accept", "") or is_upgrade(request)
+        found = None
+        if len(tickets) == 1 and streams and request.method == "GET":
+            place = _place(request)
+            found = self.tickets.find(tickets[0], place, self._ports.clock.monotonic_s())
+        now = self.again(found) if found is not None else None
+        if now is None:
+            why = (
+                "the ticket is unknown or over, or it is for another path; get one by POST "
+                "/api/v1/tickets and use it for an event stream or a WebSocket"
+            )
+            raise self.refused(request, _unauthenticated(why))
+        return Identity(now.grant, Way.TICKET, session=now.session, expires_ms=now.expires_ms)
+
+
+def hold(request: web.Request) -> None:
+    """Makes the place where the identity will be remembered; before any copy of the request."""
+    request[_SEEN] = _Seen()
+
+
+def credential_of(request: web.Request) -> Identity:
+    """What `Gate.identify` found; asking on a public path is a defect."""
+    identity = request[_SEEN].identity
+    assert identity is not None, "nobody had to be authenticated here"
+    return identity
+
+
+def check_again(request: web.Request) -> None:
+    """Whoever asked is still admitted; to be called after a wait.
+
+    Raises:
+        Problem: 401.
+    """
+    seen = request[_SEEN]
+    assert seen.gate is not None, "nobody had to be authenticated here"
+    if seen.identity is None or seen.gate.again(seen.identity) is None:
+        raise _unauthenticated("your access ended while you waited", "invalid_token")
+
+
+def check_while_telling(request: web.Request) -> None:
+    """The same once the head of the answer is out: who is not admitted any more is cut off.
+
+    Raises:
+        ConnectionError: they were.
+    """
+    try:
+        check_again(request)
+    except Problem:
+        cut_off(request, "access ended while the answer was told")
+
+
+def cut_off(request: web.Request, why: str) -> NoReturn:
+    """Breaks the connection: nothing else tells the other side that it has not got everything."""
+    if request.transport is not None:
+        request.transport.abort()
+    raise ConnectionResetError(why)
+
+
+def identity_of(request: web.Request) -> Identity | None:
+    """What was found, if anything."""
+    return request[_SEEN].identity
+
+
+def principal_of(request: web.Request) -> Principal:
+    """Whom `Gate.identify` found; asking on a public path is a defect."""
+    return credential_of(request).principal
+
+
+def known_principal(request: web.BaseRequest) -> Principal | None:
+    """The principal if the request got as far as having one; for the access log."""
+    seen = request.get(_SEEN)
+    return seen.identity.principal if seen is not None and seen.identity is not None else None
+
+
+def peer_of(request: web.Request) -> str:
+    """Where it came from, as the proxy says it if there is one; the /64 of IPv6, which is one
+    customer's."""
+    return peer_key(request[_SEEN].peer or request.remote or "")
+
+
+def need_admin(principal: Principal) -> None:
+    if ADMIN not in principal.roles:
+        raise Problem(403, "forbidden", "this needs the role admin")
+
+
+def is_upgrade(request: web.Request) -> bool:
+    return "Upgrade" in request.headers
+
+
+def too_many(what: str, wait_s: float) -> Problem:
+    """429 with the time to come back, in whole seconds, rounded up."""
+    after = {"Retry-After": str(max(1, -int(-wait_s // 1)))}
+    return Problem(429, "too-many-requests", f"{what}; try again later", headers=after)
+
+
+def _as(grant: Grant, identity: Identity) -> Identity:
+    """The identity with the grant as it is now; the same object if nothing changed."""
+    if grant is identity.grant:
+        return identity
+    return Identity(grant, identity.way, identity.session, identity.expires_ms)
+
+
+def _place(request: web.Request) -> tuple[str, tuple[tuple[str, str], ...]]:
+    try:
+        return place_of(request.path_qs)
+    except ValueError as exc:
+        raise Problem(400, "malformed", "the query has too many parameters") from exc
+
+
+def _bearer_token(request: web.Request) -> str:
+    headers = request.headers.getall("Authorization")
+    scheme, _, token = headers[0].strip().partition(" ")
+    token = token.strip()
+    usable = token.isascii() and token.isprintable() and 0 < len(token) <= _TOKEN_MAX
+    if len(headers) > 1 or scheme.lower() != "bearer" or not usable or " " in token:
+        raise _unauthenticated(
+            "the header must be one Authorization: Bearer <token>", "invalid_request"
+        )
+    return token
+
+
+def _unauthenticated(detail: str, error: str = "") -> Problem:
+    challenge = f'{REALM}, error="{error}"' if error else REALM
+    return Problem(401, "unauthenticated", detail, headers={"WWW-Authenticate": challenge})

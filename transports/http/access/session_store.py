@@ -1,0 +1,100 @@
+"""The sessions of one data directory, in memory and in `sessions.json`, so that a restart signs
+nobody out."""
+
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from bus.clock import Clock
+from bus.errors import DataDirectoryError
+from transports.http.access.identity import Identity, Way
+from transports.http.access.sessions import SessionBook, SessionLimits, SessionRecord
+from transports.http.access.state_file import StateFile, read_private
+from transports.http.access.token_store import TokenCheck
+from transports.http.access.tokens import Grant, secret_hash
+
+FILE_SIZE_MAX = 4 * 1024 * 1024
+_log = structlog.get_logger("jobbus.http")
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True):
+    version: int = 1
+    sessions: tuple[SessionRecord, ...] = ()
+
+
+class Sessions:
+    """Opens, finds and ends sessions. Only for the loop's thread; made before it, blocking."""
+
+    def __init__(
+        self, path: Path | None, tokens: TokenCheck, clock: Clock, limits: SessionLimits
+    ) -> None:
+        self._tokens = tokens
+        self._clock = clock
+        self._book = SessionBook(limits, _kept(path) if path is not None else ())
+        self._file = StateFile(path, self._encoded)
+
+    async def open(self, grant: Grant) -> tuple[str, Identity]:
+        """A session for who has `grant`, and its cookie.
+
+        Raises:
+            StorageFailed: the disk takes nothing; nobody was signed in.
+        """
+        cookie, record = self._book.open(grant, self._clock.now_ms())
+        try:
+            await self._file.save()
+        except BaseException:
+            self._book.end(record.key)
+            raise
+        return cookie, self._identity(record, grant)
+
+    def find(self, cookie: str) -> Identity | None:
+        """Whose cookie it is, now; that counts as a use."""
+        return self.again(secret_hash(cookie))
+
+    def again(self, key: str) -> Identity | None:
+        """Whose session it is, if neither it nor its token has ended; that counts as a use."""
+        now_ms = self._clock.now_ms()
+        record = self._book.find(key, now_ms)
+        grant = self._tokens.grant(record.token_id) if record is not None else None
+        if record is None or grant is None or grant.seal != record.seal:
+            return None
+        if self._book.seen(record, now_ms):
+            self._file.save_soon()
+        return self._identity(record, grant)
+
+    async def end(self, key: str) -> None:
+        """The session is over from this moment on, and durably when this returns.
+
+        Raises:
+            StorageFailed: it is over in this run, but the next might know it again.
+        """
+        self._book.end(key)
+        await self._file.save()
+
+    async def run(self) -> None:
+        """Keeps on disk when sessions were last used."""
+        await self._file.run()
+
+    async def aclose(self) -> None:
+        await self._file.aclose()
+
+    def _identity(self, record: SessionRecord, grant: Grant) -> Identity:
+        last_ms = self._book.last_ms(record)
+        if grant.expires_ms is not None:
+            last_ms = min(last_ms, grant.expires_ms)
+        return Identity(grant, Way.COOKIE, session=record.key, expires_ms=last_ms)
+
+    def _encoded(self) -> bytes:
+        return msgspec.json.encode(_File(sessions=self._book.records()))
+
+
+def _kept(path: Path) -> tuple[SessionRecord, ...]:
+    """What the file holds. A damaged one only signs people out: it stops no start."""
+    try:
+        content = read_private(path, FILE_SIZE_MAX)
+        file = msgspec.json.decode(content, type=_File) if content is not None else _File()
+    except (DataDirectoryError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        _log.warning("sessions are lost; everybody signs in again", reason=str(error))
+        return ()
+    return file.sessions if file.version == 1 else ()

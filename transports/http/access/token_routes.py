@@ -1,0 +1,158 @@
+"""`/tokens`: make, list and revoke what services and people come in by; for admins."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from bus.clock import from_rfc3339
+from bus.errors import StorageFailed
+from transports.http.access.audit_notes import note
+from transports.http.access.auth import credential_of, need_admin
+from transports.http.access.token_store import TokenRefused
+from transports.http.access.tokens import (
+    ADMIN_ID,
+    LIFETIME_MS_DEFAULT,
+    checked_expiry,
+    checked_name,
+    checked_roles,
+    checked_user,
+    new_token_view,
+    token_view,
+)
+from transports.http.body import decode_field, read_fields, refuse_unknown
+from transports.http.problems import Problem, invalid, not_found
+from transports.http.publishing import json_response
+from transports.http.query import Query
+from transports.http.settings import GatewayPorts
+
+PATH = "/api/v1/tokens"
+_FIELDS = ("userId", "roles", "expiresAt", "name")
+_log = structlog.get_logger("jobbus.http")
+_I = TypeVar("_I")
+_O = TypeVar("_O")
+
+
+class TokenRoutes:
+    """`recheck` makes every open stream ask anew who its principal is."""
+
+    def __init__(self, ports: GatewayPorts, recheck: Callable[[], None]) -> None:
+        self._store = ports.tokens
+        self._clock = ports.clock
+        self._audit = ports.audit
+        self._recheck = recheck
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get(PATH, self.list),
+            web.post(PATH, self.create),
+            web.delete(f"{PATH}/{{id}}", self.revoke),
+            web.post(f"{PATH}/{ADMIN_ID}/rotate", self.rotate),
+        ]
+
+    async def list(self, request: web.Request) -> web.Response:
+        Query(request)
+        self._admin(request)
+        now_ms = self._clock.now_ms()
+        items = [token_view(record, now_ms) for record in self._store.records()]
+        return json_response({"items": items})
+
+    async def create(self, request: web.Request) -> web.Response:
+        """201 with the token, told this once."""
+        Query(request)
+        by = self._admin(request)
+        fields = await read_fields(request)
+        refuse_unknown(fields, _FIELDS)
+        user_id = _checked("/userId", checked_user, decode_field(fields, "userId", str) or "")
+        given = decode_field(fields, "roles", tuple[str, ...]) or ()
+        roles = _checked("/roles", checked_roles, given)
+        name = _checked("/name", checked_name, decode_field(fields, "name", str) or "")
+        expires_ms = self._expiry(fields)
+        try:
+            record, token = await self._store.create(
+                user_id, roles, expires_ms=expires_ms, created_by=by, name=name
+            )
+        except TokenRefused as exc:
+            raise Problem(409, "conflict", str(exc)) from exc
+        except StorageFailed as exc:
+            raise _not_kept("no token was made", exc) from exc
+        self._note(request, "token.create", token=record.id, user=user_id, roles=" ".join(roles))
+        _log.info("credential made", id=record.id, user=user_id, roles=roles, by=by)
+        location = {"Location": f"{PATH}/{record.id}"}
+        return json_response(new_token_view(record, token), status=201, headers=location)
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        """204: the token is void, the sessions it opened are over, its streams end."""
+        Query(request)
+        by = self._admin(request)
+        token_id = request.match_info["id"]
+        if token_id == ADMIN_ID:
+            raise Problem(
+                409,
+                "conflict",
+                "this account's own token can be replaced but not removed: "
+                f"POST {PATH}/{ADMIN_ID}/rotate, or jobbus token rotate-admin",
+            )
+        try:
+            record = await self._store.revoke(token_id)
+        except StorageFailed as exc:
+            raise _not_kept("the token is void, but a restart may know it again", exc) from exc
+        finally:
+            self._recheck()
+        if record is None:
+            raise not_found("such token")
+        self._note(request, "token.revoke", token=token_id, user=record.user_id)
+        _log.info("credential revoked", id=token_id, user=record.user_id, by=by)
+        return web.Response(status=204)
+
+    async def rotate(self, request: web.Request) -> web.Response:
+        """204: `admin.token` holds a new token, which no answer ever carries."""
+        Query(request)
+        by = self._admin(request)
+        refuse_unknown(await read_fields(request, empty=True), ())
+        try:
+            await self._store.rotate_admin()
+        except OSError as exc:
+            raise Problem(503, "storage-failed", f"nothing changed: {exc.strerror}") from exc
+        self._recheck()
+        self._note(request, "token.rotate", token=ADMIN_ID)
+        _log.info("credential replaced", id=ADMIN_ID, by=by)
+        return web.Response(status=204)
+
+    def _note(self, request: web.Request, action: str, **detail: str) -> None:
+        note(self._audit, credential_of(request).principal, action, **detail)
+
+    def _admin(self, request: web.Request) -> str:
+        """The user id of the caller, who must be an admin."""
+        principal = credential_of(request).principal
+        need_admin(principal)
+        return principal.user_id
+
+    def _expiry(self, fields: dict[str, msgspec.Raw]) -> int | None:
+        """When it ends: as said, never for null, else after the default lifetime."""
+        now_ms = self._clock.now_ms()
+        if "expiresAt" not in fields:
+            return now_ms + LIFETIME_MS_DEFAULT
+        text = decode_field(fields, "expiresAt", str)
+        if text is None:
+            return None
+        try:
+            return checked_expiry(from_rfc3339(text), now_ms)
+        except (ValueError, OverflowError) as exc:
+            raise invalid(
+                "/expiresAt", f"must be a time ahead such as 2027-01-26T18:00:00Z, or null ({exc})"
+            ) from exc
+
+
+def _checked(pointer: str, check: Callable[[_I], _O], value: _I) -> _O:
+    """`value` as the check gives it back; 422 at `pointer` if it refuses."""
+    try:
+        return check(value)
+    except ValueError as exc:
+        raise invalid(pointer, str(exc)) from exc
+
+
+def _not_kept(what: str, error: StorageFailed) -> Problem:
+    return Problem(503, "storage-failed", f"{what}: {error}", headers={"Retry-After": "5"})

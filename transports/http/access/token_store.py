@@ -1,0 +1,247 @@
+"""The tokens of one data directory, in memory and in `tokens.json`: one owner, changes at once."""
+
+import asyncio
+import secrets
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from bus.access import ADMIN
+from bus.clock import Clock
+from bus.errors import BusError, DataDirectoryError
+from bus.instance import rotate_admin_token, write_private
+from bus.layout import DataLayout
+from transports.http.access.state_file import StateFile, read_private
+from transports.http.access.tokens import (
+    ADMIN_ID,
+    DAY_MS,
+    TOKENS_MAX,
+    Grant,
+    TokenBook,
+    TokenRecord,
+    secret_hash,
+    split_token,
+    token_text,
+)
+
+FILE_SIZE_MAX = 16 * 1024 * 1024
+_HOUR_MS = DAY_MS // 24
+
+
+class TokenCheck(Protocol):
+    """Whom a token speaks for, asked at each request and again while a stream is open."""
+
+    def check(self, token: str) -> Grant | None:
+        """Whom `token` speaks for, now."""
+        ...
+
+    def grant(self, token_id: str) -> Grant | None:
+        """Whom the token of this id speaks for, now."""
+        ...
+
+
+class TokenRefused(BusError):
+    """The tokens cannot be changed like that; the message says why."""
+
+    code = "token_refused"
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True):
+    version: int = 1
+    tokens: tuple[TokenRecord, ...] = ()
+
+
+class TokenStore:
+    """Implements `TokenCheck`, and makes and revokes tokens. Only for the loop's thread."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        book: TokenBook,
+        *,
+        admin: TokenRecord | None = None,
+        layout: DataLayout | None = None,
+    ) -> None:
+        """Without a layout nothing is kept on disk."""
+        self._layout = layout
+        self._book = book
+        self._clock = clock
+        self._admin = TokenBook([admin] if admin is not None else ())
+        self._file = StateFile(
+            layout.tokens if layout is not None else None, lambda: encode_book(self._book)
+        )
+
+    @classmethod
+    def load(cls, layout: DataLayout, admin_token: str, clock: Clock) -> "TokenStore":
+        """The tokens as the disk has them. Blocking.
+
+        Raises:
+            DataDirectoryError: a file is damaged or open to others.
+        """
+        admin = _admin_record(admin_token)
+        return cls(clock, load_book(layout.tokens), admin=admin, layout=layout)
+
+    def check(self, token: str) -> Grant | None:
+        now_ms = self._clock.now_ms()
+        grant = self._book.check(token, now_ms) or self._admin.check(token, now_ms)
+        if grant is not None and grant.token_id != ADMIN_ID:
+            self._note_use(grant.token_id, now_ms)
+        return grant
+
+    def grant(self, token_id: str) -> Grant | None:
+        book = self._admin if token_id == ADMIN_ID else self._book
+        return book.grant(token_id, self._clock.now_ms())
+
+    def records(self) -> Sequence[TokenRecord]:
+        return self._book.records()
+
+    async def create(
+        self,
+        user_id: str,
+        roles: Iterable[str],
+        *,
+        expires_ms: int | None,
+        created_by: str,
+        name: str = "",
+    ) -> tuple[TokenRecord, str]:
+        """A new token, durable and in force; its text is given here and nowhere else.
+
+        Raises:
+            TokenRefused: there are too many.
+            StorageFailed: it could not be kept, and is not in force.
+        """
+        record, token = make_token(
+            self._book,
+            user_id,
+            roles,
+            now_ms=self._clock.now_ms(),
+            expires_ms=expires_ms,
+            created_by=created_by,
+            name=name,
+        )
+        self._book.put(record)
+        try:
+            await self._file.save()
+        except BusError:
+            self._book.remove(record.id)
+            raise
+        return record, token
+
+    async def revoke(self, token_id: str) -> TokenRecord | None:
+        """The token is void from this moment on, and durably when this returns.
+
+        Raises:
+            StorageFailed: it is void in this run, but the next might know it again.
+        """
+        record = self._book.remove(token_id)
+        # Also for one that is not there: an earlier revocation may not have reached the disk.
+        await self._file.save()
+        return record
+
+    async def rotate_admin(self) -> None:
+        """`admin.token` holds a new token, and the old one is void.
+
+        Raises:
+            OSError: it could not be written; the old one stays.
+        """
+        assert self._layout is not None, "there is no admin.token"
+        token = await asyncio.to_thread(rotate_admin_token, self._layout)
+        self._admin.put(_admin_record(token))
+
+    async def run(self) -> None:
+        """Keeps on disk when tokens were last used."""
+        await self._file.run()
+
+    async def aclose(self) -> None:
+        await self._file.aclose()
+
+    def _note_use(self, token_id: str, now_ms: int) -> None:
+        hour_ms = now_ms - now_ms % _HOUR_MS
+        record = self._book.get(token_id)
+        if record is not None and record.used_ms != hour_ms:
+            self._book.used(token_id, hour_ms)
+            self._file.save_soon()
+
+
+def make_token(
+    book: TokenBook,
+    user_id: str,
+    roles: Iterable[str],
+    *,
+    now_ms: int,
+    expires_ms: int | None,
+    created_by: str,
+    name: str = "",
+) -> tuple[TokenRecord, str]:
+    """A record that is not yet in the book, and the token it is of.
+
+    Raises:
+        TokenRefused: the book is full.
+    """
+    if len(book) >= TOKENS_MAX:
+        raise TokenRefused(f"there are {TOKENS_MAX} tokens; revoke some first")
+    token_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+    while book.get(token_id) is not None:
+        token_id = secrets.token_hex(6)
+    record = TokenRecord(
+        id=token_id,
+        hash=secret_hash(secret),
+        user_id=user_id,
+        roles=tuple(roles),
+        created_ms=now_ms,
+        created_by=created_by,
+        expires_ms=expires_ms,
+        name=name,
+    )
+    return record, token_text(token_id, secret)
+
+
+def load_book(path: Path) -> TokenBook:
+    """The tokens in the file; none if there is no file. Blocking.
+
+    Raises:
+        DataDirectoryError: it is damaged or open to others.
+    """
+    content = read_private(path, FILE_SIZE_MAX)
+    if content is None:
+        return TokenBook()
+    try:
+        file = msgspec.json.decode(content, type=_File)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataDirectoryError(
+            f"{path} is damaged: {error}; move it away and make new tokens"
+        ) from error
+    if file.version != 1:
+        raise DataDirectoryError(f"{path} is of version {file.version}; this jobbus reads 1")
+    return TokenBook(file.tokens)
+
+
+def save_book(path: Path, book: TokenBook) -> None:
+    """The file holds the book, durably. Blocking; only while holding the directory's lock."""
+    write_private(path, encode_book(book))
+
+
+def encode_book(book: TokenBook) -> bytes:
+    raw = msgspec.json.encode(_File(tokens=tuple(book.records())))
+    return msgspec.json.format(raw, indent=1) + b"\n"
+
+
+def _admin_record(token: str) -> TokenRecord:
+    """The record of `admin.token`."""
+    try:
+        token_id, secret = split_token(token)
+    except ValueError as exc:
+        raise DataDirectoryError(
+            "admin.token holds no token; remove it and start again to get a new one"
+        ) from exc
+    if token_id != ADMIN_ID:
+        raise DataDirectoryError(f"admin.token must hold a token jb_{ADMIN_ID}_…")
+    return TokenRecord(
+        id=ADMIN_ID,
+        hash=secret_hash(secret),
+        user_id="admin",
+        roles=(ADMIN,),
+        created_ms=0,
+    )

@@ -1,0 +1,1 @@
+"""What `transports.http.client` is made of."""

@@ -1,0 +1,1 @@
+"""What programs printed, read by offset, line and text."""

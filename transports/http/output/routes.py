@@ -1,0 +1,295 @@
+"""`/executions/{id}/output`: ranges of what an execution printed, never the whole in memory."""
+
+import asyncio
+import re
+
+import msgspec
+from aiohttp import web
+
+from bus.model import Execution
+from bus.ports import OutputPage
+from transports.http.access.auth import check_again, check_while_telling, cut_off, principal_of
+from transports.http.access.visibility import Visibility
+from transports.http.executions import may_read_output, visible_execution
+from transports.http.output.lines import gap_data, line_view, lines_json, text_json, text_of
+from transports.http.output.search import HITS_MAX, OutputSearch, Search
+from transports.http.problems import Problem, bad_parameter
+from transports.http.query import Query
+from transports.http.settings import GatewayPorts, GatewaySettings
+
+LIMIT_MAX = 1024 * 1024
+LIMIT_DEFAULT = 256 * 1024
+NAMES = ("from", "tail", "line", "limit", "stream", "grep", "format")
+TAIL_MAX = 10_000
+PIECE = 256 * 1024
+OFFSET_MAX = 2**63 - 1
+_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*\Z", re.IGNORECASE)
+
+
+class Span(msgspec.Struct, frozen=True):
+    """The bytes an answer is about; `complete` says that none will ever come after `end`."""
+
+    start: int
+    end: int
+    complete: bool
+
+
+class OutputRoutes:
+    def __init__(
+        self, ports: GatewayPorts, settings: GatewaySettings, visibility: Visibility
+    ) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._visibility = visibility
+        self._searches = OutputSearch(ports, settings)
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/api/v1/executions/{id}/output", self.show)]
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        query = Query(request, NAMES)
+        execution = visible_execution(request, self._ports, self._visibility)
+        may_read_output(principal_of(request), execution, self._visibility)
+        form = query.choice("format", ("text", "json", "ndjson"), "text")
+        stream = query.choice("stream", ("out", "err"), "") or None
+        wanted = _asked_range(request) if form == "text" else None
+        if wanted is not None:
+            if request.query.keys() - {"format"}:
+                raise Problem(400, "malformed", "send either Range or from, tail, line and limit")
+            return await self._partial(request, execution, wanted)
+        needle = query.text("grep")
+        if needle is not None:
+            most = query.number("limit", low=1, high=HITS_MAX) or HITS_MAX
+            asked = Search(needle, await self._start(execution, query), most, stream, form)
+            found = await self._searches.answer(principal_of(request), execution, asked)
+            check_again(request)
+            return found
+        limit = query.number("limit", low=1, high=LIMIT_MAX)
+        span = await self._span(execution, await self._start(execution, query))
+        if form != "text" or stream is not None:
+            return await self._lines(request, execution, span, stream, form, limit)
+        if limit is None:
+            return await self._whole(request, execution, span)
+        read_max = min(limit, max(span.end - span.start, 0))
+        chunk = await self._ports.output.read(execution.id, span.start, read_max)
+        headers = _headers(chunk.start, chunk.end, span.complete and chunk.end >= span.end)
+        return web.Response(
+            body=chunk.data, content_type="text/plain", charset="utf-8", headers=headers
+        )
+
+    async def _start(self, execution: Execution, query: Query) -> int:
+        """The offset that `from`, `line` or `tail` name; the beginning without any."""
+        start = query.number("from", low=0, high=OFFSET_MAX)
+        line = query.number("line", low=1, high=OFFSET_MAX)
+        tail = query.number("tail", low=0, high=TAIL_MAX)
+        if sum(value is not None for value in (start, line, tail)) > 1:
+            raise bad_parameter("tail", "send either from, line or tail")
+        if tail is not None:
+            return await self._ports.output.offset_of_tail(execution.id, tail)
+        if line is not None:
+            return await self._ports.output.offset_of_line(execution.id, line)
+        return start or 0
+
+    async def _lines(
+        self,
+        request: web.Request,
+        execution: Execution,
+        span: Span,
+        stream: str | None,
+        form: str,
+        limit: int | None,
+    ) -> web.StreamResponse:
+        """Lines, of one stream or of both: one page of JSON, or as text, all there is."""
+        if form == "text" and limit is None:
+            return await self._whole_stream(request, execution, span, stream)
+        page = await self._ports.output.page(
+            execution.id, span.start, limit or LIMIT_DEFAULT, stream=stream
+        )
+        complete = span.complete and page.next >= page.end
+        headers = _headers(span.start, page.next, complete)
+        if page.lines:
+            headers["Output-First-Line"] = str(page.lines[0].number)
+        if form == "text":
+            return web.Response(
+                body=text_of(page).encode(),
+                content_type="text/plain",
+                charset="utf-8",
+                headers=headers,
+            )
+        if form == "json":
+            body = _page_json(execution, page, page.gap[1] if page.gap else span.start, complete)
+            return web.Response(body=body, content_type="application/json", headers=headers)
+        gap = b'{"gap":%s}\n' % gap_data(page.gap, None) if page.gap is not None else b""
+        lines = b"".join(msgspec.json.encode(line_view(line)) + b"\n" for line in page.lines)
+        return web.Response(body=gap + lines, content_type="application/x-ndjson", headers=headers)
+
+    async def _whole_stream(
+        self, request: web.Request, execution: Execution, span: Span, stream: str | None
+    ) -> web.StreamResponse:
+        """All lines of one stream as text, page by page."""
+        response = web.StreamResponse(
+            headers=_headers(span.start, span.end, span.complete)
+            | {"Content-Type": "text/plain; charset=utf-8"}
+        )
+        await response.prepare(request)
+        at = span.start
+        while request.method != "HEAD" and at < span.end:
+            page = await self._ports.output.page(execution.id, at, PIECE, stream=stream)
+            if page.gap is not None:
+                await self._write(response, request, _marker(page.gap))
+            if page.lines:
+                await self._write(response, request, text_of(page).encode())
+            if page.next <= at:
+                break
+            at = page.next
+        await response.write_eof()
+        return response
+
+    async def _span(self, execution: Execution, start: int) -> Span:
+        """What can be read from `start` on at this moment."""
+        size = await self._ports.output.size(execution.id)
+        ended_at = execution.output_end if execution.is_final else None
+        complete = execution.is_final and (ended_at is None or size >= ended_at)
+        return Span(start, max(size, start), complete)
+
+    async def _whole(
+        self, request: web.Request, execution: Execution, span: Span
+    ) -> web.StreamResponse:
+        """All that can be read now, piece by piece; a dropped middle is named in its place."""
+        chunk = await self._ports.output.read(execution.id, span.start, _next(span.start, span.end))
+        response = web.StreamResponse(
+            headers=_headers(chunk.start, span.end, span.complete)
+            | {"Content-Type": "text/plain; charset=utf-8"}
+        )
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
+        while True:
+            if chunk.gap is not None:
+                await self._write(response, request, _marker(chunk.gap))
+            await self._write(response, request, chunk.data)
+            if not chunk.data or chunk.end >= span.end:
+                break
+            left = _next(chunk.end, span.end)
+            chunk = await self._ports.output.read(execution.id, chunk.end, left)
+        await response.write_eof()
+        return response
+
+    async def _partial(
+        self, request: web.Request, execution: Execution, wanted: tuple[int | None, int | None]
+    ) -> web.StreamResponse:
+        """206 for one range (RFC 9110 §14), as long as asked and never all in memory."""
+        span = await self._span(execution, 0)
+        start, end = _resolve(wanted, span.end)
+        chunk = await self._ports.output.read(execution.id, start, _next(start, end))
+        if chunk.gap is not None or not chunk.data:
+            raise Problem(
+                410, "output-expired", f"bytes {start} to {chunk.start} of the output were dropped"
+            )
+        headers = _headers(start, end, span.complete and end == span.end) | {
+            "Content-Type": "text/plain; charset=utf-8",
+            "Content-Range": f"bytes {start}-{end - 1}/{span.end}",
+            "Content-Length": str(end - start),
+        }
+        response = web.StreamResponse(status=206, headers=headers)
+        await response.prepare(request)
+        while request.method != "HEAD":
+            await self._write(response, request, chunk.data)
+            if chunk.end >= end:
+                break
+            chunk = await self._ports.output.read(execution.id, chunk.end, _next(chunk.end, end))
+            if chunk.gap is not None or not chunk.data:
+                cut_off(request, "bytes of the promised length were dropped meanwhile")
+        return response
+
+    async def _write(self, response: web.StreamResponse, request: web.Request, data: bytes) -> None:
+        """A long output is told for longer than a grant may last: asked anew for each piece.
+
+        Raises:
+            ConnectionError: who reads may not any more, or takes nothing, and was cut off.
+        """
+        check_while_telling(request)
+        try:
+            execution = visible_execution(request, self._ports, self._visibility)
+            may_read_output(principal_of(request), execution, self._visibility)
+        except Problem:
+            cut_off(request, "the right to the output ended while it was told")
+        try:
+            async with asyncio.timeout(self._settings.write_timeout_s):
+                await response.write(data)
+        except TimeoutError:
+            cut_off(request, "the reader takes nothing")
+
+
+def _page_json(execution: Execution, page: OutputPage, start: int, complete: bool) -> bytes:
+    """`to` is where to read on, `end` where the output ends now."""
+    gap = b"null" if page.gap is None else gap_data(page.gap, None)
+    return (
+        b'{"executionId":"%s","from":%d,"to":%d,"end":%d,"complete":%s,"gap":%s,'
+        b'"text":%s,"lines":%s}'
+    ) % (
+        execution.id.encode(),
+        start,
+        page.next,
+        page.end,
+        b"true" if complete else b"false",
+        gap,
+        text_json(page),
+        lines_json(page.lines),
+    )
+
+
+def _headers(start: int, end: int, complete: bool) -> dict[str, str]:
+    return {
+        "Accept-Ranges": "bytes",
+        "Output-From": str(start),
+        "Output-To": str(end),
+        "Output-Complete": "true" if complete else "false",
+    }
+
+
+def _asked_range(request: web.Request) -> tuple[int | None, int | None] | None:
+    """First and last byte of a single byte range; None if the whole is to be served.
+
+    Several ranges, other units and what cannot be read are ignored (RFC 9110 §14.2), and so is a
+    range with `If-Range`, since outputs have no validator.
+    """
+    header = request.headers.get("Range")
+    if header is None or "If-Range" in request.headers:
+        return None
+    match = _RANGE.match(header)
+    if match is None or not (match[1] or match[2]):
+        return None
+    first = int(match[1]) if match[1] else None
+    last = int(match[2]) if match[2] else None
+    if first is not None and last is not None and last < first:
+        return None
+    return first, last
+
+
+def _resolve(wanted: tuple[int | None, int | None], size: int) -> tuple[int, int]:
+    """The range as start and end (exclusive).
+
+    Raises:
+        Problem: 416; nothing of it exists.
+    """
+    first, last = wanted
+    if first is None:
+        first, last = max(size - (last or 0), 0), size - 1
+    end = size if last is None else min(last + 1, size)
+    if first >= end:
+        raise Problem(
+            416,
+            "range-not-satisfiable",
+            f"the output has {size} bytes",
+            headers={"Content-Range": f"bytes */{size}"},
+        )
+    return first, end
+
+
+def _next(start: int, end: int) -> int:
+    return min(PIECE, max(end - start, 0))
+
+
+def _marker(gap: tuple[int, int]) -> bytes:
+    return f"\n[jobbus: bytes {gap[0]} to {gap[1]} of the output were dropped]\n".encode()

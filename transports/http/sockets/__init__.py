@@ -1,0 +1,1 @@
+"""The same over WebSocket: many subscriptions on one connection, and commands."""

@@ -1,0 +1,112 @@
+"""`/events`: all changes one may see, as a stream (SSE, NDJSON) or as pages of JSON."""
+
+import msgspec
+from aiohttp import web
+
+from bus.feed import Batch, FellBehind, Frame, ResetReason
+from transports.http.accept import preferred_type
+from transports.http.access.auth import principal_of
+from transports.http.access.tickets import PARAMETER as TICKET
+from transports.http.encodings import NDJSON, SSE, Encoding
+from transports.http.problems import bad_parameter
+from transports.http.publishing import json_response
+from transports.http.query import Query
+from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.streams.changes import Changes
+from transports.http.streams.fanout import View
+from transports.http.streams.filters import NAMES, Filters
+from transports.http.streams.registry import StreamRegistry
+from transports.http.streams.streams import Stream
+
+JSON_TYPE = "application/json"
+_ENCODINGS: dict[str, Encoding] = {SSE.content_type: SSE, NDJSON.content_type: NDJSON}
+_PAGE_BYTES = 1024 * 1024
+
+
+class EventRoutes:
+    def __init__(
+        self,
+        ports: GatewayPorts,
+        settings: GatewaySettings,
+        registry: StreamRegistry,
+        changes: Changes,
+    ) -> None:
+        self._ports = ports
+        self._feed = ports.feed
+        self._settings = settings
+        self._registry = registry
+        self._changes = changes
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/api/v1/events", self.show)]
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        query = Query(request, (*NAMES, "last_event_id", "start", "limit", TICKET))
+        filters = Filters.of(query)
+        cursor = cursor_of(request, query)
+        kind = preferred_type(request, (*_ENCODINGS, JSON_TYPE))
+        if kind == JSON_TYPE:
+            return await self._page(request, query, filters, cursor)
+        if query.text("limit") is not None:
+            raise bad_parameter("limit", "is for pages; a stream has none")
+        start = query.choice("start", ("snapshot", "now", "earliest"), "snapshot")
+        if request.method == "HEAD":
+            return web.Response(headers={"Content-Type": kind})
+        principal = principal_of(request)
+        self._registry.admit(principal)
+        stream = Stream(request, _ENCODINGS[kind], self._ports, self._settings)
+        self._registry.add(stream)
+        try:
+            return await stream.close(await self._changes.follow(stream, filters, cursor, start))
+        finally:
+            self._registry.remove(stream)
+
+    async def _page(
+        self, request: web.Request, query: Query, filters: Filters, cursor: str | None
+    ) -> web.Response:
+        """Changes after the cursor, or from the oldest kept; `next` is where to go on, always."""
+        start = query.choice("start", ("now", "earliest"), "earliest")
+        limit = query.number("limit", low=1, high=500) or 100
+        oldest = min(await self._ports.history.oldest(), self._feed.oldest)
+        seq = self._feed.head if start == "now" else oldest
+        if cursor is not None:
+            known = self._feed.number_of(cursor)
+            if isinstance(known, ResetReason):
+                raise self._changes.gone(known, oldest)
+            seq = known
+        batch = await self._batch(seq, limit, View(principal_of(request), filters, NDJSON, True))
+        return json_response(
+            {
+                "items": [msgspec.Raw(frame.data) for frame in batch.frames],
+                "next": self._feed.position(batch.seq),
+                "asOf": self._feed.position(self._feed.head),
+            }
+        )
+
+    async def _batch(self, seq: int, limit: int, view: View) -> Batch:
+        """From the ring if it goes back so far, else from the journal; then it may be less than
+        `limit` although there is more.
+
+        Raises:
+            Problem: 410; neither goes back so far.
+        """
+
+        def wanted(frame: Frame) -> bool:
+            return self._changes.wanted(frame, view)
+
+        try:
+            return self._feed.after(seq, limit, _PAGE_BYTES, wanted)
+        except FellBehind:
+            pass  # the journal goes back further
+        try:
+            return await self._ports.history.after(
+                seq, self._feed.oldest, limit, _PAGE_BYTES, wanted
+            )
+        except FellBehind as exc:
+            oldest = min(await self._ports.history.oldest(), self._feed.oldest)
+            raise self._changes.gone(ResetReason.HISTORY_GONE, oldest) from exc
+
+
+def cursor_of(request: web.Request, query: Query) -> str | None:
+    """Where the reader was. The header wins: a browser reconnects with its first, old query."""
+    return request.headers.get("Last-Event-ID") or query.text("last_event_id") or None

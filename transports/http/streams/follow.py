@@ -1,0 +1,85 @@
+"""`/executions/{id}/stream`: state, progress and output of one execution, until its end."""
+
+from aiohttp import web
+
+from bus.model import Execution
+from transports.http.accept import preferred_type
+from transports.http.access.auth import principal_of
+from transports.http.access.tickets import PARAMETER as TICKET
+from transports.http.access.visibility import Visibility
+from transports.http.encodings import NDJSON, SSE, Encoding
+from transports.http.executions import may_read_output, visible_execution
+from transports.http.output.routes import OFFSET_MAX, TAIL_MAX
+from transports.http.problems import bad_parameter
+from transports.http.query import Query
+from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.streams.events import cursor_of
+from transports.http.streams.fanout import Fanout
+from transports.http.streams.follower import Follower, Place, parse_cursor
+from transports.http.streams.registry import StreamRegistry
+from transports.http.streams.streams import Stream
+
+_ENCODINGS: dict[str, Encoding] = {SSE.content_type: SSE, NDJSON.content_type: NDJSON}
+
+
+class FollowRoutes:
+    def __init__(
+        self,
+        ports: GatewayPorts,
+        settings: GatewaySettings,
+        visibility: Visibility,
+        registry: StreamRegistry,
+        fanout: Fanout,
+    ) -> None:
+        self._ports = ports
+        self._settings = settings
+        self._visibility = visibility
+        self._registry = registry
+        self._fanout = fanout
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/api/v1/executions/{id}/stream", self.show)]
+
+    async def show(self, request: web.Request) -> web.StreamResponse:
+        query = Query(request, ("from", "tail", "follow", "last_event_id", TICKET))
+        execution = visible_execution(request, self._ports, self._visibility)
+        principal = principal_of(request)
+        may_read_output(principal, execution, self._visibility)
+        kind = preferred_type(request, tuple(_ENCODINGS))
+        if request.method == "HEAD":
+            return web.Response(headers={"Content-Type": kind})
+        cursor = cursor_of(request, query)
+        if cursor is not None and self._knows_all(cursor, execution):
+            return web.Response(status=204)
+        latest = query.choice("follow", ("all", "latest"), "all") == "latest"
+        start = await self._start(execution, query)
+        self._registry.admit(principal)
+        stream = Stream(request, _ENCODINGS[kind], self._ports, self._settings)
+        self._registry.add(stream)
+        self._fanout.watch(execution.id, stream)
+        try:
+            follower = Follower(execution.id, stream, self._ports, self._settings, self._visibility)
+            return await stream.close(await follower.run(cursor, start, latest=latest))
+        finally:
+            self._fanout.unwatch(execution.id, stream)
+            self._registry.remove(stream)
+
+    async def _start(self, execution: Execution, query: Query) -> int:
+        """Where the output begins for a reader without a cursor: at its first byte, unless said."""
+        start = query.number("from", low=0, high=OFFSET_MAX)
+        tail = query.number("tail", low=0, high=TAIL_MAX)
+        if tail is None:
+            return start or 0
+        if start is not None:
+            raise bad_parameter("tail", "send either from or tail")
+        return await self._ports.output.offset_of_tail(execution.id, tail)
+
+    def _knows_all(self, cursor: str, execution: Execution) -> bool:
+        """Whether the cursor is that of the stream's end: then coming back is pointless."""
+        place = parse_cursor(cursor, self._ports.feed.epoch)
+        return (
+            isinstance(place, Place)
+            and execution.is_final
+            and place.seq >= execution.version
+            and place.offset >= (execution.output_end or 0)
+        )
