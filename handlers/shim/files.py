@@ -113,8 +113,6 @@ class Folder:
         except IsADirectoryError:
             self._move_away(name)
             self._rename(temporary, name)
-        if durable:
-            os.fsync(self.descriptor)
 
     def _create(self, name: str) -> int:
         """A new file. The program runs under our account: whatever it has put there instead (a

@@ -43,7 +43,7 @@ async def test_document_is_valid_and_told_to_whoever_has_a_credential() -> None:
 
 def test_every_problem_that_any_answer_may_carry_is_named() -> None:
     """Those in the code, by their literal names, and those that are refusals of the owner."""
-    source = "\n".join(path.read_text() for path in Path("transports/http").glob("*.py"))
+    source = "\n".join(path.read_text() for path in Path("transports/http").rglob("*.py"))
     raised = set(re.findall(r'\bProblem\(\s*\d{3},\s*"([a-z-]+)"', source))
     raised |= {code.value.replace("_", "-") for code in STATUS_OF_REFUSAL}
     fields = document("test")["components"]["schemas"]["Problem"]["properties"]

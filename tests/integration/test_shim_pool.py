@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -46,9 +47,13 @@ def is_up(pid: int) -> bool:
 
 
 def descriptors(pid: int) -> list[str]:
-    """What the shim holds, by kind."""
-    folder = Path(f"/proc/{pid}/fd")
-    return sorted(str(each.readlink()).split(":")[0] for each in folder.iterdir())
+    """What the shim holds, by kind; without what it lets go of while this looks."""
+    held = []
+    with suppress(FileNotFoundError):
+        for each in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                held.append(str(each.readlink()).split(":")[0])
+    return sorted(held)
 
 
 async def until_free(b: Bench, pid: int) -> None:

@@ -128,7 +128,9 @@ class Metrics:
         Query(request)
         if not {ADMIN, ROLE} & set(principal_of(request).roles):
             raise Problem(403, "forbidden", f"this needs a token with the role {ROLE} or admin")
-        from transports.http.metrics import exposition as to  # here: else a part of each start (15 ms)
+        from transports.http.metrics import (
+            exposition as to,  # here: else a part of each start (15 ms)
+        )
 
         feed, told, streams = self._ports.feed, self._ports.told, self._streams
         queue = self._ports.system().get("queue", {})
