@@ -59,7 +59,7 @@ def test_the_model_notices_when_a_sync_is_left_out_of_the(
     place: Path, lines: list[Line], lies: Callable[[Line], bool]
 ) -> None:
     """Without this the tests above could not fail."""
-    assert cut_power(lines, str(place / "disk"), place, every=5, lies=lies, enough=1).broken
+    assert cut_power(lines, str(place / "disk"), place, every=2, lies=lies, enough=1).broken
 
 
 @pytest.mark.exhaustive
