@@ -243,8 +243,12 @@ class WorldHistory:
         self.frames: list[Frame] = []
         self.floor = 0
         self.asked = 0
+        self.is_found = asyncio.Event()
+        """Cleared, the journal takes its time to tell where it begins."""
+        self.is_found.set()
 
     async def oldest(self) -> int:
+        await self.is_found.wait()
         return self.floor
 
     async def after(

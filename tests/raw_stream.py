@@ -124,10 +124,17 @@ class RawStream:
         return told
 
     async def until(self, wanted: Callable[[Told], bool]) -> list[Told]:
-        """The events up to and with the first that is wanted."""
+        """The events up to and with the first that is wanted.
+
+        Raises:
+            EOFError: it did not come; the error tells what came last.
+        """
         told = [await self.next()]
         while not wanted(told[-1]):
-            told.append(await self.next())
+            try:
+                told.append(await self.next())
+            except EOFError as exc:
+                raise EOFError(f"ended after {told[-1]}") from exc
         return told
 
     async def until_kind(self, kind: str) -> list[Told]:

@@ -525,6 +525,23 @@ async def behind_the_ring() -> World:
     return world
 
 
+async def test_a_stream_whose_beginning_takes_a_while_to_find_is_not_taken_for_gone() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    world.history.is_found.clear()
+    async with serving(world, QUICK) as (_, session):
+        opening = asyncio.create_task(
+            open_stream(session, "/api/v1/events?start=earliest"), name="opening"
+        )
+        # All streams are looked at several times a heartbeat.
+        await asyncio.sleep(2 * QUICK.heartbeat_s)
+        world.history.is_found.set()
+        stream = await opening
+        told = await stream.next_change()
+        stream.close()
+    assert told.data["execution"] == execution
+
+
 async def test_earliest_tells_the_journal_and_then_what_is_new() -> None:
     world = await behind_the_ring()
     async with serving(world) as (_, session):

@@ -98,7 +98,9 @@ class Stream:
 
     @property
     def gone(self) -> bool:
-        return self._transport is None or self._transport.is_closing()
+        # One that has not begun yet is not gone: what it begins with may take a while to find.
+        transport = self._transport or self._request.transport
+        return transport is None or transport.is_closing()
 
     has_room = True
     """Always: after a `put` that had to wait, the fan-out gives the stream back."""
