@@ -8,6 +8,7 @@ the execution's id, a line end, an `Assignment` as JSON, which only the shim dec
 secrets. Answered: `{"id", "pid"}` with a pidfd of the shim, or `{"id", "error"}`.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -30,6 +31,8 @@ FRAME_BYTES_MAX = 16 << 20
 _LEVEL, _RIGHTS = int(socket.SOL_SOCKET), int(socket.SCM_RIGHTS)
 _DESCRIPTOR = struct.Struct("i")
 
+STDERR = 2
+
 CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
 """Nothing comes of these, here and in the shims: the end of the service is told by its socket, a
 terminal's Ctrl-C is not for us. Caught and not ignored, since what is caught has its default again
@@ -40,6 +43,7 @@ def main(descriptor: int) -> None:
     """Serves the socket `descriptor` until its other end is closed."""
     name_process("jobbus-spawner")
     _take_signals()
+    _close_strangers(descriptor)
     Spawner(socket.socket(fileno=descriptor)).run()
 
 
@@ -136,6 +140,15 @@ def _take_signals() -> None:
     # What the service, or who started it, ignored or blocked is no business of a program.
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _close_strangers(own: int) -> None:
+    """What who started the service left open (a lock, one end of a pipe) is no business of a
+    program either: it would be held for as long as a job runs."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > STDERR and int(name) != own:
+            with contextlib.suppress(OSError):  # it was the listing itself
+                os.close(int(name))
 
 
 def _warm_up() -> None:

@@ -88,6 +88,20 @@ async def test_each_of_two_at_once_has_a_shim_of_its_own(tmp_path: Path) -> None
             assert (await b.exit_of(execution)).signal == signal.SIGTERM
 
 
+async def test_no_program_holds_what_who_started_the_service_left_open(tmp_path: Path) -> None:
+    ends = os.pipe()
+    for end in ends:
+        os.set_inheritable(end, True)
+    try:
+        async with bench(tmp_path) as b:
+            execution = starting()
+            b.supervisor.spawn(execution, sh(f"test ! -e /proc/self/fd/{ends[1]}"))
+            assert (await b.exit_of(execution)).exit_code == 0
+    finally:
+        for end in ends:
+            os.close(end)
+
+
 async def test_a_shim_that_was_told_a_secret_ends_with_its_execution(tmp_path: Path) -> None:
     secrets = SecretValues({"KEY": SecretSource(env="KEY")}, {"KEY": "open sesame"})
     async with bench(tmp_path, secrets=secrets) as b:
