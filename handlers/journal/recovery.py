@@ -87,7 +87,9 @@ def recover(
     next_seq, notes = found.next_seq, found.notes
     if not found.continuous or found.salvaged.salvage or next_seq == 1:
         next_seq, count = tell_again(found, table, take, clock.now_ms(), traces or NoTraces())
-        notes = (*notes, f"{count} decisions behind the damage were told again") if count else notes
+        if count:
+            source = "of a lost journal, in files," if found.next_seq == 1 else "behind the damage"
+            notes = (*notes, f"{count} decisions {source} were told again")
     feed = Feed(found.epoch, next_seq - 1, clock)
     feed.refill(*tail.frames(encoder))
     return RecoveredTable(

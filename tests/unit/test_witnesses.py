@@ -1,9 +1,13 @@
 """Status and result files as witnesses: what they tell is what was written, or nothing."""
 
+import os
+from pathlib import Path
+
 import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
+from bus.layout import DataLayout
 from bus.model import (
     CommandRecord,
     CommandStatus,
@@ -14,8 +18,9 @@ from bus.model import (
     Reason,
     StopRequest,
 )
+from handlers.decisions.table import JobTable
 from transports.directory.answers import encode_result, encode_status
-from transports.directory.witnesses import decode_result, decode_status
+from transports.directory.witnesses import decode_result, decode_status, told_by_files
 
 ID = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
 COMMAND = CommandRecord(
@@ -85,3 +90,14 @@ def test_a_result_file_tells_the_command() -> None:
 def test_what_is_no_such_file_tells_nothing(data: bytes) -> None:
     assert decode_status(data) is None
     assert decode_result(data) is None
+
+
+def test_commands_come_in_the_order_of_their_ends_whatever_their_ids(tmp_path: Path) -> None:
+    layout = DataLayout(tmp_path)
+    layout.results.mkdir()
+    ids = [f"{first}190a1b2-c3d4-4e5f-8a9b-0c1d2e3f4a5b" for first in "9f3b"]
+    for ended_s, command_id in enumerate(ids, 1):
+        path = layout.results / f"{command_id}.json"
+        path.write_bytes(encode_result(replace(COMMAND, id=command_id, id_text=command_id)))
+        os.utime(path, (ended_s, ended_s))
+    assert [record.id for record in told_by_files(layout, JobTable())] == ids

@@ -77,14 +77,18 @@ class _Result(msgspec.Struct, frozen=True, kw_only=True, rename=RESULT_NAMES):
 
 
 def told_by_files(layout: DataLayout, table: TableReader) -> Iterator[CommandRecord | Execution]:
-    """First commands, then executions, each in the order of their ids; what is no such file of ours
-    is passed over. Files tell neither the hash of a command nor the variables of an execution."""
+    """First commands in the order of their ends, then executions in the order of their ids, which
+    is that of their beginnings; what is no such file of ours is passed over. Files tell neither the
+    hash of a command nor the variables of an execution."""
     yield from _records(
         layout.results,
+        _written,  # ids of commands are others', and tell no time
         lambda own: table.command(own) is None and table.forgotten(own) is None,
         decode_result,
     )
-    yield from _records(layout.status, lambda own: table.execution(own) is None, decode_status)
+    yield from _records(
+        layout.status, _named, lambda own: table.execution(own) is None, decode_status
+    )
 
 
 def decode_status(data: bytes) -> Execution | None:
@@ -146,10 +150,14 @@ def decode_result(data: bytes) -> CommandRecord | None:
 
 
 def _records(
-    folder: Path, is_unknown: Callable[[str], bool], decode: Callable[[bytes], Record | None]
+    folder: Path,
+    order: Callable[[os.DirEntry[str]], tuple[int, str]],
+    is_unknown: Callable[[str], bool],
+    decode: Callable[[bytes], Record | None],
 ) -> Iterator[Record]:
     try:
-        names = sorted(os.listdir(folder), key=str.lower)
+        with os.scandir(folder) as entries:
+            names = [name for *_, name in sorted((*order(each), each.name) for each in entries)]
     except FileNotFoundError:
         return
     with disk.open_directory(folder) as here:
@@ -163,6 +171,18 @@ def _records(
             record = decode(data)
             if record is not None:
                 yield record
+
+
+def _named(entry: os.DirEntry[str]) -> tuple[int, str]:
+    return 0, entry.name.lower()
+
+
+def _written(entry: os.DirEntry[str]) -> tuple[int, str]:
+    """A result is written once. Copied without its time it is where its name puts it."""
+    try:
+        return entry.stat(follow_symlinks=False).st_mtime_ns, entry.name.lower()
+    except FileNotFoundError:
+        return 0, entry.name.lower()
 
 
 def _progress(file: _Status) -> Progress | None:
