@@ -33,10 +33,14 @@ _DESCRIPTOR = struct.Struct("i")
 
 STDERR = 2
 
-CAUGHT = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+CAUGHT = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ,
+    signal.SIGUSR1, signal.SIGUSR2,
+)  # fmt: skip
 """Nothing comes of these, here and in the shims: the end of the service is told by its socket, a
-terminal's Ctrl-C is not for us. Caught and not ignored, since what is caught has its default again
-in a program that is executed, and what is ignored would stay ignored in there."""
+terminal's Ctrl-C is not for us, and some programs tell their parent something by USR1. Caught and
+not ignored, since what is caught has its default again in a program that is executed, and what is
+ignored would stay ignored in there."""
 
 
 def main(descriptor: int) -> None:

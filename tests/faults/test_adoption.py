@@ -283,14 +283,14 @@ async def test_reused_pid_is_neither_adopted_nor_signalled(tmp_path: Path) -> No
         await stranger.wait()
 
 
-async def test_shim_outlives_signals_meant_for_everybody(tmp_path: Path) -> None:
+async def test_shim_outlives_signals_meant_for_everybody_or_for_parents(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         execution = starting()
         b.supervisor.spawn(execution, sh(f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"))
         await b.until(ReportRunning, execution)
         state = look(b.layout, execution.id)
         assert state is not None
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             os.kill(state.shim, number)
         assert is_alive(state.shim, state.shim_ticks)
         assert isinstance(investigate(b.layout, execution.id), Alive)
