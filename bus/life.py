@@ -104,7 +104,13 @@ class _Life:
     async def open(self) -> str:
         host, _, port = self._parts.settings.serve.listen.rpartition(":")
         self._parts.not_ready = None
-        url = await self._parts.gateway.start(host.strip("[]"), int(port), self._parts.tls)
+        try:
+            url = await self._parts.gateway.start(host.strip("[]"), int(port), self._parts.tls)
+        except OSError as error:
+            number = error.errno or 0  # of a name that is not found it is negative
+            why = os.strerror(number) if number > 0 else error.strerror or str(error)
+            sentence = f"cannot listen on {host}:{port}: {why}; --listen names another address"
+            raise OSError(sentence) from error
         await asyncio.to_thread(self._write_instance, url, os.getpid())
         return url
 

@@ -313,6 +313,16 @@ def test_nobody_there_is_unreachable(place: Path, jobbus: Cli, unused_tcp_port: 
     assert refused.code == 5
 
 
+def test_an_address_that_is_taken_is_told_in_a_sentence(place: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with spawned(place, "serve", "--listen", address, stderr=subprocess.PIPE) as second:
+            _, told = second.communicate(timeout=PATIENCE_S)
+    sentence = f"jobbus: cannot listen on {address}: Address already in use; --listen names another"
+    assert sentence in told.decode()
+    assert second.returncode == 1
+
+
 def test_recorded_address_gets_no_token_unless_the_lock_is_held(place: Path, jobbus: Cli) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0)
