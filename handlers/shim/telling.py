@@ -98,7 +98,7 @@ class Record:
         }
 
     def write_exit(self, content: dict[str, Any], tell: Callable[[], bool]) -> bool:
-        """The record is durable, and `tell` was called as soon as it stood there; what it said.
+        """The record is durable, `tell` was called as soon as it stood there, and said yes.
 
         The service, which is told, syncs its journal while the name is synced here. A full disk is
         waited for: without the record the end would be a guess. What else speaks against it will
@@ -119,4 +119,6 @@ class Record:
                 time.sleep(EXIT_RETRY_S)
             else:
                 return told
-        return tell() if told is None else told
+        if told is None:
+            tell()
+        return False  # what kept the record from being written may keep the next one, too

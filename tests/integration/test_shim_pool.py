@@ -1,6 +1,7 @@
 """Shims that serve again: one execution at a time, nothing carried over, none left behind."""
 
 import os
+import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -111,6 +112,21 @@ async def test_a_shim_that_was_told_a_secret_ends_with_its_execution(tmp_path: P
         assert (await b.exit_of(execution)).exit_code == 0
         told = shim_of(b, execution)
         await b.wait_for(lambda: told not in shims(b))
+
+
+async def test_a_shim_that_could_not_write_its_record_ends_with_its_execution(
+    tmp_path: Path,
+) -> None:
+    os.mkfifo(tmp_path / "go")
+    async with bench(tmp_path) as b:
+        execution = starting()
+        b.supervisor.spawn(execution, sh(f"read x <{tmp_path}/go; exit 3"))
+        await b.until(ReportRunning, execution)
+        served = shim_of(b, execution)
+        shutil.rmtree(b.layout.execution(execution.id).root)
+        (tmp_path / "go").write_text("x\n")
+        assert (await b.exit_of(execution)).exit_code == 3
+        await b.wait_for(lambda: served not in shims(b))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
