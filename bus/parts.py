@@ -251,8 +251,8 @@ class _Traces:
     def __init__(self, layout: DataLayout) -> None:
         self._layout = layout
 
-    def of(self, execution_id: str) -> bool:
-        return has_trace(self._layout, execution_id)
+    def of(self, execution: Execution, command: CommandRecord | None) -> bool:
+        return has_trace(self._layout, execution, command)
 
     def records(self, table: TableReader) -> Iterable[CommandRecord | Execution]:
         return told_by_files(self._layout, table)

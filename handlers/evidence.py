@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bus.instance import write_private
 from bus.layout import DataLayout
+from bus.model import CommandRecord, Execution
 
 NAME = "evidence-before"
 DOUBTED = "files-doubted"
@@ -42,10 +43,18 @@ def protected_before_ms(journal: Path) -> int:
         return 1 << 62  # unreadable: everything stays
 
 
-def has_trace(layout: DataLayout, execution_id: str) -> bool:
-    """Whether a file or a folder is left of the execution: both go only when it is forgotten."""
-    status = layout.status / f"{execution_id}.json"
-    return layout.execution(execution_id).root.exists() or status.exists()
+def has_trace(layout: DataLayout, execution: Execution, command: CommandRecord | None) -> bool:
+    """Whether a file or a folder is left of the execution: both go only when it is forgotten.
+
+    One that has just been queued may have neither yet: the status file comes behind the journal.
+    Then the file of its command still stands in the queue, where it stays until the command ends.
+    """
+    name = (command.id_text or command.id) if command is not None else execution.command_id
+    return (
+        layout.execution(execution.id).root.exists()
+        or (layout.status / f"{execution.id}.json").exists()
+        or (layout.queue / f"{name}.json").exists()
+    )
 
 
 def begun_ms(execution_id: str) -> int:

@@ -32,7 +32,7 @@ from bus.events import (
 )
 from bus.jobs import Job
 from bus.lifecycle import command_may_follow, may_follow
-from bus.model import CommandStatus, Execution, ExecutionStatus, Outcome, Reason
+from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus, Outcome, Reason
 from handlers.decisions.outcomes import completed_by, end_waiting, settle
 from handlers.decisions.table import JobTable, awaited
 
@@ -93,14 +93,14 @@ def stranded(table: JobTable) -> Iterator[CommandEnded]:
 
 
 def without_trace(
-    table: JobTable, has_trace: Callable[[str], bool], now_ms: int
+    table: JobTable, has_trace: Callable[[Execution, CommandRecord | None], bool], now_ms: int
 ) -> Iterator[AnyEvent]:
     """The ends of executions that the table takes for live and that were forgotten since.
 
     Only what has ended is ever forgotten. So it ran, or was cancelled; it must not run now.
     """
     for execution in table.live_executions():
-        if not has_trace(execution.id):
+        if not has_trace(execution, table.command(execution.command_id)):
             yield from end_waiting(table, execution, _lost(execution, now_ms))
 
 

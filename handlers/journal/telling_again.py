@@ -26,8 +26,8 @@ Take = Callable[[Published, int], None]
 class Traces(Protocol):
     """What is left on disk beside the journal."""
 
-    def of(self, execution_id: str) -> bool:
-        """Whether there is anything of this execution."""
+    def of(self, execution: Execution, command: CommandRecord | None) -> bool:
+        """Whether there is anything of this execution, which `command` asked for."""
         ...
 
     def records(self, table: TableReader) -> Iterable[CommandRecord | Execution]:
@@ -38,7 +38,7 @@ class Traces(Protocol):
 class NoTraces:
     """Nobody has looked: whatever the journal takes for live may be so."""
 
-    def of(self, execution_id: str) -> bool:
+    def of(self, execution: Execution, command: CommandRecord | None) -> bool:
         return True
 
     def records(self, table: TableReader) -> Iterable[CommandRecord | Execution]:

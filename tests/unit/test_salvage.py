@@ -236,7 +236,7 @@ def test_execution_of_which_nothing_is_left_on_disk_never_runs_again() -> None:
     define(world)
     seen, gone, waiting = (world.send(StartJob(job_id=JOB)) for _ in range(3))
     assert world.status(waiting.execution_id) is ExecutionStatus.QUEUED
-    for event in without_trace(world.table, lambda i: i == seen.execution_id, 7):
+    for event in without_trace(world.table, lambda e, _: e.id == seen.execution_id, 7):
         world.table.apply(Published(1000, 7, event))
     assert world.status(seen.execution_id) is ExecutionStatus.STARTING
     for lost in (gone, waiting):
