@@ -54,7 +54,17 @@ LIES: dict[str, Callable[[Line], bool]] = {
 }
 
 
-@pytest.mark.parametrize("lies", LIES.values(), ids=LIES)
+SOONEST = ("journal", "claims")
+"""Missed within a few images; for the others more of them are needed."""
+
+
+@pytest.mark.parametrize(
+    "lies",
+    [
+        pytest.param(lies, id=name, marks=[] if name in SOONEST else pytest.mark.exhaustive)
+        for name, lies in LIES.items()
+    ],
+)
 def test_the_model_notices_when_a_sync_is_left_out_of_the(
     place: Path, lines: list[Line], lies: Callable[[Line], bool]
 ) -> None:

@@ -179,7 +179,8 @@ async def test_each_accepted_start_of_a_burst_runs_once_when_the_service_dies_in
     await all_handled_once(service, accepted, tried)
 
 
-@pytest.mark.parametrize("size", BURSTS)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("size", [200])
 async def test_burst_that_is_repeated_until_accepted_runs_each_start_once_through_three_kills(
     service: Service, size: int
 ) -> None:

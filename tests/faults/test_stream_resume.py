@@ -159,7 +159,7 @@ def has_ended(changes: list[Change], execution_id: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("how", [pytest.param("SIGTERM", marks=pytest.mark.exhaustive), "SIGKILL"])
 async def test_client_resumes_by_itself_and_sees_each_state_once(
     service: Service, how: str
 ) -> None:

@@ -198,7 +198,11 @@ def test_lost_output_is_told(data: DataLayout) -> None:
     assert not report.is_well
 
 
-@pytest.mark.parametrize("args", [(), ("--json",)], ids=["words", "json"])
+@pytest.mark.parametrize(
+    "args",
+    [("--json",), pytest.param((), marks=pytest.mark.exhaustive)],
+    ids=["json", "words"],
+)
 def test_the_command_says_what_it_found_and_its_exit_code_whether_all_is_well(
     data: DataLayout, args: tuple[str, ...]
 ) -> None:

@@ -191,6 +191,7 @@ def test_memory_does_not_grow_with_the_journal(tmp_path: Path) -> None:
     assert peak < 4_000_000  # a piece of zeros, and buffers
 
 
+@pytest.mark.exhaustive
 def test_hundred_thousand_decisions_are_recovered(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

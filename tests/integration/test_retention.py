@@ -258,6 +258,7 @@ def test_a_clock_that_is_set_a_little_is_trusted(jump_s: float) -> None:
     assert trusted.is_trusted()
 
 
+@pytest.mark.exhaustive
 async def test_many_ends_are_looked_at_soon_without_waiting_for_the_hour(tmp_path: Path) -> None:
     house = House(tmp_path / "data", Keeping(executions=2))
     async with house.at_work():
