@@ -11,7 +11,7 @@ from pathlib import Path
 
 Setting = str | int | float | bool | Sequence[str] | Sequence[int] | Mapping[str, object]
 
-WAITING = 'until [ -e "$BOARD/{name}" ]; do sleep 0.03; done'
+WAITING = 'until [ -e "$BOARD/{name}" ]; do sleep 0.1; done'
 """Shell: waits for a file on the board."""
 
 

@@ -12,7 +12,7 @@ from tests.service import Http, Service, eventually, eventually_told, running_se
 def define(apps: Apps) -> None:
     apps.shell("T/Edited", "echo one")
     apps.shell("T/Other", "echo other")
-    apps.shell("T/Running", 'echo old; until [ -e "$BOARD/go" ]; do sleep 0.05; done; echo done')
+    apps.shell("T/Running", 'echo old; until [ -e "$BOARD/go" ]; do sleep 0.1; done; echo done')
 
 
 @pytest.fixture

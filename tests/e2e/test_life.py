@@ -24,7 +24,7 @@ from tests.service import (
     running_service,
 )
 
-TICK = 'n=0; until [ -e "$BOARD/go" ]; do n=$((n + 1)); echo $n; sleep 0.05; done; exit 4'
+TICK = 'n=0; until [ -e "$BOARD/go" ]; do n=$((n + 1)); echo $n; sleep 0.1; done; exit 4'
 POOL_MAX = 50
 """Threads that a service may have at most: asyncio's pool has up to 32, made as they are needed."""
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -32,7 +32,7 @@ OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 def define(apps: Apps) -> None:
     apps.shell("T/Tick", TICK, max_running=4)
-    apps.shell("T/Waiting", 'until [ -e "$BOARD/go" ]; do sleep 0.05; done', overlap="queue")
+    apps.shell("T/Waiting", 'until [ -e "$BOARD/go" ]; do sleep 0.1; done', overlap="queue")
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ while :; do sleep 0.2; done
 POLITE = """
 trap 'echo bye; exit 5' TERM
 echo here
-while :; do sleep 0.05; done
+while :; do sleep 0.1; done
 """
 
 

@@ -32,7 +32,7 @@ PATIENCE_S = 40.0
 QUIET_S = 0.02
 
 STARTED = 'echo "$JOBBUS_EXECUTION_ID" >> "$BOARD/starts"; '
-LONG = STARTED + 'until [ -e "$BOARD/release" ]; do sleep 0.03; done'
+LONG = STARTED + 'until [ -e "$BOARD/release" ]; do sleep 0.1; done'
 PROGRESS = STARTED + 'echo "50% half" >> "$JOBBUS_PROGRESS"; echo done'
 ENDS: dict[str, set[tuple[str, int | None]]] = {
     "S/Long": {("Stopped", None), ("Stopped", 0), ("Succeeded", 0)},

@@ -32,7 +32,7 @@ INSTANCE_BYTES = 6
 
 TICKING = (
     "i=0; while [ ! -e {stop} ]; do i=$((i+1)); echo $i; echo $i >>$JOBBUS_PROGRESS; "
-    "sleep 0.05; done"
+    "sleep 0.2; done"
 )
 
 
@@ -101,7 +101,7 @@ async def test_killed_service_costs_no_exit_code_and_no_output(
 async def test_ends_while_no_service_ran_are_found_with_their_codes(tmp_path: Path) -> None:
     instance, go = os.urandom(INSTANCE_BYTES).hex(), tmp_path / "go"
     data = tmp_path / "data"
-    script = f"while [ ! -e {go} ]; do sleep 0.02; done; exit "
+    script = f"while [ ! -e {go} ]; do sleep 0.05; done; exit "
     jobs = [(str(uuid4()), script + str(n)) for n in range(5)]
     async with another_service(data, instance, jobs) as (service, _):
         service.kill()
@@ -143,7 +143,7 @@ async def test_order_written_while_no_service_runs_is_followed(tmp_path: Path) -
 async def test_killed_spawner_is_replaced_and_its_jobs_go_on(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         first, second = starting(), starting()
-        b.supervisor.spawn(first, sh(f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; exit 5"))
+        b.supervisor.spawn(first, sh(f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; exit 5"))
         await b.until(ReportRunning, first)
         killed = b.supervisor.spawner_pid
         os.kill(killed, signal.SIGKILL)
@@ -188,7 +188,7 @@ async def test_unknown_execution_is_lost_when_its_tree_ends_by_itself(tmp_path: 
     async with bench(tmp_path) as b:
         execution = starting()
         go = tmp_path / "go"
-        b.supervisor.spawn(execution, sh(f"while [ ! -e {go} ]; do sleep 0.02; done"))
+        b.supervisor.spawn(execution, sh(f"while [ ! -e {go} ]; do sleep 0.05; done"))
         await b.until(ReportRunning, execution)
         state = look(b.layout, execution.id)
         assert state is not None
@@ -286,7 +286,7 @@ async def test_reused_pid_is_neither_adopted_nor_signalled(tmp_path: Path) -> No
 async def test_shim_outlives_signals_meant_for_everybody_or_for_parents(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         execution = starting()
-        b.supervisor.spawn(execution, sh(f"while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"))
+        b.supervisor.spawn(execution, sh(f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done"))
         await b.until(ReportRunning, execution)
         state = look(b.layout, execution.id)
         assert state is not None

@@ -89,7 +89,7 @@ def test_killed_while_it_tells_again_it_tells_the_same(tmp_path: Path, step: int
 
 HOLD = """
 echo "$JOBBUS_EXECUTION_ID" >> "$BOARD/starts"
-until [ -e "$BOARD/go" ]; do sleep 0.05; done
+until [ -e "$BOARD/go" ]; do sleep 0.1; done
 exit 4
 """
 

@@ -27,7 +27,7 @@ QUICK = StreamTiming(backoff_s=0.05, backoff_s_max=0.2)
 
 CHATTY = """
 n=0
-until [ -e "$BOARD/go" ]; do n=$((n + 1)); echo "line $n ÄÖ"; echo "more $n" >&2; sleep 0.01; done
+until [ -e "$BOARD/go" ]; do n=$((n + 1)); echo "line $n ÄÖ"; echo "more $n" >&2; sleep 0.05; done
 echo end
 """
 

@@ -48,7 +48,7 @@ async def test_program_that_removes_its_lock_is_adopted_and_has_its_exact_code(
 ) -> None:
     instance, go, gone = os.urandom(INSTANCE_BYTES).hex(), tmp_path / "go", tmp_path / "gone"
     execution_id = str(uuid4())
-    script = FOLDER + f"rm lock; touch {gone}; while [ ! -e {go} ]; do sleep 0.02; done; exit 5"
+    script = FOLDER + f"rm lock; touch {gone}; while [ ! -e {go} ]; do sleep 0.05; done; exit 5"
     async with another_service(tmp_path / "data", instance, [(execution_id, script)]) as (
         service,
         _,
