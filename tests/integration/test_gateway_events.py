@@ -366,6 +366,25 @@ async def test_new_roles_count_in_an_open_stream() -> None:
     assert told.data["execution"] == second
 
 
+async def test_new_roles_count_for_a_change_that_is_told_before_the_stream_woke() -> None:
+    world = World()
+    world.define("App/Job")
+    gateway = Gateway(world.ports())
+    url = await gateway.start("127.0.0.1", 0)
+    async with aiohttp.ClientSession(base_url=url) as session:
+        stream = await open_stream(session, "/api/v1/events?start=now", STRANGER)
+        await stream.until("bookmark")
+        world.principals[STRANGER] = Principal(user_id="sam", roles=("viewer",), via="http")
+        gateway.recheck()
+        seen = world.queue("App/Job", "root")
+        with pytest.raises(StopIteration):  # a flush that comes first, and has nothing to wait for
+            gateway._fanout._flush().send(None)
+        told = await stream.next_change()
+        stream.close()
+        await gateway.aclose()
+    assert told.data["execution"] == seen
+
+
 async def test_limits_on_streams_are_told_with_a_time_to_come_back() -> None:
     settings = GatewaySettings(streams_max=3, streams_per_principal=2)
     async with serving(World(), settings) as (_, session):

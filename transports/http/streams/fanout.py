@@ -164,7 +164,10 @@ class Fanout:
             if reader not in joined:
                 continue  # it left during a pause
             stream, seq = reader.stream, reader.seq
-            if stream.ended is not None or not stream.has_room:
+            # One with new rights has a view that does not know them: it would be led past what
+            # it may see by now. Its handler, which is about to wake, gives it another.
+            has_new_rights = stream.principal is not reader.view.principal
+            if stream.ended is not None or not stream.has_room or has_new_rights:
                 self._hand_back(reader)
                 continue
             if seq >= head:
