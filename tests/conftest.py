@@ -5,6 +5,7 @@ No test leaves an asyncio task behind. What sweeps tried is told once, whichever
 
 import asyncio
 import inspect
+import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
@@ -17,6 +18,12 @@ from tests.tally import Tally
 # How fast examples come is a fact about a busy machine, not about what is tested.
 settings.register_profile("jobbus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("jobbus")
+
+# Who runs the tests in the background of a script has them ignore Ctrl-C, and with them all
+# programs that they start and interrupt.
+for number in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler)
 
 TRIED = "tried"
 
