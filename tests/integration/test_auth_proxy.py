@@ -1,5 +1,6 @@
 """A proxy in front: its word counts, nobody else's does."""
 
+import io
 import ipaddress
 import json
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ import aiohttp
 import pytest
 
 from bus.audit import AuditQuery
+from bus.logs import configure_logs
 from handlers.audit.segments import AuditSegments
 from handlers.audit.trail import Audit
 from handlers.decisions.audit_entries import AuditFold
@@ -233,10 +235,12 @@ async def test_wrong_tokens_of_one_customer_are_one_entry_whatever_address_they_
     assert sorted(entry.get("count", 1) for entry in entries) == [1, 11]
 
 
-async def test_the_log_names_whom_the_proxy_vouched_for(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_log_names_whom_the_proxy_vouched_for() -> None:
+    log = io.StringIO()
+    configure_logs("info", log)
     async with behind() as (_, session):
         await session.get("/api/v1/system", headers=PUBLIC | {USER: "alice"})  # 403: worth a line
-    assert "user=alice" in capsys.readouterr().out
+    assert '"user": "alice"' in log.getvalue()
 
 
 async def _attempt(session: aiohttp.ClientSession, peer: str) -> int:
