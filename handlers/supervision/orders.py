@@ -1,7 +1,9 @@
 """Brings orders to shims: written durably, then the shim is woken. Whoever dies loses nothing."""
 
 import asyncio
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -58,7 +60,15 @@ class Orders:
         for _ in range(WAKES_MAX):
             if watched.stop != order or not self._is_watched(watched):
                 return
+            _set_going(watched)
             address = watched.socket or shim_name(self._instance, watched.execution.id)
             if self._bell.wake(address):
                 return
             await asyncio.sleep(WAKE_AGAIN_S)
+
+
+def _set_going(watched: Watched) -> None:
+    """A shim that somebody has stopped (SIGSTOP) hears no bell, and its program would live on."""
+    if watched.pidfd is not None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(watched.pidfd, signal.SIGCONT)
