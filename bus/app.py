@@ -56,10 +56,11 @@ async def _serve(settings: Settings, orders: Orders, *, drain: bool) -> int:
     async with running_node(settings) as node:
         for finding in await asyncio.to_thread(lambda: list(look_at_unit(os.getpid()))):
             log.warning(finding.text)
-        sys.stdout.write(f"jobbus ready {node.url}\n")
-        sys.stdout.flush()
         sys.stderr.write(f"sign in once with {node.sign_in_link()}\n")
         sys.stderr.flush()
+        # The last word of a start: who waits for it finds all else said.
+        sys.stdout.write(f"jobbus ready {node.url}\n")
+        sys.stdout.flush()
         settle_in()
         await orders.end.wait()
         if drain:
