@@ -1,13 +1,12 @@
 """A whole service in a process of its own, as an outside user has it: started, asked, killed.
 
-Nothing here knows how it is built: it runs `python -m bus serve`, waits for the ready line, reads
-`admin.token` and speaks HTTP.
+Nothing here knows how it is built: it runs `serve`, waits for the ready line, reads `admin.token`
+and speaks HTTP.
 """
 
 import asyncio
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from typing import IO, Any, Protocol, TypeVar
 import aiohttp
 
 from tests.jobs import Apps
+from tests.nursery import is_readable, nursery
 from tests.raw_stream import RawAnswer, RawStream, request
 
 ROOT = Path(__file__).parents[1]
@@ -78,12 +78,12 @@ class Service:
         self.token = (self.data / "admin.token").read_text(encoding="ascii").strip()
 
     def spawn(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        """`serve` in a new process; the caller waits for it."""
+        """`python -m bus serve` in a new process; the caller waits for it."""
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [
                     *(sys.executable, "-W", "error", "-m", "bus", "serve"),
-                    *("--data", str(self.data), "--apps", str(self.apps.root), *arguments),
+                    *(*self.places(), *arguments),
                 ],
                 cwd=ROOT,
                 env=self.environment(),
@@ -93,7 +93,14 @@ class Service:
             )
 
     def _run(self, *arguments: str) -> Running:
-        return self.spawn(*arguments)
+        """The same as `spawn` without its imports, for they are most of a start's CPU."""
+        with self.log.open("ab") as log:
+            return nursery("-W", "error", "-m", "tests.nursery").fork(
+                ["serve", *self.places(), *arguments], self.environment(), log.fileno()
+            )
+
+    def places(self) -> tuple[str, ...]:
+        return "--data", str(self.data), "--apps", str(self.apps.root)
 
     def environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -306,14 +313,6 @@ def running_service(root: Path, define: Callable[[Apps], None]) -> Iterator[Serv
         assert not complaints, "\n".join(complaints)
     finally:
         service.clear_away()
-
-
-def is_readable(descriptor: int, timeout_s: float | None) -> bool:
-    """Whether there was something, or the end, in time. A test process may have thousands open,
-    for which `select` has no room."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
 
 
 async def eventually(look: Callable[[], T | None], what: str = "") -> T:

@@ -13,7 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 50.0
-LINES = 40
+LINES = 25
 
 JOB = f"""
 command = ["/bin/sh", "-c", '''

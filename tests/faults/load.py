@@ -22,9 +22,9 @@ from bus.clock import SystemClock
 from bus.layout import DataLayout
 from bus.views import command_view, execution_view
 from handlers.journal.recovery import recover
-from tests.faults.nursery import nursery
 from tests.faults.seam import Plan
 from tests.jobs import Apps
+from tests.nursery import nursery
 from tests.service import FINAL, Running, Service
 from transports.directory.answers import encode_result, encode_status, result_name
 
@@ -64,10 +64,9 @@ class SeamService(Service):
     def _run(self, *arguments: str) -> Running:
         """Without `-W error`: a service that dies leaves what only Python would warn of."""
         plan = "" if self.plan is None else self.plan.encode()
-        where = ("--data", str(self.data), "--apps", str(self.apps.root))
         with self.log.open("ab") as log:
-            return nursery(self.environment()).fork(
-                [plan, "serve", *where, *arguments], log.fileno()
+            return nursery("-m", "tests.faults.seam", "nursery").fork(
+                [plan, "serve", *self.places(), *arguments], self.environment(), log.fileno()
             )
 
     def try_start(self) -> bool:

@@ -388,19 +388,9 @@ def _shorten(plan: Plan, *pauses: tuple[ModuleType, str]) -> None:
         vars(module)[name] = plan.pause_s
 
 
-def wait_to_be_forked(descriptor: int) -> None:
-    """Everything is imported; returns in the processes that are to become services."""
-    # For what they import.
-    import anyio._backends._asyncio  # noqa: F401
-
-    import bus.app
-    import bus.cli.main  # noqa: F401
-    from tests.faults.nursery import be_forked
-
-    be_forked(descriptor)
-
-
 if __name__ == "__main__":
     if sys.argv[1] == "nursery":
-        wait_to_be_forked(int(sys.argv[2]))
+        from tests.nursery import be_forked
+
+        be_forked(int(sys.argv[2]))
     main()

@@ -2,16 +2,19 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("bus", "handlers", "transports")
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    for part in PARTS:
-        for path in sorted((ROOT / part).rglob("*.py")):
-            yield str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def modules() -> list[tuple[str, ast.Module]]:
+    paths = [path for part in PARTS for path in sorted((ROOT / part).rglob("*.py"))]
+    return [
+        (str(path.relative_to(ROOT)), ast.parse(path.read_text(encoding="utf-8"))) for path in paths
+    ]
 
 
 def calls(tree: ast.AST, *names: str) -> Iterator[ast.Call]:

@@ -1,8 +1,9 @@
-"""Services that are forked from a process which has imported everything: a start for a third.
+"""Services that are forked from a process which has imported everything: a start for a sixth.
 
-The sweeps start thousands of services, and most of a start is imports. One nursery serves a whole
-test process. What it forks has the imports and nothing else: it becomes the caller's service by
-its arguments and runs to the interpreter's own end, so that late complaints are heard too.
+The tests start hundreds of services, the sweeps thousands, and most of a start is imports. One
+nursery of each kind serves a whole test process. What it forks has the imports and nothing else:
+it becomes the caller's service by its arguments and its environment, and runs to the interpreter's
+own end, so that late complaints are heard too.
 """
 
 import array
@@ -20,9 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from tests.service import is_readable
-
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 FRAME = struct.Struct("=i")
 REQUEST_MAX = 1 << 16
 DESCRIPTORS = 2  # stdout and stderr
@@ -71,30 +70,33 @@ class Forked:
 
 
 class Nursery:
-    """The one of this process; it is started when it is first asked, and ends with it."""
+    """The one of its kind in this process; it is started when it is first asked, and ends with it.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    `program` is what `python` runs to become it: it calls `be_forked` with its last argument.
+    """
+
+    def __init__(self, program: Sequence[str]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._link = ours
         self._lock = threading.Lock()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.seam", "nursery", str(theirs.fileno())],
+                [sys.executable, *program, str(theirs.fileno())],
                 cwd=ROOT,
-                env=environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
         atexit.register(self.close)
 
-    def fork(self, arguments: Sequence[str], stderr: int) -> Forked:
-        """`python -m tests.faults.seam` with these arguments."""
+    def fork(self, arguments: Sequence[str], environment: Mapping[str, str], stderr: int) -> Forked:
+        """A child that goes on behind `be_forked` with these arguments."""
         readable, writable = os.pipe()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, self._lock:
             descriptors = array.array("i", [theirs.fileno(), writable, stderr])
             told = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
-            self._link.sendmsg([json.dumps(list(arguments)).encode()], told)
+            request = json.dumps([list(arguments), dict(environment)])
+            self._link.sendmsg([request.encode()], told)
         os.close(writable)
         return Forked(ours, os.fdopen(readable, "rb"))
 
@@ -103,20 +105,22 @@ class Nursery:
         self._process.wait()
 
 
-_mine: list[Nursery] = []
+_mine: dict[tuple[str, ...], Nursery] = {}
 _making = threading.Lock()
 
 
-def nursery(environment: Mapping[str, str]) -> Nursery:
-    """The nursery of this process; all its services have the environment of the first."""
+def nursery(*program: str) -> Nursery:
+    """The nursery of this process that runs `program`."""
     with _making:
-        if not _mine:
-            _mine.append(Nursery(environment))
-        return _mine[0]
+        if program not in _mine:
+            _mine[program] = Nursery(program)
+        return _mine[program]
 
 
 def be_forked(descriptor: int) -> None:
-    """Returns in each child, with its arguments in `sys.argv`; the nursery itself ends in here."""
+    """Returns in each child, with its arguments in `sys.argv` and its environment; the nursery
+    itself ends in here."""
+    _import_all()
     link = socket.socket(fileno=descriptor)
     living: dict[int, tuple[int, socket.socket]] = {}
     poll = select.poll()
@@ -136,7 +140,9 @@ def be_forked(descriptor: int) -> None:
             pid = os.fork()
             if pid == 0:
                 _settle(descriptors, [link, *(asked for _, asked in living.values())], living)
-                sys.argv[1:] = json.loads(request)
+                sys.argv[1:], environment = json.loads(request)
+                os.environ.clear()
+                os.environ.update(environment)
                 return
             for given in descriptors[1:]:
                 os.close(given)
@@ -158,3 +164,29 @@ def _settle(
         link.close()
     for each in (asked, stdout, stderr, *pidfds):
         os.close(each)
+
+
+def is_readable(descriptor: int, timeout_s: float | None) -> bool:
+    """Whether there was something, or the end, in time. A test process may have thousands open,
+    for which `select` has no room."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
+
+
+def _import_all() -> None:
+    """What `serve` imports until it is ready, in its order."""
+    import bus.cli.main
+    from bus.startup import lean_imports
+
+    with lean_imports():
+        import anyio._backends._asyncio  # noqa: F401 - when the first file is watched
+
+        import bus.app  # noqa: F401
+
+
+if __name__ == "__main__":
+    be_forked(int(sys.argv[1]))
+    from bus.cli.main import main
+
+    main()
