@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, settings
 from tests.tally import Tally
 
 # How fast examples come is a fact about a busy machine, not about what is tested.
-settings.register_profile("jobbus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("jobbus")
+QUICK = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", QUICK)
+settings.register_profile("thorough", QUICK, max_examples=2000)
+settings.load_profile("quick")
 
 # Who runs the tests in the background of a script has them ignore Ctrl-C, and with them all
 # programs that they start and interrupt.
