@@ -38,7 +38,6 @@ QUERIES: tuple[dict[str, str], ...] = (
     {"type": "execution.*", "job": JOBS[2], "user": USERS[0]},
 )
 
-SILENCE_S = 15.0
 CUTS = (1, 500, 5_000, 20_000, 200_000, 10**9)
 """After so many bytes a reader drops its connection."""
 
@@ -66,10 +65,7 @@ class Reader:
 
     async def follow(self, until: Callable[[], int]) -> None:
         """Until the number that `until` gives was reached; it is negative while there is more."""
-        # Bookmarks come three times a second: a connection that is silent for long was accepted by
-        # a listener at its very end, and belongs to nobody.
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=SILENCE_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
             while not 0 <= until() <= self.position:
                 try:
                     await self._connection(session, until)

@@ -3,7 +3,7 @@
 import asyncio
 import io
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import aiohttp
@@ -255,6 +255,20 @@ async def test_closing_twice_is_harmless() -> None:
     await gateway.start("127.0.0.1", 0)
     await gateway.aclose()
     await gateway.aclose()
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_who_comes_at_the_very_end_is_sent_away(turns: int) -> None:
+    """Whatever the listener had got to with the connection when it was closed."""
+    gateway = Gateway(World().ports(), GatewaySettings(version="test"))
+    url = await gateway.start("127.0.0.1", 0)
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as late:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await gateway.aclose()
+        late.settimeout(10)
+        with suppress(ConnectionResetError):
+            assert late.recv(1) == b""
 
 
 async def test_nothing_is_accepted_once_closed() -> None:

@@ -37,7 +37,7 @@ from transports.http.origin import OriginRoutes
 from transports.http.output.routes import OutputRoutes
 from transports.http.page import PageRoutes
 from transports.http.publishing import Publishing
-from transports.http.server import ProblemRunner
+from transports.http.server import Listener, ProblemRunner
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.sockets.routes import SocketRoutes
 from transports.http.sockets.topics import Topics
@@ -96,7 +96,7 @@ class Gateway:
         )
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port, ssl_context=tls).start()
+            await Listener(self._runner, host, port, ssl_context=tls).start()
         except OSError:
             await self._runner.cleanup()
             raise

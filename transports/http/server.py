@@ -1,6 +1,6 @@
-"""The listening side of aiohttp, changed in four points: connections are bounded, the kernel gives
-up peers that take nothing, unreadable requests get a problem, and frames of WebSockets are looked
-at before they are read.
+"""The listening side of aiohttp, changed in five points: connections are bounded, the kernel gives
+up peers that take nothing, unreadable requests get a problem, frames of WebSockets are looked at
+before they are read, and who is accepted at the very end is not left to nobody.
 """
 
 import asyncio
@@ -138,6 +138,17 @@ class ProblemRunner(web.AppRunner):
         server.held = self._held
         server.user_timeout_s = self._user_timeout_s
         return server
+
+
+class Listener(web.TCPSite):
+    async def stop(self) -> None:
+        """Who was accepted in this turn of the event loop is a connection before the listener is
+        closed: asyncio would leave it open, with nobody to answer or to close it."""
+        loop = asyncio.get_running_loop()
+        for listening in getattr(self._server, "sockets", ()):
+            loop.remove_reader(listening.fileno())
+        await asyncio.sleep(0)
+        await super().stop()
 
 
 def prove(request: web.Request) -> None:
