@@ -10,6 +10,7 @@ import structlog
 from bus.layout import DataLayout
 from bus.model import StopRequest
 from handlers.supervision import adoption
+from handlers.supervision.asking import Start
 from handlers.supervision.doorbell import Doorbell, shim_name
 from handlers.supervision.watched import Watched
 
@@ -30,14 +31,21 @@ class Orders:
         instance: str,
         bell: Doorbell,
         is_watched: Callable[[Watched], bool],
+        start: Start,
     ) -> None:
         self._layout = layout
         self._instance = instance
         self._bell = bell
         self._is_watched = is_watched
+        self._start = start
 
-    async def pass_on(self, watched: Watched) -> None:
-        """The newest order of `watched` is durable and the shim has been woken."""
+    def pass_on(self, watched: Watched) -> None:
+        """The newest order of `watched` will be durable and the shim woken."""
+        if not watched.is_ordering:
+            watched.is_ordering = True
+            self._start(self._pass_on(watched), f"order {watched.execution.id}")
+
+    async def _pass_on(self, watched: Watched) -> None:
         try:
             while self._is_watched(watched):
                 order = watched.stop

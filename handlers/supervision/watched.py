@@ -6,7 +6,12 @@ from handlers.supervision.record import ShimState
 
 
 class Watched:
-    """One live execution. `told_…` keep each report to once per run of the service."""
+    """One live execution. `told_…` keep each report to once per run of the service.
+
+    The roster alone writes `pidfd`, orders `is_ordering`, settling `is_settling` and `generation`,
+    hearing and its news what a shim has said. Where an earlier shim is found again or a fresh one
+    is needed, settling says by `shim` whom to listen to.
+    """
 
     __slots__ = (
         "early",

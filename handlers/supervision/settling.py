@@ -1,0 +1,133 @@
+"""Settles what became of an execution whose shim cannot be heard: the files are asked, and what
+they tell is acted upon."""
+
+import asyncio
+import os
+import signal
+
+from bus.clock import Clock
+from bus.commands import ReportUnknown
+from bus.layout import DataLayout
+from bus.model import ExecutionStatus, ExitRecord, Reason
+from bus.ports import ReportSink
+from handlers.shim.process_tree import process
+from handlers.supervision import adoption
+from handlers.supervision.adoption import Alive, Ended, Finding, Gone, NeverRan, Orphaned
+from handlers.supervision.asking import Asking, Start
+from handlers.supervision.hearing import Hearing
+from handlers.supervision.orphans import Orphanage
+from handlers.supervision.record import ShimState
+from handlers.supervision.request import signal_number
+from handlers.supervision.roster import Roster
+from handlers.supervision.watched import Watched
+
+GENERATIONS_MAX = 5
+"""How often a shim that dies before its claim is replaced before the start counts as failed."""
+
+RETRY_S = 0.2
+"""How soon an execution is asked about again that could give no answer."""
+
+
+class Settling:
+    """Each finding ends in a shim that is heard, a fresh one, an orphan, or a last report."""
+
+    def __init__(
+        self,
+        layout: DataLayout,
+        clock: Clock,
+        report: ReportSink,
+        roster: Roster,
+        hearing: Hearing,
+        asking: Asking,
+        orphans: Orphanage,
+        *,
+        start: Start,
+    ) -> None:
+        self._layout = layout
+        self._clock = clock
+        self._report = report
+        self._roster = roster
+        self._hearing = hearing
+        self._asking = asking
+        self._orphans = orphans
+        self._start = start
+
+    def soon(self, watched: Watched) -> None:
+        """The files will be asked, once however often this is called meanwhile."""
+        if not watched.is_settling:
+            watched.is_settling = True
+            self._start(self._settle(watched), f"settle {watched.execution.id}")
+
+    def conclude(self, watched: Watched, finding: Finding) -> None:
+        """What was found out about an execution is acted upon."""
+        match finding:
+            case Ended(exit=exit_):
+                self._roster.end(watched, exit_)
+            case Alive(state=state):
+                self._adopt_shim(watched, state)
+            case NeverRan(generation=generation):
+                self._start_afresh(watched, generation)
+            case Orphaned(state=state):
+                self._take_orphan(watched, state)
+            case Gone(reason=reason):
+                self._roster.lose(watched.execution.id, reason)
+
+    async def _settle(self, watched: Watched) -> None:
+        execution_id = watched.execution.id
+        [finding] = await asyncio.to_thread(adoption.investigate_all, self._layout, [execution_id])
+        watched.is_settling = False
+        if self._roster.holds(watched) and execution_id not in self._orphans:
+            self.conclude(watched, finding)
+
+    def _adopt_shim(self, watched: Watched, state: ShimState | None) -> None:
+        """A shim of an earlier service or spawner: watched like our own from now on."""
+        if state is None:
+            asyncio.get_running_loop().call_later(RETRY_S, self._again, watched)
+            return
+        watched.shim = state.shim
+        try:
+            pidfd = os.pidfd_open(state.shim)
+        except OSError:
+            self._again(watched)
+            return
+        self._roster.follow(watched, pidfd)
+        found = process(state.shim)
+        if found is None or found.ticks != state.shim_ticks:
+            self._roster.unfollow(watched)  # the pid was given to somebody else meanwhile
+            asyncio.get_running_loop().call_later(RETRY_S, self._again, watched)
+            return
+        watched.ran = False  # so that its progress is listened to
+        self._hearing.learn(watched, state)
+
+    def _again(self, watched: Watched) -> None:
+        if self._roster.holds(watched):
+            self.soon(watched)
+
+    def _start_afresh(self, watched: Watched, generation: int) -> None:
+        """The claim is ours: nothing ran. Whether it should run now depends on what was known."""
+        execution = watched.execution
+        if watched.ran or execution.status is ExecutionStatus.UNKNOWN:
+            self._roster.lose(execution.id, Reason.NO_EXIT_RECORD)
+        elif watched.stop is not None:
+            now_ms = self._clock.now_ms()
+            self._roster.end(watched, ExitRecord(ended_ms=now_ms, cause=watched.stop.reason))
+        elif generation > GENERATIONS_MAX:
+            self._roster.fail(watched, "its shim died again and again before it could begin")
+        else:
+            watched.generation = generation
+            watched.shim = 0
+            self._asking.ask(watched)
+
+    def _take_orphan(self, watched: Watched, state: ShimState) -> None:
+        """The shim is dead. The orphanage says `gone` at its first look if the tree is, too."""
+        self._roster.unfollow(watched)
+        spec = watched.spec
+        number = signal_number(spec.stop_signal) if spec is not None else signal.SIGTERM
+        self._orphans.take(state, number)
+        self._start(self._tell_unknown(watched, state), f"orphan {state.execution}")
+        if watched.stop is not None:
+            self._orphans.order(state.execution, watched.stop, self._clock.now_ms())
+
+    async def _tell_unknown(self, watched: Watched, state: ShimState) -> None:
+        if await asyncio.to_thread(self._orphans.is_alive, state.execution):
+            self._report(ReportUnknown(execution_id=watched.execution.id))
