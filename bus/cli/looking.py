@@ -6,7 +6,7 @@ import msgspec
 from cyclopts import Parameter
 
 from bus.cli.exits import exit_of_command
-from bus.cli.publishing import Json, Timeout, Wait, job_or_execution
+from bus.cli.publishing import AT_ONCE, Json, Reply, job_or_execution
 from bus.cli.show import (
     ending_word,
     local_time,
@@ -110,9 +110,7 @@ async def command(
     command_id: str,
     /,
     *,
-    wait: Wait = False,
-    timeout: Timeout = None,
-    as_json: Json = False,
+    reply: Reply = AT_ONCE,
     target: Target = HERE,
 ) -> int:
     """Show what became of a command; the exit code is that of its outcome.
@@ -123,11 +121,11 @@ async def command(
         The id that start, stop or restart printed.
     """
     async with Client(*service_at(target)) as client:
-        if wait:
-            answer = await client.wait_command(command_id, timeout_s=timeout)
+        if reply.wait:
+            answer = await client.wait_command(command_id, timeout_s=reply.timeout)
         else:
             answer = await client.command(command_id)
-    show_command(answer, as_json=as_json)
+    show_command(answer, as_json=reply.as_json)
     return exit_of_command(answer)
 
 

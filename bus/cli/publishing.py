@@ -5,6 +5,7 @@ import os
 import pwd
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -45,11 +46,6 @@ Variables = Annotated[
         help="A variable, NAME=VALUE, typed as the job declares it; or NAME:=JSON",
     ),
 ]
-Wait = Annotated[bool, Parameter(negative=(), help="Wait until the command has ended")]
-Timeout = Annotated[
-    float | None,
-    Parameter(help="Seconds to wait at most; then exit code 124", show_default=False),
-]
 Grace = Annotated[
     float | None,
     Parameter(name="--grace", help="Seconds between the stop signal and KILL", show_default=False),
@@ -57,14 +53,28 @@ Grace = Annotated[
 Kill = Annotated[bool, Parameter(negative=(), help="Kill at once")]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """The flags that say what is to be heard of a command, and when."""
+
+    wait: Annotated[bool, Parameter(negative=(), help="Wait until the command has ended")] = False
+    timeout: Annotated[
+        float | None,
+        Parameter(help="Seconds to wait at most; then exit code 124", show_default=False),
+    ] = None
+    as_json: Json = False
+
+
+AT_ONCE = Reply()
+
+
 async def start(
     job: str,
     /,
     *,
     var: Variables = (),
-    wait: Wait = False,
-    timeout: Timeout = None,
-    as_json: Json = False,
+    reply: Reply = AT_ONCE,
     target: Target = HERE,
 ) -> int:
     """Start a job once: prints the command's id and status.
@@ -76,9 +86,7 @@ async def start(
     """
     place = locate(target)
     values = variables_of(var, await declared_variables(place, job, var))
-    return await _send(
-        place, StartJob(job_id=job, variables=values), wait=wait, timeout_s=timeout, as_json=as_json
-    )
+    return await _send(place, StartJob(job_id=job, variables=values), reply)
 
 
 async def stop(
@@ -87,9 +95,7 @@ async def stop(
     *,
     grace: Grace = None,
     kill: Kill = False,
-    wait: Wait = False,
-    timeout: Timeout = None,
-    as_json: Json = False,
+    reply: Reply = AT_ONCE,
     target: Target = HERE,
 ) -> int:
     """Stop one execution, or all of a job's.
@@ -101,7 +107,7 @@ async def stop(
     """
     job_id, execution_id = job_or_execution(what)
     command = StopJob(job_id=job_id, execution_id=execution_id, grace_s=grace, kill=kill)
-    return await _send(locate(target), command, wait=wait, timeout_s=timeout, as_json=as_json)
+    return await _send(locate(target), command, reply)
 
 
 async def restart(
@@ -111,9 +117,7 @@ async def restart(
     var: Variables = (),
     grace: Grace = None,
     kill: Kill = False,
-    wait: Wait = False,
-    timeout: Timeout = None,
-    as_json: Json = False,
+    reply: Reply = AT_ONCE,
     target: Target = HERE,
 ) -> int:
     """Stop what runs and start it again, with its old variables unless new ones are given.
@@ -133,16 +137,14 @@ async def restart(
         grace_s=grace,
         kill=kill,
     )
-    return await _send(place, command, wait=wait, timeout_s=timeout, as_json=as_json)
+    return await _send(place, command, reply)
 
 
 async def cancel(
     command: str,
     /,
     *,
-    wait: Wait = False,
-    timeout: Timeout = None,
-    as_json: Json = False,
+    reply: Reply = AT_ONCE,
     target: Target = HERE,
 ) -> int:
     """Take back a command whose execution still waits for its turn.
@@ -153,16 +155,14 @@ async def cancel(
         A command's id.
     """
     taken_back = CancelCommand(target_id=_id_of(command, "a command"))
-    return await _send(locate(target), taken_back, wait=wait, timeout_s=timeout, as_json=as_json)
+    return await _send(locate(target), taken_back, reply)
 
 
 async def retry(
     execution: str,
     /,
     *,
-    wait: Wait = False,
-    timeout: Timeout = None,
-    as_json: Json = False,
+    reply: Reply = AT_ONCE,
     target: Target = HERE,
 ) -> int:
     """Start the job of an ended execution again, with the same variables.
@@ -173,16 +173,14 @@ async def retry(
         An execution's id.
     """
     command = RetryExecution(execution_id=_id_of(execution, "an execution"))
-    return await _send(locate(target), command, wait=wait, timeout_s=timeout, as_json=as_json)
+    return await _send(locate(target), command, reply)
 
 
 async def delete(
     execution: str,
     /,
     *,
-    wait: Wait = False,
-    timeout: Timeout = None,
-    as_json: Json = False,
+    reply: Reply = AT_ONCE,
     target: Target = HERE,
 ) -> int:
     """Forget an ended execution and remove its output.
@@ -193,7 +191,7 @@ async def delete(
         An execution's id.
     """
     command = DeleteExecution(execution_id=_id_of(execution, "an execution"))
-    return await _send(locate(target), command, wait=wait, timeout_s=timeout, as_json=as_json)
+    return await _send(locate(target), command, reply)
 
 
 def _id_of(text: str, of_what: str) -> str:
@@ -234,25 +232,24 @@ async def declared_variables(
         return (await client.job(job_id)).variables
 
 
-async def _send(
-    place: Place, command: Command, *, wait: bool, timeout_s: float | None, as_json: bool
-) -> int:
+async def _send(place: Place, command: Command, reply: Reply) -> int:
     if place.url is None:
         assert place.layout is not None
         answer = await asyncio.to_thread(_into_directory, place.layout, command)
         say(f"no service runs for {place.layout.root}; the command waits there for one")
-        show_command(answer, as_json=as_json)
-        if wait:
+        show_command(answer, as_json=reply.as_json)
+        if reply.wait:
             raise CliError("there is no service to wait for", Exit.UNREACHABLE)
         return Exit.OK
     async with client_of(place) as client:
+        timeout_s = reply.timeout
         wait_s = WAIT_S_MAX if timeout_s is None else min(int(timeout_s), WAIT_S_MAX)
         begun_s = time.monotonic()
-        answer = await client.publish(command, wait_s=wait_s if wait else 0)
-        if wait:
+        answer = await client.publish(command, wait_s=wait_s if reply.wait else 0)
+        if reply.wait:
             left_s = None if timeout_s is None else timeout_s - (time.monotonic() - begun_s)
             answer = await client.wait_command(answer.command_id, timeout_s=left_s)
-    show_command(answer, as_json=as_json)
+    show_command(answer, as_json=reply.as_json)
     return exit_of_command(answer)
 
 
