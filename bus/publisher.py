@@ -68,7 +68,7 @@ class Publisher:
             return Receipt(command_id=envelope.id, replayed=True)
         try:
             await self._transport.publish(envelope)
-        except BaseException:
+        except BaseException:  # also a cancellation: what became of it is open, a repeat finds out
             if known is None:
                 self._recent.pop(envelope.id, None)
                 self._forget_room(envelope)

@@ -66,7 +66,7 @@ async def run(
             return exit_of_command(command) or Exit.ERROR
         try:
             execution = await show_execution(client, command.execution_id)
-        except BaseException:
+        except BaseException:  # also Ctrl-C, which comes as a cancellation
             say(f"the job goes on: jobbus logs -f {command.execution_id}")
             raise
     say(f"{execution.job_id}: {ending_word(execution)}")

@@ -83,7 +83,7 @@ def write_snapshot(directory: Path, head: SnapshotHead, lines: Iterable[bytes]) 
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
-        except BaseException:
+        except Exception:  # a death leaves it to the sweep
             temporary.unlink(missing_ok=True)
             raise
         sync_directory(directory)

@@ -52,7 +52,7 @@ class Serving:
         work = Assignment(**fields)
         try:
             is_sound = run_shim(work, self._bell, self._boot, children)
-        except BaseException:
+        except Exception:  # nothing else can come: signals are caught, and nobody exits from here
             _record_crash(work.folder)
             raise
         # A shim that was told secrets forgets them by ending.

@@ -60,3 +60,43 @@ def test_tasks_have_names_and_those_without_a_group_are_made_where_their_end_is_
         "transports/http/publishing.py",
         "transports/http/output/shared.py",
     }
+
+
+ENDINGS = {
+    "BaseException",
+    "BaseExceptionGroup",
+    "CancelledError",
+    "KeyboardInterrupt",
+    "SystemExit",
+}
+
+
+def kept_back(node: ast.AST) -> list[ast.expr]:
+    """The exceptions that go no further than this node."""
+    match node:
+        case ast.ExceptHandler(body=[*_, ast.Raise(exc=None)]) if not returns(node):
+            return []
+        case ast.ExceptHandler(type=None):
+            return [ast.Name("BaseException")]
+        case ast.ExceptHandler(type=ast.Tuple(elts=kinds)):
+            return kinds
+        case ast.ExceptHandler(type=ast.expr() as kind):
+            return [kind]
+        case ast.Call(func=ast.Name(id="suppress") | ast.Attribute(attr="suppress"), args=kinds):
+            return kinds
+        case _:
+            return []
+
+
+def returns(node: ast.AST) -> bool:
+    return any(isinstance(each, ast.Return) for each in ast.walk(node))
+
+
+def test_cancellations_and_exits_pass_through() -> None:
+    keeping = set()
+    for name, tree in modules():
+        for node in ast.walk(tree):
+            if ENDINGS & {ast.unparse(each).rpartition(".")[2] for each in kept_back(node)}:
+                keeping.add(name)
+    # Here the whole command ends, with a code for the shell.
+    assert keeping == {"bus/cli/main.py"}

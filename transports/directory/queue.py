@@ -127,7 +127,7 @@ class DirectoryTransport:
                 await self._fill(entries)
                 if self._caution.left:
                     await self._take_care(entries)
-            except BaseException:
+            except BaseException:  # also a cancellation: they were taken and would be lost
                 self._backlog.put_back(entries)
                 raise
             envelopes = [taken for entry in entries if (taken := _taken_from(entry)) is not None]

@@ -43,7 +43,7 @@ class Sessions:
         cookie, record = self._book.open(grant, self._clock.now_ms())
         try:
             await self._file.save()
-        except BaseException:
+        except BaseException:  # also a cancellation: nobody has been given the cookie
             self._book.end(record.key)
             raise
         return cookie, self._identity(record, grant)
