@@ -246,8 +246,11 @@ class WorldHistory:
         self.is_found = asyncio.Event()
         """Cleared, the journal takes its time to tell where it begins."""
         self.is_found.set()
+        self.is_sought = asyncio.Event()
+        """Set once somebody has asked where it begins."""
 
     async def oldest(self) -> int:
+        self.is_sought.set()
         await self.is_found.wait()
         return self.floor
 
