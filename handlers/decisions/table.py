@@ -1,10 +1,10 @@
-"""The job table: catalog, executions and commands, changed by `apply` only. No IO, no clock.
+"""How events change the job table: catalog, executions and commands. No IO, no clock.
 
 There are two of these in a service: the *working* table, one decision ahead, and the *published*
 table, which holds only what is durable. Both fold the same events, so replay(journal) == published.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -30,112 +30,15 @@ from bus.events import (
     SystemForgotten,
     SystemMaintenance,
 )
-from bus.jobs import Job, JobSpec, RolesSpec
+from bus.jobs import Job, RolesSpec
 from bus.lifecycle import command_may_follow, may_follow
-from bus.model import (
-    HOLDS_SLOT,
-    CommandRecord,
-    CommandStatus,
-    Execution,
-    ExecutionStatus,
-    ForgottenCommand,
-    Maintenance,
-)
-from handlers.decisions.remembered import Remembered
+from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus, Maintenance
+from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.table_content import TableContent
 
 
-class JobTable:
-    """Implements `bus.ports.TableReader`; the records it hands out are frozen."""
-
-    def __init__(self) -> None:
-        self._jobs: dict[str, Job] = {}
-        self._executions: dict[str, Execution] = {}
-        self._commands: dict[str, CommandRecord] = {}
-        self._by_job: dict[str, dict[str, None]] = {}
-        self._live: dict[str, None] = {}
-        self._live_by_job: dict[str, dict[str, None]] = {}
-        self._queues: dict[str, list[str]] = {}
-        self._specs: dict[tuple[str, str], JobSpec] = {}
-        self._waiting: dict[str, dict[str, None]] = {}
-        self._stopped_ns: dict[str, int] = {}
-        # Of jobs that are gone: what they hid stays hidden while anything is told of them.
-        self._last_roles: dict[str, RolesSpec] = {}
-        self.remembered = Remembered()
-        self.horizon_ms = 0
-        """Commands submitted at this time or before may be forgotten ones: they are not run."""
-        self.maintenance: Maintenance | None = None
-
-    # -- reading ---------------------------------------------------------------------------------
-
-    def job(self, job_id: str) -> Job | None:
-        return self._jobs.get(job_id)
-
-    def jobs(self) -> Iterable[Job]:
-        return [self._jobs[job_id] for job_id in sorted(self._jobs)]
-
-    def roles(self, job_id: str) -> RolesSpec | None:
-        job = self._jobs.get(job_id)
-        if job is not None and job.spec is not None:
-            return job.spec.roles
-        return self._last_roles.get(job_id)
-
-    def execution(self, execution_id: str) -> Execution | None:
-        return self._executions.get(execution_id)
-
-    def executions(self) -> Iterator[Execution]:
-        return reversed(self._executions.values())
-
-    def executions_of(self, job_id: str) -> Iterator[Execution]:
-        return (self._executions[i] for i in reversed(self._by_job.get(job_id, {})))
-
-    def live_executions(self) -> Iterable[Execution]:
-        return [self._executions[i] for i in self._live]
-
-    def command(self, command_id: str) -> CommandRecord | None:
-        return self._commands.get(command_id)
-
-    def forgotten(self, command_id: str) -> ForgottenCommand | None:
-        return self.remembered.find(command_id)
-
-    def commands(self) -> Iterator[CommandRecord]:
-        return reversed(self._commands.values())
-
-    def unfinished_commands(self) -> list[CommandRecord]:
-        """Commands that wait for an execution."""
-        ids = {i for waiting in self._waiting.values() for i in waiting}
-        return [self._commands[i] for i in ids]
-
-    def live_of(self, job_id: str) -> list[Execution]:
-        """The job's executions that are not final, oldest first."""
-        return [self._executions[i] for i in self._live_by_job.get(job_id, ())]
-
-    def in_slots(self, job_id: str) -> list[Execution]:
-        """The executions that hold one of the job's slots, oldest first."""
-        return [e for e in self.live_of(job_id) if e.status in HOLDS_SLOT]
-
-    def queued(self, job_id: str) -> list[Execution]:
-        """The job's waiting executions in the order in which they will start."""
-        return [self._executions[i] for i in self._queues.get(job_id, ())]
-
-    def spec(self, job_id: str, revision: str) -> JobSpec | None:
-        """The definition an execution was made with, which need not be in force any more."""
-        return self._specs.get((job_id, revision))
-
-    def stopped_ns(self, job_id: str) -> int:
-        """When the newest stop of the whole job was accepted; 0 if there was none."""
-        return self._stopped_ns.get(job_id, 0)
-
-    @property
-    def newest_stop_ns(self) -> int:
-        """The largest of `stopped_ns`."""
-        return max(self._stopped_ns.values(), default=0)
-
-    def commands_waiting_for(self, execution_id: str) -> list[CommandRecord]:
-        """Commands that are not final and wait for this execution to run or to end."""
-        return [self._commands[i] for i in self._waiting.get(execution_id, ())]
-
-    # -- changing --------------------------------------------------------------------------------
+class JobTable(ReadableTable):
+    """A table that takes events in."""
 
     def apply(self, published: Published) -> None:
         """Folds one event in. Cannot wait and cannot fail half-way.
