@@ -9,7 +9,7 @@ from bus.events import ExecutionEnded, ExecutionQueued, JobGaveUp
 from bus.jobs import JobSpec, RestartPolicy, RetrySpec
 from bus.model import Execution, ExecutionStatus, Reason
 from handlers.decisions.decision import Circumstances
-from handlers.decisions.table import JobTable
+from handlers.decisions.readable_table import ReadableTable
 
 RETRY = "policy:retry"
 RESTART = "policy:restart"
@@ -21,7 +21,7 @@ _STEADY_MS = 60_000
 
 
 def follow_up(
-    table: JobTable, execution: Execution, final: ExecutionEnded, around: Circumstances
+    table: ReadableTable, execution: Execution, final: ExecutionEnded, around: Circumstances
 ) -> ExecutionQueued | JobGaveUp | None:
     """What the definition in force orders after this end; None if it orders nothing."""
     job = table.job(execution.job_id)
@@ -52,7 +52,7 @@ def delay_of(retry: RetrySpec, step: int, around: Circumstances) -> float:
     return delay_s * (1 + retry.jitter * around.random())
 
 
-def backing_off(table: JobTable, job_id: str, now_ms: int) -> list[Execution]:
+def backing_off(table: ReadableTable, job_id: str, now_ms: int) -> list[Execution]:
     """The job's executions that wait for their delay to pass."""
     return [e for e in table.queued(job_id) if not is_due(e, now_ms)]
 

@@ -4,10 +4,10 @@ from bus.commands import ApplyCatalog, Definition
 from bus.events import AnyEvent, ExecutionStarted, JobChanged, JobDefined, JobInvalid, JobRemoved
 from handlers.decisions.decision import Circumstances, Decision, Effect, SpawnExecution
 from handlers.decisions.outcomes import next_to_start
-from handlers.decisions.table import JobTable
+from handlers.decisions.readable_table import ReadableTable
 
 
-def apply_catalog(table: JobTable, report: ApplyCatalog, around: Circumstances) -> Decision:
+def apply_catalog(table: ReadableTable, report: ApplyCatalog, around: Circumstances) -> Decision:
     """The events that turn the table's catalog into the one on disk; none if they are equal."""
     events: list[AnyEvent] = []
     effects: list[Effect] = []
@@ -25,7 +25,7 @@ def apply_catalog(table: JobTable, report: ApplyCatalog, around: Circumstances) 
     return Decision(tuple(events), tuple(effects))
 
 
-def _difference(table: JobTable, definition: Definition) -> list[AnyEvent]:
+def _difference(table: ReadableTable, definition: Definition) -> list[AnyEvent]:
     before = table.job(definition.job_id)
     if definition.fault is not None:
         if before is not None and before.fault == definition.fault:

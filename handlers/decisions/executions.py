@@ -19,14 +19,14 @@ from handlers.decisions.again import backing_off
 from handlers.decisions.answers import accepted_as, merge, noop, queued
 from handlers.decisions.decision import Circumstances, Decision, SpawnExecution, StopExecution
 from handlers.decisions.permissions import permitted_execution, same_job, startable_job
+from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.stop_orders import cancel_queued, stop_order, supersede_starts
-from handlers.decisions.table import JobTable
 
 _WAITING = (ExecutionStatus.QUEUED, ExecutionStatus.STARTING)
 
 
 def start(
-    table: JobTable, envelope: Envelope, command: StartJob, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: StartJob, around: Circumstances
 ) -> Decision:
     job, spec = startable_job(table, envelope, command.job_id, Action.START, around)
     variables = resolve_variables(spec, command.variables)
@@ -60,7 +60,7 @@ def start(
 
 
 def restart(
-    table: JobTable, envelope: Envelope, command: RestartJob, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: RestartJob, around: Circumstances
 ) -> Decision:
     old = _target_of_restart(table, envelope, command, around)
     job_id = old.job_id if old is not None else command.job_id
@@ -94,7 +94,7 @@ def restart(
 
 
 def _target_of_restart(
-    table: JobTable, envelope: Envelope, command: RestartJob, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: RestartJob, around: Circumstances
 ) -> Execution | None:
     if command.execution_id is not None:
         execution = permitted_execution(
@@ -123,7 +123,7 @@ def _target_of_restart(
 
 
 def _go_now(
-    table: JobTable,
+    table: ReadableTable,
     envelope: Envelope,
     job: Job,
     variables: dict[str, Value],
@@ -158,7 +158,7 @@ def _go(
 
 
 def _wait(
-    table: JobTable,
+    table: ReadableTable,
     envelope: Envelope,
     job: Job,
     variables: dict[str, Value],
@@ -174,7 +174,7 @@ def _wait(
 
 
 def _wait_in_its_place(
-    table: JobTable,
+    table: ReadableTable,
     envelope: Envelope,
     command: RestartJob,
     job: Job,
@@ -192,7 +192,7 @@ def _wait_in_its_place(
 
 
 def _replace_waiting(
-    table: JobTable,
+    table: ReadableTable,
     envelope: Envelope,
     job: Job,
     variables: dict[str, Value],
@@ -207,7 +207,7 @@ def _replace_waiting(
 
 
 def _replace(
-    table: JobTable,
+    table: ReadableTable,
     envelope: Envelope,
     job: Job,
     old: Execution,

@@ -18,13 +18,13 @@ from bus.views import execution_view, job_view
 from handlers.decisions.answers import accepted_as
 from handlers.decisions.decision import Circumstances, Decision
 from handlers.decisions.permissions import visible_job
-from handlers.decisions.table import JobTable
+from handlers.decisions.readable_table import ReadableTable
 
 _EXECUTIONS_MAX = 100
 
 
 def status(
-    table: JobTable, envelope: Envelope, command: GetStatus, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: GetStatus, around: Circumstances
 ) -> Decision:
     job = check_status(table, envelope, command, around)
     live = table.live_of(job.id)[:_EXECUTIONS_MAX]
@@ -46,7 +46,7 @@ def status(
 
 
 def check_status(
-    table: JobTable, envelope: Envelope, command: GetStatus, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: GetStatus, around: Circumstances
 ) -> Job:
     """The job that may be told of; raises Refused if there is none."""
     return visible_job(table, envelope, command.job_id, around)

@@ -5,10 +5,12 @@ from bus.events import AnyEvent, ExecutionStarted, SystemMaintenance
 from bus.model import ExecutionStatus
 from handlers.decisions.decision import NOTHING, Circumstances, Decision, Effect, SpawnExecution
 from handlers.decisions.outcomes import next_to_start
-from handlers.decisions.table import JobTable
+from handlers.decisions.readable_table import ReadableTable
 
 
-def set_maintenance(table: JobTable, report: SetMaintenance, around: Circumstances) -> Decision:
+def set_maintenance(
+    table: ReadableTable, report: SetMaintenance, around: Circumstances
+) -> Decision:
     """Nothing is started any more; or what had to wait for it starts now."""
     before = table.maintenance
     if not report.on:
@@ -18,7 +20,7 @@ def set_maintenance(table: JobTable, report: SetMaintenance, around: Circumstanc
     return Decision((SystemMaintenance(on=True, by=report.by, reason=report.reason),))
 
 
-def _end(table: JobTable, report: SetMaintenance, around: Circumstances) -> Decision:
+def _end(table: ReadableTable, report: SetMaintenance, around: Circumstances) -> Decision:
     events: list[AnyEvent] = [SystemMaintenance(on=False, by=report.by, reason=report.reason)]
     effects: list[Effect] = []
     waiting = [e for e in table.live_executions() if e.status is ExecutionStatus.QUEUED]

@@ -46,13 +46,13 @@ from handlers.decisions.decision import (
     SpawnExecution,
     StopExecution,
 )
-from handlers.decisions.table import JobTable
+from handlers.decisions.readable_table import ReadableTable
 
 _TIMEOUTS = frozenset({Reason.RUN_TIMEOUT, Reason.START_TIMEOUT})
 _ORDERED = frozenset({Reason.USER, Reason.POLICY, Reason.REPLACED, Reason.SHUTDOWN})
 
 
-def running(table: JobTable, report: ReportRunning, around: Circumstances) -> Decision:
+def running(table: ReadableTable, report: ReportRunning, around: Circumstances) -> Decision:
     execution = table.execution(report.execution_id)
     if execution is None or execution.status not in (
         ExecutionStatus.STARTING,
@@ -75,14 +75,14 @@ def running(table: JobTable, report: ReportRunning, around: Circumstances) -> De
     return Decision(tuple(events), tuple(effects))
 
 
-def progress(table: JobTable, report: ReportProgress, _: Circumstances) -> Decision:
+def progress(table: ReadableTable, report: ReportProgress, _: Circumstances) -> Decision:
     execution = table.execution(report.execution_id)
     if execution is None or execution.is_final or execution.progress == report.progress:
         return NOTHING
     return Decision((ExecutionProgress(execution_id=execution.id, progress=report.progress),))
 
 
-def stopping(table: JobTable, report: ReportStopping, _: Circumstances) -> Decision:
+def stopping(table: ReadableTable, report: ReportStopping, _: Circumstances) -> Decision:
     execution = table.execution(report.execution_id)
     if execution is None or execution.status not in (
         ExecutionStatus.STARTING,
@@ -93,14 +93,14 @@ def stopping(table: JobTable, report: ReportStopping, _: Circumstances) -> Decis
     return Decision((ExecutionStopping(execution_id=execution.id, stop=report.stop),))
 
 
-def unknown(table: JobTable, report: ReportUnknown, _: Circumstances) -> Decision:
+def unknown(table: ReadableTable, report: ReportUnknown, _: Circumstances) -> Decision:
     execution = table.execution(report.execution_id)
     if execution is None or execution.is_final or execution.status is ExecutionStatus.UNKNOWN:
         return NOTHING
     return Decision((ExecutionUnknown(execution_id=execution.id),))
 
 
-def ended(table: JobTable, report: ReportEnded, around: Circumstances) -> Decision:
+def ended(table: ReadableTable, report: ReportEnded, around: Circumstances) -> Decision:
     execution = table.execution(report.execution_id)
     if execution is None or execution.is_final:
         return NOTHING
@@ -130,7 +130,9 @@ def ended(table: JobTable, report: ReportEnded, around: Circumstances) -> Decisi
     return after_end(table, execution, final, around, before=events, settled=settled)
 
 
-def spawn_failed(table: JobTable, report: ReportSpawnFailed, around: Circumstances) -> Decision:
+def spawn_failed(
+    table: ReadableTable, report: ReportSpawnFailed, around: Circumstances
+) -> Decision:
     execution = table.execution(report.execution_id)
     if execution is None or execution.is_final:
         return NOTHING
@@ -145,7 +147,7 @@ def spawn_failed(table: JobTable, report: ReportSpawnFailed, around: Circumstanc
     return after_end(table, execution, final, around)
 
 
-def lost(table: JobTable, report: ReportLost, around: Circumstances) -> Decision:
+def lost(table: ReadableTable, report: ReportLost, around: Circumstances) -> Decision:
     execution = table.execution(report.execution_id)
     if execution is None or execution.is_final:
         return NOTHING
@@ -185,7 +187,7 @@ def final_state(
 
 
 def after_end(
-    table: JobTable,
+    table: ReadableTable,
     execution: Execution,
     final: ExecutionEnded,
     around: Circumstances,
@@ -206,7 +208,7 @@ def after_end(
 
 
 def end_waiting(
-    table: JobTable,
+    table: ReadableTable,
     execution: Execution,
     final: ExecutionEnded,
     *,
@@ -220,7 +222,7 @@ def end_waiting(
 
 
 def next_to_start(
-    table: JobTable,
+    table: ReadableTable,
     job_id: str,
     now_ms: int,
     *,
@@ -253,7 +255,7 @@ def next_to_start(
 
 
 def _now_running(
-    table: JobTable, execution: Execution, started_ms: int, pid: int | None
+    table: ReadableTable, execution: Execution, started_ms: int, pid: int | None
 ) -> Iterator[AnyEvent]:
     yield ExecutionRunning(execution_id=execution.id, started_ms=started_ms, pid=pid)
     for command in table.commands_waiting_for(execution.id):
@@ -262,7 +264,7 @@ def _now_running(
 
 
 def settle(
-    table: JobTable, command: CommandRecord, execution: Execution, final: ExecutionEnded
+    table: ReadableTable, command: CommandRecord, execution: Execution, final: ExecutionEnded
 ) -> Iterator[AnyEvent]:
     """How the end of `execution` ends a command that waited for it."""
     if not command.waits_for:
@@ -330,7 +332,7 @@ def completed_by(
     )
 
 
-def _replacement_of(table: JobTable, execution: Execution) -> Execution | None:
+def _replacement_of(table: ReadableTable, execution: Execution) -> Execution | None:
     """The restart that waits for this execution to be up before it stops it."""
     for queued in table.queued(execution.job_id):
         if queued.replaces == execution.id:
@@ -338,7 +340,7 @@ def _replacement_of(table: JobTable, execution: Execution) -> Execution | None:
     return None
 
 
-def _grace_of(table: JobTable, execution: Execution) -> float:
+def _grace_of(table: ReadableTable, execution: Execution) -> float:
     spec = table.spec(execution.job_id, execution.revision)
     return spec.stop_grace_s if spec is not None else JobSpec(command=("-",)).stop_grace_s
 

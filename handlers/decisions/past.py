@@ -12,11 +12,11 @@ from handlers.decisions.answers import accepted_as, completed
 from handlers.decisions.decision import Circumstances, Decision, DeleteFiles
 from handlers.decisions.executions import start
 from handlers.decisions.permissions import permitted_execution
-from handlers.decisions.table import JobTable
+from handlers.decisions.readable_table import ReadableTable
 
 
 def retry(
-    table: JobTable, envelope: Envelope, command: RetryExecution, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: RetryExecution, around: Circumstances
 ) -> Decision:
     """A start with the same variables that remembers whose attempt it follows."""
     old = _ended(table, envelope, command.execution_id, Action.START, around)
@@ -32,7 +32,7 @@ def retry(
 
 
 def delete(
-    table: JobTable, envelope: Envelope, command: DeleteExecution, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: DeleteExecution, around: Circumstances
 ) -> Decision:
     """The record goes with the decision, the files right after it."""
     old = _ended(table, envelope, command.execution_id, Action.STOP, around)
@@ -48,7 +48,11 @@ def delete(
 
 
 def _ended(
-    table: JobTable, envelope: Envelope, execution_id: str, action: Action, around: Circumstances
+    table: ReadableTable,
+    envelope: Envelope,
+    execution_id: str,
+    action: Action,
+    around: Circumstances,
 ) -> Execution:
     execution = permitted_execution(table, envelope, execution_id, action, around)
     if not execution.is_final:

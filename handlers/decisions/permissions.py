@@ -9,13 +9,15 @@ from bus.errors import ErrorCode, Refused
 from bus.jobs import Job, JobSpec
 from bus.model import Execution
 from handlers.decisions.decision import Circumstances
-from handlers.decisions.table import JobTable
+from handlers.decisions.readable_table import ReadableTable
 
 _SHOWN_MAX = 200
 """Characters of a name that is no job's, as they are told back."""
 
 
-def visible_job(table: JobTable, envelope: Envelope, job_id: str, around: Circumstances) -> Job:
+def visible_job(
+    table: ReadableTable, envelope: Envelope, job_id: str, around: Circumstances
+) -> Job:
     job = table.job(job_id)
     if job is None or not _may(table, envelope, Action.VIEW, job_id, around):
         shown = job_id[:_SHOWN_MAX]
@@ -24,7 +26,7 @@ def visible_job(table: JobTable, envelope: Envelope, job_id: str, around: Circum
 
 
 def startable_job(
-    table: JobTable, envelope: Envelope, job_id: str, action: Action, around: Circumstances
+    table: ReadableTable, envelope: Envelope, job_id: str, action: Action, around: Circumstances
 ) -> tuple[Job, JobSpec]:
     job = visible_job(table, envelope, job_id, around)
     if job.spec is None:
@@ -43,19 +45,23 @@ def startable_job(
 
 
 def may_stop(
-    table: JobTable, envelope: Envelope, job_id: str | None, around: Circumstances
+    table: ReadableTable, envelope: Envelope, job_id: str | None, around: Circumstances
 ) -> bool:
     return _may(table, envelope, Action.STOP, job_id, around)
 
 
 def may_view(
-    table: JobTable, envelope: Envelope, job_id: str | None, around: Circumstances
+    table: ReadableTable, envelope: Envelope, job_id: str | None, around: Circumstances
 ) -> bool:
     return _may(table, envelope, Action.VIEW, job_id, around)
 
 
 def permitted_execution(
-    table: JobTable, envelope: Envelope, execution_id: str, action: Action, around: Circumstances
+    table: ReadableTable,
+    envelope: Envelope,
+    execution_id: str,
+    action: Action,
+    around: Circumstances,
 ) -> Execution:
     execution = table.execution(execution_id)
     roles = table.roles(execution.job_id) if execution is not None else None
@@ -86,7 +92,11 @@ def same_job(execution: Execution, job_id: str | None) -> None:
 
 
 def _may(
-    table: JobTable, envelope: Envelope, action: Action, job_id: str | None, around: Circumstances
+    table: ReadableTable,
+    envelope: Envelope,
+    action: Action,
+    job_id: str | None,
+    around: Circumstances,
 ) -> bool:
     roles = table.roles(job_id) if job_id is not None else None
     return may(envelope.principal, action, roles, around.policy.roles)

@@ -38,10 +38,10 @@ from handlers.decisions import (
     timing,
 )
 from handlers.decisions.decision import NOTHING, Circumstances, Decision
+from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.refusals import refusal, tells_secret
-from handlers.decisions.table import JobTable
 
-COMMANDS: dict[type, Callable[[JobTable, Envelope, Any, Circumstances], Decision]] = {
+COMMANDS: dict[type, Callable[[ReadableTable, Envelope, Any, Circumstances], Decision]] = {
     StartJob: executions.start,
     StopJob: stopping.stop,
     RestartJob: executions.restart,
@@ -52,13 +52,13 @@ COMMANDS: dict[type, Callable[[JobTable, Envelope, Any, Circumstances], Decision
 }
 """What people may ask for."""
 
-CHECKS: dict[type, Callable[[JobTable, Envelope, Any, Circumstances], Any]] = {
+CHECKS: dict[type, Callable[[ReadableTable, Envelope, Any, Circumstances], Any]] = {
     **COMMANDS,
     GetStatus: job_status.check_status,
 }
 """What says no to them: the decision itself, or its refusals alone where the answer is dear."""
 
-REPORTS: dict[type, Callable[[JobTable, Any, Circumstances], Decision]] = {
+REPORTS: dict[type, Callable[[ReadableTable, Any, Circumstances], Decision]] = {
     ReportRunning: outcomes.running,
     ReportProgress: outcomes.progress,
     ReportStopping: outcomes.stopping,
@@ -74,7 +74,7 @@ REPORTS: dict[type, Callable[[JobTable, Any, Circumstances], Decision]] = {
 """What the parts of the service tell."""
 
 
-def decide(table: JobTable, envelope: Envelope, around: Circumstances) -> Decision:
+def decide(table: ReadableTable, envelope: Envelope, around: Circumstances) -> Decision:
     """What follows from this command or report on this table. The table is not changed.
 
     A command whose id the table knows leads to nothing: it was decided before.
@@ -92,7 +92,7 @@ def decide(table: JobTable, envelope: Envelope, around: Circumstances) -> Decisi
     return COMMANDS[type(command)](table, envelope, command, around)
 
 
-def check(table: JobTable, envelope: Envelope, around: Circumstances) -> None:
+def check(table: ReadableTable, envelope: Envelope, around: Circumstances) -> None:
     """A new command would be attempted, as far as this table can tell.
 
     Raises:
@@ -102,7 +102,7 @@ def check(table: JobTable, envelope: Envelope, around: Circumstances) -> None:
     CHECKS[type(envelope.command)](table, envelope, envelope.command, around)
 
 
-def _check_times(table: JobTable, envelope: Envelope, around: Circumstances) -> None:
+def _check_times(table: ReadableTable, envelope: Envelope, around: Circumstances) -> None:
     command = envelope.command
     if envelope.submitted_ms <= table.horizon_ms:
         raise Refused(

@@ -15,7 +15,8 @@ from bus.jobs import Job, KeepSpec, OutputSpec
 from bus.keeping import DAY_MS, Keeping
 from bus.model import CommandRecord, Execution
 from handlers.decisions.decision import NOTHING, Circumstances, Decision, ForgetFiles
-from handlers.decisions.table import JobTable, awaited
+from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.table import awaited
 from handlers.decisions.table_content import TableContent
 
 BATCH_MAX = 500
@@ -63,7 +64,7 @@ def to_forget(past: Past, keeping: Keeping) -> Iterator[Forget | None]:
         yield Forget(ids_dropped=past.content.remembered.first + dropped, horizon_ms=horizon_ms)
 
 
-def forget(table: JobTable, report: Forget, _: Circumstances) -> Decision:
+def forget(table: ReadableTable, report: Forget, _: Circumstances) -> Decision:
     """As much of the report as still holds."""
     awaited_now = _awaited(table.unfinished_commands())
     executions = [

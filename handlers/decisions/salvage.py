@@ -34,7 +34,8 @@ from bus.jobs import Job
 from bus.lifecycle import command_may_follow, may_follow
 from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus, Outcome, Reason
 from handlers.decisions.outcomes import completed_by, end_waiting, settle
-from handlers.decisions.table import JobTable, awaited
+from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.table import awaited
 
 _BECOMES = {
     ExecutionStarted: ExecutionStatus.STARTING,
@@ -44,7 +45,7 @@ _BECOMES = {
 }
 
 
-def fitting(table: JobTable, event: AnyEvent, at_ms: int) -> Iterator[AnyEvent]:
+def fitting(table: ReadableTable, event: AnyEvent, at_ms: int) -> Iterator[AnyEvent]:
     """The facts that tell the table of `event`, in order; none if it knows, or cannot know.
 
     Each is to be applied before the next is asked for.
@@ -74,7 +75,7 @@ def fitting(table: JobTable, event: AnyEvent, at_ms: int) -> Iterator[AnyEvent]:
             return
 
 
-def stranded(table: JobTable) -> Iterator[CommandEnded]:
+def stranded(table: ReadableTable) -> Iterator[CommandEnded]:
     """The ends of commands that wait for what was told without them."""
     for command in table.unfinished_commands():
         found = [table.execution(execution_id) for execution_id in awaited(command)]
@@ -93,7 +94,7 @@ def stranded(table: JobTable) -> Iterator[CommandEnded]:
 
 
 def without_trace(
-    table: JobTable, has_trace: Callable[[Execution, CommandRecord | None], bool], now_ms: int
+    table: ReadableTable, has_trace: Callable[[Execution, CommandRecord | None], bool], now_ms: int
 ) -> Iterator[AnyEvent]:
     """The ends of executions that the table takes for live and that were forgotten since.
 
@@ -104,11 +105,11 @@ def without_trace(
             yield from end_waiting(table, execution, _lost(execution, now_ms))
 
 
-def _is_known(table: JobTable, command_id: str) -> bool:
+def _is_known(table: ReadableTable, command_id: str) -> bool:
     return table.command(command_id) is not None or table.forgotten(command_id) is not None
 
 
-def _command_ended(table: JobTable, event: CommandEnded, at_ms: int) -> Iterator[AnyEvent]:
+def _command_ended(table: ReadableTable, event: CommandEnded, at_ms: int) -> Iterator[AnyEvent]:
     record = table.command(event.command_id)
     if record is not None:
         if command_may_follow(record.status, event.status):
@@ -119,7 +120,7 @@ def _command_ended(table: JobTable, event: CommandEnded, at_ms: int) -> Iterator
         yield event
 
 
-def _queued(table: JobTable, event: ExecutionQueued, at_ms: int) -> Iterator[AnyEvent]:
+def _queued(table: ReadableTable, event: ExecutionQueued, at_ms: int) -> Iterator[AnyEvent]:
     if table.execution(event.execution_id) is not None:
         return
     if not _is_known(table, event.command_id):
@@ -175,7 +176,7 @@ def _is_news(job: Job | None, event: JobEvent) -> bool:
             return True
 
 
-def _forgotten(table: JobTable, event: SystemForgotten, at_ms: int) -> Iterator[AnyEvent]:
+def _forgotten(table: ReadableTable, event: SystemForgotten, at_ms: int) -> Iterator[AnyEvent]:
     """Only what had ended was ever forgotten. How many ids were dropped by then is not known."""
     commands = [i for i in event.commands if table.forgotten(i) is None]
     for command_id in commands:

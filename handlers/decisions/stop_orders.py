@@ -16,11 +16,11 @@ from bus.events import (
 )
 from bus.model import CommandStatus, Execution, ExecutionStatus, Reason, StopRequest
 from handlers.decisions.decision import Circumstances
-from handlers.decisions.table import JobTable
+from handlers.decisions.readable_table import ReadableTable
 
 
 def stop_order(
-    table: JobTable,
+    table: ReadableTable,
     execution: Execution,
     envelope: Envelope,
     grace_s: float | None,
@@ -58,7 +58,7 @@ def _deadline_ms(order: StopRequest) -> float:
 
 
 def cancel_queued(
-    table: JobTable, queued: Iterable[Execution], reason: Reason, around: Circumstances
+    table: ReadableTable, queued: Iterable[Execution], reason: Reason, around: Circumstances
 ) -> Iterable[AnyEvent]:
     for execution in queued:
         yield ExecutionEnded(
@@ -81,7 +81,7 @@ def cancel_queued(
             )
 
 
-def supersede_starts(table: JobTable, targets: Iterable[Execution]) -> Iterable[AnyEvent]:
+def supersede_starts(table: ReadableTable, targets: Iterable[Execution]) -> Iterable[AnyEvent]:
     """Starts that had not come through when the stop arrived never will."""
     for execution in targets:
         if execution.status is not ExecutionStatus.STARTING:

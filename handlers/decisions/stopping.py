@@ -21,12 +21,14 @@ from handlers.decisions.permissions import (
     same_job,
     visible_job,
 )
+from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.refusals import refusal
 from handlers.decisions.stop_orders import cancel_queued, stop_order, supersede_starts
-from handlers.decisions.table import JobTable
 
 
-def stop(table: JobTable, envelope: Envelope, command: StopJob, around: Circumstances) -> Decision:
+def stop(
+    table: ReadableTable, envelope: Envelope, command: StopJob, around: Circumstances
+) -> Decision:
     targets = _targets_of_stop(table, envelope, command, around)
     job_id = targets[0].job_id if targets else command.job_id
     # Stops go ahead of starts that wait undecided; those accepted before it must not run after it.
@@ -62,7 +64,7 @@ def stop(table: JobTable, envelope: Envelope, command: StopJob, around: Circumst
 
 
 def cancel(
-    table: JobTable, envelope: Envelope, command: CancelCommand, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: CancelCommand, around: Circumstances
 ) -> Decision:
     target = table.command(command.target_id)
     undecided = around.undecided(command.target_id) if target is None else None
@@ -86,7 +88,7 @@ def cancel(
 
 
 def _take_back(
-    table: JobTable, envelope: Envelope, target: Envelope, around: Circumstances
+    table: ReadableTable, envelope: Envelope, target: Envelope, around: Circumstances
 ) -> Decision:
     """The command is on record as cancelled before its turn comes, and then nothing comes of it."""
     job_id = job_of(target.command)
@@ -119,7 +121,7 @@ def _may_not_cancel(job_id: str | None) -> Refused:
 
 
 def _targets_of_stop(
-    table: JobTable, envelope: Envelope, command: StopJob, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: StopJob, around: Circumstances
 ) -> list[Execution]:
     if command.execution_id is not None:
         execution = permitted_execution(table, envelope, command.execution_id, Action.STOP, around)

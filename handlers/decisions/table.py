@@ -38,7 +38,7 @@ from handlers.decisions.table_content import TableContent
 
 
 class JobTable(ReadableTable):
-    """A table that takes events in."""
+    """A table that takes events in. Whoever only decides gets it as a `ReadableTable`."""
 
     def apply(self, published: Published) -> None:
         """Folds one event in. Cannot wait and cannot fail half-way.

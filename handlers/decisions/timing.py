@@ -6,10 +6,10 @@ from bus.model import Execution, ExecutionStatus, Reason
 from handlers.decisions.again import due_at_ms
 from handlers.decisions.decision import Circumstances, Decision, Effect, SpawnExecution
 from handlers.decisions.outcomes import end_waiting, next_to_start
-from handlers.decisions.table import JobTable
+from handlers.decisions.readable_table import ReadableTable
 
 
-def pass_time(table: JobTable, _: PassTime, around: Circumstances) -> Decision:
+def pass_time(table: ReadableTable, _: PassTime, around: Circumstances) -> Decision:
     """Cancels what waited longer than its command allowed, starts what has waited its delay."""
     events: list[AnyEvent] = []
     effects: list[Effect] = []
@@ -33,7 +33,7 @@ def pass_time(table: JobTable, _: PassTime, around: Circumstances) -> Decision:
     return Decision(tuple(events), tuple(effects))
 
 
-def next_deadline_ms(table: JobTable, now_ms: int) -> int | None:
+def next_deadline_ms(table: ReadableTable, now_ms: int) -> int | None:
     """When `pass_time` will next have something to do; None: not before the table changes."""
     deadlines: list[int] = []
     for execution in table.live_executions():
@@ -47,7 +47,7 @@ def next_deadline_ms(table: JobTable, now_ms: int) -> int | None:
     return min(deadlines, default=None)
 
 
-def _may_start_then(table: JobTable, execution: Execution, due_ms: int, now_ms: int) -> bool:
+def _may_start_then(table: ReadableTable, execution: Execution, due_ms: int, now_ms: int) -> bool:
     """Who has waited long enough and has no slot is started by whoever makes room."""
     if table.maintenance is not None:
         return False
