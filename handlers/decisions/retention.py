@@ -16,7 +16,7 @@ from bus.keeping import DAY_MS, Keeping
 from bus.model import CommandRecord, Execution
 from handlers.decisions.decision import NOTHING, Circumstances, Decision, ForgetFiles
 from handlers.decisions.readable_table import ReadableTable
-from handlers.decisions.table import awaited
+from handlers.decisions.records import awaited
 from handlers.decisions.table_content import TableContent
 
 BATCH_MAX = 500

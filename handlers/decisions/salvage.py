@@ -35,7 +35,7 @@ from bus.lifecycle import command_may_follow, may_follow
 from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus, Outcome, Reason
 from handlers.decisions.outcomes import completed_by, end_waiting, settle
 from handlers.decisions.readable_table import ReadableTable
-from handlers.decisions.table import awaited
+from handlers.decisions.records import awaited
 
 _BECOMES = {
     ExecutionStarted: ExecutionStatus.STARTING,

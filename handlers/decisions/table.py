@@ -4,7 +4,7 @@ There are two of these in a service: the *working* table, one decision ahead, an
 table, which holds only what is durable. Both fold the same events, so replay(journal) == published.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec.structs import replace
@@ -31,9 +31,10 @@ from bus.events import (
     SystemMaintenance,
 )
 from bus.jobs import Job, RolesSpec
-from bus.lifecycle import command_may_follow, may_follow
-from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus, Maintenance
+from bus.model import CommandRecord, Execution, ExecutionStatus, Maintenance
+from handlers.decisions import records
 from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.records import awaited
 from handlers.decisions.table_content import TableContent
 
 
@@ -57,15 +58,13 @@ class JobTable(ReadableTable):
             case ExecutionStarted(execution_id=i):
                 self._queues[self._executions[i].job_id].remove(i)
                 self._move(i, ExecutionStatus.STARTING, seq)
-            case ExecutionRunning(execution_id=i, pid=pid, started_ms=started_ms):
-                self._move(i, ExecutionStatus.RUNNING, seq)
-                self._put(replace(self._executions[i], pid=pid, start_ms=started_ms))
+            case ExecutionRunning(execution_id=i) as event:
+                self._executions[i] = records.running(self._executions[i], event, seq)
             case ExecutionProgress(execution_id=i, progress=progress):
-                self._put(replace(self._executions[i], progress=progress, version=seq))
-            case ExecutionStopping(execution_id=i, stop=stop):
-                if self._executions[i].status is not ExecutionStatus.STOPPING:
-                    self._move(i, ExecutionStatus.STOPPING, seq)
-                self._put(replace(self._executions[i], stop=stop, version=seq))
+                before = self._executions[i]
+                self._executions[i] = replace(before, progress=progress, version=seq)
+            case ExecutionStopping(execution_id=i) as event:
+                self._executions[i] = records.stopping(self._executions[i], event, seq)
             case ExecutionUnknown(execution_id=i):
                 self._move(i, ExecutionStatus.UNKNOWN, seq)
             case ExecutionEnded() as event:
@@ -105,46 +104,16 @@ class JobTable(ReadableTable):
 
     def _accept(self, event: CommandAccepted, seq: int) -> None:
         assert event.command_id not in self._commands, event.command_id
-        record = CommandRecord(
-            id=event.command_id,
-            kind=event.kind,
-            user_id=event.user_id,
-            submitted_ms=event.submitted_ms,
-            body_hash=event.body_hash,
-            status=CommandStatus.RUNNING if event.attempted else CommandStatus.PENDING,
-            job_id=event.job_id,
-            roles=event.roles,
-            via=event.via,
-            variables=event.variables,
-            submitted_text=event.submitted_text,
-            id_text=event.id_text,
-            waits_for=event.waits_for,
-            merged=event.merged,
-            execution_id=event.execution_id,
-            traceparent=event.traceparent,
-            version=seq,
-        )
+        record = records.accepted(event, seq)
         self._commands[record.id] = record
-        for execution_id in awaited(record):
-            self._waiting.setdefault(execution_id, {})[record.id] = None
+        self._note_waiting(record)
         if event.supersedes_ns and event.job_id is not None:
             before_ns = self._stopped_ns.get(event.job_id, 0)
             self._stopped_ns[event.job_id] = max(before_ns, event.supersedes_ns)
 
     def _end_command(self, event: CommandEnded, seq: int, at_ms: int) -> None:
         before = self._commands[event.command_id]
-        assert command_may_follow(before.status, event.status), (before.status, event.status)
-        self._commands[before.id] = replace(
-            before,
-            status=event.status,
-            outcome=event.outcome,
-            error_code=event.error_code,
-            error=event.error,
-            execution_id=event.execution_id or before.execution_id,
-            result=event.result,
-            processed_ms=at_ms,
-            version=seq,
-        )
+        self._commands[before.id] = records.answered(before, event, seq, at_ms)
         for execution_id in awaited(before):
             waiting = self._waiting.get(execution_id, {})
             waiting.pop(before.id, None)
@@ -153,61 +122,20 @@ class JobTable(ReadableTable):
 
     def _queue(self, event: ExecutionQueued, seq: int, at_ms: int) -> None:
         assert event.execution_id not in self._executions, event.execution_id
-        execution = Execution(
-            id=event.execution_id,
-            job_id=event.job_id,
-            command_id=event.command_id,
-            user_id=event.user_id,
-            status=ExecutionStatus.QUEUED,
-            revision=event.revision,
-            queued_ms=at_ms,
-            variables=event.variables,
-            attempt=event.attempt,
-            previous=event.previous,
-            replaces=event.replaces,
-            not_before_ms=event.not_before_ms,
-            cause=event.cause,
-            expires_ms=event.expires_ms,
-            traceparent=event.traceparent,
-            version=seq,
-        )
-        self._put(execution)
+        execution = records.queued(event, seq, at_ms)
+        self._executions[execution.id] = execution
         self._remember(execution)
         queue = self._queues.setdefault(execution.job_id, [])
         queue.insert(0 if event.first else len(queue), execution.id)
-        self._count_restart(event, at_ms)
-
-    def _count_restart(self, event: ExecutionQueued, at_ms: int) -> None:
-        """Automatic restarts are remembered as far as their limit goes; a person's start clears."""
         job = self._jobs.get(event.job_id)
-        if job is None or job.spec is None:
-            return
-        if event.cause == "policy:restart":
-            newest = (*job.restarts_ms, at_ms)[-job.spec.restart.limit :]
-            self._jobs[job.id] = replace(job, restarts_ms=newest)
-        elif not event.cause and (job.restarts_ms or job.gave_up_ms is not None):
-            self._jobs[job.id] = replace(job, restarts_ms=(), gave_up_ms=None)
+        if job is not None:
+            self._jobs[job.id] = records.with_start(job, event, at_ms)
 
     def _end_execution(self, event: ExecutionEnded, seq: int) -> None:
         before = self._executions[event.execution_id]
         if before.status is ExecutionStatus.QUEUED:
             self._queues[before.job_id].remove(before.id)
-        self._move(before.id, event.status, seq)
-        self._put(
-            replace(
-                self._executions[before.id],
-                reason=event.reason,
-                end_ms=event.ended_ms,
-                exit_code=event.exit_code,
-                signal=event.signal,
-                error=event.error,
-                contained=event.contained,
-                survivors=event.survivors,
-                containment=event.containment,
-                output_end=event.output_end,
-                progress=event.progress or before.progress,
-            )
-        )
+        self._executions[before.id] = records.ended(before, event, seq)
         del self._live[before.id]
         del self._live_by_job[before.job_id][before.id]
         if not self._live_by_job[before.job_id]:
@@ -233,9 +161,7 @@ class JobTable(ReadableTable):
             del self._by_job[job_id]
 
     def _move(self, execution_id: str, after: ExecutionStatus, seq: int) -> None:
-        before = self._executions[execution_id]
-        assert may_follow(before.status, after), (execution_id, before.status, after)
-        self._put(replace(before, status=after, version=seq))
+        self._executions[execution_id] = records.moved(self._executions[execution_id], after, seq)
 
     def _remember(self, execution: Execution) -> None:
         """Puts a kept execution into the indexes."""
@@ -244,8 +170,9 @@ class JobTable(ReadableTable):
             self._live[execution.id] = None
             self._live_by_job.setdefault(execution.job_id, {})[execution.id] = None
 
-    def _put(self, execution: Execution) -> None:
-        self._executions[execution.id] = execution
+    def _note_waiting(self, command: CommandRecord) -> None:
+        for execution_id in awaited(command):
+            self._waiting.setdefault(execution_id, {})[command.id] = None
 
     def _replace_job(self, job: Job) -> None:
         before = self._jobs.get(job.id)
@@ -309,8 +236,7 @@ class JobTable(ReadableTable):
         for command in content.commands:
             self._commands[command.id] = command
             if not command.is_final:
-                for execution_id in awaited(command):
-                    self._waiting.setdefault(execution_id, {})[command.id] = None
+                self._note_waiting(command)
 
 
 def _copied(value: Any) -> Any:
@@ -318,10 +244,3 @@ def _copied(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {k: v.copy() if isinstance(v, dict | list) else v for k, v in value.items()}
-
-
-def awaited(command: CommandRecord) -> Sequence[str]:
-    """The executions a command waits for: those it ends, or else the one it makes run."""
-    if command.waits_for:
-        return command.waits_for
-    return (command.execution_id,) if command.execution_id else ()

@@ -1,0 +1,132 @@
+"""What an event makes of one record: of a command, of an execution, of a job. No IO, no clock.
+
+Which records there are, and the ways to them, are the table's. The other way round, from a record
+to the events that lead to it, is `handlers.decisions.facts`.
+"""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from bus.events import (
+    CommandAccepted,
+    CommandEnded,
+    ExecutionEnded,
+    ExecutionQueued,
+    ExecutionRunning,
+    ExecutionStopping,
+)
+from bus.jobs import Job
+from bus.lifecycle import command_may_follow, may_follow
+from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus
+from handlers.decisions.again import RESTART
+
+
+def accepted(event: CommandAccepted, seq: int) -> CommandRecord:
+    return CommandRecord(
+        id=event.command_id,
+        kind=event.kind,
+        user_id=event.user_id,
+        submitted_ms=event.submitted_ms,
+        body_hash=event.body_hash,
+        status=CommandStatus.RUNNING if event.attempted else CommandStatus.PENDING,
+        job_id=event.job_id,
+        roles=event.roles,
+        via=event.via,
+        variables=event.variables,
+        submitted_text=event.submitted_text,
+        id_text=event.id_text,
+        waits_for=event.waits_for,
+        merged=event.merged,
+        execution_id=event.execution_id,
+        traceparent=event.traceparent,
+        version=seq,
+    )
+
+
+def answered(before: CommandRecord, event: CommandEnded, seq: int, at_ms: int) -> CommandRecord:
+    assert command_may_follow(before.status, event.status), (before.status, event.status)
+    return replace(
+        before,
+        status=event.status,
+        outcome=event.outcome,
+        error_code=event.error_code,
+        error=event.error,
+        execution_id=event.execution_id or before.execution_id,
+        result=event.result,
+        processed_ms=at_ms,
+        version=seq,
+    )
+
+
+def awaited(command: CommandRecord) -> Sequence[str]:
+    """The executions a command waits for: those it ends, or else the one it makes run."""
+    if command.waits_for:
+        return command.waits_for
+    return (command.execution_id,) if command.execution_id else ()
+
+
+def queued(event: ExecutionQueued, seq: int, at_ms: int) -> Execution:
+    return Execution(
+        id=event.execution_id,
+        job_id=event.job_id,
+        command_id=event.command_id,
+        user_id=event.user_id,
+        status=ExecutionStatus.QUEUED,
+        revision=event.revision,
+        queued_ms=at_ms,
+        variables=event.variables,
+        attempt=event.attempt,
+        previous=event.previous,
+        replaces=event.replaces,
+        not_before_ms=event.not_before_ms,
+        cause=event.cause,
+        expires_ms=event.expires_ms,
+        traceparent=event.traceparent,
+        version=seq,
+    )
+
+
+def moved(before: Execution, after: ExecutionStatus, seq: int) -> Execution:
+    assert may_follow(before.status, after), (before.id, before.status, after)
+    return replace(before, status=after, version=seq)
+
+
+def running(before: Execution, event: ExecutionRunning, seq: int) -> Execution:
+    after = moved(before, ExecutionStatus.RUNNING, seq)
+    return replace(after, pid=event.pid, start_ms=event.started_ms)
+
+
+def stopping(before: Execution, event: ExecutionStopping, seq: int) -> Execution:
+    """An order may come again, sharper, while the first one is followed."""
+    if before.status is not ExecutionStatus.STOPPING:
+        before = moved(before, ExecutionStatus.STOPPING, seq)
+    return replace(before, stop=event.stop, version=seq)
+
+
+def ended(before: Execution, event: ExecutionEnded, seq: int) -> Execution:
+    return replace(
+        moved(before, event.status, seq),
+        reason=event.reason,
+        end_ms=event.ended_ms,
+        exit_code=event.exit_code,
+        signal=event.signal,
+        error=event.error,
+        contained=event.contained,
+        survivors=event.survivors,
+        containment=event.containment,
+        output_end=event.output_end,
+        progress=event.progress or before.progress,
+    )
+
+
+def with_start(job: Job, event: ExecutionQueued, at_ms: int) -> Job:
+    """Automatic restarts are remembered as far as their limit goes; a person's start clears."""
+    if job.spec is None:
+        return job
+    if event.cause == RESTART:
+        newest = (*job.restarts_ms, at_ms)[-job.spec.restart.limit :]
+        return replace(job, restarts_ms=newest)
+    if not event.cause and (job.restarts_ms or job.gave_up_ms is not None):
+        return replace(job, restarts_ms=(), gave_up_ms=None)
+    return job
