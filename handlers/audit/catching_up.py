@@ -2,8 +2,8 @@
 
 from bus.audit import AuditEntry
 from bus.events import Published
+from handlers.audit.entries.fold import AuditFold
 from handlers.audit.past import Past
-from handlers.decisions.audit_entries import AuditFold
 from handlers.decisions.table import JobTable
 
 

@@ -20,9 +20,10 @@ from bus.events import Published
 from bus.keeping import DAY_MS
 from bus.model import CommandRecord, Principal
 from handlers.audit.coalescer import Coalescer
+from handlers.audit.entries.fold import AuditFold
+from handlers.audit.entries.refusals import entry_of_file, entry_of_refusal
 from handlers.audit.reading import page, pieces
 from handlers.audit.segments import AuditSegments
-from handlers.decisions.audit_entries import AuditFold, entry_of_file, entry_of_refusal
 
 WRITE_S = 0.2
 """Entries are collected so long: many are one write."""

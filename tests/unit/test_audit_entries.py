@@ -21,7 +21,8 @@ from bus.errors import ErrorCode, Refused
 from bus.jobs import DefinitionFault, RetrySpec
 from bus.model import Principal, Reason, StopRequest
 from handlers.audit.coalescer import WINDOW_S, Coalescer
-from handlers.decisions.audit_entries import AuditFold, entry_of_refusal
+from handlers.audit.entries.fold import AuditFold
+from handlers.audit.entries.refusals import entry_of_refusal
 from handlers.decisions.table import JobTable
 from tests.decision_world import VIEWER, World
 

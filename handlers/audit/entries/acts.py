@@ -1,0 +1,160 @@
+"""The entries of what the service does by itself. No IO, no clock.
+
+Ends of programs are no acts, and neither is what follows from a command: that stands in the
+command's own entry.
+"""
+
+from bus.audit import AUTOMATIC, AuditEntry, cut
+from bus.clock import rfc3339
+from bus.events import (
+    ExecutionEnded,
+    ExecutionQueued,
+    ExecutionStopping,
+    ExecutionUnknown,
+    JobEvent,
+    JobGaveUp,
+    JobInvalid,
+    Published,
+    SystemForgotten,
+    SystemMaintenance,
+    type_of,
+)
+from bus.model import ExecutionStatus
+from handlers.audit.entries.states import LIMITS, Live
+from handlers.decisions.again import RESTART
+
+_ADOPT = "system:adopt"
+_CATALOG = "system:catalog"
+_LIMITS = "system:limits"
+_RETENTION = "system:retention"
+
+
+def queued(published: Published, event: ExecutionQueued, previous: str | None) -> AuditEntry | None:
+    """A policy starts again what was in the state `previous`."""
+    if not event.cause:
+        return None
+    detail = {"previous": event.previous} if event.previous else {}
+    return _automatic(
+        published,
+        event.cause,
+        "start",
+        job=event.job_id,
+        execution=event.execution_id,
+        command=event.command_id,
+        cause=event.cause,
+        before=previous,
+        after="Queued",
+        detail=detail | {"attempt": str(event.attempt)},
+    )
+
+
+def stopping(
+    published: Published, event: ExecutionStopping, live: Live, before: str | None
+) -> AuditEntry | None:
+    if event.stop.command_id is not None:
+        return None  # the command's own entry tells it
+    stop = event.stop
+    return _of_execution(published, event.execution_id, live, stop.by, "stop", before, stop.reason)
+
+
+def unknown(
+    published: Published, event: ExecutionUnknown, live: Live, before: str | None
+) -> AuditEntry:
+    return _of_execution(published, event.execution_id, live, _ADOPT, "settle", before)
+
+
+def ended(
+    published: Published, event: ExecutionEnded, live: Live, before: str | None
+) -> AuditEntry | None:
+    if event.status is ExecutionStatus.LOST:
+        actor, action = _ADOPT, "settle"
+    elif event.reason in LIMITS and not live.limited:
+        # It struck and the program was gone before anybody heard of it.
+        actor, action = _LIMITS, "stop"
+    else:
+        return None
+    return _of_execution(published, event.execution_id, live, actor, action, before, event.reason)
+
+
+def job(published: Published, event: JobEvent, before: str | None, after: str | None) -> AuditEntry:
+    """The catalog changed, or a policy gave up; the states are revisions."""
+    gave_up = isinstance(event, JobGaveUp)
+    return _automatic(
+        published,
+        RESTART if gave_up else _CATALOG,
+        "give_up" if gave_up else type_of(event),
+        job=event.job_id,
+        before=before,
+        after=after,
+        cause=cut(event.fault.reason) if isinstance(event, JobInvalid) else None,
+    )
+
+
+def forgotten(published: Published, event: SystemForgotten) -> AuditEntry | None:
+    gone = {"executions": len(event.executions), "commands": len(event.commands)}
+    detail = {name: str(number) for name, number in gone.items() if number}
+    return _automatic(published, _RETENTION, "forget", detail=detail) if detail else None
+
+
+def maintenance(published: Published, event: SystemMaintenance) -> AuditEntry:
+    state = "on" if event.on else "off"
+    return _automatic(
+        published,
+        event.by,
+        f"maintenance.{state}",
+        cause=cut(event.reason) or None,
+        before="off" if event.on else "on",
+        after=state,
+    )
+
+
+def _of_execution(
+    published: Published,
+    execution_id: str,
+    live: Live,
+    actor: str,
+    action: str,
+    before: str | None,
+    cause: str | None = None,
+) -> AuditEntry:
+    return _automatic(
+        published,
+        actor,
+        action,
+        job=live.job_id,
+        execution=execution_id,
+        command=live.command_id,
+        cause=str(cause) if cause is not None else None,
+        before=before,
+        after=live.status,
+    )
+
+
+def _automatic(
+    published: Published,
+    actor: str,
+    action: str,
+    *,
+    job: str | None = None,
+    execution: str | None = None,
+    command: str | None = None,
+    cause: str | None = None,
+    before: str | None = None,
+    after: str | None = None,
+    detail: dict[str, str] | None = None,
+) -> AuditEntry:
+    return AuditEntry(
+        seq=published.seq,
+        at=rfc3339(published.at_ms),
+        kind=AUTOMATIC,
+        actor=cut(actor),
+        action=action,
+        via="system",
+        job=job,
+        execution=execution,
+        command=command,
+        cause=cause,
+        before=before,
+        after=after,
+        detail=detail or {},
+    )

@@ -1,0 +1,107 @@
+"""From events to entries of the audit: one for each command and for each act of the service itself.
+
+This is the way through the events; what an entry says is in `commands` and `acts`. No IO, no clock.
+"""
+
+from bus.audit import AuditEntry
+from bus.events import (
+    CommandAccepted,
+    CommandEnded,
+    ExecutionDeleted,
+    ExecutionEnded,
+    ExecutionProgress,
+    ExecutionQueued,
+    ExecutionRunning,
+    ExecutionStarted,
+    ExecutionStopping,
+    ExecutionUnknown,
+    JobChanged,
+    JobDefined,
+    JobGaveUp,
+    JobInvalid,
+    JobRemoved,
+    Published,
+    SystemForgotten,
+    SystemMaintenance,
+)
+from bus.model import ExecutionStatus
+from handlers.audit.entries import acts
+from handlers.audit.entries.commands import CommandEntries
+from handlers.audit.entries.states import States
+from handlers.decisions.readable_table import ReadableTable
+
+
+class AuditFold:
+    """Follows the events from a table on.
+
+    Events up to `told_until` only change what is held: their entries are there already.
+    """
+
+    def __init__(self, *, told_until: int = 0) -> None:
+        self._told_until = told_until
+        self._states = States()
+        self._commands = CommandEntries(self._states)
+
+    def begin(self, table: ReadableTable) -> None:
+        """The next event is the first that `table` has not taken in."""
+        self._states.begin(table)
+        self._commands.begin(table)
+
+    def tell_everything(self) -> None:
+        """The replay is over: what comes now is new, even if a new journal counts from 1 again."""
+        self._told_until = 0
+
+    def take(self, published: Published) -> AuditEntry | None:
+        """The entry that this event makes, if it makes one. The table may be ahead of it."""
+        is_told = published.seq <= self._told_until
+        event = published.event
+        if is_told and isinstance(event, CommandEnded):
+            # Most of what a start replays; making these would be most of its time.
+            self._commands.drop(event.command_id)
+            return None
+        entry = self._entry(published)
+        return None if is_told else entry
+
+    def _entry(self, published: Published) -> AuditEntry | None:
+        states = self._states
+        event = published.event
+        match event:
+            case ExecutionProgress():
+                return None
+            case CommandAccepted():
+                self._commands.accept(event)
+                return None
+            case CommandEnded():
+                return self._commands.end(published, event)
+            case ExecutionQueued():
+                states.queue(event)
+                if event.replaces is not None:
+                    self._commands.replace(event.command_id, event.replaces)
+                previous = states.of(event.previous) if event.previous else None
+                return acts.queued(published, event, previous)
+            case ExecutionStarted(execution_id=i):
+                states.become(i, ExecutionStatus.STARTING)
+                return None
+            case ExecutionRunning(execution_id=i):
+                states.become(i, ExecutionStatus.RUNNING)
+                return None
+            case ExecutionStopping(execution_id=i):
+                before = states.order(event)
+                return acts.stopping(published, event, states.live(i), before)
+            case ExecutionUnknown(execution_id=i):
+                before = states.become(i, ExecutionStatus.UNKNOWN)
+                return acts.unknown(published, event, states.live(i), before)
+            case ExecutionEnded(execution_id=i):
+                before = states.become(i, event.status)
+                entry = acts.ended(published, event, states.live(i), before)
+                states.end(i)
+                return entry
+            case ExecutionDeleted(execution_id=i):
+                states.delete(i)
+                return None
+            case JobDefined() | JobChanged() | JobInvalid() | JobRemoved() | JobGaveUp():
+                return acts.job(published, event, *states.revise(event))
+            case SystemForgotten():
+                return acts.forgotten(published, event)
+            case SystemMaintenance():
+                return acts.maintenance(published, event)
