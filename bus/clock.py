@@ -8,6 +8,9 @@ from typing import Protocol
 TIME_MS_MAX = 253_402_300_799_999
 """The end of the year 9999: the last that RFC 3339 can tell."""
 
+TIME_MS_MIN = -62_135_596_800_000
+"""The beginning of the year 1: the first."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -34,8 +37,12 @@ class SystemClock:
 
 
 def rfc3339(at_ms: int) -> str:
-    """`at_ms` as RFC 3339 in UTC with milliseconds, e.g. `2026-01-26T18:00:00.000Z`."""
-    whole_s, milli = divmod(at_ms, 1000)
+    """`at_ms` as RFC 3339 in UTC with milliseconds, e.g. `2026-01-26T18:00:00.000Z`.
+
+    What lies beyond the years that can be told is told as their end: a record that holds such a
+    time must not keep its readers from everything else.
+    """
+    whole_s, milli = divmod(min(max(at_ms, TIME_MS_MIN), TIME_MS_MAX), 1000)
     return f"{_second(whole_s)}.{milli:03d}Z"
 
 
@@ -53,7 +60,7 @@ def from_rfc3339(text: str) -> int:
     zone is taken as UTC.
 
     Raises:
-        ValueError: `text` is no such time.
+        ValueError: `text` is no such time, or its zone puts it outside of what UTC can tell.
     """
     head, dot, tail = text.strip().partition(".")
     if dot:
@@ -65,4 +72,7 @@ def from_rfc3339(text: str) -> int:
     stamp = datetime.fromisoformat(head)
     if stamp.tzinfo is None:
         stamp = stamp.replace(tzinfo=UTC)
-    return (stamp - _EPOCH) // timedelta(milliseconds=1)  # whole numbers: a float loses some
+    at_ms = (stamp - _EPOCH) // timedelta(milliseconds=1)  # whole numbers: a float loses some
+    if not TIME_MS_MIN <= at_ms <= TIME_MS_MAX:
+        raise ValueError(f"{text!r} lies outside of the years 1 to 9999 in UTC")
+    return at_ms

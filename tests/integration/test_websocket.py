@@ -539,6 +539,11 @@ async def test_a_key_makes_a_repeat_the_same_command() -> None:
         ({"command": "stop"}, 422, "name a jobId"),
         ({"command": "start", "jobId": "App/Job", "commandId": "x"}, 422, "UUID"),
         ({"command": "start", "jobId": "App/Job", "expiresAt": "soon"}, 422, "RFC 3339"),
+        (
+            {"command": "start", "jobId": "App/Job", "expiresAt": "9999-12-31T23:59:59-01:00"},
+            422,
+            "RFC 3339",
+        ),
         ([], 422, "object"),
         ({"command": "start", "jobId": "No/Job"}, 404, "no such job"),
     ],
