@@ -191,6 +191,20 @@ async def test_only_json_types_are_taken(content_type: str | None) -> None:
     assert not world.published
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "rubbish"])
+async def test_an_encoded_body_is_refused_and_not_looked_at(encoding: str) -> None:
+    """Who decodes before asking who sent it can be made to work for anybody."""
+    headers = bearer(ALICE) | {"Content-Type": "application/json", "Content-Encoding": encoding}
+    world = World()
+    async with serving(world) as (_, session):
+        body = b'{"command":"start","jobId":"A/B"}'
+        async with session.post("/api/v1/commands", data=body, headers=headers) as response:
+            problem = await response.json(content_type="application/problem+json")
+    assert (response.status, problem["code"]) == (415, "unsupported_type")
+    assert "Content-Encoding" in problem["detail"]
+    assert not world.published
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [

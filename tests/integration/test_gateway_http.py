@@ -72,6 +72,26 @@ async def test_an_unreadable_request_gets_a_problem_too(request_bytes: bytes) ->
     assert b"Traceback" not in body
 
 
+async def test_who_leaves_in_the_middle_of_a_body_is_no_error(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody needs a credential for that: it must not fill the log with traces."""
+    head = (
+        b"POST /api/v1/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 100\r\n\r\n{"
+    )
+    async with serving(World()) as (url, session):
+        host, port = url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head)
+        assert (await session.get("/livez")).status == 200  # the body is waited for by now
+        writer.close()
+        await writer.wait_closed()
+        assert (await session.get("/livez")).status == 200  # and by now it is known to be gone
+    assert "request failed" not in capsys.readouterr().out
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_a_defect_is_a_500_without_a_trace() -> None:
     world = World()
     world.table.jobs = None  # type: ignore[assignment,method-assign]  # a defect on purpose

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bus.clock import TIME_MS_MAX
+from bus.clock import TIME_MS_MAX, TIME_MS_MIN, from_rfc3339, rfc3339
 from bus.commands import (
     CancelCommand,
     Command,
@@ -136,6 +136,25 @@ def test_no_millisecond_of_a_time_is_lost(at_ms: int) -> None:
     assert sealed is not None
     got = wire.unsealed(sealed)
     assert (got.submitted_ms, got.expires_ms) == (at_ms, at_ms)
+
+
+@pytest.mark.parametrize(
+    "text", ["0001-01-01T00:00:00.0000000+01:00", "9999-12-31T23:59:59.9999999-01:00"]
+)
+def test_a_time_that_its_zone_puts_beyond_utc_is_no_time(text: str) -> None:
+    """The first is what PowerShell makes of `[datetime]::MinValue` east of Greenwich."""
+    with pytest.raises(ValueError, match="outside of the years"):
+        from_rfc3339(text)
+    file = foreign.decode(json.dumps({**ORIGINS, "SubmittedAt": text}).encode())
+    assert envelope_of(file).submitted_ms == SERVICE.mtime_ms
+    late = foreign.decode(json.dumps({**ORIGINS, "ExpiresAt": text}).encode())
+    with pytest.raises(Refused, match="ExpiresAt must be a time"):
+        envelope_of(late)
+
+
+def test_a_record_with_such_a_time_can_still_be_told() -> None:
+    assert rfc3339(TIME_MS_MIN - 1) == "0001-01-01T00:00:00.000Z"
+    assert rfc3339(TIME_MS_MAX + 1) == "9999-12-31T23:59:59.999Z"
 
 
 @given(envelopes, st.data())
@@ -267,6 +286,7 @@ def test_null_variables_of_a_start_are_none() -> None:
         ({"Command": "retry"}, ErrorCode.UNKNOWN_EXECUTION),
         ({"Command": "cancel"}, ErrorCode.UNKNOWN_COMMAND),
         ({"ExpiresAt": "tomorrow"}, ErrorCode.EXPIRED),
+        ({"JobID": "A" * 1000}, ErrorCode.UNKNOWN_JOB),
     ],
 )
 def test_what_cannot_be_carried_out_is_refused_with_a_code(
@@ -390,6 +410,15 @@ def test_no_fields_raise_anything_else(fields: dict[str, Any], with_id: bool) ->
         fields["CommandID"] = COMMAND_ID
     raw = msgspec.json.encode(fields)
     assert verdict(raw) in ("no command", "refused", "command")
+
+
+def test_a_long_text_that_says_nothing_is_not_kept() -> None:
+    """Records stay in memory for as long as commands are kept: 100 000 of them by default."""
+    long = "x" * 200_000
+    file = written(JobID=long, Command=long, SubmittedAt=long)
+    record = foreign.rejected(file, SERVICE, SETTINGS, Refused(ErrorCode.POISON, "x"), 0)
+    assert len(msgspec.json.encode(record)) < 2_000
+    assert len(envelope_of(written(SubmittedAt=long)).submitted_text or "") <= foreign.TEXT_MAX
 
 
 @given(st.dictionaries(field_names, json_values, max_size=12))

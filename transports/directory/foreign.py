@@ -50,6 +50,10 @@ class ForeignFile(msgspec.Struct, frozen=True, rename={**FIELD_NAMES, "session_i
     traceparent: Any = None
 
 
+TEXT_MAX = 200
+"""Characters kept of a text that means nothing to us when it is longer: it stays in the table, the
+journal and the feed for as long as its command."""
+
 _decoder = msgspec.json.Decoder(ForeignFile)
 
 
@@ -93,7 +97,7 @@ def envelope_of(
         submitted_ms=submitted_ms(file.submitted_at, writer.mtime_ms),
         body_hash=body_hash(command, expires_ms),
         expires_ms=expires_ms,
-        submitted_text=_text(file.submitted_at),
+        submitted_text=_kept(file.submitted_at),
         session_hash=_session_hash(file.session_id, secret),
         traceparent=trace_context(_text(file.traceparent) or ""),
     )
@@ -108,14 +112,14 @@ def rejected(
     return CommandRecord(
         id=command_id,
         id_text=file.command_id if file.command_id != command_id else None,
-        kind=_text(file.command) or "",
+        kind=_kept(file.command) or "",
         user_id=principal.user_id,
         roles=principal.roles,
         via=principal.via,
         submitted_ms=submitted_ms(file.submitted_at, writer.mtime_ms),
-        submitted_text=_text(file.submitted_at),
+        submitted_text=_kept(file.submitted_at),
         body_hash="",
-        job_id=_text(file.job_id),
+        job_id=_kept(file.job_id),
         status=CommandStatus.REJECTED,
         error_code=why.code,
         error=why.message,
@@ -217,6 +221,10 @@ def _job(file: ForeignFile) -> str:
         raise Refused(
             ErrorCode.UNKNOWN_JOB, 'JobID must name the job, e.g. "App/Job"', pointer="/JobID"
         )
+    if len(file.job_id) > TEXT_MAX:
+        raise Refused(
+            ErrorCode.UNKNOWN_JOB, f"there is no job {_shown(file.job_id)}…", pointer="/JobID"
+        )
     return file.job_id
 
 
@@ -309,6 +317,10 @@ def _session_hash(written: Any, secret: bytes) -> str | None:
 
 def _text(written: Any) -> str | None:
     return written if isinstance(written, str) else None
+
+
+def _kept(written: Any) -> str | None:
+    return written[:TEXT_MAX] if isinstance(written, str) else None
 
 
 def _shown(value: Any) -> str:

@@ -93,6 +93,9 @@ class Gateway:
             shutdown_timeout=_CLEANUP_S,
             max_line_size=settings.header_line_max,
             max_field_size=settings.header_line_max,
+            # It would be done before anybody has shown who they are, and what is no such encoding
+            # would break inside of aiohttp; `body` refuses what comes encoded.
+            auto_decompress=False,
         )
         await self._runner.setup()
         try:

@@ -182,6 +182,13 @@ async def _read_json(request: web.Request, *, empty: bool) -> bytes:
 
 
 async def _read(request: web.Request) -> bytes:
+    if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
+        raise Problem(
+            415,
+            "unsupported-type",
+            "send the body as it is, without Content-Encoding",
+            headers={"Accept-Encoding": "identity"},
+        )
     if (request.content_length or 0) > request.client_max_size:
         # Said before it is sent: nothing of it needs to be waited for.
         raise web.HTTPRequestEntityTooLarge(request.client_max_size)

@@ -1,6 +1,7 @@
-"""The listening side of aiohttp, changed in five points: connections are bounded, the kernel gives
+"""The listening side of aiohttp, changed in six points: connections are bounded, the kernel gives
 up peers that take nothing, unreadable requests get a problem, frames of WebSockets are looked at
-before they are read, and who is accepted at the very end is not left to nobody.
+before they are read, a peer that leaves is no error, and who is accepted at the very end is
+not left to nobody.
 """
 
 import asyncio
@@ -71,6 +72,14 @@ class ProblemProtocol(web.RequestHandler):
         """aiohttp calls this when a connection becomes a WebSocket."""
         super().set_parser(FrameCheck(parser), data_received_cb)  # type: ignore[arg-type]  # same use
 
+    def log_exception(self, *args: Any, **kwargs: Any) -> None:
+        """Not of a peer that left in the middle of a body or an answer: anybody can do that, and
+        each time would be a trace in the log."""
+        if isinstance(kwargs.get("exc_info"), ConnectionError):
+            self.log_debug("the peer left")
+        else:
+            super().log_exception(*args, **kwargs)
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -80,6 +89,8 @@ class ProblemProtocol(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answers what the HTTP parser could not read; everything else never comes here."""
         request_id = request_id_of(request)
+        if isinstance(exc, ConnectionError):
+            raise exc  # nobody is there to be answered
         if request.writer.output_size > 0:
             raise ConnectionError("the answer had begun when it broke") from exc
         if status >= 500:

@@ -14,8 +14,8 @@ _REQUEST_HEADERS = (
     "traceparent"
 )
 _ANSWER_HEADERS = (
-    "Content-Range, ETag, Idempotency-Replayed, Location, Output-From, Preference-Applied, "
-    "Retry-After, X-Request-Id"
+    "Content-Range, ETag, Idempotency-Replayed, Link, Location, Output-Complete, "
+    "Output-First-Line, Output-From, Output-To, Preference-Applied, Retry-After, X-Request-Id"
 )
 _MAX_AGE_S = "600"
 
