@@ -52,7 +52,9 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except CycloptsError as error:
-        _say(f"{str(error).rstrip('.')}. See: jobbus --help")
+        words = str(error)
+        stop = "" if words.endswith(".") else "."
+        _say(f"{words}{stop} See: jobbus --help")
         return 2
     except BrokenPipeError:
         # Whoever read our output has had enough; without this the flush at exit complains.

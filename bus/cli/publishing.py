@@ -34,6 +34,7 @@ from bus.model import CommandStatus, Principal
 from bus.views import VariableView
 from transports.directory.publisher import publish_offline
 from transports.http.client import WAIT_S_MAX
+from transports.http.client_side.errors import WaitTimeout
 from transports.http.client_side.records import CommandAnswer
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON")]
@@ -248,7 +249,12 @@ async def _send(place: Place, command: Command, reply: Reply) -> int:
         answer = await client.publish(command, wait_s=wait_s if reply.wait else 0)
         if reply.wait:
             left_s = None if timeout_s is None else timeout_s - (time.monotonic() - begun_s)
-            answer = await client.wait_command(answer.command_id, timeout_s=left_s)
+            try:
+                answer = await client.wait_command(answer.command_id, timeout_s=left_s)
+            except WaitTimeout as late:
+                raise WaitTimeout(
+                    f"command {answer.command_id} has not ended within {timeout_s:g} s; it goes on"
+                ) from late
     show_command(answer, as_json=reply.as_json)
     return exit_of_command(answer)
 

@@ -257,6 +257,7 @@ def test_wait_that_takes_too_long_is_124(shared: Path, jobbus: Cli) -> None:
         assert out_of(follower).readline() == b"armed\n"
         late = jobbus(shared, "stop", "T/Deaf", "--wait", "--timeout", "0.5")
         assert (late.code, late.out) == (124, "")
+        assert "within 0.5 s" in late.err
         assert jobbus(shared, "stop", "T/Deaf", "--kill", "--wait").code == 0
         follower.communicate()
         assert follower.returncode == 1
