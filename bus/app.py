@@ -56,6 +56,9 @@ async def _serve(settings: Settings, orders: Orders, *, drain: bool) -> int:
     async with running_node(settings) as node:
         for finding in await asyncio.to_thread(lambda: list(look_at_unit(os.getpid()))):
             log.warning(finding.text)
+        apps = settings.serve.apps
+        if not await asyncio.to_thread(apps.is_dir):
+            log.warning("there is no folder of apps %s yet; jobs are there once it is", apps)
         sys.stderr.write(f"sign in once with {node.sign_in_link()}\n")
         sys.stderr.flush()
         # The last word of a start: who waits for it finds all else said.

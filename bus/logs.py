@@ -56,6 +56,8 @@ def configure_logs(level: str = "info", stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # It tells of each change below what it watches: a log in there would be told of its own lines.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 def redact(

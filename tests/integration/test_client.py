@@ -326,6 +326,14 @@ async def test_refused_command_is_not_repeated_and_says_where_the_fault_is() -> 
     assert len(server.requests) == 1
 
 
+async def test_a_maintenance_is_told_at_once() -> None:
+    body = PROBLEM | {"type": "/problems/maintenance", "status": 503}
+    async with connected(answering(503, body, **{"Retry-After": "5"})) as (server, client):
+        with pytest.raises(ApiProblem) as caught:
+            await client.start("App/Job")
+    assert (caught.value.code, len(server.requests)) == ("maintenance", 1)
+
+
 async def test_redirect_is_not_followed_with_the_token() -> None:
     async with served(answering(200, {"items": []})) as elsewhere:
         moved = answering(307, **{"Location": elsewhere.url})
