@@ -17,6 +17,7 @@ HIDDEN: Final = "[hidden]"
 _SECRET_NAME = re.compile(r"token|secret|password|authorization|cookie|credential", re.IGNORECASE)
 _TOKEN = re.compile(r"\bjb_[A-Za-z0-9]+_[A-Za-z0-9_-]{8,}")
 _QUERY = re.compile(r"(?<=\S)\?[^\s\"']+=[^\s\"']*")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _DEPTH_MAX = 4
 
 
@@ -71,9 +72,11 @@ def redact(
 
 
 def _clean(value: Any, depth: int) -> Any:
-    """`value` with tokens hidden and the queries of URLs cut, as deep as logs sensibly go."""
+    """`value` with tokens hidden, the queries of URLs cut and nothing that a terminal would obey
+    (the name of a file may be a stranger's), as deep as logs sensibly go."""
     if isinstance(value, str):
-        return _QUERY.sub("?…", _TOKEN.sub(HIDDEN, value))
+        plain = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", value)
+        return _QUERY.sub("?…", _TOKEN.sub(HIDDEN, plain))
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
     if depth and isinstance(value, Mapping):
