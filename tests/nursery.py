@@ -136,6 +136,7 @@ def be_forked(descriptor: int) -> None:
                 continue
             request, descriptors, _, _ = socket.recv_fds(link, REQUEST_MAX, 1 + DESCRIPTORS)
             if not request:
+                link.close()
                 sys.exit()
             pid = os.fork()
             if pid == 0:
