@@ -1,5 +1,6 @@
 """What a shim is told to do, and the words it shares with the service. Stdlib only, no IO."""
 
+import json
 from typing import Any, NamedTuple
 
 FORMAT = 1
@@ -10,6 +11,9 @@ TIME_MS_MAX = 253_402_300_800_000
 
 WAKE = b"CONTROL=1"
 """The datagram that makes a shim look at `control` and at the progress file at once."""
+
+ORDER = "ORDER"
+"""Beside it the order itself, as `control` has it: a program can take that file from its shim."""
 
 CLAIMED_BY_SERVICE = b"service\n"
 """The whole content of a claim that the recovery of a service won: that generation never runs."""
@@ -57,6 +61,14 @@ class StopOrder(NamedTuple):
     grace_s: float
     kill: bool = False
     command_id: str | None = None
+
+    @classmethod
+    def from_text(cls, text: str) -> "StopOrder | None":
+        """The order in the content of a `control`; None if that is none."""
+        try:
+            return cls.from_json(json.loads(text))
+        except (ValueError, RecursionError):
+            return None
 
     @classmethod
     def from_json(cls, content: Any) -> "StopOrder | None":

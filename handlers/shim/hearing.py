@@ -1,7 +1,8 @@
 """The socket on which a shim hears the service's wake-up and its program's sd_notify. Stdlib only.
 
-A wake-up is only a hint, so it may come from anybody; words about the execution must come from
-its tree, or at least from its account if the sender has ended already (`systemd-notify` has).
+A wake-up is only a hint, so it may come from anybody, but for an order that comes with it: that
+must come from our account. Words about the execution must come from its tree, or at least from its
+account if the sender has ended already (`systemd-notify` has).
 """
 
 import _socket
@@ -10,6 +11,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 
+from handlers.shim.assignment import ORDER
 from handlers.shim.notify import MESSAGE_MAX, JobProgress, parse_notify, parse_progress
 
 DATAGRAM_BYTES_MAX = 65_536
@@ -50,8 +52,10 @@ class Hearing:
                 )
             except OSError:
                 return
-            found = parse_notify(data)
-            if "CONTROL" in found or _is_permitted(ancillary, owns):
+            found, sender = parse_notify(data), _sender(ancillary)
+            if ORDER in found and not _is_of_our_account(sender):
+                del found[ORDER]
+            if "CONTROL" in found or _is_permitted(sender, owns):
                 yield found
 
     def progress_in(self, words: dict[str, str]) -> JobProgress:
@@ -64,12 +68,19 @@ class Hearing:
         return said
 
 
-def _is_permitted(
-    ancillary: list[tuple[int, int, bytes]], owns: Callable[[int], bool | None]
-) -> bool:
+def _sender(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int] | None:
+    """Pid and account of who sent it, as the kernel tells them."""
     for level, kind, data in ancillary:
         if level == _LEVEL and kind == socket.SCM_CREDENTIALS:
             pid, uid, _ = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])
-            owned = owns(pid)
-            return owned is True or (owned is None and uid in (0, os.geteuid()))
-    return False
+            return pid, uid
+    return None
+
+
+def _is_of_our_account(sender: tuple[int, int] | None) -> bool:
+    return sender is not None and sender[1] in (0, os.geteuid())
+
+
+def _is_permitted(sender: tuple[int, int] | None, owns: Callable[[int], bool | None]) -> bool:
+    owned = False if sender is None else owns(sender[0])
+    return owned is True or (owned is None and _is_of_our_account(sender))

@@ -13,7 +13,7 @@ import select
 import time
 from typing import Any
 
-from handlers.shim.assignment import Assignment, StopOrder, claim_name
+from handlers.shim.assignment import ORDER, Assignment, StopOrder, claim_name
 from handlers.shim.bell import Bell
 from handlers.shim.files import Folder
 from handlers.shim.hearing import Hearing
@@ -211,6 +211,7 @@ class Shim:
         for words in self.hearing.words(self.tree.owns):
             if "CONTROL" in words:
                 self._look_at_control()
+                self._take(StopOrder.from_text(words.get(ORDER, "")))
                 self.progress.look(time.monotonic())
             else:
                 self._heed(masked(self.masking, words))
@@ -240,7 +241,9 @@ class Shim:
     # -- orders
 
     def _look_at_control(self) -> None:
-        order = StopOrder.from_json(self.folder.read_json("control"))
+        self._take(StopOrder.from_json(self.folder.read_json("control")))
+
+    def _take(self, order: StopOrder | None) -> None:
         if order is not None and order != self.stopping.order:
             self._obey(order)
 

@@ -7,6 +7,7 @@ The order of the questions matters. A shim takes `lock` before it creates its cl
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -59,7 +60,7 @@ Finding = NeverRan | Alive | Ended | Orphaned | Gone
 def investigate(layout: DataLayout, execution_id: str) -> Finding:
     """The claim is decided after this: either it is ours, or a shim had it."""
     place = layout.execution(execution_id)
-    place.root.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+    _open_up(place.root)
     for generation in range(GENERATIONS_MAX):
         claim = place.root / claim_name(generation)
         if _win(claim):
@@ -78,7 +79,7 @@ def investigate_all(layout: DataLayout, ids: Iterable[str]) -> list[Finding]:
 def look_at_all(layout: DataLayout, ids: Iterable[str]) -> list[tuple[ShimState | None, bool]]:
     """`look` for each, and whether there is an exit record."""
     return [
-        (look(layout, execution_id), layout.execution(execution_id).exit.exists())
+        (look(layout, execution_id), _is_there(layout.execution(execution_id).exit))
         for execution_id in ids
     ]
 
@@ -92,7 +93,7 @@ def look(layout: DataLayout, execution_id: str) -> ShimState | None:
 def write_control(layout: DataLayout, execution_id: str, order: StopRequest) -> None:
     """The order is durable; the shim follows it when it looks."""
     place = layout.execution(execution_id)
-    place.root.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+    _open_up(place.root)
     _write_durably(place.control, encode_control(order))
 
 
@@ -136,6 +137,22 @@ def _after_claim(place: ExecutionLayout, claim: bytes) -> Finding:
     if is_alive(state.shim, state.shim_ticks):
         return Alive(state)  # its program has removed the lock
     return Orphaned(state)
+
+
+def _open_up(folder: Path) -> None:
+    """The folder is there and can be entered; its program may have removed or closed it."""
+    folder.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+    mode = folder.lstat().st_mode
+    if stat.S_ISDIR(mode) and mode & DIRECTORY_MODE != DIRECTORY_MODE:
+        folder.chmod(DIRECTORY_MODE)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError:  # a folder that its program has closed, too
+        return False
+    return True
 
 
 def _is_locked(lock: Path) -> bool:

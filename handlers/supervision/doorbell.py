@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from handlers.shim.assignment import WAKE
+from handlers.shim.assignment import ORDER, WAKE
 from handlers.supervision.record import ShimState, decode_state
 
 log = structlog.get_logger("jobbus.doorbell")
@@ -52,13 +52,16 @@ class Doorbell:
             loop.remove_reader(self._socket)
             self._socket.close()
 
-    def wake(self, address: str) -> bool:
+    def wake(self, address: str, order: bytes | None = None) -> bool:
         """The shim at `address` looks at its files now; False: its socket is full, try again.
+
+        `order` is the content of its `control`, for a shim that has lost its folder.
 
         One that is not there yet, or not any more, needs no hint: it looks when it begins.
         """
+        words = WAKE if order is None else b"%b\n%b=%b" % (WAKE, ORDER.encode(), order)
         try:
-            self._socket.sendto(WAKE, "\0" + address.removeprefix("@"))
+            self._socket.sendto(words, "\0" + address.removeprefix("@"))
         except BlockingIOError:
             return False
         except OSError as error:

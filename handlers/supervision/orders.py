@@ -1,4 +1,8 @@
-"""Brings orders to shims: written durably, then the shim is woken. Whoever dies loses nothing."""
+"""Brings orders to shims: written durably, then the shim is woken. Whoever dies loses nothing.
+
+The order goes with the wake-up, too: a program that has removed its folder, or a disk without any
+room, must not keep a stop from its shim.
+"""
 
 import asyncio
 import signal
@@ -12,6 +16,7 @@ from bus.model import StopRequest
 from handlers.supervision import adoption
 from handlers.supervision.asking import Start
 from handlers.supervision.doorbell import Doorbell, shim_name
+from handlers.supervision.record import encode_control
 from handlers.supervision.watched import Watched
 
 log = structlog.get_logger("jobbus.supervisor")
@@ -50,19 +55,23 @@ class Orders:
             while self._is_watched(watched):
                 order = watched.stop
                 assert order is not None
-                try:
-                    await asyncio.to_thread(
-                        adoption.write_control, self._layout, watched.execution.id, order
-                    )
-                except OSError as error:
-                    log.error("a stop could not be written; tried again", error=str(error))  # noqa: TRY400
-                    await asyncio.sleep(WRITE_AGAIN_S)
-                    continue
+                is_written = await self._write(watched, order)
                 await self._wake(watched, order)
-                if watched.stop == order:
+                if not is_written:
+                    await asyncio.sleep(WRITE_AGAIN_S)
+                elif watched.stop == order:
                     return
         finally:
             watched.is_ordering = False
+
+    async def _write(self, watched: Watched, order: StopRequest) -> bool:
+        execution_id = watched.execution.id
+        try:
+            await asyncio.to_thread(adoption.write_control, self._layout, execution_id, order)
+        except OSError as error:
+            log.error("a stop could not be written; tried again", error=str(error))  # noqa: TRY400
+            return False
+        return True
 
     async def _wake(self, watched: Watched, order: StopRequest) -> None:
         for _ in range(WAKES_MAX):
@@ -70,7 +79,7 @@ class Orders:
                 return
             _set_going(watched)
             address = watched.socket or shim_name(self._instance, watched.execution.id)
-            if self._bell.wake(address):
+            if self._bell.wake(address, encode_control(order)):
                 return
             await asyncio.sleep(WAKE_AGAIN_S)
 

@@ -1,15 +1,21 @@
 """Programs that spoil the files of their own shims: they are settled all the same."""
 
 import asyncio
+import ctypes
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
+from bus.model import Reason
+from handlers.supervision.adoption import look_at_all
 from handlers.supervision.record import decode_exit
 from tests.faults.test_adoption import INSTANCE_BYTES, another_service, seen
-from tests.processes import bench, sh, starting
+from tests.processes import bench, ordered_to_stop, sh, starting
 
 FOLDER = "cd ${JOBBUS_PROGRESS%/*}; "
 PUT = {
@@ -20,6 +26,20 @@ PUT = {
     "link_on_the_way": (".exit.json.$PPID", "ln -s /dev/full NAME"),
 }
 """Which name a program takes from its shim, and how."""
+
+
+@contextmanager
+def minding_modes() -> Iterator[None]:
+    """Root minds the modes of files inside the block, as any other account does (capset(2))."""
+    libc, override = ctypes.CDLL(None, use_errno=True), 1 << 1 | 1 << 2  # CAP_DAC_…
+    head, before = (ctypes.c_uint32 * 2)(0x2008_0522, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(head, before) == 0
+    without = (ctypes.c_uint32 * 6)(before[0] & ~override, *before[1:])
+    assert libc.capset(head, without) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(head, before) == 0
 
 
 @pytest.mark.parametrize("what", PUT)
@@ -62,3 +82,33 @@ async def test_program_that_removes_its_lock_is_adopted_and_has_its_exact_code(
         await b.supervisor.adopt([(seen(execution_id), sh(""))])
         go.touch()
         assert (await b.exit_of(seen(execution_id))).exit_code == 5
+
+
+async def test_program_that_has_removed_its_folder_is_stopped(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    async with bench(tmp_path / "data") as b:
+        execution = starting()
+        script = f"rm -r ${{JOBBUS_PROGRESS%/*}}; touch {gone}; exec sleep 600"
+        b.supervisor.spawn(execution, sh(script))
+        await b.wait_for(gone.exists)
+        b.supervisor.stop(ordered_to_stop(execution))
+        record = await b.exit_of(execution)
+        assert (record.cause, record.signal) == (Reason.USER, signal.SIGTERM)
+
+
+async def test_program_that_has_closed_its_folder_harms_nobody_and_is_stopped(
+    tmp_path: Path,
+) -> None:
+    closed = tmp_path / "closed"
+    with minding_modes():
+        async with bench(tmp_path / "data") as b:
+            vandal, other = starting(), starting()
+            b.supervisor.spawn(other, sh("exec sleep 600"))
+            script = f"chmod 0 ${{JOBBUS_PROGRESS%/*}}; touch {closed}; exec sleep 600"
+            b.supervisor.spawn(vandal, sh(script))
+            await b.wait_for(closed.exists)
+            looked = [each.id for each in (vandal, other)]
+            assert len(await asyncio.to_thread(look_at_all, b.layout, looked)) == 2
+            for execution in (vandal, other):
+                b.supervisor.stop(ordered_to_stop(execution))
+                assert (await b.exit_of(execution)).signal == signal.SIGTERM

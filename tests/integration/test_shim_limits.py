@@ -7,6 +7,7 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -14,6 +15,8 @@ import pytest
 from bus.commands import ReportProgress, ReportRunning, ReportSpawnFailed, ReportStopping
 from bus.jobs import JobSpec
 from bus.model import Progress, Reason
+from handlers.shim.assignment import ORDER
+from handlers.shim.hearing import Hearing
 from handlers.supervision.adoption import look
 from handlers.supervision.supervisor import SupervisorSettings
 from tests.processes import bench, ordered_to_stop, sh, starting
@@ -86,6 +89,24 @@ async def test_words_of_a_stranger_are_not_believed(tmp_path: Path) -> None:
         exit_ = await b.exit_of(execution)
         assert exit_.progress is None
         assert b.of(ReportRunning, execution) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another account")
+@pytest.mark.parametrize(("uid", "told"), [(0, {"CONTROL", ORDER}), (54_321, {"CONTROL"})])
+def test_order_beside_a_wake_up_is_believed_of_our_account_alone(uid: int, told: set[str]) -> None:
+    hearing = Hearing(uuid4().hex)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+        child = os.fork()
+        if child == 0:
+            os.setuid(uid)
+            link.sendto(b"CONTROL=1\nORDER={}", hearing.address.replace("@", "\0", 1))
+            os._exit(0)
+        os.waitpid(child, 0)
+    try:
+        [words] = hearing.words(lambda _: False)
+        assert set(words) == told
+    finally:
+        hearing.close()
 
 
 @pytest.mark.parametrize(
