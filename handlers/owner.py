@@ -300,9 +300,8 @@ class Owner:
                 self._delete_files(effect)
                 continue
             execution = self.published.execution(effect.execution_id)
-            assert execution is not None, effect
-            if execution.is_final:
-                continue
+            if execution is None or execution.is_final:
+                continue  # later in the same batch it ended, or was deleted, too
             match effect:
                 case SpawnExecution():
                     spec = self.published.spec(execution.job_id, execution.revision)

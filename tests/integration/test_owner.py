@@ -8,13 +8,20 @@ from pathlib import Path
 import pytest
 
 from bus.changes import ChangeEncoder
-from bus.commands import ApplyCatalog, Definition, StartJob
+from bus.commands import (
+    ApplyCatalog,
+    Definition,
+    DeleteExecution,
+    ReportEnded,
+    StartJob,
+    StopJob,
+)
 from bus.dispatch import Inbox
 from bus.envelope import SYSTEM, Envelope, seal
 from bus.events import Published
 from bus.feed import Feed
 from bus.jobs import JobSpec
-from bus.model import Execution, Principal
+from bus.model import Execution, ExitRecord, Principal
 from bus.ports import Policy
 from handlers.decisions.table import JobTable
 from handlers.journal.format import Record
@@ -124,6 +131,25 @@ async def test_journal_replays_to_the_published_table(tmp_path: Path) -> None:
     assert found.clean
     assert found.feed.epoch == rig.feed.epoch
     found.journal.close(found.next_seq, 0)
+
+
+async def test_a_stop_of_what_ends_and_is_deleted_in_the_same_batch_has_nothing_to_do(
+    tmp_path: Path,
+) -> None:
+    rig = Rig(tmp_path)
+    await rig.define()
+    await rig.owner.handle([rig.start()])
+    [execution] = rig.owner.published.executions()
+    ended = ReportEnded(execution_id=execution.id, exit=ExitRecord(ended_ms=rig.clock.now_ms()))
+    await rig.owner.handle(
+        [
+            seal(StopJob(execution_id=execution.id), OLGA, now_ms=rig.clock.now_ms()),
+            Envelope(id="", command=ended, principal=SYSTEM, submitted_ms=0),
+            seal(DeleteExecution(execution_id=execution.id), OLGA, now_ms=rig.clock.now_ms()),
+        ]
+    )
+    assert list(rig.owner.published.executions()) == []
+    rig.owner.close()
 
 
 async def test_repeated_command_changes_nothing(tmp_path: Path) -> None:
