@@ -3,11 +3,13 @@
 import asyncio
 import errno
 import os
+import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -18,7 +20,16 @@ from bus.envelope import Envelope, seal
 from bus.errors import BusError, NoSpace, StorageFailed, TransportBusy
 from bus.layout import DataLayout
 from bus.model import Principal
-from tests.directory_rig import QUICK, SECRET, names, received, running
+from tests.directory_rig import (
+    QUICK,
+    SECRET,
+    drop,
+    names,
+    origins_fields,
+    reasons,
+    received,
+    running,
+)
 from transports.directory import disk
 from transports.directory.committer import Piece, can_group, commit
 from transports.directory.publisher import publish_offline
@@ -144,6 +155,114 @@ async def test_other_refusals_of_the_system_are_said_and_pass(
             with pytest.raises(kind, match="could not be written"):
                 await transport.publish(envelope())
         await transport.publish(envelope())
+
+
+async def test_a_system_without_descriptors_keeps_files_waiting_and_hands_out_the_rest(
+    layout: DataLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transports.directory.queue.READ_RETRY_S", 0.05)
+    fields, sent = origins_fields(), envelope()
+    drop(layout, fields)
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+
+    def refuse(*_: object, **__: object) -> int:
+        loop.call_soon_threadsafe(asked.set)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with running(layout.root) as transport:
+        await transport.publish(sent)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", refuse)
+            assert [one.id for one in await transport.receive(9)] == [sent.id]
+            receiving = asyncio.create_task(transport.receive(9))
+            asked.clear()
+            await asked.wait()
+        assert [one.id for one in await receiving] == [fields["CommandID"]]
+
+
+async def test_a_command_that_cannot_be_opened_for_want_of_descriptors_is_not_rejected(
+    layout: DataLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_open, fields, refused = os.open, origins_fields(), 0
+
+    def no_file(path: str, flags: int, *args: int, **kwargs: int) -> int:
+        nonlocal refused
+        if flags & os.O_DIRECTORY or "JobCommandQueue" in str(path):
+            return real_open(path, flags, *args, **kwargs)
+        refused += str(path).startswith(fields["CommandID"])
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with running(layout.root) as transport:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", no_file)
+            drop(layout, fields)
+            while refused < 9 and names(layout.queue):  # each look a moment after the last
+                await asyncio.sleep(0.01)
+        [one] = await received(transport, 1)
+        assert one.id == fields["CommandID"]
+
+
+async def test_a_file_that_the_disk_cannot_read_delays_no_other(
+    layout: DataLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_read, broken, good = os.read, origins_fields(CommandID=str(UUID(int=1))), origins_fields()
+    inode = drop(layout, broken).stat().st_ino
+    drop(layout, good)
+
+    def read(handle: int, size: int) -> bytes:
+        if os.fstat(handle).st_ino == inode:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real_read(handle, size)
+
+    monkeypatch.setattr(os, "read", read)
+    async with running(layout.root) as transport:
+        [one] = await received(transport, 1)
+        assert one.id == good["CommandID"]
+        while names(layout.queue) != [f"{good['CommandID']}.json"]:
+            await asyncio.sleep(0.01)
+    assert "cannot be read" in reasons(layout)[f"{broken['CommandID']}.json"]
+
+
+async def test_what_cannot_go_to_rejects_delays_no_other_and_goes_when_it_can(
+    layout: DataLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, asked, real_open = asyncio.get_running_loop(), asyncio.Event(), os.open
+
+    def no_new_file(path: str, flags: int, *args: int, **kwargs: int) -> int:
+        if flags & os.O_CREAT:
+            loop.call_soon_threadsafe(asked.set)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real_open(path, flags, *args, **kwargs)
+
+    broken = origins_fields()
+    async with running(layout.root) as transport:
+        with monkeypatch.context() as patched:
+            drop(layout, broken, b"{")
+            patched.setattr(os, "open", no_new_file)
+            await asked.wait()
+            stop = origins_fields(Command="stop")
+            drop(layout, stop)
+            assert [one.id for one in await received(transport, 1)] == [stop["CommandID"]]
+        shutil.rmtree(layout.rejects)
+        while len(names(layout.queue)) > 1:
+            await asyncio.sleep(0.01)
+    assert list(reasons(layout)) == [f"{broken['CommandID']}.json"]
+
+
+async def test_a_queue_that_was_taken_away_with_what_waited_is_made_anew(
+    layout: DataLayout,
+) -> None:
+    drop(layout, origins_fields())
+    async with running(layout.root) as transport:
+        assert transport.waiting == 1
+        shutil.rmtree(layout.queue)
+        receiving = asyncio.create_task(transport.receive(9))
+        sent = envelope()
+        while transport.waiting:
+            await asyncio.sleep(0.01)
+        await transport.publish(sent)
+        assert [one.id for one in await receiving] == [sent.id]
+        shutil.rmtree(layout.queue)
 
 
 async def test_an_unlink_that_fails_is_tried_again_and_runs_nothing_twice(

@@ -72,8 +72,11 @@ class Caution:
 
     def end(self) -> None:
         """Marks the orderly end."""
-        with disk.open_directory(self._layout.queue) as queue_fd:
-            disk.remove(_NAME, queue_fd)
+        try:
+            with disk.open_directory(self._layout.queue) as queue_fd:
+                disk.remove(_NAME, queue_fd)
+        except OSError as error:  # then the next start is careful
+            log.warning("the orderly end cannot be marked: %s", error)
 
     def _read(self, queue_fd: int) -> Note | None:
         try:

@@ -20,6 +20,8 @@ from bus.layout import DIRECTORY_MODE, FILE_MODE
 FUSE_MAGIC = 0x65735546
 PASSING = ".tmp"
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_MEANS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What the system lacks for the moment; the file has nothing to do with it."""
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _SHARED = stat.S_ISGID | stat.S_IRGRP
@@ -102,19 +104,22 @@ def read_file(name: str, inside: int, size_max: int) -> FoundFile:
 
     Raises:
         FileNotFoundError: it is gone.
-        Unfit: it is no regular file, has a second name, is too large or may not be read.
+        Unfit: it is no regular file, has a second name, is too large or cannot be read.
         InMotion: it changed meanwhile; look again.
+        OSError: the system lacks the means to read any file.
     """
     try:
         handle = os.open(name, _READ_FLAGS, dir_fd=inside)
     except FileNotFoundError:
         raise
     except OSError as error:
+        if error.errno in NO_MEANS:
+            raise
         raise Unfit(_why_not_opened(error)) from error
     try:
         before = _mark(os.fstat(handle))
         _check(before, size_max)
-        data = os.read(handle, before.size + 1)
+        data = _read(handle, before.size + 1)
         after = os.fstat(handle)
     finally:
         os.close(handle)
@@ -275,6 +280,15 @@ def _check(mark: Mark, size_max: int) -> None:
     if mark.links != 1:
         raise Unfit(f"has {mark.links} names (hard links); a command file has one")
     raise Unfit(f"has {mark.size} bytes; a command may have {size_max}")
+
+
+def _read(handle: int, size: int) -> bytes:
+    try:
+        return os.read(handle, size)
+    except OSError as error:
+        if error.errno in NO_MEANS:
+            raise
+        raise Unfit(f"cannot be read: {error.strerror}") from error
 
 
 def _why_not_opened(error: OSError) -> str:

@@ -181,8 +181,12 @@ class Intake:
             return False
         if observed.mark.links > 1 and self._freed_of_its_twin(name, queue_fd):
             return True
-        self._rejects.take(name, queue_fd, observed.reason)
-        del self._observed[name]
+        try:
+            self._rejects.take(name, queue_fd, observed.reason)
+        except OSError as error:  # no room, or no way in: others do not wait for that
+            log.warning("%s cannot go to Rejects: %s", name, error.strerror)
+        else:
+            del self._observed[name]
         return False
 
     def _look_closer(self, name: str, queue_fd: int, look: Look) -> None:

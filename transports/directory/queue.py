@@ -33,6 +33,7 @@ UNLINK_MAX = 512
 UNLINK_RETRY_S = 5.0
 CAREFUL_WAIT_S = 5.0
 CAREFUL_POLL_S = 0.002
+READ_RETRY_S = 0.5
 
 
 class DirectoryTransport:
@@ -127,12 +128,24 @@ class DirectoryTransport:
                 await self._fill(entries)
                 if self._caution.left:
                     await self._take_care(entries)
+            except OSError as error:
+                log.warning("files of waiting commands cannot be read: %s", error)
+                entries = self._readable_without_file(entries)
+                if not entries:
+                    await asyncio.sleep(READ_RETRY_S)
+                    continue
             except BaseException:  # also a cancellation: they were taken and would be lost
                 self._backlog.put_back(entries)
                 raise
             envelopes = [taken for entry in entries if (taken := _taken_from(entry)) is not None]
             if envelopes:
                 return envelopes
+
+    def _readable_without_file(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Those with their command in memory; the others wait on, for the system to read files."""
+        self._backlog.put_back(entry for entry in entries if entry.envelope is None)
+        self._lookout.ring()  # it mends what can be mended
+        return [entry for entry in entries if entry.envelope is not None]
 
     def _was_cancelled(self, entry: Entry) -> bool:
         """Whether the command ended while it waited; then its file goes."""

@@ -68,6 +68,7 @@ class Rejects:
         """The file is out of the queue and lies here with its reason; nothing is overwritten."""
         kept = self._load()
         now_ms = self._clock.now_ms()
+        disk.make_directory(self._path)  # somebody may have cleared it away altogether
         with disk.open_directory(self._path) as here:
             try:
                 mark = disk.mark_of(name, queue_fd)
