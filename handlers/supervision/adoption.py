@@ -4,6 +4,7 @@ The order of the questions matters. A shim takes `lock` before it creates its cl
 `exit.json` before it lets `lock` go, so: claim, then lock, then exit record.
 """
 
+import errno
 import fcntl
 import os
 import secrets
@@ -24,6 +25,8 @@ log = structlog.get_logger("jobbus.adoption")
 
 GENERATIONS_MAX = 1000
 RECORD_BYTES_MAX = 1 << 20
+NO_MEANS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""What the system lacks for the moment: it says nothing about a file."""
 
 
 class NeverRan(msgspec.Struct, frozen=True):
@@ -79,7 +82,7 @@ def investigate_all(layout: DataLayout, ids: Iterable[str]) -> list[Finding]:
 def look_at_all(layout: DataLayout, ids: Iterable[str]) -> list[tuple[ShimState | None, bool]]:
     """`look` for each, and whether there is an exit record."""
     return [
-        (look(layout, execution_id), _is_there(layout.execution(execution_id).exit))
+        (_look_or_wait(layout, execution_id), _is_there(layout.execution(execution_id).exit))
         for execution_id in ids
     ]
 
@@ -103,6 +106,14 @@ def _investigate_or_wait(layout: DataLayout, execution_id: str) -> Finding:
     except OSError as error:
         log.error("an execution could not be looked at; tried again", error=str(error))  # noqa: TRY400
         return Alive(None)
+
+
+def _look_or_wait(layout: DataLayout, execution_id: str) -> ShimState | None:
+    try:
+        return look(layout, execution_id)
+    except OSError as error:
+        log.debug("an execution could not be looked at; tried again", error=str(error))
+        return None
 
 
 def _win(claim: Path) -> bool:
@@ -159,7 +170,9 @@ def _is_locked(lock: Path) -> bool:
     """Whether a shim lives. The lock is taken for a moment; a shim that starts tries again."""
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if error.errno in NO_MEANS:
+            raise
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -173,7 +186,9 @@ def _is_locked(lock: Path) -> bool:
 def _read(path: Path) -> bytes | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        if error.errno in NO_MEANS:
+            raise
         return None
     try:
         return os.read(descriptor, RECORD_BYTES_MAX)

@@ -4,15 +4,28 @@ No exit code can be had for them any more; only the service acts here, by pidfd.
 """
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Callable
 
+import structlog
+
 from bus.model import StopRequest
 from handlers.shim.cgroup import ControlGroup
 from handlers.shim.ladder import Step, StopLadder
-from handlers.shim.process_tree import Process, all_processes, kill_all, marked, members, send
+from handlers.shim.process_tree import (
+    Process,
+    all_processes,
+    kill_all,
+    marked,
+    members,
+    process,
+    send,
+)
 from handlers.supervision.record import ShimState
+
+log = structlog.get_logger("jobbus.orphans")
 
 LOOK_S = 1.0
 LADDER_LOOK_S = 0.1
@@ -88,17 +101,22 @@ class Orphanage:
         self._changed.set()
 
     def is_alive(self, execution_id: str) -> bool:
-        """Whether any member of the tree lives. Blocking."""
+        """Whether any member of the tree lives, or may live. Blocking."""
         tree = self._trees.get(execution_id)
-        table = all_processes()
-        return tree is not None and bool(tree.find(table, marked(table).get(execution_id, set())))
+        if tree is None:
+            return False
+        try:
+            table = _processes()
+        except OSError:
+            return True
+        return bool(tree.find(table, marked(table).get(execution_id, set())))
 
     async def run(self) -> None:
         """Looks while there are any."""
         while True:
             self._changed.clear()
             if self._trees:
-                for execution_id in await asyncio.to_thread(look_at, dict(self._trees)):
+                for execution_id in await asyncio.to_thread(_look_or_wait, dict(self._trees)):
                     del self._trees[execution_id]
                     self._gone(execution_id)
             await self._rest()
@@ -116,8 +134,12 @@ class Orphanage:
 
 
 def look_at(trees: dict[str, OrphanTree]) -> list[str]:
-    """Those that are gone; the others took the step that was due. Blocking."""
-    table = all_processes()
+    """Those that are gone; the others took the step that was due. Blocking.
+
+    Raises:
+        OSError: the system does not tell who lives.
+    """
+    table = _processes()
     strays = marked(table)
     gone = []
     for execution_id, tree in trees.items():
@@ -128,6 +150,27 @@ def look_at(trees: dict[str, OrphanTree]) -> list[str]:
             tree.dissolve()
             gone.append(execution_id)
     return gone
+
+
+def _look_or_wait(trees: dict[str, OrphanTree]) -> list[str]:
+    try:
+        return look_at(trees)
+    except OSError as error:
+        log.error("processes cannot be looked at; tried again", error=str(error))  # noqa: TRY400
+        return []
+
+
+def _processes() -> dict[int, Process]:
+    """All living processes.
+
+    Raises:
+        OSError: they cannot be read: then not even this one can, before or after.
+    """
+    table = all_processes()
+    own = os.getpid()
+    if own not in table or process(own) is None:
+        raise OSError("/proc cannot be read")
+    return table
 
 
 def _signal(targets: list[Process], number: int) -> None:

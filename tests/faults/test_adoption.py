@@ -1,13 +1,16 @@
 """The truth after a crash: whatever is killed, each program ran once and its end is known."""
 
 import asyncio
+import errno
+import fcntl
 import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -24,7 +27,15 @@ from bus.layout import DataLayout
 from bus.model import Execution, ExecutionStatus, Reason
 from handlers.shim.assignment import CLAIMED_BY_SERVICE
 from handlers.shim.process_tree import all_processes, boot_id, is_alive, marker_of
-from handlers.supervision.adoption import Alive, NeverRan, investigate, look, write_control
+from handlers.supervision.adoption import (
+    Alive,
+    NeverRan,
+    investigate,
+    investigate_all,
+    look,
+    look_at_all,
+    write_control,
+)
 from tests.processes import WITHOUT_GROUPS, bench, ordered_to_stop, sh, starting
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,6 +193,58 @@ async def test_killed_shim_leaves_an_unknown_execution_that_can_be_stopped(tmp_p
         lost = await b.until(ReportLost, execution)
         assert lost.reason == Reason.NO_EXIT_RECORD
         assert members(execution.id) == []
+
+
+@contextmanager
+def no_descriptors(monkeypatch: pytest.MonkeyPatch, where: str) -> Iterator[list[str]]:
+    """Whatever has `where` in its path cannot be opened; gives what was tried."""
+    real_open, tried = os.open, list[str]()
+
+    def refuse(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        if where not in str(path):
+            return real_open(path, flags, *args, **kwargs)
+        tried.append(str(path))
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        yield tried
+
+
+async def test_unknown_execution_is_not_lost_while_the_system_has_no_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench(tmp_path, settings=WITHOUT_GROUPS) as b:
+        execution = starting()
+        b.supervisor.spawn(execution, sh("sleep 300"))
+        await b.until(ReportRunning, execution)
+        state = look(b.layout, execution.id)
+        assert state is not None
+        os.kill(state.shim, signal.SIGKILL)
+        await b.until(ReportUnknown, execution)
+        with no_descriptors(monkeypatch, "/proc/") as tried:
+            await b.wait_for(lambda: len(tried) > 0)
+            many = 2 * len(all_processes()) + 2 * len(os.listdir("/proc")) + len(tried)
+            await b.wait_for(lambda: len(tried) > many or bool(b.of(ReportLost, execution)))
+        assert b.of(ReportLost, execution) == []
+        b.supervisor.stop(ordered_to_stop(execution))
+        await b.until(ReportLost, execution)
+        assert members(execution.id) == []
+
+
+@pytest.mark.parametrize("name", ["lock", "claim", "process.json"])
+def test_a_file_that_cannot_be_opened_for_want_of_descriptors_says_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout, execution_id = DataLayout(tmp_path), str(uuid4())
+    place = layout.execution(execution_id)
+    place.root.mkdir(parents=True)
+    place.claim.write_text("shim 1 boot\n")
+    with place.lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with no_descriptors(monkeypatch, f"{execution_id}/{name}"):
+            assert investigate_all(layout, [execution_id]) == [Alive(None)]
+            assert look_at_all(layout, [execution_id]) == [(None, False)]
 
 
 async def test_unknown_execution_is_lost_when_its_tree_ends_by_itself(tmp_path: Path) -> None:
