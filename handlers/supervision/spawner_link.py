@@ -3,11 +3,13 @@
 import array
 import asyncio
 import os
+import signal
 import socket
 import struct
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -126,6 +128,7 @@ class SpawnerLink:
             while self._waiting:
                 execution_id, frame = self._waiting.popleft()
                 self._unanswered.add(execution_id)
+                _set_going(self.pid)
                 try:
                     await loop.sock_sendall(link, LENGTH.pack(len(frame)) + frame)
                 except OSError:
@@ -207,8 +210,15 @@ def _start(link: socket.socket) -> int:
         os.close(null)
 
 
+def _set_going(pid: int) -> None:
+    """A spawner that somebody has stopped (SIGSTOP) would keep every start, and our own end."""
+    with suppress(ProcessLookupError):  # not reaped yet, so the pid is nobody else's
+        os.kill(pid, signal.SIGCONT)
+
+
 def _reap(pid: int) -> None:
     """The dead spawner is no zombie; a living one ends because its socket is closed."""
+    _set_going(pid)
     try:
         os.waitpid(pid, 0)
     except ChildProcessError:

@@ -165,6 +165,17 @@ async def test_killed_spawner_is_replaced_and_its_jobs_go_on(tmp_path: Path) -> 
         assert (await b.exit_of(first)).exit_code == 5
 
 
+async def test_a_spawner_that_somebody_has_stopped_holds_up_neither_starts_nor_the_end(
+    tmp_path: Path,
+) -> None:
+    async with asyncio.timeout(20), bench(tmp_path) as b:
+        execution = starting()
+        os.kill(b.supervisor.spawner_pid, signal.SIGSTOP)
+        b.supervisor.spawn(execution, sh("exit 3"))
+        assert (await b.exit_of(execution)).exit_code == 3
+        os.kill(b.supervisor.spawner_pid, signal.SIGSTOP)
+
+
 async def test_requests_lost_with_a_killed_spawner_run_exactly_once(tmp_path: Path) -> None:
     async with bench(tmp_path / "data") as b:
         executions = [starting() for _ in range(40)]
