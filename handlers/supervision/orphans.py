@@ -1,4 +1,5 @@
-"""Trees whose shim is dead: watched, stopped on order, and told lost when they are gone.
+"""Trees whose shim is dead: watched, stopped on order, told lost when they are gone, or what
+survived.
 
 No exit code can be had for them any more; only the service acts here, by pidfd.
 """
@@ -56,8 +57,8 @@ class OrphanTree:
             found |= self._group.pids() & table.keys()
         return found
 
-    def act(self, table: dict[int, Process], alive: set[int]) -> None:
-        """The next step of the ladder, if one is due."""
+    def act(self, table: dict[int, Process], alive: set[int]) -> bool:
+        """The next step of the ladder, if one is due; False if nothing more can be done."""
         main = table.get(self.state.pid or 0)
         main_alive = main is not None and main.ticks == self.state.ticks
         step = self._ladder.step(time.monotonic(), main_alive=main_alive)
@@ -65,8 +66,9 @@ class OrphanTree:
             _signal([main], self._stop_signal)
         elif step is Step.SIGNAL_REST:
             _signal([table[pid] for pid in alive], self._stop_signal)
-        elif step in (Step.KILL, Step.GIVE_UP):
+        elif step is Step.KILL:
             self._kill()
+        return step is not Step.GIVE_UP
 
     def dissolve(self) -> None:
         if self._group is not None:
@@ -82,8 +84,11 @@ class OrphanTree:
 class Orphanage:
     """All such trees; one look at the process table serves them all."""
 
-    def __init__(self, gone: Callable[[str], None]) -> None:
+    def __init__(
+        self, gone: Callable[[str], None], survived: Callable[[str, tuple[int, ...]], None]
+    ) -> None:
         self._gone = gone
+        self._survived = survived
         self._trees: dict[str, OrphanTree] = {}
         self._changed = asyncio.Event()
 
@@ -116,9 +121,13 @@ class Orphanage:
         while True:
             self._changed.clear()
             if self._trees:
-                for execution_id in await asyncio.to_thread(_look_or_wait, dict(self._trees)):
+                over = await asyncio.to_thread(_look_or_wait, dict(self._trees))
+                for execution_id, survivors in over.items():
                     del self._trees[execution_id]
-                    self._gone(execution_id)
+                    if survivors:
+                        self._survived(execution_id, survivors)
+                    else:
+                        self._gone(execution_id)
             await self._rest()
 
     async def _rest(self) -> None:
@@ -133,31 +142,32 @@ class Orphanage:
             return
 
 
-def look_at(trees: dict[str, OrphanTree]) -> list[str]:
-    """Those that are gone; the others took the step that was due. Blocking.
+def look_at(trees: dict[str, OrphanTree]) -> dict[str, tuple[int, ...]]:
+    """Those that are over, each with what outlived its KILL; the others took the step that was due.
+    Blocking.
 
     Raises:
         OSError: the system does not tell who lives.
     """
     table = _processes()
     strays = marked(table)
-    gone = []
+    over: dict[str, tuple[int, ...]] = {}
     for execution_id, tree in trees.items():
         alive = tree.find(table, strays.get(execution_id, set()))
-        if alive:
-            tree.act(table, alive)
-        else:
+        if not alive:
             tree.dissolve()
-            gone.append(execution_id)
-    return gone
+            over[execution_id] = ()
+        elif not tree.act(table, alive):
+            over[execution_id] = tuple(sorted(alive))
+    return over
 
 
-def _look_or_wait(trees: dict[str, OrphanTree]) -> list[str]:
+def _look_or_wait(trees: dict[str, OrphanTree]) -> dict[str, tuple[int, ...]]:
     try:
         return look_at(trees)
     except OSError as error:
         log.error("processes cannot be looked at; tried again", error=str(error))  # noqa: TRY400
-        return []
+        return {}
 
 
 def _processes() -> dict[int, Process]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from bus.clock import Clock
 from bus.jobs import JobSpec
 from bus.layout import DataLayout
-from bus.model import Execution, ExecutionStatus, Reason
+from bus.model import Execution, ExecutionStatus, ExitRecord, Reason
 from bus.ports import OutputNotice, ReportSink
 from handlers.supervision import adoption
 from handlers.supervision.asking import Asking
@@ -54,7 +54,7 @@ class ProcessSupervisor:
         self._hearing = Hearing(layout, self._roster, self._bell, self._progress, report, output)
         self._link = SpawnerLink(self._hearing.forked, self._spawner_died)
         self._orders = Orders(layout, instance, self._bell, self._roster.holds, self._start)
-        self._orphans = Orphanage(self._orphan_gone)
+        self._orphans = Orphanage(self._orphan_gone, self._orphan_survived)
         env = dict(os.environ if base_env is None else base_env)
         self._asking = Asking(
             Requests(layout, instance, self._bell, self._settings, env),
@@ -145,6 +145,15 @@ class ProcessSupervisor:
 
     def _orphan_gone(self, execution_id: str) -> None:
         self._roster.lose(execution_id, Reason.NO_EXIT_RECORD)
+
+    def _orphan_survived(self, execution_id: str, survivors: tuple[int, ...]) -> None:
+        """The stop has done what it can, as a shim's own ladder would tell."""
+        watched = self._roster.get(execution_id)
+        if watched is not None:
+            cause = watched.stop.reason if watched.stop is not None else None
+            now_ms = self._clock.now_ms()
+            exit_ = ExitRecord(ended_ms=now_ms, cause=cause, contained=False, survivors=survivors)
+            self._roster.end(watched, exit_)
 
     def _start(self, coroutine: "asyncio._CoroutineLike[None]", name: str) -> None:
         assert self._group is not None, "orders are taken only while run() runs"

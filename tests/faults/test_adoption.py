@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from bus.commands import (
+    ReportEnded,
     ReportLost,
     ReportProgress,
     ReportRunning,
@@ -204,6 +205,34 @@ async def test_killed_shim_leaves_an_unknown_execution_that_can_be_stopped(tmp_p
         lost = await b.until(ReportLost, execution)
         assert lost.reason == Reason.NO_EXIT_RECORD
         assert members(execution.id) == []
+
+
+async def test_orphan_that_outlives_the_kill_is_reported_with_its_survivors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handlers.shim.ladder.GIVE_UP_S", 0.3)
+    real_send, untouchable = signal.pidfd_send_signal, [False]
+
+    def send(pidfd: int, number: int) -> None:
+        if untouchable[0]:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        real_send(pidfd, number)
+
+    monkeypatch.setattr(signal, "pidfd_send_signal", send)
+    async with bench(tmp_path, settings=WITHOUT_GROUPS) as b:
+        execution = starting()
+        b.supervisor.spawn(execution, sh("exec sleep 300"))
+        await b.until(ReportRunning, execution)
+        state = look(b.layout, execution.id)
+        assert state is not None
+        os.kill(state.shim, signal.SIGKILL)
+        await b.until(ReportUnknown, execution)
+        untouchable[0] = True  # as what another account runs, with sudo
+        b.supervisor.stop(ordered_to_stop(execution, grace_s=0.1))
+        record = await b.exit_of(execution)
+        assert (record.contained, record.survivors) == (False, (state.pid,))
+        assert len(b.of(ReportEnded, execution)) == 1
+        b.kill_leftovers()
 
 
 @contextmanager
