@@ -69,6 +69,8 @@ class Settling:
                 self._start_afresh(watched, generation)
             case Orphaned(state=state):
                 self._take_orphan(watched, state)
+            case Gone(reason=Reason.NO_EXIT_RECORD):
+                self._take_orphan_unseen(watched)
             case Gone(reason=reason):
                 self._roster.lose(watched.execution.id, reason)
 
@@ -107,7 +109,7 @@ class Settling:
         """The claim is ours: nothing ran. Whether it should run now depends on what was known."""
         execution = watched.execution
         if watched.ran or execution.status is ExecutionStatus.UNKNOWN:
-            self._roster.lose(execution.id, Reason.NO_EXIT_RECORD)
+            self._take_orphan_unseen(watched)
         elif watched.stop is not None:
             now_ms = self._clock.now_ms()
             self._roster.end(watched, ExitRecord(ended_ms=now_ms, cause=watched.stop.reason))
@@ -117,6 +119,11 @@ class Settling:
             watched.generation = generation
             watched.shim = 0
             self._asking.ask(watched)
+
+    def _take_orphan_unseen(self, watched: Watched) -> None:
+        """No file tells of its tree, which may live none the less: its program has removed the
+        folder, or the disk had no room. What is left carries the marker."""
+        self._take_orphan(watched, ShimState(execution=watched.execution.id, shim=0))
 
     def _take_orphan(self, watched: Watched, state: ShimState) -> None:
         """The shim is dead. The orphanage says `gone` at its first look if the tree is, too."""

@@ -11,10 +11,11 @@ from uuid import uuid4
 
 import pytest
 
+from bus.commands import ReportLost, ReportUnknown
 from bus.model import Reason
 from handlers.supervision.adoption import look_at_all
 from handlers.supervision.record import decode_exit
-from tests.faults.test_adoption import INSTANCE_BYTES, another_service, seen
+from tests.faults.test_adoption import INSTANCE_BYTES, another_service, members, seen
 from tests.processes import bench, ordered_to_stop, sh, starting
 
 FOLDER = "cd ${JOBBUS_PROGRESS%/*}; "
@@ -82,6 +83,30 @@ async def test_program_that_removes_its_lock_is_adopted_and_has_its_exact_code(
         await b.supervisor.adopt([(seen(execution_id), sh(""))])
         go.touch()
         assert (await b.exit_of(seen(execution_id))).exit_code == 5
+
+
+async def test_program_that_has_removed_its_folder_is_not_lost_with_its_service(
+    tmp_path: Path,
+) -> None:
+    instance, gone = os.urandom(INSTANCE_BYTES).hex(), tmp_path / "gone"
+    execution_id = str(uuid4())
+    script = f"rm -r ${{JOBBUS_PROGRESS%/*}}; touch {gone}; exec sleep 600"
+    async with another_service(tmp_path / "data", instance, [(execution_id, script)]) as (
+        service,
+        _,
+    ):
+        async with asyncio.timeout(20):
+            while not gone.exists():
+                await asyncio.sleep(0.02)
+        service.kill()
+        await service.wait()
+    async with bench(tmp_path / "data", instance) as b:
+        execution = seen(execution_id)
+        await b.supervisor.adopt([(execution, sh(""))])
+        await b.until(ReportUnknown, execution)
+        b.supervisor.stop(ordered_to_stop(execution))
+        await b.until(ReportLost, execution)
+        assert members(execution_id) == []
 
 
 async def test_program_that_has_removed_its_folder_is_stopped(tmp_path: Path) -> None:
