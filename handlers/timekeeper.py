@@ -13,6 +13,9 @@ from handlers.decisions.timing import next_deadline_ms
 LOOK_S_MAX = 60.0
 """The wall clock may jump: no sleep is longer than this."""
 
+DECIDED_S = 0.1
+"""So long a report is on its way through the owner."""
+
 
 class Timekeeper:
     """A `ChangeListener` that turns the deadlines of queued executions into reports."""
@@ -36,15 +39,18 @@ class Timekeeper:
 
     async def run(self) -> None:
         """Keeps time for ever."""
-        self._changed.set()
         while True:
-            await self._changed.wait()
             self._changed.clear()
-            while (wait_s := self._wait_s()) is not None:
-                if wait_s <= 0:
-                    self._report(PassTime())
-                    wait_s = 0.1  # the decision is on its way through the owner
-                await asyncio.sleep(min(wait_s, LOOK_S_MAX))
+            wait_s = self._wait_s()
+            if wait_s is not None and wait_s <= 0:
+                self._report(PassTime())
+                await asyncio.sleep(DECIDED_S)
+                continue
+            try:
+                async with asyncio.timeout(None if wait_s is None else min(wait_s, LOOK_S_MAX)):
+                    await self._changed.wait()  # a nearer deadline may come meanwhile
+            except TimeoutError:
+                continue
 
     def _wait_s(self) -> float | None:
         now_ms = self._clock.now_ms()
