@@ -66,9 +66,11 @@ def investigate(layout: DataLayout, execution_id: str) -> Finding:
     _open_up(place.root)
     for generation in range(GENERATIONS_MAX):
         claim = place.root / claim_name(generation)
-        if _win(claim):
-            return NeverRan(generation + 1)
-        content = _read(claim)
+        content = _read(claim)  # first, since to try for it takes room on the disk, and a sync
+        if content is None:
+            if _win(claim):
+                return NeverRan(generation + 1)
+            content = _read(claim)
         if content != CLAIMED_BY_SERVICE:
             return _after_claim(place, content or b"")
     return Gone(Reason.NO_EXIT_RECORD)

@@ -30,6 +30,7 @@ from handlers.shim.assignment import CLAIMED_BY_SERVICE
 from handlers.shim.process_tree import all_processes, boot_id, is_alive, marker_of
 from handlers.supervision.adoption import (
     Alive,
+    Ended,
     NeverRan,
     investigate,
     investigate_all,
@@ -270,6 +271,27 @@ async def test_unknown_execution_is_not_lost_while_the_system_has_no_descriptors
         b.supervisor.stop(ordered_to_stop(execution))
         await b.until(ReportLost, execution)
         assert members(execution.id) == []
+
+
+def test_what_ended_is_found_on_a_disk_without_any_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout, execution_id = DataLayout(tmp_path), str(uuid4())
+    place = layout.execution(execution_id)
+    place.root.mkdir(parents=True)
+    place.claim.write_text("shim 1 boot\n")
+    place.exit.write_text('{"version":1,"ended_ms":1,"exit_code":7}')
+    real_open = os.open
+
+    def no_new_file(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real_open(path, flags, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", no_new_file)
+    [finding] = investigate_all(layout, [execution_id])
+    assert isinstance(finding, Ended)
+    assert finding.exit.exit_code == 7
 
 
 @pytest.mark.parametrize("name", ["lock", "claim", "process.json"])
