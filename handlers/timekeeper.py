@@ -1,6 +1,7 @@
 """Tells the owner when a deadline in the table has come. One task, asleep while there is none."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 from bus.clock import Clock
@@ -25,17 +26,20 @@ class Timekeeper:
         self._clock = clock
         self._report = report
         self._changed = asyncio.Event()
+        self._next_ms = math.inf
+        """What is slept for."""
 
     def __call__(self, batch: Sequence[Published]) -> None:
-        if any(
-            isinstance(p.event, SystemMaintenance)
-            or (
-                isinstance(p.event, ExecutionQueued)
-                and (p.event.expires_ms is not None or p.event.not_before_ms is not None)
-            )
-            for p in batch
-        ):
-            self._changed.set()
+        for published in batch:
+            match published.event:
+                case SystemMaintenance():
+                    self._changed.set()
+                case ExecutionQueued(expires_ms=expires_ms, not_before_ms=not_before_ms):
+                    for due_ms in (expires_ms, not_before_ms):
+                        if due_ms is not None and due_ms < self._next_ms:
+                            self._changed.set()
+                case _:
+                    continue
 
     async def run(self) -> None:
         """Keeps time for ever."""
@@ -55,4 +59,5 @@ class Timekeeper:
     def _wait_s(self) -> float | None:
         now_ms = self._clock.now_ms()
         due_ms = next_deadline_ms(self._table, now_ms)
+        self._next_ms = math.inf if due_ms is None else due_ms
         return None if due_ms is None else (due_ms - now_ms) / 1000
