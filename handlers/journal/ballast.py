@@ -53,11 +53,10 @@ class Ballast:
         """Whether the room is held back now; it is not taken while little is left."""
         if self.is_held:
             return True
-        with suppress(FileNotFoundError):
-            self._path.unlink()
-        if self._size == 0 or space_of(self._path.parent).is_low:
-            return False
         try:
+            self._path.unlink(missing_ok=True)
+            if self._size == 0 or space_of(self._path.parent).is_low:
+                return False
             self.take()
         except OSError:
             return False  # nothing depends on it: the next one to ask tries again

@@ -23,7 +23,7 @@ from handlers.journal.ballast import BALLAST_BYTES, Ballast
 from handlers.journal.disk import our_errors
 from handlers.journal.format import Record, encode_line
 from handlers.journal.identity import Identity, write_identity
-from handlers.journal.opening import KEEP_MS, Findings, close_salvage, examine
+from handlers.journal.opening import KEEP_MS, REPLAY_BYTES_MAX, Findings, close_salvage, examine
 from handlers.journal.segment_reader import SegmentRecords
 from handlers.journal.segments import Segment, first_seq_of, segment_name, segments_of
 from handlers.journal.snapshots import Snapshot, SnapshotHead, seq_of, snapshots_of, write_snapshot
@@ -150,8 +150,9 @@ class Journal:
     ) -> None:
         """A table that holds all events below `head.seq` is durable.
 
-        What it covers is dropped as far as neither the snapshot before it nor the feed's window of
-        `keep_ms` needs it. The journal adds its own knowledge of `reserved` and `projected`.
+        What it covers is dropped as far as neither the snapshot before it needs it nor the feed's
+        window: of `keep_ms`, but of no more than is replayed for it. The journal adds its own
+        knowledge of `reserved` and `projected`.
 
         Raises:
             NoSpace: there is no room for it; all is as before.
@@ -242,9 +243,14 @@ class Journal:
         needed_from = seq_of(snapshots[-SNAPSHOTS_KEPT])
         files = dict(self._identity.files)
         below = self._identity.dropped_below
-        for path, following in pairwise(segments_of(self._directory)):
-            if first_seq_of(following) > needed_from or _is_younger(following, since_ms):
+        segments = segments_of(self._directory)
+        kept_bytes = sum(path.stat().st_size for path in segments)
+        for path, following in pairwise(segments):
+            if first_seq_of(following) > needed_from:
                 break
+            if kept_bytes <= REPLAY_BYTES_MAX and _is_younger(following, since_ms):
+                break
+            kept_bytes -= path.stat().st_size
             path.unlink()
             files.pop(path.name, None)
             below = first_seq_of(following)

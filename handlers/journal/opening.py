@@ -44,7 +44,8 @@ from handlers.journal.snapshots import Snapshot, open_snapshot, snapshots_of, sw
 
 KEEP_MS = 900_000
 REPLAY_BYTES_MAX = 64 * 1024 * 1024
-"""More than this is not replayed for the sake of the feed's window if a newer snapshot exists."""
+"""More than this is neither replayed nor kept for the sake of the feed's window if a newer snapshot
+exists: a service that has very much to do for 15 minutes must not fill the disk."""
 
 NEW_EPOCH_FILE = "new-epoch"
 """Left by `doctor --new-epoch`: the next start begins a new epoch."""

@@ -247,6 +247,19 @@ def test_segments_of_the_feeds_window_are_kept(tmp_path: Path) -> None:
     assert log_files(tmp_path) == before
 
 
+def test_of_the_feeds_window_no_more_is_kept_than_is_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = written(tmp_path, 40, segment_bytes=300).journal
+    sizes = [path.stat().st_size for path in log_files(tmp_path)]
+    monkeypatch.setattr("handlers.journal.journal.REPLAY_BYTES_MAX", sum(sizes[-3:]))
+    for seq in (40, 41):
+        journal.write_snapshot(SnapshotHead(seq=seq, at_ms=0), [b"1"])  # all files are younger
+    assert [path.stat().st_size for path in log_files(tmp_path)] == sizes[-3:]
+    again = reopen(tmp_path)
+    assert (again.continuous, again.snapshot_seq) == (True, 41)
+
+
 def test_two_snapshots_are_kept(tmp_path: Path) -> None:
     journal = written(tmp_path, 1).journal
     for seq in (2, 3, 4):
