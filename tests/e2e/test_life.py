@@ -107,7 +107,7 @@ async def test_term_ends_with_zero_while_jobs_go_on(service: Service) -> None:
     service.start()
     async with service.http() as http:
         assert (await http.execution(execution_id))["status"] == "Running"
-        assert log.stat().st_size > size
+        await eventually(lambda: log.stat().st_size > size, "output goes on")
         service.apps.put("go")
         assert (await http.ended(execution_id))["exitCode"] == 4
 
