@@ -14,6 +14,7 @@ from bus.jobs import DefinitionFault, JobSpec
 from handlers.catalog.definition_checks import problems_of
 from handlers.catalog.problem import Problem, shown
 from handlers.catalog.toml_lines import Path, key_lines, line_of
+from handlers.catalog.variables import INTEGER_MAX, INTEGER_MIN
 from handlers.catalog.wording import did_you_mean, quoted
 
 SIZE_MAX = 256 * 1024
@@ -154,6 +155,10 @@ class _Decoder:
         return record(**values) if len(self.problems) == before else None
 
     def _leaf(self, hint: Any, raw: Any, path: Path) -> Any:
+        if isinstance(raw, int) and not INTEGER_MIN <= raw <= INTEGER_MAX:
+            # TOML knows longer ones; the journal could not hold it, nor any sentence repeat it.
+            self._note(path, f"{shown(path)} is a number of more than 64 bits")
+            return None
         try:
             return msgspec.convert(raw, hint)
         except msgspec.ValidationError:

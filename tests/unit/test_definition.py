@@ -403,6 +403,9 @@ def test_the_first_fault_by_line_is_told() -> None:
 # Hostile texts
 
 
+NUMBER = COMMAND.encode() + b"\n[variables.N]\ntype = 'number'\n"
+
+
 @pytest.mark.parametrize(
     ("content", "line", "reason"),
     [
@@ -413,8 +416,10 @@ def test_the_first_fault_by_line_is_told() -> None:
         (b"a = " + b"9" * 10_000, 0, "no valid TOML"),
         (b"a." * 100_000 + b"b = 1", 1, "dots on one line"),
         (b"x = {" + b"a." * 100_000 + b"b = 1}", 1, "dots on one line"),
+        (COMMAND.encode() + b"\nmax_running = 0x" + b"f" * 5000, 3, "more than 64 bits"),
+        (NUMBER + b"min = 0xffffffffffffffffffff", 5, "variables.N.min is a number of more than"),
     ],
-    ids=["large", "utf-16", "latin-1", "deep", "digits", "dots", "dots inline"],
+    ids=["large", "utf-16", "latin-1", "deep", "digits", "dots", "dots inline", "hex", "80 bits"],
 )
 def test_hostile_texts_are_faults(content: bytes, line: int, reason: str) -> None:
     fault = fault_of(content)
