@@ -45,6 +45,10 @@ class OutputFiles:
         self._closing = closing
         self.index = OutputIndex(self._open("output.idx"))
         self._extents = list(self._found())
+        if not self.index.is_valid and self.end:
+            # It is there before the first byte: so it is gone, or has come since.
+            self.index = OutputIndex(self._open("output.idx"))
+            self._extents = list(self._found())
         self.index.refresh()  # after the bytes, as it is written: it tells of all of them or more
 
     @property

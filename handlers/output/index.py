@@ -81,6 +81,11 @@ class OutputIndex:
         self._count = bisect_left(whole, _BEYOND, key=self._offset)
 
     @property
+    def is_valid(self) -> bool:
+        """Whether there is one that tells, or will tell, of the bytes."""
+        return self.head_bytes is not None
+
+    @property
     def covered(self) -> int:
         """The offset after the last byte that a record tells of."""
         return self.record(self._count - 1).end if self._count else 0

@@ -59,7 +59,7 @@ def page_of(
     continued = chunk.start > 0 and before not in (b"\n", b"\r")
     number = files.line_at(chunk.start)
     pieces = split(chunk.data, chunk.start, number, continued=continued, rest=rest)
-    told = files.index.covered if is_live else files.end
+    told = files.index.covered if is_live and files.index.is_valid else files.end
     lines: list[OutputLine] = []
     reached, after = chunk.start, None
     cursor = RecordCursor(files.index)

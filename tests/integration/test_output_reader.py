@@ -532,6 +532,20 @@ async def test_without_an_index_all_of_the_log_is_output(
     assert await store.offset_of_line(ID, 2) == 4
 
 
+async def test_a_live_output_without_an_index_is_read_to_its_end(
+    store: OutputStore, writer: Writer, live: set[str]
+) -> None:
+    live.add(ID)
+    writer.write(b"line\n" * 20_000 + b"open")
+    (writer.folder / "output.idx").unlink()
+    at = 0
+    while (page := await store.page(ID, at, 64 * KIB)).next > at:
+        at = page.next
+    assert [(line.number, line.text, line.partial) for line in page.lines] == [
+        (20_001, "open", True)
+    ]
+
+
 async def test_zeros_that_a_power_cut_left_in_the_index_do_not_count(
     store: OutputStore, writer: Writer
 ) -> None:
