@@ -282,12 +282,14 @@ async def test_grep_finds_lines_in_every_form_and_says_where_to_go_on() -> None:
 
 async def test_one_stream_may_be_read_alone() -> None:
     world, path = await output_world()
-    world.end(path.split("/")[4])
     async with serving(world) as (_, session):
+        _, live = await get(session, f"{path}?stream=out")
+        world.end(path.split("/")[4])
         _, out = await get(session, f"{path}?stream=out")
         _, err = await get(session, f"{path}?stream=err")
         wrong, _ = await get(session, f"{path}?stream=both")
     assert (out, err, wrong.status) == (TEXT, b"", 400)
+    assert live == TEXT  # its open last line once
 
 
 async def test_a_dropped_middle_is_named_in_every_form() -> None:

@@ -137,9 +137,12 @@ class OutputRoutes:
             page = await self._ports.output.page(execution.id, at, PIECE, stream=stream)
             if page.gap is not None:
                 await self._write(response, request, _marker(page.gap))
-            if page.lines:
-                await self._write(response, request, text_of(page).encode())
-            if page.next <= at:
+            # Open lines come again on the page that begins with them, and that is the last.
+            is_last = page.next <= at
+            text = text_of(page, partial=is_last)
+            if text:
+                await self._write(response, request, text.encode())
+            if is_last:
                 break
             at = page.next
         await response.write_eof()
