@@ -87,6 +87,7 @@ class Parts:
             _Traces(self.layout),
         )
         self.table = self.recovered.table
+        self.trusted = TrustedClock(self.clock, newest_ms(self.table))
         self.audit = Audit(
             self.layout.audit,
             segments,
@@ -94,6 +95,7 @@ class Parts:
             caught_up.missing,
             self.clock,
             days=self.settings.keep.audit_days,
+            is_trusted=self.trusted.is_trusted,
         )
 
     def _make_running(self) -> None:
@@ -155,7 +157,7 @@ class Parts:
             self.table,
             self.settings.keep,
             self.clock,
-            TrustedClock(self.clock, newest_ms(self.table)),
+            self.trusted,
             self.inbox.report,
             self.transport.waiting_since_ms,
             self.transport.forget_rejects,

@@ -6,13 +6,13 @@ that was not written whole is passed over. Old segments go as wholes.
 
 import os
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
 from bus.audit import AuditEntry
 from bus.errors import StorageFailed
+from bus.keeping import DAY_MS
 from bus.layout import DIRECTORY_MODE, FILE_MODE
 from handlers.audit.past import look_back, sync
 from handlers.audit.reading import day_of, segments_of
@@ -82,13 +82,17 @@ class AuditSegments:
             os.close(self._file)
             self._file = None
 
-    def drop_before(self, at_ms: int) -> int:
+    def drop_before(self, at_ms: int, now_ms: int) -> int:
         """Segments whose last entries are older are gone; how many. The newest always stays."""
-        day, gone = day_of(at_ms), 0
+        day, today = day_of(at_ms), day_of(now_ms + DAY_MS)
         paths = segments_of(self._directory)
-        for path, following in pairwise(paths):
-            # A segment ends before the next one begins.
-            if following.name[:8] >= day:
+        days = [path.name[:8] for path in paths]
+        gone = 0
+        for index, path in enumerate(paths[:-1]):
+            # A segment ends before the next one begins. One from the future tells nothing: the
+            # clock was wrong, and nothing behind it may be kept for ever for that.
+            ended = next((begun for begun in days[index + 1 :] if begun <= today), None)
+            if ended is None or ended >= day or day <= days[index] <= today:
                 break
             path.unlink()
             gone += 1

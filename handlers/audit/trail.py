@@ -44,7 +44,10 @@ log = structlog.get_logger("jobbus.audit")
 
 
 class Audit:
-    """Implements `bus.audit.AuditTrail` and `bus.ports.ChangeListener`. Lives in the event loop."""
+    """Implements `bus.audit.AuditTrail` and `bus.ports.ChangeListener`. Lives in the event loop.
+
+    `is_trusted` says whether the clock may be believed about what is too old.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class Audit:
         clock: Clock,
         *,
         days: float = 90.0,
+        is_trusted: Callable[[], bool] = lambda: True,
     ) -> None:
         self._directory = directory
         self._segments = segments
@@ -62,6 +66,7 @@ class Audit:
         fold.tell_everything()
         self._clock = clock
         self._keep_ms = int(days * DAY_MS)
+        self._is_trusted = is_trusted
         self._waiting: list[AuditEntry] = list(missing)
         self._loose = 0
         self._dropped = 0
@@ -243,9 +248,13 @@ class Audit:
         await asyncio.shield(loop.run_in_executor(self._thread, call, *arguments))
 
     async def _tidy(self) -> None:
-        before_ms = self._clock.now_ms() - self._keep_ms
+        if not self._is_trusted():
+            return  # by a wrong clock all of it could be too old
+        now_ms = self._clock.now_ms()
         try:
-            gone = await asyncio.to_thread(self._segments.drop_before, before_ms)
+            gone = await asyncio.to_thread(
+                self._segments.drop_before, now_ms - self._keep_ms, now_ms
+            )
         except OSError as error:
             self._complain(error)
             return

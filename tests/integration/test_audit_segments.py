@@ -1,5 +1,6 @@
 """The audit on the real disk: appended, numbered, cut by days, readable after any tear."""
 
+import asyncio
 import errno
 import json
 import os
@@ -12,8 +13,11 @@ from bus.audit import COMMAND, AuditEntry, AuditQuery
 from bus.clock import from_rfc3339, rfc3339
 from bus.errors import StorageFailed
 from bus.keeping import DAY_MS
-from handlers.audit.reading import page, pieces, segments_of
+from handlers.audit.entries.fold import AuditFold
+from handlers.audit.reading import day_of, page, pieces, segments_of
 from handlers.audit.segments import AuditSegments
+from handlers.audit.trail import Audit
+from tests.fakes import ManualClock
 
 NOON = from_rfc3339("2026-03-01T12:00:00Z")
 ALL = AuditQuery()
@@ -82,7 +86,7 @@ def test_days_and_size_begin_new_segments_and_old_days_go(tmp_path: Path) -> Non
     assert names[0] == "20260301-000000000001.log"
     assert len({name[:8] for name in names}) == 4
     assert len(names) > 4
-    assert AuditSegments(tmp_path).drop_before(NOON + 2 * DAY_MS) > 0
+    assert AuditSegments(tmp_path).drop_before(NOON + 2 * DAY_MS, NOON + 5 * DAY_MS) > 0
     kept = numbers(tmp_path)
     assert kept[0] == 24
     assert 13 in kept
@@ -93,8 +97,51 @@ def test_the_newest_segment_stays_however_old_it_is(tmp_path: Path) -> None:
     written = AuditSegments(tmp_path)
     written.append(entries(1), NOON)
     written.close()
-    assert written.drop_before(NOON + 1000 * DAY_MS) == 0
+    assert written.drop_before(NOON + 1000 * DAY_MS, NOON + 1001 * DAY_MS) == 0
     assert AuditSegments(tmp_path).next_n == 2
+
+
+@pytest.mark.parametrize(
+    ("begun", "left"),
+    [
+        ((0, 4000, 1, 9, 10), (1, 9, 10)),
+        ((9, -20_000, 10), (9, -20_000, 10)),
+        ((0, 4000), (0, 4000)),
+    ],
+    ids=["ahead", "behind", "ahead now"],
+)
+def test_a_segment_of_a_wrong_clock_keeps_and_takes_no_others(
+    tmp_path: Path, begun: tuple[int, ...], left: tuple[int, ...]
+) -> None:
+    for day in begun:
+        written = AuditSegments(tmp_path)
+        written.append(entries(1), NOON + day * DAY_MS)
+        written.close()
+    AuditSegments(tmp_path).drop_before(NOON + 5 * DAY_MS, NOON + 10 * DAY_MS)
+    kept = [path.name[:8] for path in segments_of(tmp_path)]
+    assert kept == [day_of(NOON + day * DAY_MS) for day in left]
+
+
+async def test_a_clock_that_is_not_trusted_makes_no_entry_too_old(tmp_path: Path) -> None:
+    for day in range(3):
+        written = AuditSegments(tmp_path)
+        written.append(entries(1), NOON + day * DAY_MS)
+        written.close()
+    clock, asked = ManualClock(NOON + 1000 * DAY_MS), asyncio.Event()
+
+    def is_trusted() -> bool:
+        asked.set()
+        return False
+
+    segments = AuditSegments(tmp_path)
+    audit = Audit(tmp_path, segments, AuditFold(), (), clock, is_trusted=is_trusted)
+    running = asyncio.create_task(audit.run())
+    async with asyncio.timeout(10):
+        await asked.wait()
+    running.cancel()
+    await asyncio.wait([running])
+    await audit.aclose()
+    assert len(segments_of(tmp_path)) == 3
 
 
 def test_a_full_disk_leaves_no_half_line_and_a_second_try_tells_all(
