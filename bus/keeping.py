@@ -10,7 +10,8 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     `executions`, `days`: ended executions of one job, their status files and output; a job's own
     `[keep]` goes before. `output_bytes`: output of all ended executions together. `commands`,
-    `command_days`: ended commands and their result files; `status_s`: those of `status` commands.
+    `command_days`: ended commands and their result files; `command_bytes`: variables, results and
+    errors of them all together; `status_s`: those of `status` commands.
     `ids`, `id_days`: ids of forgotten commands, so that a repeat is known as one. `rejects`,
     `reject_days`, `reject_bytes`: files that were no command. `audit_days`: who did what.
     """
@@ -20,6 +21,7 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     output_bytes: int = 10 * 1024**3
     commands: int = 100_000
     command_days: float = 7.0
+    command_bytes: int = 256 * 1024**2
     status_s: float = 3600.0
     ids: int = 200_000
     id_days: float = 30.0

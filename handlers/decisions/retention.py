@@ -118,8 +118,8 @@ def _executions(past: Past, keeping: Keeping) -> Iterator[str | None]:
 
 
 def _commands(past: Past, keeping: Keeping) -> Iterator[str | None]:
-    """Ended commands that are too many or too old, newest first."""
-    kept = 0
+    """Ended commands that are too many, too old or hold too much, newest first."""
+    kept = held_bytes = 0
     for number, command in enumerate(reversed(past.content.commands), 1):
         if number % SLICE == 0:
             yield None
@@ -128,10 +128,16 @@ def _commands(past: Past, keeping: Keeping) -> Iterator[str | None]:
             continue
         days_ms = keeping.command_days * DAY_MS
         most_ms = keeping.status_s * 1000 if command.kind == "status" else days_ms
-        if kept >= keeping.commands or (past.by_age and age_ms > most_ms):
+        size = _size_of_command(command)
+        if (
+            kept >= keeping.commands
+            or (past.by_age and age_ms > most_ms)
+            or held_bytes + size > keeping.command_bytes
+        ):
             yield command.id
         else:
             kept += 1
+            held_bytes += size
 
 
 def _ids(past: Past, keeping: Keeping, more: int) -> tuple[int, int]:
@@ -167,6 +173,18 @@ def _size_of(execution: Execution, job: Job | None) -> int:
     spec = job.spec if job is not None else None
     cap = spec.output.max_bytes if spec is not None else OutputSpec().max_bytes
     return min(execution.output_end or 0, cap)
+
+
+def _size_of_command(command: CommandRecord) -> int:
+    """What in it was as long as somebody liked; the rest of a record is small."""
+    texts = [command.error or "", *command.roles]
+    for name, value in (command.variables or {}).items():
+        texts += (name, value) if isinstance(value, str) else (name,)
+    return len(memoryview(command.result)) + sum(map(_utf8_size, texts))
+
+
+def _utf8_size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _age_ms(ended_ms: int | None, past: Past) -> int:

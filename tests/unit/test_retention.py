@@ -6,7 +6,7 @@ import pytest
 from bus.commands import Forget, GetStatus, StartJob, StopJob
 from bus.envelope import seal
 from bus.events import SystemForgotten
-from bus.jobs import KeepSpec, RetrySpec
+from bus.jobs import KeepSpec, RetrySpec, VariableSpec
 from bus.keeping import Keeping
 from bus.model import CommandStatus
 from handlers.decisions import retention
@@ -119,6 +119,21 @@ def test_the_oldest_go_when_all_output_together_is_too_much() -> None:
     past = msgspec.structs.replace(content, executions=big)
     found = list(to_forget(Past(past, (), world.clock.now_ms()), Keeping(output_bytes=3500)))
     assert [r.executions for r in found if r] == [tuple(e.id for e in big[:3])]
+
+
+def test_the_oldest_commands_go_when_they_hold_too_much_together() -> None:
+    world = World()
+    world.define("Demo/Job", variables={"Text": VariableSpec()})
+    ids = []
+    for text in ("é" * 500, "a" * 1000, "b" * 1000):
+        sent = world.send(StartJob(job_id="Demo/Job", variables={"Text": text}))
+        world.runs(sent.execution_id or "")
+        world.ends(sent.execution_id or "")
+        ids.append(sent.id)
+    world.clock.advance_s(61)
+    assert look(world, Keeping(command_bytes=3100)) == []
+    [report] = look(world, Keeping(command_bytes=3000))
+    assert report.commands == (ids[0],)
 
 
 def test_live_executions_and_waiting_commands_are_never_forgotten() -> None:
