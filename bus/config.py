@@ -79,10 +79,10 @@ def _from_file(path: Path) -> _Values:
             raw = file.read(FILE_SIZE_MAX + 1)
         if len(raw) > FILE_SIZE_MAX:
             raise ConfigError(f"{path} is larger than {FILE_SIZE_MAX} bytes")
-        document = tomllib.loads(raw.decode("utf-8"))
+        document = tomllib.loads(raw.decode("utf-8-sig"))
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read: {exc.strerror or exc}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:  # also of absurdly long integers
         raise ConfigError(f"{path} is no TOML: {exc}") from exc
     values: _Values = {}
     for section, table in document.items():

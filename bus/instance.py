@@ -180,14 +180,23 @@ def instance_id(layout: DataLayout) -> str:
 
 
 def secret_key(layout: DataLayout) -> bytes:
-    """32 bytes known only to this account; made once by whoever comes first."""
-    return _made_once(layout.root / "secret.key", lambda: secrets.token_bytes(SECRET_BYTES))
+    """32 bytes known only to this account; made once by whoever comes first.
+
+    Raises:
+        DataDirectoryError: the file has lost them; with a key that anybody can guess, others of
+            the queue's group could write what counts as ours.
+    """
+    path = layout.root / "secret.key"
+    found = _made_once(path, lambda: secrets.token_bytes(SECRET_BYTES))
+    if len(found) < SECRET_BYTES:
+        raise DataDirectoryError(f"{path} is damaged; remove it, and the next start makes another")
+    return found
 
 
 def admin_token(layout: DataLayout) -> str:
     """The token of the first start, with the role `admin`."""
     made = _made_once(layout.admin_token, _new_admin_token)
-    return made.decode("ascii").strip()
+    return made.decode("ascii", "replace").strip()
 
 
 def rotate_admin_token(layout: DataLayout) -> str:

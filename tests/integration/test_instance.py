@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bus.errors import ConfigError, DataDirectoryError
-from bus.instance import prepare
+from bus.instance import prepare, secret_key
 from bus.layout import DataLayout
 from bus.sharing import group_id, share
 
@@ -65,3 +65,11 @@ def test_sharing_opens_three_folders_and_no_more_and_is_taken_back(layout: DataL
 def test_a_group_that_does_not_exist_is_told() -> None:
     with pytest.raises(ConfigError, match="there is no group 'no-such-group'"):
         group_id("no-such-group")
+
+
+def test_a_key_that_is_not_whole_is_told_and_never_used(layout: DataLayout) -> None:
+    made = secret_key(layout)
+    assert secret_key(layout) == made
+    (layout.root / "secret.key").write_bytes(made[:-1])
+    with pytest.raises(DataDirectoryError, match=r"secret\.key is damaged; remove it"):
+        secret_key(layout)

@@ -41,7 +41,7 @@ def test_flag_wins_over_environment_which_wins_over_file(tmp_path: Path) -> None
 
 
 def test_relative_paths_count_from_the_file_or_from_here(tmp_path: Path) -> None:
-    config = written(tmp_path, '[serve]\ndata = "here"\n')
+    config = written(tmp_path, '\ufeff[serve]\ndata = "here"\n')  # as Windows' editors save it
     assert load_settings(config).serve.data == tmp_path / "here"
     assert load_settings(config, {"JOBBUS_DATA": "there"}).serve.data == Path.cwd() / "there"
     assert load_settings(config, {"JOBBUS_DATA": "/x", "JOBBUS_SERVE_DATA": "/y"}).serve.data == (
@@ -74,6 +74,7 @@ def test_roles_and_directory_come_from_their_sections(tmp_path: Path) -> None:
         ("[directory]\ndefault_roles = ['admin']\n", ["[directory] default_roles"]),
         ("[nats]\nurl = 'nats://x'\n", ["[nats]", "not built"]),
         ("[serve\n", ["no TOML", "line 1"]),
+        ("[keep]\ndays = " + "9" * 5000, ["no TOML", "digits"]),
         ("[serve]\nlisten = '0.0.0.0:80'\n", ["0.0.0.0", "--behind-proxy"]),
         ("[serve]\nlisten = 'example.org:80'\n", ["example.org"]),
     ],
