@@ -3,15 +3,17 @@ folder without a record, which the next start sweeps."""
 
 import asyncio
 import os
-import shutil
+import secrets
 from collections.abc import Container, Iterable
 from pathlib import Path
 
 import structlog
 
 from bus.envelope import canonical_uuid
-from bus.layout import DataLayout
+from bus.layout import DIRECTORY_MODE, DataLayout
 from handlers.evidence import begun_ms
+
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 log = structlog.get_logger("jobbus.disposal")
 
@@ -58,18 +60,52 @@ class Disposal:
 
 
 def _remove_folder(folder: Path) -> None:
-    """The folder and what is in it are gone; never follows a link."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """The folder and what is in it are gone; never follows a link.
+
+    Shims make no folders, programs may, and those may be deeper than a walk can recurse or a path
+    can name: what lies in them is brought up, level by level.
+    """
+    handle = _opened(folder, None)
     try:
-        # Shims make no folders: this is several times as fast as walking a tree.
-        for name in os.listdir(handle):
-            os.unlink(name, dir_fd=handle)
-    except OSError:
-        shutil.rmtree(folder)
-    else:
-        folder.rmdir()
+        waiting = os.listdir(handle)
+        while waiting:
+            name = waiting.pop()
+            try:
+                os.unlink(name, dir_fd=handle)
+            except IsADirectoryError:
+                waiting += _brought_up(name, handle)
     finally:
         os.close(handle)
+    folder.rmdir()
+
+
+def _brought_up(name: str, above: int) -> list[str]:
+    """A folder in `above` is gone; the new names there of the folders that were in it."""
+    found: list[str] = []
+    handle = _opened(name, above)
+    try:
+        for inner in os.listdir(handle):
+            try:
+                os.unlink(inner, dir_fd=handle)
+            except IsADirectoryError:
+                os.close(_opened(inner, handle))  # one that is closed cannot be moved
+                found.append(secrets.token_hex(16))
+                os.rename(inner, found[-1], src_dir_fd=handle, dst_dir_fd=above)
+    finally:
+        os.close(handle)
+    os.rmdir(name, dir_fd=above)
+    return found
+
+
+def _opened(name: str | Path, above: int | None) -> int:
+    """The folder, with its rights given back to its owner, whom a program may have locked out."""
+    try:
+        handle = os.open(name, _FLAGS, dir_fd=above)
+    except PermissionError:
+        os.chmod(name, DIRECTORY_MODE, dir_fd=above)
+        handle = os.open(name, _FLAGS, dir_fd=above)
+    os.fchmod(handle, DIRECTORY_MODE)
+    return handle
 
 
 def orphaned_outputs(layout: DataLayout, known: Container[str], since_ms: int) -> list[str]:

@@ -6,6 +6,7 @@ The programs are not run: a stand-in ends them at once and leaves the folder a s
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -270,6 +271,16 @@ async def test_many_ends_are_looked_at_soon_without_waiting_for_the_hour(tmp_pat
         assert len(list(house.table.executions())) <= LOOK_AFTER_ENDS // 2
 
 
+def dig(folder: Path, levels: int) -> None:
+    """Folders in each other, more than a path can name."""
+    handle = os.open(folder, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("deep", dir_fd=handle)
+        above, handle = handle, os.open("deep", os.O_RDONLY, dir_fd=handle)
+        os.close(above)
+    os.close(handle)
+
+
 @pytest.mark.parametrize("with_folder", [False, True])
 def test_folders_of_the_forgotten_go_whatever_lies_in_them(
     tmp_path: Path, *, with_folder: bool
@@ -284,7 +295,10 @@ def test_folders_of_the_forgotten_go_whatever_lies_in_them(
     (folder / "output.log").touch()
     (folder / "way-out").symlink_to(outside)
     if with_folder:
-        (folder / "deep" / "deeper").mkdir(parents=True)
+        dig(folder, sys.getrecursionlimit() + 100)
+        (folder / "closed" / "more").mkdir(parents=True)
+        (folder / "closed").chmod(0o500)
+        folder.chmod(0)
     layout.execution(link).root.symlink_to(outside)
     disposal = Disposal(layout)
     assert disposal.sweep(known=(), since_ms=0) == 2
