@@ -73,11 +73,13 @@ def _variable(path: Path, variable: VariableSpec) -> Iterator[Problem]:
 def _choices(path: Path, choices: tuple[str, ...]) -> Iterator[Problem]:
     if not choices:
         yield Problem(path, f'{shown(path)} needs choices, e.g. choices = ["fast", "slow"]')
+    known: set[str] = set()
     for index, choice in enumerate(choices):
         if not choice or "\0" in choice:
             yield Problem((*path, "choices", index), "a choice is empty or holds a NUL character")
-        elif choice in choices[:index]:
+        elif choice in known:
             yield Problem((*path, "choices", index), f"the choice {quoted(choice)} comes twice")
+        known.add(choice)
 
 
 def texts(spec: JobSpec) -> Iterator[tuple[Path, str]]:
