@@ -95,10 +95,10 @@ class OutputWriter:
                 written = os.write(self._log, part)
             except OSError:
                 break
-            stored += written
             self.end += written
+            self._index_read(data[stored : stored + written], stream, time_ms)
+            stored += written
         if stored:
-            self._index_read(data[:stored], stream, time_ms)
             self._write_back()
         if stored < len(data):
             self.dropped += len(data) - stored
@@ -117,6 +117,7 @@ class OutputWriter:
             fresh = self._folder.open(f"output.{number}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         except OSError:
             return False
+        self.flush_index()  # a file begins with a record of its own: its lines keep their numbers
         os.close(self._log)
         self._log, self._segment, self._written_back = fresh, number, 0
         while number - self._oldest > self._keep:

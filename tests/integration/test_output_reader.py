@@ -731,6 +731,20 @@ async def test_what_the_shim_writes_is_what_is_read(store: OutputStore, layout: 
         assert line.time_ms == 1_000_000 + wanted // 7
 
 
+async def test_lines_behind_a_small_cap_keep_their_numbers(
+    store: OutputStore, layout: DataLayout
+) -> None:
+    """One read fills a file, whose beginning goes at once, and reaches into the next."""
+    layout.output.mkdir()
+    folder = Folder(str(layout.execution(ID).root))
+    shim = OutputWriter(folder, 1000)
+    shim.write(b"12345678\n" * 10_000, 1, 1_000)
+    shim.close(2_000)
+    os.close(folder.descriptor)
+    (line, *_) = await store.lines(ID, 80_000, 1)
+    assert (line.number, line.at) == (80_000 // 9 + 1, 80_000)
+
+
 # Properties
 
 words = st.lists(
