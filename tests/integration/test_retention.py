@@ -27,8 +27,10 @@ from bus.model import Execution, ExitRecord, Principal
 from bus.ports import Policy, ReportSink
 from handlers.decisions.decision import ForgetFiles
 from handlers.disposal import Disposal
+from handlers.journal.journal import SEGMENT_BYTES
+from handlers.journal.opening import REPLAY_BYTES_MAX
 from handlers.journal.recovery import recover
-from handlers.owner import Owner
+from handlers.owner import SNAPSHOT_BYTES, Owner
 from handlers.retention import LOOK_AFTER_ENDS, Retention, TrustedClock
 from tests.fakes import ManualClock
 from transports.directory.disk import PASSING
@@ -116,8 +118,8 @@ class House:
             part.name: sum(1 for path in part.rglob("*") if path.name != PASSING) for part in parts
         }
 
-    def journal_bytes(self) -> int:
-        return sum(path.stat().st_size for path in self.layout.journal.rglob("*"))
+    def journal_bytes(self, kind: str) -> int:
+        return sum(path.stat().st_size for path in self.layout.journal.glob(f"*.{kind}"))
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -171,9 +173,11 @@ async def leaves(root: Path, count: int, keeping: Keeping, commands: int) -> Non
     # Commands of the last minute are kept, whatever their number.
     assert files["JobCommandResults"] == len(list(house.table.commands()))
     assert len(list(house.table.commands())) <= commands
-    # Two snapshots of what is kept, and what came since the older one.
-    assert house.journal_bytes() < 200 * 1024 * 1024
-    print({"executions": count, "kept": kept, **files, "journal_bytes": house.journal_bytes()})
+    # What came since the older of two snapshots, and what is kept for readers that come back.
+    records, tables = house.journal_bytes("log"), house.journal_bytes("snapshot")
+    assert records < 2 * SNAPSHOT_BYTES + REPLAY_BYTES_MAX + 2 * SEGMENT_BYTES
+    assert tables < 2 * 1024 * (kept + commands)
+    print({"executions": count, "kept": kept, **files, "records": records, "tables": tables})
 
 
 async def _emptied(house: House) -> None:
