@@ -24,6 +24,7 @@ from bus.events import (
     AnyEvent,
     CommandAccepted,
     CommandEnded,
+    ExecutionDeleted,
     ExecutionEnded,
     ExecutionProgress,
     ExecutionQueued,
@@ -412,6 +413,10 @@ class World:
                 output_end=end,
             )
         )
+
+    def delete(self, execution_id: str) -> None:
+        old = self.table.by_execution.pop(execution_id)
+        self._tell(ExecutionDeleted(execution_id=old.id, job_id=old.job_id, user_id=old.user_id))
 
     def accept(self, envelope: Envelope) -> None:
         command = envelope.command

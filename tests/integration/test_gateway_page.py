@@ -2,10 +2,11 @@
 
 import re
 
-from playwright.async_api import expect
+from playwright.async_api import Route, expect
 
 from tests.browser import chromium
 from tests.gateway_world import ALICE, World, serving
+from transports.http.app import GatewaySettings
 
 HOSTILE = "<img src=x onerror=document.title='owned'>\x1b[31mred\x1b[0m\n"
 
@@ -40,8 +41,10 @@ async def test_a_browser_shows_progress_and_output_live_and_runs_nothing_of_it()
     execution = world.queue("Demo/Checksum")
     world.run(execution)
     await world.output.append(execution, HOSTILE.encode())
-    async with serving(world) as (url, _), chromium() as browser:
+    quick = GatewaySettings(version="test", partial_s=0.01)
+    async with serving(world, quick) as (url, _), chromium() as browser:
         page = await browser.new_page()
+        await page.route("**/console/app.js", _with_little_room)
         requested: list[str] = []
         errors: list[str] = []
         page.on("request", lambda request: requested.append(request.url))
@@ -59,17 +62,34 @@ async def test_a_browser_shows_progress_and_output_live_and_runs_nothing_of_it()
         )
         world.progress(execution, 42, "copying")
         await expect(row).to_contain_text("42 % copying")
-        for told in (b"half 10 %", b"\rhalf 20 %"):
-            await world.output.append(execution, told)
-            await expect(output).to_contain_text(told.strip().decode())
+        for step in range(1, 10):
+            # In all more than the page has room for: only what stands there may count.
+            told = f"half {step}0 %"
+            await world.output.append(execution, b"\r" + told.encode())
+            await expect(output).to_contain_text(told)
+        await expect(output).to_contain_text("<img")
         await world.output.append(execution, b"\rdone\nlast words\n")
         await expect(output).to_contain_text("done last words")
         await expect(output).not_to_contain_text("half")
         world.end(execution)
         await expect(row).to_contain_text("Succeeded")
         await expect(page.locator("#output-state")).to_have_text("Succeeded, exit code 0")
+        world.delete(execution)
+        await expect(row).to_have_count(0)
+        world.queue("Demo/Another")
+        await expect(row).to_contain_text("Demo/Another")
+        world.delete(world.queue("Demo/Unseen"))  # as a page hears of what it let go of
+        world.queue("Demo/Last")
+        await expect(row).to_have_count(2)
         title = await page.title()
-    assert title == "jobbus"
+    assert title == "(2) jobbus"
     assert not errors
     assert all(address.startswith((url, "data:")) for address in requested)
     assert not [address for address in requested if ALICE in address]
+
+
+async def _with_little_room(route: Route) -> None:
+    response = await route.fetch()
+    script = await response.text()
+    assert "OUTPUT_MAX = 1_000_000;" in script
+    await route.fulfill(response=response, body=script.replace("1_000_000", "120"))

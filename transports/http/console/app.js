@@ -117,7 +117,9 @@ function openEvents() {
     },
     refused(status, detail) { showEntry(status === 401 ? "You are signed out." : detail); },
     frame(kind, data) {
-      if (kind === "snapshot") {
+      if (kind === "hello") {
+        fresh = null;  // a snapshot that was cut off is told anew
+      } else if (kind === "snapshot") {
         fresh ??= new Set();
         for (const record of data.items) { fresh.add(record.executionId); keep(record); }
       } else if (kind === "snapshot_end") {
@@ -125,6 +127,8 @@ function openEvents() {
         fresh = null;
       } else if (kind === "reset") {
         state.executions.clear();
+      } else if (kind === "change" && data.type === "execution.deleted") {
+        state.executions.delete(data.data.executionId);
       } else if (kind === "change") {
         keep(data.data);
       } else if (kind === "end" && data.reason === "revoked") {
@@ -293,8 +297,8 @@ function appendLines(lines) {
   const flush = () => { if (text) place(text, kind); text = ""; };
   for (const line of lines) {
     const shown = line.text.replace(ESCAPES, "") + (line.more ? "" : "\n");
-    state.open.get(line.number)?.remove();
-    state.open.delete(line.number);
+    const before = state.open.get(line.number);
+    if (before) { state.open.delete(line.number); remove(before); }
     const own = line.stream === "err" ? "err" : "";
     if (own !== kind || line.partial) flush();
     kind = own;
@@ -321,12 +325,17 @@ function place(text, kind, { last = false } = {}) {
   return part;
 }
 
-/** What is beyond the limit is forgotten at the beginning. */
+function remove(part) {
+  state.size -= part.textContent.length;
+  part.remove();
+}
+
+/** What is beyond the limit is forgotten at the beginning; lines that may still change stay. */
 function trim() {
   const pane = byId("output");
-  while (state.size > OUTPUT_MAX && pane.firstChild !== pane.lastChild) {
-    state.size -= pane.firstChild.textContent.length;
-    pane.firstChild.remove();
+  const [firstOpen] = state.open.values();
+  while (state.size > OUTPUT_MAX && pane.firstChild !== (firstOpen ?? pane.lastChild)) {
+    remove(pane.firstChild);
   }
   if (state.follow) pane.scrollTop = pane.scrollHeight;
 }
@@ -356,8 +365,11 @@ new ResizeObserver(() => { if (state.follow) setFollow(true); }).observe(byId("o
 byId("stop").addEventListener("click", async () => {
   const record = state.executions.get(state.chosen);
   if (!record || !confirm(`Stop ${record.jobId}?`)) return;
-  const response = await ask("POST", `/api/v1/executions/${record.executionId}/stop`, {});
-  if (!response.ok) note((await response.json()).detail);
+  const path = `/api/v1/executions/${record.executionId}/stop`;
+  const response = await ask("POST", path, {}).catch(() => null);
+  if (!response) return note("the service cannot be reached");
+  const problem = response.ok ? null : await response.json().catch(() => ({}));
+  if (problem) note(problem.detail ?? response.statusText);
 });
 
 enter();
