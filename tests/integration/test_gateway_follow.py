@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -310,3 +310,39 @@ async def test_a_chatty_job_costs_few_frames() -> None:
         told = await stream.rest()
     assert text_of(told) == "".join(f"{n}\n" for n in range(500))
     assert kinds(told).count("output") < 100
+
+
+class Outrunning(WorldOutput):
+    """Grows by more than each look at it tells, until `growths` are over."""
+
+    def __init__(self, growths: dict[int, Callable[[], None]], count: int) -> None:
+        super().__init__()
+        self._growths = growths
+        self._count = count
+        self._grown_times = 0
+
+    async def page(
+        self, execution_id: str, start: int, limit_bytes: int, *, stream: str | None = None
+    ) -> OutputPage:
+        if self._grown_times < self._count:
+            self._grown_times += 1
+            await self.append(execution_id, b"y\n" * limit_bytes)
+            self._growths.get(self._grown_times, lambda: None)()
+        return await super().page(execution_id, start, limit_bytes, stream=stream)
+
+
+async def test_changes_do_not_wait_for_an_output_that_outruns_its_reader() -> None:
+    world = World()
+    execution = world.queue("App/Job")
+    world.output = Outrunning(
+        {10: lambda: world.progress(execution, 42), 200: lambda: world.end(execution)}, count=200
+    )
+    settings = GatewaySettings(version="test", write_max=64)
+    async with serving(world, settings) as (_, session):
+        stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
+        told = await stream.rest()
+    progress = kinds(told).index("change")
+    assert told[progress].data["type"] == "execution.progress"
+    assert 10 < kinds(told[:progress]).count("output") < 100
+    assert text_of(told) == "y\n" * 200 * 64
+    assert kinds(told)[-2:] == ["change", "end"]

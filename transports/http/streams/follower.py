@@ -29,6 +29,9 @@ _KEEPS_OFFSET = frozenset({ResetReason.HISTORY_GONE, ResetReason.GAP_TOO_LARGE})
 _FAMILY = "execution."
 _ENDED = ExecutionEnded.__struct_config__.tag
 _FRAMES_A_LOOK = 500
+_PAGES_A_ROUND = 32
+"""Pages of a live output that are told before changes are looked for again."""
+
 _log = structlog.get_logger("jobbus.streams")
 
 
@@ -143,14 +146,14 @@ class Follower:
         await self._send_changes([frame for frame in batch.frames if frame.type != _ENDED])
         ended = [frame for frame in batch.frames if frame.type == _ENDED]
         self._seq = ended[0].seq - 1 if ended else batch.seq
-        any_output = await self._send_output(execution.is_final)
+        any_output, at_end = await self._send_output(execution.is_final)
         if ended and self._stream.ended is None:
             await self._send_changes(ended)
             self._seq = batch.seq
-        elif any_output:
+        elif any_output and at_end:
             # The next bytes may gather: a job that prints much costs few frames.
             await asyncio.sleep(self._settings.output_batch_s)
-        return any_output or bool(batch.frames)
+        return any_output or not at_end or bool(batch.frames)
 
     async def _send_changes(self, frames: list[Frame]) -> None:
         if frames:
@@ -159,17 +162,21 @@ class Follower:
                 data = b"".join(self._frame("change", frame.data) for frame in frames)
                 await self._stream.send(data)
 
-    async def _send_output(self, is_final: bool) -> bool:
-        """The lines that are there now, page by page; returns whether anything was told."""
+    async def _send_output(self, is_final: bool) -> tuple[bool, bool]:
+        """The lines that are there now, page by page; returns whether anything was told, and
+        whether that was all. What grows faster than it is told has no end as long as it is live.
+        """
         any_told = at_end = False
-        while self._stream.ended is None and not at_end:
+        pages = 0
+        while self._stream.ended is None and not at_end and (is_final or pages < _PAGES_A_ROUND):
+            pages += 1
             if not self._may_still():
                 self._stream.finish(End.REVOKED)
                 break
             async with self._stream.turn():
                 told, at_end = await self._send_page(is_final)
             any_told |= told
-        return any_told
+        return any_told, at_end
 
     async def _send_page(self, is_final: bool) -> tuple[bool, bool]:
         """One page; returns whether anything was told, and whether this was the last for now."""
