@@ -56,15 +56,15 @@ class JournalHistory:
         """See `bus.feed.History`."""
         async with self._turn:
             replay = self._nearest(seq)
-            if replay is None:
-                replay = await asyncio.to_thread(Replay.begin, self._directory, self._encoder)
-            if replay.passed > seq:
-                raise FellBehind
             try:
+                if replay is None:
+                    replay = await asyncio.to_thread(Replay.begin, self._directory, self._encoder)
+                if replay.passed > seq:
+                    raise FellBehind
                 batch = await _told(replay, seq, until, limit, size_max, wanted)
             except (OSError, AssertionError, KeyError, Torn, Unknown) as error:
-                # A segment was dropped meanwhile, or one in the middle was damaged and set aside:
-                # what follows it cannot be told in full.
+                # A file was dropped meanwhile, or one in the middle was damaged and set aside: what
+                # follows it cannot be told in full.
                 _log.warning("the journal cannot be read from there", seq=seq, error=repr(error))
                 raise FellBehind from error
             self._keep(replay)

@@ -3,7 +3,9 @@
 import os
 import threading
 import uuid
-from pathlib import Path
+from collections.abc import Generator
+from pathlib import Path, PosixPath
+from typing import ClassVar, Self
 
 import msgspec
 import pytest
@@ -163,6 +165,33 @@ async def test_what_snapshots_have_replaced_is_gone_and_the_rest_is_told(story: 
     with pytest.raises(FellBehind):
         await history.after(oldest - 1, story.head, 10, 2**30, everything)
     assert await read(history, oldest, story.head) == story.after(oldest)
+
+
+class Shedding(PosixPath):
+    """A folder whose snapshots are dropped by others right after somebody has listed them."""
+
+    def iterdir(self) -> Generator[Self, None, None]:
+        listed = sorted(super().iterdir())
+        yield from listed
+        if self._looks.pop():
+            for path in listed:
+                path.unlink() if path.suffix == ".snapshot" else None
+
+    _looks: ClassVar = [True, False]
+
+
+async def test_a_snapshot_that_goes_while_it_is_looked_for_is_history_that_is_gone(
+    story: Story,
+) -> None:
+    for _ in range(3):
+        story.run(40)
+        story.age()
+        story.snapshot()
+    oldest = await JournalHistory(story.directory, ENCODER).oldest()
+    history = JournalHistory(Shedding(story.directory), ENCODER)
+    with pytest.raises(FellBehind):
+        await history.after(oldest, story.head, 10, 2**30, everything)
+    assert not list(story.directory.glob("*.snapshot"))
 
 
 async def test_a_filter_sees_each_change_once(story: Story) -> None:
