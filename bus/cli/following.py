@@ -293,8 +293,8 @@ def _show_frame_json(frame: Frame) -> None:
         case Change(id=id_, raw=raw):
             event = msgspec.Raw(raw.encode())
             show_json({"op": "change", "id": id_, "data": event})
-        case Snapshot(records=records):
-            show_json({"op": "snapshot", "data": {"items": records}})
+        case Snapshot(raw=raw):
+            show_json({"op": "snapshot", "data": msgspec.Raw(raw.encode())})
         case SnapshotEnd(id=id_, count=count):
             show_json({"op": "snapshot_end", "id": id_, "data": {"count": count}})
         case Reset(reason=reason):

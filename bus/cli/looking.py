@@ -1,6 +1,7 @@
 """`status`, `jobs`, `ps`, `command`, `commands`: what there is, read once."""
 
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from typing import Annotated, TypeVar
 
 import msgspec
 from cyclopts import Parameter
@@ -24,6 +25,8 @@ from transports.http.client_side.records import CommandPage, ExecutionPage, JobP
 
 LIVE = tuple(status.value for status in ExecutionStatus if status not in FINAL_EXECUTION)
 _PAGE_MAX = 500
+_LIMIT_MAX = 10_000
+_Page = TypeVar("_Page", ExecutionPage, CommandPage)
 
 Limit = Annotated[int, Parameter(help="How many at most, 1 to 10000")]
 
@@ -85,7 +88,12 @@ async def ps(
 ) -> int:
     """List the executions that have not ended; with -a all, newest first."""
     async with Client(*service_at(target)) as client:
-        page = await _executions(client, () if all_ else LIVE, job, min(max(limit, 1), 10_000))
+
+        async def executions(count: int, cursor: str | None) -> ExecutionPage:
+            status = () if all_ else LIVE
+            return await client.executions(job=job, status=status, limit=count, cursor=cursor)
+
+        page = await _up_to(limit, executions)
     if as_json:
         show_json(page)
         return 0
@@ -132,9 +140,13 @@ async def command(
 async def commands(*, limit: Limit = 50, as_json: Json = False, target: Target = HERE) -> int:
     """List commands, newest first."""
     async with Client(*service_at(target)) as client:
-        page = await client.commands(limit=min(max(limit, 1), _PAGE_MAX))
+
+        async def newest(count: int, cursor: str | None) -> CommandPage:
+            return await client.commands(limit=count, cursor=cursor)
+
+        page = await _up_to(limit, newest)
     if as_json:
-        show_json(CommandPage(items=page.items, next=page.next, as_of=page.as_of))
+        show_json(page)
         return 0
     show_table(
         ("ID", "COMMAND", "JOB", "STATUS", "SUBMITTED", "USER", "ERROR"),
@@ -154,19 +166,15 @@ async def commands(*, limit: Limit = 50, as_json: Json = False, target: Target =
     return 0
 
 
-async def _executions(
-    client: Client, status: tuple[str, ...], job: str | None, limit: int
-) -> ExecutionPage:
-    """Up to `limit` executions, over as many pages as it takes."""
-    found: list[ExecutionView] = []
-    cursor: str | None = None
-    while True:
-        wanted = min(limit - len(found), _PAGE_MAX)
-        page = await client.executions(job=job, status=status, limit=wanted, cursor=cursor)
-        found.extend(page.items)
-        cursor = page.next
-        if cursor is None or len(found) >= limit:
-            return ExecutionPage(items=tuple(found), next=cursor, as_of=page.as_of)
+async def _up_to(limit: int, page_of: Callable[[int, str | None], Awaitable[_Page]]) -> _Page:
+    """Up to `limit` items over as many pages as it takes; the position is that of the first: what
+    changed since is told from there."""
+    most = min(max(limit, 1), _LIMIT_MAX)
+    page = await page_of(min(most, _PAGE_MAX), None)
+    while page.next is not None and len(page.items) < most:
+        more = await page_of(min(most - len(page.items), _PAGE_MAX), page.next)
+        page = msgspec.structs.replace(page, items=page.items + more.items, next=more.next)
+    return page
 
 
 def _show_execution(execution: ExecutionView) -> None:

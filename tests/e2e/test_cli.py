@@ -274,6 +274,8 @@ def test_events_are_ndjson_and_interrupt_is_130(shared: Path, jobbus: Cli) -> No
         watcher.send_signal(signal.SIGINT)
         assert watcher.communicate() == (b"", b"")
         assert watcher.returncode == 130
+    snapshot = next(line for line in lines if line["op"] == "snapshot")
+    assert "jobs/T/Talk" in [item["subject"] for item in snapshot["data"]["items"]]
     changes = [line for line in lines if line["op"] == "change"]
     types = [change["data"]["type"] for change in changes]
     assert (types[0], types[-1]) == ("command.accepted", "execution.ended")

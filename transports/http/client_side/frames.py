@@ -25,9 +25,13 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """Some records as they are; drop what you hold and is in none of them at `SnapshotEnd`."""
+    """Some records as they are; drop what you hold and is in none of them at `SnapshotEnd`.
+
+    `raw` is the frame's JSON as it came, for those who hand it on.
+    """
 
     records: tuple[Record, ...]
+    raw: str = ""
 
 
 class SnapshotEnd(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,7 +201,8 @@ def _decode(event: SseEvent) -> Frame | None:
         case "snapshot":
             items = msgspec.json.decode(data, type=_Items).items
             records = (_record(raw) for raw in items)
-            return Snapshot(records=tuple(record for record in records if record is not None))
+            known = tuple(record for record in records if record is not None)
+            return Snapshot(records=known, raw=event.data)
         case "snapshot_end":
             return SnapshotEnd(id=event.id, count=msgspec.json.decode(data, type=_Count).count)
         case "change":
