@@ -24,6 +24,7 @@ from transports.http.client_side.frames import (
     Snapshot,
     SnapshotEnd,
 )
+from transports.http.client_side.http import TRIES
 from transports.http.client_side.stream import Backoff, StreamTiming
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -357,6 +358,24 @@ async def test_wait_outlives_the_moment_before_a_command_is_on_record() -> None:
         ended = await client.wait_command(EXECUTION, timeout_s=10)
     assert made.execution_id == EXECUTION
     assert ended.outcome == "done"
+
+
+async def test_wait_outlives_a_restart_of_a_service_that_was_there() -> None:
+    running = {"commandId": EXECUTION, "status": "Running"}
+    starting = answering(503, {"type": "/problems/not-ready", "status": 503})
+    steps = [answering(200, running), *[starting] * 9]
+    async with connected(*steps, answering(200, running | {"status": "Completed"}), starting) as (
+        _,
+        client,
+    ):
+        ended = await client.wait_command(EXECUTION)
+        with pytest.raises(WaitTimeout):
+            await client.wait_command(EXECUTION, timeout_s=0.1)
+    async with connected(starting) as (server, stranger):
+        with pytest.raises(ApiProblem):
+            await stranger.wait_command(EXECUTION)
+    assert ended.status == "Completed"
+    assert len(server.requests) == TRIES
 
 
 async def test_wait_ends_with_its_time() -> None:

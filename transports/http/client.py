@@ -32,7 +32,12 @@ from bus.envelope import new_uuid
 from bus.model import FINAL_COMMAND, FINAL_EXECUTION, Value
 from bus.views import ExecutionView, JobView
 from transports.http.client_side.audit import AuditCalls
-from transports.http.client_side.errors import ApiProblem, Unreachable, WaitTimeout
+from transports.http.client_side.errors import (
+    ApiProblem,
+    Unreachable,
+    WaitTimeout,
+    is_temporary,
+)
 from transports.http.client_side.frames import Frame, Output, output_after
 from transports.http.client_side.http import TRIES, Http, Query, decode, id_in_path, query_of
 from transports.http.client_side.records import CommandAnswer, CommandPage, ExecutionPage, JobPage
@@ -44,6 +49,9 @@ WAIT_S_MAX = 30
 
 _UNSEEN_S = 10.0
 """How long a command that was accepted may be unknown: it is handled right after, not before."""
+_LOST_S_MAX = 60.0
+"""How long a service that was there may be away while a command is waited for."""
+
 _POLL_S = 0.05
 _POLL_S_MAX = 1.0
 
@@ -226,7 +234,7 @@ class Client:
     async def wait_command(
         self, command_id: str, *, timeout_s: float | None = None
     ) -> CommandAnswer:
-        """The command when it has ended.
+        """The command when it has ended; a service that was there may be away for a moment.
 
         Raises:
             WaitTimeout: it did not within `timeout_s`.
@@ -300,10 +308,19 @@ class Client:
     ) -> CommandAnswer:
         id_in_path(command_id)
         loop = asyncio.get_running_loop()
-        begun_s = loop.time()
+        begun_s = heard_s = there_s = loop.time()
         pause_s = _POLL_S
         while True:
-            answer = await self._seen(command_id, loop.time() - begun_s)
+            answer = None
+            try:
+                answer = await self._seen(command_id, loop.time() - there_s)
+                heard_s = loop.time()
+            except (ApiProblem, Unreachable) as trouble:
+                # A command outlives its service: one that was here may just be starting again.
+                is_new = not self._http.was_answered
+                if is_new or not is_temporary(trouble) or loop.time() - heard_s >= _LOST_S_MAX:
+                    raise
+                there_s = loop.time()
             if answer is not None and (
                 answer.status in FINAL_COMMAND or (until_execution and answer.execution_id)
             ):

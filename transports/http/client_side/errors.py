@@ -82,8 +82,10 @@ def is_temporary(error: BusError) -> bool:
     match error:
         case Unreachable():
             return True
-        case ApiProblem(slug="maintenance"):
-            return False  # somebody began it and will end it: seconds do not help
+        case ApiProblem(slug="maintenance" | "bad-answer"):
+            return (
+                False  # somebody began it and will end it, or it is no jobbus: seconds do not help
+            )
         case ApiProblem(status=status):
             return status >= 500 or status in TEMPORARY_STATUSES
         case _:

@@ -39,6 +39,8 @@ class Http:
         self.base_url = base_url.rstrip("/")
         self._token = token
         self._backoff_s = backoff_s
+        self.was_answered = False
+        """Whether this service has ever answered, and not with trouble of its own."""
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> None:
@@ -120,6 +122,7 @@ class Http:
             raise problem_of(
                 response.status, response.reason or "", raw, response.headers.get("Retry-After")
             )
+        self.was_answered = True
         return raw
 
     async def pieces(self, path: str, query: Query) -> AsyncGenerator[tuple[int, bytes], None]:
