@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from io import TextIOWrapper
 
 from cyclopts import App, CycloptsError
 
@@ -42,6 +43,9 @@ COMMANDS = {
 
 def main() -> None:
     """Runs the command line and exits with the code of the contract."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A sign that a locale's character set lacks must not end what shows words of others.
+        sys.stdout.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,11 +1,14 @@
 """Output on a terminal: colours pass, commands are shown and never obeyed."""
 
 import re
+import sys
+from io import BytesIO, TextIOWrapper
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bus.cli.main import main
 from bus.cli.terminal import Harmless
 
 SGR = re.compile(r"\x1b\[[0-9;:]*m")
@@ -56,3 +59,13 @@ def _is_control(character: str) -> bool:
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"], include_characters="\n\t\r")))
 def test_ordinary_text_passes_as_it_is(text: str) -> None:
     assert shown(text.encode()) == text
+
+
+def test_a_sign_that_the_locale_lacks_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdout = BytesIO()
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(stdout, encoding="latin-1"))
+    monkeypatch.setattr(sys, "argv", ["jobbus", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    print("a \N{RIGHTWARDS ARROW} \xe4", flush=True)
+    assert stdout.getvalue().endswith(b"a ? \xe4\n")
