@@ -83,9 +83,8 @@ def is_temporary(error: BusError) -> bool:
         case Unreachable():
             return True
         case ApiProblem(slug="maintenance" | "bad-answer"):
-            return (
-                False  # somebody began it and will end it, or it is no jobbus: seconds do not help
-            )
+            # Somebody began it and will end it, or there is no jobbus: seconds do not help.
+            return False
         case ApiProblem(status=status):
             return status >= 500 or status in TEMPORARY_STATUSES
         case _:
