@@ -161,6 +161,9 @@ def _settle(
     asked, stdout, stderr = descriptors
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
+    # Those that Python opened know the files of the nursery: whether one can seek there, say.
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", closefd=False, buffering=1, errors="backslashreplace")  # noqa: SIM115
     for link in strange:
         link.close()
     for each in (asked, stdout, stderr, *pidfds):
