@@ -125,7 +125,7 @@ def search(
     cursor = RecordCursor(files.index)
     found: list[OutputLine] = []
     for base, number, buffer in _whole_lines(files, start, len(wanted) - 1):
-        if abandoned.is_set():
+        if abandoned.is_set() and base > start:  # who asks again from there gets on, at the slowest
             return OutputHits(lines=tuple(found), next=base, end=files.end)
         for line in _matches(buffer, base, number, wanted, cursor):
             repeated = bool(found) and found[-1].number == line.number
