@@ -4,7 +4,6 @@ import asyncio
 import errno
 import os
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from tests.directory_rig import (
     received,
     running,
 )
+from tests.small_disk import mounted
 from transports.directory import disk
 from transports.directory.committer import Piece, can_group, commit
 from transports.directory.publisher import publish_offline
@@ -347,17 +347,8 @@ async def test_where_syncfs_does_nothing_every_file_is_synced(
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system with room for a few commands."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount")
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=200k,nr_inodes=60", "tmpfs", str(tmp_path)],
-        check=False,
-        capture_output=True,
-    )
-    if done.returncode:
-        pytest.skip("mounting is not allowed here")
-    yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
+    with mounted(tmp_path, "size=200k,nr_inodes=60") as place:
+        yield place
 
 
 @pytest.mark.parametrize("size", [20_000, 10], ids=["bytes", "inodes"])

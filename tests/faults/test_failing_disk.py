@@ -5,7 +5,6 @@ A failed sync ends the process, for what the disk holds is unknown then; anythin
 
 import errno
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import pytest
 from tests.faults.crash_sweep import Aim, attempt_all, sweep
 from tests.faults.load import Load, SeamService, define, verify
 from tests.faults.seam import SYNCS, Plan
+from tests.small_disk import mounted
 from tests.tally import Kind, Tally
 
 WRITING = ("open", "write", "pwrite", "link", "rename", "replace", "mkdir", "posix_fallocate")
@@ -86,13 +86,8 @@ def test_an_error_of_the_disk_does_no_harm_at_any_call(
 @pytest.fixture(params=["size=200m,nr_inodes=4200", "size=80m"], ids=["inodes", "bytes"])
 def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system of its own with room for a service, and a little more."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount")
-    mount = ["mount", "-t", "tmpfs", "-o", request.param, "tmpfs", str(tmp_path)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("mounting is not allowed here")
-    yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
+    with mounted(tmp_path, request.param) as place:
+        yield place
 
 
 @pytest.mark.timeout(120)

@@ -30,6 +30,7 @@ from tests.journal_rig import (
     snapshot_of,
     written,
 )
+from tests.small_disk import mounted
 from tests.tally import Kind, Tally
 
 STEPS = [
@@ -219,19 +220,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own with 4 MiB and 64 inodes."""
     place = tmp_path / "small"
     place.mkdir()
-    options = "size=4m,nr_inodes=64,mode=0700"
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"may not mount a file system: {mounted.stderr.strip()}")
-    try:
+    with mounted(place, "size=4m,nr_inodes=64,mode=0700"):
         yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
 def fill(place: Path) -> Path:
