@@ -38,7 +38,8 @@ from handlers.supervision.adoption import (
     look_at_all,
     write_control,
 )
-from tests.processes import WITHOUT_GROUPS, bench, ordered_to_stop, sh, starting
+from handlers.supervision.record import ShimState
+from tests.processes import WITHOUT_GROUPS, Bench, bench, ordered_to_stop, sh, starting
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTANCE_BYTES = 6
@@ -208,6 +209,18 @@ async def test_killed_shim_leaves_an_unknown_execution_that_can_be_stopped(tmp_p
         assert members(execution.id) == []
 
 
+async def orphaned(b: Bench, script: str) -> tuple[Execution, ShimState]:
+    """A program whose shim was killed, and the last that the shim said."""
+    execution = starting()
+    b.supervisor.spawn(execution, sh(script))
+    await b.until(ReportRunning, execution)
+    state = look(b.layout, execution.id)
+    assert state is not None
+    os.kill(state.shim, signal.SIGKILL)
+    await b.until(ReportUnknown, execution)
+    return execution, state
+
+
 async def test_orphan_that_outlives_the_kill_is_reported_with_its_survivors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,13 +234,7 @@ async def test_orphan_that_outlives_the_kill_is_reported_with_its_survivors(
 
     monkeypatch.setattr(signal, "pidfd_send_signal", send)
     async with bench(tmp_path, settings=WITHOUT_GROUPS) as b:
-        execution = starting()
-        b.supervisor.spawn(execution, sh("exec sleep 300"))
-        await b.until(ReportRunning, execution)
-        state = look(b.layout, execution.id)
-        assert state is not None
-        os.kill(state.shim, signal.SIGKILL)
-        await b.until(ReportUnknown, execution)
+        execution, state = await orphaned(b, "exec sleep 300")
         untouchable[0] = True  # as what another account runs, with sudo
         b.supervisor.stop(ordered_to_stop(execution, grace_s=0.1))
         record = await b.exit_of(execution)
@@ -256,13 +263,7 @@ async def test_unknown_execution_is_not_lost_while_the_system_has_no_descriptors
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with bench(tmp_path, settings=WITHOUT_GROUPS) as b:
-        execution = starting()
-        b.supervisor.spawn(execution, sh("sleep 300"))
-        await b.until(ReportRunning, execution)
-        state = look(b.layout, execution.id)
-        assert state is not None
-        os.kill(state.shim, signal.SIGKILL)
-        await b.until(ReportUnknown, execution)
+        execution, _ = await orphaned(b, "sleep 300")
         with no_descriptors(monkeypatch, "/proc/") as tried:
             await b.wait_for(lambda: len(tried) > 0)
             many = 2 * len(all_processes()) + 2 * len(os.listdir("/proc")) + len(tried)

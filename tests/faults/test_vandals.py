@@ -64,6 +64,15 @@ async def test_program_that_removes_its_whole_folder_ends_nevertheless(tmp_path:
         assert (await b.exit_of(execution)).exit_code == 7
 
 
+async def killed_after(service: asyncio.subprocess.Process, sign: Path) -> None:
+    """The service is dead, and was so only after the program had given its sign."""
+    async with asyncio.timeout(20):
+        while not sign.exists():
+            await asyncio.sleep(0.02)
+    service.kill()
+    await service.wait()
+
+
 async def test_program_that_removes_its_lock_is_adopted_and_has_its_exact_code(
     tmp_path: Path,
 ) -> None:
@@ -74,11 +83,7 @@ async def test_program_that_removes_its_lock_is_adopted_and_has_its_exact_code(
         service,
         _,
     ):
-        async with asyncio.timeout(20):
-            while not gone.exists():
-                await asyncio.sleep(0.02)
-        service.kill()
-        await service.wait()
+        await killed_after(service, gone)
     async with bench(tmp_path / "data", instance) as b:
         await b.supervisor.adopt([(seen(execution_id), sh(""))])
         go.touch()
@@ -95,11 +100,7 @@ async def test_program_that_has_removed_its_folder_is_not_lost_with_its_service(
         service,
         _,
     ):
-        async with asyncio.timeout(20):
-            while not gone.exists():
-                await asyncio.sleep(0.02)
-        service.kill()
-        await service.wait()
+        await killed_after(service, gone)
     async with bench(tmp_path / "data", instance) as b:
         execution = seen(execution_id)
         await b.supervisor.adopt([(execution, sh(""))])
