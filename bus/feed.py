@@ -18,6 +18,8 @@ from bus.clock import Clock
 
 FRAMES_MAX = 10_000
 BYTES_MAX = 32 * 1024 * 1024
+FRAME_BYTES = 384
+"""What a frame takes beside its data: the object, its texts and numbers, its place in the ring."""
 AGE_MAX_S = 900.0
 REPLAY_MAX = 5_000
 """Matching frames a reader may be behind and still be told one by one."""
@@ -36,7 +38,8 @@ class ResetReason(StrEnum):
 
 
 class Frame(msgspec.Struct):
-    """One change, encoded once. `data` is the CloudEvent as JSON; `wire` holds an encoder's bytes.
+    """One change. `data` is the CloudEvent as JSON, encoded once; nothing else of a frame that
+    grows with it is kept here, so that what the ring holds is what it counts.
 
     `job_id`, `execution_id` and `user_id` never change for a subject: filters may rely on them.
     """
@@ -47,8 +50,12 @@ class Frame(msgspec.Struct):
     job_id: str | None = None
     execution_id: str | None = None
     user_id: str | None = None
-    wire: bytes | None = None
     born_s: float = 0.0
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes in memory."""
+        return len(self.data) + FRAME_BYTES
 
 
 Predicate = Callable[[Frame], bool]
@@ -168,7 +175,7 @@ class Feed:
             frame.born_s = now_s
             self._seqs.append(frame.seq)
             self._frames.append(frame)
-            self._bytes += len(frame.data)
+            self._bytes += frame.size_bytes
 
     def _trim(self) -> None:
         """Keeps 10 000 frames or 15 minutes, whichever is more, but never over 32 MiB."""
@@ -180,7 +187,7 @@ class Feed:
             old = frame.born_s < too_old_s and count - drop > FRAMES_MAX
             if not old and self._bytes <= BYTES_MAX:
                 break
-            self._bytes -= len(frame.data)
+            self._bytes -= frame.size_bytes
             self._floor = frame.seq
             drop += 1
         if drop:

@@ -160,7 +160,7 @@ class _Tail:
             frame = encoder.frame(then.published, then)
             if frame is None:
                 continue
-            size += len(frame.data)
+            size += frame.size_bytes
             if size > BYTES_MAX:
                 floor = frame.seq
                 break

@@ -18,6 +18,8 @@ from tests.service import Http, Service, eventually_told, running_service
 
 HOST = "127.0.0.1"
 MIB = 1024 * 1024
+CHANGES = 20_000
+LINES = 1000
 BIG = (
     'head -c 40000000 /dev/zero | tr "\\0" "x" | fold -w 99; echo done >> "$BOARD/printed"; '
     'until [ -e "$BOARD/go" ]; do sleep 0.2; done'
@@ -99,6 +101,48 @@ async def test_readers_that_never_read_cost_less_than_a_megabyte_each(service: S
         cost = memory(service.pid) - before
         assert cost < 45 * MIB
     assert not service.complaints()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_twenty_thousand_changes_past_readers_that_never_read_cost_no_more_than_the_ring(
+    service: Service,
+) -> None:
+    async with service.http() as http, AsyncExitStack() as opened:
+        assert await stopped(http, 100) == 100
+        before = memory(service.pid)
+        for token in await tokens(http, 3):
+            for request in (
+                get(HOST, "/api/v1/events", token=token),
+                get(HOST, "/api/v1/events", "application/x-ndjson", token=token),
+                subscribe(HOST, token=token, topic="events"),
+            ):
+                deaf = await opened.enter_async_context(connection(service.port))
+                await ask(deaf, request)
+                await answered(deaf)
+        eager = await opened.enter_async_context(await service.stream())
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(changes_of(eager, CHANGES))
+            for _ in range(CHANGES // 2 // LINES):
+                assert await stopped(http, LINES) == LINES
+            await reading
+        # The ring has 32 MiB; each reader and each command that was kept has its own little.
+        assert memory(service.pid) - before < 40 * MIB
+    assert not service.complaints()
+
+
+async def stopped(http: Http, count: int) -> int:
+    """How many of so many stops of an idle job were taken: each is two changes."""
+    line = b'{"command":"stop","jobId":"T/Big"}\n'
+    answer = await http.session.post(
+        "/api/v1/commands", data=line * count, headers={"Content-Type": "application/x-ndjson"}
+    )
+    return (await answer.read()).count(b'"status":"Pending"')
+
+
+async def changes_of(reader: RawStream, count: int) -> None:
+    told = 0
+    while told < count:
+        told += (await reader.next()).kind == "change"
 
 
 async def is_open(http: Http, count: int) -> bool:

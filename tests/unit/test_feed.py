@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.feed import AGE_MAX_S, FRAMES_MAX, Feed, FellBehind, Frame, ResetReason
+from bus.feed import (
+    AGE_MAX_S,
+    BYTES_MAX,
+    FRAME_BYTES,
+    FRAMES_MAX,
+    Feed,
+    FellBehind,
+    Frame,
+    ResetReason,
+)
 from tests.fakes import ManualClock
 
 
@@ -61,7 +70,13 @@ def test_ring_keeps_ten_thousand_however_old_and_more_while_they_are_young(
 def test_ring_never_holds_more_than_its_bytes(feed: Feed) -> None:
     for n in range(40):
         feed.publish([frame(11 + n, size=1024 * 1024)], head=11 + n)
-    assert len(feed) == 32
+    assert len(feed) == 31  # and what the frames themselves take
+
+
+def test_ring_counts_what_small_frames_take_beside_their_data(feed: Feed) -> None:
+    count = BYTES_MAX // FRAME_BYTES + 1000
+    feed.publish([frame(11 + n, size=0) for n in range(count)], head=10 + count)
+    assert len(feed) == BYTES_MAX // FRAME_BYTES
 
 
 def test_reader_behind_the_ring_is_told_and_not_served(feed: Feed) -> None:

@@ -87,7 +87,7 @@ def test_frames_beyond_the_rings_bytes_are_missing_from_the_old_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = restarted_after(tmp_path / "whole", ManualClock(), 1000, 1000)
-    last_two = sum(len(f.data) for f in whole.feed.after(6, 9, 2**30, lambda _: True).frames)
+    last_two = sum(f.size_bytes for f in whole.feed.after(6, 9, 2**30, lambda _: True).frames)
     monkeypatch.setattr(recovery, "BYTES_MAX", last_two)
 
     found = restarted_after(tmp_path / "Journal", ManualClock(), 1000, 1000)

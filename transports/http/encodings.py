@@ -30,7 +30,7 @@ class Encoding(Protocol):
         ...
 
     def change(self, frame: Frame, position: Position) -> bytes:
-        """A frame of the feed; the same bytes for every reader."""
+        """A frame of the feed; the same bytes for every reader with an equal encoding."""
         ...
 
 
@@ -48,9 +48,7 @@ class SseEncoding:
         return self.frame("hello", data)
 
     def change(self, frame: Frame, position: Position) -> bytes:
-        if frame.wire is None:
-            frame.wire = sse.event("change", frame.data, id=position(frame.seq))
-        return frame.wire
+        return sse.event("change", frame.data, id=position(frame.seq))
 
 
 class NdjsonEncoding:

@@ -14,15 +14,20 @@ from bus.clock import Clock
 from bus.feed import Batch, Feed, FellBehind, Frame
 from bus.model import Principal
 from transports.http.access.visibility import Visibility
-from transports.http.encodings import Encoding
+from transports.http.encodings import SSE, Encoding
 from transports.http.metrics.told import Told
 from transports.http.settings import GatewaySettings
 from transports.http.streams.filters import EVERYTHING, Filters
 from transports.http.streams.outlets import Outlet
 
 FRAMES_A_WRITE = 2_000
+NEWEST_BYTES_MAX = 512 * 1024
+"""Frames kept as they were written for one reader, for the next one with another view."""
 _SLICE_S = 0.005
 """How long a flush may hold the event loop before it lets others run."""
+
+SHARES_BYTES_MAX = 4 * 1024 * 1024
+"""Joined bytes that are kept for further readers of one view during a flush."""
 
 _READERS_A_LOOK = 32
 """So many are told between two looks at the clock."""
@@ -73,6 +78,8 @@ class Fanout:
         self._watched: defaultdict[str, set[Outlet]] = defaultdict(set)
         self._rung = feed.head
         self._told = told
+        self._newest: dict[int, bytes] = {}
+        self._newest_bytes = 0
 
     def join(self, reader: Reader) -> None:
         """From now on `run` writes to the reader's stream, until it leaves or cannot keep up."""
@@ -118,8 +125,24 @@ class Fanout:
         return self._feed.after(reader.seq, FRAMES_A_WRITE, self._settings.write_max, wanted)
 
     def joined_bytes(self, batch: Batch, encoding: Encoding) -> bytes:
-        position = self._feed.position
-        return b"".join([encoding.change(frame, position) for frame in batch.frames])
+        if encoding.name != SSE.name:
+            position = self._feed.position
+            return b"".join([encoding.change(frame, position) for frame in batch.frames])
+        return b"".join([self._sse_bytes(frame) for frame in batch.frames])
+
+    def _sse_bytes(self, frame: Frame) -> bytes:
+        """Readers with different views mostly want the same newest frames: those are kept as they
+        were last written, up to a bound of their own."""
+        known = self._newest.get(frame.seq)
+        if known is not None:
+            return known
+        made = SSE.change(frame, self._feed.position)
+        if self._newest_bytes > NEWEST_BYTES_MAX:
+            self._newest.clear()
+            self._newest_bytes = 0
+        self._newest[frame.seq] = made
+        self._newest_bytes += len(made)
+        return made
 
     async def run(self) -> None:
         """Flushes for ever: the first change at once, then at most one flush each 2 ms, or as
@@ -144,6 +167,8 @@ class Fanout:
             for at in range(0, len(everybody), _READERS_A_LOOK):
                 some = everybody[at : at + _READERS_A_LOOK]
                 lowest = min(lowest, self._tell(some, readers, shares))
+                if sum(len(data) for data, _, _ in shares.values()) > SHARES_BYTES_MAX:
+                    shares.clear()  # readers far apart: each position has bytes of its own
                 if loop.time() > pause_at_s:
                     await asyncio.sleep(0)
                     pause_at_s = loop.time() + _SLICE_S
