@@ -1,5 +1,6 @@
 """Who may do what with a job: one pure function that every door asks. No IO, no clock."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
@@ -64,6 +65,15 @@ def needed(action: Action, roles: RolesSpec | None, defaults: RoleDefaults) -> t
         return listed
     default: tuple[str, ...] = getattr(defaults, action.value)
     return default
+
+
+def role_words(defaults: RoleDefaults, lists: Iterable[RolesSpec | None]) -> set[str]:
+    """Every word that gives somebody a right, by the defaults or by one of the lists of jobs."""
+    words: set[str] = set()
+    for roles in (defaults, *lists):
+        for action in Action if roles is not None else ():
+            words.update(getattr(roles, action.value) or ())
+    return words
 
 
 def _has_one_of(principal: Principal, roles: tuple[str, ...]) -> bool:

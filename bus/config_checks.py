@@ -38,8 +38,17 @@ def check(settings: Settings) -> None:
     _check_keep(settings.keep)
     if ADMIN in settings.directory.default_roles:
         raise ConfigError("[directory] default_roles must not hold admin; see [directory] admin")
+    mapped = settings.directory.role_map
+    for word, roles in mapped.items():
+        if ADMIN in roles and not settings.directory.admin:
+            raise ConfigError(
+                f"[directory.role_map] {word!r} must not give admin: files may claim that only "
+                "with [directory] admin = true"
+            )
     proxy_roles = settings.proxy.default_roles
-    for name in (*settings.directory.default_roles, *proxy_roles, *_role_words(settings.roles)):
+    given = (*mapped, *(role for roles in mapped.values() for role in roles))
+    ours = (*settings.directory.default_roles, *proxy_roles, *_role_words(settings.roles))
+    for name in (*ours, *given):
         if not name or name.startswith(RESERVED_USERS):
             raise ConfigError(f"{name!r} is no role; a role is a word such as operator")
 

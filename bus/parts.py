@@ -55,7 +55,11 @@ class Parts:
         self.not_ready: str | None = "starting"
         self.started_at = rfc3339(clock.now_ms())
         self._draining = False
-        self.policy = Policy(roles=settings.roles, secrets=settings.secrets)
+        self.policy = Policy(
+            roles=settings.roles,
+            mapped_roles=frozenset(settings.directory.mapped_roles()),
+            secrets=settings.secrets,
+        )
         self._make_past()
         self._make_running()
         self._make_deciding()

@@ -266,9 +266,11 @@ class ReportSink(Protocol):
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that decisions depend on; `secrets` are those configured, by name."""
+    """The settings that decisions depend on; `secrets` are those configured, by name, and
+    `mapped_roles` the words of a host that count as roles of ours."""
 
     roles: RoleDefaults = RoleDefaults()
+    mapped_roles: frozenset[str] = frozenset()
     queue_max: int = 100
     secrets: dict[str, SecretSource] = {}
 

@@ -10,6 +10,7 @@ from bus.secret_sources import SecretSource
 
 DATA_DEFAULT = Path("jobbus-data")
 LISTEN_DEFAULT = "127.0.0.1:8765"
+SIGNED_IN = "authenticated"
 
 
 class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,14 +37,21 @@ class DirectorySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """`[directory]`: how far the writers of queue files are believed.
 
     `admin`: whether a file may claim the role admin. `default_roles`: what a file without Roles
-    has. `group`: other accounts of this group may write files, too. `uid_roles`: what the files of
+    has. `role_map`: which of our roles a word for a role of the host counts as, beside itself.
+    `group`: other accounts of this group may write files, too. `uid_roles`: what the files of
     other accounts may, by uid; one not named has no roles.
     """
 
     admin: bool = False
     default_roles: tuple[str, ...] = ("operator",)
+    role_map: dict[str, tuple[str, ...]] = {}
     group: str | None = None
     uid_roles: dict[int, tuple[str, ...]] = {}
+
+    def mapped_roles(self) -> dict[str, tuple[str, ...]]:
+        """`role_map` with what is shipped: `authenticated`, which the host gives to everyone who
+        has signed in, counts as `default_roles` unless it is mapped otherwise."""
+        return {SIGNED_IN: self.default_roles} | self.role_map
 
 
 class ProxySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,6 +10,7 @@ from bus.cli.examples import systemd_unit
 from bus.cli.exits import Exit
 from bus.cli.publishing import Json
 from bus.cli.show import clean, say, show_json
+from bus.config import load_settings
 from bus.doctor.examination import Report, begin_new_epoch, examine
 from bus.settings import DATA_DEFAULT
 
@@ -17,6 +18,7 @@ from bus.settings import DATA_DEFAULT
 def doctor(
     *,
     data: Annotated[Path | None, Parameter(show_default=False)] = None,
+    config: Annotated[Path | None, Parameter(show_default=False)] = None,
     repair: Annotated[bool, Parameter(negative=())] = False,
     new_epoch: Annotated[bool, Parameter(negative=())] = False,
     show_unit: Annotated[bool, Parameter(name="--unit", negative=())] = False,
@@ -30,6 +32,8 @@ def doctor(
     ----------
     data
         Data directory; else JOBBUS_DATA, else ./jobbus-data.
+    config
+        The jobbus.toml of the service, for what only that tells.
     repair
         Repair what is safe to repair, while no service runs; evidence is never removed.
     new_epoch
@@ -40,8 +44,12 @@ def doctor(
     if show_unit:
         print(systemd_unit().read_text(encoding="utf-8"), end="")
         return Exit.OK
+    settings = None
     root = data or Path(os.environ.get("JOBBUS_DATA") or DATA_DEFAULT)
-    report = examine(root, repair=repair)
+    if config is not None:
+        settings = load_settings(config, os.environ, {"serve.data": data})
+        root = settings.serve.data
+    report = examine(root, repair=repair, settings=settings)
     if new_epoch:
         begin_new_epoch(root)
     if as_json:

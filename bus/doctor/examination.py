@@ -10,6 +10,7 @@ from bus.doctor.files import look_at_files, look_at_leftovers
 from bus.doctor.findings import Finding, Fix, Level, error, note
 from bus.doctor.journal import JournalLook
 from bus.doctor.place import look_at_place
+from bus.doctor.roles import look_at_roles
 from bus.doctor.unit import look_at_unit
 from bus.errors import DataDirectoryError
 from bus.instance import (
@@ -20,6 +21,7 @@ from bus.instance import (
     write_private,
 )
 from bus.layout import DataLayout
+from bus.settings import Settings
 from handlers.journal.opening import NEW_EPOCH_FILE
 
 
@@ -36,23 +38,26 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return all(f.repaired or f.level is Level.NOTE for f in self.findings)
 
 
-def examine(root: Path, *, repair: bool = False) -> Report:
+def examine(root: Path, *, repair: bool = False, settings: Settings | None = None) -> Report:
     """What there is to say about the directory; with `repair` after what is safe was done.
+
+    `settings` are those of its service, as far as they are known.
 
     Raises:
         DataDirectoryError: there is none, or it cannot be repaired while a service runs.
     """
     layout = DataLayout(root.absolute())
+    settings = settings or Settings()
     if not layout.root.is_dir():
         raise DataDirectoryError(f"there is no data directory {layout.root}")
     running = is_running(layout)
     if not repair:
-        return _report(layout, running, _told(_look(layout, running=running)))
+        return _report(layout, running, _told(_look(layout, settings, running=running)))
     if running:
         raise DataDirectoryError(f"stop the service of {layout.root} first: it owns the files now")
     first = list(_mended(look_at_place(layout)))
     with locked_data_directory(layout.root, allow_network_fs=True):
-        rest = list(_mended(_look_inside(layout, running=False)))
+        rest = list(_mended(_look_inside(layout, settings, running=False)))
     return _report(layout, False, [*first, *rest])
 
 
@@ -71,18 +76,21 @@ def _report(layout: DataLayout, running: bool, findings: Iterable[Finding]) -> R
     return Report(data=str(layout.root), running=running, findings=tuple(findings))
 
 
-def _look(layout: DataLayout, *, running: bool) -> Iterator[Finding | Fix]:
+def _look(layout: DataLayout, settings: Settings, *, running: bool) -> Iterator[Finding | Fix]:
     yield from look_at_place(layout)
-    yield from _look_inside(layout, running=running)
+    yield from _look_inside(layout, settings, running=running)
 
 
-def _look_inside(layout: DataLayout, *, running: bool) -> Iterator[Finding | Fix]:
+def _look_inside(
+    layout: DataLayout, settings: Settings, *, running: bool
+) -> Iterator[Finding | Fix]:
     yield from _instance(layout, running=running)
     journal = JournalLook(running)
     yield from journal.look(layout)
     yield from look_at_leftovers(layout)
     if journal.table is not None:
         yield from look_at_files(layout, journal.table, is_running=running)
+        yield from look_at_roles(journal.table, settings)
 
 
 def _instance(layout: DataLayout, *, running: bool) -> Iterator[Finding | Fix]:

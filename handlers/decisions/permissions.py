@@ -3,16 +3,19 @@
 Pure: no IO, no clock, no entropy.
 """
 
-from bus.access import Action, may
-from bus.envelope import Envelope
+from collections.abc import Sequence
+
+from bus.access import ADMIN, Action, may, role_words
+from bus.envelope import RESERVED_USERS, Envelope
 from bus.errors import ErrorCode, Refused
 from bus.jobs import Job, JobSpec
 from bus.model import Execution
+from handlers.catalog.wording import quoted
 from handlers.decisions.decision import Circumstances
 from handlers.decisions.readable_table import ReadableTable
 
-_SHOWN_MAX = 200
-"""Characters of a name that is no job's, as they are told back."""
+_WORDS_SHOWN_MAX = 10
+"""Role words that a refusal repeats."""
 
 
 def visible_job(
@@ -20,8 +23,16 @@ def visible_job(
 ) -> Job:
     job = table.job(job_id)
     if job is None or not _may(table, envelope, Action.VIEW, job_id, around):
-        shown = job_id[:_SHOWN_MAX]
-        raise Refused(ErrorCode.UNKNOWN_JOB, f"there is no job {shown!r}", pointer="/jobId")
+        user = envelope.principal.user_id
+        raise Refused(
+            ErrorCode.UNKNOWN_JOB,
+            f"no job {quoted(job_id)} that {user} may see"
+            + (
+                _spelled_right(table, envelope, job_id, around)
+                or _roles_hint(table, envelope, around)
+            ),
+            pointer="/jobId",
+        )
     return job
 
 
@@ -34,7 +45,9 @@ def startable_job(
         raise Refused(ErrorCode.INVALID_JOB, f"the definition of {job_id} is faulty{where}")
     if not _may(table, envelope, action, job_id, around):
         raise Refused(
-            ErrorCode.NOT_PERMITTED, f"you may not {action} {job_id}: none of your roles allows it"
+            ErrorCode.NOT_PERMITTED,
+            f"you may not {action} {job_id}: none of your roles allows it"
+            + _roles_hint(table, envelope, around),
         )
     if job.spec.disabled:
         raise Refused(ErrorCode.DISABLED, f"{job_id} is disabled by its definition")
@@ -71,13 +84,15 @@ def permitted_execution(
     ):
         raise Refused(
             ErrorCode.UNKNOWN_EXECUTION,
-            f"there is no execution {execution_id}",
+            f"there is no execution {execution_id} that {principal.user_id} may see"
+            + _roles_hint(table, envelope, around),
             pointer="/executionId",
         )
     if not may(principal, action, roles, defaults, owner=execution.user_id):
         raise Refused(
             ErrorCode.NOT_PERMITTED,
-            f"you may not {action} {execution.job_id}: none of your roles allows it",
+            f"you may not {action} {execution.job_id}: none of your roles allows it"
+            + _roles_hint(table, envelope, around),
         )
     return execution
 
@@ -100,3 +115,45 @@ def _may(
 ) -> bool:
     roles = table.roles(job_id) if job_id is not None else None
     return may(envelope.principal, action, roles, around.policy.roles)
+
+
+def _spelled_right(
+    table: ReadableTable, envelope: Envelope, job_id: str, around: Circumstances
+) -> str:
+    """The end of the sentence that names the job which was meant, of those that the asker may see:
+    Windows separates by a backslash and takes no notice of case."""
+    meant = _plain(job_id)
+    for job in table.jobs():
+        if _plain(job.id) == meant and _may(table, envelope, Action.VIEW, job.id, around):
+            return f"; did you mean {quoted(job.id)}?"
+    return ""
+
+
+def _plain(job_id: str) -> str:
+    return job_id.strip().replace("\\", "/").strip("/").casefold()
+
+
+def _roles_hint(table: ReadableTable, envelope: Envelope, around: Circumstances) -> str:
+    """The end of the sentence for who wrote role words into a file: those that mean nothing here.
+
+    Only files of the service's own account are believed; what other accounts may is set by uid.
+    """
+    principal = envelope.principal
+    if principal.via != "directory" or principal.user_id.startswith(RESERVED_USERS):
+        return ""
+    if not principal.roles:
+        return "; no role came that counts here (admin only with [directory] admin = true)"
+    lists = (table.roles(job.id) for job in table.jobs())
+    known = role_words(around.policy.roles, lists) | around.policy.mapped_roles | {ADMIN}
+    unknown = [word for word in principal.roles if word not in known][:_WORDS_SHOWN_MAX]
+    if not unknown:
+        return f"; the roles that count are {_listed(principal.roles[:_WORDS_SHOWN_MAX])}"
+    return (
+        f"; nothing here knows the roles {_listed(unknown)}: say in [directory.role_map] of "
+        f'jobbus.toml what they count as, such as {quoted(unknown[0])} = ["operator"], or list '
+        "them in [roles] of the job"
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(map(quoted, words))

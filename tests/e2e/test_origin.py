@@ -213,7 +213,8 @@ async def test_upper_case_id_is_answered_under_the_name_its_writer_knows(service
         (["operator", "viewer"], ["operator", "viewer"], "Completed"),
         (None, ["operator"], "Completed"),
         (["viewer"], ["viewer"], "Rejected"),
-        ([], [], "Rejected"),
+        ([], ["operator"], "Completed"),
+        (["authenticated"], ["authenticated", "operator"], "Completed"),
         (["admin"], [], "Rejected"),
     ],
 )

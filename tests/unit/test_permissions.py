@@ -6,12 +6,16 @@ from bus.commands import ApplyCatalog, CancelCommand, Definition, RestartJob, St
 from bus.errors import ErrorCode
 from bus.jobs import DefinitionFault, Overlap, RolesSpec
 from bus.model import ExecutionStatus, Principal
+from bus.ports import Policy
 from handlers.decisions.table import JobTable
-from tests.decision_world import VIEWER, World
+from tests.decision_world import STRANGER, VIEWER, World
 
 START = StartJob(job_id="Demo/Job")
 RESTART = RestartJob(job_id="Demo/Job")
 HIDDEN = RolesSpec(view=("staff",))
+
+
+HOST = Principal(user_id="alice", roles=("debug", "authenticated"), via="directory")
 
 
 @pytest.fixture
@@ -59,3 +63,44 @@ def test_what_a_job_hid_stays_hidden_when_it_is_gone_and_when_it_comes_back_faul
     assert world.table.roles("Demo/Job") == HIDDEN
     world.define()
     assert world.table.roles("Demo/Job") == RolesSpec()
+
+
+def refusal_of(world: World, job_id: str, principal: Principal) -> str:
+    record = world.send(StartJob(job_id=job_id), principal)
+    assert record.error is not None
+    return record.error
+
+
+@pytest.mark.parametrize("written", ["Demo\\Job", "demo/job", " DEMO/JOB/ ", "/demo\\Job"])
+def test_another_spelling_of_a_job_is_named_to_who_may_see_it(world: World, written: str) -> None:
+    world.define()
+    assert refusal_of(world, written, VIEWER).endswith('; did you mean "Demo/Job"?')
+    assert "did you mean" not in refusal_of(world, written, STRANGER)
+
+
+def test_who_sees_no_such_job_is_named_and_learns_nothing_else(world: World) -> None:
+    world.define(roles=HIDDEN)
+    assert refusal_of(world, "Demo/Job", VIEWER) == 'no job "Demo/Job" that vera may see'
+    assert refusal_of(world, "Demo/None", VIEWER) == 'no job "Demo/None" that vera may see'
+
+
+def test_role_words_of_a_file_that_nothing_knows_are_named_with_what_to_do() -> None:
+    world = World(Policy(mapped_roles=frozenset({"authenticated"})))
+    world.define("Demo/Hidden", roles=HIDDEN)
+    told = refusal_of(world, "Demo/Hidden", HOST)
+    assert 'knows the roles "debug"' in told
+    assert '"debug" = ["operator"]' in told
+    assert "[directory.role_map]" in told
+    world.define("Demo/Debug", roles=RolesSpec(view=("debug",), start=("staff",)))
+    assert refusal_of(world, "Demo/Hidden", HOST).endswith('count are "debug", "authenticated"')
+    may_not = world.send(StartJob(job_id="Demo/Debug"), HOST)
+    assert may_not.error_code == ErrorCode.NOT_PERMITTED
+
+
+def test_role_words_are_named_to_nobody_but_the_writer_of_a_file_that_is_believed() -> None:
+    world = World()
+    for principal in (
+        Principal(user_id="uid:1001", roles=("odd",), via="directory"),
+        Principal(user_id="alice", roles=("odd",), via="http"),
+    ):
+        assert refusal_of(world, "A/B", principal).endswith("may see")

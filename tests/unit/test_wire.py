@@ -21,12 +21,14 @@ from bus.commands import (
 )
 from bus.envelope import Envelope, seal
 from bus.errors import ErrorCode, Refused
+from bus.keeping import Keeping
 from bus.model import Principal, SecretRef
+from bus.settings import DirectorySection
 from transports.directory import foreign, wire
 from transports.directory.answers import encode_result
 from transports.directory.encodings import plain_json
 from transports.directory.foreign import Writer
-from transports.directory.settings import DirectorySettings
+from transports.directory.settings import DirectorySettings, directory_settings
 from transports.directory.wire import NotACommand
 
 SECRET = b"k" * 32
@@ -214,8 +216,11 @@ def test_the_origins_file_is_a_start_by_its_user() -> None:
         (None, ("operator",)),
         ("viewer", ("viewer",)),
         (["a", 1, None, "b"], ("a", "b")),
-        ([], ()),
+        ([], ("operator",)),
+        ("", ("operator",)),
+        ([None, ""], ("operator",)),
         ({"role": "operator"}, ()),
+        ([1], ()),
         (["admin", "viewer"], ("viewer",)),
         ("admin", ()),
     ],
@@ -224,6 +229,34 @@ def test_roles_of_the_services_own_account_are_believed_but_admin(
     roles: object, granted: tuple[str, ...]
 ) -> None:
     assert envelope_of(written(Roles=roles)).principal.roles == granted
+
+
+def mapped(roles: object, **settings: object) -> tuple[str, ...]:
+    section = msgspec.convert(settings, DirectorySection)
+    return foreign.principal_of(
+        written(Roles=roles), SERVICE, directory_settings(section, Keeping())
+    ).roles
+
+
+@pytest.mark.parametrize(
+    ("roles", "settings", "granted"),
+    [
+        (["authenticated"], {}, ("authenticated", "operator")),
+        ("authenticated", {"default_roles": ["viewer"]}, ("authenticated", "viewer")),
+        (["authenticated"], {"role_map": {"authenticated": []}}, ("authenticated",)),
+        (
+            ["site_admin", "authenticated", "viewer"],
+            {"role_map": {"site_admin": ["viewer", "operator"], "debug": ["tester"]}},
+            ("site_admin", "authenticated", "viewer", "operator"),
+        ),
+        (["admin"], {"role_map": {"admin": ["operator"]}}, ("operator",)),
+        ([], {"default_roles": []}, ()),
+    ],
+)
+def test_a_word_of_the_host_counts_as_the_map_says_and_stays_itself(
+    roles: object, settings: dict[str, object], granted: tuple[str, ...]
+) -> None:
+    assert mapped(roles, **settings) == granted
 
 
 def test_admin_is_believed_where_the_setting_says_so() -> None:

@@ -138,8 +138,6 @@ def principal_of(file: ForeignFile, writer: Writer, settings: DirectorySettings)
     name = file.user_id
     believed = isinstance(name, str) and can_be_user(name)
     roles = _roles(file.roles, settings)
-    if not settings.admin:
-        roles = tuple(role for role in roles if role != ADMIN)
     return Principal(user_id=name if believed else account, roles=roles, via="directory")
 
 
@@ -273,13 +271,26 @@ def _grace(written: Any) -> float | None:
 
 
 def _roles(written: Any, settings: DirectorySettings) -> tuple[str, ...]:
+    """The words that came, but for `admin`, and what they count as; the default where none came."""
+    words = _role_words(written)
+    if words is None:
+        return settings.default_roles
+    believed = tuple(word for word in words if settings.admin or word != ADMIN)
+    counted = (role for word in words for role in settings.role_map.get(word, ()))
+    return tuple(dict.fromkeys((*believed, *counted)))
+
+
+def _role_words(written: Any) -> tuple[str, ...] | None:
+    """The words in Roles; None where none stands there, however its writer spells that: PowerShell
+    has `[]`, `null`, an empty text and a list of nulls for a parameter that was not given."""
     match written:
-        case None:
-            return settings.default_roles
+        case None | "":
+            return None
         case str():
             return (written,)
         case list():
-            return tuple(role for role in written if isinstance(role, str))
+            said = [role for role in written if role is not None and role != ""]
+            return tuple(role for role in said if isinstance(role, str)) if said else None
         case _:
             return ()
 

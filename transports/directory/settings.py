@@ -12,6 +12,7 @@ class DirectorySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     admin: whether `admin` in the Roles of a file of the service's own account is believed.
     default_roles: what such a file has without Roles.
+    role_map: the roles that a word in such a file counts as, beside itself.
     uid_roles: what files of other accounts may; an account that is not named has no roles.
     settle_s: how long a file that is no command must stand still before it goes to Rejects.
     scan_interval_s: the directory is looked at so often even if nothing rings.
@@ -23,6 +24,7 @@ class DirectorySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     admin: bool = False
     default_roles: tuple[str, ...] = ("operator",)
+    role_map: dict[str, tuple[str, ...]] = {}
     uid_roles: dict[int, tuple[str, ...]] = {}
     file_size_max: int = 262_144
     settle_s: float = 5.0
@@ -49,5 +51,6 @@ def directory_settings(section: DirectorySection, keeping: Keeping) -> Directory
         rejects_bytes_max=keeping.reject_bytes,
         admin=section.admin,
         default_roles=section.default_roles,
+        role_map=section.mapped_roles(),
         uid_roles=section.uid_roles,
     )
