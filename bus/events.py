@@ -69,7 +69,8 @@ class ExecutionQueued(
     """An execution exists and waits for a slot.
 
     `first` puts it ahead of the job's queue; it may start only when `replaces` has ended and not
-    before `not_before_ms`. `cause` names the policy that made it, if no person did.
+    before `not_before_ms`. `cause` names the policy that made it, if no person did; `attempts`
+    is how many starts in all its definition allows, if it is retried at all.
     """
 
     execution_id: str
@@ -86,14 +87,21 @@ class ExecutionQueued(
     cause: str = ""
     expires_ms: int | None = None
     traceparent: str | None = None
+    attempts: int = 0
 
 
 class ExecutionStarted(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="execution.started"
 ):
-    """The execution took a slot: from here on it may run (`Starting`)."""
+    """The execution took a slot: from here on it may run (`Starting`).
+
+    With a `revision` it runs by that definition, with these `variables`, and not by the one that
+    was in force when it was queued.
+    """
 
     execution_id: str
+    revision: str = ""
+    variables: dict[str, Value] | None = None
 
 
 class ExecutionRunning(
@@ -169,6 +177,12 @@ class JobGaveUp(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, t
     window_s: float
 
 
+class JobCleared(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="job.cleared"):
+    """A person started the job: its automatic restarts are counted from zero again."""
+
+    job_id: str
+
+
 class JobDefined(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="job.defined"):
     """A job appeared in the catalog."""
 
@@ -235,6 +249,7 @@ AnyEvent = (
     | ExecutionEnded
     | ExecutionDeleted
     | JobGaveUp
+    | JobCleared
     | JobDefined
     | JobChanged
     | JobInvalid
@@ -253,7 +268,7 @@ ExecutionEvent = (
     | ExecutionEnded
 )
 CommandEvent = CommandAccepted | CommandEnded
-JobEvent = JobGaveUp | JobDefined | JobChanged | JobInvalid | JobRemoved
+JobEvent = JobGaveUp | JobCleared | JobDefined | JobChanged | JobInvalid | JobRemoved
 
 EXECUTION_EVENTS: Final = (
     ExecutionQueued,

@@ -163,12 +163,14 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpu_s: float = 0.0
     memory_bytes_max: int = 0
     progress: Progress | None = None
+    ready_ms: int | None = None
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One process start and what became of it; `version` is the number of its last change.
 
-    There are many of these and none can be part of a cycle: the collector need not look at them.
+    `attempts` is how many starts in all its definition allows, if it is retried at all. There are
+    many of these and none can be part of a cycle: the collector need not look at them.
     """
 
     id: str
@@ -199,6 +201,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     stop: StopRequest | None = None
     expires_ms: int | None = None
     traceparent: str | None = None
+    attempts: int = 0
     version: int = 0
 
     @property

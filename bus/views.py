@@ -9,8 +9,15 @@ from typing import Any
 import msgspec
 
 from bus.clock import rfc3339
-from bus.jobs import DefinitionFault, Job, VariableSpec
-from bus.model import CommandRecord, Execution, Progress, StopRequest, Value
+from bus.jobs import DefinitionFault, Job, RestartPolicy, VariableSpec
+from bus.model import (
+    CommandRecord,
+    Execution,
+    ExecutionStatus,
+    Progress,
+    StopRequest,
+    Value,
+)
 
 
 class ProgressView(msgspec.Struct, frozen=True, rename="camel"):
@@ -28,7 +35,12 @@ class StopView(msgspec.Struct, frozen=True, rename={"grace_s": "graceS"}):
 
 
 class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
-    """One execution. `outputEnd` is set once it is final and the output complete to there."""
+    """One execution. `outputEnd` is set once it is final and the output complete to there.
+
+    `attempts` is how many starts in all its definition allows (0: it is not retried); `cause` is
+    `policy:retry` or `policy:restart` if no person made it; `notBefore` is when the delay ends that
+    it waits for, as long as it is `Queued`.
+    """
 
     execution_id: str
     job_id: str
@@ -54,6 +66,9 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     output_end: int | None
     revision: str
     version: int
+    attempts: int = 0
+    cause: str = ""
+    not_before: str | None = None
 
 
 class CommandView(msgspec.Struct, frozen=True, rename="camel"):
@@ -92,9 +107,13 @@ class FaultView(msgspec.Struct, frozen=True, rename="camel"):
 
 class JobView(msgspec.Struct, frozen=True, rename={
     "job_id": "jobId", "max_running": "maxRunning", "timeout_s": "timeoutS",
-    "stop_grace_s": "stopGraceS",
+    "stop_grace_s": "stopGraceS", "gave_up_at": "gaveUpAt",
 }):  # fmt: skip
-    """One job of the catalog; with `fault` and a revision, the last good version is in force."""
+    """One job of the catalog; with `fault` and a revision, the last good version is in force.
+
+    `attempts` counts the starts in all that `[retry]` allows, `restart` is the policy of
+    `[restart]`, and `gaveUpAt` is when its limit was reached: then a person must start it.
+    """
 
     job_id: str
     name: str
@@ -109,6 +128,9 @@ class JobView(msgspec.Struct, frozen=True, rename={
     variables: dict[str, VariableView]
     fault: FaultView | None
     version: int
+    attempts: int = 1
+    restart: str = "no"
+    gave_up_at: str | None = None
 
 
 def execution_view(execution: Execution) -> ExecutionView:
@@ -138,6 +160,9 @@ def execution_view(execution: Execution) -> ExecutionView:
         output_end=execution.output_end,
         revision=execution.revision,
         version=execution.version,
+        attempts=execution.attempts,
+        cause=execution.cause,
+        not_before=_time(waits_until_ms(execution)),
     )
 
 
@@ -175,6 +200,9 @@ def job_view(job: Job) -> JobView:
         variables={n: _variable_view(v) for n, v in spec.variables.items()} if spec else {},
         fault=_fault_view(job.fault),
         version=job.version,
+        attempts=spec.retry.attempts if spec else 1,
+        restart=spec.restart.policy.value if spec else RestartPolicy.NO.value,
+        gave_up_at=_time(job.gave_up_ms),
     )
 
 
@@ -182,6 +210,11 @@ def progress_view(progress: Progress | None) -> ProgressView | None:
     if progress is None:
         return None
     return ProgressView(progress.percent, progress.message, progress.data)
+
+
+def waits_until_ms(execution: Execution) -> int | None:
+    """When the delay ends that the execution waits for; None if it waits for none."""
+    return execution.not_before_ms if execution.status is ExecutionStatus.QUEUED else None
 
 
 def _variable_view(spec: VariableSpec) -> VariableView:

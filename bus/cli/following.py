@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from bus.cli.exits import CliError, Exit, exit_of_command
 from bus.cli.progress import progress_display
 from bus.cli.publishing import Json, Variables, declared_variables, job_or_execution
-from bus.cli.show import clean, ending_word, local_time, say, show_json
+from bus.cli.show import clean, ending_word, local_time, say, show_json, waiting_word
 from bus.cli.target import HERE, Place, Target, service_at
 from bus.cli.terminal import Harmless
 from bus.cli.values import variables_of
@@ -35,6 +35,10 @@ from transports.http.client_side.stream import StreamTiming
 LOST_S_MAX = 300.0
 """How long a lost service is tried again before that is exit code 5."""
 
+_RETRY = "policy:retry"
+_FOLLOWERS_MAX = 100
+"""Executions of the job that may have come since the end of one that is followed."""
+
 _TIMING = StreamTiming(give_up_s=LOST_S_MAX, patient=False)
 
 
@@ -49,6 +53,7 @@ async def run(
     target: Target = HERE,
 ) -> int:
     """Start a job, show its output and progress, and exit 0 if it succeeded. Ctrl-C only detaches.
+    Retries that its definition orders are followed too: the last one counts.
 
     Parameters
     ----------
@@ -65,7 +70,7 @@ async def run(
             say(command.error or f"the command ended as {command.status}")
             return exit_of_command(command) or Exit.ERROR
         try:
-            execution = await show_execution(client, command.execution_id)
+            execution = await _show_attempts(client, command.execution_id)
         except BaseException:  # also Ctrl-C, which comes as a cancellation
             say(f"the job goes on: jobbus logs -f {command.execution_id}")
             raise
@@ -183,6 +188,26 @@ async def show_execution(client: Client, execution_id: str) -> ExecutionView:
     if last is None or not is_ended(last):
         last = await client.execution(execution_id)
     return last
+
+
+async def _show_attempts(client: Client, execution_id: str) -> ExecutionView:
+    """The ended execution, or the last of those that followed it as retries."""
+    while True:
+        execution = await show_execution(client, execution_id)
+        retry = await _retry_of(client, execution)
+        if retry is None:
+            return execution
+        say(f"{execution.job_id}: {ending_word(execution)}; {waiting_word(retry) or 'retry'}")
+        execution_id = retry.execution_id
+
+
+async def _retry_of(client: Client, execution: ExecutionView) -> ExecutionView | None:
+    """The retry that followed the end by itself; it is on record with that end."""
+    if execution.attempt >= execution.attempts:
+        return None
+    page = await client.executions(job=execution.job_id, limit=_FOLLOWERS_MAX)
+    found = (e for e in page.items if e.previous == execution.execution_id and e.cause == _RETRY)
+    return next(found, None)
 
 
 async def show_output(
@@ -326,5 +351,7 @@ def _about(record: Record | None) -> str:
             return " ".join(word for word in words if word)
         case JobView(fault=fault) if fault is not None:
             return f"{fault.file}:{fault.line}: {fault.reason}"
+        case JobView(gave_up_at=at) if at is not None:
+            return "restarted too often; a person must start it"
         case _:
             return ""

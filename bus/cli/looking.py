@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from bus.cli.exits import exit_of_command
 from bus.cli.publishing import AT_ONCE, Json, Reply, job_or_execution
 from bus.cli.show import (
+    attempt_word,
     ending_word,
     local_time,
     progress_word,
@@ -185,7 +186,7 @@ def _show_execution(execution: ExecutionView) -> None:
             ("status", ending_word(execution)),
             ("progress", progress_word(execution)),
             ("user", execution.user_id),
-            ("attempt", str(execution.attempt)),
+            ("attempt", attempt_word(execution).removeprefix("attempt ")),
             ("queued", local_time(execution.queued_at)),
             ("started", local_time(execution.start_time)),
             ("ended", local_time(execution.end_time)),
@@ -205,6 +206,9 @@ def _show_job(job: JobView, newest: tuple[ExecutionView, ...]) -> None:
         ("state", _state(job)),
         ("fault", f"{job.fault.file}:{job.fault.line}: {job.fault.reason}" if job.fault else ""),
     ]
+    if job.gave_up_at is not None:
+        why = "restarted too often; a start by a person is needed: jobbus start"
+        pairs.append(("", f"{why} {job.job_id}"))
     pairs += [(f"  {name}", _declaration(spec)) for name, spec in job.variables.items()]
     show_pairs(pairs)
     if newest:
@@ -221,6 +225,8 @@ def _show_job(job: JobView, newest: tuple[ExecutionView, ...]) -> None:
 def _state(job: JobView) -> str:
     if job.fault is not None:
         return "last good version" if job.revision else "faulty"
+    if job.gave_up_at is not None:
+        return f"gave up {local_time(job.gave_up_at)}"
     return "disabled" if job.disabled else "ok"
 
 

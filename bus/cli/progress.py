@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from bus.cli.show import clean, progress_word, say
+from bus.cli.show import clean, ending_word, progress_word, say
 from bus.cli.terminal import Harmless
 from bus.model import FINAL_EXECUTION
 from bus.views import ExecutionView
@@ -70,7 +70,7 @@ class LineDisplay:
             return  # the end is told by whoever follows
         self._status = execution.status
         self._percent = percent if percent is not None else self._percent
-        say(f"{execution.job_id}: {execution.status} {progress_word(execution)}".rstrip())
+        say(f"{execution.job_id}: {ending_word(execution)} {progress_word(execution)}".rstrip())
 
     def write(self, text: str) -> None:
         sys.stdout.write(self._harmless.of(text) if sys.stdout.isatty() else text)
@@ -95,7 +95,7 @@ class BarDisplay:
             total=100.0 if percent is not None else None,
             completed=percent or 0.0,
             job=execution.job_id,
-            message=clean(progress.message if progress else execution.status),
+            message=clean(progress.message if progress else ending_word(execution)),
         )
 
     def write(self, text: str) -> None:

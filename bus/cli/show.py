@@ -1,7 +1,9 @@
 """What people and programs get to see: data on stdout, talk on stderr, nothing that commands a
 terminal."""
 
+import math
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -71,12 +73,30 @@ def progress_word(execution: ExecutionView) -> str:
 
 
 def ending_word(execution: ExecutionView) -> str:
-    """How it ended, e.g. `Failed (exit_code 3)`; the bare state while it has not."""
+    """How it ended, e.g. `Failed (exit_code 3)`; the state and what it waits for until then."""
+    if execution.not_before is not None:
+        return f"{execution.status} ({waiting_word(execution)})"
     if execution.exit_code is not None:
         return f"{execution.status} (exit code {execution.exit_code})"
     if execution.signal is not None:
         return f"{execution.status} (signal {execution.signal})"
     return f"{execution.status} ({execution.reason})" if execution.reason else execution.status
+
+
+def waiting_word(execution: ExecutionView) -> str:
+    """What an execution waits for whose delay has not passed, e.g. `retry in 4 s, attempt 2 of 3`;
+    empty for any other."""
+    if execution.not_before is None:
+        return ""
+    wait_s = from_rfc3339(execution.not_before) / 1000 - time.time()
+    what = execution.cause.rpartition(":")[2] or "start"
+    return f"{what} in {max(0, math.ceil(wait_s))} s, {attempt_word(execution)}"
+
+
+def attempt_word(execution: ExecutionView) -> str:
+    """Which start it is, e.g. `attempt 2 of 3`."""
+    of = f" of {execution.attempts}" if execution.attempts >= execution.attempt > 0 else ""
+    return f"attempt {execution.attempt}{of}"
 
 
 def local_time(stamp: str | None) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
-from bus.jobs import JobSpec, KeepSpec, LimitsSpec, RestartPolicy, VariableType
+from bus.jobs import JobSpec, VariableType
 from handlers.catalog.launch import RESERVED_NAMES, RESERVED_PREFIX
 from handlers.catalog.policy_checks import followers, policies, schedules
 from handlers.catalog.problem import SECONDS_MAX, Problem, expression, shown, within
@@ -38,29 +38,21 @@ def problems_of(spec: JobSpec) -> Iterator[Problem]:
 # What the service does not build yet: a job that uses it is refused. To lift one, take its word
 # out of NOT_BUILT.
 
-NOT_BUILT = frozenset(("schedule", "after", "retry", "restart", "limits", "user", "ready"))
+NOT_BUILT = frozenset(("schedule", "after", "user", "ready"))
 
 _USES: dict[str, Callable[[JobSpec], bool]] = {
     "schedule": lambda spec: bool(spec.schedule),
     "after": lambda spec: bool(spec.after),
-    "keep": lambda spec: spec.keep != KeepSpec(),
-    "retry": lambda spec: spec.retry.attempts > 1,
-    "restart": lambda spec: spec.restart.policy is not RestartPolicy.NO,
-    "limits": lambda spec: spec.limits != LimitsSpec(),
     "user": lambda spec: spec.user is not None,
-    "ready": lambda spec: spec.ready not in ("spawn", "notify"),
+    "ready": lambda spec: spec.ready.partition(":")[0] in ("tcp", "output"),
 }
 
 
 def _not_built(spec: JobSpec) -> Iterator[Problem]:
     for word, uses in _USES.items():
         if word in NOT_BUILT and uses(spec):
-            more = ' (only "spawn" and "notify" are)' if word == "ready" else ""
+            more = ' (only "spawn", "notify" and "after_s:N" are)' if word == "ready" else ""
             yield Problem((word,), f"{word} is not built yet in this version{more}")
-    for name, variable in spec.variables.items():
-        if "secret" in NOT_BUILT and variable.type is VariableType.SECRET:
-            path = ("variables", name, "type")
-            yield Problem(path, "variables of type secret are not built yet in this version")
 
 
 def _command(spec: JobSpec) -> Iterator[Problem]:

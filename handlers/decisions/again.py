@@ -5,9 +5,12 @@ be up and counts restarts in a window. Both wait longer from time to time, so th
 run does not keep the machine busy.
 """
 
-from bus.events import ExecutionEnded, ExecutionQueued, JobGaveUp
-from bus.jobs import JobSpec, RestartPolicy, RetrySpec
-from bus.model import Execution, ExecutionStatus, Reason
+from bus.errors import Refused
+from bus.events import ExecutionEnded, ExecutionQueued, ExecutionStarted, JobGaveUp
+from bus.jobs import Job, JobSpec, RestartPolicy, RetrySpec
+from bus.model import Execution, ExecutionStatus, Reason, Value
+from handlers.catalog.variables import resolve_variables
+from handlers.decisions.answers import attempts_of
 from handlers.decisions.decision import Circumstances
 from handlers.decisions.readable_table import ReadableTable
 
@@ -23,26 +26,60 @@ _STEADY_MS = 60_000
 def follow_up(
     table: ReadableTable, execution: Execution, final: ExecutionEnded, around: Circumstances
 ) -> ExecutionQueued | JobGaveUp | None:
-    """What the definition in force orders after this end; None if it orders nothing."""
+    """What the definition in force orders after this end; None if it orders nothing.
+
+    Nothing is repeated with variables that this definition does not take: a person must start it.
+    """
     job = table.job(execution.job_id)
     spec = job.spec if job is not None else None
     if job is None or spec is None or spec.disabled or _person_ended_it(execution, final):
         return None
     if any(e.replaces == execution.id for e in table.queued(execution.job_id)):
         return None  # its replacement starts anyway
-    if final.status in spec.retry.on and execution.attempt < spec.retry.attempts:
+    variables = _fitting(spec, execution.variables)
+    is_retried = final.status in spec.retry.on and execution.attempt < spec.retry.attempts
+    if is_retried and variables is not None:
         delay_s = delay_of(spec.retry, execution.attempt, around)
-        return _queued(execution, job.revision, delay_s, RETRY, around)
+        return _queued(execution, job, variables, delay_s, RETRY, around)
     if not _wants_restart(spec, final):
         return None
     since_ms = around.now_ms - int(spec.restart.limit_window_s * 1000)
     # One that seems to be still to come was before the clock was set back: nobody knows how long.
     recent = [at_ms for at_ms in job.restarts_ms if since_ms < at_ms <= around.now_ms]
-    if len(recent) >= spec.restart.limit:
+    if variables is None or len(recent) >= spec.restart.limit:
         return JobGaveUp(job_id=job.id, restarts=len(recent), window_s=spec.restart.limit_window_s)
     ran_ms = around.now_ms - (execution.start_ms or around.now_ms)
     step = 1 if ran_ms >= _STEADY_MS else len(recent) + 1
-    return _queued(execution, job.revision, delay_of(spec.retry, step, around), RESTART, around)
+    delay_s = delay_of(spec.retry, step, around)
+    return _queued(execution, job, variables, delay_s, RESTART, around)
+
+
+def is_still_ordered(execution: Execution, spec: JobSpec) -> bool:
+    """Whether a new definition wants a waiting execution, too; a person's it does not ask about."""
+    match execution.cause:
+        case "":
+            return True
+        case "policy:retry":
+            return not spec.disabled and execution.attempt <= spec.retry.attempts
+        case _:
+            return not spec.disabled and spec.restart.policy is not RestartPolicy.NO
+
+
+def start_of(
+    table: ReadableTable, execution: Execution, job: Job | None = None
+) -> ExecutionStarted:
+    """The start of a waiting execution; `job` is the entry of the catalog about to be in force.
+
+    What follows by itself runs by the definition in force when its delay has passed: the older one
+    may be what made it fail, and its folder may be gone.
+    """
+    job = job or table.job(execution.job_id)
+    if not execution.cause or job is None or job.spec is None:
+        return ExecutionStarted(execution_id=execution.id)
+    variables = _fitting(job.spec, execution.variables)
+    if job.revision == execution.revision or variables is None:
+        return ExecutionStarted(execution_id=execution.id)
+    return ExecutionStarted(execution_id=execution.id, revision=job.revision, variables=variables)
 
 
 def delay_of(retry: RetrySpec, step: int, around: Circumstances) -> float:
@@ -86,20 +123,36 @@ def _wants_restart(spec: JobSpec, final: ExecutionEnded) -> bool:
             return True
 
 
+def _fitting(spec: JobSpec, variables: dict[str, Value]) -> dict[str, Value] | None:
+    """The variables as the definition takes them; None if it does not."""
+    try:
+        return resolve_variables(
+            spec, {name: value for name, value in variables.items() if name in spec.variables}
+        )
+    except Refused:
+        return None
+
+
 def _queued(
-    execution: Execution, revision: str, delay_s: float, cause: str, around: Circumstances
+    execution: Execution,
+    job: Job,
+    variables: dict[str, Value],
+    delay_s: float,
+    cause: str,
+    around: Circumstances,
 ) -> ExecutionQueued:
     return ExecutionQueued(
         execution_id=around.new_id(),
         job_id=execution.job_id,
         command_id=execution.command_id,
         user_id=execution.user_id,
-        revision=revision,
-        variables=execution.variables,
+        revision=job.revision,
+        variables=variables,
         attempt=execution.attempt + 1,
         previous=execution.id,
         first=True,
         not_before_ms=around.now_ms + int(delay_s * 1000),
         cause=cause,
         traceparent=execution.traceparent,
+        attempts=attempts_of(job),
     )

@@ -35,7 +35,14 @@ def queued(
         replaces=replaces,
         expires_ms=envelope.expires_ms,
         traceparent=envelope.traceparent,
+        attempts=attempts_of(job),
     )
+
+
+def attempts_of(job: Job) -> int:
+    """How many starts in all the job's definition allows, if it is retried at all."""
+    attempts = job.spec.retry.attempts if job.spec is not None else 1
+    return attempts if attempts > 1 else 0
 
 
 def noop(

@@ -1,9 +1,21 @@
 """What a changed catalog leads to: jobs defined, changed, faulty, removed. Pure."""
 
+from collections.abc import Iterator
+
 from bus.commands import ApplyCatalog, Definition
-from bus.events import AnyEvent, ExecutionStarted, JobChanged, JobDefined, JobInvalid, JobRemoved
+from bus.events import (
+    AnyEvent,
+    ExecutionEnded,
+    JobChanged,
+    JobDefined,
+    JobInvalid,
+    JobRemoved,
+)
+from bus.jobs import Job, JobSpec
+from bus.model import Execution, ExecutionStatus, Reason
+from handlers.decisions.again import is_still_ordered, start_of
 from handlers.decisions.decision import Circumstances, Decision, Effect, SpawnExecution
-from handlers.decisions.outcomes import next_to_start
+from handlers.decisions.outcomes import end_waiting, next_to_start
 from handlers.decisions.readable_table import ReadableTable
 
 
@@ -15,14 +27,46 @@ def apply_catalog(table: ReadableTable, report: ApplyCatalog, around: Circumstan
         difference = _difference(table, definition)
         events.extend(difference)
         if difference and definition.spec is not None:
+            unwanted = list(_unwanted(table, definition.job_id, definition.spec))
+            for execution in unwanted:
+                events.extend(_called_off(table, execution, around))
             # More slots than before let waiting executions start at once.
-            slots = definition.spec.max_running
-            for execution in next_to_start(table, definition.job_id, around.now_ms, slots=slots):
-                events.append(ExecutionStarted(execution_id=execution.id))
+            job = Job(id=definition.job_id, spec=definition.spec, revision=definition.revision)
+            for execution in next_to_start(
+                table,
+                job.id,
+                around.now_ms,
+                without={execution.id for execution in unwanted},
+                slots=definition.spec.max_running,
+            ):
+                events.append(start_of(table, execution, job))
                 effects.append(SpawnExecution(execution.id))
     present = {definition.job_id for definition in report.definitions}
-    events.extend(JobRemoved(job_id=j.id) for j in table.jobs() if j.id not in present)
+    for gone in [job.id for job in table.jobs() if job.id not in present]:
+        for execution in _unwanted(table, gone, None):
+            events.extend(_called_off(table, execution, around))
+        events.append(JobRemoved(job_id=gone))
     return Decision(tuple(events), tuple(effects))
+
+
+def _unwanted(table: ReadableTable, job_id: str, spec: JobSpec | None) -> Iterator[Execution]:
+    """What waits because a policy ordered it that is no longer in force."""
+    for execution in table.queued(job_id):
+        if execution.cause and (spec is None or not is_still_ordered(execution, spec)):
+            yield execution
+
+
+def _called_off(
+    table: ReadableTable, execution: Execution, around: Circumstances
+) -> Iterator[AnyEvent]:
+    final = ExecutionEnded(
+        execution_id=execution.id,
+        status=ExecutionStatus.SKIPPED,
+        reason=Reason.DISABLED,
+        ended_ms=around.now_ms,
+        output_end=0,
+    )
+    return end_waiting(table, execution, final)
 
 
 def _difference(table: ReadableTable, definition: Definition) -> list[AnyEvent]:

@@ -9,13 +9,16 @@ from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
 from bus.events import (
     AnyEvent,
+    CommandAccepted,
+    ExecutionQueued,
     ExecutionStarted,
     ExecutionStopping,
+    JobCleared,
 )
 from bus.jobs import Job, Overlap
 from bus.model import Execution, ExecutionStatus, Reason, Value
 from handlers.catalog.variables import check_secret_names, resolve_variables
-from handlers.decisions.again import backing_off
+from handlers.decisions.again import backing_off, start_of
 from handlers.decisions.answers import accepted_as, merge, noop, queued
 from handlers.decisions.decision import Circumstances, Decision, SpawnExecution, StopExecution
 from handlers.decisions.permissions import permitted_execution, same_job, startable_job
@@ -26,6 +29,29 @@ _WAITING = (ExecutionStatus.QUEUED, ExecutionStatus.STARTING)
 
 
 def start(
+    table: ReadableTable, envelope: Envelope, command: StartJob, around: Circumstances
+) -> Decision:
+    return _cleared(table, _start(table, envelope, command, around))
+
+
+def restart(
+    table: ReadableTable, envelope: Envelope, command: RestartJob, around: Circumstances
+) -> Decision:
+    return _cleared(table, _restart(table, envelope, command, around))
+
+
+def _cleared(table: ReadableTable, decision: Decision) -> Decision:
+    """With a person's start, automatic restarts are counted from zero."""
+    if not any(isinstance(event, ExecutionQueued | ExecutionStarted) for event in decision.events):
+        return decision
+    job_ids = (e.job_id for e in decision.events if isinstance(e, CommandAccepted))
+    job = table.job(next(job_ids, None) or "")
+    if job is None or not (job.restarts_ms or job.gave_up_ms is not None):
+        return decision
+    return Decision((*decision.events, JobCleared(job_id=job.id)), decision.effects)
+
+
+def _start(
     table: ReadableTable, envelope: Envelope, command: StartJob, around: Circumstances
 ) -> Decision:
     job, spec = startable_job(table, envelope, command.job_id, Action.START, around)
@@ -59,7 +85,7 @@ def start(
             )
 
 
-def restart(
+def _restart(
     table: ReadableTable, envelope: Envelope, command: RestartJob, around: Circumstances
 ) -> Decision:
     old = _target_of_restart(table, envelope, command, around)
@@ -132,9 +158,9 @@ def _go_now(
 ) -> Decision:
     """A person's start does not wait for a delay: it takes the waiting execution, or its place."""
     for execution in waiting:
-        if execution.variables == variables:
+        started = start_of(table, execution)
+        if variables in (execution.variables, started.variables):
             accepted = accepted_as(envelope, job.id, execution_id=execution.id)
-            started = ExecutionStarted(execution_id=execution.id)
             return Decision((accepted, started), (SpawnExecution(execution.id),))
     decision = _go(envelope, job, variables, around)
     if job.spec is None or job.spec.max_running > 1:

@@ -60,6 +60,9 @@ def _facts_of_execution(execution: Execution) -> Iterator[AnyEvent]:
         revision=execution.revision,
         attempt=execution.attempt,
         previous=execution.previous,
+        not_before_ms=execution.not_before_ms,
+        cause=execution.cause,
+        attempts=execution.attempts,
     )
     if execution.start_ms is not None:
         yield ExecutionRunning(

@@ -1,8 +1,9 @@
 """What begins and ends a maintenance. Pure."""
 
 from bus.commands import SetMaintenance
-from bus.events import AnyEvent, ExecutionStarted, SystemMaintenance
+from bus.events import AnyEvent, SystemMaintenance
 from bus.model import ExecutionStatus
+from handlers.decisions.again import start_of
 from handlers.decisions.decision import NOTHING, Circumstances, Decision, Effect, SpawnExecution
 from handlers.decisions.outcomes import next_to_start
 from handlers.decisions.readable_table import ReadableTable
@@ -26,6 +27,6 @@ def _end(table: ReadableTable, report: SetMaintenance, around: Circumstances) ->
     waiting = [e for e in table.live_executions() if e.status is ExecutionStatus.QUEUED]
     for job_id in dict.fromkeys(execution.job_id for execution in waiting):
         for execution in next_to_start(table, job_id, around.now_ms, after_maintenance=True):
-            events.append(ExecutionStarted(execution_id=execution.id))
+            events.append(start_of(table, execution))
             effects.append(SpawnExecution(execution.id))
     return Decision(tuple(events), tuple(effects))

@@ -21,7 +21,6 @@ from bus.events import (
     ExecutionEnded,
     ExecutionProgress,
     ExecutionRunning,
-    ExecutionStarted,
     ExecutionStopping,
     ExecutionUnknown,
 )
@@ -37,7 +36,7 @@ from bus.model import (
     Reason,
     StopRequest,
 )
-from handlers.decisions.again import follow_up, is_due
+from handlers.decisions.again import follow_up, is_due, start_of
 from handlers.decisions.decision import (
     NOTHING,
     Circumstances,
@@ -109,7 +108,8 @@ def ended(table: ReadableTable, report: ReportEnded, around: Circumstances) -> D
     if execution.status is ExecutionStatus.STARTING and exit_.started_ms is not None:
         # It ran and ended between two looks: subscribers still see each state once.
         spec = table.spec(execution.job_id, execution.revision)
-        if spec is None or spec.ready == "spawn":
+        is_ready = exit_.ready_ms is not None
+        if is_ready or spec is None or spec.ready == "spawn":
             events.extend(_now_running(table, execution, exit_.started_ms, exit_.pid))
     status, reason = final_state(execution, exit_, table.spec(execution.job_id, execution.revision))
     final = ExecutionEnded(
@@ -177,7 +177,8 @@ def final_state(
         return ExecutionStatus.STOPPED, exit_.cause
     if exit_.cause is Reason.OOM:
         return ExecutionStatus.FAILED, Reason.OOM
-    if spec is not None and spec.ready != "spawn" and execution.status is ExecutionStatus.STARTING:
+    never_ready = execution.status is ExecutionStatus.STARTING and exit_.ready_ms is None
+    if never_ready and spec is not None and spec.ready != "spawn":
         return ExecutionStatus.FAILED, Reason.NOT_READY
     if exit_.signal is not None:
         return ExecutionStatus.FAILED, Reason.SIGNAL
@@ -202,7 +203,7 @@ def after_end(
         events.append(again)
     effects: list[Effect] = []
     for follower in next_to_start(table, execution.job_id, around.now_ms, freed=execution):
-        events.append(ExecutionStarted(execution_id=follower.id))
+        events.append(start_of(table, follower))
         effects.append(SpawnExecution(follower.id))
     return Decision(tuple(events), tuple(effects))
 
@@ -303,6 +304,9 @@ def _never_ran(command: CommandRecord, final: ExecutionEnded) -> CommandEnded:
                 code, text = ErrorCode.CANCELLED, "it was cancelled while waiting"
             else:
                 code, text = ErrorCode.SUPERSEDED, "a later stop came before the execution ran"
+        case ExecutionStatus.SKIPPED:
+            status, code = CommandStatus.CANCELLED, ErrorCode.DISABLED
+            text = "the job was disabled, or taken from the catalog, before the execution ran"
         case _ if final.reason is Reason.SPAWN_ERROR:
             status, code = CommandStatus.FAILED, ErrorCode.SPAWN_ERROR
             text = final.error or "the program could not be started"

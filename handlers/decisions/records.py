@@ -14,6 +14,7 @@ from bus.events import (
     ExecutionEnded,
     ExecutionQueued,
     ExecutionRunning,
+    ExecutionStarted,
     ExecutionStopping,
 )
 from bus.jobs import Job
@@ -81,6 +82,7 @@ def queued(event: ExecutionQueued, seq: int, at_ms: int) -> Execution:
         replaces=event.replaces,
         not_before_ms=event.not_before_ms,
         cause=event.cause,
+        attempts=event.attempts,
         expires_ms=event.expires_ms,
         traceparent=event.traceparent,
         version=seq,
@@ -90,6 +92,14 @@ def queued(event: ExecutionQueued, seq: int, at_ms: int) -> Execution:
 def moved(before: Execution, after: ExecutionStatus, seq: int) -> Execution:
     assert may_follow(before.status, after), (before.id, before.status, after)
     return replace(before, status=after, version=seq)
+
+
+def started(before: Execution, event: ExecutionStarted, seq: int) -> Execution:
+    after = moved(before, ExecutionStatus.STARTING, seq)
+    if not event.revision:
+        return after
+    variables = after.variables if event.variables is None else event.variables
+    return replace(after, revision=event.revision, variables=variables)
 
 
 def running(before: Execution, event: ExecutionRunning, seq: int) -> Execution:

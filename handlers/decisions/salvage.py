@@ -22,6 +22,7 @@ from bus.events import (
     ExecutionStopping,
     ExecutionUnknown,
     JobChanged,
+    JobCleared,
     JobDefined,
     JobEvent,
     JobGaveUp,
@@ -64,7 +65,7 @@ def fitting(table: ReadableTable, event: AnyEvent, at_ms: int) -> Iterator[AnyEv
             yield from _moved(table.execution(execution_id), event, status)
         case ExecutionDeleted(execution_id=execution_id):
             yield from _deleted(table.execution(execution_id), event, at_ms)
-        case JobDefined() | JobChanged() | JobGaveUp() | JobRemoved() | JobInvalid():
+        case JobDefined() | JobChanged() | JobGaveUp() | JobCleared() | JobRemoved() | JobInvalid():
             if _is_news(table.job(event.job_id), event):
                 yield event
         case SystemForgotten():
@@ -170,7 +171,7 @@ def _is_news(job: Job | None, event: JobEvent) -> bool:
     match event:
         case JobDefined() | JobChanged():
             return job is None or job.fault is not None or job.revision != event.revision
-        case JobGaveUp() | JobRemoved():
+        case JobGaveUp() | JobCleared() | JobRemoved():
             return job is not None
         case JobInvalid():
             return True

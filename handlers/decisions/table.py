@@ -21,6 +21,7 @@ from bus.events import (
     ExecutionStopping,
     ExecutionUnknown,
     JobChanged,
+    JobCleared,
     JobDefined,
     JobEvent,
     JobGaveUp,
@@ -55,9 +56,12 @@ class JobTable(ReadableTable):
                 self._end_command(event, seq, at_ms)
             case ExecutionQueued() as event:
                 self._queue(event, seq, at_ms)
-            case ExecutionStarted(execution_id=i):
-                self._queues[self._executions[i].job_id].remove(i)
-                self._move(i, ExecutionStatus.STARTING, seq)
+            case ExecutionStarted(execution_id=i) as event:
+                waited = self._executions[i]
+                self._queues[waited.job_id].remove(i)
+                self._executions[i] = records.started(waited, event, seq)
+                if event.revision:
+                    self._forget_spec(waited.job_id, waited.revision)
             case ExecutionRunning(execution_id=i) as event:
                 self._executions[i] = records.running(self._executions[i], event, seq)
             case ExecutionProgress(execution_id=i, progress=progress):
@@ -72,7 +76,14 @@ class JobTable(ReadableTable):
             case ExecutionDeleted(execution_id=i, job_id=job_id):
                 assert self._executions[i].is_final, i
                 self._drop_execution(i, job_id)
-            case JobGaveUp() | JobDefined() | JobChanged() | JobInvalid() | JobRemoved() as event:
+            case (
+                JobGaveUp()
+                | JobCleared()
+                | JobDefined()
+                | JobChanged()
+                | JobInvalid()
+                | JobRemoved()
+            ) as event:
                 self._change_job(event, seq, at_ms)
             case SystemForgotten() as event:
                 self._forget(event, seq)
@@ -83,6 +94,9 @@ class JobTable(ReadableTable):
         match event:
             case JobGaveUp(job_id=job_id):
                 self._replace_job(replace(self._jobs[job_id], gave_up_ms=at_ms, version=seq))
+            case JobCleared(job_id=job_id):
+                cleared = replace(self._jobs[job_id], gave_up_ms=None, restarts_ms=(), version=seq)
+                self._replace_job(cleared)
             case JobDefined() | JobChanged():
                 self._define(event, seq)
             case JobInvalid():

@@ -1,9 +1,9 @@
 """What the mere passing of time leads to: waiting executions expire, delays end. Pure."""
 
 from bus.commands import PassTime
-from bus.events import AnyEvent, ExecutionEnded, ExecutionStarted
+from bus.events import AnyEvent, ExecutionEnded
 from bus.model import Execution, ExecutionStatus, Reason
-from handlers.decisions.again import due_at_ms
+from handlers.decisions.again import due_at_ms, start_of
 from handlers.decisions.decision import Circumstances, Decision, Effect, SpawnExecution
 from handlers.decisions.outcomes import end_waiting, next_to_start
 from handlers.decisions.readable_table import ReadableTable
@@ -28,7 +28,7 @@ def pass_time(table: ReadableTable, _: PassTime, around: Circumstances) -> Decis
             events.extend(end_waiting(table, execution, final))
     for job_id in {e.job_id for e in table.live_executions()}:
         for execution in next_to_start(table, job_id, around.now_ms, without=expired):
-            events.append(ExecutionStarted(execution_id=execution.id))
+            events.append(start_of(table, execution))
             effects.append(SpawnExecution(execution.id))
     return Decision(tuple(events), tuple(effects))
 

@@ -95,6 +95,7 @@ class Record:
             "cpu_s": round(tree.cpu_s, 3),
             "memory_bytes_max": tree.memory_bytes_max,
             "progress": progress or None,
+            "ready_ms": self.ready_ms,
         }
 
     def write_exit(self, content: dict[str, Any], tell: Callable[[], bool]) -> bool:

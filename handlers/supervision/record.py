@@ -77,7 +77,7 @@ def decode_exit(data: bytes) -> ExitRecord | None:
 def _is_sane(record: ExitRecord) -> bool:
     """Whether it can be told to anybody: it goes into the journal, where it would stay."""
     return (
-        _within(TIME_MS_MAX, record.ended_ms, record.started_ms)
+        _within(TIME_MS_MAX, record.ended_ms, record.started_ms, record.ready_ms)
         and _within(PID_MAX, record.pid, record.exit_code, record.signal, *record.survivors)
         and _within(NUMBER_MAX, record.output_end, record.memory_bytes_max)
     )

@@ -155,6 +155,9 @@ async def test_submitted_file_runs_the_job_and_both_status_calls_tell_every_fiel
         "Survivors": [],
         "StoppedBy": None,
         "OutputEnd": len("every 30 s\n"),
+        "Attempts": 0,
+        "Cause": "",
+        "NotBefore": None,
     }
     assert get_job_status(service, execution_id, "mallory") is None
     await eventually(lambda: not queue_file(service, fields).exists(), "the queue file is gone")

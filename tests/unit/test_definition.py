@@ -363,11 +363,9 @@ def test_sections_to_come_are_checked_already(text: str, line: int, reason: str)
     [
         ("[[schedule]]\ncron = '* * * * *'\n", 2),
         ("[[after]]\nstart = 'A/B'\n", 2),
-        ("[retry]\nattempts = 2\n", 2),
-        ("[restart]\npolicy = 'always'\n", 2),
         ("user = 'nobody'\n", 2),
-        ("[limits]\nnice = 3\n", 2),
         ("ready = 'tcp:80'\n", 2),
+        ("ready = 'output:up'\n", 2),
     ],
 )
 def test_a_section_that_is_not_built_refuses_the_job(text: str, line: int) -> None:

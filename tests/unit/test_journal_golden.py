@@ -25,6 +25,7 @@ from bus.events import (
     ExecutionStopping,
     ExecutionUnknown,
     JobChanged,
+    JobCleared,
     JobDefined,
     JobGaveUp,
     JobInvalid,
@@ -192,8 +193,9 @@ EVENTS: tuple[AnyEvent, ...] = (
         cause="policy:retry",
         expires_ms=8,
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        attempts=3,
     ),
-    ExecutionStarted(execution_id="e-1"),
+    ExecutionStarted(execution_id="e-1", revision="r2", variables=VARIABLES),
     ExecutionRunning(execution_id="e-1", started_ms=9, pid=4711),
     ExecutionProgress(execution_id="e-1", progress=PROGRESS),
     ExecutionStopping(execution_id="e-1", stop=STOP),
@@ -214,6 +216,7 @@ EVENTS: tuple[AnyEvent, ...] = (
     ),
     ExecutionDeleted(execution_id="e-1", job_id="Demo/Job", user_id="alice"),
     JobGaveUp(job_id="Demo/Job", restarts=10, window_s=600.0),
+    JobCleared(job_id="Demo/Job"),
     JobDefined(job_id="Demo/Job", revision="r1", spec=SPEC),
     JobChanged(job_id="Demo/Job", revision="r2", spec=SPEC),
     JobInvalid(job_id="Demo/Job", fault=FAULT),
@@ -223,8 +226,8 @@ EVENTS: tuple[AnyEvent, ...] = (
 )
 RECORDS = (
     *(Record(seq=seq, at_ms=100 + seq, events=(event,)) for seq, event in enumerate(EVENTS, 1)),
-    Record(seq=18, at_ms=120, events=EVENTS[3:5], reserved=65552, projected=12, batch=17),
-    Record(seq=20, at_ms=130, clean=True),
+    Record(seq=19, at_ms=120, events=EVENTS[3:5], reserved=65552, projected=12, batch=17),
+    Record(seq=21, at_ms=130, clean=True),
 )
 
 CONTENT = TableContent(
@@ -271,6 +274,7 @@ CONTENT = TableContent(
             stop=STOP,
             expires_ms=8,
             traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            attempts=3,
             version=11,
         ),
     ),

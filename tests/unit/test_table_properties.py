@@ -50,9 +50,16 @@ class TableMachine(RuleBasedStateMachine):
         slots=st.integers(1, 3),
         attempts=st.integers(1, 3),
         policy=st.sampled_from(list(RestartPolicy)),
+        disabled=st.booleans(),
     )
     def define(
-        self, job_id: str, overlap: Overlap, slots: int, attempts: int, policy: RestartPolicy
+        self,
+        job_id: str,
+        overlap: Overlap,
+        slots: int,
+        attempts: int,
+        policy: RestartPolicy,
+        disabled: bool,
     ) -> None:
         # A smaller number than what runs now is in force for what comes.
         self.slots[job_id] = max(slots, len(self.world.table.in_slots(job_id)))
@@ -62,6 +69,7 @@ class TableMachine(RuleBasedStateMachine):
             max_running=slots,
             retry=RetrySpec(attempts=attempts),
             restart=RestartSpec(policy=policy, limit=3),
+            disabled=disabled,
             variables=NUMBER,
         )
 
@@ -175,6 +183,11 @@ class TableMachine(RuleBasedStateMachine):
     def every_execution_ends_at_most_once(self) -> None:
         ended = [e.execution_id for e in self.world.events if isinstance(e, ExecutionEnded)]
         assert len(ended) == len(set(ended))
+
+    @invariant()
+    def nothing_is_followed_twice_by_itself(self) -> None:
+        by_policy = [e.previous for e in self.world.table.executions() if e.cause]
+        assert len(by_policy) == len(set(by_policy))
 
     @invariant()
     def commands_of_final_executions_are_final(self) -> None:

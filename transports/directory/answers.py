@@ -6,6 +6,7 @@ import msgspec
 
 from bus.clock import rfc3339
 from bus.model import CommandRecord, Execution, Value
+from bus.views import waits_until_ms
 
 RESULT_NAMES = {
     "command_id": "CommandID", "command": "Command", "job_id": "JobID", "user_id": "UserID",
@@ -21,7 +22,8 @@ STATUS_NAMES = {
     "queued_at": "QueuedAt", "progress": "Progress", "message": "Message", "data": "Data",
     "exit_code": "ExitCode", "signal": "Signal", "reason": "Reason", "error": "Error",
     "contained": "Contained", "survivors": "Survivors", "stopped_by": "StoppedBy",
-    "pid": "ProcessID", "output_end": "OutputEnd",
+    "pid": "ProcessID", "output_end": "OutputEnd", "attempts": "Attempts", "cause": "Cause",
+    "not_before": "NotBefore",
 }  # fmt: skip
 
 
@@ -69,6 +71,9 @@ class StatusFile(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES)
     stopped_by: str | None
     pid: int | None
     output_end: int | None
+    attempts: int
+    cause: str
+    not_before: str | None
 
 
 _encoder = msgspec.json.Encoder()
@@ -126,6 +131,9 @@ def encode_status(execution: Execution) -> bytes:
         stopped_by=execution.stop.by if execution.stop else None,
         pid=execution.pid,
         output_end=execution.output_end,
+        attempts=execution.attempts,
+        cause=execution.cause,
+        not_before=_time(waits_until_ms(execution)),
     )
     return _encoder.encode(file) + b"\n"
 

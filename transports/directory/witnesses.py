@@ -57,6 +57,9 @@ class _Status(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES):
     survivors: tuple[int, ...] = ()
     pid: int | None = None
     output_end: int | None = None
+    attempts: int = 0
+    cause: str = ""
+    not_before: str | None = None
 
 
 class _Result(msgspec.Struct, frozen=True, kw_only=True, rename=RESULT_NAMES):
@@ -117,6 +120,9 @@ def decode_status(data: bytes) -> Execution | None:
             contained=file.contained,
             survivors=file.survivors,
             output_end=file.output_end,
+            attempts=file.attempts,
+            cause=file.cause,
+            not_before_ms=_time(file.not_before),
         )
     except (msgspec.MsgspecError, ValueError):
         return None

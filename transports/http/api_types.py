@@ -77,6 +77,9 @@ class JobTold(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     variables: dict[str, VariableView]
     fault: FaultView | None
     version: int
+    attempts: int
+    restart: str
+    gave_up_at: Time | None
     may: dict[str, GrantTold]
     last_executions: tuple[ExecutionView, ...]
     links: Links

@@ -16,6 +16,7 @@ from bus.events import (
     ExecutionStopping,
     ExecutionUnknown,
     JobChanged,
+    JobCleared,
     JobDefined,
     JobGaveUp,
     JobInvalid,
@@ -101,6 +102,8 @@ class AuditFold:
                 return None
             case JobDefined() | JobChanged() | JobInvalid() | JobRemoved() | JobGaveUp():
                 return acts.job(published, event, *states.revise(event))
+            case JobCleared():
+                return None  # the command's own entry says who did it
             case SystemForgotten():
                 return acts.forgotten(published, event)
             case SystemMaintenance():

@@ -15,7 +15,7 @@ const ESCAPES = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])
 
 const byId = (id) => document.getElementById(id);
 const state = {
-  executions: new Map(), rows: new Map(), chosen: null, follow: true,
+  executions: new Map(), rows: new Map(), gaveUp: new Map(), chosen: null, follow: true,
   size: 0,  // characters in the output
   open: new Map(),  // lines of it that may still change, by number
 };
@@ -83,7 +83,7 @@ function ask(method, path, body) {
 function showEntry(why) {
   events?.close();
   outputs?.close();
-  Object.assign(state, { executions: new Map(), chosen: null });
+  Object.assign(state, { executions: new Map(), gaveUp: new Map(), chosen: null });
   for (const row of state.rows.values()) row.line.remove();
   state.rows.clear();
   clearOutput();
@@ -109,7 +109,7 @@ function showLink(name, words) {
 function openEvents() {
   events?.close();
   let fresh = null;  // subjects of a snapshot that is still coming in
-  events = new Stream("/api/v1/events?type=execution.*", {
+  events = new Stream("/api/v1/events?type=execution.*&type=job.*", {
     state(name, seconds) {
       if (name === "live") { show(true); showLink("live", "live"); }
       if (name === "connecting") showLink("wait", "connecting");
@@ -118,17 +118,23 @@ function openEvents() {
     refused(status, detail) { showEntry(status === 401 ? "You are signed out." : detail); },
     frame(kind, data) {
       if (kind === "hello") {
-        fresh = null;  // a snapshot that was cut off is told anew
+        fresh = null;  // a snapshot that was cut off comes again as a whole
       } else if (kind === "snapshot") {
-        fresh ??= new Set();
-        for (const record of data.items) { fresh.add(record.executionId); keep(record); }
+        if (!fresh) { fresh = new Set(); state.gaveUp.clear(); }
+        for (const record of data.items) {
+          if (!record.executionId) keepJob(record);
+          else { fresh.add(record.executionId); keep(record); }
+        }
       } else if (kind === "snapshot_end") {
         for (const id of state.executions.keys()) if (!fresh?.has(id)) state.executions.delete(id);
         fresh = null;
       } else if (kind === "reset") {
         state.executions.clear();
+        state.gaveUp.clear();
       } else if (kind === "change" && data.type === "execution.deleted") {
         state.executions.delete(data.data.executionId);
+      } else if (kind === "change" && data.type.startsWith("job.")) {
+        keepJob(data.data, data.type);
       } else if (kind === "change") {
         keep(data.data);
       } else if (kind === "end" && data.reason === "revoked") {
@@ -143,6 +149,12 @@ function openEvents() {
 function keep(record) {
   const held = state.executions.get(record.executionId);
   if (!held || record.version > held.version) state.executions.set(record.executionId, record);
+}
+
+/** Of jobs the page shows those that are not restarted any more. */
+function keepJob(job, type) {
+  if (job.gaveUpAt && type !== "job.removed") state.gaveUp.set(job.jobId, job);
+  else state.gaveUp.delete(job.jobId);
 }
 
 // ---- the list
@@ -167,9 +179,21 @@ function drawNow() {
     if (body.children[index] !== row.line) body.insertBefore(row.line, body.children[index] ?? null);
   });
   byId("none").hidden = shown.length > 0;
+  drawGaveUp();
   const live = shown.filter((record) => !isFinal(record)).length;
   document.title = live ? `(${live}) jobbus` : "jobbus";
   drawChosen();
+}
+
+function drawGaveUp() {
+  const lines = [...state.gaveUp.values()].map((job) => {
+    const line = document.createElement("li");
+    line.textContent = `${job.jobId} gave up at ${clock(job.gaveUpAt)}: it was restarted too often. `
+      + "It runs again when somebody starts it.";
+    return line;
+  });
+  byId("gave-up").hidden = !lines.length;
+  byId("gave-up").replaceChildren(...lines);
 }
 
 const isFinal = (record) => FINAL.has(record.status);
@@ -213,7 +237,7 @@ function fill(row, record) {
   const done = record.status === "Succeeded";
   row.line.dataset.status = record.status;
   row.line.ariaSelected = String(record.executionId === state.chosen);
-  const again = record.attempt > 1 ? `attempt ${record.attempt}` : "";
+  const again = record.attempt > 1 ? attempt(record) : "";
   row.by.textContent = [record.userId, clock(record.startTime ?? record.queuedAt), again]
     .filter(Boolean).join(", ");
   row.status.textContent = `${ICONS[record.status] ?? ""} ${record.status}`;
@@ -222,8 +246,20 @@ function fill(row, record) {
   if (percent !== null || done) row.meter.value = done ? 100 : percent;
   else row.meter.removeAttribute("value");
   const shown = percent === null ? "" : `${Math.round(percent)} % `;
-  row.words.textContent = why(record) || shown + (record.progress?.message ?? "");
+  row.words.textContent = why(record) || waiting(record) || shown + (record.progress?.message ?? "");
   row.time.textContent = elapsed(record);
+}
+
+/** What an execution waits for whose delay has not passed. */
+function waiting(record) {
+  if (!record.notBefore) return "";
+  const seconds = Math.max(0, Math.ceil((Date.parse(record.notBefore) - Date.now()) / 1000));
+  return `${record.cause.split(":").pop() || "start"} in ${seconds} s, ${attempt(record)}`;
+}
+
+function attempt(record) {
+  const of = record.attempts >= record.attempt ? ` of ${record.attempts}` : "";
+  return `attempt ${record.attempt}${of}`;
 }
 
 /** What came of an execution that did not do what was asked. */
@@ -256,6 +292,7 @@ setInterval(() => {
   for (const [id, row] of state.rows) {
     const record = state.executions.get(id);
     if (record && !isFinal(record)) row.time.textContent = elapsed(record);
+    if (record?.notBefore) row.words.textContent = waiting(record);
   }
 }, 1000);
 
