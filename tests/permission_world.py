@@ -119,13 +119,16 @@ class Run:
     is_live: bool
     execution_id: str
     command_id: str
+    attempt: int = 1
 
     def __str__(self) -> str:
-        return f"{self.owner}'s {'live' if self.is_live else 'ended'} {self.job.id}"
+        again = "" if self.attempt == 1 else f", attempt {self.attempt}"
+        return f"{self.owner}'s {'live' if self.is_live else 'ended'} {self.job.id}{again}"
 
 
 class PermissionWorld:
-    """A service with two live and two ended executions of each job, and a token a person."""
+    """A service with two live executions of each job and six that have ended, two of them made by
+    the policy that retries; and a token a person."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -148,6 +151,9 @@ class PermissionWorld:
             for name, token in (("root", self.tokens["root"]), (OWNER.name, once_admin)):
                 self.service.token = token
                 async with self.service.http() as http:
+                    # Retries before what stays: that takes a slot for good.
+                    pairs = await asyncio.gather(*(self._retried(http, j, name) for j in JOBS))
+                    self.runs += [run for pair in pairs for run in pair]
                     for is_live in (False, True):
                         made = (self._run(http, job, name, is_live=is_live) for job in JOBS)
                         self.runs += await asyncio.gather(*made)
@@ -170,6 +176,17 @@ class PermissionWorld:
             await http.ended(told["executionId"])
         return Run(job, owner, is_live, told["executionId"], told["commandId"])
 
+    async def _retried(self, http: Http, job: Job, owner: str) -> tuple[Run, Run]:
+        """One that failed, and the retry that the definition ordered: it belongs to the same."""
+        told = await http.publish(20, command="start", jobId=job.id, variables={"Fail": True})
+        assert told["outcome"] == "done", told
+        await http.ended(told["executionId"])
+        newest = await http.executions(job.id)
+        retry = next(e for e in newest if e["previous"] == told["executionId"])
+        await http.ended(retry["executionId"])
+        first = Run(job, owner, False, told["executionId"], told["commandId"])
+        return first, Run(job, owner, False, retry["executionId"], told["commandId"], 2)
+
     def _take_away(self) -> None:
         for job in JOBS:
             if job.is_gone:
@@ -184,15 +201,18 @@ class PermissionWorld:
 
 
 def define(apps: Apps) -> None:
-    stay = {"Stay": {"type": "boolean", "default": False}}
+    flag = {"type": "boolean", "default": False}
+    retry = {"attempts": 2, "delay_s": 0.0}
     for job in JOBS:
         script = f"echo said; {WAITING.format(name='never')}"
         roles = {action: list(words) for action, words in job.lists.items()}
         apps.shell(
             job.id,
+            f'[ "$JOBBUS_VAR_Fail" = false ] || {{ echo said; exit $((2 - JOBBUS_ATTEMPT)); }}; '
             f'[ "$JOBBUS_VAR_Stay" = true ] || {{ echo said; exit 0; }}; {script}',
             max_running=2,
-            variables=stay,
+            variables={"Stay": flag, "Fail": flag},
+            retry=retry,
             roles=roles,
         )
         deaf = f"trap '' TERM; {WAITING.format(name='never')}"

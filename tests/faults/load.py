@@ -40,10 +40,22 @@ ENDS: dict[str, set[tuple[str, int | None]]] = {
     "S/Fails": {("Failed", 3)},
     "S/Queued": {("Succeeded", 0)},
     "S/Tells": {("Succeeded", 0)},
+    "S/Retried": {("Failed", 4), ("Succeeded", 0)},
+    "S/Restarted": {("Failed", 5)},
 }
 """How executions end whose shim was not killed."""
 
-BURST = {"fails": "S/Fails", "q1": "S/Queued", "q2": "S/Queued", "tells": "S/Tells"}
+FOLLOWED = ("S/Retried", "S/Restarted")
+"""Jobs whose first execution is followed by exactly one more, unless a shim was killed."""
+
+BURST = {
+    "fails": "S/Fails",
+    "q1": "S/Queued",
+    "q2": "S/Queued",
+    "tells": "S/Tells",
+    "retried": "S/Retried",
+    "restarted": "S/Restarted",
+}
 """Starts at once, together with a restart: enough for the queue to sync them as a group."""
 
 Content = dict[str, Any]
@@ -113,6 +125,11 @@ def define(apps: Apps) -> None:
     apps.shell("S/Fails", STARTED + "exit 3")
     apps.shell("S/Queued", STARTED + "exit 0", overlap="queue")
     apps.shell("S/Tells", PROGRESS)
+    soon = {"delay_s": 0.05, "jitter": 0.0}
+    twice = STARTED + '[ "$JOBBUS_ATTEMPT" -ge 2 ] || exit 4'
+    apps.shell("S/Retried", twice, retry={"attempts": 2, **soon})
+    restart = {"policy": "on-failure", "limit": 1}
+    apps.shell("S/Restarted", STARTED + "exit 5", retry=soon, restart=restart)
 
 
 @dataclass
@@ -313,9 +330,14 @@ def _lost_or_doubled(load: Load, items: list[Content], commands: list[Content]) 
         yield f"lost: {load.tried[command_id]}"
     for command_id in known.keys() - load.tried.keys():
         yield f"from nowhere: {command_id}"
-    for command_id, times in Counter(e["commandId"] for e in items).items():
+    own = (e["commandId"] for e in items if e["previous"] is None)
+    for command_id, times in Counter(own).items():
         if times > 1:
             yield f"{times} executions of {load.tried.get(command_id)}"
+    followed = (e["previous"] for e in items if e["previous"] is not None)
+    for execution_id, times in Counter(followed).items():
+        if times > 1:
+            yield f"{execution_id} was followed {times} times"
     for command_id in load.acknowledged & known.keys():
         started = load.tried[command_id].startswith("start ")
         if started and not any(e["commandId"] == command_id for e in items):
@@ -345,6 +367,10 @@ def _wrong_ends(
             yield f"{item['jobId']} ended as {end} {item['reason']} {item['error']}"
         if ran and item["startTime"] is None and exact_ends:
             yield f"ran, and is told not to have: {item}"
+    for job_id in FOLLOWED if exact_ends else ():
+        attempts = sorted(e["attempt"] for e in items if e["jobId"] == job_id)
+        if attempts not in ([], [1, 2]):
+            yield f"attempts of {job_id}: {attempts}"
     for execution_id in starts.keys() - {item["executionId"] for item in items}:
         yield f"ran, and nobody knows of it: {execution_id}"
 
