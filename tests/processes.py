@@ -16,7 +16,7 @@ from bus.commands import Report, ReportEnded, ReportLost, ReportSpawnFailed
 from bus.jobs import JobSpec
 from bus.layout import DataLayout
 from bus.model import Execution, ExecutionStatus, ExitRecord, Reason, StopRequest
-from handlers.shim.process_tree import all_processes, marked
+from handlers.shim.process_tree import all_marks, all_processes
 from handlers.supervision.secrets import SecretValues
 from handlers.supervision.supervisor import ProcessSupervisor, SupervisorSettings
 
@@ -118,8 +118,8 @@ class Bench:
     def kill_leftovers(self) -> None:
         """A failed test leaves nothing behind that could disturb the next."""
         mine = {path.name for path in self.layout.output.iterdir()}
-        for execution_id, pids in marked(all_processes()).items():
-            for pid in pids if execution_id in mine else ():
+        for pid, marks in all_marks(all_processes()).items():
+            if marks.executions & mine:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 

@@ -43,6 +43,7 @@ def build_launch(
     base_env: Mapping[str, str],
     notify_socket: str,
     progress_file: str,
+    instance: str = "",
     secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> Launch:
     """The call for `execution`, whose variables are resolved and whose definition was checked.
@@ -60,7 +61,7 @@ def build_launch(
             **BASE_DEFAULTS,
             **{name: base_env[name] for name in BASE_NAMES if name in base_env},
             **{name: render(text, told) for name, text in spec.env.items()},
-            **_told(execution, notify_socket, progress_file),
+            **_told(execution, notify_socket, progress_file, instance),
             **_variables(told),
         },
     )
@@ -71,7 +72,9 @@ def render_description(spec: JobSpec, values: Mapping[str, Value]) -> str:
     return render(spec.description, values)
 
 
-def _told(execution: Execution, notify_socket: str, progress_file: str) -> dict[str, str]:
+def _told(
+    execution: Execution, notify_socket: str, progress_file: str, instance: str
+) -> dict[str, str]:
     told = {
         "JOBBUS_EXECUTION_ID": execution.id,
         "JOBBUS_JOB_ID": execution.job_id,
@@ -81,6 +84,8 @@ def _told(execution: Execution, notify_socket: str, progress_file: str) -> dict[
         "JOBBUS_PROGRESS": progress_file,
         "NOTIFY_SOCKET": notify_socket,
     }
+    if instance:
+        told["JOBBUS_INSTANCE"] = instance
     if execution.traceparent is not None:
         told["TRACEPARENT"] = child_of(execution.traceparent, execution.id)
     return told

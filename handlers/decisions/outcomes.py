@@ -48,6 +48,7 @@ from handlers.decisions.decision import (
 from handlers.decisions.readable_table import ReadableTable
 
 _TIMEOUTS = frozenset({Reason.RUN_TIMEOUT, Reason.START_TIMEOUT})
+_LIMITS = _TIMEOUTS | {Reason.WATCHDOG}
 _ORDERED = frozenset({Reason.USER, Reason.POLICY, Reason.REPLACED, Reason.SHUTDOWN})
 
 
@@ -151,10 +152,14 @@ def lost(table: ReadableTable, report: ReportLost, around: Circumstances) -> Dec
     execution = table.execution(report.execution_id)
     if execution is None or execution.is_final:
         return NOTHING
+    status, reason = ExecutionStatus.LOST, Reason(report.reason)
+    if execution.stop is not None:
+        # It was to end and is gone: that it was ended is known, only its last code is not.
+        status, reason = _forced(execution.stop.reason) or (status, reason)
     final = ExecutionEnded(
         execution_id=execution.id,
-        status=ExecutionStatus.LOST,
-        reason=Reason(report.reason),
+        status=status,
+        reason=reason,
         ended_ms=around.now_ms,
         progress=execution.progress,  # progress is not in the journal, so its last value ends here
     )
@@ -167,14 +172,12 @@ def final_state(
     """The final status and its reason; what forced the end counts before what the program said."""
     if not exit_.contained:
         return ExecutionStatus.FAILED, Reason.STOP_INCOMPLETE
-    if exit_.cause in _TIMEOUTS:
-        return ExecutionStatus.TIMED_OUT, exit_.cause
-    if exit_.cause is Reason.WATCHDOG:
-        return ExecutionStatus.FAILED, Reason.WATCHDOG
-    if execution.stop is not None and execution.stop.reason in _ORDERED:
-        return ExecutionStatus.STOPPED, execution.stop.reason
-    if exit_.cause in _ORDERED:
-        return ExecutionStatus.STOPPED, exit_.cause
+    cause = exit_.cause
+    if cause not in _LIMITS and execution.stop is not None and execution.stop.reason in _ORDERED:
+        cause = execution.stop.reason
+    forced = _forced(cause)
+    if forced is not None:
+        return forced
     if exit_.cause is Reason.OOM:
         return ExecutionStatus.FAILED, Reason.OOM
     never_ready = execution.status is ExecutionStatus.STARTING and exit_.ready_ms is None
@@ -185,6 +188,15 @@ def final_state(
     success = spec.success_codes if spec is not None else (0,)
     good = exit_.exit_code in success
     return (ExecutionStatus.SUCCEEDED if good else ExecutionStatus.FAILED), Reason.EXIT_CODE
+
+
+def _forced(cause: Reason | None) -> tuple[ExecutionStatus, Reason] | None:
+    """The state of what was ended for that cause; None if it is none that ends by an order."""
+    if cause in _TIMEOUTS:
+        return ExecutionStatus.TIMED_OUT, cause
+    if cause is Reason.WATCHDOG:
+        return ExecutionStatus.FAILED, cause
+    return (ExecutionStatus.STOPPED, cause) if cause in _ORDERED else None
 
 
 def after_end(

@@ -50,6 +50,7 @@ class Assignment(NamedTuple):
     cpu_s: int | None = None
     memory_bytes: int | None = None
     masks: list[str] | None = None
+    instance: str = ""
 
 
 class StopOrder(NamedTuple):

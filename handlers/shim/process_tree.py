@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 MARKER_NAME = b"JOBBUS_EXECUTION_ID="
-ENVIRONMENT_BYTES_MAX = 4 << 20
+INSTANCE_NAME = b"JOBBUS_INSTANCE="
+ENVIRONMENT_BYTES_MAX = 8 << 20
+"""More than the kernel lets a program be started with, which is 6 MiB with its arguments."""
 SMALL_BYTES_MAX = 65_536
 
 
@@ -83,14 +85,40 @@ def descendants(table: dict[int, Process], roots: Iterable[int]) -> set[int]:
     return found
 
 
-def marker_of(pid: int) -> str | None:
-    """The execution whose marker the process was started with, as far as it may be read."""
+class Marks(NamedTuple):
+    """What the environment of a process says of the execution it belongs to.
+
+    A name may stand there more than once, and each program decides which of them it passes on: so
+    every occurrence counts. `instances` is empty for what was started before that was said.
+    """
+
+    executions: frozenset[str]
+    instances: frozenset[str]
+
+    def are_of(self, execution_id: str, instance: str) -> bool:
+        """Whether they are those of the execution in that data directory; a copy of it has another
+        instance, and executions of the same ids. An empty `instance` is not compared."""
+        if execution_id not in self.executions:
+            return False
+        return not instance or not self.instances or instance in self.instances
+
+
+NO_MARKS = Marks(frozenset(), frozenset())
+
+
+def marks_of(pid: int) -> Marks:
+    """The marks that the process was started with, as far as they may be read."""
     environment = _environment(pid)
-    at = environment.find(MARKER_NAME)
-    if at < 0 or (at > 0 and environment[at - 1] != 0):
-        return None
-    value = environment[at + len(MARKER_NAME) :].split(b"\0", 1)[0]
-    return value.decode("ascii", "replace")
+    if MARKER_NAME not in environment:
+        return NO_MARKS
+    executions, instances = set(), set()
+    # An entry ends with a NUL and with nothing else: what a value holds is no entry (environ(7)).
+    for entry in environment.split(b"\0"):
+        if entry.startswith(MARKER_NAME):
+            executions.add(entry[len(MARKER_NAME) :].decode("ascii", "replace"))
+        elif entry.startswith(INSTANCE_NAME):
+            instances.add(entry[len(INSTANCE_NAME) :].decode("ascii", "replace"))
+    return Marks(frozenset(executions), frozenset(instances))
 
 
 def _environment(pid: int) -> bytes:
@@ -98,28 +126,31 @@ def _environment(pid: int) -> bytes:
         descriptor = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
-    found = b""
+    parts: list[bytes] = []
+    size = 0
     try:
-        while len(found) < ENVIRONMENT_BYTES_MAX:
+        while size < ENVIRONMENT_BYTES_MAX:
             part = os.read(descriptor, SMALL_BYTES_MAX)
             if not part:
                 break
-            found += part
+            parts.append(part)
+            size += len(part)
     except OSError:
-        return found
+        return b"".join(parts)
     finally:
         os.close(descriptor)
-    return found
+    return b"".join(parts)
 
 
-def marked(table: dict[int, Process]) -> dict[str, set[int]]:
-    """The pids that carry a marker, by execution."""
-    found: dict[str, set[int]] = {}
-    for pid in table:
-        marker = marker_of(pid)
-        if marker is not None:
-            found.setdefault(marker, set()).add(pid)
-    return found
+def all_marks(table: dict[int, Process]) -> dict[int, Marks]:
+    """The marks of all processes that carry an execution's, by pid."""
+    found = ((pid, marks_of(pid)) for pid in table)
+    return {pid: marks for pid, marks in found if marks.executions}
+
+
+def strays_of(marks: dict[int, Marks], execution_id: str, instance: str) -> set[int]:
+    """The pids that carry the marks of that execution."""
+    return {pid for pid, each in marks.items() if each.are_of(execution_id, instance)}
 
 
 def members(
@@ -131,11 +162,13 @@ def members(
 ) -> set[int]:
     """All that belong to one execution: below `roots`, in its session, `strays`, and below those.
 
-    `leader` is pid and start ticks of the session's leader. Its session counts only while the
-    leader lives: afterwards the number may belong to a stranger.
+    `leader` is pid and start ticks of the session's leader, which is the program. Its session
+    counts only while the leader lives: afterwards the number may belong to others. What is older
+    than the program is not of its tree, whatever marks it carries.
     """
-    found = descendants(table, roots) | {pid for pid in strays if pid in table}
     session, ticks = leader
+    found = descendants(table, roots)
+    found |= {pid for pid in strays if pid in table and table[pid].ticks >= ticks}
     if session in table and table[session].ticks == ticks:
         found.update(each.pid for each in table.values() if each.session == session)
     return found | descendants(table, found)

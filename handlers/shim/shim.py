@@ -67,10 +67,10 @@ class Shim:
         self.output = OutputWriter(folder, work.max_bytes)
         self.masking = (Masking(work.masks) or None) if work.masks else None
         self.progress = Progress(folder, self.masking, work.look_s, bell.news)
-        self.tree = Tree(work.execution_id, work.cgroup)
+        self.tree = Tree(work.execution_id, work.instance, work.cgroup)
         self.stopping = Stopping(work, self.tree)
         self.limits = Limits()
-        self.record = Record(work.execution_id, boot, folder)
+        self.record = Record(work, boot, folder)
         self.error: str | None = None
         self._record_at_s: float | None = None
         self._launched: Launched | None = None
@@ -251,7 +251,10 @@ class Shim:
         self.stopping.obey(order)
         self.limits.lift_all()
         if self._launched is not None:
+            # On record before the first signal: if we die in between, it is known why.
+            self.record.write(self._state())
             self._tell()
+            self._record_at_s = None
 
     # -- telling
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from handlers.shim.assignment import FORMAT, StopOrder
+from handlers.shim.assignment import FORMAT, Assignment, StopOrder
 from handlers.shim.files import Folder
 from handlers.shim.notify import JobProgress
 from handlers.shim.pipes import now_ms
@@ -22,12 +22,13 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM})
 class Record:
     """The content of `process.json`, of the doorbell's datagrams and of `exit.json`."""
 
-    def __init__(self, execution_id: str, boot: str, folder: Folder) -> None:
+    def __init__(self, work: Assignment, boot: str, folder: Folder) -> None:
         own = process(os.getpid())
         self._folder = folder
         self._facts: dict[str, Any] = {
             "version": FORMAT,
-            "execution": execution_id,
+            "execution": work.execution_id,
+            "instance": work.instance,
             "shim": os.getpid(),
             "shim_ticks": 0 if own is None else own.ticks,
             "boot": boot,

@@ -12,12 +12,13 @@ import signal
 from handlers.shim.cgroup import ControlGroup
 from handlers.shim.process_tree import (
     Process,
+    all_marks,
     all_processes,
     kill_all,
-    marker_of,
     members,
     process,
     send,
+    strays_of,
 )
 
 PARENTS_MAX = 64
@@ -26,8 +27,9 @@ PARENTS_MAX = 64
 class Tree:
     """All that descends from the program."""
 
-    def __init__(self, execution_id: str, cgroup_parent: str | None) -> None:
+    def __init__(self, execution_id: str, instance: str, cgroup_parent: str | None) -> None:
         self._execution_id = execution_id
+        self._instance = instance
         self._cgroup_parent = cgroup_parent
         self._group: ControlGroup | None = None
         self._pid = 0
@@ -169,6 +171,6 @@ class Tree:
 
     def _find(self, table: dict[int, Process]) -> set[int]:
         own = os.getpid()
-        strays = [pid for pid in table if marker_of(pid) == self._execution_id]
+        strays = strays_of(all_marks(table), self._execution_id, self._instance)
         leader = (self._pid, self.main_ticks)
         return members(table, roots=[own], leader=leader, strays=strays) - {own}

@@ -19,6 +19,7 @@ def news_in(state: ShimState, watched: Watched) -> Iterator[Report]:
         yield ReportRunning(execution_id=execution_id, pid=state.pid, started_ms=started_ms)
     if state.stop is not None and state.stop.reason in _LIMITS and not watched.told_stop:
         watched.told_stop = True
+        watched.stop = watched.stop or state.stop
         yield ReportStopping(execution_id=execution_id, stop=state.stop)
     if state.progress is not None and state.progress != watched.progress:
         watched.progress = state.progress

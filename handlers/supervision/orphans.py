@@ -16,13 +16,15 @@ from bus.model import StopRequest
 from handlers.shim.cgroup import ControlGroup
 from handlers.shim.ladder import Step, StopLadder
 from handlers.shim.process_tree import (
+    Marks,
     Process,
+    all_marks,
     all_processes,
     kill_all,
-    marked,
     members,
     process,
     send,
+    strays_of,
 )
 from handlers.supervision.record import ShimState
 
@@ -40,6 +42,9 @@ class OrphanTree:
         self._stop_signal = stop_signal
         self._ladder = StopLadder()
         self._group = None if state.cgroup is None else ControlGroup(state.cgroup)
+        self._known: frozenset[tuple[int, int]] = frozenset()
+        """Pid and start ticks of the members at the last look: one that has neither group nor marks
+        is known by its session, and by nothing any more once the session's leader has ended."""
 
     @property
     def is_stopping(self) -> bool:
@@ -50,11 +55,14 @@ class OrphanTree:
         grace_s = request.grace_s - max(0, now_ms - request.at_ms) / 1000
         self._ladder.order(time.monotonic(), grace_s, kill=request.kill)
 
-    def find(self, table: dict[int, Process], strays: set[int]) -> set[int]:
-        """The living members; `strays` are those that carry the execution's marker."""
+    def find(self, table: dict[int, Process], marks: dict[int, Marks]) -> set[int]:
+        """The living members; `marks` are those of all processes."""
+        strays = strays_of(marks, self.state.execution, self.state.instance)
+        strays |= {pid for pid, ticks in self._known if pid in table and table[pid].ticks == ticks}
         found = members(table, leader=(self.state.session, self.state.ticks), strays=strays)
         if self._group is not None:
             found |= self._group.pids() & table.keys()
+        self._known = frozenset((pid, table[pid].ticks) for pid in found)
         return found
 
     def act(self, table: dict[int, Process], alive: set[int]) -> bool:
@@ -77,8 +85,7 @@ class OrphanTree:
     def _kill(self) -> None:
         if self._group is not None:
             self._group.kill()
-        execution_id = self.state.execution
-        kill_all(lambda table: self.find(table, marked(table).get(execution_id, set())))
+        kill_all(lambda table: self.find(table, all_marks(table)))
 
 
 class Orphanage:
@@ -114,7 +121,7 @@ class Orphanage:
             table = _processes()
         except OSError:
             return True
-        return bool(tree.find(table, marked(table).get(execution_id, set())))
+        return bool(tree.find(table, all_marks(table)))
 
     async def run(self) -> None:
         """Looks while there are any."""
@@ -150,10 +157,10 @@ def look_at(trees: dict[str, OrphanTree]) -> dict[str, tuple[int, ...]]:
         OSError: the system does not tell who lives.
     """
     table = _processes()
-    strays = marked(table)
+    marks = all_marks(table)
     over: dict[str, tuple[int, ...]] = {}
     for execution_id, tree in trees.items():
-        alive = tree.find(table, strays.get(execution_id, set()))
+        alive = tree.find(table, marks)
         if not alive:
             tree.dissolve()
             over[execution_id] = ()

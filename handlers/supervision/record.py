@@ -31,6 +31,7 @@ class ShimState(msgspec.Struct, frozen=True, kw_only=True):
     progress: Progress | None = None
     output_end: int = 0
     exit: ExitRecord | None = None
+    instance: str = ""
 
 
 class _Control(msgspec.Struct, frozen=True, kw_only=True):

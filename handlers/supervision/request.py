@@ -59,6 +59,7 @@ class Requests:
             base_env=self._base_env,
             notify_socket="@" + socket_name,
             progress_file=str(place.progress),
+            instance=self._instance,
             secrets=secrets,
         )
         return Assignment(
@@ -85,6 +86,7 @@ class Requests:
             cpu_s=spec.limits.cpu_s,
             memory_bytes=spec.limits.memory_bytes,
             masks=list(secrets.values()) or None,
+            instance=self._instance,
         )
 
 

@@ -15,6 +15,7 @@ from handlers.supervision import adoption
 from handlers.supervision.adoption import Alive, Ended, Finding, Gone, NeverRan, Orphaned
 from handlers.supervision.asking import Asking, Start
 from handlers.supervision.hearing import Hearing
+from handlers.supervision.news import news_in
 from handlers.supervision.orphans import Orphanage
 from handlers.supervision.record import ShimState
 from handlers.supervision.request import signal_number
@@ -34,6 +35,7 @@ class Settling:
     def __init__(
         self,
         layout: DataLayout,
+        instance: str,
         clock: Clock,
         report: ReportSink,
         roster: Roster,
@@ -44,6 +46,7 @@ class Settling:
         start: Start,
     ) -> None:
         self._layout = layout
+        self._instance = instance
         self._clock = clock
         self._report = report
         self._roster = roster
@@ -123,11 +126,14 @@ class Settling:
     def _take_orphan_unseen(self, watched: Watched) -> None:
         """No file tells of its tree, which may live none the less: its program has removed the
         folder, or the disk had no room. What is left carries the marker."""
-        self._take_orphan(watched, ShimState(execution=watched.execution.id, shim=0))
+        state = ShimState(execution=watched.execution.id, shim=0, instance=self._instance)
+        self._take_orphan(watched, state)
 
     def _take_orphan(self, watched: Watched, state: ShimState) -> None:
         """The shim is dead. The orphanage says `gone` at its first look if the tree is, too."""
         self._roster.unfollow(watched)
+        for report in news_in(state, watched):  # above all a limit that it was ended for
+            self._report(report)
         spec = watched.spec
         number = signal_number(spec.stop_signal) if spec is not None else signal.SIGTERM
         self._orphans.take(state, number)

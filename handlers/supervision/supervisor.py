@@ -66,6 +66,7 @@ class ProcessSupervisor:
         )
         self._settling = Settling(
             layout,
+            instance,
             clock,
             report,
             self._roster,

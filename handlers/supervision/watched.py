@@ -42,6 +42,7 @@ class Watched:
         self.early: tuple[int, ShimState] | None = None
         """A ring, with its sender, that came before the shim's pid was known."""
         self.stop: StopRequest | None = execution.stop
+        """The order in force, also a limit's; written by the supervisor and by its shim's news."""
         self.is_ordering = False
         self.is_settling = False
         self.ran = False

@@ -27,7 +27,7 @@ from bus.commands import (
 from bus.layout import DataLayout
 from bus.model import Execution, ExecutionStatus, Reason
 from handlers.shim.assignment import CLAIMED_BY_SERVICE
-from handlers.shim.process_tree import all_processes, boot_id, is_alive, marker_of
+from handlers.shim.process_tree import all_processes, boot_id, is_alive, marks_of
 from handlers.supervision.adoption import (
     Alive,
     Ended,
@@ -81,7 +81,7 @@ def seen(execution_id: str, status: ExecutionStatus = ExecutionStatus.RUNNING) -
 
 
 def members(execution_id: str) -> list[int]:
-    return [pid for pid in all_processes() if marker_of(pid) == execution_id]
+    return [pid for pid in all_processes() if execution_id in marks_of(pid).executions]
 
 
 @pytest.mark.parametrize("spawner_too", [False, True], ids=["service", "service_and_spawner"])

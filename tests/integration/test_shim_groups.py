@@ -30,7 +30,7 @@ def test_child_is_moved_into_the_group_where_the_kernel_cannot_fork_into_it(
         raise OSError("no such call")
 
     monkeypatch.setattr(cgroup, "fork_into", unknown)
-    tree = Tree("00000000-0000-7000-8000-000000000001", PARENT)
+    tree = Tree("00000000-0000-7000-8000-000000000001", "", PARENT)
     read, write = os.pipe()
     pid = tree.fork()
     if pid == 0:

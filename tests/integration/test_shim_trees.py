@@ -11,7 +11,7 @@ import pytest
 from bus.commands import ReportEnded, ReportRunning
 from bus.jobs import JobSpec, Leftover, StopTarget
 from bus.model import Reason
-from handlers.shim.process_tree import all_processes, marker_of
+from handlers.shim.process_tree import all_processes, marks_of
 from handlers.supervision.adoption import write_control
 from handlers.supervision.supervisor import SupervisorSettings
 from tests.processes import QUICK, WITHOUT_GROUPS, bench, ordered_to_stop, sh, starting
@@ -48,7 +48,7 @@ while True:
 
 
 def marked_with(execution_id: str) -> list[int]:
-    return [pid for pid in all_processes() if marker_of(pid) == execution_id]
+    return [pid for pid in all_processes() if execution_id in marks_of(pid).executions]
 
 
 def sleepers(seconds: str) -> list[int]:
@@ -201,12 +201,12 @@ async def test_stop_also_ends_a_stray_that_left_the_tree_with_the_marker(
 ) -> None:
     async with bench(tmp_path, settings=settings) as b:
         execution = starting()
+        b.supervisor.spawn(execution, sh("exec sleep 300"))
+        await b.until(ReportRunning, execution)
         # As `at` or a daemon would start it: a child of ours, with the environment of the job.
         stray = await asyncio.create_subprocess_exec(
             "sleep", "300", env={**os.environ, "JOBBUS_EXECUTION_ID": execution.id}
         )
-        b.supervisor.spawn(execution, sh("exec sleep 300"))
-        await b.until(ReportRunning, execution)
         b.supervisor.stop(ordered_to_stop(execution))
         exit_ = await b.exit_of(execution)
         assert exit_.contained
