@@ -121,11 +121,15 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The latest word of a job about itself; `percent` is 0 to 100."""
+    """The latest word of a job about itself; `percent` is 0 to 100.
+
+    `note` says what the job wrote first that was not understood.
+    """
 
     percent: float | None = None
     message: str = ""
     data: dict[str, Any] | None = None
+    note: str = ""
 
 
 class StopRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -24,6 +24,7 @@ class ProgressView(msgspec.Struct, frozen=True, rename="camel"):
     percent: float | None
     message: str
     data: dict[str, Any] | None
+    note: str = ""
 
 
 class StopView(msgspec.Struct, frozen=True, rename={"grace_s": "graceS"}):
@@ -209,7 +210,7 @@ def job_view(job: Job) -> JobView:
 def progress_view(progress: Progress | None) -> ProgressView | None:
     if progress is None:
         return None
-    return ProgressView(progress.percent, progress.message, progress.data)
+    return ProgressView(progress.percent, progress.message, progress.data, progress.note)
 
 
 def waits_until_ms(execution: Execution) -> int | None:

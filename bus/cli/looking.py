@@ -185,6 +185,7 @@ def _show_execution(execution: ExecutionView) -> None:
             ("job", execution.job_id),
             ("status", ending_word(execution)),
             ("progress", progress_word(execution)),
+            ("note", execution.progress.note if execution.progress else ""),
             ("user", execution.user_id),
             ("attempt", attempt_word(execution).removeprefix("attempt ")),
             ("queued", local_time(execution.queued_at)),

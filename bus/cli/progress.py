@@ -61,10 +61,15 @@ class LineDisplay:
     def __init__(self) -> None:
         self._status = ""
         self._percent = 0.0
+        self._note = ""
         self._harmless = Harmless()
 
     def show(self, execution: ExecutionView) -> None:
-        percent = execution.progress.percent if execution.progress else None
+        progress = execution.progress
+        if progress is not None and progress.note != self._note:
+            self._note = progress.note
+            say(f"{execution.job_id}: {self._note}")
+        percent = progress.percent if progress else None
         moved = percent is not None and percent - self._percent >= _STEP
         if execution.status in FINAL_EXECUTION or (execution.status == self._status and not moved):
             return  # the end is told by whoever follows

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 from handlers.shim.assignment import ORDER
-from handlers.shim.notify import MESSAGE_MAX, JobProgress, parse_notify, parse_progress
+from handlers.shim.notify import parse_notify
 
 DATAGRAM_BYTES_MAX = 65_536
 DATAGRAMS_A_TURN = 64
@@ -57,15 +57,6 @@ class Hearing:
                 del found[ORDER]
             if "CONTROL" in found or _is_permitted(sender, owns):
                 yield found
-
-    def progress_in(self, words: dict[str, str]) -> JobProgress:
-        """The progress that `STATUS` and `X_PROGRESS` tell."""
-        said: JobProgress = {}
-        if "X_PROGRESS" in words:
-            said.update(parse_progress(words["X_PROGRESS"].encode()) or {})
-        if "STATUS" in words:
-            said["message"] = words["STATUS"][:MESSAGE_MAX]
-        return said
 
 
 def _sender(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int] | None:

@@ -1,13 +1,14 @@
-"""The newest progress of one program, however it is told, and when to look for more. Stdlib only.
+"""The newest progress of one program, however it is said, and when to look for more. Stdlib only.
 
-The service wakes the shim when the file grows; the looks by itself are for what no hint told.
+The service wakes the shim when the file changes; its own looks are for what no hint announced.
 """
 
 from collections.abc import Callable
 
 from handlers.shim.files import Folder
 from handlers.shim.masking import Masking, masked
-from handlers.shim.notify import JobProgress, ProgressFile
+from handlers.shim.progress_file import ProgressFile
+from handlers.shim.progress_words import MESSAGE_MAX, JobProgress, parse_record
 
 FAST_S = 0.25
 SLOWER = 4
@@ -29,22 +30,36 @@ class Progress:
         self._look_s = look_s
         self._changed = changed
         self._wait_s = FAST_S
+        self._note: str | None = None
         self.newest: JobProgress = {}
         self.look_at_s = 0.0
 
-    def look(self, now_s: float) -> None:
-        """What was appended is known. Looks often only while the program keeps appending."""
-        found = self._file.read()
+    def look(self, now_s: float, *, is_last: bool = False) -> None:
+        """What was written is known. Looks often only while the program keeps writing.
+
+        `is_last`: nothing of the program is left, so that what stands there is all it said.
+        """
+        found = self._file.read(now_s, is_last=is_last)
+        self._note_miss(self._file.miss)
         if found is not None:
             self._take(found)
+        if found is not None or self._file.is_open:
             self._wait_s = FAST_S
         else:
             self._wait_s = min(self._wait_s * SLOWER, self._look_s)
         self.look_at_s = now_s + self._wait_s
 
-    def say(self, said: JobProgress) -> None:
-        """The program has told this by its socket; what it did not tell stays."""
-        self._take({**self.newest, **said})
+    def hear(self, words: dict[str, str]) -> None:
+        """The program has sent this to its socket; what it did not say stays."""
+        said: JobProgress = {}
+        if "X_PROGRESS" in words:
+            found, miss = parse_record(words["X_PROGRESS"])
+            self._note_miss(miss)
+            said.update(found or {})
+        if "STATUS" in words:
+            said["message"] = words["STATUS"][:MESSAGE_MAX]
+        if said:
+            self._take({**self.newest, **said})
 
     def expect(self, now_s: float) -> None:
         """The program is busy with something else, so it may tell progress, too."""
@@ -53,7 +68,15 @@ class Progress:
             self.look_at_s = min(self.look_at_s, now_s + FAST_S)
 
     def _take(self, progress: JobProgress) -> None:
+        if self._note is not None:
+            progress = {**progress, "note": self._note}
         progress = masked(self._masking, progress)
         if progress != self.newest:
             self.newest = progress
             self._changed()
+
+    def _note_miss(self, miss: str | None) -> None:
+        """The first of what was not understood is reported, once and for good."""
+        if self._note is None and miss is not None:
+            self._note = miss
+            self._take(self.newest)

@@ -229,9 +229,7 @@ class Shim:
             more_s = int(more) / 1_000_000
             self.stopping.extend(now, more_s)
             self.limits.extend(RUN_LIMITS, now + more_s)
-        said = self.hearing.progress_in(words)
-        if said:
-            self.progress.say(said)
+        self.progress.hear(words)
 
     def _feed_watchdog(self) -> None:
         is_ready = self.record.ready_ms is not None
@@ -272,10 +270,14 @@ class Shim:
     # -- the end
 
     def _finish(self) -> bool:
-        self.hearing.close()
         self.output.flush_index()
-        self.progress.look(time.monotonic())
         survivors = self.stopping.sweep()
+        # Nothing of the program is left, so these are its last words.
+        for words in self.hearing.words(self.tree.owns):
+            if "CONTROL" not in words:
+                self._heed(masked(self.masking, words))
+        self.hearing.close()
+        self.progress.look(time.monotonic(), is_last=True)
         self.output.close(now_ms())
         self.tree.dissolve()
         content = self.record.exit_content(

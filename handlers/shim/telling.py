@@ -9,9 +9,9 @@ from typing import Any
 
 from handlers.shim.assignment import FORMAT, Assignment, StopOrder
 from handlers.shim.files import Folder
-from handlers.shim.notify import JobProgress
 from handlers.shim.pipes import now_ms
 from handlers.shim.process_tree import process
+from handlers.shim.progress_words import JobProgress
 from handlers.shim.tree import Tree
 
 EXIT_RETRY_S = 2.0

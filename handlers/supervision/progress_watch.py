@@ -1,4 +1,6 @@
-"""Notices at once that a program appends to its progress file. Only a hint: the shim reads it.
+"""Notices at once that a program writes, cuts or replaces its progress file.
+
+Only a hint: the shim reads it.
 
 One inotify instance for all executions, here in the service: a user has only 128 of them. The shims
 look by themselves, too, but rarely when nothing happens.
@@ -16,7 +18,15 @@ log = structlog.get_logger("jobbus.progress")
 REST_S = 0.1
 """How long an execution is not listened to after each hint, however often its program writes."""
 
-_MASK = Mask.MODIFY | Mask.ONESHOT | Mask.DONT_FOLLOW
+_MASK = (
+    Mask.MODIFY
+    | Mask.CLOSE_WRITE
+    | Mask.ATTRIB  # its last name went: another file was renamed over it
+    | Mask.MOVE_SELF
+    | Mask.DELETE_SELF
+    | Mask.ONESHOT
+    | Mask.DONT_FOLLOW
+)
 
 
 class ProgressWatch:
@@ -35,7 +45,7 @@ class ProgressWatch:
             self._inotify = inotify
             try:
                 async for event in inotify:
-                    if event.watch is not None and Mask.MODIFY in event.mask:
+                    if event.watch is not None:
                         self._heard(event.watch)
             finally:
                 self._inotify = None

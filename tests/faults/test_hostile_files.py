@@ -27,7 +27,9 @@ from handlers.journal.format import Record, Torn, Unknown, decode_line, decode_o
 from handlers.shim.assignment import StopOrder
 from handlers.shim.files import Folder
 from handlers.shim.ladder import StopLadder
-from handlers.shim.notify import ProgressFile, parse_notify, parse_progress
+from handlers.shim.notify import parse_notify
+from handlers.shim.progress_file import ProgressFile
+from handlers.shim.progress_words import parse_record
 from handlers.supervision.record import decode_exit, decode_state
 from tests.tally import Kind, Tally
 from transports.directory import disk, wire
@@ -138,11 +140,11 @@ class Bench:
     def progress_file(self, data: bytes) -> None:
         with (self.root / "execution" / "progress").open("ab") as file:
             file.write(data + b"\n")
-        self._is_sound(self.progress.read())
+        self._is_sound(self.progress.read(0.0))
 
     @staticmethod
     def progress_line(data: bytes) -> None:
-        Bench._is_sound(parse_progress(data))
+        Bench._is_sound(parse_record(data.decode("utf-8", "replace"))[0])
         parse_notify(data)
 
     @staticmethod

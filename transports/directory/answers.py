@@ -20,6 +20,7 @@ STATUS_NAMES = {
     "start_time": "StartTime", "end_time": "EndTime", "user_id": "UserID",
     "command_id": "CommandID", "attempt": "Attempt", "previous": "Previous",
     "queued_at": "QueuedAt", "progress": "Progress", "message": "Message", "data": "Data",
+    "note": "Note",
     "exit_code": "ExitCode", "signal": "Signal", "reason": "Reason", "error": "Error",
     "contained": "Contained", "survivors": "Survivors", "stopped_by": "StoppedBy",
     "pid": "ProcessID", "output_end": "OutputEnd", "attempts": "Attempts", "cause": "Cause",
@@ -62,6 +63,7 @@ class StatusFile(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES)
     progress: float | None
     message: str
     data: dict[str, Any] | None
+    note: str
     exit_code: int | None
     signal: int | None
     reason: str | None
@@ -122,6 +124,7 @@ def encode_status(execution: Execution) -> bytes:
         progress=progress.percent if progress else None,
         message=progress.message if progress else "",
         data=progress.data if progress else None,
+        note=progress.note if progress else "",
         exit_code=execution.exit_code,
         signal=execution.signal,
         reason=execution.reason.value if execution.reason else None,

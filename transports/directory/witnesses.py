@@ -48,6 +48,7 @@ class _Status(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES):
     progress: float | None = None
     message: str = ""
     data: dict[str, Any] | None = None
+    note: str = ""
     stopped_by: str | None = None
     exit_code: int | None = None
     signal: int | None = None
@@ -192,9 +193,9 @@ def _written(entry: os.DirEntry[str]) -> tuple[int, str]:
 
 
 def _progress(file: _Status) -> Progress | None:
-    if file.progress is None and not file.message and file.data is None:
+    if file.progress is None and not file.message and file.data is None and not file.note:
         return None
-    return Progress(percent=file.progress, message=file.message, data=file.data)
+    return Progress(percent=file.progress, message=file.message, data=file.data, note=file.note)
 
 
 def _stop(file: _Status) -> StopRequest | None:

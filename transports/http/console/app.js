@@ -246,7 +246,9 @@ function fill(row, record) {
   if (percent !== null || done) row.meter.value = done ? 100 : percent;
   else row.meter.removeAttribute("value");
   const shown = percent === null ? "" : `${Math.round(percent)} % `;
-  row.words.textContent = why(record) || waiting(record) || shown + (record.progress?.message ?? "");
+  const said = shown + (record.progress?.message ?? "");
+  row.words.textContent = why(record) || waiting(record) || said || (record.progress?.note ?? "");
+  row.words.title = record.progress?.note ?? "";  // what the program wrote that was not understood
   row.time.textContent = elapsed(record);
 }
 
