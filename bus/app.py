@@ -12,7 +12,7 @@ import structlog
 from bus.clock import Clock, SystemClock
 from bus.doctor.unit import look_at_unit
 from bus.draining import Orders, orders_by_signal, until_drained
-from bus.instance import locked_data_directory
+from bus.hold import held_data_directory
 from bus.layout import DataLayout
 from bus.life import running
 from bus.parts import Parts
@@ -82,11 +82,12 @@ async def running_node(settings: Settings, clock: Clock | None = None) -> AsyncI
         StorageFailed: a sync failed; the process must end and restart from disk.
     """
     clock = clock or SystemClock()
-    with locked_data_directory(
+    with held_data_directory(
         settings.serve.data, allow_network_fs=settings.serve.allow_network_fs
-    ) as layout:
+    ) as hold:
+        layout = hold.layout
         share(layout, settings.directory.group)
-        parts = await asyncio.to_thread(Parts, settings, layout, clock)
+        parts = await asyncio.to_thread(Parts, settings, hold, clock)
         async with running(parts) as url:
             yield Node(
                 url,

@@ -1,16 +1,14 @@
-"""One service, one data directory: made, locked, named, and found again by others. Blocking IO.
+"""One data directory: made, named, and found again by others. Blocking IO.
 
 `instance.json` says who a data directory is and where its service answers; `secret.key` seals what
 our own publishers write; `admin.token` is the first way in.
 """
 
-import fcntl
 import os
 import secrets
 import stat
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -36,8 +34,6 @@ NETWORK_FILE_SYSTEMS = frozenset(
 """Where a lock or a sync may not mean what we need it to mean."""
 
 SECRET_BYTES = 32
-LOCK_TRIES = 10
-LOCK_PAUSE_S = 0.05
 
 
 class InstanceFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,24 +48,6 @@ class InstanceFile(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     started_at: str = ""
     tls_cert: str = ""
-
-
-@contextmanager
-def locked_data_directory(root: Path, *, allow_network_fs: bool = False) -> Iterator[DataLayout]:
-    """The directory exists with all its folders and belongs to this process alone inside the block.
-
-    Raises:
-        DataDirectoryError: others may write there, it is on a network file system, or another
-            service has it.
-    """
-    layout = DataLayout(root.absolute())
-    prepare(layout, allow_network_fs=allow_network_fs)
-    descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
-    try:
-        _take_lock(descriptor, layout)
-        yield layout
-    finally:
-        os.close(descriptor)
 
 
 def prepare(layout: DataLayout, *, allow_network_fs: bool = False) -> None:
@@ -137,21 +115,6 @@ def file_system_of(path: Path) -> str:
         if before.split(" ")[2] == device and after:
             return after.split(" ")[0]
     return ""
-
-
-def is_running(layout: DataLayout) -> bool:
-    """Whether a service holds the directory's lock now."""
-    try:
-        descriptor = os.open(layout.lock, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def read_instance(layout: DataLayout) -> InstanceFile | None:
@@ -254,21 +217,3 @@ def _write_new(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _take_lock(descriptor: int, layout: DataLayout) -> None:
-    for _ in range(LOCK_TRIES):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
-        except BlockingIOError:
-            # `is_running` of somebody else holds it for an instant; a service holds it for good.
-            time.sleep(LOCK_PAUSE_S)
-    else:
-        holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
-        raise DataDirectoryError(
-            f"{layout.root} is in use by the service with pid {holder}; "
-            "stop it, or use another --data directory"
-        )
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -39,6 +39,7 @@ async def running(parts: Parts) -> AsyncIterator[str]:
             group.create_task(parts.catalog.run(), name="catalog"),
             group.create_task(parts.timekeeper.run(), name="timekeeper"),
             group.create_task(parts.room.run(), name="room"),
+            group.create_task(parts.hold.watch(), name="hold"),
             group.create_task(parts.disposal.run(), name="disposal"),
         ]
         audit = group.create_task(parts.audit.run(), name="audit")

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from bus.clock import Clock, rfc3339
 from bus.dispatch import Inbox
+from bus.hold import Hold
 from bus.instance import admin_token, instance_id, secret_key
 from bus.layout import DataLayout
 from bus.model import CommandRecord, Execution, Maintenance
@@ -48,9 +49,10 @@ class Parts:
     Each `_make_…` builds what stands together; what is made later is reached by a method here.
     """
 
-    def __init__(self, settings: Settings, layout: DataLayout, clock: Clock) -> None:
+    def __init__(self, settings: Settings, hold: Hold, clock: Clock) -> None:
         self.settings = settings
-        self.layout = layout
+        self.hold = hold
+        self.layout = hold.layout
         self.clock = clock
         self.not_ready: str | None = "starting"
         self.started_at = rfc3339(clock.now_ms())
@@ -128,6 +130,7 @@ class Parts:
             is_low=lambda: self.room.is_low,
             undecided=lambda command_id: self.publisher.undecided(command_id),
             before_snapshot=self.audit.settle,
+            before_append=self.hold.end_if_lost,
         )
         self.catalog = CatalogWatch(self.settings.serve.apps, self.inbox.report)
         self.timekeeper = Timekeeper(self.table, self.clock, self.inbox.report)
@@ -143,6 +146,7 @@ class Parts:
             refused=self.audit.refused_file,
             tells_secret=lambda envelope: tells_secret(self.table, envelope.command, self.policy),
             order_floor_ns=self.table.newest_stop_ns,
+            before_answer=self.hold.end_if_lost,
         )
         self.projections = Projections(self.layout, self.table, self.clock, self.transport.settle)
 

@@ -75,8 +75,10 @@ class Owner:
         is_low: Callable[[], bool] = lambda: False,
         undecided: Callable[[str], Envelope | None] = lambda command_id: None,
         before_snapshot: Callable[[], Awaitable[None]] | None = None,
+        before_append: Callable[[], None] = lambda: None,
     ) -> None:
         self._before_snapshot = before_snapshot
+        self._before_append = before_append
         self.published = table
         self._is_low = is_low
         self._undecided = undecided
@@ -135,7 +137,7 @@ class Owner:
         record = Record(seq=self._next_seq, at_ms=self._clock.now_ms(), projected=seq)
         loop = asyncio.get_running_loop()
         with suppress(NoSpace):  # a start after a crash then writes some files again
-            await loop.run_in_executor(self._thread, self._journal.append, [record])
+            await loop.run_in_executor(self._thread, self._append, [record])
 
     async def hold_ballast(self) -> None:
         """The journal's reserve is held again, if there is room for it."""
@@ -251,7 +253,7 @@ class Owner:
         told = False
         while True:
             try:
-                await loop.run_in_executor(self._thread, self._journal.append, records)
+                await loop.run_in_executor(self._thread, self._append, records)
             except NoSpace as error:
                 if not told:
                     log.warning("disk full, deciding is paused", error=str(error))
@@ -259,6 +261,11 @@ class Owner:
                 await asyncio.sleep(NO_SPACE_RETRY_S)
             else:
                 return
+
+    def _append(self, records: Sequence[Record]) -> None:
+        """They are durable, in a directory that is still ours."""
+        self._before_append()
+        self._journal.append(records)
 
     def _publish(self, batch: Sequence[Published]) -> None:
         """One synchronous step: the table, the feed, and everybody who waits."""

@@ -68,6 +68,11 @@ class Service:
         assert self._process is not None, "the service does not run"
         return self._process.pid
 
+    @property
+    def is_started(self) -> bool:
+        """Whether there is a process of it to be waited for."""
+        return self._process is not None
+
     def start(self, *flags: str) -> None:
         """The service has said that it is ready. Later starts listen on the port of the first."""
         assert self._process is None

@@ -10,7 +10,8 @@ from cyclopts import Parameter
 
 from bus.cli.exits import CliError, Exit
 from bus.errors import DataDirectoryError
-from bus.instance import is_running, read_instance
+from bus.hold import is_running
+from bus.instance import read_instance
 from bus.layout import DataLayout
 from bus.settings import DATA_DEFAULT
 from transports.http.client import Client

@@ -17,7 +17,8 @@ from bus.cli.publishing import Json
 from bus.cli.show import say, show_json, show_table
 from bus.cli.target import HERE, Place, Target, client_of, locate
 from bus.clock import rfc3339
-from bus.instance import locked_data_directory, rotate_admin_token
+from bus.hold import locked_data_directory
+from bus.instance import rotate_admin_token
 from bus.layout import DataLayout
 from handlers.audit.offline import note_offline
 from transports.http.access.token_store import load_book, make_token, save_book

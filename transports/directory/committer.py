@@ -169,11 +169,19 @@ class Committer:
     """The thread that commits what waits, up to `batch_max` pieces at once.
 
     `done` is called from that thread, once a batch, in the order of hand-over. After a failed sync
-    nothing is written any more: every later batch is told of the same failure.
+    nothing is written any more: every later batch is told of the same failure. `before_answer` is
+    called once what a batch wrote is durable, and may end the process: nobody is answered then.
     """
 
-    def __init__(self, layout: DataLayout, settings: DirectorySettings, done: Done) -> None:
+    def __init__(
+        self,
+        layout: DataLayout,
+        settings: DirectorySettings,
+        done: Done,
+        before_answer: Callable[[], None] = lambda: None,
+    ) -> None:
         self._layout = layout
+        self._before_answer = before_answer
         self._settings = settings
         self._done = done
         self._inbox: queue.SimpleQueue[Sequence[Piece] | None] = queue.SimpleQueue()
@@ -227,5 +235,6 @@ class Committer:
     def _commit(self, pieces: Sequence[Piece]) -> None:
         group = self._grouping.pays(len(pieces), time.monotonic())
         took_s = commit(self._layout, pieces, group=group)
+        self._before_answer()
         if self._grouping.took(len(pieces), took_s, time.monotonic(), group=group):
             log.debug("syncfs took %.0f ms; small batches do without for a while", took_s * 1000)

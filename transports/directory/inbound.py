@@ -51,6 +51,7 @@ class Inbound:
         backlog: Backlog,
         intake: Intake,
         ring: Callable[[], None],
+        before_answer: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -60,7 +61,7 @@ class Inbound:
         self._intake = intake
         self._ring = ring
         self._loop = asyncio.get_running_loop()
-        self._committer = Committer(layout, settings, self._committed_in_thread)
+        self._committer = Committer(layout, settings, self._committed_in_thread, before_answer)
         self._committing: dict[str, _Commit] = {}
         self._next: list[Piece] = []
         self._open = True

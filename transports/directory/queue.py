@@ -42,6 +42,7 @@ class DirectoryTransport:
     known: the published record of a command id, if it was handled before.
     refused: told of commands that were answered here with a Rejected result, for the audit.
     tells_secret: whether a command holds a secret's value, so that no copy of it may be kept.
+    before_answer: called, in a thread, before a command is acknowledged; it may end the process.
     order_floor_ns: the largest acceptance number that the table remembers.
     """
 
@@ -56,7 +57,9 @@ class DirectoryTransport:
         refused: Callable[[CommandRecord], None] | None = None,
         order_floor_ns: int = 0,
         tells_secret: Callable[[Envelope], bool] = lambda envelope: False,
+        before_answer: Callable[[], None] = lambda: None,
     ) -> None:
+        self._before_answer = before_answer
         self._layout = layout
         self._clock = clock
         self._known = known
@@ -194,6 +197,7 @@ class DirectoryTransport:
             self._backlog,
             self._intake,
             self._lookout.ring,
+            self._before_answer,
         )
         await asyncio.to_thread(self._prepare)
         await self._set_poison_aside()
