@@ -1,10 +1,10 @@
 """A fault of a definition before its line is known, and the checks that all topics share. Pure."""
 
-import re
 from collections.abc import Iterator
 from math import isfinite
 from typing import NamedTuple
 
+from handlers.catalog.expressions import NotUsable, check_expression
 from handlers.catalog.toml_lines import Path
 
 SECONDS_MAX = 10 * 365 * 86_400.0
@@ -35,12 +35,12 @@ def within(path: Path, value: float | None, low: float, high: float) -> Iterator
         yield Problem(path, f"{shown(path)} must be {limits}, not {value}")
 
 
-def expression(path: Path, text: str) -> Iterator[Problem]:
-    """A problem unless `text` is a regular expression that says something."""
+def expression(path: Path, text: str, length_max: int | None = None) -> Iterator[Problem]:
+    """A problem unless `text` is a regular expression that says something.
+
+    `length_max`: of the texts that it is tried on.
+    """
     try:
-        re.compile(text)
-    except (re.error, RecursionError, OverflowError) as exc:
-        yield Problem(path, f"{shown(path)} is no regular expression: {exc}")
-        return
-    if not text:
-        yield Problem(path, f"{shown(path)} is an empty regular expression")
+        check_expression(text, length_max)
+    except NotUsable as exc:
+        yield Problem(path, f"{shown(path)} {exc}")

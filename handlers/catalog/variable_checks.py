@@ -6,6 +6,7 @@ from math import isfinite
 
 from bus.errors import Refused
 from bus.jobs import JobSpec, VariableSpec, VariableType
+from handlers.catalog.expressions import STEPS_MAX, program_size
 from handlers.catalog.problem import Problem, expression, shown, within
 from handlers.catalog.templates import names_in
 from handlers.catalog.toml_lines import Path
@@ -20,6 +21,7 @@ VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 def variables(spec: JobSpec) -> Iterator[Problem]:
     """What is wrong with `[variables.…]`."""
+    steps = 0
     for name, variable in spec.variables.items():
         path = ("variables", name)
         if not VARIABLE_NAME.fullmatch(name):
@@ -30,6 +32,11 @@ def variables(spec: JobSpec) -> Iterator[Problem]:
             )
         unfit = list(_variable(path, variable))
         yield from unfit
+        if variable.pattern is not None and not unfit:
+            before, steps = steps, steps + program_size(variable.pattern) * variable.max_length
+            if before <= STEPS_MAX < steps:
+                reason = "the patterns of all variables together take too long: lower max_length"
+                yield Problem((*path, "pattern"), reason)
         if variable.default is None or unfit:
             continue
         if variable.type is VariableType.SECRET:
@@ -65,7 +72,7 @@ def _variable(path: Path, variable: VariableSpec) -> Iterator[Problem]:
         yield Problem((*path, "min"), f"min {low} is above max {high}")
     yield from within((*path, "max_length"), variable.max_length, 1, LENGTH_MAX)
     if variable.pattern is not None:
-        yield from expression((*path, "pattern"), variable.pattern)
+        yield from expression((*path, "pattern"), variable.pattern, variable.max_length)
     if variable.type is VariableType.CHOICE:
         yield from _choices(path, variable.choices)
 

@@ -14,6 +14,7 @@ from bus.errors import ErrorCode, Refused
 from bus.jobs import JobSpec, VariableSpec, VariableType
 from bus.model import SecretRef, Value
 from bus.secret_sources import SECRET_NAME
+from handlers.catalog.expressions import NotUsable, matches
 from handlers.catalog.wording import did_you_mean, quoted
 
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
@@ -186,9 +187,19 @@ def _check_string(name: str, variable: VariableSpec, value: Value) -> str:
             'may not begin with "-": the program could take it for an option '
             "(the definition can permit it by allow_dash = true)",
         )
-    if variable.pattern is not None and not re.fullmatch(variable.pattern, value):
-        raise _unfit(name, f"must match {variable.pattern} as a whole")
+    if variable.pattern is not None:
+        _check_pattern(name, variable.pattern, value)
     return value
+
+
+def _check_pattern(name: str, pattern: str, value: str) -> None:
+    try:
+        is_match = matches(pattern, value)
+    except NotUsable as exc:
+        # Of a definition that an earlier version took; whoever changes it is shown what to write.
+        raise _unfit(name, f"cannot be checked: its pattern {exc}") from exc
+    if not is_match:
+        raise _unfit(name, f"must match {pattern} as a whole")
 
 
 def _check_secret(name: str, value: Value) -> Value:

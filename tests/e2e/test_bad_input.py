@@ -43,6 +43,7 @@ def define(apps: Apps) -> None:
             "Loud": {"type": "boolean", "default": False},
             "Mode": {"type": "choice", "choices": ["fast", "slow"], "default": "fast"},
             "Day": {"type": "string", "pattern": r"\d{4}-\d\d", "default": "2026-01"},
+            "Slow": {"type": "string", "pattern": r"(\w+\s?)*!", "default": "!"},
             "Name": {"type": "string", "max_length": 8, "default": "x"},
         },
     )
@@ -124,6 +125,7 @@ CASES = (
     Case("boolean is text", with_variable(Loud="maybe"), 422, ("/variables/Loud", "true")),
     Case("no such choice", with_variable(Mode="fst"), 422, ("/variables/Mode", "fast")),
     Case("pattern", with_variable(Day="2026-1"), 422, ("/variables/Day",)),
+    Case("pattern with many ways", with_variable(Slow="word " * 800), 422, ("/variables/Slow",)),
     Case("text too long", with_variable(Name="123456789"), 422, ("/variables/Name", "8")),
     Case("text begins with a dash", with_variable(Name="-rf"), 422, ("/variables/Name", "-")),
     Case("text with NUL", with_variable(Name="a\0b"), 422, ("/variables/Name", "NUL")),

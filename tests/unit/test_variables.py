@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from bus.errors import ErrorCode, Refused
 from bus.jobs import JobSpec, VariableSpec, VariableType
 from bus.model import SecretRef, Value
+from handlers.catalog.expressions import matches
 from handlers.catalog.templates import names_in, render, spell
 from handlers.catalog.variables import resolve_variables, value_from_text
 
@@ -132,9 +134,36 @@ def test_a_number_too_long_to_print_is_refused_all_the_same() -> None:
     assert "not an integer" in refused(job(X=VariableSpec()), {"X": 10**5000}).message
 
 
-def test_a_pattern_is_tried_only_on_texts_that_are_short_enough() -> None:
-    catastrophic = VariableSpec(pattern="(a+)+b", max_length=10)
-    assert "10 characters" in refused(job(X=catastrophic), {"X": "a" * 5000}).message
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("(a+)+b", "a" * 4000),
+        ("(a|aa)+b", "a" * 4000),
+        (r"(\w+\s?)*!", "word " * 800),
+        ("(.*a){20}b", "a" * 4000),
+        ("(?:a?){30}a{30}a*b", "a" * 4000),
+        (r"([\p{L} ]+)+\.", "é " * 2000),
+    ],
+)
+def test_a_pattern_that_goes_back_without_end_elsewhere_answers(pattern: str, text: str) -> None:
+    """With an engine that tries all ways it would take longer than the universe is old."""
+    spec = VariableSpec(pattern=pattern)
+    assert f"must match {pattern} as a whole" in refused(job(X=spec), {"X": text}).message
+    accepted = text[:-1] + pattern[-1]
+    assert resolve_variables(job(X=spec), {"X": accepted}) == {"X": accepted}
+
+
+@given(
+    st.from_regex(r"([ab](\?|\*|\+|\{1,3\})?|\[\^?[ab]\]|\(a\|b?\)\*?|\.|\|){0,6}", fullmatch=True),
+    st.text("ab\n", max_size=6),
+)
+def test_patterns_mean_what_they_mean_to_python(pattern: str, text: str) -> None:
+    assert matches(pattern, text) == (re.fullmatch(pattern, text) is not None)
+
+
+def test_a_pattern_of_an_earlier_version_that_cannot_be_used_is_a_refusal() -> None:
+    message = refused(job(X=VariableSpec(pattern="(?!-).+")), {"X": "a"}).message
+    assert "cannot be checked: its pattern is no regular expression: (?! looks ahead" in message
 
 
 @pytest.mark.parametrize("value", [SECRET_TEXT, 7, True, ""])
