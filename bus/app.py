@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import msgspec
 import structlog
@@ -17,6 +19,8 @@ from bus.layout import DataLayout
 from bus.life import running
 from bus.parts import Parts
 from bus.publisher import Publisher
+from bus.reloading import reload
+from bus.service_manager import ServiceManager
 from bus.settings import Settings
 from bus.sharing import share
 from bus.startup import settle_in
@@ -36,6 +40,7 @@ class Node(msgspec.Struct, frozen=True):
     publisher: Publisher
     gateway: Gateway
     prepare_drain: Callable[[], None]
+    reload: Callable[[Callable[[], Settings]], Awaitable[None]]
 
     def sign_in_link(self) -> str:
         """Signs one browser in, once, for a short while. The code is in the fragment: no server,
@@ -45,27 +50,46 @@ class Node(msgspec.Struct, frozen=True):
         return f"{here}/#code={self.gateway.sign_in_code()}"
 
 
-async def serve(settings: Settings, *, drain: bool = False) -> int:
+async def serve(
+    settings: Settings, *, drain: bool = False, read_again: Callable[[], Settings] | None = None
+) -> int:
     """Runs a node until SIGTERM or SIGINT; executions go on without it, or with `drain` are waited
-    for. Returns the exit code."""
+    for. SIGHUP puts in force what `read_again` gives. Returns the exit code."""
+    manager = ServiceManager.from_environ(os.environ)
     with orders_by_signal() as orders:
-        return await _serve(settings, orders, drain=drain)
+        async with manager.attending():
+            return await _serve(settings, orders, manager, read_again, drain=drain)
 
 
-async def _serve(settings: Settings, orders: Orders, *, drain: bool) -> int:
-    async with running_node(settings) as node:
+async def _serve(
+    settings: Settings,
+    orders: Orders,
+    manager: ServiceManager,
+    read_again: Callable[[], Settings] | None,
+    *,
+    drain: bool,
+) -> int:
+    async with (
+        running_node(settings, listeners=manager.listeners) as node,
+        manager.counting(node.owner.published) as status,
+    ):
+        node.owner.listen(status)
         for finding in await asyncio.to_thread(lambda: list(look_at_unit(os.getpid()))):
             log.warning(finding.text)
         apps = settings.serve.apps
         if not await asyncio.to_thread(apps.is_dir):
             log.warning("there is no folder of apps %s yet; jobs are there once it is", apps)
-        sys.stderr.write(f"sign in once with {node.sign_in_link()}\n")
-        sys.stderr.flush()
+        _say_how_to_sign_in(node)
         # The last word of a start: who waits for it finds all else said.
         sys.stdout.write(f"jobbus ready {node.url}\n")
         sys.stdout.flush()
+        manager.ready()
         settle_in()
-        await orders.end.wait()
+        while await orders.next():
+            manager.reloading()
+            await node.reload(read_again or (lambda: settings))
+            manager.ready()
+        manager.stopping()
         if drain:
             node.prepare_drain()
             await until_drained(orders, node.owner)
@@ -73,9 +97,24 @@ async def _serve(settings: Settings, orders: Orders, *, drain: bool) -> int:
     return 0
 
 
+def _say_how_to_sign_in(node: Node) -> None:
+    """A person at the terminal gets a link. Anywhere else it would lie in a journal or a file, and
+    whoever may read that could use it: there it only says how to get one."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        sys.stderr.write(f"sign in once with {node.sign_in_link()}\n")
+        sys.stderr.flush()
+    else:
+        log.info(
+            "for a link that signs a browser in: jobbus token link", data=str(node.layout.root)
+        )
+
+
 @asynccontextmanager
-async def running_node(settings: Settings, clock: Clock | None = None) -> AsyncIterator[Node]:
-    """A service that accepts commands inside the block and has stopped in order after it.
+async def running_node(
+    settings: Settings, clock: Clock | None = None, listeners: Sequence[socket.socket] = ()
+) -> AsyncIterator[Node]:
+    """A service that accepts commands inside the block and has stopped in order after it. It
+    listens on `listeners`, if there are some, and else where the settings say.
 
     Raises:
         DataDirectoryError: the data directory cannot be used.
@@ -88,7 +127,7 @@ async def running_node(settings: Settings, clock: Clock | None = None) -> AsyncI
         layout = hold.layout
         share(layout, settings.directory.group)
         parts = await asyncio.to_thread(Parts, settings, hold, clock)
-        async with running(parts) as url:
+        async with running(parts, listeners) as url:
             yield Node(
                 url,
                 parts.token,
@@ -97,4 +136,5 @@ async def running_node(settings: Settings, clock: Clock | None = None) -> AsyncI
                 parts.publisher,
                 parts.gateway,
                 parts.prepare_drain,
+                partial(reload, parts),
             )

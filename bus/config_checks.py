@@ -8,11 +8,12 @@ from bus.access import ADMIN, RoleDefaults
 from bus.envelope import RESERVED_USERS
 from bus.errors import ConfigError
 from bus.keeping import Keeping
-from bus.settings import LISTEN_DEFAULT, LimitsSection, ProxySection, Settings
+from bus.settings import LISTEN_DEFAULT, LimitsSection, ProxySection, ServeSettings, Settings
 
 _ORIGIN: Final = re.compile(
     r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::[1-9][0-9]{0,4})?\Z"
 )
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 
 
@@ -24,14 +25,13 @@ def check(settings: Settings) -> None:
     """
     host, _ = split_listen(settings.serve.listen)
     serve = settings.serve
+    if serve.log_level not in LOG_LEVELS:
+        raise ConfigError(
+            f"[serve] log_level must be one of {', '.join(LOG_LEVELS)}, not {serve.log_level!r}"
+        )
     if (serve.tls_cert is None) != (serve.tls_key is None):
         raise ConfigError("[serve] tls_cert and tls_key belong together: set both or none")
-    if not (_is_loopback(host) or serve.behind_proxy or serve.tls_cert is not None):
-        raise ConfigError(
-            f"[serve] listen: {host} can be reached from outside without encryption; listen on "
-            "127.0.0.1, or give --tls-cert and --tls-key, or put a proxy with TLS in front and say "
-            "so with --behind-proxy"
-        )
+    check_address(host, serve)
     _check_origins(serve.origins)
     _check_proxy(settings.proxy, behind_proxy=serve.behind_proxy)
     _check_limits(settings.limits)
@@ -51,6 +51,20 @@ def check(settings: Settings) -> None:
     for name in (*ours, *given):
         if not name or name.startswith(RESERVED_USERS):
             raise ConfigError(f"{name!r} is no role; a role is a word such as operator")
+
+
+def check_address(host: str, serve: ServeSettings) -> None:
+    """Nobody's token travels in the clear.
+
+    Raises:
+        ConfigError: the address can be reached from outside, and nothing encrypts.
+    """
+    if not (_is_loopback(host) or serve.behind_proxy or serve.tls_cert is not None):
+        raise ConfigError(
+            f"[serve] listen: {host} can be reached from outside without encryption; listen on "
+            "127.0.0.1, or give --tls-cert and --tls-key, or put a proxy with TLS in front and say "
+            "so with --behind-proxy"
+        )
 
 
 def _check_origins(origins: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """How a service ends that is told to: at once, or when nothing runs any more. Rim: wiring only."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import structlog
 from bus.commands import SetMaintenance
 from bus.events import ExecutionEnded, Published
 from bus.model import HOLDS_SLOT
+from bus.tasks import stopped
 from handlers.owner import Owner
 
 DRAIN = "system:drain"
@@ -19,29 +21,57 @@ log = structlog.get_logger("jobbus")
 
 
 class Orders:
-    """The signals that end a service: the first one, and one more."""
+    """The signals to a service: that ends it, one more of these, and that its settings changed."""
 
     def __init__(self) -> None:
         self.end = asyncio.Event()
         self.end_now = asyncio.Event()
+        self.reload = asyncio.Event()
+        self._terminals = [number for number in (0, 1, 2) if os.isatty(number)]
 
     def take(self) -> None:
         (self.end_now if self.end.is_set() else self.end).set()
 
+    def hang_up(self) -> None:
+        """Settings are to be read again; or the terminal is gone on which somebody started it."""
+        if all(os.isatty(number) for number in self._terminals):
+            self.reload.set()
+        else:
+            self.take()
+
+    async def next(self) -> bool:
+        """Whether the next order is to read the settings again, and not to end."""
+        waits = [
+            asyncio.create_task(event.wait(), name="order") for event in (self.end, self.reload)
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await stopped(*waits)
+        is_reload = not self.end.is_set()
+        self.reload.clear()
+        return is_reload
+
 
 @contextmanager
 def orders_by_signal() -> Iterator[Orders]:
-    """SIGTERM and SIGINT are orders inside the block."""
+    """SIGTERM, SIGINT and SIGHUP are orders inside the block."""
     orders = Orders()
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    for number in numbers:
-        loop.add_signal_handler(number, orders.take)
+    takers = {
+        signal.SIGTERM: orders.take,
+        signal.SIGINT: orders.take,
+        signal.SIGHUP: orders.hang_up,
+    }
+    before = {number: signal.getsignal(number) for number in takers}
+    for number, take in takers.items():
+        loop.add_signal_handler(number, take)
     try:
         yield orders
     finally:
-        for number in numbers:
+        for number in takers:
             loop.remove_signal_handler(number)
+            signal.signal(number, before[number])
 
 
 async def drained(owner: Owner) -> None:

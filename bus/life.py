@@ -5,12 +5,14 @@ With `bus/parts.py` the only place that knows all parts.
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
 
 from bus.commands import ApplyCatalog, PassTime, SetMaintenance
+from bus.config_checks import check_address
 from bus.dispatch import pump
 from bus.draining import DRAIN
 from bus.instance import InstanceFile, write_instance
@@ -26,7 +28,7 @@ log = structlog.get_logger("jobbus")
 
 
 @asynccontextmanager
-async def running(parts: Parts) -> AsyncIterator[str]:
+async def running(parts: Parts, listeners: Sequence[socket.socket] = ()) -> AsyncIterator[str]:
     """Everything runs inside the block, which gets the URL; after it everything has ended.
 
     It begins in the order adoption, projections, queue, gateway, and ends in the opposite one.
@@ -51,7 +53,7 @@ async def running(parts: Parts) -> AsyncIterator[str]:
             group.create_task(pump(parts.transport, parts.inbox), name="pump"),
             group.create_task(life.keep_tidy(), name="retention"),
         ]
-        url = await life.open()
+        url = await life.open(listeners)
         try:
             yield url
         finally:
@@ -102,11 +104,16 @@ class _Life:
             if now is not None and now.status is ExecutionStatus.STOPPING:
                 self._parts.supervisor.stop(now)
 
-    async def open(self) -> str:
-        host, _, port = self._parts.settings.serve.listen.rpartition(":")
+    async def open(self, listeners: Sequence[socket.socket]) -> str:
+        serve = self._parts.settings.serve
+        for listener in listeners:
+            check_address(str(listener.getsockname()[0]), serve)
+        host, _, port = serve.listen.rpartition(":")
         self._parts.not_ready = None
         try:
-            url = await self._parts.gateway.start(host.strip("[]"), int(port), self._parts.tls)
+            url = await self._parts.gateway.start(
+                host.strip("[]"), int(port), self._parts.tls, listeners
+            )
         except OSError as error:
             number = error.errno or 0  # of a name that is not found it is negative
             why = os.strerror(number) if number > 0 else error.strerror or str(error)

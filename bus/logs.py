@@ -56,9 +56,14 @@ def configure_logs(level: str = "info", stream: TextIO | None = None) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    set_log_level(level)
     # It tells of each change below what it watches: a log in there would be told of its own lines.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
+
+
+def set_log_level(level: str) -> None:
+    """From now on only what is at least that serious is logged: `debug`, `info`, `warning`."""
+    logging.getLogger().setLevel(level.upper())
 
 
 def redact(

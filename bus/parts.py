@@ -57,11 +57,7 @@ class Parts:
         self.not_ready: str | None = "starting"
         self.started_at = rfc3339(clock.now_ms())
         self._draining = False
-        self.policy = Policy(
-            roles=settings.roles,
-            mapped_roles=frozenset(settings.directory.mapped_roles()),
-            secrets=settings.secrets,
-        )
+        self.policy = policy_of(settings)
         self._make_past()
         self._make_running()
         self._make_deciding()
@@ -172,6 +168,7 @@ class Parts:
         )
 
     def _make_gateway(self) -> None:
+        self.tokens = TokenStore.load(self.layout, self.token, self.clock)
         self.publisher = Publisher(self.transport, self.owner, self.table, self.audit.refused)
         self.gateway = Gateway(
             GatewayPorts(
@@ -185,7 +182,7 @@ class Parts:
                 instance=self.instance,
                 secret=self.secret,
                 roles=self.settings.roles,
-                tokens=TokenStore.load(self.layout, self.token, self.clock),
+                tokens=self.tokens,
                 system=self._system,
                 maintain=self.owner.order,
                 ready=lambda: self.not_ready,
@@ -194,6 +191,23 @@ class Parts:
             ),
             gateway_settings(self.settings),
         )
+
+    def read_tokens(self) -> TokenStore:
+        """The tokens as the disk has them now. Blocking; raises as a start does."""
+        return TokenStore.load(self.layout, admin_token(self.layout), self.clock)
+
+    def take(self, settings: Settings, tokens: TokenStore) -> None:
+        """These settings are in force, in one step: the parts keep what they hold and change what
+        they go by. What only a start can change is as before, see `bus.config_changes`."""
+        self.settings = settings
+        self.policy = policy_of(settings)
+        self.owner.go_by(self.policy)
+        self.secrets.go_by(settings.secrets)
+        self.transport.go_by(directory_settings(settings.directory, settings.keep))
+        self.retention.go_by(settings.keep)
+        self.audit.keep_days(settings.keep.audit_days)
+        self.tokens.take(tokens)
+        self.gateway.go_by(gateway_settings(settings), settings.roles)
 
     def prepare_drain(self) -> None:
         """Who asks is sent elsewhere; files of others wait for the next start."""
@@ -246,6 +260,15 @@ class Parts:
             "maintenance": _maintenance_view(self.table.maintenance),
             "space": self._space(),
         }
+
+
+def policy_of(settings: Settings) -> Policy:
+    """The settings that decisions depend on."""
+    return Policy(
+        roles=settings.roles,
+        mapped_roles=frozenset(settings.directory.mapped_roles()),
+        secrets=settings.secrets,
+    )
 
 
 def _maintenance_view(maintenance: Maintenance | None) -> dict[str, str] | None:

@@ -31,6 +31,7 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tls_cert: Path | None = None
     tls_key: Path | None = None
     allow_network_fs: bool = False
+    log_level: str = "info"
 
 
 class DirectorySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

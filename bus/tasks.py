@@ -19,7 +19,7 @@ async def started(
     return task
 
 
-async def stopped(*tasks: asyncio.Task[None]) -> None:
+async def stopped(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         task.cancel()
     if tasks:

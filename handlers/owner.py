@@ -122,6 +122,10 @@ class Owner:
                 retry_after_s=NO_SPACE_AGAIN_S,
             )
 
+    def go_by(self, policy: Policy) -> None:
+        """What is decided from now on is decided by these settings."""
+        self._policy = policy
+
     async def order(self, report: SetMaintenance) -> None:
         """The report has been decided and what came of it is published."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

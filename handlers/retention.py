@@ -88,6 +88,11 @@ class Retention:
         self._due = asyncio.Event()
         self._taken = asyncio.Event()
 
+    def go_by(self, keeping: Keeping) -> None:
+        """The next look keeps so much; it is soon."""
+        self._keeping = keeping
+        self._due.set()
+
     def __call__(self, batch: Sequence[Published]) -> None:
         for published in batch:
             if isinstance(published.event, ExecutionEnded | CommandEnded):

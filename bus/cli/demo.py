@@ -67,7 +67,7 @@ async def _until_interrupted(client: Client, folder: str, *, once: bool) -> int:
     """The exit code of the job; 130 if the person ended it before its end."""
     interrupted = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, interrupted.set)
     stop = asyncio.create_task(interrupted.wait(), name="interrupted")
     job = asyncio.create_task(_checksum(client, folder), name="demo job")

@@ -22,6 +22,7 @@ def doctor(
     repair: Annotated[bool, Parameter(negative=())] = False,
     new_epoch: Annotated[bool, Parameter(negative=())] = False,
     show_unit: Annotated[bool, Parameter(name="--unit", negative=())] = False,
+    show_socket: Annotated[bool, Parameter(name="--socket", negative=())] = False,
     as_json: Json = False,
 ) -> int:
     """Check a data directory; the exit code is 0 if nothing is wrong.
@@ -40,9 +41,12 @@ def doctor(
         After restoring a backup: make all readers of the feed take a fresh snapshot.
     show_unit
         Only print the systemd unit that goes with this version.
+    show_socket
+        Only print the unit for the address, jobbus.socket, that goes with it.
     """
-    if show_unit:
-        print(systemd_unit().read_text(encoding="utf-8"), end="")
+    if show_unit or show_socket:
+        name = "jobbus.service" if show_unit else "jobbus.socket"
+        print(systemd_unit(name).read_text(encoding="utf-8"), end="")
         return Exit.OK
     settings = None
     root = data or Path(os.environ.get("JOBBUS_DATA") or DATA_DEFAULT)

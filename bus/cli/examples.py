@@ -15,13 +15,13 @@ def example_apps() -> Path:
     return _example("apps", "Demo/jobs").parents[1]
 
 
-def systemd_unit() -> Path:
-    """The file with the unit for systemd.
+def systemd_unit(name: str) -> Path:
+    """The file with a unit for systemd: `jobbus.service` or `jobbus.socket`.
 
     Raises:
         CliError: as above.
     """
-    return _example("systemd", "jobbus.service")
+    return _example("systemd", name)
 
 
 def _example(kind: str, name: str) -> Path:

@@ -1,6 +1,8 @@
 """`serve`: settings are read, the log is set up, and the service runs until it is told to stop."""
 
 import os
+import signal
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +28,8 @@ async def serve(
 ) -> int:
     """Run the service; prints one line on stdout when it accepts commands.
 
-    SIGTERM and Ctrl-C stop it; executions go on and are taken over by the next start.
+    SIGTERM and Ctrl-C stop it; executions go on and are taken over by the next start. SIGHUP makes
+    it read its settings again.
 
     Parameters
     ----------
@@ -51,23 +54,23 @@ async def serve(
         When told to stop, start nothing more and wait until what runs has ended; told twice, stop
         at once.
     """
+    # Until the service takes it for an order, whoever sends it wants no end of what is starting.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     with lean_imports():  # here, so that the help of this command does not load the whole service
         from bus import app
         from bus.config import load_settings
         from bus.logs import configure_logs
 
-    settings = load_settings(
-        config,
-        os.environ,
-        {
-            "serve.data": data,
-            "serve.apps": apps,
-            "serve.listen": listen,
-            "serve.tls_cert": tls_cert,
-            "serve.tls_key": tls_key,
-            "serve.behind_proxy": behind_proxy,
-            "serve.allow_network_fs": allow_network_fs,
-        },
-    )
-    configure_logs()
-    return await app.serve(settings, drain=drain)
+    flags = {
+        "serve.data": data,
+        "serve.apps": apps,
+        "serve.listen": listen,
+        "serve.tls_cert": tls_cert,
+        "serve.tls_key": tls_key,
+        "serve.behind_proxy": behind_proxy,
+        "serve.allow_network_fs": allow_network_fs,
+    }
+    read = partial(load_settings, config, dict(os.environ), flags)
+    settings = read()
+    configure_logs(settings.serve.log_level)
+    return await app.serve(settings, drain=drain, read_again=read)

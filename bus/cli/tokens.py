@@ -136,7 +136,9 @@ async def link(*, target: Target = HERE) -> int:
     """Print a link that signs one browser in as you, once, within ten minutes."""
     place = locate(target)
     if place.url is None:
-        raise CliError("no service runs; jobbus serve prints such a link", Exit.UNREACHABLE)
+        raise CliError(
+            "no service runs that could honour it; start one with jobbus serve", Exit.UNREACHABLE
+        )
     async with client_of(place) as client:
         code = await client.tokens.sign_in_code()
     print(place.url.rstrip("/") + code.path)

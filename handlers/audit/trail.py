@@ -77,6 +77,10 @@ class Audit:
         if missing:
             self._filled.set()
 
+    def keep_days(self, days: float) -> None:
+        """From now on entries are kept so long."""
+        self._keep_ms = int(days * DAY_MS)
+
     def __call__(self, batch: Sequence[Published]) -> None:
         """See `bus.ports.ChangeListener`."""
         for published in batch:

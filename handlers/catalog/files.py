@@ -14,6 +14,9 @@ from handlers.catalog.definition import SIZE_MAX, decode_definition, revision_of
 FILE_NAME = "job.toml"
 JOBS_FOLDER = "jobs"
 
+LINKS_MAX = 40
+"""As many as the kernel follows."""
+
 ID_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Folders = frozenset[tuple[str, int, int]]
@@ -27,13 +30,18 @@ class DefinitionFiles:
     """One apps folder, read again and again; texts that did not change are not decoded again."""
 
     def __init__(self, apps: Path) -> None:
-        self._apps = Path(os.path.abspath(apps))  # noqa: PTH100 - resolve() would freeze symlinks
+        # Links are followed at each scan: what they lead to may be another folder by then.
+        self._apps = Path(os.path.abspath(apps))  # noqa: PTH100
         self._decoded: dict[str, tuple[str, Definition]] = {}  # by folder, with the revision
         self.folders: Folders = frozenset()
-        """The folders that the last scan went through."""
+        """The folders that the last scan went through, and those that hold links to them."""
 
     def scan(self) -> tuple[Definition, ...]:
         """What is defined now, by id; nothing if the folder does not exist. Renews `folders`.
+
+        A deployment that swaps a link is seen as a whole: the definitions of one scan are all of
+        the folder that the link led to when it began, and each names its own folder without links,
+        so that its programs are those beside it, whatever the link leads to when they start.
 
         Raises:
             OSError: the folders could not be listed for a reason that is not theirs (too many
@@ -42,13 +50,12 @@ class DefinitionFiles:
         found: dict[str, Definition] = {}
         decoded: dict[str, tuple[str, Definition]] = {}
         folders: set[tuple[str, int, int]] = set()
-        _note(folders, str(self._apps))
-        for app, app_folder in _subfolders(str(self._apps)):
-            _note(folders, app_folder)
+        for app, app_folder in _subfolders(_resolved(folders, str(self._apps))):
+            app_folder = _resolved(folders, app_folder)
             jobs_folder = f"{app_folder}/{JOBS_FOLDER}"
             try:
-                for job, folder in _subfolders(jobs_folder):
-                    _note(folders, folder)
+                for job, job_folder in _subfolders(jobs_folder):
+                    folder = _resolved(folders, job_folder)
                     definition = self._read(app, job, folder, decoded)
                     if definition is not None:
                         found.setdefault(definition.job_id, definition)
@@ -144,6 +151,37 @@ def _content(path: str) -> bytes:
                 break
             content += piece
         return content
+
+
+def _resolved(folders: set[tuple[str, int, int]], path: str) -> str:
+    """The folder that `path` leads to, noted with those in which a link on the way lies."""
+    for place in _places_of_links(path):
+        if os.access(place, os.R_OK):  # what may not be read cannot be watched either
+            _note(folders, place)
+    real = os.path.realpath(path)
+    _note(folders, real)
+    return real
+
+
+def _places_of_links(path: str) -> Iterator[str]:
+    """The folders of the links over which an absolute path leads, in order."""
+    here, names = "/", path.split("/")[::-1]
+    links = 0
+    while names and links < LINKS_MAX:
+        name = names.pop()
+        if name == "..":
+            here = os.path.dirname(here)  # noqa: PTH120 - paths stay text here
+        elif name not in ("", "."):
+            there = os.path.join(here, name)  # noqa: PTH118
+            try:
+                target = os.readlink(there)  # noqa: PTH115
+            except OSError:
+                here = there
+                continue
+            yield here
+            links += 1
+            names += target.split("/")[::-1]
+            here = "/" if target.startswith("/") else here
 
 
 def _note(folders: set[tuple[str, int, int]], path: str) -> None:

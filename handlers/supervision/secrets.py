@@ -27,6 +27,10 @@ class SecretValues:
         self._sources = sources
         self._environ = os.environ if environ is None else environ
 
+    def go_by(self, sources: Mapping[str, SecretSource]) -> None:
+        """Values are looked up there from now on."""
+        self._sources = sources
+
     def read(self, job_id: str, references: Mapping[str, SecretRef]) -> dict[str, str]:
         """The value of each variable of the job that refers to a secret. Blocking.
 

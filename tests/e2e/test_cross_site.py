@@ -1,5 +1,8 @@
 """Pages of others in a real browser that is signed in: they start, stop, read and end nothing."""
 
+import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +15,7 @@ from playwright.async_api import Browser
 
 from tests.browser import EVIL, chromium
 from tests.gateway_world import ALICE, World, serving
-from tests.service import Service
+from tests.service import ROOT, Service
 from tests.sign_in import COOKIE
 from transports.http.app import GatewaySettings
 
@@ -212,13 +215,26 @@ async def test_a_named_page_reads_with_a_token_and_a_ticket_but_not_by_the_cooki
     assert not own.published
 
 
+def _link(service: Service) -> str:
+    """What `jobbus token link` prints."""
+    done = subprocess.run(
+        (sys.executable, "-m", "bus", "token", "link", "--data", str(service.data)),
+        cwd=ROOT,
+        env=service.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
 async def test_the_link_of_serve_signs_in_once_and_stays_signed_in_over_a_restart(
     browser: Browser, tmp_path: Path
 ) -> None:
     service = Service(tmp_path)
     service.start()
     try:
-        link = service.log.read_text().split("sign in once with ")[1].split()[0]
+        link = await asyncio.to_thread(_link, service)
         page = await (await browser.new_context()).new_page()
         requested: list[str] = []
         page.on("request", lambda request: requested.append(request.url))

@@ -1,6 +1,7 @@
 """Saved definitions are in force at once; broken ones are shown, and the last good one goes on."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -134,3 +135,44 @@ async def test_running_execution_keeps_the_version_it_started_with(service: Serv
         assert (after["status"], after["revision"]) == ("Succeeded", before["revision"])
         assert await http.output(execution_id) == b"old\ndone\n"
         assert await said(http, "T/Running") == b"new\n"
+
+
+class Deployed(Service):
+    """Its apps are those of the release that the link `current` leads to."""
+
+    def places(self) -> tuple[str, ...]:
+        return "--data", str(self.data), "--apps", str(self.root / "current" / "apps")
+
+    def release(self, number: int) -> None:
+        """A new release is there, whole, and then in force by one rename."""
+        folder = self.root / "releases" / str(number) / "apps" / "D" / "jobs" / "Says"
+        folder.mkdir(parents=True)
+        script = folder / "says.sh"
+        script.write_text(f'echo "program {number}, arguments $1, in $(cat mark)"\n')
+        (folder / "mark").write_text(f"{number}\n")
+        text = f'command = ["sh", "says.sh", "{number}"]\nmax_running = 100\n'
+        (folder / "job.toml").write_text(text)
+        link = self.root / "next"
+        link.symlink_to(Path("releases") / str(number))
+        link.rename(self.root / "current")
+
+
+async def test_program_arguments_and_folder_are_of_one_release_when_a_link_is_swapped(
+    tmp_path: Path,
+) -> None:
+    service = Deployed(tmp_path)
+    service.release(1)
+    try:
+        service.start()
+        async with service.http() as http:
+            said = set[str]()
+            for number in (2, 3):
+                service.release(number)
+                new = f"program {number}, arguments {number}, in {number}\n"
+                while new not in said:
+                    execution_id = await http.start("D/Says")
+                    await http.ended(execution_id)
+                    said.add((await http.output(execution_id)).decode())
+        assert said <= {f"program {n}, arguments {n}, in {n}\n" for n in (1, 2, 3)}
+    finally:
+        service.clear_away()

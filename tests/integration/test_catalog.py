@@ -16,6 +16,7 @@ from handlers.catalog import doorbell
 from handlers.catalog.definition import SIZE_MAX
 from handlers.catalog.files import DefinitionFiles
 from handlers.catalog.watch import CatalogWatch
+from tests.service import eventually
 
 GOOD = 'command = ["./run.sh"]\n'
 BROKEN = "command = [\n"
@@ -359,3 +360,37 @@ async def test_a_failed_look_keeps_the_catalog(
         define(tmp_path, "A/three")
         await reports.until(valid={"A/one", "A/two", "A/three"})
     assert all("A/one" in seen for seen in reports.seen)
+
+
+async def test_release_that_a_link_leads_to_is_in_force_without_the_slow_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Links at each place of the way: to the apps, to an app, to a job."""
+    monkeypatch.setattr(doorbell, "SLOW_LOOK_S", 3600.0)
+    apps = tmp_path / "apps"
+    for name in ("a", "b"):
+        for place in ("root/App/jobs/Job", "app/jobs/Job", "job"):
+            folder = tmp_path / name / place
+            folder.mkdir(parents=True)
+            (folder / "job.toml").write_text(f'command = ["{name}"]\n')
+    root = tmp_path / "a" / "root"
+    swaps = [(apps, "root"), (root / "App2", "app"), (root / "App" / "jobs" / "J2", "job")]
+    for link, what in swaps:
+        link.symlink_to(tmp_path / "a" / what)
+    reports: list[ApplyCatalog] = []
+    watch = CatalogWatch(apps, lambda report: reports.append(report))
+    watch.first()
+    # Seen by the look that follows when the watches stand.
+    (tmp_path / "a/root/App/jobs/Job/job.toml").write_text('command = ["changed"]\n')
+    task = asyncio.create_task(watch.run(), name="watch")
+    try:
+        await eventually(lambda: reports, "the watches stand")
+        for link, what in reversed(swaps):
+            before = len(reports)
+            draft = link.with_name("draft")
+            draft.symlink_to(tmp_path / "b" / what)
+            draft.rename(link)
+            await eventually(lambda before=before: reports[before:], f"{link} is seen")  # type: ignore[misc]
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

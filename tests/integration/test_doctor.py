@@ -224,11 +224,20 @@ def test_the_command_says_what_it_found_and_its_exit_code_whether_all_is_well(
     assert run(*args).returncode == 0
 
 
-def test_the_unit_that_goes_with_this_version_is_printed() -> None:
-    command = [sys.executable, "-m", "bus", "doctor", "--unit"]
+@pytest.mark.parametrize(
+    ("flag", "name", "lines"),
+    [
+        ("--unit", "jobbus.service", {"KillMode=process", "Delegate=yes", "Type=notify"}),
+        ("--socket", "jobbus.socket", {"ListenStream=127.0.0.1:8765"}),
+    ],
+)
+def test_the_units_that_go_with_this_version_are_printed(
+    flag: str, name: str, lines: set[str]
+) -> None:
+    command = [sys.executable, "-m", "bus", "doctor", flag]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
-    assert told.stdout == (ROOT / "examples/systemd/jobbus.service").read_text(encoding="utf-8")
-    assert {"KillMode=process", "Delegate=yes"} <= set(told.stdout.splitlines())
+    assert told.stdout == (ROOT / "examples/systemd" / name).read_text(encoding="utf-8")
+    assert lines <= set(told.stdout.splitlines())
 
 
 def damage_instance(data: DataLayout) -> None:

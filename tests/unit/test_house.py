@@ -54,6 +54,7 @@ def test_tasks_have_names_and_those_without_a_group_are_made_where_their_end_is_
     assert alone == {
         "bus/cli/demo.py",
         "bus/draining.py",
+        "bus/service_manager.py",
         "bus/tasks.py",
         "handlers/owner.py",
         "transports/http/app.py",

@@ -69,7 +69,7 @@ class DirectoryTransport:
         self._backlog = Backlog()
         # Numbers grow over restarts too, even if somebody set the clock back meanwhile.
         self._backlog.last_order_ns = order_floor_ns
-        reader = Reader(secret, settings)
+        reader = self._reader = Reader(secret, settings)
         rejects = self._rejects = Rejects(layout, settings, clock, reader.mended_name)
         self._intake = Intake(layout, settings, clock, reader, rejects)
         self._lookout = Lookout(
@@ -99,6 +99,11 @@ class DirectoryTransport:
     def waiting_since_ms(self) -> int | None:
         """When the oldest command that waits was submitted, or earlier; None if none waits."""
         return self._backlog.waiting_since_ms()
+
+    def go_by(self, settings: DirectorySettings) -> None:
+        """Files that are read from now on are believed, and rejects kept, by these settings."""
+        self._reader.go_by(settings)
+        self._rejects.go_by(settings)
 
     def forget_rejects(self, before_ms: int) -> None:
         """Files that were rejected before this time will be removed."""

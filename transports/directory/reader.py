@@ -41,6 +41,10 @@ class Reader:
         self._settings = settings
         self._uid = os.geteuid()
 
+    def go_by(self, settings: DirectorySettings) -> None:
+        """From now on these count."""
+        self._settings = settings
+
     def envelope(self, name: str, inside: int) -> Envelope:
         """The whole command.
 

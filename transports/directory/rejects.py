@@ -64,6 +64,10 @@ class Rejects:
         """Files rejected before this time go with the next look."""
         self._forgotten_ms = 0
 
+    def go_by(self, settings: DirectorySettings) -> None:
+        """From now on these count."""
+        self._settings = settings
+
     def take(self, name: str, queue_fd: int, reason: str) -> None:
         """The file is out of the queue and lies here with its reason; nothing is overwritten."""
         kept = self._load()

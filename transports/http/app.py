@@ -1,19 +1,23 @@
 """The gateway as one object: routes put together, a listening socket, an orderly end."""
 
 import asyncio
+import socket
 import ssl
+from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from bus.access import RoleDefaults
 from transports.http.access.admission import admission
 from transports.http.access.audit import AuditRoutes
 from transports.http.access.audit_notes import note_refusal
 from transports.http.access.auth import Gate
 from transports.http.access.cors import preflights
-from transports.http.access.proxy import behind_proxy
+from transports.http.access.proxy import ProxySettings, behind_proxy
 from transports.http.access.session_routes import SessionRoutes
 from transports.http.access.session_store import Sessions
 from transports.http.access.token_routes import TokenRoutes
@@ -37,7 +41,7 @@ from transports.http.origin import OriginRoutes
 from transports.http.output.routes import OutputRoutes
 from transports.http.page import PageRoutes
 from transports.http.publishing import Publishing
-from transports.http.server import Listener, ProblemRunner
+from transports.http.server import GivenListener, Listener, ProblemRunner
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.sockets.routes import SocketRoutes
 from transports.http.sockets.topics import Topics
@@ -63,7 +67,8 @@ class Gateway:
     def __init__(self, ports: GatewayPorts, settings: GatewaySettings | None = None) -> None:
         self._ports = ports
         self._settings = settings or GatewaySettings()
-        self._hosts = allowed_hosts("127.0.0.1", self._settings.hosts)
+        self._addresses = ["127.0.0.1"]
+        self._hosts = self._allowed_hosts()
         self._visibility = Visibility(ports.table, ports.roles)
         self._publishing = Publishing(ports, self._settings)
         sessions = Sessions(ports.sessions_file, ports.tokens, ports.clock, self._settings.sessions)
@@ -77,10 +82,19 @@ class Gateway:
         self._broken = False
         self._runner: ProblemRunner | None = None
 
-    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> str:
-        """Listens and returns the URL; port 0 takes a free one."""
+    async def start(
+        self,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        listeners: Sequence[socket.socket] = (),
+    ) -> str:
+        """Listens and returns the URL; port 0 takes a free one. With `listeners`, which are closed
+        with it, these and no address."""
         assert self._runner is None, "a gateway starts once"
-        self._hosts = allowed_hosts(host, self._settings.hosts)
+        addresses = [listener.getsockname()[0] for listener in listeners] or [host]
+        self._addresses = addresses
+        self._hosts = self._allowed_hosts()
         settings = self._settings
         self._runner = ProblemRunner(
             self._application(),
@@ -99,7 +113,10 @@ class Gateway:
         )
         await self._runner.setup()
         try:
-            await Listener(self._runner, host, port, ssl_context=tls).start()
+            for listener in listeners:
+                await GivenListener(self._runner, listener, ssl_context=tls).start()
+            if not listeners:
+                await Listener(self._runner, host, port, ssl_context=tls).start()
         except OSError:
             await self._runner.cleanup()
             raise
@@ -107,6 +124,21 @@ class Gateway:
         bound = self._runner.addresses[0]
         name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         return f"{'https' if tls is not None else 'http'}://{name}:{bound[1]}"
+
+    def go_by(self, settings: GatewaySettings, roles: RoleDefaults) -> None:
+        """From now on these count, for requests, and for streams and sessions that are open; but
+        for how many connections there may be, which is bound to the limits of the process."""
+        for field in fields(GatewaySettings):
+            setattr(self._settings, field.name, getattr(settings, field.name))
+        self._hosts = self._allowed_hosts()
+        self._visibility.go_by(roles)
+        self._gate.go_by(settings)
+        self._publishing.waits.go_by(settings.waits_max, settings.waits_per_principal)
+        self.recheck()
+
+    def _allowed_hosts(self) -> frozenset[str]:
+        found = (allowed_hosts(each, self._settings.hosts) for each in self._addresses)
+        return frozenset().union(*found)
 
     async def aclose(self) -> None:
         """Takes nothing more, ends waits and streams, then closes what is left."""
@@ -153,15 +185,17 @@ class Gateway:
             return "shutting down"
         return "the streams broke; restart the service" if self._broken else self._ports.ready()
 
+    def _proxy(self) -> ProxySettings:
+        assert self._settings.proxy is not None, "asked only where one is in front"
+        return self._settings.proxy
+
     def _application(self) -> web.Application:
-        origins = frozenset(self._settings.origins)
-        proxy = self._settings.proxy
         middlewares: list[Middleware] = [
             problems(partial(note_refusal, self._ports.audit)),
             self.metrics.middleware(),
-            *([behind_proxy(proxy)] if proxy is not None else []),
+            *([behind_proxy(self._proxy)] if self._settings.proxy is not None else []),
             host_check(lambda: self._hosts),
-            preflights(origins),
+            preflights(lambda: self._settings.origins),
             admission(self._gate, PUBLIC),
         ]
         app = web.Application(client_max_size=self._settings.body_max, middlewares=middlewares)
@@ -186,7 +220,7 @@ class Gateway:
             SystemRoutes(ports, settings, self._registry.counts, self._why_not_ready),
         ):
             app.add_routes([_expecting(route) for route in part.routes()])
-        app.on_response_prepare.append(headers_for(origins))
+        app.on_response_prepare.append(headers_for(lambda: self._settings.origins))
         return app
 
 

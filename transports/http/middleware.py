@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from functools import lru_cache
 
 import structlog
@@ -111,7 +111,7 @@ async def expect_continue(request: web.Request) -> web.StreamResponse | None:
     return problem_response(problem, request_id_of(request))
 
 
-def headers_for(origins: frozenset[str]) -> ResponseSignal:
+def headers_for(origins: Callable[[], Collection[str]]) -> ResponseSignal:
     """A signal before each answer's head goes out; `origins` may read what the API answers."""
 
     async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
@@ -120,7 +120,7 @@ def headers_for(origins: frozenset[str]) -> ResponseSignal:
         headers[_REQUEST_ID] = request_id_of(request)
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
-        allow_origin(request, headers, origins)
+        allow_origin(request, headers, origins())
 
     return add_headers
 

@@ -151,7 +151,11 @@ class ProblemRunner(web.AppRunner):
         return server
 
 
-class Listener(web.TCPSite):
+BACKLOG = 4096
+"""How many connections may wait while nobody accepts them: from one service to the next."""
+
+
+class _OrderlyEnd(web.BaseSite):
     async def stop(self) -> None:
         """Who was accepted in this turn of the event loop is a connection before the listener is
         closed: asyncio would leave it open, with nobody to answer or to close it."""
@@ -160,6 +164,20 @@ class Listener(web.TCPSite):
             loop.remove_reader(listening.fileno())
         await asyncio.sleep(0)
         await super().stop()
+
+
+class Listener(_OrderlyEnd, web.TCPSite):
+    """Listens on an address."""
+
+
+class GivenListener(_OrderlyEnd, web.SockSite):
+    """Listens on a socket that somebody else made, and who may keep it: then connections wait in
+    there until the next service accepts them."""
+
+    def __init__(
+        self, runner: web.AppRunner, listening: socket.socket, *, ssl_context: Any = None
+    ) -> None:
+        super().__init__(runner, listening, ssl_context=ssl_context, backlog=BACKLOG)
 
 
 def prove(request: web.Request) -> None:

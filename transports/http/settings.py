@@ -64,9 +64,12 @@ class GatewayPorts:
         object.__setattr__(self, "tails", SharedOutput(self.output))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class GatewaySettings:
     """Limits and times; the defaults are those of the contract, tests use smaller ones.
+
+    All parts of a gateway hold the same one and look at it when they need it; `Gateway.go_by`
+    alone changes it, in one step.
 
     `hosts` are names beyond loopback and the address listened on that a `Host` header may carry.
     Pages of `origins` may use the API with a bearer token or a ticket. Without `proxy` the word of

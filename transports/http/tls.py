@@ -29,6 +29,16 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+def load_again(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """New connections of a listening socket get the certificate that the files hold now.
+
+    Raises:
+        ConfigError: the files are not what they should be; nothing has changed.
+    """
+    server_context(certificate, key)  # so that what is wrong is noticed before it is in force
+    context.load_cert_chain(certificate, key, password=_no_password)
+
+
 def pinned_context(certificate: Path) -> ssl.SSLContext:
     """Trusts exactly this certificate, under whatever name the service is reached.
 

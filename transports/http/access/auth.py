@@ -51,6 +51,11 @@ class Gate:
         self._attempts = Attempts(_PEER_PACE, _ALL_PACE)
         self.cookie_name = f"jobbus_{ports.instance}"
 
+    def go_by(self, settings: GatewaySettings) -> None:
+        """From now on these limits count."""
+        self._posts.go_by(Pace(settings.posts_per_s, settings.post_burst))
+        self.sessions.go_by(settings.sessions)
+
     def identify(self, request: web.Request, template: str) -> Identity:
         """Who asks, remembered on the request.
 

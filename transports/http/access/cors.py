@@ -3,6 +3,8 @@
 Credentials of browsers never cross: such a page brings a bearer token or a ticket of its own.
 """
 
+from collections.abc import Callable, Collection
+
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
@@ -20,13 +22,13 @@ _ANSWER_HEADERS = (
 _MAX_AGE_S = "600"
 
 
-def preflights(origins: frozenset[str]) -> Middleware:
+def preflights(origins: Callable[[], Collection[str]]) -> Middleware:
     """Answers what browsers ask before a request from one of `origins`."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         asks = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
-        if not (asks and request.headers.get("Origin") in origins and _is_api(request)):
+        if not (asks and request.headers.get("Origin") in origins() and _is_api(request)):
             return await handler(request)
         return web.Response(
             status=204,
@@ -41,14 +43,14 @@ def preflights(origins: frozenset[str]) -> Middleware:
 
 
 def allow_origin(
-    request: web.BaseRequest, headers: CIMultiDict[str], origins: frozenset[str]
+    request: web.BaseRequest, headers: CIMultiDict[str], origins: Collection[str]
 ) -> None:
     """The answer's headers say which page may read it: the one that asked, if it is named."""
     if not origins or not _is_api(request):
         return
     headers.add("Vary", "Origin")
     origin = request.headers.get("Origin")
-    if origin in origins:
+    if origin is not None and origin in origins:
         headers["Access-Control-Allow-Origin"] = origin
         headers["Access-Control-Expose-Headers"] = _ANSWER_HEADERS
 

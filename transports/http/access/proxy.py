@@ -1,7 +1,7 @@
 """A reverse proxy in front: its word on who asks, from where, over what, and nobody else's."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import structlog
@@ -37,15 +37,20 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True):
     default_roles: tuple[str, ...] = ()
 
 
-def behind_proxy(settings: ProxySettings) -> Middleware:
+def behind_proxy(current: Callable[[], ProxySettings]) -> Middleware:
     """Serves the proxy, and programs on this machine that do not pretend to be one.
 
     All others reached a door that speaks plain text and was not meant for them.
     """
-    forwarded = XForwardedFiltered(settings.trusted)
+    made = current()
+    forwarded = XForwardedFiltered(made.trusted)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        nonlocal made, forwarded
+        settings = current()
+        if settings is not made:
+            made, forwarded = settings, XForwardedFiltered(settings.trusted)
         peer = _peer(request)
         if peer is None or not _is_in(peer, settings.trusted):
             _refuse_pretenders(request, peer, settings)

@@ -35,6 +35,10 @@ class Limiter:
     def __len__(self) -> int:
         return len(self._buckets)
 
+    def go_by(self, pace: Pace) -> None:
+        """From now on buckets hold and fill like that; what is in them stays."""
+        self._pace = pace
+
     def wait_s(self, key: str, now_s: float) -> float:
         """Seconds until the next event of `key` is in order; 0 if it is now."""
         return max(0.0, (1.0 - self._level(key, now_s)) / self._pace.per_s)
@@ -83,6 +87,10 @@ class Places:
         self._most_each = most_each
         self._taken: Counter[str] = Counter()
         self._in_all = 0
+
+    def go_by(self, most: int, most_each: int) -> None:
+        """From now on there may be so many; those that are more than that stay."""
+        self._most, self._most_each = most, most_each
 
     @contextmanager
     def one_for(self, key: str) -> Iterator[bool]:

@@ -34,6 +34,10 @@ class Sessions:
         self._book = SessionBook(limits, _kept(path) if path is not None else ())
         self._file = StateFile(path, self._encoded)
 
+    def go_by(self, limits: SessionLimits) -> None:
+        """Sessions last, from now on, as these say; those that are open, too."""
+        self._book.limits = limits
+
     async def open(self, grant: Grant) -> tuple[str, Identity]:
         """A session for who has `grant`, and its cookie.
 

@@ -38,7 +38,7 @@ class SessionBook:
     """All sessions by key; changed only by its owner."""
 
     def __init__(self, limits: SessionLimits, records: Iterable[SessionRecord] = ()) -> None:
-        self._limits = limits
+        self.limits = limits
         self._records = {record.key: record for record in records}
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ class SessionBook:
         """A new session and the cookie for it. If there are too many, one ends of the token that
         has the most: the one that was not used for the longest time."""
         self._forget_ended(now_ms)
-        while len(self._records) >= self._limits.most:
+        while len(self._records) >= self.limits.most:
             oldest_first = sorted(self._records.values(), key=lambda record: record.seen_ms)
             ends = first_of_the_many(oldest_first, lambda record: record.token_id)
             del self._records[ends.key]
@@ -73,15 +73,15 @@ class SessionBook:
 
     def ends_ms(self, record: SessionRecord) -> int:
         """When it ends if it is not used again."""
-        return min(record.seen_ms + self._limits.idle_ms, self.last_ms(record))
+        return min(record.seen_ms + self.limits.idle_ms, self.last_ms(record))
 
     def last_ms(self, record: SessionRecord) -> int:
         """When it ends however much it is used."""
-        return record.created_ms + self._limits.age_ms
+        return record.created_ms + self.limits.age_ms
 
     def seen(self, record: SessionRecord, now_ms: int) -> bool:
         """Notes a use; returns whether that is worth keeping."""
-        if now_ms - record.seen_ms < min(_SEEN_STEP_MS, self._limits.idle_ms // 4):
+        if now_ms - record.seen_ms < min(_SEEN_STEP_MS, self.limits.idle_ms // 4):
             return False
         self._records[record.key] = msgspec.structs.replace(record, seen_ms=now_ms)
         return True

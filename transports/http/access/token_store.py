@@ -140,6 +140,10 @@ class TokenStore:
         await self._file.save()
         return record
 
+    def take(self, read: "TokenStore") -> None:
+        """The tokens are those that were just read from the disk."""
+        self._book, self._admin = read._book, read._admin
+
     async def rotate_admin(self) -> None:
         """`admin.token` holds a new token, and the old one is void.
 

@@ -14,6 +14,10 @@ class Visibility:
         self._table = table
         self._defaults = defaults
 
+    def go_by(self, defaults: RoleDefaults) -> None:
+        """From now on these roles count where a job names none."""
+        self._defaults = defaults
+
     def of_job(self, principal: Principal, job: Job, action: Action = Action.VIEW) -> bool:
         return may(principal, action, self._table.roles(job.id), self._defaults)
 
