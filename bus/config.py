@@ -16,6 +16,7 @@ from bus.access import RoleDefaults
 from bus.config_checks import check
 from bus.errors import ConfigError
 from bus.keeping import Keeping
+from bus.malformed import why_unfit
 from bus.secret_sources import SECRET_NAME, SecretSource
 from bus.settings import DirectorySection, LimitsSection, ProxySection, ServeSettings, Settings
 
@@ -197,8 +198,8 @@ def _section(name: str, values: _Values) -> msgspec.Struct:
                 values[name, key], kind.__annotations__[key], str_keys=True, dec_hook=_path
             )
         except msgspec.ValidationError as exc:
-            sentence = str(exc)
-            raise ConfigError(f"[{name}] {key}: {sentence[0].lower()}{sentence[1:]}") from exc
+            steps, sentence = why_unfit(exc)
+            raise ConfigError(f"[{name}] {'.'.join((key, *steps))}: {sentence}") from exc
     return kind(**table)
 
 

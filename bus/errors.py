@@ -21,6 +21,7 @@ class ErrorCode(StrEnum):
     UNKNOWN_JOB = "unknown_job"
     UNKNOWN_EXECUTION = "unknown_execution"
     UNKNOWN_COMMAND = "unknown_command"
+    MALFORMED = "malformed"
     INVALID_JOB = "invalid_job"
     BAD_VARIABLES = "bad_variables"
     NOT_PERMITTED = "not_permitted"

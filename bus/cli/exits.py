@@ -38,6 +38,7 @@ _OF_CODE: dict[str, Exit] = {
     ErrorCode.UNKNOWN_COMMAND: Exit.NOT_FOUND,
     ErrorCode.NOT_PERMITTED: Exit.NOT_PERMITTED,
     ErrorCode.BAD_VARIABLES: Exit.USAGE,
+    ErrorCode.MALFORMED: Exit.USAGE,
     ErrorCode.SECRET_BY_VALUE: Exit.USAGE,
     ErrorCode.ALREADY_RUNNING: Exit.CONFLICT,
     ErrorCode.ALREADY_ENDED: Exit.CONFLICT,

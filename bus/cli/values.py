@@ -8,6 +8,7 @@ import msgspec
 
 from bus.cli.exits import CliError, Exit
 from bus.jobs import VariableType
+from bus.malformed import why_no_json, why_no_value
 from bus.model import SecretRef, Value
 from bus.views import VariableView
 
@@ -87,8 +88,16 @@ def _json(name: str, text: str) -> Value:
     try:
         value: Value = msgspec.json.decode(text, type=Value)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
-        raise _wrong(f"-V {name}:={text}: {exc}") from exc
+        raise _wrong(f"-V {name}:={text}: {_why_no_value(name, text)}") from exc
     return value
+
+
+def _why_no_value(name: str, text: str) -> str:
+    raw = text.encode("utf-8", "surrogatepass")
+    try:
+        return why_no_value(name, msgspec.json.decode(raw)) or why_no_json(raw)
+    except (ValueError, RecursionError):
+        return f"no JSON: {why_no_json(raw)}; for text write {name}=…"
 
 
 def _wrong(sentence: str) -> CliError:

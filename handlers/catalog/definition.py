@@ -11,11 +11,11 @@ from typing import Any, Union, get_args, get_origin
 import msgspec
 
 from bus.jobs import DefinitionFault, JobSpec
+from bus.wording import did_you_mean, quoted
 from handlers.catalog.definition_checks import problems_of
 from handlers.catalog.problem import Problem, shown
 from handlers.catalog.toml_lines import Path, key_lines, line_of
 from handlers.catalog.variables import INTEGER_MAX, INTEGER_MIN
-from handlers.catalog.wording import did_you_mean, quoted
 
 SIZE_MAX = 256 * 1024
 """Bytes of a `job.toml`."""

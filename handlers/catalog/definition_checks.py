@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
 from bus.jobs import JobSpec, VariableType
+from bus.wording import did_you_mean, quoted
 from handlers.catalog.launch import RESERVED_NAMES, RESERVED_PREFIX
 from handlers.catalog.policy_checks import followers, policies, schedules
 from handlers.catalog.problem import SECONDS_MAX, Problem, expression, shown, within
 from handlers.catalog.templates import names_in
 from handlers.catalog.variable_checks import references, texts, variables
-from handlers.catalog.wording import did_you_mean, quoted
 
 SIGNALS = frozenset(
     ("ABRT", "ALRM", "HUP", "INT", "KILL", "PIPE", "PWR", "QUIT", "TERM", "USR1", "USR2", "WINCH")

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from bus.errors import Refused
 from bus.jobs import JobSpec
 from bus.model import FINAL_EXECUTION, ExecutionStatus
+from bus.wording import quoted
 from handlers.catalog.problem import SECONDS_MAX, Problem, within
 from handlers.catalog.toml_lines import Path
 from handlers.catalog.variable_checks import variables
 from handlers.catalog.variables import resolve_variables
-from handlers.catalog.wording import quoted
 
 JOB_ID_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

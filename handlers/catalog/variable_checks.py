@@ -6,12 +6,12 @@ from math import isfinite
 
 from bus.errors import Refused
 from bus.jobs import JobSpec, VariableSpec, VariableType
+from bus.wording import did_you_mean, quoted
 from handlers.catalog.expressions import STEPS_MAX, program_size
 from handlers.catalog.problem import Problem, expression, shown, within
 from handlers.catalog.templates import names_in
 from handlers.catalog.toml_lines import Path
 from handlers.catalog.variables import check_value
-from handlers.catalog.wording import did_you_mean, quoted
 
 LENGTH_MAX = 32_000
 """Characters of a text variable: in UTF-8 still one argument for Linux (128 KiB)."""

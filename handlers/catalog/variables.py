@@ -14,8 +14,8 @@ from bus.errors import ErrorCode, Refused
 from bus.jobs import JobSpec, VariableSpec, VariableType
 from bus.model import SecretRef, Value
 from bus.secret_sources import SECRET_NAME
+from bus.wording import did_you_mean, quoted
 from handlers.catalog.expressions import NotUsable, matches
-from handlers.catalog.wording import did_you_mean, quoted
 
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 """Integers fit 64 bits, so that every program and every JSON reader can hold them."""

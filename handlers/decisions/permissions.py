@@ -10,7 +10,7 @@ from bus.envelope import RESERVED_USERS, Envelope
 from bus.errors import ErrorCode, Refused
 from bus.jobs import Job, JobSpec
 from bus.model import Execution
-from handlers.catalog.wording import quoted
+from bus.wording import quoted
 from handlers.decisions.decision import Circumstances
 from handlers.decisions.readable_table import ReadableTable
 

@@ -146,6 +146,7 @@ async def test_submitted_file_runs_the_job_and_both_status_calls_tell_every_fiel
         "Previous": None,
         "Progress": 42,
         "Message": "collecting",
+        "Note": "",
         "Data": None,
         "ExitCode": 3,
         "Signal": None,
@@ -326,7 +327,11 @@ async def test_files_that_are_no_commands_are_set_aside_with_the_reason(service:
     await eventually(lambda: reasons().keys() >= set(names.values()), "all are set aside")
     assert all(reasons()[name] for name in names.values())
     assert service.queue_files() == []
-    assert [name for name in names.values() if service.result(name.removesuffix(".json"))] == []
+    for name in names.values():
+        answer = service.result(name.removesuffix(".json"))
+        assert answer is not None
+        assert (answer["Status"], answer["ErrorCode"]) == ("Rejected", "malformed")
+        assert answer["Error"] == reasons()[name]
 
 
 async def test_unknown_ids_have_no_status(service: Service) -> None:

@@ -64,7 +64,11 @@ ENDS: dict[str, Completed | Rejected] = {
     "utf8-bom": Completed("bom"),
     "utf16": Completed("utf16 ü"),
     "utf16be": Completed("be ü"),
+    "utf32": Completed("32 ü"),
     "ascii": Completed("Gr??e lost"),
+    "ansi-1252": Rejected(
+        ("line 3", "byte 0xFC", "write it with -Encoding utf8"), "malformed", False
+    ),
     "out-file": Completed("out-file"),
     "redirect": Completed(">"),
     "compress": Completed("compressed"),
@@ -92,6 +96,8 @@ ENDS: dict[str, Completed | Rejected] = {
         ('no job "Origin/Any" that alice may see', '"unauthenticated"', "[directory.role_map]"),
         "unknown_job",
     ),
+    "depth-cut": Rejected(('variable "Deep"', "text", "not an object"), "bad_variables"),
+    "secure-string": Rejected(('variable "Text"', "text", "not an object"), "bad_variables"),
     "escape": Completed("tab\tquote\"back\\slash'😀<a&b>"),
     "escape-nonascii": Completed("ü😀"),
     "escape-html": Completed("<b>&'x'"),
@@ -99,6 +105,8 @@ ENDS: dict[str, Completed | Rejected] = {
     "command-line-file": Rejected(
         ('no variable "Path"', "Text, Number, Rate, Big, On"), "bad_variables"
     ),
+    "array-wrapped": Rejected(("one command a file", "-AsArray"), "malformed", False),
+    "export-clixml": Rejected(("XML", "ConvertTo-Json"), "malformed", False),
 }
 
 
@@ -121,6 +129,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 async def result_of(service: Service, folder: str) -> dict[str, Any]:
     command_id = file_of(folder).stem
     return await eventually(lambda: service.result(command_id), f"result of {folder}")
+
+
+def test_every_file_is_told_of() -> None:
+    assert {path.name for path in FILES.iterdir() if path.is_dir()} == set(ENDS)
 
 
 @pytest.mark.parametrize("folder", [name for name, end in ENDS.items() if type(end) is Completed])

@@ -210,7 +210,7 @@ async def test_by_value_it_is_refused_in_every_door_and_kept_in_none(service: Se
         assert (dropped["Status"], dropped["ErrorCode"]) == ("Rejected", "secret_by_value")
         assert dropped["Variables"] is None
         # The same is told of a job that one may not see, and of a reference that is a value.
-        hidden = await drop(service, body["jobId"], {"Token": VALUE}, Roles=[])
+        hidden = await drop(service, body["jobId"], {"Token": VALUE}, Roles=["guest"])
         assert (hidden["ErrorCode"], hidden["Variables"]) == ("unknown_job", None)
         wrong = await drop(service, body["jobId"], {"Token": {"secret": VALUE}})
         assert (wrong["ErrorCode"], wrong["Variables"]) == ("bad_variables", None)

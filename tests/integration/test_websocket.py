@@ -400,7 +400,7 @@ async def test_who_wants_the_latest_is_told_what_was_left_out() -> None:
         ({"topic": "output", "execution": "../x"}, 404, "UUID"),
         ({"topic": "output", "execution": EXECUTION}, 404, EXECUTION),
         ({"topic": "output", "execution": "{mine}", "from": 1, "tail": 1}, 422, "either"),
-        ({"topic": "output", "execution": "{mine}", "from": -1}, 422, ">= 0"),
+        ({"topic": "output", "execution": "{mine}", "from": -1}, 422, "at least 0"),
         ({"topic": "output", "execution": "{mine}", "filter": {}}, 422, "not for the topic"),
         ({"topic": "output", "execution": "{hidden}"}, 404, "no execution"),
         ({"topic": "output", "execution": "{closed}"}, 403, "output"),

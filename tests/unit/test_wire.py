@@ -228,7 +228,49 @@ def test_the_origins_file_is_a_start_by_its_user() -> None:
 def test_roles_of_the_services_own_account_are_believed_but_admin(
     roles: object, granted: tuple[str, ...]
 ) -> None:
-    assert envelope_of(written(Roles=roles)).principal.roles == granted
+    assert foreign.principal_of(written(Roles=roles), SERVICE, SETTINGS).roles == granted
+
+
+@pytest.mark.parametrize("roles", [["a", 1], {"role": "operator"}, 3, [["operator"]], True])
+def test_roles_that_are_no_words_are_refused_if_they_would_be_believed(roles: object) -> None:
+    with pytest.raises(Refused, match='Roles must be words such as \\["operator"\\]'):
+        envelope_of(written(Roles=roles))
+    assert envelope_of(written(Roles=roles), STRANGER).principal.roles == ()
+
+
+SPELLED = {name: [name.lower(), name.upper(), name[0].lower() + name[1:]] for name in ORIGINS}
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_names_of_fields_are_known_in_any_case(number: int) -> None:
+    spelled = {SPELLED[name][number]: value for name, value in ORIGINS.items()}
+    text = json.dumps(spelled).encode()
+    assert foreign.decode(text) == foreign.decode(json.dumps(ORIGINS).encode())
+    assert wire.outline(text) == wire.outline(json.dumps(ORIGINS).encode())
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_our_spelling_wins_and_two_others_must_say_the_same(order: int) -> None:
+    def judged(**fields: object) -> Envelope:
+        more = list(({k: v for k, v in ORIGINS.items() if k != "JobID"} | fields).items())
+        return foreign.envelope_of(
+            foreign.decode(json.dumps(dict(more[::order])).encode()), SERVICE, SETTINGS, SECRET
+        )
+
+    assert judged(JobID="A/B", jobid="C/D", JOBID="E/F").command == StartJob(
+        job_id="A/B", variables={"Interval": 30}
+    )
+    assert isinstance(judged(jobid="A/B", JOBID="A/B").command, StartJob)
+    with pytest.raises(Refused, match="JobID stands there in two spellings"):
+        judged(jobid="A/B", JOBID="C/D")
+    with pytest.raises(Refused, match="Kill stands there in two spellings"):
+        judged(JobID="A/B", kill=True, KILL=1)
+
+
+def test_names_of_variables_are_taken_as_they_are() -> None:
+    command = envelope_of(written(Variables={"interval": 1, "INTERVAL": 2})).command
+    assert isinstance(command, StartJob)
+    assert command.variables == {"interval": 1, "INTERVAL": 2}
 
 
 def mapped(roles: object, **settings: object) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from bus.clock import TIME_MS_MAX
 from bus.layout import DIRECTORY_MODE, FILE_MODE
 
 FUSE_MAGIC = 0x65735546
@@ -97,6 +98,11 @@ def mark_of(name: str, inside: int) -> Mark:
         FileNotFoundError: nothing does (any more).
     """
     return _mark(os.stat(name, dir_fd=inside, follow_symlinks=False))
+
+
+def time_of(mark: Mark) -> int:
+    """When the file changed; its owner can set that to years that no record can tell."""
+    return min(max(mark.mtime_ns // 1_000_000, 0), TIME_MS_MAX)
 
 
 def read_file(name: str, inside: int, size_max: int) -> FoundFile:

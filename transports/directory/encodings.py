@@ -4,6 +4,8 @@ import codecs
 
 _MARKED = (
     (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
@@ -25,3 +27,8 @@ def plain_json(raw: bytes) -> bytes:
                 return text.strip(_PADDING)
             return text.decode(name).encode().strip(_PADDING)
     return raw.strip(_PADDING)
+
+
+def promised(raw: bytes) -> str:
+    """The name of the encoding whose byte order mark stands first."""
+    return next((name[:6].upper() for mark, name in _MARKED if raw.startswith(mark)), "UTF-8")

@@ -26,13 +26,22 @@ from bus.commands import (
 )
 from bus.envelope import Envelope, can_be_user, canonical_uuid, trace_context
 from bus.errors import ErrorCode, Refused
+from bus.malformed import described, escaped, first_unfit
 from bus.model import CommandRecord, CommandStatus, Principal, Value
+from bus.wording import did_you_mean, quoted
 from transports.directory.settings import DirectorySettings
-from transports.directory.wire import FIELD_NAMES, NotACommand, command_id_of
+from transports.directory.wire import FIELD_NAMES, command_id_of, fields_of
 
 
-class ForeignFile(msgspec.Struct, frozen=True, rename={**FIELD_NAMES, "session_id": "SessionID"}):
-    """The fields as they stand there, of whatever type; unknown ones are ignored."""
+class ForeignFile(
+    msgspec.Struct,
+    frozen=True,
+    rename={**FIELD_NAMES, "session_id": "SessionID", "said_twice": "SaidTwice"},
+):
+    """The fields as they stand there, of whatever type; unknown ones are ignored.
+
+    `said_twice` are those to which two spellings give different values.
+    """
 
     command_id: Any = None
     command: Any = None
@@ -48,13 +57,12 @@ class ForeignFile(msgspec.Struct, frozen=True, rename={**FIELD_NAMES, "session_i
     kill: Any = None
     target_id: Any = None
     traceparent: Any = None
+    said_twice: tuple[str, ...] = ()
 
 
 TEXT_MAX = 200
 """Characters kept of a text that means nothing to us when it is longer: it stays in the table, the
 journal and the feed for as long as its command."""
-
-_decoder = msgspec.json.Decoder(ForeignFile)
 
 
 class Writer(msgspec.Struct, frozen=True):
@@ -71,10 +79,8 @@ def decode(text: bytes) -> ForeignFile:
     Raises:
         NotACommand: it is no JSON object.
     """
-    try:
-        return _decoder.decode(text)
-    except (ValueError, RecursionError) as error:
-        raise NotACommand(f"no whole JSON object: {error}") from error
+    found = fields_of(text)
+    return msgspec.convert({**found.fields, "SaidTwice": found.twice}, ForeignFile)
 
 
 def envelope_of(
@@ -87,6 +93,14 @@ def envelope_of(
         Refused: it cannot be carried out, whoever asks.
     """
     command_id = command_id_of(file.command_id)
+    for name in file.said_twice:
+        raise Refused(
+            ErrorCode.MALFORMED,
+            f"{name} stands there in two spellings that say different things; write it once",
+            pointer=f"/{name}",
+        )
+    if writer.is_service:
+        _check_roles(file.roles)
     command = command_of(file)
     expires_ms = _expiry(file.expires_at)
     return Envelope(
@@ -147,15 +161,20 @@ def command_of(file: ForeignFile) -> Command:
     Raises:
         Refused: unknown word, or a field that is missing or of the wrong type.
     """
-    word = file.command.lower() if isinstance(file.command, str) else ""
-    make = _COMMANDS.get(word)
+    make = _COMMANDS.get(file.command.lower()) if isinstance(file.command, str) else None
     if make is None:
-        raise Refused(
-            ErrorCode.UNKNOWN_COMMAND,
-            f"there is no command {_shown(file.command)}; known are {', '.join(_COMMANDS)}",
-            pointer="/Command",
-        )
+        raise Refused(ErrorCode.UNKNOWN_COMMAND, _no_command(file.command), pointer="/Command")
     return make(file)
+
+
+def _no_command(written: Any) -> str:
+    match written:
+        case None:
+            return f"Command is missing; write one of {', '.join(_COMMANDS)}"
+        case str():
+            return f"there is no command {quoted(written)}{did_you_mean(written, _COMMANDS)}"
+        case _:
+            return f"Command must be one of {', '.join(_COMMANDS)}, not {described(written)}"
 
 
 def _start(file: ForeignFile) -> Command:
@@ -217,11 +236,13 @@ def is_urgent(word: object) -> bool:
 def _job(file: ForeignFile) -> str:
     if not isinstance(file.job_id, str) or not file.job_id:
         raise Refused(
-            ErrorCode.UNKNOWN_JOB, 'JobID must name the job, e.g. "App/Job"', pointer="/JobID"
+            ErrorCode.UNKNOWN_JOB, 'JobID must name the job, such as "App/Job"', pointer="/JobID"
         )
     if len(file.job_id) > TEXT_MAX:
         raise Refused(
-            ErrorCode.UNKNOWN_JOB, f"there is no job {_shown(file.job_id)}…", pointer="/JobID"
+            ErrorCode.UNKNOWN_JOB,
+            f"JobID {quoted(file.job_id)} is longer than the id of any job",
+            pointer="/JobID",
         )
     return file.job_id
 
@@ -246,14 +267,21 @@ def _uuid(written: Any, field: str, code: ErrorCode) -> str:
 
 
 def _variables(written: Any) -> dict[str, Value] | None:
-    try:
-        return msgspec.convert(written, dict[str, Value] | None)
-    except (ValueError, RecursionError) as error:
+    if written is None:
+        return None
+    if not isinstance(written, dict):
         raise Refused(
             ErrorCode.BAD_VARIABLES,
-            f"Variables must be an object of texts, numbers, booleans and secrets: {error}",
+            f'Variables must be an object such as {{"Interval": 30}}, not {described(written)}',
             pointer="/Variables",
-        ) from error
+        )
+    unfit = first_unfit(written)
+    if unfit is not None:
+        name, sentence = unfit
+        raise Refused(
+            ErrorCode.BAD_VARIABLES, sentence, pointer=f"/Variables/{escaped(name[:TEXT_MAX])}"
+        )
+    return msgspec.convert(written, dict[str, Value])
 
 
 def _grace(written: Any) -> float | None:
@@ -295,6 +323,16 @@ def _role_words(written: Any) -> tuple[str, ...] | None:
             return ()
 
 
+def _check_roles(written: Any) -> None:
+    words = written if isinstance(written, list) else [written]
+    if not all(word is None or isinstance(word, str) for word in words):
+        raise Refused(
+            ErrorCode.MALFORMED,
+            'Roles must be words such as ["operator"], or left out',
+            pointer="/Roles",
+        )
+
+
 def submitted_ms(written: object, mtime_ms: int) -> int:
     """The writer's own time; the file's, where the writer's is missing or no time."""
     if isinstance(written, str):
@@ -313,7 +351,7 @@ def _expiry(written: Any) -> int | None:
     except (ValueError, OverflowError) as error:
         raise Refused(
             ErrorCode.EXPIRED,
-            f"ExpiresAt must be a time such as 2026-01-26T18:00:00Z, not {_shown(written)}",
+            f"ExpiresAt must be a time such as 2026-01-26T18:00:00Z, not {_spelled(written)}",
             pointer="/ExpiresAt",
         ) from error
 
@@ -334,5 +372,5 @@ def _kept(written: Any) -> str | None:
     return written[:TEXT_MAX] if isinstance(written, str) else None
 
 
-def _shown(value: Any) -> str:
-    return repr(value)[:80]
+def _spelled(written: Any) -> str:
+    return quoted(written) if isinstance(written, str) else described(written)

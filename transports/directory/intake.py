@@ -6,7 +6,7 @@ One thread looks at a time. What was found is handed back; the lanes belong to t
 import logging
 import os
 import time
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 import msgspec
 
@@ -29,11 +29,21 @@ _GRANULE_NS = 100_000_000
 
 
 class Look(msgspec.Struct):
-    """What one look found. `more`: names are left for the next look."""
+    """What one look found. `given_up`: files that stood still too long for a command that is still
+    being written. `more`: names are left for the next look."""
 
     found: list[Sighting] = []
+    given_up: list["GivenUp"] = []
     more: bool = False
     listing_s: float = 0.0
+
+
+class GivenUp(msgspec.Struct, frozen=True):
+    """A file that will not become a command, as it was seen, and why."""
+
+    name: str
+    mark: Mark
+    reason: str
 
 
 class _Observed(msgspec.Struct):
@@ -121,6 +131,21 @@ class Intake:
         with disk.open_directory(self._layout.queue) as queue_fd:
             self._rejects.take(name, queue_fd, reason)
 
+    def set_aside(self, files: Sequence[GivenUp]) -> None:
+        """They are in Rejects, unless they changed since they were seen."""
+        with disk.open_directory(self._layout.queue) as queue_fd:
+            for file in files:
+                try:
+                    if disk.mark_of(file.name, queue_fd) != file.mark:
+                        continue
+                    self._rejects.take(file.name, queue_fd, file.reason)
+                except FileNotFoundError:
+                    pass
+                except OSError as error:  # no room, or no way in: others do not wait for that
+                    log.warning("%s cannot go to Rejects: %s", file.name, error.strerror)
+                    continue
+                self._observed.pop(file.name, None)
+
     def sweep(self) -> None:
         """Files in `.tmp` that nobody will finish are gone; ours that were linked have one name."""
         disk.make_directory(self._layout.queue_tmp)
@@ -162,7 +187,7 @@ class Intake:
     def _examine(self, names: list[str], queue_fd: int, look: Look) -> None:
         for name in names:
             try:
-                if name in self._observed and not self._moved_on(name, queue_fd):
+                if name in self._observed and not self._moved_on(name, queue_fd, look):
                     continue
                 look.found.append(self._reader.sighting(name, queue_fd))
                 self._observed.pop(name, None)
@@ -171,8 +196,8 @@ class Intake:
             except (InMotion, NotACommand, Unfit):
                 self._look_closer(name, queue_fd, look)
 
-    def _moved_on(self, name: str, queue_fd: int) -> bool:
-        """Whether the file changed since the last look; if it stood still too long, it goes."""
+    def _moved_on(self, name: str, queue_fd: int, look: Look) -> bool:
+        """Whether the file changed since the last look; not if it only stood still too long."""
         observed = self._observed[name]
         if disk.mark_of(name, queue_fd) != observed.mark:
             return True
@@ -181,12 +206,7 @@ class Intake:
             return False
         if observed.mark.links > 1 and self._freed_of_its_twin(name, queue_fd):
             return True
-        try:
-            self._rejects.take(name, queue_fd, observed.reason)
-        except OSError as error:  # no room, or no way in: others do not wait for that
-            log.warning("%s cannot go to Rejects: %s", name, error.strerror)
-        else:
-            del self._observed[name]
+        look.given_up.append(GivenUp(name, observed.mark, observed.reason))
         return False
 
     def _look_closer(self, name: str, queue_fd: int, look: Look) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bus.clock import Clock
 from bus.envelope import Envelope
@@ -11,8 +11,9 @@ from bus.model import CommandRecord
 from transports.directory import disk
 from transports.directory.backlog import Backlog, Entry, State
 from transports.directory.inbound import Inbound, is_same
-from transports.directory.intake import Intake, Look
+from transports.directory.intake import GivenUp, Intake, Look
 from transports.directory.reader import Sighting
+from transports.directory.refusals import RefusalResults, unreadable
 from transports.directory.rejects import Rejects
 from transports.directory.settings import DirectorySettings
 
@@ -41,6 +42,7 @@ class Lookout:
         backlog: Backlog,
         intake: Intake,
         rejects: Rejects,
+        refusals: RefusalResults,
         tells_secret: Callable[[Envelope], bool],
     ) -> None:
         self._tells_secret = tells_secret
@@ -51,6 +53,7 @@ class Lookout:
         self._backlog = backlog
         self._intake = intake
         self._rejects = rejects
+        self._refusals = refusals
         self._rung = asyncio.Event()
         self._swept_s = clock.monotonic_s()
 
@@ -85,10 +88,28 @@ class Lookout:
                 doubtful.append((sighting, other))
         for sighting, other in doubtful:
             await self._second_of_an_id(inbound, sighting, other)
+        if look.given_up:
+            await self._give_up(look.given_up)
         if look.more:
             self.ring()
             return 0.0
         return min(DUTY * look.listing_s, 1.0)
+
+    async def _give_up(self, files: Sequence[GivenUp]) -> None:
+        """They are in Rejects. Before that who asks by the id that one is called after has an
+        answer, unless it is the id of a command: a death in between leaves the file to be found."""
+        now_ms = self._clock.now_ms()
+        records = (unreadable(one.name, one.mark, one.reason, now_ms) for one in files)
+        answers = [one for one in records if one is not None and self._is_nobodys(one.id)]
+        if answers:
+            try:
+                await asyncio.to_thread(self._refusals.write_unless_there, answers)
+            except OSError as error:
+                log.warning("no result written for %d files: %s", len(answers), error.strerror)
+        await asyncio.to_thread(self._intake.set_aside, files)
+
+    def _is_nobodys(self, command_id: str) -> bool:
+        return self._backlog.get(command_id) is None and self._known(command_id) is None
 
     def _look_with_rejects(self, limit: int | None, rung: bool) -> Look:
         """Blocking. Without a ring what was rejected is looked at first: it may have come back."""

@@ -16,13 +16,13 @@ from bus.errors import TransportBusy
 from bus.layout import DataLayout
 from bus.model import CommandRecord
 from transports.directory import disk
-from transports.directory.answers import encode_result, result_name
 from transports.directory.backlog import Backlog, Entry, State
 from transports.directory.caution import DEATHS_MAX, Caution
 from transports.directory.inbound import Inbound
 from transports.directory.intake import Intake
 from transports.directory.lookout import Lookout
 from transports.directory.reader import Reader
+from transports.directory.refusals import RefusalResults
 from transports.directory.rejects import Rejects
 from transports.directory.settings import DirectorySettings
 from transports.directory.watch import Doorbell
@@ -72,8 +72,19 @@ class DirectoryTransport:
         reader = self._reader = Reader(secret, settings)
         rejects = self._rejects = Rejects(layout, settings, clock, reader.mended_name)
         self._intake = Intake(layout, settings, clock, reader, rejects)
+        self._refusals = RefusalResults(
+            layout, settings.refusals_max, lambda command_id: known(command_id) is not None
+        )
         self._lookout = Lookout(
-            layout, settings, clock, known, self._backlog, self._intake, rejects, tells_secret
+            layout,
+            settings,
+            clock,
+            known,
+            self._backlog,
+            self._intake,
+            rejects,
+            self._refusals,
+            tells_secret,
         )
         self._inbound: Inbound | None = None
         self._caution = Caution(layout)
@@ -252,7 +263,7 @@ class DirectoryTransport:
         why = f"the service died {note.deaths} times while it handled this command"
         record = await asyncio.to_thread(self._intake.poison, note.name, why)
         if record is not None:
-            await asyncio.to_thread(self._write_results, [record])
+            await asyncio.to_thread(self._refusals.write, [record])
             if self._refused is not None:
                 self._refused(record)
 
@@ -294,7 +305,7 @@ class DirectoryTransport:
     async def _answer(self, refusals: Sequence[tuple[Entry, CommandRecord]]) -> None:
         """The writers find Rejected results; then their files go."""
         try:
-            await asyncio.to_thread(self._write_results, [record for _, record in refusals])
+            await asyncio.to_thread(self._refusals.write, [record for _, record in refusals])
         except OSError as error:
             # The files stay and are answered after the next start.
             log.warning("no result written for %d refused commands: %s", len(refusals), error)
@@ -303,12 +314,6 @@ class DirectoryTransport:
             if self._refused is not None:
                 self._refused(record)
             self.settle(entry.id)
-
-    def _write_results(self, records: Sequence[CommandRecord]) -> None:
-        disk.make_directory(self._layout.results)
-        with disk.open_directory(self._layout.results) as results_fd:
-            for record in records:
-                disk.replace_file(result_name(record), results_fd, encode_result(record))
 
     async def _unlink_for_ever(self) -> None:
         while True:

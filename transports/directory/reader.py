@@ -4,12 +4,11 @@ import os
 
 import msgspec
 
-from bus.clock import TIME_MS_MAX
 from bus.envelope import Envelope
 from bus.errors import Refused
 from bus.model import CommandRecord
 from transports.directory import disk, foreign, wire
-from transports.directory.encodings import plain_json
+from transports.directory.encodings import plain_json, promised
 from transports.directory.settings import DirectorySettings
 from transports.directory.wire import NotACommand
 
@@ -81,7 +80,7 @@ class Reader:
         command_id = wire.command_id_of(outline.command_id)
         _check_name(name, command_id)
         accepted_ns = self._accepted_ns(text, outline.accepted_at, found.mark)
-        mtime_ms = _time_of(found.mark)
+        mtime_ms = disk.time_of(found.mark)
         return Sighting(
             command_id,
             name,
@@ -106,7 +105,10 @@ class Reader:
         try:
             return plain_json(found.data), found
         except ValueError as error:
-            raise NotACommand(f"not the encoding its first bytes promise: {error}") from error
+            raise NotACommand(
+                f"its first bytes promise {promised(found.data)}, and not all of it is that; "
+                f"{wire.WRITE_UTF8}"
+            ) from error
 
     def _sealed(self, text: bytes, mark: disk.Mark) -> wire.SealedFile | None:
         if mark.uid != self._uid:
@@ -124,12 +126,7 @@ class Reader:
         return written if wire.looks_sealed(text) else 0
 
     def _writer(self, mark: disk.Mark) -> foreign.Writer:
-        return foreign.Writer(mark.uid, mark.uid == self._uid, _time_of(mark))
-
-
-def _time_of(mark: disk.Mark) -> int:
-    """When the file changed; its owner can set that to years that no record can tell."""
-    return min(max(mark.mtime_ns // 1_000_000, 0), TIME_MS_MAX)
+        return foreign.Writer(mark.uid, mark.uid == self._uid, disk.time_of(mark))
 
 
 def _believed(sealed: wire.SealedFile) -> Envelope:

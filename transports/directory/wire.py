@@ -24,6 +24,7 @@ from bus.commands import (
     kind_of,
 )
 from bus.envelope import Envelope, canonical_uuid
+from bus.malformed import why_no_json, why_no_object
 from bus.model import Principal, Value
 
 _PURPOSE = b"jobbus queue file 1\n"
@@ -95,7 +96,11 @@ class Outline(msgspec.Struct, frozen=True, rename={
     submitted_at: Any = None
 
 
+WRITE_UTF8 = "write it with -Encoding utf8"
+_KNOWN = {name.casefold(): name for name in (*FIELD_NAMES.values(), "SessionID")}
+
 _encoder = msgspec.json.Encoder()
+_fields_decoder = msgspec.json.Decoder(dict[str, Any])
 _sealed_decoder = msgspec.json.Decoder(SealedFile)
 _outline_decoder = msgspec.json.Decoder(Outline)
 
@@ -143,10 +148,73 @@ def outline(text: bytes) -> Outline:
         NotACommand: it is none, or not yet.
     """
     try:
-        return _outline_decoder.decode(text)
+        found = _outline_decoder.decode(text)
     # Broken JSON, broken UTF-8 and numbers out of range are ValueErrors; deep nesting is not.
     except (ValueError, RecursionError) as error:
-        raise NotACommand(f"no whole JSON object: {error}") from error
+        raise _no_object(text) from error
+    if None in (found.command_id, found.command, found.submitted_at):  # or spelled otherwise
+        return msgspec.convert(fields_of(text).fields, Outline)
+    return found
+
+
+class Fields(msgspec.Struct, frozen=True):
+    """The members of a command file under the names that we know; `twice` are those that two
+    spellings, neither of them ours, give different values."""
+
+    fields: dict[str, Any]
+    twice: tuple[str, ...] = ()
+
+
+def fields_of(text: bytes) -> Fields:
+    """The members of one JSON object, whatever the case of their names; ours wins.
+
+    Raises:
+        NotACommand: it is none, or not yet.
+    """
+    try:
+        written = _fields_decoder.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise _no_object(text) from error
+    fields: dict[str, Any] = {}
+    twice: dict[str, None] = {}
+    for name, value in written.items():
+        known = _KNOWN.get(name.casefold())
+        if known is None or (known != name and known in written):
+            continue
+        if known in fields and not _same(fields[known], value):
+            twice[known] = None
+        fields[known] = value
+    return Fields(fields, tuple(twice))
+
+
+def _same(one: object, other: object) -> bool:
+    """As JSON: `true` is not `1`."""
+    return _encoder.encode(one) == _encoder.encode(other)
+
+
+def _no_object(text: bytes) -> NotACommand:
+    match text.lstrip()[:1]:
+        case b"[" if _is_json(text):
+            return NotACommand(
+                "it is a list: one command a file, an object in braces (in PowerShell, leave out "
+                "-AsArray)"
+            )
+        case b"<":
+            return NotACommand(
+                "it is XML, not JSON: write it with ConvertTo-Json (not with Export-Clixml)"
+            )
+        case _ if _is_json(text):
+            return NotACommand(why_no_object(text))
+        case _:
+            return NotACommand(f"it is no JSON: {why_no_json(text, WRITE_UTF8)}")
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def command_id_of(written: object) -> str:

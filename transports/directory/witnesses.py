@@ -133,6 +133,8 @@ def decode_result(data: bytes) -> CommandRecord | None:
     """The ended command that a result file tells of; None if it is none."""
     try:
         file = msgspec.json.decode(data, type=_Result)
+        if not file.command:  # of a file that was none: nobody has handled it
+            return None
         return CommandRecord(
             id=canonical_uuid(file.command_id),
             id_text=file.command_id,

@@ -1,9 +1,9 @@
 """Bodies become commands: strict JSON, and for each fault the place and what would be right."""
 
 import asyncio
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import msgspec
@@ -11,7 +11,16 @@ from aiohttp import web
 
 from bus.commands import GRACE_S_MAX, Command, RestartJob, StopJob, command_decoder
 from bus.envelope import canonical_uuid
-from bus.model import Value
+from bus.malformed import (
+    NO_SUCH_WORD,
+    described,
+    escaped,
+    first_unfit,
+    why_no_json,
+    why_no_object,
+    why_unfit,
+)
+from bus.wording import quoted
 from transports.http.problems import Problem, invalid
 
 JSON_TYPE = "application/json"
@@ -28,15 +37,12 @@ _Fields = dict[str, msgspec.Raw]
 
 _fields_decoder: msgspec.json.Decoder[_Fields] = msgspec.json.Decoder(_Fields)
 _text_decoder = msgspec.json.Decoder(str)
-_value_decoder: msgspec.json.Decoder[Value] = msgspec.json.Decoder(Value)
 _any_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 _KINDS: dict[str, type[msgspec.Struct]] = {
     str(kind.__struct_config__.tag): kind for kind in Command.__args__
 }
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_WHERE = re.compile(r" - at `\$(.*)`\Z")
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 async def read_fields(request: web.Request, *, empty: bool = False) -> _Fields:
@@ -96,8 +102,8 @@ def decode_command(fields: Mapping[str, msgspec.Raw], beside: tuple[str, ...]) -
         command = command_decoder.decode(raw)
     except msgspec.ValidationError as exc:
         raise _wrong_field(exc, fields) from exc
-    except _UNREADABLE as exc:
-        raise _unreadable(exc) from exc
+    except UNREADABLE as exc:
+        raise unreadable(raw) from exc
     _check_grace(getattr(command, "grace_s", None))
     return command
 
@@ -114,9 +120,10 @@ def decode_field(fields: Mapping[str, msgspec.Raw], name: str, type_: type[_T]) 
     try:
         return msgspec.json.decode(raw, type=type_)
     except msgspec.ValidationError as exc:
-        raise invalid(f"/{escape(name)}", _sentence(exc)) from exc
-    except _UNREADABLE as exc:
-        raise _unreadable(exc) from exc
+        steps, sentence = why_unfit(exc)
+        raise invalid(_pointer((name, *steps)), sentence) from exc
+    except UNREADABLE as exc:
+        raise unreadable(raw) from exc
 
 
 def refuse_unknown(fields: Mapping[str, msgspec.Raw], known: tuple[str, ...]) -> None:
@@ -126,7 +133,7 @@ def refuse_unknown(fields: Mapping[str, msgspec.Raw], known: tuple[str, ...]) ->
             continue
         near = get_close_matches(name, known, n=1) or _same_letters(name, known)
         hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
-        raise invalid(f"/{escape(name[:80])}", f"unknown field; {hint}")
+        raise invalid(f"/{escaped(name[:80])}", f"unknown field; {hint}")
 
 
 def with_canonical_ids(command: Command) -> Command:
@@ -151,22 +158,29 @@ def with_canonical_ids(command: Command) -> Command:
     return command
 
 
-def wrong_shape(error: msgspec.ValidationError) -> Problem:
-    """422 with the place and the sentence of a failed decoding."""
-    return invalid(_pointer(error), _sentence(error))
+def wrong_shape(
+    error: msgspec.ValidationError, words: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+) -> Problem:
+    """422 with the place and the sentence of a failed decoding; `words` are those that may stand at
+    some places."""
+    steps, sentence = why_unfit(error)
+    pointer = _pointer(steps)
+    if sentence.endswith(NO_SUCH_WORD) and pointer in words:
+        sentence += f": {', '.join(words[pointer])}"
+    return invalid(pointer, sentence)
 
 
 def decode_any(raw: msgspec.Raw) -> Any:
     """What `raw` says, as plain Python values."""
     try:
         return _any_decoder.decode(raw)
-    except _UNREADABLE as exc:
-        raise _unreadable(exc) from exc
+    except UNREADABLE as exc:
+        raise unreadable(raw) from exc
 
 
-def escape(name: str) -> str:
-    """`name` as one step of a JSON pointer (RFC 6901 §3)."""
-    return name.replace("~", "~0").replace("/", "~1")
+def unreadable(raw: bytes | msgspec.Raw) -> Problem:
+    """400 for bytes that are no JSON, with the place where they stop to be."""
+    return Problem(400, "malformed", f"no JSON was sent: {why_no_json(bytes(raw))}")
 
 
 async def _read_json(request: web.Request, *, empty: bool) -> bytes:
@@ -210,9 +224,9 @@ def _fields_of(raw: bytes) -> _Fields:
     try:
         return _fields_decoder.decode(raw)
     except msgspec.ValidationError:
-        raise invalid("", "the body must be a JSON object") from None
-    except _UNREADABLE as exc:
-        raise _unreadable(exc) from exc
+        raise invalid("", why_no_object(raw)) from None
+    except UNREADABLE as exc:
+        raise unreadable(raw) from exc
 
 
 def _is_utf8(request: web.Request) -> bool:
@@ -230,64 +244,35 @@ def _kind_in(fields: Mapping[str, msgspec.Raw]) -> str:
         raise invalid("/command", f"missing; one of {kinds}")
     try:
         kind = _text_decoder.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise invalid("/command", f"must be one of {kinds}") from None
     if kind not in _KINDS:
         near = get_close_matches(kind, _KINDS, n=1)
         hint = f"did you mean `{near[0]}`?" if near else f"one of {kinds}"
-        raise invalid("/command", f"unknown command {kind[:80]!r}; {hint}")
+        raise invalid("/command", f"unknown command {quoted(kind)}; {hint}")
     return kind
 
 
 def _wrong_field(error: msgspec.ValidationError, fields: Mapping[str, msgspec.Raw]) -> Problem:
-    pointer = _pointer(error)
-    if pointer == "/variables":
-        pointer = _faulty_variable(fields) or pointer
-        if pointer != "/variables":
-            return invalid(
-                pointer, 'must be text, a number, true, false, null or {"secret": "NAME"}'
-            )
-    return invalid(pointer, _sentence(error))
+    steps, sentence = why_unfit(error)
+    if steps[:1] == ("variables",):
+        # The decoder names no key that is the writer's own.
+        variables = decode_any(fields["variables"])
+        unfit = first_unfit(variables) if isinstance(variables, dict) else None
+        if unfit is not None:
+            return invalid(_pointer(("variables", unfit[0][:80])), unfit[1])
+        wanted = 'must be an object such as {"Interval": 30}'
+        return invalid("/variables", f"{wanted}, not {described(variables)}")
+    return invalid(_pointer(steps), sentence)
 
 
-def _faulty_variable(fields: Mapping[str, msgspec.Raw]) -> str | None:
-    """The pointer to the first variable that holds no allowed value; msgspec names no key."""
-    try:
-        variables = _fields_decoder.decode(fields["variables"])
-    except _UNREADABLE:
-        return None
-    for name, raw in variables.items():
-        try:
-            _value_decoder.decode(raw)
-        except _UNREADABLE:
-            return f"/variables/{escape(name[:80])}"
-    return None
-
-
-def _pointer(error: msgspec.ValidationError) -> str:
-    where = _WHERE.search(str(error))
-    missing = re.search(r"missing required field `([^`]+)`", str(error))
-    steps = [a or b for a, b in _STEP.findall(where[1])] if where else []
-    if missing:
-        steps.append(missing[1])
-    return "".join(f"/{escape(step)}" for step in steps)
-
-
-def _sentence(error: msgspec.ValidationError) -> str:
-    return _WHERE.sub("", str(error))
+def _pointer(steps: Iterable[str]) -> str:
+    return "".join(f"/{escaped(step)}" for step in steps)
 
 
 def _check_grace(grace_s: float | None) -> None:
     if grace_s is not None and not 0 <= grace_s <= GRACE_S_MAX:
         raise invalid("/graceS", f"must be from 0 to {GRACE_S_MAX:.0f} seconds")
-
-
-def _unreadable(exc: BaseException) -> Problem:
-    if isinstance(exc, RecursionError):
-        return Problem(400, "malformed", "the JSON is nested too deeply")
-    if isinstance(exc, UnicodeDecodeError):
-        return Problem(400, "malformed", "the body is not UTF-8")
-    return Problem(400, "malformed", f"the body is no JSON: {exc}")
 
 
 def _same_letters(name: str, known: tuple[str, ...]) -> list[str]:

@@ -1,11 +1,12 @@
 """What a client may send over a WebSocket: strict JSON, one record for each `op`. No IO."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
-from transports.http.body import wrong_shape
+from bus.malformed import why_no_json
+from transports.http.body import UNREADABLE, wrong_shape
 from transports.http.problems import Problem, invalid
 
 _NAME = r"^[A-Za-z0-9._:-]{1,64}$"
@@ -84,6 +85,15 @@ class Ping(_Strict, frozen=True, kw_only=True, tag="ping"):
 ClientFrame = Auth | Subscribe | Unsubscribe | Publish | Ping
 
 
+_WORDS = {
+    "/op": tuple(str(kind.__struct_config__.tag) for kind in get_args(ClientFrame)),
+    "/topic": ("events", "output"),
+    "/start": ("snapshot", "now", "earliest"),
+    "/follow": ("all", "latest"),
+}
+"""What may stand where a word was wrong."""
+
+
 class Addressed(msgspec.Struct, frozen=True):
     """What an answer to a faulty frame can be addressed to."""
 
@@ -119,10 +129,12 @@ def decode(text: str) -> ClientFrame:
         return _decoder.decode(text)
     except msgspec.ValidationError as exc:
         about = _about(text)
-        raise BadFrame(wrong_shape(exc), is_json=about is not None, about=about or {}) from None
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as exc:
-        detail = "nested too deeply" if isinstance(exc, RecursionError) else str(exc)
-        problem = Problem(400, "malformed", f"send one JSON object a message: {detail}")
+        raise BadFrame(
+            wrong_shape(exc, _WORDS), is_json=about is not None, about=about or {}
+        ) from None
+    except UNREADABLE:
+        why = why_no_json(text.encode("utf-8", "surrogatepass"))
+        problem = Problem(400, "malformed", f"send one JSON object a message: {why}")
         raise BadFrame(problem, is_json=False, about={}) from None
 
 

@@ -1,0 +1,127 @@
+"""Why bytes are no JSON, and values do not fit: the place, and what would belong there."""
+
+import json
+from typing import Annotated, Literal
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bus.cli.exits import CliError
+from bus.cli.values import variables_of
+from bus.malformed import why_no_json, why_no_value, why_unfit
+from tests.wrong_bodies import broken, found_in
+
+WHOLE = b'{"command":"start","jobId":"W/Job"}'
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (b'{\n  "a": "Gr\xfcn"\n}', ["line 2, column 11", "byte 0xFC", "in UTF-8, please"]),
+        ('{"ü": 1,}'.encode(), ["line 1, column 9", "comma"]),
+        (b"{'a': 1}", ["line 1, column 2", "double quotes"]),
+        (b'{"a": True}', ["line 1, column 7", "write true, in small letters"]),
+        (b'{"a": None}', ["write null"]),
+        (b'{"a": NaN}', ["finite"]),
+        (b'{"a": yes}', ["double quotes"]),
+        (b'{"a": 1} // b', ["line 1, column 11", "follows the end"]),
+        (b'{// b\n"a": 1}', ["line 1, column 2"]),
+        (b'{"a": /* b */ 1}', ["no comments"]),
+        (b'{"a": "C:\\Temp"}', ["line 1, column 12", "backslash", "twice"]),
+        (b'{"a": "\\u00"}', ["four digits"]),
+        (b'{"a": "x\ty"}', ["\\t"]),
+        (b'{"a": "\\ud83d"}', ["half of a surrogate pair"]),
+        (b'{"a": 1\n"b": 2}', ["line 2, column 1", "comma is missing"]),
+        (b'{"a" 1}', ["colon"]),
+        (b'{"a": 01}', ["number as JSON writes it"]),
+        (b'{"a":\n"b', ["ends at line 2, column 3", "not closed"]),
+        (b" \r\n", ["empty"]),
+        (b"{\0", ["line 1, column 2", "UTF-16"]),
+        (b"\n<Objs/>", ["XML"]),
+        (b'{"a":' * 5000, ["nested"]),
+        (b'{"a": 1e999}', ["too large"]),
+    ],
+)
+def test_the_place_and_what_belongs_there_are_told(raw: bytes, words: list[str]) -> None:
+    told = why_no_json(raw, "in UTF-8, please")
+    assert [word for word in words if word not in told] == [], told
+    assert found_in(told) == []
+
+
+@given(st.binary() | st.text().map(lambda text: json.dumps({"a": text})[:-1].encode()))
+@example(b"\xff")
+@example(b'{"a":"\\ud800\\ud800"}')
+def test_whatever_the_bytes_there_is_a_sentence(raw: bytes) -> None:
+    told = why_no_json(raw)
+    assert told
+    assert told.isprintable()
+
+
+def test_no_sentence_about_broken_bytes_is_a_librarys() -> None:
+    for name, raw in broken(WHOLE):
+        assert found_in(why_no_json(raw)) == [], name
+
+
+class Record(msgspec.Struct, forbid_unknown_fields=True):
+    text: str
+    count: Annotated[int, msgspec.Meta(ge=0, le=9)] = 0
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=3)] = "x"
+    word: Annotated[str, msgspec.Meta(pattern="^a+$")] = "a"
+    which: Literal["one", "two"] = "one"
+    flag: bool | None = None
+    many: tuple[int, ...] = ()
+    either: int | str = 0
+    number: float = 0.0
+
+
+@pytest.mark.parametrize(
+    ("fields", "steps", "sentence"),
+    [
+        ({}, ("text",), "missing"),
+        ({"text": "", "x": 1}, ("x",), "unknown field"),
+        ({"text": 1}, ("text",), "must be text, not a number"),
+        ({"text": None}, ("text",), "must be text, not null"),
+        ({"text": "", "count": -1}, ("count",), "must be at least 0"),
+        ({"text": "", "count": 10}, ("count",), "must be at most 9"),
+        ({"text": "", "count": 1.5}, ("count",), "must be a whole number, not a number"),
+        ({"text": "", "name": ""}, ("name",), "must have at least 1 characters"),
+        ({"text": "", "name": "abcd"}, ("name",), "must have at most 3 characters"),
+        ({"text": "", "word": "b"}, ("word",), "must match ^a+$"),
+        ({"text": "", "which": "x"}, ("which",), '"x" is none of the words that may stand here'),
+        ({"text": "", "flag": "x"}, ("flag",), "must be true or false, not text"),
+        ({"text": "", "many": [1, "x"]}, ("many", "1"), "must be a whole number, not text"),
+        ({"text": "", "many": {}}, ("many",), "must be a list in brackets, not an object"),
+        ({"text": "", "either": []}, ("either",), "must be a whole number or text, not a list"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_its_place(
+    fields: dict[str, object], steps: tuple[str, ...], sentence: str
+) -> None:
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.json.decode(json.dumps(fields), type=Record)
+    assert why_unfit(caught.value) == (steps, sentence)
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, {}, {"secret": 1}, {"secret": "k", "x": 1}])
+def test_a_value_that_no_variable_may_have_is_not_repeated(value: object) -> None:
+    told = why_no_value("Count", value)
+    assert told is not None
+    assert told.startswith('variable "Count" must be text, a number, true, false or')
+    assert found_in(told) == []
+
+
+@pytest.mark.parametrize("value", ["x", 1, 1.5, True, None, {"secret": "k"}, 9**99])
+def test_other_values_are_left_to_the_job(value: object) -> None:
+    assert why_no_value("Count", value) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[1]", "{", "{'a':1}", "True", '{"secret":1}', '{"a":1}', "", "1e999", '"\\ud800"', "x"],
+)
+def test_a_wrong_value_on_the_command_line_is_explained(text: str) -> None:
+    with pytest.raises(CliError) as caught:
+        variables_of([f"Count:={text}"], None)
+    assert found_in(str(caught.value)) == []
