@@ -54,7 +54,7 @@ class Operation:
     access: Access = Access.KNOWN
 
 
-PUBLIC = frozenset({400, 421})
+PUBLIC = frozenset({400, 421, 431, 503})
 READ = PUBLIC | {401, 403, 429}
 WRITE = READ | {408, 413, 415, 422}
 PUBLISH = WRITE | {404, 409, 503, 507}

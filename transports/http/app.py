@@ -26,12 +26,13 @@ from transports.http.access.visibility import Visibility
 from transports.http.accesslog import AccessLogger
 from transports.http.commands import CommandRoutes
 from transports.http.executions import ExecutionRoutes
+from transports.http.holding import RECEIVE_MAX, Memory
 from transports.http.jobs import JobRoutes
 from transports.http.longpoll import LongPoll
 from transports.http.metrics.routes import Metrics
 from transports.http.middleware import (
     allowed_hosts,
-    expect_continue,
+    check_expectation,
     headers_for,
     host_check,
     problems,
@@ -74,9 +75,12 @@ class Gateway:
         sessions = Sessions(ports.sessions_file, ports.tokens, ports.clock, self._settings.sessions)
         self._gate = Gate(ports, self._settings, sessions)
         self._registry = StreamRegistry(ports, self._settings, self._gate.again)
+        self._memory = Memory(
+            proven=self._settings.held_proven, unproven=self._settings.held_unproven
+        )
         self._fanout = Fanout(ports.feed, ports.clock, self._settings, self._visibility, ports.told)
         self._changes = Changes(ports, self._settings, self._visibility, self._fanout)
-        self.metrics = Metrics(ports, self._settings, self._registry)
+        self.metrics = Metrics(ports, self._settings, self._registry, self._memory)
         """To be told of every batch of changes."""
         self._streaming: asyncio.Task[None] | None = None
         self._broken = False
@@ -100,6 +104,9 @@ class Gateway:
             self._application(),
             user_timeout_s=settings.user_timeout_s,
             connections_max=settings.connections_max,
+            memory=self._memory,
+            tls=tls,
+            read_bufsize=RECEIVE_MAX,
             handle_signals=False,
             access_log_class=AccessLogger,
             keepalive_timeout=settings.keepalive_s,
@@ -114,9 +121,9 @@ class Gateway:
         await self._runner.setup()
         try:
             for listener in listeners:
-                await GivenListener(self._runner, listener, ssl_context=tls).start()
+                await GivenListener(self._runner, listener).start()
             if not listeners:
-                await Listener(self._runner, host, port, ssl_context=tls).start()
+                await Listener(self._runner, host, port).start()
         except OSError:
             await self._runner.cleanup()
             raise
@@ -226,5 +233,5 @@ class Gateway:
 
 def _expecting(route: web.RouteDef) -> web.RouteDef:
     """The route with our answer to `Expect`: aiohttp's own comes before any middleware."""
-    kwargs = {**route.kwargs, "expect_handler": expect_continue}
+    kwargs = {**route.kwargs, "expect_handler": check_expectation}
     return web.RouteDef(route.method, route.path, route.handler, kwargs)

@@ -21,11 +21,16 @@ from bus.malformed import (
     why_unfit,
 )
 from bus.wording import quoted
+from transports.http.middleware import follow_expectation
 from transports.http.problems import Problem, invalid
+from transports.http.server import Overdrawn, lease_of, no_memory, read_on
 
 JSON_TYPE = "application/json"
 BODY_TIMEOUT_S = 30.0
 """How long a body may take to arrive; a trickle would hold a connection for ever."""
+
+SMALL_MAX = 8 * 1024
+"""Bytes of the longest honest body that holds no command with its variables."""
 
 BESIDE = ("commandId", "expiresAt")
 """Fields of a body that belong to the request and not to the command."""
@@ -45,15 +50,18 @@ _KINDS: dict[str, type[msgspec.Struct]] = {
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
-async def read_fields(request: web.Request, *, empty: bool = False) -> _Fields:
-    """The members of the body's one JSON object, still undecoded.
+async def read_fields(
+    request: web.Request, *, empty: bool = False, most: int = SMALL_MAX
+) -> _Fields:
+    """The members of the body's one JSON object, still undecoded; of at most `most` bytes.
 
     With `empty`, no body at all is an empty object.
 
     Raises:
-        Problem: 415 for another type than JSON, 400 for what is no JSON, 422 for no object.
+        Problem: 415 for another type than JSON, 413 for too much, 503 if too much is on its way at
+            the same time, 400 for what is no JSON, 422 for no object.
     """
-    raw = await _read_json(request, empty=empty)
+    raw = await _read_json(request, most, empty=empty)
     return {} if not raw and empty else _fields_of(raw)
 
 
@@ -65,7 +73,8 @@ async def read_lines(request: web.Request, kind: str, most: int) -> list[bytes]:
     """
     if not _is_utf8(request):
         raise Problem(415, "unsupported-type", f"send Content-Type: {kind}, in UTF-8")
-    lines = [line for line in (await _read(request)).split(b"\n") if line.strip()]
+    raw = await _read(request, request.client_max_size)
+    lines = [line for line in raw.split(b"\n") if line.strip()]
     if len(lines) > most:
         raise Problem(413, "too-large", f"{len(lines)} lines; send at most {most} at once")
     if not lines:
@@ -183,19 +192,20 @@ def unreadable(raw: bytes | msgspec.Raw) -> Problem:
     return Problem(400, "malformed", f"no JSON was sent: {why_no_json(bytes(raw))}")
 
 
-async def _read_json(request: web.Request, *, empty: bool) -> bytes:
+async def _read_json(request: web.Request, most: int, *, empty: bool) -> bytes:
     is_json = request.content_type == JSON_TYPE and _is_utf8(request)
     # An empty body needs no type, but the types that a page of another origin may send without
     # being asked (Fetch, "CORS-safelisted") are refused even then.
     if not is_json and (not empty or request.content_type in _SAFELISTED):
         raise _needs_json()
-    raw = await _read(request)
+    raw = await _read(request, most)
     if raw and not is_json:
         raise _needs_json()
     return raw
 
 
-async def _read(request: web.Request) -> bytes:
+async def _read(request: web.Request, most: int) -> bytes:
+    """All of the body. It is not kept with the request, which may wait long for its answer."""
     if request.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
         raise Problem(
             415,
@@ -203,14 +213,21 @@ async def _read(request: web.Request) -> bytes:
             "send the body as it is, without Content-Encoding",
             headers={"Accept-Encoding": "identity"},
         )
-    if (request.content_length or 0) > request.client_max_size:
-        # Said before it is sent: nothing of it needs to be waited for.
-        raise web.HTTPRequestEntityTooLarge(request.client_max_size)
-    if request.content.is_eof():
-        return await request.read()  # all of it came with the head, as most bodies do
+    most = min(most, request.client_max_size)
+    announced = request.content_length or 0
+    # Said before it is sent: nothing of it needs to be waited for.
+    if announced > most:
+        raise _too_long(most)
+    to_come = announced - request.content.total_bytes
+    if to_come > 0 and not lease_of(request).has_room(to_come):
+        raise no_memory()
+    await follow_expectation(request)
+    read_on(request)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await request.read()
+            return await _arrived(request, most)
+    except Overdrawn as exc:
+        raise exc.problem from None
     except TimeoutError:
         raise Problem(
             408,
@@ -218,6 +235,21 @@ async def _read(request: web.Request) -> bytes:
             f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s",
             headers={"Connection": "close"},
         ) from None
+
+
+async def _arrived(request: web.Request, most: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while piece := await request.content.readany():
+        size += len(piece)
+        if size > most:
+            raise _too_long(most)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _too_long(most: int) -> Problem:
+    return Problem(413, "too-large", f"the body may be {most} bytes long here")
 
 
 def _fields_of(raw: bytes) -> _Fields:

@@ -47,7 +47,9 @@ class CommandRoutes:
         Query(request)
         if is_batch(request):
             return await self._batches.publish(request)
-        command, *beside = command_of_fields(await read_fields(request))
+        command, *beside = command_of_fields(
+            await read_fields(request, most=request.client_max_size)
+        )
         receipt = await self._publishing.publish(request, command, request_of(*beside))
         return await self._publishing.answer(request, receipt)
 

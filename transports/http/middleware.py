@@ -17,6 +17,7 @@ from transports.http.problems import Problem, problem_response
 ResponseSignal = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 
 _ID = web.RequestKey("request_id", str)
+_CONTINUED = web.RequestKey("continued", bool)
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?\Z")
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _SLUGS = {
@@ -99,16 +100,28 @@ def _name_in(host: str) -> str:
     return match[1].lower().rstrip(".") if match is not None else ""
 
 
-async def expect_continue(request: web.Request) -> web.StreamResponse | None:
-    """`Expect: 100-continue` is followed (RFC 9110 §10.1.1), anything else refused."""
+async def check_expectation(request: web.Request) -> web.StreamResponse | None:
+    """Refuses any expectation but `100-continue`, which `follow_expectation` follows."""
     if request.headers.get("Expect", "").lower() == "100-continue":
-        if request.version >= (1, 1):
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            # Not part of the answer: its head must not look as if it had gone out.
-            request.writer.output_size = 0
         return None
     problem = Problem(417, "malformed", "the only expectation served is 100-continue")
     return problem_response(problem, request_id_of(request))
+
+
+async def follow_expectation(request: web.Request) -> None:
+    """A client that waits for it is asked for the body (RFC 9110 §10.1.1): only where it is read,
+    so that who is refused has not sent it in vain."""
+    if not _expects(request):
+        return
+    request[_CONTINUED] = True
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    # Not part of the answer: its head must not look as if it had gone out.
+    request.writer.output_size = 0
+
+
+def _expects(request: web.BaseRequest) -> bool:
+    """Whether the client waits with the body until it is asked for it."""
+    return "Expect" in request.headers and request.version >= (1, 1) and _CONTINUED not in request
 
 
 def headers_for(origins: Callable[[], Collection[str]]) -> ResponseSignal:
@@ -120,6 +133,8 @@ def headers_for(origins: Callable[[], Collection[str]]) -> ResponseSignal:
         headers[_REQUEST_ID] = request_id_of(request)
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
+        if _expects(request) and not request.content.is_eof():
+            response.force_close()  # whether its body still comes cannot be known
         allow_origin(request, headers, origins())
 
     return add_headers

@@ -53,7 +53,9 @@ class OriginRoutes:
     async def _publish(self, request: web.Request, verb: str) -> web.Response:
         try:
             Query(request)
-            command = command_as_spelled(verb, await read_fields(request))
+            command = command_as_spelled(
+                verb, await read_fields(request, most=request.client_max_size)
+            )
             receipt = await self._publishing.publish(request, command)
         except Problem as problem:
             problem.extra.setdefault("success", False)

@@ -69,6 +69,7 @@ TITLES: dict[str, str] = {
     "id-in-use": "The command id is taken",
     "too-many-streams": "Too many open streams",
     "too-many-requests": "Too much at a time",
+    "overloaded": "Too much is held for those who send or read slowly",
     "transport-busy": "Nothing can be accepted now",
     "no-space": "There is no room on the disk",
     "storage-failed": "What was asked could not be made durable",

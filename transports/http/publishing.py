@@ -20,6 +20,7 @@ from bus.views import command_view
 from transports.http.access.auth import check_again, principal_of
 from transports.http.access.rate import Places
 from transports.http.problems import Problem, from_bus_error, invalid
+from transports.http.server import let_go
 from transports.http.settings import GatewayPorts, GatewaySettings
 
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?\Z')
@@ -133,6 +134,7 @@ class Publishing:
             headers["Idempotency-Replayed"] = "true"
         wait_s = preferred_wait_s(request, self._settings.wait_s_max)
         if wait_s is not None and self._ports.table.forgotten(receipt.command_id) is None:
+            let_go(request)
             record = await self.ended_within(request, receipt.command_id, wait_s)
             if record is not None:
                 headers["Preference-Applied"] = f"wait={wait_s}"

@@ -73,7 +73,9 @@ class GatewaySettings:
 
     `hosts` are names beyond loopback and the address listened on that a `Host` header may carry.
     Pages of `origins` may use the API with a bearer token or a ticket. Without `proxy` the word of
-    one counts for nothing. A principal may send `posts_per_s`, `post_burst` at a time.
+    one counts for nothing. `held_proven` and `held_unproven` are bytes that all peers together may
+    make the gateway hold, beside a little for each connection. A principal may send `posts_per_s`,
+    `post_burst` at a time.
     """
 
     hosts: tuple[str, ...] = ()
@@ -86,6 +88,8 @@ class GatewaySettings:
     waits_per_principal: int = 200
     connections_max: int = DEFAULT_MAX
     body_max: int = 1024 * 1024
+    held_proven: int = 64 * 1024 * 1024
+    held_unproven: int = 4 * 1024 * 1024
     keepalive_s: float = 75.0
     lingering_s: float = 10.0
     header_line_max: int = 8190

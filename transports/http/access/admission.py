@@ -27,7 +27,7 @@ def admission(gate: Gate, public: frozenset[str]) -> Middleware:
             identity = known(request, template)
             gate.check_origin(request, template, identity)
             if identity is not None:
-                prove(request)
+                prove(request, identity.principal)
                 gate.check_pace(request, identity)
         return await handler(request)
 

@@ -22,6 +22,9 @@ from transports.http.settings import GatewayPorts
 
 PATH = "/api/v1/session"
 _PROOF_MAX = 512
+_BODY_MAX = 2 * 1024
+"""Bytes of a body from somebody who has shown nothing yet."""
+
 _log = structlog.get_logger("jobbus.http")
 
 
@@ -50,7 +53,7 @@ class SessionRoutes:
         Query(request)
         self._gate.check_origin(request, PATH, None)
         peer = request.remote or ""
-        kind, proof = _proof(await read_fields(request))
+        kind, proof = _proof(await read_fields(request, most=_BODY_MAX))
         grant = self._grant_of(kind, proof)
         if grant is None:
             why = Problem(401, "unauthenticated", f"the {kind} is unknown, used or expired")
@@ -118,7 +121,8 @@ class SessionRoutes:
     async def issue_ticket(self, request: web.Request) -> web.Response:
         """Something for a URL, where a header cannot be sent: for one stream and half a minute."""
         Query(request)
-        fields = await read_fields(request)
+        # However long the path is, what is wrong with it is said.
+        fields = await read_fields(request, most=request.client_max_size)
         refuse_unknown(fields, ("path",))
         path = decode_field(fields, "path", str)
         try:

@@ -14,6 +14,7 @@ from bus.access import ADMIN
 from bus.events import CommandEnded, ExecutionEnded, Published
 from bus.model import CommandRecord, ExecutionStatus
 from transports.http.access.auth import principal_of
+from transports.http.holding import Memory
 from transports.http.metrics.tallies import Histogram, Tally
 from transports.http.middleware import template_of
 from transports.http.problems import Problem
@@ -48,10 +49,12 @@ class Metrics:
         ports: GatewayPorts,
         settings: GatewaySettings,
         registry: StreamRegistry,
+        memory: Memory,
     ) -> None:
         self._ports = ports
         self._settings = settings
         self._streams = registry
+        self._memory = memory
         self._requests = Tally(
             "http_requests",
             "Answers by method, route template and status code.",
@@ -150,6 +153,18 @@ class Metrics:
             to.tally(told.frames),
             to.counter("stream_bytes", "Bytes of frames told.", told.bytes),
             to.histogram(told.lags),
+            to.gauges(
+                "http_held_bytes",
+                "Bytes above the floor of each connection that peers make the gateway hold.",
+                "by",
+                {"proven": self._memory.proven.held, "unproven": self._memory.unproven.held},
+            ),
+            to.counters(
+                "http_held_refusals",
+                "What was refused because too much is held.",
+                "by",
+                {"proven": self._memory.proven.refused, "unproven": self._memory.unproven.refused},
+            ),
             to.gauges("executions", "Executions that have not ended.", "state", self._live()),
             to.gauge("queue_depth", "Commands that wait.", queue.get("waiting", 0)),
             to.gauge(

@@ -1,7 +1,8 @@
-"""What aiohttp's WebSocket reader lets pass and should not: frames without a mask, and messages in
-endless pieces. No IO.
+"""What aiohttp's WebSocket reader lets pass and should not: frames without a mask, messages in
+endless pieces, and more of them at a time than there is room for. No IO.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 PIECES_MAX = 1_024
@@ -24,13 +25,28 @@ class FrameReader(Protocol):
 class FrameCheck:
     """Stands before a reader and looks at the heads of frames (RFC 6455 §5.2, §5.1).
 
-    A head is passed on once it is whole and in order; what follows a faulty one never is.
+    A head is passed on once it is whole and in order; what follows a faulty one never is. `holds`
+    is asked with the bytes of a message that is not whole; after a False nothing is passed on.
     """
 
-    __slots__ = ("_head", "_is_over", "_payload_left", "_pieces", "_reader")
+    __slots__ = (
+        "_head",
+        "_holds",
+        "_is_over",
+        "_is_partial",
+        "_payload_left",
+        "_pieces",
+        "_reader",
+        "_size",
+    )
 
-    def __init__(self, reader: FrameReader) -> None:
+    def __init__(
+        self, reader: FrameReader, holds: Callable[[int], bool] = lambda size: True
+    ) -> None:
         self._reader = reader
+        self._holds = holds
+        self._size = 0
+        self._is_partial = False
         self._head = b""
         self._payload_left = 0
         self._pieces = 0
@@ -39,6 +55,7 @@ class FrameCheck:
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         if self._is_over:
             return False, b""
+        self._size += len(data)
         data = self._head + data
         at = min(self._payload_left, len(data))
         self._payload_left -= at
@@ -53,6 +70,11 @@ class FrameCheck:
             at = min(end, len(data))
             self._payload_left = end - at
         self._head = data[at:]
+        if not self._is_partial and not self._payload_left:
+            self._size = len(self._head)
+        if not self._holds(self._size):
+            self._is_over = True
+            return False, b""
         return self._reader.feed_data(data[:at]) if at else (False, b"")
 
     def feed_eof(self) -> None:
@@ -62,6 +84,7 @@ class FrameCheck:
         """Counts a frame; whether its message has too many."""
         if first_byte & _CONTROL:
             return False  # may stand between the pieces of a message
+        self._is_partial = not first_byte & _FIN
         self._pieces = 0 if first_byte & _FIN else self._pieces + 1
         return self._pieces >= PIECES_MAX
 

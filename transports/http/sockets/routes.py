@@ -62,7 +62,7 @@ class SocketRoutes:
             identity = await self._proven(request, link)
             if identity is None or not self._admitted(request, link, identity):
                 return await link.close()
-            prove(request)
+            prove(request, identity.principal)
             return await self._serve(request, link, group, identity)
         self._registry.admit(identity.principal)
         return await self._serve(request, link, group, identity)
