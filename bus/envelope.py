@@ -7,6 +7,7 @@ import msgspec
 
 from bus.commands import AnyCommand, Command, body_hash, job_of, kind_of
 from bus.model import CommandRecord, CommandStatus, Principal
+from bus.visible import hides
 
 SYSTEM = Principal(user_id="system:bus", roles=(), via="system")
 RESERVED_USERS = ("uid:", "schedule:", "policy:", "system:")
@@ -96,7 +97,12 @@ def new_uuid(now_ms: int) -> str:
 
 def can_be_user(text: str) -> bool:
     """Whether somebody from outside may be called that: visible, and no name that is ours."""
-    is_visible = 0 < len(text) <= USER_MAX and text.isprintable() and text == text.strip()
+    is_visible = (
+        0 < len(text) <= USER_MAX
+        and text.isprintable()
+        and not hides(text)
+        and text == text.strip()
+    )
     return is_visible and not text.lower().startswith(RESERVED_USERS)
 
 

@@ -13,11 +13,12 @@ from typing import Any, Final, TextIO
 
 import structlog
 
+from bus.visible import visible
+
 HIDDEN: Final = "[hidden]"
 _SECRET_NAME = re.compile(r"token|secret|password|authorization|cookie|credential", re.IGNORECASE)
 _TOKEN = re.compile(r"\bjb_[A-Za-z0-9]+_[A-Za-z0-9_-]{8,}")
 _QUERY = re.compile(r"(?<=\S)\?[^\s\"']+=[^\s\"']*")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _DEPTH_MAX = 4
 
 
@@ -80,7 +81,7 @@ def _clean(value: Any, depth: int) -> Any:
     """`value` with tokens hidden, the queries of URLs cut and nothing that a terminal would obey
     (the name of a file may be a stranger's), as deep as logs sensibly go."""
     if isinstance(value, str):
-        plain = _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", value)
+        plain = "\t".join(visible(part, lines=True) for part in value.split("\t"))
         return _QUERY.sub("?…", _TOKEN.sub(HIDDEN, plain))
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from bus.visible import hides
+
 SHOWN_MAX = 60
 """Characters of somebody's input that a sentence repeats."""
 
@@ -16,7 +18,7 @@ def quoted(text: str) -> str:
     The answer can be encoded and printed whatever `text` holds, lone surrogates included.
     """
     cut = text[:SHOWN_MAX]
-    shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in cut)
+    shown = "".join(c if c.isprintable() and not hides(c) else f"\\u{ord(c):04x}" for c in cut)
     return f'"{shown}…"' if len(text) > SHOWN_MAX else f'"{shown}"'
 
 

@@ -442,6 +442,21 @@ class World:
             )
         )
 
+    def fail(self, execution_id: str, error: str) -> None:
+        """It could not be started, for a reason that holds words of others."""
+        now_ms = self.clock.now_ms()
+        status, reason = ExecutionStatus.FAILED, Reason.SPAWN_ERROR
+        self._change(execution_id, status=status, reason=reason, error=error, end_ms=now_ms)
+        self._tell(
+            ExecutionEnded(
+                execution_id=execution_id,
+                status=status,
+                reason=reason,
+                error=error,
+                ended_ms=now_ms,
+            )
+        )
+
     def end_command(self, command_id: str) -> None:
         record = msgspec.structs.replace(
             self.table.by_command[command_id],

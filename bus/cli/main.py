@@ -13,6 +13,7 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError
 
 from bus.errors import BusError
+from bus.visible import visible
 
 COMMANDS = {
     "serve": (
@@ -129,7 +130,4 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 def _say(text: str) -> None:
     # It may repeat words of others: of a definition, of a service.
-    plain = "".join(
-        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
-    print(f"jobbus: {plain}", file=sys.stderr)
+    print(f"jobbus: {visible(text, lines=True)}", file=sys.stderr)

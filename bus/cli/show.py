@@ -11,6 +11,7 @@ import msgspec
 
 from bus.clock import from_rfc3339
 from bus.views import ExecutionView
+from bus.visible import visible, visible_json
 from transports.http.client_side.records import CommandAnswer
 
 
@@ -21,7 +22,7 @@ def say(text: str) -> None:
 
 def show_json(record: object) -> None:
     """One JSON document on one line."""
-    sys.stdout.write(msgspec.json.encode(record).decode() + "\n")
+    sys.stdout.write(visible_json(msgspec.json.encode(record).decode()) + "\n")
     sys.stdout.flush()
 
 
@@ -59,8 +60,8 @@ def show_command(answer: CommandAnswer, *, as_json: bool) -> None:
 
 
 def clean(text: str) -> str:
-    """`text` without control characters: names and messages of others must not steer a terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """`text` as it can be seen: names and messages of others must not steer a terminal."""
+    return visible(text)
 
 
 def progress_word(execution: ExecutionView) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bus.commands import Definition
 from bus.jobs import DefinitionFault
+from bus.visible import visible
 from handlers.catalog.definition import SIZE_MAX, decode_definition, revision_of
 
 FILE_NAME = "job.toml"
@@ -194,5 +195,5 @@ def _note(folders: set[tuple[str, int, int]], path: str) -> None:
 
 
 def _clean(name: str) -> str:
-    """A folder's name as it may be shown: whatever does not print is replaced."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in name)
+    """A folder's name as it may be shown: what cannot be seen is replaced."""
+    return visible(name)

@@ -339,7 +339,10 @@ async def test_words_of_a_job_stay_words_in_its_stream(attacked: Attacked, text:
 async def test_words_of_a_job_command_no_terminal(attacked: Attacked) -> None:
     """The clipboard, the title, the screen, the answers to questions: of whoever looks at it."""
     service, board = attacked.service, attacked.service.apps.board
-    evil = "\x1b]52;c;cm0gLXJm\x07\x1b]0;owned\x07\x1b[2J\x1b[6n\x9b2J\u202e \x1b[32mgreen\x1b[0m\n"
+    evil = (
+        "\x1b]52;c;cm0gLXJm\x07\x1b]0;owned\x07\x1b[2J\x1b[6n\x9b2J\u202e\u200b\u3164"
+        "\x1b[8mhid\x1b[5m \x1b[32mgreen\x1b[0m\n"
+    )
     (board / "progress").write_text("5\n", encoding="utf-8")
     (board / "output").write_text(evil, encoding="utf-8")
     (board / "hush").touch()

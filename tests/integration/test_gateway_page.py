@@ -88,6 +88,44 @@ async def test_a_browser_shows_progress_and_output_live_and_runs_nothing_of_it()
     assert not [address for address in requested if ALICE in address]
 
 
+async def test_words_of_others_are_seen_as_they_are_and_leave_each_row_its_room() -> None:
+    """A name that is turned around, signs that nobody sees, and words that nothing breaks."""
+    world = World()
+    world.queue("Demo/Calm")
+    loud = world.queue("Demo/Loud", "w" * 128)
+    world.run(loud)
+    await world.output.append(loud, "a\u202etxt.exe\u2069 \u200b\u3164 \u26a0\ufe0f\x9b\n".encode())
+    quick = GatewaySettings(version="test", partial_s=0.01)
+    async with serving(world, quick) as (url, _), chromium() as browser:
+        page = await browser.new_page(viewport={"width": 1200, "height": 800})
+        await page.goto(url)
+        await page.fill("#token", ALICE)
+        await page.click("#sign-in button")
+        await page.click("tbody tr:has-text('Loud') button")
+        await expect(page.locator("#output")).to_have_text(
+            "a\ufffdtxt.exe\ufffd \ufffd\ufffd \u26a0\ufe0f\ufffd", use_inner_text=True
+        )
+        row = page.locator("tbody tr:has-text('Loud')")
+        world.progress(loud, 0.5, "\u202egnipoc")
+        await expect(row).to_contain_text("\ufffdgnipoc")
+        before = await page.locator(".list table").bounding_box()
+        world.fail(loud, "/".join(["x" * 300] * 5) + "\u202e")
+        await expect(row).to_contain_text("xxx\ufffd")
+        for width in (1200, 900, 400):
+            await page.set_viewport_size({"width": width, "height": 800})
+            room = await page.evaluate(
+                "[...document.querySelectorAll('.list, .list table')]"
+                ".map((part) => [part.scrollWidth, part.clientWidth])"
+            )
+            assert all(needed <= given for needed, given in room), (width, room)
+        await page.set_viewport_size({"width": 1200, "height": 800})
+        table = await page.locator(".list table").bounding_box()
+        assert table is not None
+        assert before is not None
+        assert table["width"] == before["width"]
+        await expect(page.locator("tbody tr:has-text('Calm') .status")).to_be_in_viewport()
+
+
 async def _with_little_room(route: Route) -> None:
     response = await route.fetch()
     script = await response.text()

@@ -14,6 +14,7 @@ import msgspec
 from bus.clock import rfc3339
 from bus.envelope import RESERVED_USERS, USER_MAX, can_be_user
 from bus.model import Principal
+from bus.visible import hides
 
 DAY_MS = 86_400_000
 LIFETIME_MS_DEFAULT = 90 * DAY_MS
@@ -182,7 +183,7 @@ def checked_name(text: str) -> str:
     Raises:
         ValueError: it is too long or holds control characters.
     """
-    if len(text) > NAME_MAX or (text and not text.isprintable()):
+    if len(text) > NAME_MAX or not text.isprintable() or hides(text):
         raise ValueError(f"a name is at most {NAME_MAX} visible characters")
     return text
 

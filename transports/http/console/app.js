@@ -13,6 +13,17 @@ const ICONS = {
 // Colours and cursor movements of terminals; what is left is plain text.
 const ESCAPES = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])/g;
 
+// Characters that nobody sees: controls, marks of direction, fillers (bus/visible.py has the reasons).
+const HIDDEN = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u2800\ufff9-\ufffb]|\p{Default_Ignorable_Code_Point}/gu;
+const visible = (text) => text.replace(HIDDEN, (found, at) => belongs(found, text.slice(Math.max(0, at - 2), at)) ? found : "\ufffd");
+
+/** What spells an emoji, or joins the letters of a script that joins them. */
+function belongs(found, before) {
+  if (/[\ufe0e\ufe0f]/u.test(found)) return /[\p{So}\p{Sm}0-9#*]$/u.test(before);
+  if (/[\u200c\u200d]/u.test(found)) return /[\p{So}\p{Sk}\ufe0f\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u18af\ufb50-\ufdff]$/u.test(before);
+  return false;
+}
+
 const byId = (id) => document.getElementById(id);
 const state = {
   executions: new Map(), rows: new Map(), gaveUp: new Map(), chosen: null, follow: true,
@@ -238,7 +249,7 @@ function fill(row, record) {
   row.line.dataset.status = record.status;
   row.line.ariaSelected = String(record.executionId === state.chosen);
   const again = record.attempt > 1 ? attempt(record) : "";
-  row.by.textContent = [record.userId, clock(record.startTime ?? record.queuedAt), again]
+  row.by.textContent = [visible(record.userId), clock(record.startTime ?? record.queuedAt), again]
     .filter(Boolean).join(", ");
   row.status.textContent = `${ICONS[record.status] ?? ""} ${record.status}`;
   row.meter.ariaLabel = `Progress of ${record.jobId}`;
@@ -247,8 +258,8 @@ function fill(row, record) {
   else row.meter.removeAttribute("value");
   const shown = percent === null ? "" : `${Math.round(percent)} % `;
   const said = shown + (record.progress?.message ?? "");
-  row.words.textContent = why(record) || waiting(record) || said || (record.progress?.note ?? "");
-  row.words.title = record.progress?.note ?? "";  // what the program wrote that was not understood
+  row.words.textContent = visible(why(record) || waiting(record) || said || (record.progress?.note ?? ""));
+  row.words.title = visible(record.progress?.note ?? "");  // what the program wrote that was not understood
   row.time.textContent = elapsed(record);
 }
 
@@ -335,7 +346,7 @@ function appendLines(lines) {
   let text = "";
   const flush = () => { if (text) place(text, kind); text = ""; };
   for (const line of lines) {
-    const shown = line.text.replace(ESCAPES, "") + (line.more ? "" : "\n");
+    const shown = visible(line.text.replace(ESCAPES, "")) + (line.more ? "" : "\n");
     const before = state.open.get(line.number);
     if (before) { state.open.delete(line.number); remove(before); }
     const own = line.stream === "err" ? "err" : "";
@@ -349,7 +360,7 @@ function appendLines(lines) {
 }
 
 function note(words) {
-  place(`[${words}]\n`, "note");
+  place(`[${visible(words)}]\n`, "note");
   trim();
 }
 
