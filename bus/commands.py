@@ -244,6 +244,9 @@ AnyCommand = Command | Report
 URGENT = (StopJob, CancelCommand)
 """Commands that go ahead of waiting starts; reports do too."""
 
+NEEDED_WHEN_FULL = (StopJob, CancelCommand, DeleteExecution)
+"""Commands that end what fills the disk, or make room: they are accepted when it is full."""
+
 encoder = msgspec.json.Encoder(order="deterministic")
 command_decoder: msgspec.json.Decoder[Command] = msgspec.json.Decoder(Command)
 

@@ -145,8 +145,7 @@ def _try(layout: DataLayout) -> Hold | None:
             if _lock(root, fcntl.LOCK_EX) and _lock(lock, fcntl.LOCK_EX):
                 hold = Hold(layout, root, lock)
                 if hold.complaint() is None:
-                    os.ftruncate(lock, 0)
-                    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+                    _write_pid(lock)
                     root = lock = -1
                     return hold
         finally:
@@ -169,6 +168,14 @@ def _lock(descriptor: int, kind: int) -> bool:
             return True
         raise
     return True
+
+
+def _write_pid(lock: int) -> None:
+    """For people; the locks are what counts. Over the last one, which has room on a full disk."""
+    own = f"{os.getpid()}\n".encode()
+    with suppress(OSError):
+        os.pwrite(lock, own, 0)
+        os.ftruncate(lock, len(own))
 
 
 def _is_held(path: Path, flags: int) -> bool:

@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 
 from bus.errors import DataDirectoryError
-from bus.layout import DIRECTORY_MODE, FILE_MODE, DataLayout
+from bus.layout import DIRECTORY_MODE, DataLayout
+from bus.reserve import Need, write_new
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {
@@ -170,7 +171,8 @@ def rotate_admin_token(layout: DataLayout) -> str:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """The file says `content`, whole and durably, for this account alone."""
+    """The file says `content`, whole and durably, for this account alone; on a full disk, too, as
+    long as the reserve has a spare that is large enough."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         _write_new(temporary, content)
@@ -212,8 +214,8 @@ def _made_once(path: Path, make: Callable[[], bytes]) -> bytes:
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        write_new(path.name, folder, content, need=Need.RECORD, finish=os.fsync)
+    finally:
+        os.close(folder)

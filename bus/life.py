@@ -79,6 +79,7 @@ class _Life:
 
     async def settle_the_past(self) -> None:
         """The catalog is in force, live executions are adopted or settled, files are true."""
+        await self._parts.room.look()  # before anything is accepted
         for note in self._parts.recovered.notes:
             log.warning("journal", note=note)
         for complaint in await asyncio.to_thread(self._parts.secrets.complaints):
@@ -134,9 +135,12 @@ class _Life:
         )
         write_instance(self._parts.layout, content)
 
-    async def leave_files_true(self) -> None:
-        await self._parts.projections.drain()
+    async def leave_files_true(self) -> bool:
+        """Whether they are; on a full disk that is left to the next start."""
+        if not await self._parts.projections.drain():
+            return False
         await self._sync_projections()
+        return True
 
     def close(self) -> None:
         self._parts.owner.close()

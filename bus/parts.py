@@ -3,10 +3,12 @@
 With `bus/life.py` the only place that knows all parts.
 """
 
+import asyncio
 import os
 from collections.abc import Iterable
 
 from bus.clock import Clock, rfc3339
+from bus.commands import PassTime
 from bus.dispatch import Inbox
 from bus.hold import Hold
 from bus.instance import admin_token, instance_id, secret_key
@@ -14,6 +16,7 @@ from bus.layout import DataLayout
 from bus.model import CommandRecord, Execution, Maintenance
 from bus.ports import Policy, TableReader
 from bus.publisher import Publisher
+from bus.reserve import Reserve
 from bus.settings import Settings
 from handlers.audit.catching_up import CatchUp
 from handlers.audit.segments import AuditSegments
@@ -75,6 +78,8 @@ class Parts:
 
     def _make_past(self) -> None:
         """Who this instance is, and what its journal and its audit tell."""
+        self.reserve = Reserve(self.layout)
+        self.reserve.hold()  # before anything is written that a full disk must not refuse
         self.instance = instance_id(self.layout)
         self.secret = secret_key(self.layout)
         self.token = admin_token(self.layout)
@@ -129,7 +134,9 @@ class Parts:
             before_append=self.hold.end_if_lost,
         )
         self.catalog = CatalogWatch(self.settings.serve.apps, self.inbox.report)
-        self.timekeeper = Timekeeper(self.table, self.clock, self.inbox.report)
+        self.timekeeper = Timekeeper(
+            self.table, self.clock, self.inbox.report, lambda: self.room.is_low
+        )
 
     def _make_directory(self) -> None:
         """The durable road in, and the files that tell what came of it."""
@@ -152,9 +159,9 @@ class Parts:
         places = (layout.queue, layout.journal, layout.output, layout.status)
         ballast = self.recovered.journal.ballast
         self.room = RoomWatch(
-            lambda: (scarcest(places), ballast.is_held),
+            lambda: (scarcest(places), ballast.is_held and self.reserve.is_held),
             self._room_changed,
-            self.owner.hold_ballast,
+            self._hold_reserve,
         )
         self.disposal = Disposal(layout)
         self.retention = Retention(
@@ -215,8 +222,14 @@ class Parts:
         self._draining = True
         self.transport.hold_strangers(True)
 
+    async def _hold_reserve(self) -> None:
+        await self.owner.hold_ballast()
+        await asyncio.to_thread(self.reserve.hold)
+
     def _room_changed(self, is_low: bool) -> None:
         self.transport.hold_strangers(is_low or self._draining)
+        if not is_low:
+            self.inbox.report(PassTime())  # what is queued may start now
 
     def _delete_files(self, gone: ForgetFiles) -> None:
         self.disposal(gone.execution_ids)

@@ -26,12 +26,11 @@ async def stopped(*tasks: asyncio.Task[Any]) -> None:
         await asyncio.wait(tasks)
 
 
-async def done_while(needed: asyncio.Task[None], work: Coroutine[Any, Any, None]) -> bool:
-    """The work is done; or it cannot be, for the task that it needs has ended."""
+async def done_while(needed: asyncio.Task[None], work: Coroutine[Any, Any, bool]) -> bool:
+    """Whether the work is done; it cannot be if the task that it needs has ended."""
     task = asyncio.create_task(work, name="the last files")
     await asyncio.wait((task, needed), return_when=asyncio.FIRST_COMPLETED)
     if needed.done():
         await stopped(task)
         return False
-    task.result()
-    return True
+    return task.result()

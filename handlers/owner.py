@@ -323,7 +323,7 @@ class Owner:
     def _circumstances(self) -> Circumstances:
         now_ms = self._clock.now_ms()
         return Circumstances(
-            now_ms, _id_maker(now_ms), self._policy, random.random, self._undecided
+            now_ms, _id_maker(now_ms), self._policy, random.random, self._undecided, self._is_low()
         )
 
 

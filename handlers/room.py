@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from handlers.journal.ballast import Space, space_of
+from bus.reserve import Space, space_of
 
 LOOK_S = 5.0
 LOOK_EASY_S = 15.0

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bus.clock import Clock
 from bus.commands import PassTime
@@ -21,8 +21,15 @@ DECIDED_S = 0.1
 class Timekeeper:
     """A `ChangeListener` that turns the deadlines of queued executions into reports."""
 
-    def __init__(self, table: JobTable, clock: Clock, report: ReportSink) -> None:
+    def __init__(
+        self,
+        table: JobTable,
+        clock: Clock,
+        report: ReportSink,
+        is_low: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._table = table
+        self._is_low = is_low
         self._clock = clock
         self._report = report
         self._changed = asyncio.Event()
@@ -58,6 +65,6 @@ class Timekeeper:
 
     def _wait_s(self) -> float | None:
         now_ms = self._clock.now_ms()
-        due_ms = next_deadline_ms(self._table, now_ms)
+        due_ms = next_deadline_ms(self._table, now_ms, is_low=self._is_low())
         self._next_ms = math.inf if due_ms is None else due_ms
         return None if due_ms is None else (due_ms - now_ms) / 1000

@@ -9,6 +9,7 @@ import pytest
 
 CALLS = (
     "open",
+    "write",
     "pwrite",
     "fsync",
     "fdatasync",

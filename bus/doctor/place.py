@@ -8,7 +8,7 @@ from pathlib import Path
 from bus.doctor.findings import Fix, Look, error, note, warning
 from bus.instance import NETWORK_FILE_SYSTEMS, file_system_of
 from bus.layout import DIRECTORY_MODE, FILE_MODE, DataLayout
-from handlers.journal.ballast import LOW_BYTES, LOW_INODES
+from bus.reserve import LOW_BYTES, LOW_INODES
 from handlers.room import scarcest
 
 _SECRETS = ("admin.token", "secret.key", "tokens.json", "sessions.json")

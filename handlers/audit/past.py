@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from bus.audit import NOTE, REFUSED, AuditEntry
 from bus.errors import StorageFailed
+from bus.reserve import NO_ROOM
 from handlers.audit.reading import entry_in, lines_of, segments_of
-from handlers.journal.disk import NO_ROOM
 
 LOOK_BACK_MAX = 8
 """Segments. Each start begins one, so this is how many starts in a row may die in catching up."""

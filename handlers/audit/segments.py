@@ -4,8 +4,10 @@
 that was not written whole is passed over. Old segments go as wholes.
 """
 
+import fcntl
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -14,12 +16,16 @@ from bus.audit import AuditEntry
 from bus.errors import StorageFailed
 from bus.keeping import DAY_MS
 from bus.layout import DIRECTORY_MODE, FILE_MODE
+from bus.reserve import NO_ROOM, Need, keep_room, take
 from handlers.audit.past import look_back, sync
 from handlers.audit.reading import day_of, segments_of
 from handlers.journal.format import frame_line
 
 SEGMENT_BYTES = 4 << 20
 """One segment is read as a whole, so this bounds what a question costs in memory."""
+
+AHEAD_BYTES = 128 << 10
+"""Room that a segment has behind its end: some hundred entries find it on a full disk."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -33,10 +39,12 @@ class AuditSegments:
         self._file: int | None = None
         self._day = ""
         self._size = 0
+        self._ahead = 0
         self._unsynced = False
         self._failed: StorageFailed | None = None
         directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         self.past = look_back(directory)
+        _give_back_ahead(directory)
         self.next_n = self.past.next_n
         self.last_seq = self.past.last_seq
 
@@ -59,6 +67,8 @@ class AuditSegments:
             os.ftruncate(descriptor, self._size)
             raise
         self._size += len(data)
+        if self._ahead - self._size < AHEAD_BYTES // 2:
+            self._keep_ahead()
         self._unsynced = True
         self.next_n += len(numbered)
         if numbered:
@@ -79,6 +89,8 @@ class AuditSegments:
     def close(self) -> None:
         self.sync()
         if self._file is not None:
+            with suppress(OSError):  # the next start does it
+                os.ftruncate(self._file, self._size)  # what it has behind its end is others'
             os.close(self._file)
             self._file = None
 
@@ -105,17 +117,21 @@ class AuditSegments:
             return self._file
         self.close()
         name = f"{day}-{self.next_n:012d}.log"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(self._directory / name, flags, FILE_MODE)
-        # It exists if it could not be written before: nothing of it was ever counted.
-        os.ftruncate(descriptor, 0)
-        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            descriptor = _begin(name, directory)
             self._sync(directory)
         finally:
             os.close(directory)
-        self._file, self._day, self._size = descriptor, day, 0
+        self._file, self._day, self._size, self._ahead = descriptor, day, 0, AHEAD_BYTES
         return descriptor
+
+    def _keep_ahead(self) -> None:
+        """The segment has room behind its end, if there is any."""
+        assert self._file is not None
+        with suppress(OSError):
+            keep_room(self._file, self._size, AHEAD_BYTES)
+        self._ahead = self._size + AHEAD_BYTES  # found or not: not tried again for each entry
 
     def _sync(self, descriptor: int) -> None:
         if self._failed is not None:
@@ -125,6 +141,43 @@ class AuditSegments:
         except StorageFailed as error:
             self._failed = error
             raise
+
+
+def _begin(name: str, directory: int) -> int:
+    """A descriptor of the empty segment, on a full disk of a spare.
+
+    It exists if it could not be written before: nothing of it was ever counted.
+    """
+    try:
+        descriptor = _create(name, directory)
+        try:
+            keep_room(descriptor, 0, AHEAD_BYTES)
+        except OSError:
+            os.close(descriptor)
+            raise
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+        spare = take(name, directory, Need.RECORD)
+        descriptor = _create(name, directory) if spare is None else spare
+    if os.fstat(descriptor).st_size:
+        os.ftruncate(descriptor, 0)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+    return descriptor
+
+
+def _create(name: str, directory: int) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(name, flags, FILE_MODE, dir_fd=directory)
+
+
+def _give_back_ahead(directory: Path) -> None:
+    """What the last segment of a service that died has behind its end is others' again."""
+    for path in segments_of(directory)[-1:]:
+        with suppress(OSError):
+            os.truncate(path, path.stat().st_size)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -38,6 +38,7 @@ def apply_catalog(table: ReadableTable, report: ApplyCatalog, around: Circumstan
                 around.now_ms,
                 without={execution.id for execution in unwanted},
                 slots=definition.spec.max_running,
+                is_low=around.is_low,
             ):
                 events.append(start_of(table, execution, job))
                 effects.append(SpawnExecution(execution.id))

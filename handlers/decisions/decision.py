@@ -56,7 +56,8 @@ class Circumstances(msgspec.Struct, frozen=True):
 
     `now_ms` is the wall time of the batch; `new_id` gives a fresh execution id and `random`
     a number from 0 to 1 at each call. `undecided` gives a command by its id that was accepted and
-    has not been decided yet, if its door still knows it.
+    has not been decided yet, if its door still knows it. `is_low`: little room is left on the disk,
+    so what is queued stays there.
     """
 
     now_ms: int
@@ -64,3 +65,4 @@ class Circumstances(msgspec.Struct, frozen=True):
     policy: Policy
     random: Callable[[], float] = lambda: 0.0
     undecided: Callable[[str], Envelope | None] = lambda command_id: None
+    is_low: bool = False

@@ -26,7 +26,9 @@ def _end(table: ReadableTable, report: SetMaintenance, around: Circumstances) ->
     effects: list[Effect] = []
     waiting = [e for e in table.live_executions() if e.status is ExecutionStatus.QUEUED]
     for job_id in dict.fromkeys(execution.job_id for execution in waiting):
-        for execution in next_to_start(table, job_id, around.now_ms, after_maintenance=True):
+        for execution in next_to_start(
+            table, job_id, around.now_ms, after_maintenance=True, is_low=around.is_low
+        ):
             events.append(start_of(table, execution))
             effects.append(SpawnExecution(execution.id))
     return Decision(tuple(events), tuple(effects))

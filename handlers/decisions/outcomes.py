@@ -214,7 +214,9 @@ def after_end(
     if again is not None:
         events.append(again)
     effects: list[Effect] = []
-    for follower in next_to_start(table, execution.job_id, around.now_ms, freed=execution):
+    for follower in next_to_start(
+        table, execution.job_id, around.now_ms, freed=execution, is_low=around.is_low
+    ):
         events.append(start_of(table, follower))
         effects.append(SpawnExecution(follower.id))
     return Decision(tuple(events), tuple(effects))
@@ -243,6 +245,7 @@ def next_to_start(
     without: Collection[str] = (),
     slots: int | None = None,
     after_maintenance: bool = False,
+    is_low: bool = False,
 ) -> Iterator[Execution]:
     """The queued executions that may start now; none during maintenance, unless its end is decided.
 
@@ -263,6 +266,8 @@ def next_to_start(
             continue
         if execution.replaces in busy_ids or not is_due(execution, now_ms):
             continue
+        if is_low and execution.replaces is None and execution.previous is None:
+            continue  # new work; what takes the place of another needs no more than that did
         busy_ids.add(execution.id)
         yield execution
 

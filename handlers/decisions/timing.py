@@ -27,14 +27,17 @@ def pass_time(table: ReadableTable, _: PassTime, around: Circumstances) -> Decis
             expired.add(execution.id)
             events.extend(end_waiting(table, execution, final))
     for job_id in {e.job_id for e in table.live_executions()}:
-        for execution in next_to_start(table, job_id, around.now_ms, without=expired):
+        for execution in next_to_start(
+            table, job_id, around.now_ms, without=expired, is_low=around.is_low
+        ):
             events.append(start_of(table, execution))
             effects.append(SpawnExecution(execution.id))
     return Decision(tuple(events), tuple(effects))
 
 
-def next_deadline_ms(table: ReadableTable, now_ms: int) -> int | None:
-    """When `pass_time` will next have something to do; None: not before the table changes."""
+def next_deadline_ms(table: ReadableTable, now_ms: int, *, is_low: bool = False) -> int | None:
+    """When `pass_time` will next have something to do; None: not before the table changes, or
+    before there is room again."""
     deadlines: list[int] = []
     for execution in table.live_executions():
         if execution.status is not ExecutionStatus.QUEUED:
@@ -42,13 +45,17 @@ def next_deadline_ms(table: ReadableTable, now_ms: int) -> int | None:
         if execution.expires_ms is not None:
             deadlines.append(execution.expires_ms)
         due_ms = due_at_ms(execution, now_ms)
-        if due_ms is not None and _may_start_then(table, execution, due_ms, now_ms):
+        if due_ms is not None and _may_start_then(table, execution, due_ms, now_ms, is_low=is_low):
             deadlines.append(due_ms)
     return min(deadlines, default=None)
 
 
-def _may_start_then(table: ReadableTable, execution: Execution, due_ms: int, now_ms: int) -> bool:
+def _may_start_then(
+    table: ReadableTable, execution: Execution, due_ms: int, now_ms: int, *, is_low: bool
+) -> bool:
     """Who has waited long enough and has no slot is started by whoever makes room."""
     if table.maintenance is not None:
         return False
-    return due_ms > now_ms or execution in next_to_start(table, execution.job_id, now_ms)
+    return due_ms > now_ms or execution in next_to_start(
+        table, execution.job_id, now_ms, is_low=is_low
+    )

@@ -12,8 +12,8 @@ from typing import BinaryIO
 from bus.errors import DataDirectoryError, NoSpace, StorageFailed
 from bus.instance import sync_directory
 from bus.layout import FILE_MODE
+from bus.reserve import NO_ROOM, Need, write_new
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _READ_BYTES = 256 * 1024
@@ -126,15 +126,14 @@ def free_name(path: Path, suffix: str) -> Path:
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    descriptor = create_file(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        write_all(descriptor, content, 0)
-        os.fsync(descriptor)
+        write_new(path.name, folder, content, need=Need.RECORD, finish=os.fsync)
     except OSError:
-        path.unlink()
+        path.unlink(missing_ok=True)
         raise
     finally:
-        os.close(descriptor)
+        os.close(folder)
 
 
 def _regular(descriptor: int, path: Path) -> int:

@@ -5,7 +5,7 @@
             {seq}.snapshot             a table that holds all events below seq; two are kept
             *.salvage                  set aside behind damage, until it was told again
             *.damaged                  evidence that is never read again and never deleted
-            .ballast                   room that is given up when the disk is full
+            .ballast                   the next segment, when the disk is full
 
 What is found at start is the business of `opening`; this module writes.
 """
@@ -19,7 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from bus.errors import NoSpace, StorageFailed
-from handlers.journal.ballast import BALLAST_BYTES, Ballast
+from bus.reserve import BALLAST_BYTES, Ballast
 from handlers.journal.disk import our_errors
 from handlers.journal.format import Record, encode_line
 from handlers.journal.identity import Identity, write_identity
@@ -137,7 +137,7 @@ class Journal:
                 self._append(records[0].seq, lines)
             except NoSpace:
                 # The ballast is there for exactly this: stops and exits must be recorded.
-                if not self.ballast.release():
+                if not (self._go_on_in_ballast(records[0].seq) or self._release_ballast()):
                     raise
                 self._append(records[0].seq, lines)
         self.bytes_since_snapshot += len(lines)
@@ -209,7 +209,11 @@ class Journal:
             return before  # notes only: no number was given since it began
         try:
             fresh = Segment.create(path)
-            self._put_on_record(fresh)
+            try:
+                self._put_on_record(fresh)
+            except NoSpace:
+                fresh.discard()
+                raise
         except NoSpace:
             if before is None:
                 raise
@@ -220,13 +224,36 @@ class Journal:
         self.ballast.hold()
         return fresh
 
+    def _go_on_in_ballast(self, first_seq: int) -> bool:
+        """The ballast is the segment now. Set free, its room would be gone at once to whoever
+        fills the disk."""
+        before = self._segment
+        path = self._directory / segment_name(first_seq)
+        if before is not None and before.path.name >= path.name:
+            return False  # notes only, as in `_rotate`
+        with our_errors("go on in its reserve"):
+            if not self.ballast.become(path):
+                return False
+            fresh = Segment.reopen(path, 0, cut=False)
+            try:
+                self._put_on_record(fresh)
+            except NoSpace:
+                fresh.close()
+                self.ballast.put_back(path)
+                return False
+        self._segment = fresh
+        if before is not None:
+            before.close()
+        return True
+
+    def _release_ballast(self) -> bool:
+        with suppress(NoSpace), our_errors("give up its ballast"):
+            return self.ballast.release()
+        return True
+
     def _put_on_record(self, fresh: Segment) -> None:
         files = {**self._identity.files, fresh.path.name: fresh.mark}
-        try:
-            self._record(replace(self._identity, files=files))
-        except NoSpace:
-            fresh.discard()
-            raise
+        self._record(replace(self._identity, files=files))
 
     def _record(self, identity: Identity) -> None:
         with our_errors("record its files"):

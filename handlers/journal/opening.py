@@ -14,8 +14,8 @@ import msgspec
 from msgspec.structs import replace
 
 from bus.instance import sync_directory
+from bus.reserve import Ballast
 from handlers.evidence import protect
-from handlers.journal.ballast import Ballast
 from handlers.journal.disk import (
     EVIDENCE,
     SALVAGE,

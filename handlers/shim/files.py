@@ -8,8 +8,12 @@ import os
 import time
 from typing import Any
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 LOCK_WAIT_S = 5.0
 CONTROL_BYTES_MAX = 65_536
+HELD_BYTES = 8192
+"""An exit record with the largest progress is longer: then that is left out on a full disk."""
+
 FILE_MODE = 0o600
 
 
@@ -31,6 +35,7 @@ class Folder:
         self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         self._lock: int | None = None
         self._claim: int | None = None
+        self._held: int | None = None
 
     def open(self, name: str, flags: int) -> int:
         """A descriptor of one of our files, never through a link."""
@@ -55,8 +60,9 @@ class Folder:
 
     def close(self) -> None:
         """The execution is let go: whoever looks at its lock from now on finds its record."""
-        if self._lock is not None:
-            os.close(self._lock)
+        for descriptor in (self._lock, self._held):
+            if descriptor is not None:
+                os.close(descriptor)
         os.close(self.descriptor)
 
     def create_claim(self, name: str, content: bytes) -> bool:
@@ -65,8 +71,58 @@ class Folder:
             self._claim = self.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
             return False
-        os.write(self._claim, content)
+        try:
+            os.write(self._claim, content)
+        except OSError:
+            os.unlink(name, dir_fd=self.descriptor)  # an empty one would tell of a run
+            raise
         return True
+
+    def hold_room(self) -> None:
+        """`write_held` will find room in bytes and inodes, whatever fills the disk until then.
+
+        Raises:
+            OSError: there is none, and nothing is held.
+        """
+        self._held = self._create(self._held_name())
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self._held, 0, HELD_BYTES)
+        else:
+            _write_all(self._held, bytes(HELD_BYTES))
+
+    def drop_room(self) -> None:
+        """Nothing is held any more."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+            with contextlib.suppress(OSError):
+                os.unlink(self._held_name(), dir_fd=self.descriptor)
+
+    def write_held(self, name: str, content: dict[str, Any]) -> None:
+        """As `write_whole`, durable, into the room that is held; once, for it is used up then.
+
+        Raises:
+            OSError: it could not be written; or the program has put something else there.
+        """
+        descriptor, self._held = self._held, None
+        if descriptor is None:
+            raise FileNotFoundError(errno.ENOENT, "no room was held")
+        data = encode(content)
+        try:
+            ours = os.fstat(descriptor)
+            there = os.stat(self._held_name(), dir_fd=self.descriptor, follow_symlinks=False)
+            if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+                raise FileNotFoundError(errno.ENOENT, "the held room is gone")
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            _write_all(descriptor, data)
+            os.ftruncate(descriptor, len(data))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._rename(self._held_name(), name)
+
+    def _held_name(self) -> str:
+        return f".held.{os.getpid()}"
 
     def settle_claim(self) -> None:
         """That it was this process is durable. Only then may the program run.

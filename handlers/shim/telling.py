@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from handlers.shim.assignment import FORMAT, Assignment, StopOrder
-from handlers.shim.files import Folder
+from handlers.shim.files import HELD_BYTES, NO_ROOM, Folder, encode
 from handlers.shim.pipes import now_ms
 from handlers.shim.process_tree import process
 from handlers.shim.progress_words import JobProgress
@@ -16,7 +16,8 @@ from handlers.shim.tree import Tree
 
 EXIT_RETRY_S = 2.0
 EXIT_REFUSALS_MAX = 5
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.ENOMEM})
+PASSES = NO_ROOM | {errno.ENOMEM}
+"""Lack of these is waited out."""
 
 
 class Record:
@@ -102,25 +103,47 @@ class Record:
     def write_exit(self, content: dict[str, Any], tell: Callable[[], bool]) -> bool:
         """The record is durable, `tell` was called as soon as it stood there, and said yes.
 
-        The service, which is told, syncs its journal while the name is synced here. A full disk is
-        waited for: without the record the end would be a guess. What else speaks against it will
-        not pass: then the bell alone tells, and nobody waits.
+        The service, which is told, syncs its journal while the name is synced here. Room for it has
+        been held since the start; without, a full disk is waited for: without the record the end
+        would be a guess. What else speaks against it will not pass: then the bell alone tells, and
+        nobody waits.
         """
         told: bool | None = None
         refusals = 0
         while refusals < EXIT_REFUSALS_MAX:
             try:
                 if told is None:
-                    self._folder.write_whole("exit.json", content, durable=True)
+                    self._put_exit(content)
                     told = tell()
                 self._folder.settle_names()
             except FileNotFoundError:
                 break  # somebody removed the whole folder
             except OSError as error:
-                refusals += error.errno not in NO_ROOM
+                refusals += error.errno not in PASSES
                 time.sleep(EXIT_RETRY_S)
             else:
                 return told
         if told is None:
             tell()
         return False  # what kept the record from being written may keep the next one, too
+
+    def _put_exit(self, content: dict[str, Any]) -> None:
+        """`exit.json` is there, and durable once its name is.
+
+        Raises:
+            OSError: it is not.
+        """
+        if len(encode(content)) > HELD_BYTES:
+            try:
+                self._folder.write_whole("exit.json", content, durable=True)
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                content = {**content, "progress": None}  # the service has heard of it
+            else:
+                self._folder.drop_room()
+                return
+        try:
+            self._folder.write_held("exit.json", content)
+        except OSError:  # the program has taken what was held, or it is written for a second time
+            self._folder.write_whole("exit.json", content, durable=True)

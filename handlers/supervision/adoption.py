@@ -9,14 +9,16 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from bus.layout import DIRECTORY_MODE, FILE_MODE, DataLayout, ExecutionLayout
+from bus.layout import DIRECTORY_MODE, DataLayout, ExecutionLayout
 from bus.model import ExitRecord, Reason, StopRequest
+from bus.reserve import NO_ROOM, Need, make_way, write_new
 from handlers.shim.assignment import CLAIMED_BY_SERVICE, claim_name
 from handlers.shim.process_tree import boot_id, is_alive
 from handlers.supervision.record import ShimState, decode_exit, decode_state, encode_control
@@ -154,7 +156,12 @@ def _after_claim(place: ExecutionLayout, claim: bytes) -> Finding:
 
 def _open_up(folder: Path) -> None:
     """The folder is there and can be entered; its program may have removed or closed it."""
-    folder.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+    try:
+        folder.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+    except OSError as error:
+        if error.errno not in NO_ROOM or not _make_way(folder.parent):
+            raise
+        folder.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
     mode = folder.lstat().st_mode
     if stat.S_ISDIR(mode) and mode & DIRECTORY_MODE != DIRECTORY_MODE:
         folder.chmod(DIRECTORY_MODE)
@@ -201,25 +208,36 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write_new(path: Path, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, FILE_MODE)
-    try:
-        os.write(descriptor, data)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """The file is durable, also on a full disk: orders and claims must not wait for room."""
+    with _opened(path.parent) as folder:
+        write_new(path.name, folder, data, need=Need.STOP, finish=os.fsync)
 
 
 def _write_durably(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    _write_new(temporary, data)
-    temporary.replace(path)
+    try:
+        _write_new(temporary, data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # it is tried again, under another name
+        raise
     _sync_directory(path.parent)
 
 
+def _make_way(folder: Path) -> bool:
+    with _opened(folder) as descriptor:
+        return make_way(descriptor)
+
+
 def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _opened(path) as descriptor:
         os.fsync(descriptor)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)

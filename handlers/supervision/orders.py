@@ -51,27 +51,30 @@ class Orders:
             self._start(self._pass_on(watched), f"order {watched.execution.id}")
 
     async def _pass_on(self, watched: Watched) -> None:
+        fault: str | None = None
         try:
             while self._is_watched(watched):
                 order = watched.stop
                 assert order is not None
-                is_written = await self._write(watched, order)
+                before, fault = fault, await self._write(watched, order)
+                if fault is not None and before is None:
+                    log.error("a stop could not be written; tried again and again", error=fault)
                 await self._wake(watched, order)
-                if not is_written:
+                if fault is not None:
                     await asyncio.sleep(WRITE_AGAIN_S)
                 elif watched.stop == order:
                     return
         finally:
             watched.is_ordering = False
 
-    async def _write(self, watched: Watched, order: StopRequest) -> bool:
+    async def _write(self, watched: Watched, order: StopRequest) -> str | None:
+        """Why it was not written; None if it was."""
         execution_id = watched.execution.id
         try:
             await asyncio.to_thread(adoption.write_control, self._layout, execution_id, order)
         except OSError as error:
-            log.error("a stop could not be written; tried again", error=str(error))  # noqa: TRY400
-            return False
-        return True
+            return str(error)
+        return None
 
     async def _wake(self, watched: Watched, order: StopRequest) -> None:
         for _ in range(WAKES_MAX):

@@ -99,6 +99,8 @@ def test_a_full_disk_refuses_starts_records_ends_and_recovers_by_itself(small_di
     try:
         service.start()
         load.begin()
+        while any(e["status"] == "Queued" for e in load.items("/executions")):
+            time.sleep(0.05)  # on a full disk they would wait for room
         filled = fill(small_disk)
         for _ in range(min(len(filled) // 2, 100)):  # what is left is for stops and ends
             filled.pop().unlink()

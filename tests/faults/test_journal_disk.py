@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bus.errors import NoSpace, StorageFailed
-from handlers.journal.ballast import LOW_BYTES, LOW_INODES, Ballast, Space, space_of
+from bus.reserve import LOW_BYTES, LOW_INODES, Ballast, Space, space_of
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal
 from handlers.journal.snapshots import SnapshotHead
@@ -37,7 +37,7 @@ STEPS = [
     pytest.param(19, id="some"),
     pytest.param(1, id="each", marks=pytest.mark.exhaustive),
 ]
-WRITES = {"pwrite", "fsync", "fdatasync", "rename", "replace", "link", "posix_fallocate"}
+WRITES = {"write", "pwrite", "fsync", "fdatasync", "rename", "replace", "link", "posix_fallocate"}
 
 
 class Life:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bus.errors import DataDirectoryError
-from handlers.journal.ballast import BALLAST_BYTES
+from bus.reserve import BALLAST_BYTES
 from handlers.journal.format import Record, frame_line
 from handlers.journal.journal import Journal
 from handlers.journal.segments import AHEAD_BYTES

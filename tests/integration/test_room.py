@@ -14,8 +14,8 @@ from bus.feed import Feed
 from bus.jobs import JobSpec
 from bus.model import Principal
 from bus.ports import Policy
+from bus.reserve import LOW_BYTES, LOW_INODES, Space
 from handlers.decisions.table import JobTable
-from handlers.journal.ballast import LOW_BYTES, LOW_INODES, Space
 from handlers.journal.journal import Journal
 from handlers.owner import Owner
 from handlers.room import RoomWatch, scarcest

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.errors import DataDirectoryError, StorageFailed
+from bus.errors import DataDirectoryError, NoSpace
 from bus.instance import admin_token
 from bus.layout import DataLayout
 from tests.fakes import ManualClock
@@ -182,9 +182,9 @@ async def test_a_full_disk_makes_no_token_but_voids_one(
     record, token = await store.create("alice", ("viewer",), expires_ms=None, created_by="root")
     with monkeypatch.context() as disk:
         disk.setattr(os, "fsync", _no_space)
-        with pytest.raises(StorageFailed):
+        with pytest.raises(NoSpace):
             await store.create("bob", ("viewer",), expires_ms=None, created_by="root")
-        with pytest.raises(StorageFailed):
+        with pytest.raises(NoSpace):
             await store.revoke(record.id)
     assert store.check(token) is None
     assert [kept.user_id for kept in load_book(layout.tokens).records()] == ["alice"]

@@ -16,21 +16,26 @@ import msgspec
 
 from bus.errors import BusError, NoSpace, StorageFailed, TransportBusy
 from bus.layout import DataLayout
+from bus.reserve import NO_ROOM, Need, make_way
 from transports.directory import disk
 from transports.directory.grouping import Grouping
 from transports.directory.settings import DirectorySettings
 
 log = logging.getLogger(__name__)
 
+LINK_TRIES = 4
+
 
 class Piece(msgspec.Struct):
     """One file on its way into the queue; after the commit `error` or `taken` or neither is set.
 
-    `taken`: its name was there already; nothing was overwritten.
+    `taken`: its name was there already; nothing was overwritten. With a `need` it goes in on a full
+    disk, too, as long as the reserve lasts.
     """
 
     id: str
     data: bytes = b""
+    need: Need | None = None
     error: BusError | None = None
     taken: bool = False
     _tmp: str = ""
@@ -115,7 +120,7 @@ def _commit(pieces: Sequence[Piece], queue_fd: int, tmp_fd: int, *, group: bool)
 def _write(piece: Piece, tmp_fd: int, *, sync: bool) -> bool:
     piece._tmp = f"{piece.id}.{secrets.token_hex(6)}"
     try:
-        disk.create_file(piece._tmp, tmp_fd, piece.data, sync=sync)
+        disk.create_file(piece._tmp, tmp_fd, piece.data, sync=sync, need=piece.need)
     except OSError as error:
         _discard(piece, tmp_fd)
         piece.error = _fault(error)
@@ -132,21 +137,27 @@ def _discard(piece: Piece, tmp_fd: int) -> None:
 
 
 def _link(piece: Piece, tmp_fd: int, queue_fd: int) -> bool:
-    try:
-        os.link(
-            piece._tmp,
-            piece.name,
-            src_dir_fd=tmp_fd,
-            dst_dir_fd=queue_fd,
-            follow_symlinks=False,
-        )
-    except FileExistsError:
-        piece.taken = True
-        return False
-    except OSError as error:
-        piece.error = _fault(error)
-        return False
-    return True
+    for _ in range(LINK_TRIES):
+        try:
+            os.link(
+                piece._tmp,
+                piece.name,
+                src_dir_fd=tmp_fd,
+                dst_dir_fd=queue_fd,
+                follow_symlinks=False,
+            )
+        except FileExistsError:
+            piece.taken = True
+            return False
+        except OSError as error:
+            piece.error = _fault(error)
+            is_full = error.errno in NO_ROOM  # for one more name in the folder
+            if piece.need is None or not is_full or not make_way(queue_fd):
+                return False
+        else:
+            piece.error = None
+            return True
+    return False
 
 
 def _sync_names(queue_fd: int) -> None:
@@ -157,7 +168,7 @@ def _sync_names(queue_fd: int) -> None:
 
 
 def _fault(error: OSError) -> BusError:
-    if error.errno in disk.NO_ROOM:
+    if error.errno in NO_ROOM:
         return NoSpace("the disk has no room for the command; nothing was accepted")
     return TransportBusy(f"the command could not be written: {error.strerror}")
 

@@ -17,14 +17,13 @@ import msgspec
 
 from bus.clock import TIME_MS_MAX
 from bus.layout import DIRECTORY_MODE, FILE_MODE
+from bus.reserve import NO_ROOM, Need, write_new
 
 FUSE_MAGIC = 0x65735546
 PASSING = ".tmp"
-NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 NO_MEANS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What the system lacks for the moment; the file has nothing to do with it."""
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 _SHARED = stat.S_ISGID | stat.S_IRGRP
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
@@ -134,40 +133,40 @@ def read_file(name: str, inside: int, size_max: int) -> FoundFile:
     return FoundFile(data, before)
 
 
-def create_file(name: str, inside: int, data: bytes, *, sync: bool) -> None:
+def create_file(
+    name: str, inside: int, data: bytes, *, sync: bool, need: Need | None = None
+) -> None:
     """A new file with this content; with `sync` its bytes survive a power cut (its name does not).
+
+    On a full disk it is made of a spare, if there is a `need` for one.
 
     Raises:
         OSError: as it came; a half-written file may lie there.
         SyncFailed: the sync failed for another reason than lack of room.
     """
-    handle = os.open(name, _CREATE_FLAGS | os.O_EXCL, FILE_MODE, dir_fd=inside)
-    try:
-        write_all(handle, data)
-        if sync:
-            sync_data(handle)
-    finally:
-        os.close(handle)
+    write_new(name, inside, data, need=need, finish=sync_data if sync else None)
 
 
-def replace_file(name: str, inside: int, data: bytes) -> None:
+def replace_file(name: str, inside: int, data: bytes, need: Need | None = None) -> None:
     """`name` has this content, at every moment either the old or the new one. Not synced.
 
     It is for the owner alone, and for the group of a folder that is shared (`bus.sharing`).
 
     The name that is used on the way is hidden, this call's alone (the past is written again beside
     the work) and none that somebody who looks for `*.json` would take: a death in here leaves it,
-    half-written.
+    half-written. On a full disk it is made of a spare, if there is a `need` for one.
     """
     passing = f".{name}.{secrets.token_hex(4)}{PASSING}"
-    handle = os.open(passing, _CREATE_FLAGS | os.O_TRUNC, FILE_MODE, dir_fd=inside)
+    folder = os.fstat(inside)
+
+    def share(handle: int) -> None:
+        if os.fstat(handle).st_gid != folder.st_gid:  # a spare was not made here
+            os.fchown(handle, -1, folder.st_gid)
+        os.fchmod(handle, FILE_MODE | stat.S_IRGRP)  # whatever the umask says
+
+    finish = share if folder.st_mode & _SHARED == _SHARED else None
     try:
-        try:
-            if os.fstat(inside).st_mode & _SHARED == _SHARED:
-                os.fchmod(handle, FILE_MODE | stat.S_IRGRP)  # whatever the umask says
-            write_all(handle, data)
-        finally:
-            os.close(handle)
+        write_new(passing, inside, data, need=need, finish=finish)
         os.rename(passing, name, src_dir_fd=inside, dst_dir_fd=inside)
     except OSError:
         remove(passing, inside)
@@ -197,13 +196,6 @@ def truncate_file(name: str, inside: int, size: int) -> None:
         os.ftruncate(handle, size)
     finally:
         os.close(handle)
-
-
-def write_all(handle: int, data: bytes) -> None:
-    """All bytes are with the kernel, however many writes it took."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
 
 
 def remove(name: str, inside: int) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from bus.clock import Clock
-from bus.commands import URGENT
+from bus.commands import NEEDED_WHEN_FULL, URGENT
 from bus.envelope import Envelope, canonical_uuid
 from bus.errors import IdInUse, StorageFailed, TransportBusy
 from bus.layout import DataLayout
 from bus.model import CommandRecord
+from bus.reserve import Need
 from transports.directory import disk, wire
 from transports.directory.backlog import Backlog, Entry, State
 from transports.directory.committer import Committer, Piece
@@ -115,7 +116,8 @@ class Inbound:
     def _begin(self, envelope: Envelope) -> "_Commit":
         """From the number to the hand-over there is no await: both grow in the same order."""
         order_ns = self._backlog.next_order_ns(self._clock.now_ms() * 1_000_000)
-        piece = Piece(envelope.id, wire.encode(envelope, order_ns, self._secret))
+        need = Need.STOP if isinstance(envelope.command, NEEDED_WHEN_FULL) else None
+        piece = Piece(envelope.id, wire.encode(envelope, order_ns, self._secret), need)
         urgent = isinstance(envelope.command, URGENT)
         entry = Entry(
             envelope.id, piece.name, order_ns, State.COMMITTING, urgent=urgent, local=True

@@ -1,39 +1,66 @@
 """Status and result files on the disk: written whole, compared, removed. Blocking."""
 
+import errno
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bus.layout import DataLayout
 from bus.model import CommandRecord, Execution
 from bus.ports import TableReader
+from bus.reserve import NO_ROOM, Need
 from transports.directory import disk
 from transports.directory.answers import encode_result, encode_status, result_name
+
+Put = Callable[[str, int, bytes, Need | None], None]
+"""Writes one file, inside a folder; the need is for a spare where the disk is full."""
 
 
 def write(
     layout: DataLayout,
     executions: Sequence[Execution],
     commands: Sequence[CommandRecord],
-    put: Callable[[str, int, bytes], None] = disk.replace_file,
-) -> None:
-    """The records' files say what they say; `put` writes one, inside a folder."""
+    put: Put = disk.replace_file,
+) -> set[str]:
+    """The records' files say what they say, but for those that found no room: their ids.
+
+    The reserve is for what has ended. The file of a live execution only says how far it is.
+    """
     disk.make_directory(layout.status)
     disk.make_directory(layout.results)
+    without: set[str] = set()
     if executions:
         with disk.open_directory(layout.status) as here:
             for execution in executions:
-                put(f"{execution.id}.json", here, encode_status(execution))
+                need = Need.PROJECTION if execution.is_final else None
+                with _noted_in(without, execution.id):
+                    put(f"{execution.id}.json", here, encode_status(execution), need)
     if commands:
         with disk.open_directory(layout.results) as here:
             for command in commands:
-                put(result_name(command), here, encode_result(command))
+                with _noted_in(without, command.id):
+                    put(result_name(command), here, encode_result(command), Need.PROJECTION)
+    return without
+
+
+@contextmanager
+def _noted_in(without: set[str], record_id: str) -> Iterator[None]:
+    """The record is among `without` if its file finds no room: the next may be smaller."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        without.add(record_id)
 
 
 def write_again(layout: DataLayout, table: TableReader) -> None:
     """Every status and result file is as the table says."""
     commands = tuple(one for one in table.commands() if one.is_final)
-    write(layout, tuple(table.executions()), commands, replace_unless_same)
+    without = write(layout, tuple(table.executions()), commands, replace_unless_same)
+    if without:
+        raise OSError(errno.ENOSPC, f"there is no room for {len(without)} of the files")
 
 
 def wrong_files(layout: DataLayout, table: TableReader) -> list[str]:
@@ -73,10 +100,10 @@ def remove(folder: Path, names: Sequence[str]) -> None:
                 disk.remove(name, here)
 
 
-def replace_unless_same(name: str, inside: int, data: bytes) -> None:
+def replace_unless_same(name: str, inside: int, data: bytes, need: Need | None = None) -> None:
     """The file has this content; one that had it is left alone."""
     if not _is_same(name, inside, data):
-        disk.replace_file(name, inside, data)
+        disk.replace_file(name, inside, data, need)
 
 
 def _is_same(name: str, inside: int, data: bytes) -> bool:

@@ -6,7 +6,7 @@ after an unclean stop. For one command always in this order: status file, result
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
@@ -55,6 +55,22 @@ class _Batch(msgspec.Struct, frozen=True):
         """Of those that are only looked at."""
         return [one.id for one in self.past_executions] + [one.id for one in self.past_commands]
 
+    def only(self, ids: Container[str]) -> "_Batch":
+        """The records with these ids, and nothing else."""
+        return self._selected(lambda one: one.id in ids)
+
+    def without(self, ids: Container[str]) -> "_Batch":
+        """All but the records with these ids."""
+        return self._selected(lambda one: one.id not in ids)
+
+    def _selected(self, is_wanted: Callable[[Execution | CommandRecord], bool]) -> "_Batch":
+        return _Batch(
+            tuple(one for one in self.executions if is_wanted(one)),
+            tuple(one for one in self.commands if is_wanted(one)),
+            tuple(one for one in self.past_executions if is_wanted(one)),
+            tuple(one for one in self.past_commands if is_wanted(one)),
+        )
+
 
 class Projections:
     """Implements `bus.ports.ChangeListener`; `run` writes. Lives in the event loop.
@@ -89,6 +105,8 @@ class Projections:
         self._owed: set[str] = set()
         self._paid = asyncio.Event()
         self._news = asyncio.Event()
+        self._lags = False
+        self._turned = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._hurry = False
@@ -140,30 +158,40 @@ class Projections:
                 continue
             self._writing = batch
             try:
-                await asyncio.to_thread(self._write, batch)
+                without = await asyncio.to_thread(self._write, batch)
             except OSError as error:
                 log.warning("status and result files lag behind: %s", error.strerror)
                 self._note_again(batch)
                 await asyncio.sleep(RETRY_S)
-            else:
-                self._written(batch)
+                continue
+            self._written(batch.without(without))
+            if without:
+                self._note_again(batch.only(without))
+            self._tell_lag(lags=bool(without))
+            if without:
+                await asyncio.sleep(RETRY_S)
 
     async def rewrite(self, synced: int = -1) -> None:
         """Every record of the table has its file; what ended is settled.
 
         For the start after an unclean stop: the files were not synced, but for those of what ended
         by the number `synced`. A file that has the right content is left alone. What a death in
-        the middle of a file left is gone.
+        the middle of a file left is gone. What finds no room is left to `run`.
         """
         await asyncio.to_thread(self._sweep)
         executions = [e for e in self._table.executions() if e.version > synced or not e.is_final]
         for chunk in _chunks(executions):
-            await asyncio.to_thread(self._write, _Batch(past_executions=tuple(chunk)))
+            batch = _Batch(past_executions=tuple(chunk))
+            for execution_id in await asyncio.to_thread(self._write, batch):
+                self._note_execution(execution_id)
         commands = [c for c in self._table.commands() if c.version > synced and c.is_final]
         for ended in _chunks(commands):
-            await asyncio.to_thread(self._write, _Batch(past_commands=tuple(ended)))
+            without = await asyncio.to_thread(self._write, _Batch(past_commands=tuple(ended)))
             for command in ended:
-                self._settle(command.id)
+                if command.id in without:
+                    self._note_command(command.id)
+                else:
+                    self._settle(command.id)
 
     @property
     def seen(self) -> int:
@@ -201,14 +229,21 @@ class Projections:
             return None
         return seen if synced else None
 
-    async def drain(self) -> None:
-        """Everything noted so far is written; waits for a disk that refuses. `run` must run."""
+    async def drain(self) -> bool:
+        """Everything noted so far is written; False if there is no room for all of it.
+
+        Waits for a disk that refuses otherwise. `run` must run.
+        """
         self._hurry = True
+        self._lags = False  # the next try decides
         self._news.set()
         try:
-            await self._idle.wait()
+            while not (self._idle.is_set() or self._lags):
+                self._turned.clear()
+                await self._turned.wait()
         finally:
             self._hurry = False
+        return self._idle.is_set()
 
     def _note_execution(self, execution_id: str) -> None:
         self._busy()
@@ -268,6 +303,7 @@ class Projections:
         """Until there is news or the next status file is due."""
         if not self._later:
             self._idle.set()
+            self._turned.set()
         self._news.clear()
         timeout_s = None
         if self._later:
@@ -307,12 +343,24 @@ class Projections:
             with disk.open_directory(folder) as here:
                 disk.sweep_passing(here)
 
-    def _write(self, batch: _Batch) -> None:
-        projected.write(self._layout, batch.executions, batch.commands)
-        past = (batch.past_executions, batch.past_commands)
-        projected.write(self._layout, *past, projected.replace_unless_same)
+    def _tell_lag(self, *, lags: bool) -> None:
+        """Logged when it begins and when it has passed: it is tried again and again."""
+        self._turned.set()
+        if lags == self._lags:
+            return
+        self._lags = lags
+        if lags:
+            log.warning("the disk has no room for some status and result files: they lag behind")
+        else:
+            log.info("all status and result files find room again")
+
+    def _write(self, batch: _Batch) -> set[str]:
+        """The ids of records whose files found no room."""
         projected.remove(self._layout.status, batch.status_gone)
         projected.remove(self._layout.results, batch.results_gone)
+        without = projected.write(self._layout, batch.executions, batch.commands)
+        past = (batch.past_executions, batch.past_commands)
+        return without | projected.write(self._layout, *past, projected.replace_unless_same)
 
 
 def _take(ids: dict[str, None], limit: int) -> list[str]:

@@ -2,9 +2,11 @@
 
 import time
 
+from bus.commands import NEEDED_WHEN_FULL
 from bus.envelope import Envelope, canonical_uuid
 from bus.errors import TransportBusy
 from bus.layout import DataLayout
+from bus.reserve import Need
 from transports.directory import disk, wire
 from transports.directory.committer import Piece, commit
 from transports.directory.inbound import same_or_raise
@@ -20,7 +22,8 @@ def publish_offline(layout: DataLayout, envelope: Envelope, secret: bytes) -> No
         NoSpace, TransportBusy, StorageFailed: see `bus.transport.Transport.publish`.
     """
     assert canonical_uuid(envelope.id) == envelope.id
-    piece = Piece(envelope.id, wire.encode(envelope, time.time_ns(), secret))
+    need = Need.STOP if isinstance(envelope.command, NEEDED_WHEN_FULL) else None
+    piece = Piece(envelope.id, wire.encode(envelope, time.time_ns(), secret), need)
     commit(layout, [piece], group=False)
     if piece.error is not None:
         raise piece.error

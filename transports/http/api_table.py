@@ -321,7 +321,7 @@ ACCESS = (
         summary="Sign in: a token or a one-time code becomes a cookie",
         body=((JSON, told.SignIn),),
         answers={204: ()},
-        refuses=WRITE | {503},
+        refuses=WRITE | {503, 507},
         access=Access.PUBLIC,
     ),
     Operation(
@@ -336,7 +336,7 @@ ACCESS = (
         path="/api/v1/session",
         summary="Sign out",
         answers={204: ()},
-        refuses=READ | {409, 503},
+        refuses=READ | {409, 503, 507},
     ),
     Operation(
         method="POST",
@@ -369,7 +369,7 @@ ACCESS = (
         summary="Make a token; it is told this once",
         body=((JSON, told.TokenRequest),),
         answers={201: ((JSON, NewToken),)},
-        refuses=WRITE | {409, 503},
+        refuses=WRITE | {409, 503, 507},
         access=Access.ADMIN,
     ),
     Operation(
@@ -385,7 +385,7 @@ ACCESS = (
             ),
         ),
         answers={204: ()},
-        refuses=READ | {404, 409, 503},
+        refuses=READ | {404, 409, 503, 507},
         access=Access.ADMIN,
     ),
     Operation(
@@ -395,7 +395,7 @@ ACCESS = (
         body=_NOTHING,
         body_required=False,
         answers={204: ()},
-        refuses=WRITE | {503},
+        refuses=WRITE | {503, 507},
         access=Access.ADMIN,
     ),
 )

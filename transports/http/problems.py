@@ -209,6 +209,12 @@ def from_bus_error(error: BusError) -> Problem:
             raise error
 
 
+def not_kept(what: str, error: NoSpace | StorageFailed) -> Problem:
+    """What a change of tokens or sessions comes to that the disk did not take."""
+    status, slug = (507, "no-space") if isinstance(error, NoSpace) else (503, "storage-failed")
+    return Problem(status, slug, f"{what}: {error}", headers={"Retry-After": "5"})
+
+
 def _from_refusal(refusal: Refused) -> Problem:
     code = ErrorCode(refusal.code)
     status = STATUS_OF_REFUSAL.get(code, 409)

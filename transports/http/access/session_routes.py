@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 
 from bus.clock import Clock, rfc3339
-from bus.errors import StorageFailed
+from bus.errors import NoSpace, StorageFailed
 from transports.http.access.audit_notes import nobody, note
 from transports.http.access.auth import Gate, credential_of, too_many
 from transports.http.access.identity import Identity, Way
@@ -15,7 +15,7 @@ from transports.http.access.rate import peer_key
 from transports.http.access.tickets import CODE_S, TICKET_S, TooMany, checked_target
 from transports.http.access.tokens import Grant
 from transports.http.body import decode_field, read_fields, refuse_unknown
-from transports.http.problems import Problem, code_of, invalid
+from transports.http.problems import Problem, code_of, invalid, not_kept
 from transports.http.publishing import json_response
 from transports.http.query import Query
 from transports.http.settings import GatewayPorts
@@ -66,8 +66,8 @@ class SessionRoutes:
         await self._end_old(request)
         try:
             cookie, identity = await self._gate.sessions.open(grant)
-        except StorageFailed as exc:
-            raise _not_kept("you are not signed in", exc) from exc
+        except (NoSpace, StorageFailed) as exc:
+            raise not_kept("you are not signed in", exc) from exc
         note(self._audit, identity.principal, "session.open", by=kind, peer=peer)
         _log.info("signed in", user=identity.principal.user_id, peer=peer, by=kind)
         response = web.Response(status=204)
@@ -97,8 +97,8 @@ class SessionRoutes:
             )
         try:
             await self._gate.sessions.end(identity.session)
-        except StorageFailed as exc:
-            raise _not_kept("you are signed out, but a restart may not know it", exc) from exc
+        except (NoSpace, StorageFailed) as exc:
+            raise not_kept("you are signed out, but a restart may not know it", exc) from exc
         finally:
             self._recheck()
         note(self._audit, identity.principal, "session.close")
@@ -155,8 +155,8 @@ class SessionRoutes:
             return
         try:
             await self._gate.sessions.end(old.session)
-        except StorageFailed as exc:
-            raise _not_kept("you are signed out", exc) from exc
+        except (NoSpace, StorageFailed) as exc:
+            raise not_kept("you are signed out", exc) from exc
         finally:
             self._recheck()
 
@@ -188,7 +188,3 @@ def _proof(fields: dict[str, msgspec.Raw]) -> tuple[str, str]:
     if len(proofs) != 1 or len(proofs[0][1]) > _PROOF_MAX:
         raise invalid("", "send a token or a code")
     return proofs[0]
-
-
-def _not_kept(what: str, error: StorageFailed) -> Problem:
-    return Problem(503, "storage-failed", f"{what}: {error}", headers={"Retry-After": "5"})

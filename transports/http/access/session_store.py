@@ -7,7 +7,7 @@ import msgspec
 import structlog
 
 from bus.clock import Clock
-from bus.errors import DataDirectoryError
+from bus.errors import DataDirectoryError, NoSpace
 from transports.http.access.identity import Identity, Way
 from transports.http.access.sessions import SessionBook, SessionLimits, SessionRecord
 from transports.http.access.state_file import StateFile, read_private
@@ -47,6 +47,10 @@ class Sessions:
         cookie, record = self._book.open(grant, self._clock.now_ms())
         try:
             await self._file.save()
+        except NoSpace as error:
+            # Who signs in on a full disk comes to make room; only a restart signs them out.
+            _log.warning("a session is not on the disk yet", reason=str(error))
+            self._file.save_soon()
         except BaseException:  # also a cancellation: nobody has been given the cookie
             self._book.end(record.key)
             raise

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import structlog
 
-from bus.errors import DataDirectoryError, StorageFailed
+from bus.errors import DataDirectoryError, NoSpace, StorageFailed
 from bus.instance import write_private
+from bus.reserve import NO_ROOM
 
 SAVE_SOON_S = 60.0
 """How long what is only nice to keep (when something was last used) may wait for the disk."""
@@ -36,6 +37,7 @@ class StateFile:
         """What is true now is durable.
 
         Raises:
+            NoSpace: the disk is full, and the reserve has no spare that is large enough.
             StorageFailed: the disk did not take it.
         """
         if self._path is None:
@@ -45,6 +47,10 @@ class StateFile:
         try:
             await asyncio.to_thread(self._write, self._path, self._render(), self._asked)
         except OSError as exc:
+            if exc.errno in NO_ROOM:
+                raise NoSpace(
+                    f"there is no room on the disk of the data directory for {self._path.name}"
+                ) from exc
             raise StorageFailed(f"{self._path.name} cannot be written: {exc.strerror}") from exc
 
     def save_soon(self) -> None:
@@ -67,7 +73,8 @@ class StateFile:
             return
         try:
             await self.save()
-        except StorageFailed as error:
+        except (NoSpace, StorageFailed) as error:
+            self._stale.set()
             _log.warning("not saved", reason=str(error))
 
     def _write(self, path: Path, content: bytes, number: int) -> None:

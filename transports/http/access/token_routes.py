@@ -8,7 +8,8 @@ import structlog
 from aiohttp import web
 
 from bus.clock import from_rfc3339
-from bus.errors import StorageFailed
+from bus.errors import NoSpace, StorageFailed
+from bus.reserve import NO_ROOM
 from transports.http.access.audit_notes import note
 from transports.http.access.auth import credential_of, need_admin
 from transports.http.access.token_store import TokenRefused
@@ -23,7 +24,7 @@ from transports.http.access.tokens import (
     token_view,
 )
 from transports.http.body import decode_field, read_fields, refuse_unknown
-from transports.http.problems import Problem, invalid, not_found
+from transports.http.problems import Problem, invalid, not_found, not_kept
 from transports.http.publishing import json_response
 from transports.http.query import Query
 from transports.http.settings import GatewayPorts
@@ -76,8 +77,8 @@ class TokenRoutes:
             )
         except TokenRefused as exc:
             raise Problem(409, "conflict", str(exc)) from exc
-        except StorageFailed as exc:
-            raise _not_kept("no token was made", exc) from exc
+        except (NoSpace, StorageFailed) as exc:
+            raise not_kept("no token was made", exc) from exc
         self._note(request, "token.create", token=record.id, user=user_id, roles=" ".join(roles))
         _log.info("credential made", id=record.id, user=user_id, roles=roles, by=by)
         location = {"Location": f"{PATH}/{record.id}"}
@@ -97,8 +98,8 @@ class TokenRoutes:
             )
         try:
             record = await self._store.revoke(token_id)
-        except StorageFailed as exc:
-            raise _not_kept("the token is void, but a restart may know it again", exc) from exc
+        except (NoSpace, StorageFailed) as exc:
+            raise not_kept("the token is void, but a restart may know it again", exc) from exc
         finally:
             self._recheck()
         if record is None:
@@ -115,6 +116,9 @@ class TokenRoutes:
         try:
             await self._store.rotate_admin()
         except OSError as exc:
+            if exc.errno in NO_ROOM:
+                why = "nothing changed: there is no room on the disk of the data directory"
+                raise Problem(507, "no-space", why) from exc
             raise Problem(503, "storage-failed", f"nothing changed: {exc.strerror}") from exc
         self._recheck()
         self._note(request, "token.rotate", token=ADMIN_ID)
@@ -152,7 +156,3 @@ def _checked(pointer: str, check: Callable[[_I], _O], value: _I) -> _O:
         return check(value)
     except ValueError as exc:
         raise invalid(pointer, str(exc)) from exc
-
-
-def _not_kept(what: str, error: StorageFailed) -> Problem:
-    return Problem(503, "storage-failed", f"{what}: {error}", headers={"Retry-After": "5"})
