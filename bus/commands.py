@@ -214,6 +214,8 @@ class Forget(msgspec.Struct, frozen=True, kw_only=True, tag="forget"):
     commands: tuple[str, ...] = ()
     ids_dropped: int = 0
     horizon_ms: int = 0
+    horizon_at_most_ms: int | None = None
+    turned: bool = False
 
 
 class SetMaintenance(msgspec.Struct, frozen=True, kw_only=True, tag="set_maintenance"):

@@ -34,6 +34,7 @@ class ErrorCode(StrEnum):
     SECRET_BY_VALUE = "secret_by_value"  # noqa: S105 - a word of the contract, not a password
     MAINTENANCE = "maintenance"
     POISON = "poison"
+    TOO_MANY_COMMANDS = "too_many_commands"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     SUPERSEDED = "superseded"

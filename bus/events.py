@@ -217,14 +217,19 @@ class SystemForgotten(
 ):
     """What is older or more than what is kept is gone: records of executions and of commands.
 
-    Of the commands their ids stay remembered. Of these the first `ids_dropped` ever are gone; a
-    command submitted at `horizon_ms` or before may have been one of them. 0 leaves both alone.
+    Of `commands` the ids stay remembered; of the `traceless`, which had no effect, nothing does. Of
+    the ids the first `ids_dropped` ever are gone; a command submitted at `horizon_ms` or before may
+    have been one of them. 0 leaves both alone. `horizon_at_most_ms` lowers a horizon that a wrong
+    clock has left. `turned` says that a part of the days for which ids are kept has passed.
     """
 
     executions: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     ids_dropped: int = 0
     horizon_ms: int = 0
+    traceless: tuple[str, ...] = ()
+    horizon_at_most_ms: int | None = None
+    turned: bool = False
 
 
 class SystemMaintenance(

@@ -11,8 +11,11 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     `executions`, `days`: ended executions of one job, their status files and output; a job's own
     `[keep]` goes before. `output_bytes`: output of all ended executions together. `commands`,
     `command_days`: ended commands and their result files; `command_bytes`: variables, results and
-    errors of them all together; `status_s`: those of `status` commands.
-    `ids`, `id_days`: ids of forgotten commands, so that a repeat is known as one. `rejects`,
+    errors of them all together; `status_s`: those of `status` commands. Of these two, those without
+    an effect (reads, refusals) have a part of their own, and whoever has the most gives way first.
+    `id_days`: ids of commands that had an effect, so that a repeat is known as one. None goes
+    earlier: who has `ids` of them, or more than a fair part when all have `ids_in_all`, starts
+    nothing more until some are old enough. `rejects`,
     `reject_days`, `reject_bytes`: files that were no command. `audit_days`: who did what.
     """
 
@@ -23,7 +26,8 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     command_days: float = 7.0
     command_bytes: int = 256 * 1024**2
     status_s: float = 3600.0
-    ids: int = 200_000
+    ids: int = 1_000_000
+    ids_in_all: int = 4_000_000
     id_days: float = 30.0
     rejects: int = 1000
     reject_days: float = 7.0

@@ -32,7 +32,7 @@ from handlers.journal.recovery import RecoveredTable, recover
 from handlers.output.store import OutputStore
 from handlers.owner import Owner
 from handlers.progress import ProgressCoalescer
-from handlers.retention import Retention, TrustedClock, newest_ms
+from handlers.retention import Retention, TrustedClock, last_ms
 from handlers.room import RoomWatch, scarcest
 from handlers.supervision.secrets import SecretValues
 from handlers.supervision.supervisor import ProcessSupervisor
@@ -94,7 +94,7 @@ class Parts:
             _Traces(self.layout),
         )
         self.table = self.recovered.table
-        self.trusted = TrustedClock(self.clock, newest_ms(self.table))
+        self.trusted = TrustedClock(self.clock, last_ms(self.table))
         self.audit = Audit(
             self.layout.audit,
             segments,
@@ -279,6 +279,7 @@ def policy_of(settings: Settings) -> Policy:
     """The settings that decisions depend on."""
     return Policy(
         roles=settings.roles,
+        keeping=settings.keep,
         mapped_roles=frozenset(settings.directory.mapped_roles()),
         secrets=settings.secrets,
     )

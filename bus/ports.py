@@ -14,6 +14,7 @@ from bus.envelope import Envelope
 from bus.errors import BusError
 from bus.events import Published
 from bus.jobs import Job, JobSpec, RolesSpec
+from bus.keeping import Keeping
 from bus.model import CommandRecord, Execution, ForgottenCommand, Maintenance, Progress
 from bus.secret_sources import SecretSource
 
@@ -271,6 +272,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     roles: RoleDefaults = RoleDefaults()
     mapped_roles: frozenset[str] = frozenset()
+    keeping: Keeping = Keeping()
     queue_max: int = 100
     secrets: dict[str, SecretSource] = {}
 

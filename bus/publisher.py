@@ -4,7 +4,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from bus.commands import AnyCommand, CancelCommand, RestartJob, StopJob, job_of
+from bus.commands import AnyCommand, CancelCommand, GetStatus, RestartJob, StopJob, job_of
 from bus.envelope import Envelope
 from bus.errors import BusError, ErrorCode, IdInUse, Refused
 from bus.ports import Checker, Receipt, TableReader
@@ -36,8 +36,10 @@ class Publisher:
         self._transport = transport
         self._checker = checker
         self._table = table
-        # Ids on their way from here to the table; whoever falls out is known there long since.
+        # Ids on their way from here to the table; what falls out is known there long since.
         self._recent: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        # Of these, those whose first publication has not returned: it may still come to nothing.
+        self._publishing: set[str] = set()
         self._waiting: OrderedDict[str, Envelope] = OrderedDict()
         # By job, those of them that make room: what follows is not judged by the time before.
         self._making_room: dict[str, list[str]] = {}
@@ -51,10 +53,13 @@ class Publisher:
 
     async def _publish(self, envelope: Envelope) -> Receipt:
         identity = (envelope.body_hash, envelope.principal.user_id)
+        if isinstance(envelope.command, GetStatus):
+            self._let_read_again(envelope.id)
         known = self._known(envelope.id)
         if known is None:
             self._check(envelope)
             self._recent[envelope.id] = identity
+            self._publishing.add(envelope.id)
             if len(self._recent) > _RECENT_MAX:
                 self._recent.popitem(last=False)
             self._note_room(envelope)
@@ -66,6 +71,8 @@ class Publisher:
             )
         elif self._is_handled(envelope.id):
             return Receipt(command_id=envelope.id, replayed=True)
+        else:
+            self._check_held(envelope.id)
         try:
             await self._transport.publish(envelope)
         except BaseException:  # also a cancellation: what became of it is open, a repeat finds out
@@ -74,6 +81,9 @@ class Publisher:
                 self._forget_room(envelope)
                 self._waiting.pop(envelope.id, None)
             raise
+        finally:
+            if known is None:
+                self._publishing.discard(envelope.id)
         return Receipt(command_id=envelope.id, replayed=known is not None)
 
     async def publish_many(self, envelopes: Sequence[Envelope]) -> list[Receipt | BusError]:
@@ -144,6 +154,30 @@ class Publisher:
             execution = self._table.execution(execution_id)
             return execution.job_id if execution is not None else None
         return job_of(command)
+
+    def _is_lost(self, command_id: str) -> bool:
+        """It was accepted here, and neither the transport nor the table knows it any more."""
+        return (
+            command_id in self._recent
+            and command_id not in self._publishing
+            and not self._is_handled(command_id)
+            and not self._transport.holds(command_id)
+        )
+
+    def _check_held(self, command_id: str) -> None:
+        """A repeat finds its first where it should be; it is never published in its place."""
+        if self._is_lost(command_id):
+            raise Refused(
+                ErrorCode.EXPIRED,
+                f"the command {command_id} was accepted before and is not known any more, so it is "
+                "not run again; to run it, send it under a new id or Idempotency-Key",
+            )
+
+    def _let_read_again(self, command_id: str) -> None:
+        """A read leaves nothing behind: when its answer is gone, a repeat of it asks again."""
+        if self._is_lost(command_id):
+            del self._recent[command_id]
+            self._waiting.pop(command_id, None)
 
     def _known(self, command_id: str) -> tuple[str, str] | None:
         record = self._table.command(command_id) or self._table.forgotten(command_id)

@@ -25,6 +25,10 @@ class Transport(Protocol):
         """
         ...
 
+    def holds(self, command_id: str) -> bool:
+        """Whether the command is here: being committed, waiting, or received and not settled."""
+        ...
+
     async def receive(self, limit: int) -> Sequence[Envelope]:
         """The next commands in order, at least one and at most `limit`; waits for the first.
 

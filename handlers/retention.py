@@ -83,6 +83,7 @@ class Retention:
         self._report = report
         self._waiting_since_ms = waiting_since_ms
         self._forget_rejects = forget_rejects
+        self._turned_s = clock.monotonic_s()
         self._ended = 0
         self._looking = asyncio.Lock()
         self._due = asyncio.Event()
@@ -99,6 +100,8 @@ class Retention:
                 self._ended += 1
             elif isinstance(published.event, SystemForgotten):
                 self._taken.set()
+                if published.event.turned:
+                    self._turned_s = self._clock.monotonic_s()
         if self._ended >= LOOK_AFTER_ENDS:
             self._due.set()
 
@@ -127,6 +130,7 @@ class Retention:
             now_ms=self._clock.now_ms(),
             by_age=self._trusted.is_trusted(),
             waiting_since_ms=self._waiting_since_ms(),
+            running_ms=int((self._clock.monotonic_s() - self._turned_s) * 1000),
         )
         if past.by_age:
             self._forget_rejects(past.now_ms - int(self._keeping.reject_days * DAY_MS))
@@ -149,10 +153,15 @@ class Retention:
         return True
 
 
-def newest_ms(table: JobTable) -> int | None:
-    """The time of the last end the table knows of; None if it knows of none."""
-    ends = (command.processed_ms for command in table.commands())
-    return max((at_ms for at_ms in ends if at_ms is not None), default=None)
+def last_ms(table: JobTable) -> int | None:
+    """The time of the last end the table knows of; None if it knows of none.
+
+    Not the latest time: one that a wrong clock gave would be that for years.
+    """
+    for command in table.commands():
+        if command.processed_ms is not None:
+            return command.processed_ms
+    return None
 
 
 class _End:

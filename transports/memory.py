@@ -67,6 +67,10 @@ class MemoryTransport:
         (self._urgent if urgent else self._normal).append(numbered)
         self._arrived.set()
 
+    def holds(self, command_id: str) -> bool:
+        """See `bus.transport.Transport.holds`."""
+        return command_id in self._unsettled
+
     async def receive(self, limit: int) -> Sequence[Envelope]:
         """See `bus.transport.Transport.receive`."""
         while not self.waiting:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from bus.jobs import Job, JobSpec, RolesSpec
 from bus.model import HOLDS_SLOT, CommandRecord, Execution, ForgottenCommand, Maintenance
+from handlers.decisions.lasting import Holdings
 from handlers.decisions.remembered import Remembered
 
 
@@ -19,8 +20,11 @@ class ReadableTable:
         self._executions: dict[str, Execution] = {}
         self._commands: dict[str, CommandRecord] = {}
         self.remembered = Remembered()
+        # Ended commands in the table: whose ids are to be remembered, and those without an effect.
+        self.with_effect = Holdings()
+        self.without_effect = Holdings()
         self.horizon_ms = 0
-        """Commands submitted at this time or before may be forgotten ones: they are not run."""
+        """As it was recorded; see `horizon_at`."""
         self.maintenance: Maintenance | None = None
         self._stopped_ns: dict[str, int] = {}
         # Of jobs that are gone: what they hid stays hidden while anything is told of them.
@@ -61,6 +65,22 @@ class ReadableTable:
 
     def forgotten(self, command_id: str) -> ForgottenCommand | None:
         return self.remembered.find(command_id)
+
+    def ids_of(self, user_id: str) -> int:
+        """How many commands with an effect of this principal are known, forgotten ones too."""
+        return self.with_effect.of(user_id).count + self.remembered.count_of(user_id)
+
+    @property
+    def ids_in_all(self) -> int:
+        """The same of all."""
+        return self.with_effect.in_all.count + len(self.remembered)
+
+    def horizon_at(self, now_ms: int) -> int:
+        """Commands submitted then or before may be forgotten ones.
+
+        One that lies ahead was left by a clock that did: it says nothing.
+        """
+        return self.horizon_ms if self.horizon_ms <= now_ms else 0
 
     def commands(self) -> Iterator[CommandRecord]:
         return reversed(self._commands.values())

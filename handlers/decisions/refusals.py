@@ -14,6 +14,8 @@ from bus.model import CommandStatus, Value
 from bus.ports import Policy, TableReader
 from handlers.catalog.variables import reveals
 from handlers.decisions.decision import Circumstances, Decision
+from handlers.decisions.lasting import READS_BYTES_MAX
+from handlers.decisions.readable_table import ReadableTable
 
 _REPORTS = get_args(Report)
 
@@ -25,18 +27,20 @@ _UNATTEMPTED: dict[str, CommandStatus] = {
 
 
 def refusal(
-    table: TableReader, envelope: Envelope, refused: Refused, around: Circumstances
+    table: ReadableTable, envelope: Envelope, refused: Refused, around: Circumstances
 ) -> Decision:
     """The record of a command that was not attempted.
 
     If a secret may stand in it in clear, nothing is kept of its body: not even the hash, by which
-    a value could be guessed.
+    a value could be guessed. Nothing of the variables is, either, of who has sent too many already.
     """
     command = envelope.command
     is_telling = refused.code is ErrorCode.SECRET_BY_VALUE or tells_secret(
         table, command, around.policy
     )
     assert not isinstance(command, _REPORTS), "reports are never refused"
+    held_bytes = table.without_effect.of(envelope.principal.user_id).size_bytes
+    is_bare = is_telling or held_bytes >= READS_BYTES_MAX
     return Decision(
         (
             CommandAccepted(
@@ -48,7 +52,7 @@ def refusal(
                 job_id=job_of(command),
                 roles=envelope.principal.roles,
                 via=envelope.principal.via,
-                variables=None if is_telling else _variables_of(command),
+                variables=None if is_bare else _variables_of(command),
                 submitted_text=envelope.submitted_text,
                 id_text=envelope.id_text,
                 attempted=False,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bus.commands import (
+    URGENT,
     ApplyCatalog,
     CancelCommand,
     Command,
@@ -38,6 +39,7 @@ from handlers.decisions import (
     timing,
 )
 from handlers.decisions.decision import NOTHING, Circumstances, Decision
+from handlers.decisions.lasting import READS_BYTES_IN_ALL_MAX, READS_BYTES_MAX, READS_MAX
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.refusals import refusal, tells_secret
 
@@ -89,7 +91,9 @@ def decide(table: ReadableTable, envelope: Envelope, around: Circumstances) -> D
     if table.command(envelope.id) is not None or table.forgotten(envelope.id) is not None:
         return NOTHING
     _check_times(table, envelope, around)
-    return COMMANDS[type(command)](table, envelope, command, around)
+    decision = COMMANDS[type(command)](table, envelope, command, around)
+    _check_room(table, envelope, around)
+    return decision
 
 
 def check(table: ReadableTable, envelope: Envelope, around: Circumstances) -> None:
@@ -100,15 +104,17 @@ def check(table: ReadableTable, envelope: Envelope, around: Circumstances) -> No
     """
     _check_times(table, envelope, around)
     CHECKS[type(envelope.command)](table, envelope, envelope.command, around)
+    _check_room(table, envelope, around)
 
 
 def _check_times(table: ReadableTable, envelope: Envelope, around: Circumstances) -> None:
     command = envelope.command
-    if envelope.submitted_ms <= table.horizon_ms:
+    is_urgent = isinstance(command, URGENT)  # these are late at worst, never too old
+    if not is_urgent and envelope.submitted_ms <= table.horizon_at(around.now_ms):
         raise Refused(
             ErrorCode.EXPIRED,
             "it was submitted longer ago than command ids are remembered; it may have been handled"
-            " before, so it is not run: submit it anew",
+            " before, so it is not run: submit it again under a new id",
         )
     if envelope.expires_ms is not None and envelope.expires_ms <= around.now_ms:
         raise Refused(ErrorCode.EXPIRED, "its expiresAt passed before it was handled")
@@ -116,6 +122,37 @@ def _check_times(table: ReadableTable, envelope: Envelope, around: Circumstances
         stopped_ns = table.stopped_ns(command.job_id)
         if 0 < envelope.accepted_ns < stopped_ns:
             raise Refused(ErrorCode.SUPERSEDED, "a later stop of the job came first")
+
+
+def _check_room(table: ReadableTable, envelope: Envelope, around: Circumstances) -> None:
+    """There is room to remember the command for as long as promised.
+
+    It is the newcomer that is refused, never an old id that is dropped. Stops and cancels always
+    pass: they are no more than there are starts, or have no effect.
+    """
+    user_id, keeping = envelope.principal.user_id, around.policy.keeping
+    if isinstance(envelope.command, GetStatus):
+        held, in_all = table.without_effect.of(user_id), table.without_effect.in_all
+        share = READS_BYTES_IN_ALL_MAX // max(1, len(table.without_effect))
+        if (
+            held.count >= READS_MAX
+            or held.size_bytes >= READS_BYTES_MAX
+            or (in_all.size_bytes >= READS_BYTES_IN_ALL_MAX and held.size_bytes >= share)
+        ):
+            raise Refused(
+                ErrorCode.TOO_MANY_COMMANDS,
+                f"{user_id} has {held.count} answers that are kept for a moment; ask less often",
+            )
+    elif not isinstance(envelope.command, URGENT):
+        ids = table.ids_of(user_id)
+        share = keeping.ids_in_all // max(1, table.remembered.principals, len(table.with_effect))
+        if ids >= keeping.ids or (table.ids_in_all >= keeping.ids_in_all and ids >= share):
+            raise Refused(
+                ErrorCode.TOO_MANY_COMMANDS,
+                f"the ids of {ids} commands of {user_id} are remembered, each for "
+                f"{keeping.id_days:g} days, and there is no room for more; `[keep] ids` and "
+                "`ids_in_all` of jobbus.toml say how many there may be",
+            )
 
 
 __all__ = ["COMMANDS", "REPORTS", "Command", "check", "decide", "refusal", "tells_secret"]

@@ -7,6 +7,7 @@ own. Buckets are never changed in place, so that a copy of all of them is a copy
 import hashlib
 import struct
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -19,10 +20,25 @@ _ENTRY = struct.Struct(">16s16sIQ")
 _BUCKETS = 4096
 
 
+TURNS = 32
+"""So many turns must come after an id before it is dropped: two more than the days are cut into,
+since a clock that was set wrong makes a turn come early."""
+
+DAYS_CUT = 30
+"""`[keep] id_days` are cut into so many equal parts; each of them ends with a turn."""
+
+
+class Turn(msgspec.Struct, frozen=True, array_like=True):
+    """A part of the days ended at `at_ms`; the ids before number `ids` were remembered by then."""
+
+    ids: int
+    at_ms: int
+
+
 class RememberedContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The store, or a part of it: `entries` are packed, `times_ms` stand beside them in order.
 
-    `first` is the number of the first entry that still counts.
+    `first` is the number of the first entry that still counts. `turns` are the newest, in order.
     """
 
     first: int = 0
@@ -30,10 +46,14 @@ class RememberedContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults
     users: tuple[str, ...] = ()
     entries: tuple[bytes, ...] = ()
     times_ms: bytes = b""
+    turns: tuple[Turn, ...] = ()
 
 
 class Remembered:
-    """Which ids stood for which command. The oldest go first.
+    """Which ids stood for which command. They go by their age alone, the oldest first.
+
+    Age is counted in turns, which the service makes as time passes for it, and not by what a clock
+    says at one moment: a wrong clock must not make an id look old.
 
     The working and the published table share one of these. Each event is taken in once, by the
     working table, which comes first: it only ever adds what the other one still has as a record.
@@ -45,7 +65,12 @@ class Remembered:
         self._first = 0
         self._users: list[str] = []
         self._numbers: dict[str, int] = {}
+        self._free: list[int] = []
         self._seq = 0
+        # Beside the times: whose each is, so that what is dropped is taken off their count.
+        self._owners = array("I")
+        self._counts: dict[int, int] = {}
+        self.turns: tuple[Turn, ...] = ()
 
     def __len__(self) -> int:
         return len(self._times_ms)
@@ -58,7 +83,17 @@ class Remembered:
     @property
     def size_bytes(self) -> int:
         """What the entries take in memory."""
-        return sum(map(len, self._buckets)) + self._times_ms.itemsize * len(self._times_ms)
+        beside = self._times_ms.itemsize + self._owners.itemsize
+        return sum(map(len, self._buckets)) + beside * len(self._times_ms)
+
+    @property
+    def principals(self) -> int:
+        """How many have ids here."""
+        return len(self._counts)
+
+    def count_of(self, user_id: str) -> int:
+        """How many ids of the principal's commands are remembered."""
+        return self._counts.get(self._numbers.get(user_id, -1), 0)
 
     def times_ms(self) -> Sequence[int]:
         """A copy of the times of all entries, oldest entry first."""
@@ -83,7 +118,13 @@ class Remembered:
             at = bucket.find(key, at + 1)
         return None
 
-    def take(self, seq: int, commands: Iterable[CommandRecord], ids_dropped: int) -> None:
+    def take(
+        self,
+        seq: int,
+        commands: Iterable[CommandRecord],
+        ids_dropped: int,
+        turned_ms: int | None = None,
+    ) -> None:
         """The commands of the event `seq` are remembered, the first `ids_dropped` ever are not."""
         if seq <= self._seq:
             return
@@ -91,17 +132,33 @@ class Remembered:
         for command in commands:
             self._add(command)
         if ids_dropped > self._first:
-            del self._times_ms[: ids_dropped - self._first]
-            self._first = ids_dropped
+            self._drop(ids_dropped - self._first)
+        if turned_ms is not None:
+            turn = Turn(self._first + len(self._times_ms), turned_ms)
+            self.turns = (*self.turns, turn)[-TURNS - 1 :]
 
     def _add(self, command: CommandRecord) -> None:
         key = _key_of(command.id)
+        user = self._user(command.user_id)
         number = self._first + len(self._times_ms)
-        entry = _ENTRY.pack(key, _packed_hash(command.body_hash), self._user(command), number)
+        entry = _ENTRY.pack(key, _packed_hash(command.body_hash), user, number)
         index = _bucket_of(key)
         self._buckets[index] = self._living(self._buckets[index]) + entry
         # A writer's clock may be ahead; nobody can have submitted it after it was handled.
         self._times_ms.append(min(command.submitted_ms, command.processed_ms or 0))
+        self._owners.append(user)
+        self._counts[user] = self._counts.get(user, 0) + 1
+
+    def _drop(self, count: int) -> None:
+        for user, gone in Counter(self._owners[:count]).items():
+            self._counts[user] -= gone
+            if not self._counts[user]:
+                del self._counts[user], self._numbers[self._users[user]]
+                self._users[user] = ""
+                self._free.append(user)
+        del self._times_ms[:count]
+        del self._owners[:count]
+        self._first += count
 
     def _living(self, bucket: bytes) -> bytes:
         """The bucket without the dropped entries at its front."""
@@ -110,11 +167,13 @@ class Remembered:
             begin += _ENTRY.size
         return bucket[begin:]
 
-    def _user(self, command: CommandRecord) -> int:
-        number = self._numbers.get(command.user_id)
+    def _user(self, user_id: str) -> int:
+        number = self._numbers.get(user_id)
         if number is None:
-            number = self._numbers[command.user_id] = len(self._users)
-            self._users.append(command.user_id)
+            # Entries that were dropped may still bear a freed number, but are not looked at.
+            number = self._free.pop() if self._free else len(self._users)
+            self._users[number : number + 1] = [user_id]
+            self._numbers[user_id] = number
         return number
 
     def freeze(self) -> RememberedContent:
@@ -125,21 +184,36 @@ class Remembered:
             users=tuple(self._users),
             entries=tuple(map(self._living, self._buckets)) if self._times_ms else (),
             times_ms=self._times_ms.tobytes(),
+            turns=self.turns,
         )
 
     def thaw(self, content: RememberedContent) -> None:
-        """Takes in a part of what `freeze` gave."""
+        """Takes in a part of what `freeze` gave; the part with the times comes first."""
         self._first = max(self._first, content.first)
         self._seq = max(self._seq, content.seq)
-        for user in content.users:
-            self._numbers.setdefault(user, len(self._users))
-            self._users.append(user)
+        self._users.extend(content.users)
         self._times_ms.frombytes(content.times_ms)
+        self._owners.frombytes(bytes(self._owners.itemsize * (len(self) - len(self._owners))))
+        self.turns = content.turns or self.turns
         for entries in content.entries:
             living = self._living(entries)
             if living:
                 index = _bucket_of(living[:16])
                 self._buckets[index] += living
+                self._count(living)
+
+    def thawed(self) -> None:
+        """All parts were taken in: who has ids here is known, and which numbers are free."""
+        self._counts = dict(Counter(self._owners))
+        self._free = [n for n in range(len(self._users)) if n not in self._counts]
+        for free in self._free:
+            self._users[free] = ""
+        self._numbers = {user: n for n, user in enumerate(self._users) if n in self._counts}
+
+    def _count(self, living: bytes) -> None:
+        for _, _, user, number in _ENTRY.iter_unpack(living):
+            if number < self._first + len(self._owners):
+                self._owners[number - self._first] = user
 
 
 def as_record(command: ForgottenCommand) -> CommandRecord:
@@ -158,7 +232,11 @@ def as_record(command: ForgottenCommand) -> CommandRecord:
 def parts_of(content: RememberedContent, size: int) -> Iterable[RememberedContent]:
     """The content in parts of about `size` bytes, to be thawed in this order."""
     yield RememberedContent(
-        first=content.first, seq=content.seq, users=content.users, times_ms=content.times_ms
+        first=content.first,
+        seq=content.seq,
+        users=content.users,
+        times_ms=content.times_ms,
+        turns=content.turns,
     )
     part: list[bytes] = []
     taken = 0

@@ -15,8 +15,10 @@ from bus.jobs import Job, KeepSpec, OutputSpec
 from bus.keeping import DAY_MS, Keeping
 from bus.model import CommandRecord, Execution
 from handlers.decisions.decision import NOTHING, Circumstances, Decision, ForgetFiles
+from handlers.decisions.lasting import Holdings, fair_share, had_effect, size_of
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.records import awaited
+from handlers.decisions.remembered import DAYS_CUT, TURNS, Turn
 from handlers.decisions.table_content import TableContent
 
 BATCH_MAX = 500
@@ -25,13 +27,18 @@ SLICE = 5000
 """Records looked at in one go."""
 SETTLED_MS = 60_000
 """So long every ended command is kept: whoever sent it can ask for it, its result is written."""
+READ_SETTLED_MS = 5_000
+"""The same of one without an effect: more of these come than of any other."""
+READS_COUNT_PART, READS_BYTES_PART = 10, 4
+"""Commands without an effect have a tenth of the number for themselves, a quarter of the bytes."""
 
 
 class Past(msgspec.Struct, frozen=True):
     """What is looked at. Without `by_age` the clock is not trusted and only counts and bytes count.
 
     Ids of commands submitted at `waiting_since_ms` or later stay remembered: the horizon must not
-    pass what still waits.
+    pass what still waits. `running_ms` have passed since the last turn, or since the service came
+    up, on a clock that does not jump.
     """
 
     content: TableContent
@@ -39,6 +46,7 @@ class Past(msgspec.Struct, frozen=True):
     now_ms: int
     by_age: bool = True
     waiting_since_ms: int | None = None
+    running_ms: int = 0
 
 
 def to_forget(past: Past, keeping: Keeping) -> Iterator[Forget | None]:
@@ -59,9 +67,7 @@ def to_forget(past: Past, keeping: Keeping) -> Iterator[Forget | None]:
         yield Forget(executions=batch)
     for batch in _batches(commands[::-1]):
         yield Forget(commands=batch)
-    dropped, horizon_ms = _ids(past, keeping, len(commands))
-    if dropped:
-        yield Forget(ids_dropped=past.content.remembered.first + dropped, horizon_ms=horizon_ms)
+    yield from _ids(past, keeping)
 
 
 def forget(table: ReadableTable, report: Forget, _: Circumstances) -> Decision:
@@ -80,16 +86,23 @@ def forget(table: ReadableTable, report: Forget, _: Circumstances) -> Decision:
         if (command := table.command(i)) is not None and command.is_final
     ]
     dropped = report.ids_dropped if report.ids_dropped > table.remembered.first else 0
-    if not (executions or commands or dropped):
+    at_most_ms = report.horizon_at_most_ms
+    if at_most_ms is not None and table.horizon_ms <= at_most_ms:
+        at_most_ms = None
+    if not (executions or commands or dropped or report.turned or at_most_ms is not None):
         return NOTHING
     event = SystemForgotten(
         executions=tuple(execution.id for execution in executions),
-        commands=tuple(command.id for command in commands),
+        commands=tuple(command.id for command in commands if had_effect(command)),
         ids_dropped=dropped,
         horizon_ms=report.horizon_ms if dropped else 0,
+        traceless=tuple(command.id for command in commands if not had_effect(command)),
+        horizon_at_most_ms=at_most_ms,
+        turned=report.turned,
     )
+    ids = tuple(command.id for command in commands)
     spellings = tuple(command.id_text or command.id for command in commands)
-    return Decision((event,), (ForgetFiles(event.executions, event.commands, spellings),))
+    return Decision((event,), (ForgetFiles(event.executions, ids, spellings),))
 
 
 def _executions(past: Past, keeping: Keeping) -> Iterator[str | None]:
@@ -117,42 +130,103 @@ def _executions(past: Past, keeping: Keeping) -> Iterator[str | None]:
             held_bytes += size
 
 
+class _Kind(msgspec.Struct, frozen=True):
+    """How much is kept of commands of one kind, with or without an effect."""
+
+    count: int
+    size_bytes: int
+    settled_ms: int
+
+
+class _Room:
+    """What each principal may keep of one kind: who has little keeps it, whatever others send."""
+
+    def __init__(self, kind: _Kind) -> None:
+        self._kind = kind
+        self._all = Holdings()
+        self._kept = Holdings()
+        self._count = self._size_bytes = 0
+
+    def see(self, command: CommandRecord) -> None:
+        self._all.change(command.user_id, 1, size_of(command))
+
+    def settle(self) -> None:
+        """All were seen."""
+        held = self._all.each()
+        self._count = fair_share((one.count for one in held), self._kind.count)
+        self._size_bytes = fair_share((one.size_bytes for one in held), self._kind.size_bytes)
+
+    def takes(self, command: CommandRecord, age_ms: float) -> bool:
+        """Whether the command is kept; the newest are asked for first."""
+        size, kept = size_of(command), self._kept.of(command.user_id)
+        fits = kept.count < self._count and kept.size_bytes + size <= self._size_bytes
+        if fits or abs(age_ms) < self._kind.settled_ms:
+            self._kept.change(command.user_id, 1, size)
+            return True
+        return False
+
+
 def _commands(past: Past, keeping: Keeping) -> Iterator[str | None]:
     """Ended commands that are too many, too old or hold too much, newest first."""
-    kept = held_bytes = 0
+    reads = _Room(
+        _Kind(
+            max(1, keeping.commands // READS_COUNT_PART),
+            max(1, keeping.command_bytes // READS_BYTES_PART),
+            READ_SETTLED_MS,
+        )
+    )
+    others = _Room(_Kind(keeping.commands, keeping.command_bytes, SETTLED_MS))
+    for number, command in enumerate(past.content.commands, 1):
+        if number % SLICE == 0:
+            yield None
+        if command.is_final:
+            (others if had_effect(command) else reads).see(command)
+    reads.settle()
+    others.settle()
     for number, command in enumerate(reversed(past.content.commands), 1):
         if number % SLICE == 0:
             yield None
-        age_ms = _age_ms(command.processed_ms, past)
-        if not command.is_final or abs(age_ms) < SETTLED_MS:
+        if not command.is_final:
             continue
+        age_ms = _age_ms(command.processed_ms, past)
         days_ms = keeping.command_days * DAY_MS
         most_ms = keeping.status_s * 1000 if command.kind == "status" else days_ms
-        size = _size_of_command(command)
-        if (
-            kept >= keeping.commands
-            or (past.by_age and age_ms > most_ms)
-            or held_bytes + size > keeping.command_bytes
-        ):
+        room = others if had_effect(command) else reads
+        is_old = past.by_age and age_ms > max(most_ms, SETTLED_MS)
+        if is_old or not room.takes(command, age_ms):
             yield command.id
-        else:
-            kept += 1
-            held_bytes += size
 
 
-def _ids(past: Past, keeping: Keeping, more: int) -> tuple[int, int]:
-    """How many of the oldest ids go, and the time up to which commands may have been among them."""
-    times = past.id_times_ms
-    too_many = max(0, len(times) + more - keeping.ids)
-    oldest_ms = past.now_ms - keeping.id_days * DAY_MS if past.by_age else float("-inf")
-    newest_ms = past.waiting_since_ms if past.waiting_since_ms is not None else float("inf")
-    dropped, horizon_ms = 0, 0
-    for time_ms in times:
-        if not (dropped < too_many or time_ms < oldest_ms) or time_ms >= newest_ms:
-            break
-        dropped += 1
-        horizon_ms = max(horizon_ms, time_ms)
-    return dropped, horizon_ms
+def _ids(past: Past, keeping: Keeping) -> Iterator[Forget]:
+    """A turn that is due, the ids that are old enough by now, a horizon that cannot be true."""
+    content = past.content
+    turns = content.remembered.turns
+    part_ms = keeping.id_days * DAY_MS / DAYS_CUT
+    horizon_ms = content.horizon_ms
+    if horizon_ms > past.now_ms:
+        # A clock that was ahead left it, or one that is behind looks at it. Ids are kept for longer
+        # than this, so nothing that is refused below it could be one of the dropped.
+        yield Forget(horizon_at_most_ms=past.now_ms - int(keeping.id_days * DAY_MS))
+    if past.id_times_ms and _is_turn_due(past, turns, part_ms):
+        yield Forget(turned=True)
+    count = turns[0].ids - content.remembered.first if len(turns) > TURNS else 0
+    if count > 0:
+        newest_ms = max(past.id_times_ms[:count])
+        newest_ms = min(newest_ms, past.now_ms - int(keeping.id_days * DAY_MS))
+        if past.waiting_since_ms is None or newest_ms < past.waiting_since_ms:
+            yield Forget(ids_dropped=turns[0].ids, horizon_ms=newest_ms)
+
+
+def _is_turn_due(past: Past, turns: Sequence[Turn], part_ms: float) -> bool:
+    """By the wall clock, which also counts while the service is down, or by the time it has run.
+
+    A wall clock that jumps makes one turn early, however far it jumps: what comes after is measured
+    from there.
+    """
+    if not turns:
+        return True
+    passed_ms = past.now_ms - turns[-1].at_ms
+    return passed_ms >= part_ms or passed_ms < -part_ms or past.running_ms >= part_ms
 
 
 class _Limits(msgspec.Struct, frozen=True):
@@ -173,18 +247,6 @@ def _size_of(execution: Execution, job: Job | None) -> int:
     spec = job.spec if job is not None else None
     cap = spec.output.max_bytes if spec is not None else OutputSpec().max_bytes
     return min(execution.output_end or 0, cap)
-
-
-def _size_of_command(command: CommandRecord) -> int:
-    """What in it was as long as somebody liked; the rest of a record is small."""
-    texts = [command.error or "", *command.roles]
-    for name, value in (command.variables or {}).items():
-        texts += (name, value) if isinstance(value, str) else (name,)
-    return len(memoryview(command.result)) + sum(map(_utf8_size, texts))
-
-
-def _utf8_size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _age_ms(ended_ms: int | None, past: Past) -> int:

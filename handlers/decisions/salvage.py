@@ -190,9 +190,16 @@ def _forgotten(table: ReadableTable, event: SystemForgotten, at_ms: int) -> Iter
     for execution in executions:
         if not execution.is_final:
             yield _lost(execution, at_ms)
-    if executions or commands or event.horizon_ms:
+    ended = [i for i in event.traceless if (c := table.command(i)) is not None and c.is_final]
+    if executions or commands or ended or event.horizon_ms or event.turned:
         ids = tuple(execution.id for execution in executions)
-        yield replace(event, executions=ids, commands=tuple(commands), ids_dropped=0)
+        yield replace(
+            event,
+            executions=ids,
+            commands=tuple(commands),
+            traceless=tuple(ended),
+            ids_dropped=0,
+        )
 
 
 def _command_by_id(command_id: str, at_ms: int, execution: Execution | None) -> CommandAccepted:

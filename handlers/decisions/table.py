@@ -34,6 +34,7 @@ from bus.events import (
 from bus.jobs import Job, RolesSpec
 from bus.model import CommandRecord, Execution, ExecutionStatus, Maintenance
 from handlers.decisions import records
+from handlers.decisions.lasting import Holdings, had_effect, is_counted, size_of
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.records import awaited
 from handlers.decisions.table_content import TableContent
@@ -86,7 +87,7 @@ class JobTable(ReadableTable):
             ) as event:
                 self._change_job(event, seq, at_ms)
             case SystemForgotten() as event:
-                self._forget(event, seq)
+                self._forget(event, seq, at_ms)
             case SystemMaintenance(on=on, reason=reason, by=by):
                 self.maintenance = Maintenance(reason=reason, by=by, since_ms=at_ms) if on else None
 
@@ -120,6 +121,7 @@ class JobTable(ReadableTable):
         assert event.command_id not in self._commands, event.command_id
         record = records.accepted(event, seq)
         self._commands[record.id] = record
+        self._count(record, 1)
         self._note_waiting(record)
         if event.supersedes_ns and event.job_id is not None:
             before_ns = self._stopped_ns.get(event.job_id, 0)
@@ -127,7 +129,9 @@ class JobTable(ReadableTable):
 
     def _end_command(self, event: CommandEnded, seq: int, at_ms: int) -> None:
         before = self._commands[event.command_id]
-        self._commands[before.id] = records.answered(before, event, seq, at_ms)
+        after = self._commands[before.id] = records.answered(before, event, seq, at_ms)
+        self._count(before, -1)
+        self._count(after, 1)
         for execution_id in awaited(before):
             waiting = self._waiting.get(execution_id, {})
             waiting.pop(before.id, None)
@@ -158,14 +162,34 @@ class JobTable(ReadableTable):
             self._queues.pop(before.job_id, None)
         self._forget_spec(before.job_id, before.revision)
 
-    def _forget(self, event: SystemForgotten, seq: int) -> None:
+    def _count(self, command: CommandRecord, sign: int) -> None:
+        """The command takes a place of its principal from now on, or does not any more."""
+        if not is_counted(command):
+            return
+        if had_effect(command):
+            self.with_effect.change(command.user_id, sign)
+        else:
+            self.without_effect.change(command.user_id, sign, sign * size_of(command))
+
+    def _forget(self, event: SystemForgotten, seq: int, at_ms: int) -> None:
         for execution_id in event.executions:
             assert self._executions[execution_id].is_final, execution_id
             self._drop_execution(execution_id, self._executions[execution_id].job_id)
-        commands = [self._commands.pop(command_id) for command_id in event.commands]
-        assert all(command.is_final for command in commands), seq
-        self.remembered.take(seq, commands, event.ids_dropped)
-        self.horizon_ms = max(self.horizon_ms, event.horizon_ms)
+        commands = [self._let_go(command_id) for command_id in event.commands]
+        for command_id in event.traceless:
+            self._let_go(command_id)
+        turned_ms = at_ms if event.turned else None
+        self.remembered.take(seq, commands, event.ids_dropped, turned_ms)
+        # No command was submitted after it was forgotten, whatever some clock said.
+        self.horizon_ms = max(self.horizon_ms, min(event.horizon_ms, at_ms))
+        if event.horizon_at_most_ms is not None:
+            self.horizon_ms = min(self.horizon_ms, event.horizon_at_most_ms)
+
+    def _let_go(self, command_id: str) -> CommandRecord:
+        command = self._commands.pop(command_id)
+        assert command.is_final, command_id
+        self._count(command, -1)
+        return command
 
     def _drop_execution(self, execution_id: str, job_id: str) -> None:
         del self._executions[execution_id]
@@ -233,6 +257,7 @@ class JobTable(ReadableTable):
         table = cls()
         for content in parts:
             table._take(content)
+        table.remembered.thawed()
         return table
 
     def _take(self, content: TableContent) -> None:
@@ -249,12 +274,15 @@ class JobTable(ReadableTable):
             self._remember(execution)
         for command in content.commands:
             self._commands[command.id] = command
+            self._count(command, 1)
             if not command.is_final:
                 self._note_waiting(command)
 
 
 def _copied(value: Any) -> Any:
     """A copy of one of the table's own maps; the records in it are frozen and shared."""
+    if isinstance(value, Holdings):
+        return value.copy()
     if not isinstance(value, dict):
         return value
     return {k: v.copy() if isinstance(v, dict | list) else v for k, v in value.items()}

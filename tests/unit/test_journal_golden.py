@@ -67,7 +67,7 @@ from bus.model import (
     StopRequest,
     Value,
 )
-from handlers.decisions.remembered import RememberedContent
+from handlers.decisions.remembered import RememberedContent, Turn
 from handlers.decisions.table_content import TableContent
 from handlers.journal.format import Record, decode_line, encode_line, frame_line, unframe_line
 
@@ -221,7 +221,15 @@ EVENTS: tuple[AnyEvent, ...] = (
     JobChanged(job_id="Demo/Job", revision="r2", spec=SPEC),
     JobInvalid(job_id="Demo/Job", fault=FAULT),
     JobRemoved(job_id="Demo/Job"),
-    SystemForgotten(executions=("e-1",), commands=("c-1",), ids_dropped=3, horizon_ms=4),
+    SystemForgotten(
+        executions=("e-1",),
+        commands=("c-1",),
+        ids_dropped=3,
+        horizon_ms=4,
+        traceless=("c-2",),
+        horizon_at_most_ms=5,
+        turned=True,
+    ),
     SystemMaintenance(on=True, by="admin", reason="new disk"),
 )
 RECORDS = (
@@ -305,7 +313,12 @@ CONTENT = TableContent(
         ),
     ),
     remembered=RememberedContent(
-        first=3, seq=14, users=("alice",), entries=(b"packed",), times_ms=b"times"
+        first=3,
+        seq=14,
+        users=("alice",),
+        entries=(b"packed",),
+        times_ms=b"times",
+        turns=(Turn(ids=3, at_ms=15),),
     ),
     horizon_ms=4,
     maintenance=Maintenance(reason="new disk", by="admin", since_ms=5),

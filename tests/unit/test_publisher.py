@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bus.commands import CancelCommand, RestartJob, StartJob, StopJob
+from bus.commands import CancelCommand, Forget, GetStatus, RestartJob, StartJob, StopJob
 from bus.envelope import Envelope, seal, waiting_record
 from bus.errors import BusError, ErrorCode, Refused, TransportBusy
 from bus.jobs import Overlap, RolesSpec
@@ -170,3 +170,46 @@ async def test_undecided_command_of_somebody_else_is_not_taken_back(
     with pytest.raises(Refused) as refused:
         await door.publisher.publish(seal(CancelCommand(target_id=start), who, now_ms=now_ms))
     assert refused.value.code is code
+
+
+async def test_id_that_was_accepted_and_that_nothing_knows_any_more_is_not_published_again() -> (
+    None
+):
+    door = Door()
+    start = door.sealed(START)
+    await door.publisher.publish(start)
+    await door.transport.receive(1)
+    door.transport.settle(start.id)  # it has left the queue, and no table has it
+    with pytest.raises(Refused) as refused:
+        await door.publisher.publish(start)
+    assert refused.value.code is ErrorCode.EXPIRED
+    assert "new id" in refused.value.message
+    assert not door.transport.waiting
+
+
+async def test_read_whose_answer_is_gone_is_asked_again_under_its_id() -> None:
+    door = Door()
+    read = seal(GetStatus(job_id=JOB), OPERATOR, now_ms=door.world.clock.now_ms())
+    assert not (await door.publisher.publish(read)).replayed
+    assert (await door.publisher.publish(read)).replayed
+    await door.decide()
+    door.transport.settle(read.id)
+    door.world.report(Forget(commands=(read.id,)))
+    assert not (await door.publisher.publish(read)).replayed
+    assert door.transport.waiting == 1
+
+
+async def test_repeat_after_a_first_that_came_to_nothing_is_a_first() -> None:
+    door = Door()
+    start = door.sealed(START)
+    others = [door.sealed(STOP) for _ in range(2)]
+    door.transport = MemoryTransport(
+        clock=door.world.clock, known=door.world.table.command, inbox_max=1
+    )
+    door.publisher = Publisher(door.transport, door.world, door.world.table)
+    for other in others:
+        await door.publisher.publish(other)
+    with pytest.raises(TransportBusy):
+        await door.publisher.publish(start)
+    await door.decide()
+    assert not (await door.publisher.publish(start)).replayed

@@ -1,20 +1,25 @@
 """What is forgotten and what never: pure decisions on a table driven by hand."""
 
+from collections import Counter
+
 import msgspec
 import pytest
 
-from bus.commands import Forget, GetStatus, StartJob, StopJob
+from bus.commands import CancelCommand, Forget, GetStatus, StartJob, StopJob
 from bus.envelope import seal
+from bus.errors import ErrorCode
 from bus.events import SystemForgotten
 from bus.jobs import KeepSpec, RetrySpec, VariableSpec
 from bus.keeping import Keeping
-from bus.model import CommandStatus
-from handlers.decisions import retention
+from bus.model import CommandStatus, Principal
+from bus.ports import Policy
+from handlers.decisions import registry, retention
 from handlers.decisions.decision import ForgetFiles
+from handlers.decisions.lasting import Holding
 from handlers.decisions.retention import Past, to_forget
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import TableContent, parts_of
-from tests.decision_world import OPERATOR, World
+from tests.decision_world import OPERATOR, VIEWER, World
 
 DAY_S = 86_400.0
 
@@ -216,37 +221,188 @@ def test_a_repeat_of_a_forgotten_command_is_not_run_again() -> None:
     assert (known.body_hash, known.user_id) == (envelope.body_hash, "olga")
 
 
-def test_what_was_submitted_before_the_oldest_id_expires() -> None:
-    world = world_with(10, every_s=1.0)
-    late = seal(StartJob(job_id="Demo/Job"), OPERATOR, now_ms=world.clock.now_ms() - 7000)
-    world.clock.advance_s(8 * DAY_S)
-    look(world, Keeping(ids=6))
-    look(world, Keeping(ids=6))
-    assert len(world.table.remembered) == 6
+def pass_days(world: World, days: int, keeping: Keeping, *, every_s: float = DAY_S) -> None:
+    """So many days pass, and each is looked at."""
+    for _ in range(days):
+        world.clock.advance_s(every_s)
+        look(world, keeping)
+
+
+def test_ids_go_after_their_days_and_what_was_submitted_with_them_expires() -> None:
+    world = world_with(4)
+    late = seal(StartJob(job_id="Demo/Job"), OPERATOR, now_ms=world.clock.now_ms() - 2000)
+    pass_days(world, 37, Keeping())
+    assert len(world.table.remembered) == 4
+    pass_days(world, 4, Keeping())
+    assert len(world.table.remembered) == 0
     assert world.take(late).status is CommandStatus.EXPIRED
     fresh = world.send(StartJob(job_id="Demo/Job"))
     assert fresh.status is CommandStatus.RUNNING
 
 
+def test_no_number_of_later_commands_drops_an_id_before_its_time() -> None:
+    world = world_with(5)
+    [first, *_] = [command.id for command in world.table.freeze().commands]
+    keeping = Keeping(commands=1)
+    for _ in range(20):
+        ended(world, 50, "Demo/Job", every_s=0.1)
+        pass_days(world, 1, keeping)
+    assert world.table.forgotten(first) is not None
+    assert len(world.table.remembered) == 1004
+
+
 def test_the_horizon_does_not_pass_what_still_waits() -> None:
-    world = world_with(10, every_s=1.0)
+    world = world_with(10)
     begun_ms = world.clock.now_ms() - 10_000
-    world.clock.advance_s(8 * DAY_S)
-    look(world, Keeping(), waiting_since_ms=begun_ms + 2000)
-    look(world, Keeping(ids=1), waiting_since_ms=begun_ms + 2000)
-    assert world.table.horizon_ms == begun_ms + 1000
-    assert len(world.table.remembered) == 8
+    pass_days(world, 40, Keeping())
+    before = len(world.table.remembered)
+    world.clock.advance_s(5 * DAY_S)
+    for _ in range(3):
+        look(world, Keeping(), waiting_since_ms=begun_ms + 2000)
+    assert len(world.table.remembered) == before == 10
+    look(world, Keeping())
+    assert (len(world.table.remembered), world.table.horizon_ms) == (0, begun_ms + 9000)
 
 
-def test_ids_go_after_their_days_but_not_while_the_clock_is_not_trusted() -> None:
-    world = world_with(4)
-    world.clock.advance_s(8 * DAY_S)
+@pytest.mark.parametrize("jump_s", [3 * 3600, 2 * DAY_S, 3650 * DAY_S, -365 * DAY_S])
+def test_a_clock_that_was_wrong_drops_no_id_and_refuses_nothing_submitted_after_it(
+    jump_s: float,
+) -> None:
+    world = world_with(3)
+    for jump in (0.0, jump_s, -jump_s):
+        world.clock.jump_wall_s(jump)
+        ended(world, 3, "Demo/Job")
+        pass_days(world, 9, Keeping(commands=2))
+    assert len(world.table.remembered) == 12
+    pass_days(world, 40, Keeping(commands=2))
+    assert world.send(StartJob(job_id="Demo/Job")).status is CommandStatus.RUNNING
+    assert world.table.horizon_ms <= world.clock.now_ms()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_turns_come_by_the_time_that_runs_where_the_wall_clock_says_nothing(
+    *, restarts: bool
+) -> None:
+    world = world_with(3)
+    pass_days(world, 8, Keeping())
+    turns = len(world.table.remembered.turns)
+    world.clock.jump_wall_s(-3600)
+    past = past_of(world)
+    running_ms = 0 if restarts else int(DAY_S * 1000)
+    found = list(to_forget(msgspec.structs.replace(past, running_ms=running_ms), Keeping()))
+    assert any(report.turned for report in found if report) is not restarts
+    assert turns == 1
+
+
+def test_a_horizon_that_lies_ahead_refuses_nothing_and_is_lowered_at_the_first_look() -> None:
+    world = world_with(1)
+    now_ms = world.clock.now_ms()
+    world.table.horizon_ms = now_ms + 3 * 3_600_000  # as an older version could leave it
+    assert world.send(StartJob(job_id="Demo/Job")).status is CommandStatus.RUNNING
     look(world, Keeping())
-    world.clock.advance_s(23 * DAY_S)
-    assert not [r for r in look(world, Keeping(), by_age=False) if r.ids_dropped]
-    look(world, Keeping())
-    assert len(world.table.remembered) == 0
+    assert world.table.horizon_ms == now_ms - 30 * int(DAY_S * 1000)
+    waiting = seal(StopJob(job_id="Demo/Job"), OPERATOR, now_ms=now_ms + 1000)
+    world.clock.advance_s(4 * 3600)
+    assert world.take(waiting).status is CommandStatus.RUNNING
+
+
+def test_stops_and_cancels_are_never_too_old() -> None:
+    world = world_with(2)
+    pass_days(world, 45, Keeping())
     assert world.table.horizon_ms > 0
+    start = world.send(StartJob(job_id="Demo/Job"))
+    world.runs(start.execution_id or "")
+    for command in (StopJob(job_id="Demo/Job"), CancelCommand(target_id=start.id)):
+        old = world.take(seal(command, OPERATOR, now_ms=0))
+        assert old.status is not CommandStatus.EXPIRED
+    assert world.execution(start.execution_id).stop is not None
+
+
+def test_reads_and_refusals_leave_no_id() -> None:
+    world = world_with(1)
+    sent = [world.send(GetStatus(job_id="Demo/Job")) for _ in range(3)]
+    sent += [world.send(StartJob(job_id="Demo/Job"), VIEWER) for _ in range(3)]
+    sent.append(world.send(StartJob(job_id="Demo/None")))
+    world.clock.advance_s(8 * DAY_S)
+    look(world, Keeping())
+    assert all(world.table.command(one.id) is None for one in sent)
+    assert all(world.table.forgotten(one.id) is None for one in sent)
+    assert len(world.table.remembered) == 1
+    assert world.table.without_effect.in_all == Holding()
+
+
+@pytest.mark.parametrize("limit", [{"commands": 40}, {"command_bytes": 20_000}])
+def test_who_sends_much_without_an_effect_pushes_nothing_of_others_out(
+    limit: dict[str, int],
+) -> None:
+    world = world_with(3)
+    own = [world.send(GetStatus(job_id="Demo/Job"), OPERATOR) for _ in range(2)]
+    for _ in range(200):
+        world.send(GetStatus(job_id="Demo/Job"), VIEWER)
+        world.send(StartJob(job_id="Demo/Job"), VIEWER)
+    world.clock.advance_s(61)
+    look(world, Keeping(**limit))
+    kept = list(world.table.commands())
+    assert sum(command.kind == "start" and command.user_id == "olga" for command in kept) == 3
+    assert all(world.table.command(one.id) for one in own)
+    assert sum(command.user_id == "vera" for command in kept) < 20
+
+
+def test_who_has_most_gives_way_first_among_those_with_an_effect() -> None:
+    world = World()
+    world.define("Demo/Job", max_running=1000)
+    other = Principal(user_id="otto", roles=("operator",), via="http")
+    for number in range(60):
+        sent = world.send(StartJob(job_id="Demo/Job"), OPERATOR if number % 10 else other)
+        world.runs(sent.execution_id or "")
+    world.clock.advance_s(61)
+    look(world, Keeping(commands=20))
+    kept = Counter(command.user_id for command in world.table.commands())
+    assert kept == {"otto": 6, "olga": 14}
+
+
+def test_a_principal_with_all_its_ids_starts_nothing_more_but_stops_and_hinders_nobody() -> None:
+    world = World(Policy(keeping=Keeping(ids=5)))
+    world.define()
+    ended(world, 5, "Demo/Job")
+    world.clock.advance_s(8 * DAY_S)
+    look(world, Keeping(ids=5))
+    refused = world.send(StartJob(job_id="Demo/Job"))
+    assert (refused.status, refused.error_code) == (
+        CommandStatus.REJECTED,
+        ErrorCode.TOO_MANY_COMMANDS,
+    )
+    assert world.send(GetStatus(job_id="Demo/Job")).status is CommandStatus.COMPLETED
+    otto = Principal(user_id="otto", roles=("operator",), via="http")
+    running = world.send(StartJob(job_id="Demo/Job"), otto)
+    world.runs(running.execution_id or "")
+    assert world.send(StopJob(job_id="Demo/Job")).status is CommandStatus.RUNNING
+    pass_days(world, 35, Keeping(ids=5))
+    world.ends(running.execution_id or "")
+    assert world.send(StartJob(job_id="Demo/Job")).status is CommandStatus.RUNNING
+
+
+def test_when_all_together_have_too_many_ids_only_who_has_more_than_a_part_is_refused() -> None:
+    world = World(Policy(keeping=Keeping(ids_in_all=10)))
+    world.define()
+    ended(world, 9, "Demo/Job")
+    otto = Principal(user_id="otto", roles=("operator",), via="http")
+    first = world.send(StartJob(job_id="Demo/Job"), otto)
+    world.runs(first.execution_id or "")
+    world.ends(first.execution_id or "")
+    assert world.send(StartJob(job_id="Demo/Job")).error_code == ErrorCode.TOO_MANY_COMMANDS
+    assert world.send(StartJob(job_id="Demo/Job"), otto).status is CommandStatus.RUNNING
+
+
+def test_reads_are_refused_when_their_answers_come_faster_than_they_go() -> None:
+    world = world_with(1)
+    for _ in range(3):
+        world.send(GetStatus(job_id="Demo/Job"), VIEWER)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "READS_MAX", 3)
+        refused = world.send(GetStatus(job_id="Demo/Job"), VIEWER)
+        assert refused.error_code == ErrorCode.TOO_MANY_COMMANDS
+        assert world.send(GetStatus(job_id="Demo/Job")).status is CommandStatus.COMPLETED
 
 
 def test_replay_and_snapshot_make_the_same_table_as_forgetting_did() -> None:
@@ -255,7 +411,9 @@ def test_replay_and_snapshot_make_the_same_table_as_forgetting_did() -> None:
     look(world, Keeping(executions=4, commands=3))
     ended(world, 3, "Demo/Job")
     world.clock.advance_s(8 * DAY_S)
-    look(world, Keeping(executions=4, ids=9))
+    look(world, Keeping(executions=4, commands=1))
+    pass_days(world, 33, Keeping(executions=4))
+    world.send(GetStatus(job_id="Demo/Job"), VIEWER)
     replayed = JobTable()
     for published in world.log:
         replayed.apply(published)
@@ -263,6 +421,10 @@ def test_replay_and_snapshot_make_the_same_table_as_forgetting_did() -> None:
     encoded = [msgspec.json.encode(part) for part in parts_of(world.table.freeze())]
     thawed = JobTable.thaw([msgspec.json.decode(p, type=TableContent) for p in encoded])
     assert thawed.freeze() == world.table.freeze()
+    for table in (replayed, thawed):
+        for user_id in ("olga", "vera"):
+            assert table.ids_of(user_id) == world.table.ids_of(user_id)
+            assert table.without_effect.of(user_id) == world.table.without_effect.of(user_id)
 
 
 def test_a_look_at_a_large_past_comes_in_slices_and_batches() -> None:

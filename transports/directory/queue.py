@@ -132,6 +132,10 @@ class DirectoryTransport:
             raise TransportBusy("the directory transport is not running; nothing is accepted")
         await self._inbound.publish(envelope)
 
+    def holds(self, command_id: str) -> bool:
+        """See `bus.transport.Transport.holds`."""
+        return self._backlog.get(command_id) is not None
+
     async def receive(self, limit: int) -> Sequence[Envelope]:
         """See `bus.transport.Transport.receive`. There is one receiver."""
         while True:

@@ -37,9 +37,13 @@ STATUS_OF_REFUSAL: dict[ErrorCode, int] = {
     ErrorCode.INVALID_JOB: 422,
     ErrorCode.BAD_VARIABLES: 422,
     ErrorCode.SECRET_BY_VALUE: 422,
+    ErrorCode.TOO_MANY_COMMANDS: 429,
     ErrorCode.MAINTENANCE: 503,
 }
 """What a refusal of the owner is over HTTP."""
+
+_RETRY_AFTER_S = {429: "60", 503: "5"}
+"""Refusals that pass by themselves, and when to ask again."""
 
 TITLES: dict[str, str] = {
     "malformed": "The request cannot be read",
@@ -219,7 +223,7 @@ def _from_refusal(refusal: Refused) -> Problem:
     code = ErrorCode(refusal.code)
     status = STATUS_OF_REFUSAL.get(code, 409)
     errors = (ErrorItem(refusal.pointer, refusal.message),) if refusal.pointer else ()
-    headers = {"Retry-After": "5"} if status == 503 else {}
+    headers = {"Retry-After": _RETRY_AFTER_S[status]} if status in _RETRY_AFTER_S else {}
     return Problem(
         status, code.value.replace("_", "-"), refusal.message, errors=errors, headers=headers
     )

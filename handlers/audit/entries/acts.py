@@ -91,7 +91,10 @@ def job(published: Published, event: JobEvent, before: str | None, after: str | 
 
 
 def forgotten(published: Published, event: SystemForgotten) -> AuditEntry | None:
-    gone = {"executions": len(event.executions), "commands": len(event.commands)}
+    gone = {
+        "executions": len(event.executions),
+        "commands": len(event.commands) + len(event.traceless),
+    }
     detail = {name: str(number) for name, number in gone.items() if number}
     return _automatic(published, _RETENTION, "forget", detail=detail) if detail else None
 
