@@ -18,7 +18,14 @@ from bus.errors import ConfigError
 from bus.keeping import Keeping
 from bus.malformed import why_unfit
 from bus.secret_sources import SECRET_NAME, SecretSource
-from bus.settings import DirectorySection, LimitsSection, ProxySection, ServeSettings, Settings
+from bus.settings import (
+    DirectorySection,
+    JobsSection,
+    LimitsSection,
+    ProxySection,
+    ServeSettings,
+    Settings,
+)
 
 FILE_SIZE_MAX = 1024 * 1024
 
@@ -29,6 +36,7 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "proxy": ProxySection,
     "limits": LimitsSection,
     "keep": Keeping,
+    "jobs": JobsSection,
 }
 SECRETS: Final = "secrets"
 """The section whose keys are names of the operator's choice. It stands in the file only."""

@@ -7,8 +7,16 @@ from typing import Final
 from bus.access import ADMIN, RoleDefaults
 from bus.envelope import RESERVED_USERS
 from bus.errors import ConfigError
+from bus.jobs import UMASK
 from bus.keeping import Keeping
-from bus.settings import LISTEN_DEFAULT, LimitsSection, ProxySection, ServeSettings, Settings
+from bus.settings import (
+    LISTEN_DEFAULT,
+    JobsSection,
+    LimitsSection,
+    ProxySection,
+    ServeSettings,
+    Settings,
+)
 
 _ORIGIN: Final = re.compile(
     r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::[1-9][0-9]{0,4})?\Z"
@@ -36,6 +44,7 @@ def check(settings: Settings) -> None:
     _check_proxy(settings.proxy, behind_proxy=serve.behind_proxy)
     _check_limits(settings.limits)
     _check_keep(settings.keep)
+    _check_jobs(settings.jobs)
     if ADMIN in settings.directory.default_roles:
         raise ConfigError("[directory] default_roles must not hold admin; see [directory] admin")
     mapped = settings.directory.role_map
@@ -101,6 +110,13 @@ def _check_limits(limits: LimitsSection) -> None:
         value = getattr(limits, name)
         if not 1 <= value <= 1_000_000_000:
             raise ConfigError(f"[limits] {name} must be from 1 to 1000000000, not {value}")
+
+
+def _check_jobs(jobs: JobsSection) -> None:
+    if not re.fullmatch(UMASK, jobs.umask):
+        raise ConfigError(f'[jobs] umask must be text such as "0022", not {jobs.umask!r}')
+    if not 16 <= jobs.open_files <= 1 << 30:
+        raise ConfigError(f"[jobs] open_files must be from 16 to {1 << 30}, not {jobs.open_files}")
 
 
 def _check_keep(keep: Keeping) -> None:

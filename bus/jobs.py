@@ -9,6 +9,9 @@ import msgspec
 
 from bus.model import ExecutionStatus, Value
 
+UMASK = "0?[0-7]{3}"
+"""How a umask is written: three or four octal digits in a text."""
+
 
 class Overlap(StrEnum):
     """What a start does when the job's slots are full."""
@@ -120,6 +123,7 @@ class LimitsSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     memory_bytes: int | None = None
     cpu_s: int | None = None
     nice: int | None = None
+    open_files: int | None = None
 
 
 class StopTarget(StrEnum):
@@ -168,6 +172,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     after: tuple[AfterSpec, ...] = ()
     user: str | None = None
     limits: LimitsSpec = LimitsSpec()
+    umask: str | None = None
     directory: str = ""
 
 

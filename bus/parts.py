@@ -34,6 +34,7 @@ from handlers.owner import Owner
 from handlers.progress import ProgressCoalescer
 from handlers.retention import Retention, TrustedClock, last_ms
 from handlers.room import RoomWatch, scarcest
+from handlers.supervision.request import ProgramDefaults
 from handlers.supervision.secrets import SecretValues
 from handlers.supervision.supervisor import ProcessSupervisor
 from handlers.timekeeper import Timekeeper
@@ -114,6 +115,7 @@ class Parts:
         self.supervisor = ProcessSupervisor(
             self.layout, self.instance, self.clock, report, self.output, secrets=self.secrets
         )
+        self.supervisor.go_by(programs_of(self.settings))
 
     def _make_deciding(self) -> None:
         """The owner, and what reports to it of itself."""
@@ -210,6 +212,7 @@ class Parts:
         self.policy = policy_of(settings)
         self.owner.go_by(self.policy)
         self.secrets.go_by(settings.secrets)
+        self.supervisor.go_by(programs_of(settings))
         self.transport.go_by(directory_settings(settings.directory, settings.keep))
         self.retention.go_by(settings.keep)
         self.audit.keep_days(settings.keep.audit_days)
@@ -283,6 +286,12 @@ def policy_of(settings: Settings) -> Policy:
         mapped_roles=frozenset(settings.directory.mapped_roles()),
         secrets=settings.secrets,
     )
+
+
+def programs_of(settings: Settings) -> ProgramDefaults:
+    """What programs get whose definitions say nothing of it."""
+    jobs = settings.jobs
+    return ProgramDefaults(umask=int(jobs.umask, 8), open_files=jobs.open_files)
 
 
 def _maintenance_view(maintenance: Maintenance | None) -> dict[str, str] | None:

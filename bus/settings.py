@@ -88,6 +88,16 @@ class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     session_age_s: float = 604_800.0
 
 
+class JobsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[jobs]`: what programs get whose definitions say nothing of it, whatever the service has.
+
+    `umask`: octal, as a text. `open_files`: the soft limit; the hard one is the service's own.
+    """
+
+    umask: str = "0022"
+    open_files: int = 1024
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All that can be set. Paths are absolute."""
 
@@ -97,4 +107,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     proxy: ProxySection = ProxySection()
     limits: LimitsSection = LimitsSection()
     keep: Keeping = Keeping()
+    jobs: JobsSection = JobsSection()
     secrets: dict[str, SecretSource] = {}

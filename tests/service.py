@@ -50,11 +50,11 @@ class Running(Protocol):
 class Service:
     """One data directory with its service, which may come and go. The methods here block."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, apps: Apps | None = None) -> None:
         self.root = root
         self.data = root / "data"
         self.log = root / "service.log"
-        self.apps = Apps(root)
+        self.apps = apps or Apps(root)
         self.port = 0
         self.token = ""
         self._process: Running | None = None

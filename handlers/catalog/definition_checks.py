@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
-from bus.jobs import JobSpec, VariableType
+from bus.jobs import UMASK, JobSpec, VariableType
 from bus.wording import did_you_mean, quoted
 from handlers.catalog.launch import RESERVED_NAMES, RESERVED_PREFIX
 from handlers.catalog.policy_checks import followers, policies, schedules
@@ -152,6 +152,9 @@ def _account(spec: JobSpec) -> Iterator[Problem]:
     yield from within(("limits", "memory_bytes"), spec.limits.memory_bytes, 1, 2**60)
     yield from within(("limits", "cpu_s"), spec.limits.cpu_s, 1, SECONDS_MAX)
     yield from within(("limits", "nice"), spec.limits.nice, -20, 19)
+    yield from within(("limits", "open_files"), spec.limits.open_files, 16, 2**30)
+    if spec.umask is not None and not re.fullmatch(UMASK, spec.umask):
+        yield Problem(("umask",), f'umask must be text such as "0027", not {quoted(spec.umask)}')
 
 
 def _roles(spec: JobSpec) -> Iterator[Problem]:

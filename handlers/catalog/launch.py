@@ -15,11 +15,16 @@ from bus.jobs import JobSpec
 from bus.model import Execution, SecretRef, Value
 from handlers.catalog.templates import render, spell
 
-BASE_NAMES = ("PATH", "HOME", "LANG", "TZ", "USER")
+BASE_NAMES = ("PATH", "HOME", "LANG", "TZ", "USER", "LOGNAME", "SHELL")
 """All that a job inherits; nothing else of the service's environment reaches it."""
 
-BASE_DEFAULTS = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
-"""For a service that was started without them, e.g. by cron."""
+BASE_DEFAULTS = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "PYTHONUNBUFFERED": "1",
+}
+"""For a service that was started without them, e.g. by cron; and Python writes to its pipe at once,
+so that its output is live. `[env]` may say otherwise."""
 
 VARIABLE_PREFIX = "JOBBUS_VAR_"
 

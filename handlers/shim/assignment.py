@@ -49,6 +49,9 @@ class Assignment(NamedTuple):
     nice: int | None = None
     cpu_s: int | None = None
     memory_bytes: int | None = None
+    umask: int = 0o022
+    open_files: int | None = None
+    open_files_default: int | None = None
     masks: list[str] | None = None
     instance: str = ""
 

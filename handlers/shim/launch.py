@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from handlers.shim.assignment import Assignment
+from handlers.shim.inherited import favours, give_up
 
 _GO = b"g"
 
@@ -31,6 +32,10 @@ class Launched(NamedTuple):
         with contextlib.suppress(OSError):  # the child is gone; its exit says so
             os.write(self.barrier, _GO)
         os.close(self.barrier)
+
+
+FAVOURS = favours()
+"""Of the spawner, from which all shims are forked."""
 
 
 def launch(work: Assignment, fork: Callable[[], int]) -> Launched:
@@ -130,9 +135,24 @@ def _execute(argv: list[str], env: dict[str, str]) -> NoReturn:
 
 
 def _set_limits(work: Assignment) -> None:
+    os.umask(work.umask)
+    give_up(*FAVOURS)
     if work.nice is not None:
         os.setpriority(os.PRIO_PROCESS, 0, work.nice)
     if work.cpu_s is not None:
-        resource.setrlimit(resource.RLIMIT_CPU, (work.cpu_s, work.cpu_s + 1))
+        _limit(resource.RLIMIT_CPU, work.cpu_s, work.cpu_s + 1)
     if work.memory_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (work.memory_bytes, work.memory_bytes))
+        _limit(resource.RLIMIT_AS, work.memory_bytes, work.memory_bytes)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if work.open_files is not None:
+        _limit(resource.RLIMIT_NOFILE, work.open_files, max(work.open_files, most))
+    elif work.open_files_default is not None:
+        _limit(resource.RLIMIT_NOFILE, min(work.open_files_default, most), most)
+
+
+def _limit(kind: int, soft: int, hard: int) -> None:
+    """Raises OSError, also where Python would say ValueError: the hard limit cannot be raised."""
+    try:
+        resource.setrlimit(kind, (soft, hard))
+    except ValueError as exc:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM)) from exc

@@ -21,6 +21,7 @@ from typing import NoReturn
 from handlers.shim.bell import Bell
 from handlers.shim.cgroup import own_group
 from handlers.shim.files import encode
+from handlers.shim.inherited import forget_ignored
 from handlers.shim.kernel import name_process
 from handlers.shim.pool import LENGTH, Pool
 from handlers.shim.process_tree import boot_id, process
@@ -139,10 +140,10 @@ class Spawner:
 
 
 def _take_signals() -> None:
+    forget_ignored()
     for number in (*CAUGHT, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
-    # What the service, or who started it, ignored or blocked is no business of a program.
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    # What the service, or who started it, blocked is no business of a program.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

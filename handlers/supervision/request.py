@@ -26,6 +26,17 @@ class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
     cgroups: bool = True
 
 
+class ProgramDefaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What programs get where their definitions say nothing: not what the service itself has.
+
+    The umask of a service's unit guards its data directory, and its limit on open files is for its
+    connections; a program that uses `select` breaks above 1024.
+    """
+
+    umask: int = 0o022
+    open_files: int = 1024
+
+
 class Requests:
     """Makes the assignments of one service."""
 
@@ -42,6 +53,11 @@ class Requests:
         self._bell = bell
         self._settings = settings
         self._base_env = base_env
+        self._programs = ProgramDefaults()
+
+    def go_by(self, programs: ProgramDefaults) -> None:
+        """From now on these are the defaults."""
+        self._programs = programs
 
     def assignment(
         self, execution: Execution, spec: JobSpec, generation: int, secrets: Mapping[str, str]
@@ -85,6 +101,9 @@ class Requests:
             nice=spec.limits.nice,
             cpu_s=spec.limits.cpu_s,
             memory_bytes=spec.limits.memory_bytes,
+            umask=int(spec.umask, 8) if spec.umask is not None else self._programs.umask,
+            open_files=spec.limits.open_files,
+            open_files_default=self._programs.open_files,
             masks=list(secrets.values()) or None,
             instance=self._instance,
         )

@@ -15,11 +15,12 @@ from bus.ports import OutputNotice, ReportSink
 from handlers.supervision import adoption
 from handlers.supervision.asking import Asking
 from handlers.supervision.doorbell import Doorbell
+from handlers.supervision.environment import base_environment
 from handlers.supervision.hearing import Hearing
 from handlers.supervision.orders import Orders
 from handlers.supervision.orphans import Orphanage
 from handlers.supervision.progress_watch import ProgressWatch
-from handlers.supervision.request import Requests, SupervisorSettings
+from handlers.supervision.request import ProgramDefaults, Requests, SupervisorSettings
 from handlers.supervision.roster import Roster
 from handlers.supervision.secrets import SecretValues
 from handlers.supervision.settling import Settling
@@ -55,9 +56,10 @@ class ProcessSupervisor:
         self._link = SpawnerLink(self._hearing.forked, self._spawner_died)
         self._orders = Orders(layout, instance, self._bell, self._roster.holds, self._start)
         self._orphans = Orphanage(self._orphan_gone, self._orphan_survived)
-        env = dict(os.environ if base_env is None else base_env)
+        env = base_environment(os.environ if base_env is None else base_env)
+        self._requests = Requests(layout, instance, self._bell, self._settings, env)
         self._asking = Asking(
-            Requests(layout, instance, self._bell, self._settings, env),
+            self._requests,
             self._link,
             secrets or SecretValues({}),
             is_watched=self._roster.holds,
@@ -100,6 +102,10 @@ class ProcessSupervisor:
                 self._roster.unfollow_all()
 
     # -- orders
+
+    def go_by(self, programs: ProgramDefaults) -> None:
+        """Programs that are started from now on get these where their definitions say nothing."""
+        self._requests.go_by(programs)
 
     def spawn(self, execution: Execution, spec: JobSpec | None) -> None:
         """Start the program under a shim, at most once; what comes of it is reported."""

@@ -145,7 +145,8 @@ SPEC = JobSpec(
     keep=KeepSpec(executions=5, days=1.5),
     after=(AfterSpec(start="Demo/Next", on=(ExecutionStatus.FAILED,)),),
     user="nobody",
-    limits=LimitsSpec(memory_bytes=1 << 30, cpu_s=10, nice=5),
+    limits=LimitsSpec(memory_bytes=1 << 30, cpu_s=10, nice=5, open_files=64),
+    umask="0027",
     directory="/apps/Demo/jobs/Job",
 )
 

@@ -51,6 +51,7 @@ def test_the_environment_is_exactly_what_the_contract_says() -> None:
         "LANG": "C",
         "TZ": "UTC",
         "USER": "u",
+        "PYTHONUNBUFFERED": "1",
         "GREETING": "hello you",
         "JOBBUS_EXECUTION_ID": "e-1",
         "JOBBUS_JOB_ID": "App/Job",
