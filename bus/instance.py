@@ -15,6 +15,7 @@ import msgspec
 
 from bus.errors import DataDirectoryError
 from bus.layout import DIRECTORY_MODE, DataLayout
+from bus.marks import Place, place_of
 from bus.reserve import Need, write_new
 
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -40,6 +41,9 @@ SECRET_BYTES = 32
 class InstanceFile(msgspec.Struct, frozen=True, kw_only=True):
     """`instance.json`. `url` and `pid` are empty while no service runs.
 
+    `place` is the directory that is meant: in a copy the file tells of another one. `copy_of` is
+    the instance that was copied, until what it was doing is settled here.
+
     `tls_cert` is the file with the certificate that answers at `url`, if it speaks TLS.
     """
 
@@ -49,6 +53,8 @@ class InstanceFile(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     started_at: str = ""
     tls_cert: str = ""
+    place: Place | None = None
+    copy_of: str = ""
 
 
 def prepare(layout: DataLayout, *, allow_network_fs: bool = False) -> None:
@@ -133,14 +139,19 @@ def write_instance(layout: DataLayout, content: InstanceFile) -> None:
     write_private(layout.instance, msgspec.json.encode(content))
 
 
-def instance_id(layout: DataLayout) -> str:
-    """The name of this data directory: 12 hex digits, made once."""
-    found = read_instance(layout)
-    if found is not None:
-        return found.instance
-    made = InstanceFile(instance=secrets.token_hex(6))
-    write_instance(layout, made)
-    return made.instance
+def own_identity(layout: DataLayout, *, is_copied: bool) -> InstanceFile:
+    """Who this directory is, on record. A copy of another one becomes itself here, before anything
+    follows from what it says. `is_copied`: what it holds is known to be a copy."""
+    found = read_instance(layout) or InstanceFile(instance=secrets.token_hex(6))
+    here = place_of(layout.root)
+    own = msgspec.structs.replace(found, place=here)
+    if is_copied or (found.place is not None and not found.place.may_be(here)):
+        made, copy_of = secrets.token_hex(6), found.copy_of or found.instance
+        # Nor must anybody be sent to where the original answers.
+        own = msgspec.structs.replace(own, instance=made, copy_of=copy_of, url="", pid=0)
+    if own != found:
+        write_instance(layout, own)
+    return own
 
 
 def secret_key(layout: DataLayout) -> bytes:

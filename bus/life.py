@@ -132,6 +132,7 @@ class _Life:
             pid=pid,
             started_at=self._parts.started_at,
             tls_cert=str(cert.absolute()) if cert is not None else "",
+            place=self._parts.identity.place,
         )
         write_instance(self._parts.layout, content)
 

@@ -11,7 +11,7 @@ from bus.clock import Clock, rfc3339
 from bus.commands import PassTime
 from bus.dispatch import Inbox
 from bus.hold import Hold
-from bus.instance import admin_token, instance_id, secret_key
+from bus.instance import admin_token, own_identity, secret_key
 from bus.layout import DataLayout
 from bus.model import CommandRecord, Execution, Maintenance
 from bus.ports import Policy, TableReader
@@ -28,6 +28,7 @@ from handlers.decisions.remembered import as_record
 from handlers.disposal import Disposal
 from handlers.evidence import has_trace
 from handlers.history import JournalHistory
+from handlers.journal.identity import is_copied
 from handlers.journal.recovery import RecoveredTable, recover
 from handlers.output.store import OutputStore
 from handlers.owner import Owner
@@ -81,7 +82,8 @@ class Parts:
         """Who this instance is, and what its journal and its audit tell."""
         self.reserve = Reserve(self.layout)
         self.reserve.hold()  # before anything is written that a full disk must not refuse
-        self.instance = instance_id(self.layout)
+        self.identity = own_identity(self.layout, is_copied=is_copied(self.layout.journal))
+        self.instance = self.identity.instance
         self.secret = secret_key(self.layout)
         self.token = admin_token(self.layout)
         self.tls = tls_of(self.settings.serve)
@@ -93,6 +95,7 @@ class Parts:
             self.clock,
             caught_up,
             _Traces(self.layout),
+            is_copy=bool(self.identity.copy_of),
         )
         self.table = self.recovered.table
         self.trusted = TrustedClock(self.clock, last_ms(self.table))
@@ -113,7 +116,13 @@ class Parts:
         self.secrets = SecretValues(self.settings.secrets)
         report = ProgressCoalescer(self.inbox.report)
         self.supervisor = ProcessSupervisor(
-            self.layout, self.instance, self.clock, report, self.output, secrets=self.secrets
+            self.layout,
+            self.instance,
+            self.clock,
+            report,
+            self.output,
+            secrets=self.secrets,
+            is_copy=bool(self.identity.copy_of),
         )
         self.supervisor.go_by(programs_of(self.settings))
 

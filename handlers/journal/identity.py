@@ -4,43 +4,19 @@ A copied or restored journal may lack what was acknowledged after the copy was m
 other files than the ones on record, which is how it is told from the original.
 """
 
-import fcntl
-import os
 import secrets
-import struct
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
+from bus.marks import FileMark, mark_of
 from handlers.journal.disk import open_for_reading, replace_file, set_aside
 
 NAME = "epoch.json"
 EPOCH_BYTES = 5
 
 Epoch = Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9]{6,12}\Z")]
-
-_LONG = struct.Struct("@l")
-_FS_IOC_GETVERSION = 2 << 30 | _LONG.size << 16 | ord("v") << 8 | 1
-"""The generation of an inode: another one each time the number is given out again."""
-
-
-class FileMark(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a file keeps for life and a copy of it does not get.
-
-    `generation` is 0 where the file system does not tell. The device is no part of it: its number
-    may be another after each boot.
-    """
-
-    inode: int
-    generation: int = 0
-
-    def may_be(self, other: "FileMark") -> bool:
-        """Whether both marks may be of the same file."""
-        if self.generation and other.generation and self.generation != other.generation:
-            return False
-        return self.inode == other.inode
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,14 +32,6 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_epoch() -> str:
     return secrets.token_hex(EPOCH_BYTES)
-
-
-def mark_of(descriptor: int) -> FileMark:
-    """The mark of an open file."""
-    answer = bytearray(_LONG.size)
-    with suppress(OSError):  # tmpfs and others have no such number; the inode alone has to do
-        fcntl.ioctl(descriptor, _FS_IOC_GETVERSION, answer)
-    return FileMark(os.fstat(descriptor).st_ino, int.from_bytes(answer[:4], "little"))
 
 
 def mark_of_path(path: Path) -> FileMark:
@@ -87,3 +55,11 @@ def read_identity(directory: Path) -> Identity | None:
 def write_identity(directory: Path, identity: Identity) -> None:
     """The record is durable, and so are all names in the directory."""
     replace_file(directory / NAME, msgspec.json.encode(identity))
+
+
+def is_copied(directory: Path) -> bool:
+    """Whether a segment on record is another file than the one that was recorded."""
+    identity = read_identity(directory)
+    known = identity.files if identity is not None else {}
+    there = [(directory / name, mark) for name, mark in known.items()]
+    return any(not mark.may_be(mark_of_path(path)) for path, mark in there if path.is_file())

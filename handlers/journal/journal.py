@@ -88,6 +88,7 @@ class Journal:
         segment_bytes: int = SEGMENT_BYTES,
         keep_ms: int = KEEP_MS,
         ballast_bytes: int = BALLAST_BYTES,
+        is_copy: bool = False,
     ) -> Recovered:
         """The journal with all that is to be replayed; made if there is none.
 
@@ -95,7 +96,7 @@ class Journal:
             DataDirectoryError: it cannot be read; the message says what to do. Nothing was changed.
             NoSpace, StorageFailed: the disk does not let it be continued.
         """
-        found = examine(directory, now_ms=now_ms, keep_ms=keep_ms)
+        found = examine(directory, now_ms=now_ms, keep_ms=keep_ms, is_copy=is_copy)
         return Recovered(
             journal=cls(directory, found, segment_bytes, ballast_bytes),
             epoch=found.identity.epoch,

@@ -69,7 +69,7 @@ class Findings(msgspec.Struct):
     notes: list[str]
 
 
-def examine(directory: Path, *, now_ms: int, keep_ms: int) -> Findings:
+def examine(directory: Path, *, now_ms: int, keep_ms: int, is_copy: bool = False) -> Findings:
     """The journal is whole, in an epoch in which its numbers can go on.
 
     `keep_ms` is how long the feed's window is, which is to be replayed if that is affordable.
@@ -79,7 +79,7 @@ def examine(directory: Path, *, now_ms: int, keep_ms: int) -> Findings:
         NoSpace, StorageFailed: the disk does not let it be made whole.
     """
     with our_errors("read what is there"):
-        return _Examination(directory, now_ms, keep_ms).run()
+        return _Examination(directory, now_ms, keep_ms, is_copy).run()
 
 
 class _Plan(msgspec.Struct):
@@ -93,8 +93,9 @@ class _Plan(msgspec.Struct):
 
 
 class _Examination:
-    def __init__(self, directory: Path, now_ms: int, keep_ms: int) -> None:
+    def __init__(self, directory: Path, now_ms: int, keep_ms: int, is_copy: bool) -> None:
         self._directory = directory
+        self._is_copy = is_copy
         self._now_ms = now_ms
         self._since_ms = now_ms - keep_ms
         self._identity: Identity | None = None
@@ -140,6 +141,8 @@ class _Examination:
             if known is None or not known.may_be(mark_of_path(path)):
                 self._break(f"{path.name} is a copy: the journal was copied or restored")
                 return
+        if self._is_copy:
+            self._break("the data directory is a copy")
         if (self._directory / NEW_EPOCH_FILE).exists():
             self._break("a new epoch was asked for")
 

@@ -58,15 +58,19 @@ def recover(
     clock: Clock,
     witness: Witness | None = None,
     traces: Traces | None = None,
+    *,
+    is_copy: bool = False,
 ) -> RecoveredTable:
     """Replays the journal into a table and refills the feed with the newest changes.
 
     What can be read behind damage, and what `traces` tell of the rest, is told again.
 
+    Of a copy of another journal a new epoch begins, even if its files do not show it.
+
     Raises:
         NoSpace, StorageFailed: what was told again could not be recorded.
     """
-    found = Journal.open(directory, now_ms=clock.now_ms())
+    found = Journal.open(directory, now_ms=clock.now_ms(), is_copy=is_copy)
     table = JobTable()
     if found.snapshot is not None:
         table = JobTable.thaw([_content_decoder.decode(line) for line in found.snapshot])

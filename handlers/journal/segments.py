@@ -11,8 +11,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from bus.errors import NoSpace
+from bus.marks import FileMark, mark_of
 from handlers.journal.disk import create_file, open_file, our_errors, sync_content, write_all
-from handlers.journal.identity import FileMark, mark_of
 
 AHEAD_BYTES = 1024 * 1024
 PAGE_BYTES = 4096

@@ -38,9 +38,12 @@ class ControlGroup:
         self.folder = folder
 
     @classmethod
-    def create(cls, parent: str, execution_id: str) -> "ControlGroup | None":
-        """A new, empty group; None where the system refuses."""
-        folder = f"{parent}/{FOLDER_PREFIX}{execution_id}"
+    def create(cls, parent: str, execution_id: str, instance: str) -> "ControlGroup | None":
+        """A new, empty group; None where the system refuses.
+
+        A copy of the data directory may start an execution of the same id beside this one.
+        """
+        folder = f"{parent}/{FOLDER_PREFIX}{execution_id}-{instance}"
         try:
             os.mkdir(folder, 0o755)  # noqa: PTH102 - lean start
         except FileExistsError:

@@ -33,6 +33,9 @@ class Folder:
             os.mkdir(path, 0o700)  # noqa: PTH102 - lean start
         self.path = path
         self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        found = os.fstat(self.descriptor)
+        self.mark = f"{found.st_dev}:{found.st_ino}"
+        """Which folder this is, until the machine is started again; a copy of it is another."""
         self._lock: int | None = None
         self._claim: int | None = None
         self._held: int | None = None

@@ -66,7 +66,7 @@ def _claimed(work: Assignment, boot: str) -> Folder | None:
     # The lock comes before the claim: a claim without a held lock then means a dead shim.
     if not folder.take_lock():
         return None
-    claim = f"shim {os.getpid()} {boot}\n".encode()
+    claim = f"shim {os.getpid()} {folder.mark} {boot}\n".encode()
     try:
         folder.hold_room()
         if folder.create_claim(claim_name(work.generation), claim):

@@ -30,6 +30,7 @@ class Record:
             "version": FORMAT,
             "execution": work.execution_id,
             "instance": work.instance,
+            "folder": folder.mark,
             "shim": os.getpid(),
             "shim_ticks": 0 if own is None else own.ticks,
             "boot": boot,

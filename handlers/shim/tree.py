@@ -58,7 +58,7 @@ class Tree:
         """
         if self._cgroup_parent is None:
             return os.fork()
-        group = ControlGroup.create(self._cgroup_parent, self._execution_id)
+        group = ControlGroup.create(self._cgroup_parent, self._execution_id, self._instance)
         if group is None:
             return os.fork()
         self._group = group

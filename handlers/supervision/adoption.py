@@ -26,6 +26,8 @@ from handlers.supervision.record import ShimState, decode_exit, decode_state, en
 log = structlog.get_logger("jobbus.adoption")
 
 GENERATIONS_MAX = 1000
+CLAIM_WORDS = 4
+"""Of a shim's claim: `shim`, its pid, its folder's device and inode, the start of the machine."""
 RECORD_BYTES_MAX = 1 << 20
 NO_MEANS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 """What the system lacks for the moment: it says nothing about a file."""
@@ -59,11 +61,21 @@ class Gone(msgspec.Struct, frozen=True):
     reason: Reason
 
 
-Finding = NeverRan | Alive | Ended | Orphaned | Gone
+class Elsewhere(msgspec.Struct, frozen=True):
+    """The files are copies, and so is `state`: what became of it only the original can tell."""
+
+    state: ShimState | None
 
 
-def investigate(layout: DataLayout, execution_id: str) -> Finding:
-    """The claim is decided after this: either it is ours, or a shim had it."""
+Finding = Elsewhere | NeverRan | Alive | Ended | Orphaned | Gone
+
+
+def investigate(layout: DataLayout, execution_id: str, *, is_copied: bool = False) -> Finding:
+    """The claim is decided after this: either it is ours, or a shim had it.
+
+    `is_copied`: it was begun before the data directory was copied. Then only what proves itself to
+    be of this directory counts, a lock that is held or the folder's own mark in the files.
+    """
     place = layout.execution(execution_id)
     _open_up(place.root)
     for generation in range(GENERATIONS_MAX):
@@ -71,16 +83,18 @@ def investigate(layout: DataLayout, execution_id: str) -> Finding:
         content = _read(claim)  # first, since to try for it takes room on the disk, and a sync
         if content is None:
             if _win(claim):
-                return NeverRan(generation + 1)
+                return Elsewhere(None) if is_copied else NeverRan(generation + 1)
             content = _read(claim)
         if content != CLAIMED_BY_SERVICE:
-            return _after_claim(place, content or b"")
+            return _after_claim(place, content or b"", is_copied=is_copied)
     return Gone(Reason.NO_EXIT_RECORD)
 
 
-def investigate_all(layout: DataLayout, ids: Iterable[str]) -> list[Finding]:
+def investigate_all(
+    layout: DataLayout, ids: Iterable[str], *, is_copied: bool = False
+) -> list[Finding]:
     """`investigate` for each; one that the disk does not tell about counts as alive for now."""
-    return [_investigate_or_wait(layout, execution_id) for execution_id in ids]
+    return [_investigate_or_wait(layout, each, is_copied=is_copied) for each in ids]
 
 
 def look_at_all(layout: DataLayout, ids: Iterable[str]) -> list[tuple[ShimState | None, bool]]:
@@ -104,9 +118,9 @@ def write_control(layout: DataLayout, execution_id: str, order: StopRequest) -> 
     _write_durably(place.control, encode_control(order))
 
 
-def _investigate_or_wait(layout: DataLayout, execution_id: str) -> Finding:
+def _investigate_or_wait(layout: DataLayout, execution_id: str, *, is_copied: bool) -> Finding:
     try:
-        return investigate(layout, execution_id)
+        return investigate(layout, execution_id, is_copied=is_copied)
     except OSError as error:
         log.error("an execution could not be looked at; tried again", error=str(error))  # noqa: TRY400
         return Alive(None)
@@ -136,13 +150,16 @@ def _win(claim: Path) -> bool:
     return True
 
 
-def _after_claim(place: ExecutionLayout, claim: bytes) -> Finding:
+def _after_claim(place: ExecutionLayout, claim: bytes, *, is_copied: bool) -> Finding:
+    """What the files tell. A lock is held on a file, and never on a copy of it."""
     state = None if (data := _read(place.process)) is None else decode_state(data)
     if _is_locked(place.lock):
         return Alive(state)
     record = _read(place.exit)
     if record is not None and (exit_ := decode_exit(record)) is not None:
         return Ended(exit_)
+    if not _is_of_here(place, claim, state, is_copied=is_copied):
+        return Elsewhere(state)
     if state is None:
         # It died before it wrote who it is, so it never let the program run past the barrier.
         booted = claim.split()[-1:] in ([], [boot_id().encode()])
@@ -152,6 +169,27 @@ def _after_claim(place: ExecutionLayout, claim: bytes) -> Finding:
     if is_alive(state.shim, state.shim_ticks):
         return Alive(state)  # its program has removed the lock
     return Orphaned(state)
+
+
+def _is_of_here(
+    place: ExecutionLayout, claim: bytes, state: ShimState | None, *, is_copied: bool
+) -> bool:
+    """Whether the shim that wrote these files wrote them into this folder.
+
+    Devices have other numbers after a start of the machine; then nothing of it lives anyway. Shims
+    of earlier versions say nothing of their folder, nor does a claim that was not written to the
+    end: then it counts whether the whole directory is a copy.
+    """
+    words = claim.split()
+    if words[-1:] != [boot_id().encode()] and (state is None or state.boot != boot_id()):
+        return True
+    written = state.folder if state is not None else ""
+    if not written and len(words) == CLAIM_WORDS:
+        written = words[2].decode("ascii", "replace")
+    if not written:
+        return not is_copied
+    here = place.root.stat()
+    return written == f"{here.st_dev}:{here.st_ino}"
 
 
 def _open_up(folder: Path) -> None:

@@ -32,6 +32,7 @@ class ShimState(msgspec.Struct, frozen=True, kw_only=True):
     output_end: int = 0
     exit: ExitRecord | None = None
     instance: str = ""
+    folder: str = ""
 
 
 class _Control(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,14 +5,24 @@ import asyncio
 import os
 import signal
 
+import structlog
+
 from bus.clock import Clock
 from bus.commands import ReportUnknown
 from bus.layout import DataLayout
 from bus.model import ExecutionStatus, ExitRecord, Reason
 from bus.ports import ReportSink
-from handlers.shim.process_tree import process
+from handlers.shim.process_tree import is_alive, process
 from handlers.supervision import adoption
-from handlers.supervision.adoption import Alive, Ended, Finding, Gone, NeverRan, Orphaned
+from handlers.supervision.adoption import (
+    Alive,
+    Elsewhere,
+    Ended,
+    Finding,
+    Gone,
+    NeverRan,
+    Orphaned,
+)
 from handlers.supervision.asking import Asking, Start
 from handlers.supervision.hearing import Hearing
 from handlers.supervision.news import news_in
@@ -21,6 +31,8 @@ from handlers.supervision.record import ShimState
 from handlers.supervision.request import signal_number
 from handlers.supervision.roster import Roster
 from handlers.supervision.watched import Watched
+
+log = structlog.get_logger("jobbus.adoption")
 
 GENERATIONS_MAX = 5
 """How often a shim that dies before its claim is replaced before the start counts as failed."""
@@ -72,6 +84,8 @@ class Settling:
                 self._start_afresh(watched, generation)
             case Orphaned(state=state):
                 self._take_orphan(watched, state)
+            case Elsewhere(state=state):
+                self._leave_to_original(watched, state)
             case Gone(reason=Reason.NO_EXIT_RECORD):
                 self._take_orphan_unseen(watched)
             case Gone(reason=reason):
@@ -79,7 +93,9 @@ class Settling:
 
     async def _settle(self, watched: Watched) -> None:
         execution_id = watched.execution.id
-        [finding] = await asyncio.to_thread(adoption.investigate_all, self._layout, [execution_id])
+        [finding] = await asyncio.to_thread(
+            adoption.investigate_all, self._layout, [execution_id], is_copied=watched.is_copied
+        )
         watched.is_settling = False
         if self._roster.holds(watched) and execution_id not in self._orphans:
             self.conclude(watched, finding)
@@ -122,6 +138,18 @@ class Settling:
             watched.generation = generation
             watched.shim = 0
             self._asking.ask(watched)
+
+    def _leave_to_original(self, watched: Watched, state: ShimState | None) -> None:
+        """What may run is not ours to signal: the files here are copies of its files."""
+        execution_id = watched.execution.id
+        if state is not None and is_alive(state.shim, state.shim_ticks):
+            log.warning(
+                "an execution runs in the directory that this one is a copy of; it is left alone",
+                execution=execution_id,
+                shim=state.shim,
+                pid=state.pid,
+            )
+        self._roster.lose(execution_id, Reason.NO_EXIT_RECORD)
 
     def _take_orphan_unseen(self, watched: Watched) -> None:
         """No file tells of its tree, which may live none the less: its program has removed the

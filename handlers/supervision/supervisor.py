@@ -44,7 +44,9 @@ class ProcessSupervisor:
         settings: SupervisorSettings | None = None,
         base_env: Mapping[str, str] | None = None,
         secrets: SecretValues | None = None,
+        is_copy: bool = False,
     ) -> None:
+        self._is_copy = is_copy
         self._layout = layout
         self._clock = clock
         self._settings = settings or SupervisorSettings()
@@ -127,9 +129,12 @@ class ProcessSupervisor:
     async def adopt(self, live: Sequence[tuple[Execution, JobSpec | None]]) -> None:
         """Every live execution is watched, spawned afresh, or reported as over."""
         ids = [execution.id for execution, _ in live]
-        findings = await asyncio.to_thread(adoption.investigate_all, self._layout, ids)
+        findings = await asyncio.to_thread(
+            adoption.investigate_all, self._layout, ids, is_copied=self._is_copy
+        )
         for (execution, spec), finding in zip(live, findings, strict=True):
             watched = Watched(execution, spec)
+            watched.is_copied = self._is_copy
             watched.ran = execution.start_ms is not None or execution.pid is not None
             watched.told_running = watched.ran and execution.status is not ExecutionStatus.UNKNOWN
             self._roster.add(watched)

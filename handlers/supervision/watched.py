@@ -17,6 +17,7 @@ class Watched:
         "early",
         "execution",
         "generation",
+        "is_copied",
         "is_ordering",
         "is_settling",
         "output_end",
@@ -45,6 +46,8 @@ class Watched:
         """The order in force, also a limit's; written by the supervisor and by its shim's news."""
         self.is_ordering = False
         self.is_settling = False
+        self.is_copied = False
+        """Whether it was begun before this data directory was copied, perhaps by the original."""
         self.ran = False
         """Whether the program is known to have been executed."""
         self.told_running = False

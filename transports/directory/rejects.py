@@ -24,6 +24,7 @@ _REASON = ".reason.json"
 class ReasonFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={
     "original_name": "OriginalName", "reason": "Reason", "rejected_at": "RejectedAt",
     "inode": "Inode", "size": "Size", "mtime_ns": "ModifiedNs", "uid": "OwnerUid",
+    "digest": "Digest",
 }):  # fmt: skip
     """Why a file lies in Rejects, and what it looked like then (to see whether it was mended)."""
 
@@ -34,6 +35,17 @@ class ReasonFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     size: int = 0
     mtime_ns: int = 0
     uid: int = 0
+    digest: str = ""
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """A rejected file: the mark at its last look, and what it held when it was rejected.
+
+    `digest` is empty where that could not be read, and in what earlier versions rejected.
+    """
+
+    mark: Mark
+    digest: str
 
 
 _encoder = msgspec.json.Encoder()
@@ -59,7 +71,7 @@ class Rejects:
         self._settings = settings
         self._clock = clock
         self._parses = parses
-        self._kept: dict[str, Mark] | None = None
+        self._kept: dict[str, _Kept] | None = None
         self.forget_before_ms = 0
         """Files rejected before this time go with the next look."""
         self._forgotten_ms = 0
@@ -78,6 +90,7 @@ class Rejects:
                 mark = disk.mark_of(name, queue_fd)
             except FileNotFoundError:
                 return
+            digest = self._digest(name, queue_fd)
             stem = self._free_stem(name, mark, now_ms)
             shown = name.encode("utf-8", "backslashreplace").decode()
             file = ReasonFile(
@@ -88,9 +101,11 @@ class Rejects:
                 size=mark.size,
                 mtime_ns=mark.mtime_ns,
                 uid=mark.uid,
+                digest=digest,
             )
             disk.replace_file(stem + _REASON, here, _encoder.encode(file) + b"\n")
-            kept[f"{stem}.json"] = self._move(name, queue_fd, f"{stem}.json", here, mark)
+            moved = self._move(name, queue_fd, f"{stem}.json", here, mark)
+            kept[f"{stem}.json"] = _Kept(moved, digest)
             log.warning("rejected %s: %s", shown, reason)
             self._prune(here)
 
@@ -109,11 +124,28 @@ class Rejects:
                 except FileNotFoundError:
                     self._forget(name, here)
                     continue
-                if _same_content(now, before):
+                if _same_file(now, before.mark):
                     continue
-                kept[name] = now
+                kept[name] = replace(before, mark=now)
+                if self._is_as_rejected(name, here, now, before):
+                    continue
                 came += self._let_back(name, here, queue_fd)
         return came
+
+    def _is_as_rejected(self, name: str, here: int, now: Mark, before: _Kept) -> bool:
+        """Whether another look at the file finds what was rejected: what was copied, restored or
+        touched is not mended, and must not run by itself."""
+        if before.digest:
+            return self._digest(name, here) == before.digest
+        return (now.size, now.mtime_ns) == (before.mark.size, before.mark.mtime_ns)
+
+    def _digest(self, name: str, inside: int) -> str:
+        """A hash of the content; empty if it is more than a command may hold, or cannot be read."""
+        try:
+            data = disk.read_file(name, inside, self._settings.file_size_max).data
+        except (FileNotFoundError, disk.Unfit, disk.InMotion):
+            return ""
+        return hashlib.blake2b(data, digest_size=16).hexdigest()
 
     def _move(self, name: str, queue_fd: int, kept_name: str, here: int, mark: Mark) -> Mark:
         try:
@@ -158,7 +190,7 @@ class Rejects:
         log.info("%s was mended and is back in the queue", original)
         return 1
 
-    def _load(self) -> dict[str, Mark]:
+    def _load(self) -> dict[str, _Kept]:
         """What lies here, oldest first, with the marks of the time of rejection."""
         if self._kept is None:
             disk.make_directory(self._path)
@@ -170,25 +202,26 @@ class Rejects:
                         self._kept[name] = self._recorded(name, here)
         return self._kept
 
-    def _recorded(self, name: str, here: int) -> Mark:
+    def _recorded(self, name: str, here: int) -> _Kept:
         now = disk.mark_of(name, here)
         try:
             found = disk.read_file(name[:-5] + _REASON, here, 65_536)
             file = _decoder.decode(found.data)
         except (OSError, disk.Unfit, disk.InMotion, ValueError) as error:
             log.debug("no reason for %s: %s", name, error)
-            return now
-        return replace(now, inode=file.inode, size=file.size, mtime_ns=file.mtime_ns)
+            return _Kept(now, "")
+        then = replace(now, inode=file.inode, size=file.size, mtime_ns=file.mtime_ns)
+        return _Kept(then, file.digest)
 
     def _prune(self, here: int) -> None:
         """The oldest go until count and bytes are within the bounds."""
         kept = self._load()
-        total = sum(mark.size for mark in kept.values() if mark.is_regular)
+        total = sum(each.mark.size for each in kept.values() if each.mark.is_regular)
         for name in list(kept):
             few = len(kept) <= self._settings.rejects_max
             if few and total <= self._settings.rejects_bytes_max:
                 return
-            total -= kept[name].size if kept[name].is_regular else 0
+            total -= kept[name].mark.size if kept[name].mark.is_regular else 0
             disk.remove(name, here)
             self._forget(name, here)
 
@@ -214,7 +247,7 @@ class Rejects:
         return stem
 
 
-def _same_content(now: Mark, before: Mark) -> bool:
+def _same_file(now: Mark, before: Mark) -> bool:
     return (now.inode, now.size, now.mtime_ns) == (before.inode, before.size, before.mtime_ns)
 
 
