@@ -1,17 +1,17 @@
 """How commands reach the owner: one bounded inbox with two lanes, filled by pumps.
 
 Stops, cancels and reports of the service's own parts go ahead of everything else, so that nobody's
-stop waits behind somebody's starts.
+stop waits behind somebody's starts. Within a lane each principal has a turn after the other.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable
 
 from bus.clock import Clock
 from bus.commands import URGENT, Report
 from bus.envelope import SYSTEM, Envelope
 from bus.transport import Transport
+from bus.turns import Turns
 
 INBOX_MAX = 1024
 """Commands that wait in memory; the rest waits in the transport, where it is durable."""
@@ -29,8 +29,8 @@ class Inbox:
     def __init__(self, clock: Clock, size_max: int = INBOX_MAX) -> None:
         self._clock = clock
         self._size_max = size_max
-        self._urgent: deque[Envelope] = deque()
-        self._normal: deque[Envelope] = deque()
+        self._urgent: Turns[Envelope] = Turns()
+        self._normal: Turns[Envelope] = Turns()
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
@@ -43,14 +43,14 @@ class Inbox:
         envelope = Envelope(
             id="", command=report, principal=SYSTEM, submitted_ms=self._clock.now_ms()
         )
-        self._urgent.append(envelope)
+        self._urgent.append(SYSTEM.user_id, envelope)
         self._filled.set()
 
     def put(self, envelopes: Iterable[Envelope]) -> None:
         """Takes commands; the caller has asked for `room`."""
         for envelope in envelopes:
             lane = self._urgent if isinstance(envelope.command, URGENT) else self._normal
-            lane.append(envelope)
+            lane.append(envelope.principal.user_id, envelope)
         if len(self._normal) >= self._size_max:
             self._drained.clear()
         self._filled.set()
@@ -68,7 +68,7 @@ class Inbox:
         batch: list[Envelope] = []
         for lane in (self._urgent, self._normal):
             while lane and len(batch) < limit:
-                batch.append(lane.popleft())
+                batch.append(lane.take())
         if len(self._normal) < self._size_max:
             self._drained.set()
         return batch

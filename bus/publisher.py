@@ -33,6 +33,7 @@ class Publisher:
         refused: Callable[[Envelope, BusError], None] = lambda envelope, error: None,
     ) -> None:
         self._refused = refused
+        self._slice = asyncio.Lock()
         self._transport = transport
         self._checker = checker
         self._table = table
@@ -90,10 +91,13 @@ class Publisher:
         """See `bus.ports.Door`: side by side, so that the transport can commit them together."""
         tasks: list[asyncio.Task[Receipt | BusError]] = []
         async with asyncio.TaskGroup() as group:
-            for envelope in envelopes:
-                name = f"publish {envelope.id}"
-                tasks.append(group.create_task(self._receipt_or_error(envelope), name=name))
-                if len(tasks) % _SLICE == 0:
+            for begin in range(0, len(envelopes), _SLICE):
+                # One slice of all batches a turn: a stop that comes meanwhile waits for no more.
+                async with self._slice:
+                    for envelope in envelopes[begin : begin + _SLICE]:
+                        name = f"publish {envelope.id}"
+                        publishing = self._receipt_or_error(envelope)
+                        tasks.append(group.create_task(publishing, name=name))
                     await asyncio.sleep(0)
         return [task.result() for task in tasks]
 

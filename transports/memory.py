@@ -1,7 +1,6 @@
 """A transport without a disk, for tests and for embedding: what it holds dies with the process."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -11,6 +10,7 @@ from bus.commands import URGENT
 from bus.envelope import Envelope
 from bus.errors import IdInUse, TransportBusy
 from bus.model import CommandRecord
+from bus.turns import Turns
 
 INBOX_MAX = 10_000
 
@@ -28,8 +28,8 @@ class MemoryTransport:
         self._clock = clock
         self._known = known
         self._inbox_max = inbox_max
-        self._urgent: deque[Envelope] = deque()
-        self._normal: deque[Envelope] = deque()
+        self._urgent: Turns[Envelope] = Turns()
+        self._normal: Turns[Envelope] = Turns()
         self._unsettled: dict[str, tuple[str, str]] = {}
         self._arrived = asyncio.Event()
         self._closed = asyncio.Event()
@@ -43,8 +43,9 @@ class MemoryTransport:
     @property
     def oldest_age_s(self) -> float:
         """How long the first of them has waited; 0 if none waits."""
-        heads = [lane[0].accepted_ns for lane in (self._urgent, self._normal) if lane]
-        return max(0.0, self._clock.now_ms() / 1000 - min(heads) / 1e9) if heads else 0.0
+        heads = (each.accepted_ns for lane in (self._urgent, self._normal) for each in lane.heads())
+        oldest_ns = min(heads, default=None)
+        return max(0.0, self._clock.now_ms() / 1000 - oldest_ns / 1e9) if oldest_ns else 0.0
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Nothing to do but to end with `aclose`, as other transports do."""
@@ -64,7 +65,8 @@ class MemoryTransport:
         self._last_ns = max(self._last_ns + 1, self._clock.now_ms() * 1_000_000)
         numbered = msgspec.structs.replace(envelope, accepted_ns=self._last_ns)
         self._unsettled[envelope.id] = (envelope.body_hash, envelope.principal.user_id)
-        (self._urgent if urgent else self._normal).append(numbered)
+        lane = self._urgent if urgent else self._normal
+        lane.append(envelope.principal.user_id, numbered)
         self._arrived.set()
 
     def holds(self, command_id: str) -> bool:
@@ -79,7 +81,7 @@ class MemoryTransport:
         batch: list[Envelope] = []
         for lane in (self._urgent, self._normal):
             while lane and len(batch) < limit:
-                batch.append(lane.popleft())
+                batch.append(lane.take())
         return batch
 
     def settle(self, command_id: str) -> None:

@@ -7,6 +7,7 @@ import aiohttp
 
 from bus.errors import ErrorCode, NoSpace, Refused
 from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
+from transports.http.app import GatewaySettings
 
 PATH = "/api/v1/commands"
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -117,3 +118,16 @@ async def test_retry_and_delete_name_the_execution_of_the_path() -> None:
     tags = [type(e.command).__struct_config__.tag for e in world.published]
     assert tags == ["retry", "delete"]
     assert {e.command.execution_id for e in world.published} == {execution}  # type: ignore[union-attr]
+
+
+async def test_each_line_counts_for_how_much_its_sender_may_send() -> None:
+    world = World()
+    settings = GatewaySettings(posts_per_s=0.001, post_burst=10)
+    async with serving(world, settings) as (_, session):
+        status, told, _ = await send(session, *[line()] * 1000)
+        again = await session.post("/api/v1/commands", json={}, headers=bearer(ALICE))
+    assert (status, len(told), len(world.published)) == (200, 1000, 10)
+    refused = [each["problem"] for each in told if "problem" in each]
+    assert {(each["status"], each["code"]) for each in refused} == {(429, "too_many_requests")}
+    assert len(refused) == 990
+    assert again.status == 429

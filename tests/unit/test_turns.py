@@ -1,46 +1,56 @@
-"""Turns of searches: some at a time, one of each, and nobody waits for a stranger's queue."""
+"""Who has put in a thousand waits; who has put in one does not."""
 
-import asyncio
+import random
 
-import pytest
-
-from transports.http.access.rate import Places
-from transports.http.output.search import Turns
-from transports.http.problems import Problem
-
-
-async def test_who_asks_for_many_keeps_nobody_else_from_their_turn() -> None:
-    turns = Turns(2, Places(100, 50))
-    over = asyncio.Event()
-    at_work: list[str] = []
-
-    async def search(user: str) -> None:
-        async with turns.one_for(user):
-            at_work.append(user)
-            await over.wait()
-
-    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        for _ in range(50):
-            group.create_task(search("eve"))
-        await asyncio.sleep(0)
-        group.create_task(search("alice"))
-        while len(at_work) < 2:
-            await asyncio.sleep(0)
-        assert at_work == ["eve", "alice"]
-        over.set()
-    assert at_work.count("eve") == 50
-    assert not turns._own
+from bus.clock import SystemClock
+from bus.commands import PassTime, StartJob, StopJob
+from bus.dispatch import Inbox
+from bus.envelope import Envelope, seal
+from bus.model import Principal
+from bus.turns import Turns
 
 
-async def test_too_many_that_wait_are_refused_and_others_are_not() -> None:
-    turns = Turns(1, Places(10, 2))
-    async with turns.one_for("alice"):
-        waiting = asyncio.create_task(turns.one_for("alice").__aenter__())
-        await asyncio.sleep(0)
-        with pytest.raises(Problem) as caught:
-            await turns.one_for("alice").__aenter__()
-        waiting.cancel()
-        await asyncio.wait([waiting])
-    assert caught.value.status == 429
-    async with turns.one_for("alice"):
-        pass
+def test_each_owner_has_a_turn_and_keeps_their_order() -> None:
+    chance = random.Random(4)
+    turns: Turns[tuple[str, int]] = Turns()
+    put = [(chance.choice("aaaaaaabc"), number) for number in range(500)]
+    for owner, number in put:
+        turns.append(owner, (owner, number))
+    taken = [turns.take() for _ in range(len(turns))]
+    for owner in "abc":
+        assert [each for each in taken if each[0] == owner] == [e for e in put if e[0] == owner]
+    last_of_c = max(at for at, (owner, _) in enumerate(taken) if owner == "c")
+    assert last_of_c < 3 * sum(owner == "c" for owner, _ in put)
+
+
+def test_what_is_put_back_is_next() -> None:
+    turns: Turns[int] = Turns()
+    for number in range(4):
+        turns.append("a", number)
+    turns.append("b", 10)
+    first, second = turns.take(), turns.take()
+    turns.put_back("b", second)
+    turns.put_back("a", first)
+    assert [turns.take() for _ in range(len(turns))] == [0, 10, 1, 2, 3]
+
+
+async def test_a_start_is_in_the_next_batch_and_a_stop_first_whoever_waits() -> None:
+    clock = SystemClock()
+    inbox = Inbox(clock)
+    inbox.put([sealed("greedy", StartJob(job_id="A/B")) for _ in range(1000)])
+    inbox.put([sealed("modest", StartJob(job_id="A/B")), sealed("admin", StopJob(job_id="A/B"))])
+    batch = [envelope.principal.user_id for envelope in await inbox.take(10)]
+    assert (batch[0], batch.index("modest")) == ("admin", 2)
+
+
+async def test_a_stop_waits_for_no_flood_of_reports() -> None:
+    inbox = Inbox(SystemClock())
+    for _ in range(1000):
+        inbox.report(PassTime())
+    inbox.put([sealed("admin", StopJob(job_id="A/B"))])
+    assert "admin" in [envelope.principal.user_id for envelope in await inbox.take(2)]
+
+
+def sealed(user: str, command: StartJob | StopJob) -> Envelope:
+    principal = Principal(user_id=user, roles=("operator",), via="http")
+    return seal(command, principal, now_ms=SystemClock().now_ms())

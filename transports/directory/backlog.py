@@ -5,13 +5,14 @@ same with ten files waiting and with a hundred thousand.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 
 import msgspec
 
 from bus.envelope import Envelope
+from bus.turns import Turns
 
 CACHED_MAX = 2048
 """Commands kept whole in memory; the others are read again when their turn comes."""
@@ -33,7 +34,7 @@ class State(Enum):
 class Entry(msgspec.Struct, eq=False):
     """One command id in the queue. `order_ns` is when it was accepted or, if foreign, arrived.
 
-    `ours`: sealed by this instance; `local`: published by this process.
+    `ours`: sealed by this instance; `local`: published by this process, for `owner`.
     """
 
     id: str
@@ -43,23 +44,27 @@ class Entry(msgspec.Struct, eq=False):
     urgent: bool = False
     ours: bool = True
     local: bool = False
+    owner: str = ""
     envelope: Envelope | None = None
     more_names: tuple[str, ...] = ()
 
 
 class Backlog:
-    """All entries by id, and those that wait in three lanes: urgent, ours, foreign."""
+    """All entries by id, and those that wait in three lanes: urgent, ours, foreign. Within a lane
+    each owner has a turn after the other, as far as they are known."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._odd_names: dict[str, str] = {}
-        self._urgent: deque[Entry] = deque()
-        self._ours: deque[Entry] = deque()
-        self._foreign: deque[Entry] = deque()
+        self._urgent: Turns[Entry] = Turns()
+        self._ours: Turns[Entry] = Turns()
+        self._foreign: Turns[Entry] = Turns()
         self._cached = 0
         self._in_a_row = 0
         self.last_order_ns = 0
         self.local_waiting = 0
+        self.local_of: Counter[str] = Counter()
+        """Of these, how many each owner has."""
         self.held = False
         """Files of strangers wait while this is set."""
         self._submitted_ms: list[int | None] = [None, None]
@@ -72,8 +77,8 @@ class Backlog:
     @property
     def oldest_ns(self) -> int | None:
         """When the first of those that wait was accepted."""
-        heads = [lane[0].order_ns for lane in (self._urgent, self._ours, self._foreign) if lane]
-        return min(heads, default=None)
+        lanes = (self._urgent, self._ours, self._foreign)
+        return min((head.order_ns for lane in lanes for head in lane.heads()), default=None)
 
     def note_submitted(self, submitted_ms: int) -> None:
         """A stranger's command that was submitted then begins to wait."""
@@ -88,9 +93,9 @@ class Backlog:
         """
         known = [ms for ms in self._submitted_ms if ms is not None]
         known += [
-            lane[0].order_ns // 1_000_000 - SEALED_AGO_MS
+            head.order_ns // 1_000_000 - SEALED_AGO_MS
             for lane in (self._urgent, self._ours)
-            if lane
+            for head in lane.heads()
         ]
         if not self._foreign:
             self._submitted_ms = [self._submitted_ms[-1], None]
@@ -142,8 +147,8 @@ class Backlog:
                 self._cached += 1
             else:
                 entry.envelope = None
-        self.local_waiting += entry.local
-        self._lane(entry).append(entry)
+        self._count(entry, 1)
+        self._lane(entry).append(entry.owner, entry)
         self.arrived.set()
 
     def take(self, limit: int) -> list[Entry]:
@@ -153,9 +158,9 @@ class Backlog:
             lane = self._next_lane()
             if not lane:
                 break
-            entry = lane.popleft()
+            entry = lane.take()
             entry.state = State.HANDED
-            self.local_waiting -= entry.local
+            self._count(entry, -1)
             if entry.envelope is not None:
                 self._cached -= 1
             taken.append(entry)
@@ -166,12 +171,19 @@ class Backlog:
         for entry in reversed(list(entries)):
             if entry.state is State.HANDED:
                 entry.state = State.WAITING
-                self.local_waiting += entry.local
+                self._count(entry, 1)
                 self._cached += entry.envelope is not None
-                self._lane(entry).appendleft(entry)
+                self._lane(entry).put_back(entry.owner, entry)
                 self.arrived.set()
 
-    def _next_lane(self) -> deque[Entry]:
+    def _count(self, entry: Entry, by: int) -> None:
+        if entry.local:
+            self.local_waiting += by
+            self.local_of[entry.owner] += by
+            if not self.local_of[entry.owner]:
+                del self.local_of[entry.owner]
+
+    def _next_lane(self) -> Turns[Entry]:
         if self._urgent:
             return self._urgent
         if self._foreign and not self.held and (not self._ours or self._in_a_row >= FOREIGN_SHARE):
@@ -180,7 +192,7 @@ class Backlog:
         self._in_a_row += 1
         return self._ours
 
-    def _lane(self, entry: Entry) -> deque[Entry]:
+    def _lane(self, entry: Entry) -> Turns[Entry]:
         if entry.urgent:
             return self._urgent
         return self._ours if entry.ours else self._foreign

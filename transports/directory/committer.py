@@ -6,7 +6,6 @@ name is too. Both syncs are needed: without either, a power cut loses acknowledg
 
 import logging
 import os
-import queue
 import secrets
 import threading
 import time
@@ -17,6 +16,7 @@ import msgspec
 from bus.errors import BusError, NoSpace, StorageFailed, TransportBusy
 from bus.layout import DataLayout
 from bus.reserve import NO_ROOM, Need, make_way
+from bus.turns import Turns
 from transports.directory import disk
 from transports.directory.grouping import Grouping
 from transports.directory.settings import DirectorySettings
@@ -30,12 +30,14 @@ class Piece(msgspec.Struct):
     """One file on its way into the queue; after the commit `error` or `taken` or neither is set.
 
     `taken`: its name was there already; nothing was overwritten. With a `need` it goes in on a full
-    disk, too, as long as the reserve lasts.
+    disk, too, as long as the reserve lasts. An `urgent` one goes first.
     """
 
     id: str
     data: bytes = b""
     need: Need | None = None
+    urgent: bool = False
+    owner: str = ""
     error: BusError | None = None
     taken: bool = False
     _tmp: str = ""
@@ -179,9 +181,10 @@ Done = Callable[[Sequence[Piece], StorageFailed | None], None]
 class Committer:
     """The thread that commits what waits, up to `batch_max` pieces at once.
 
-    `done` is called from that thread, once a batch, in the order of hand-over. After a failed sync
-    nothing is written any more: every later batch is told of the same failure. `before_answer` is
-    called once what a batch wrote is durable, and may end the process: nobody is answered then.
+    `done` is called from that thread, once a batch. What is urgent goes first, and within a lane
+    each owner has a turn after the other. After a failed sync nothing is written any more: every
+    later batch is told of the same failure. `before_answer` is called once what a batch wrote is
+    durable, and may end the process: nobody is answered then.
     """
 
     def __init__(
@@ -195,7 +198,11 @@ class Committer:
         self._before_answer = before_answer
         self._settings = settings
         self._done = done
-        self._inbox: queue.SimpleQueue[Sequence[Piece] | None] = queue.SimpleQueue()
+        self._filled = threading.Condition()
+        self._urgent: Turns[Piece] = Turns()
+        self._normal: Turns[Piece] = Turns()
+        self._is_open = True
+        self._was_urgent = False
         self._failure: StorageFailed | None = None
         self._grouping = Grouping(settings)
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
@@ -204,36 +211,41 @@ class Committer:
         self._thread.start()
 
     def put(self, pieces: Sequence[Piece]) -> None:
-        """Hands over what is to be committed, in order. The caller bounds how much is under way."""
-        self._inbox.put(pieces)
+        """Hands over what is to be committed, in order for each owner. The caller bounds how much
+        is under way."""
+        with self._filled:
+            for piece in pieces:
+                (self._urgent if piece.urgent else self._normal).append(piece.owner, piece)
+            self._filled.notify()
 
     def stop(self) -> None:
         """Everything handed over before is committed and told; blocks until then."""
-        self._inbox.put(None)
+        with self._filled:
+            self._is_open = False
+            self._filled.notify()
         if self._thread.is_alive():
             self._thread.join()
 
     def _run(self) -> None:
         self._grouping.can_group = can_group(self._layout)
-        open_ = True
-        while open_:
-            pieces, open_ = self._next()
-            for begin in range(0, len(pieces), self._settings.batch_max):
-                self._one_batch(pieces[begin : begin + self._settings.batch_max])
+        while pieces := self._next():
+            self._one_batch(pieces)
 
-    def _next(self) -> tuple[list[Piece], bool]:
-        """What waits, at least one hand-over; False when the end was among it."""
-        first = self._inbox.get()
-        pieces: list[Piece] = []
-        while first is not None:
-            pieces.extend(first)
-            if len(pieces) >= self._settings.batch_max:
-                return pieces, True
-            try:
-                first = self._inbox.get_nowait()
-            except queue.Empty:
-                return pieces, True
-        return pieces, False
+    def _next(self) -> list[Piece]:
+        """The next batch, as soon as there is one; none at the end.
+
+        What is urgent waits for no other bytes to be synced, but every second batch has others too.
+        """
+        with self._filled:
+            while self._is_open and not (self._urgent or self._normal):
+                self._filled.wait()
+            is_alone = bool(self._urgent) and not self._was_urgent
+            self._was_urgent = is_alone
+            batch: list[Piece] = []
+            for lane in (self._urgent,) if is_alone else (self._urgent, self._normal):
+                while lane and len(batch) < self._settings.batch_max:
+                    batch.append(lane.take())
+            return batch
 
     def _one_batch(self, pieces: Sequence[Piece]) -> None:
         if self._failure is None:

@@ -1,6 +1,7 @@
 """Publishing from inside the process: each command becomes one durable file, many in one commit."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -17,6 +18,9 @@ from transports.directory.backlog import Backlog, Entry, State
 from transports.directory.committer import Committer, Piece
 from transports.directory.intake import Intake
 from transports.directory.settings import DirectorySettings
+
+SMALL_PART = 20
+"""Who has less than one in so many of what may wait is let in while others fill the rest."""
 
 
 class _Commit(msgspec.Struct):
@@ -64,6 +68,7 @@ class Inbound:
         self._loop = asyncio.get_running_loop()
         self._committer = Committer(layout, settings, self._committed_in_thread, before_answer)
         self._committing: dict[str, _Commit] = {}
+        self._committing_of: Counter[str] = Counter()
         self._next: list[Piece] = []
         self._open = True
         self.failure: StorageFailed | None = None
@@ -114,17 +119,26 @@ class Inbound:
         return entry.envelope
 
     def _begin(self, envelope: Envelope) -> "_Commit":
-        """From the number to the hand-over there is no await: both grow in the same order."""
+        """From the number to the hand-over there is no await: both grow in the same order, for each
+        principal."""
         order_ns = self._backlog.next_order_ns(self._clock.now_ms() * 1_000_000)
         need = Need.STOP if isinstance(envelope.command, NEEDED_WHEN_FULL) else None
-        piece = Piece(envelope.id, wire.encode(envelope, order_ns, self._secret), need)
-        urgent = isinstance(envelope.command, URGENT)
+        urgent, owner = isinstance(envelope.command, URGENT), envelope.principal.user_id
+        data = wire.encode(envelope, order_ns, self._secret)
+        piece = Piece(envelope.id, data, need, urgent=urgent, owner=owner)
         entry = Entry(
-            envelope.id, piece.name, order_ns, State.COMMITTING, urgent=urgent, local=True
+            envelope.id,
+            piece.name,
+            order_ns,
+            State.COMMITTING,
+            urgent=urgent,
+            local=True,
+            owner=owner,
         )
         self._backlog.add(entry)
         commit = _Commit(msgspec.structs.replace(envelope, accepted_ns=order_ns))
         self._committing[envelope.id] = commit
+        self._committing_of[owner] += 1
         if not self._next:
             # One turn of the loop later: publishers that woke together are committed together.
             self._loop.call_soon(self._flush)
@@ -142,6 +156,9 @@ class Inbound:
     def _committed(self, pieces: Sequence[Piece], failure: StorageFailed | None) -> None:
         for piece in pieces:
             commit = self._committing.pop(piece.id)
+            self._committing_of[piece.owner] -= 1
+            if not self._committing_of[piece.owner]:
+                del self._committing_of[piece.owner]
             entry = self._backlog.get(piece.id)
             assert entry is not None, piece.id
             error: Exception | None = failure or piece.error
@@ -192,9 +209,13 @@ class Inbound:
             raise TransportBusy("shutting down; nothing is accepted")
 
     def _check_room(self, envelope: Envelope) -> None:
-        """Stops are admitted when everything else is not any more."""
+        """Stops are admitted when everything else is not any more, and so is who has little there:
+        what somebody fills, others need."""
         under_way = len(self._committing) + self._backlog.local_waiting
-        most = self._settings.inbox_max * (2 if isinstance(envelope.command, URGENT) else 1)
+        owner, most = envelope.principal.user_id, self._settings.inbox_max
+        theirs = self._committing_of[owner] + self._backlog.local_of[owner]
+        if isinstance(envelope.command, URGENT) or theirs < most // SMALL_PART:
+            most *= 2
         if under_way >= most:
             raise TransportBusy(f"{under_way} commands wait already; try again later")
 

@@ -156,6 +156,7 @@ class Lookout:
             number,
             urgent=sighting.urgent,
             ours=sighting.accepted_ns > 0,
+            owner=sighting.owner,
         )
         if sighting.submitted_ms:
             self._backlog.note_submitted(sighting.submitted_ms)

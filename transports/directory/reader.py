@@ -15,10 +15,15 @@ from transports.directory.wire import NotACommand
 SUFFIX = ".json"
 
 
+OWNER_MAX = 64
+"""Characters of a user's name that tell whose turn it is."""
+
+
 class Sighting(msgspec.Struct, frozen=True):
     """What decides about the place of a command in the queue.
 
-    One of `accepted_ns` (ours) and `submitted_ms` (foreign) is set.
+    One of `accepted_ns` (ours) and `submitted_ms` (foreign) is set. `owner` has a turn with it:
+    the account that wrote it or, if that is the service's own, whom it names.
     """
 
     id: str
@@ -26,6 +31,7 @@ class Sighting(msgspec.Struct, frozen=True):
     accepted_ns: int
     submitted_ms: int
     urgent: bool
+    owner: str
 
 
 class Reader:
@@ -87,7 +93,13 @@ class Reader:
             accepted_ns,
             0 if accepted_ns else foreign.submitted_ms(outline.submitted_at, mtime_ms),
             foreign.is_urgent(outline.command),
+            self._owner(outline.user_id, found.mark),
         )
+
+    def _owner(self, written: object, mark: disk.Mark) -> str:
+        if mark.uid != self._uid:
+            return f"uid:{mark.uid}"
+        return written[:OWNER_MAX] if isinstance(written, str) else ""
 
     def mended_name(self, name: str, inside: int) -> str | None:
         """Under which name a file from Rejects belongs into the queue; None if it is no command."""

@@ -86,7 +86,7 @@ class SealedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 class Outline(msgspec.Struct, frozen=True, rename={
     "command_id": "CommandID", "command": "Command", "accepted_at": "AcceptedAt",
-    "submitted_at": "SubmittedAt",
+    "submitted_at": "SubmittedAt", "user_id": "UserID",
 }):  # fmt: skip
     """As much of a command file as its place in the queue depends on; the types are not judged."""
 
@@ -94,6 +94,7 @@ class Outline(msgspec.Struct, frozen=True, rename={
     command: Any = None
     accepted_at: Any = None
     submitted_at: Any = None
+    user_id: Any = None
 
 
 WRITE_UTF8 = "write it with -Encoding utf8"

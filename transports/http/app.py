@@ -210,7 +210,7 @@ class Gateway:
         polls = LongPoll(ports.feed, settings, self._publishing.closing, self._publishing.waits)
         topics = Topics(ports, settings, visibility, self._fanout, self._changes)
         for part in (
-            CommandRoutes(ports, self._publishing, visibility, polls),
+            CommandRoutes(ports, self._publishing, visibility, polls, self._gate.count_post),
             OriginRoutes(self._publishing),
             JobRoutes(ports, visibility, polls),
             ExecutionRoutes(ports, self._publishing, visibility, polls),

@@ -1,6 +1,7 @@
 """`POST /commands` with many commands: one JSON object a line in, one result a line out, in order.
 
 The lines are checked together and become durable together; one that is refused refuses no other.
+Each counts like a command of its own for how much its principal may send.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from bus.envelope import Envelope, seal
 from bus.errors import BusError
+from bus.model import Principal
 from bus.ports import Receipt
 from transports.http.access.auth import principal_of
 from transports.http.body import command_of_line, read_lines
@@ -36,10 +38,18 @@ def is_batch(request: web.Request) -> bool:
 
 
 class Batches:
-    """`id_of` makes the command id of an idempotency key, as for a single command."""
+    """`id_of` makes the command id of an idempotency key, as for a single command; `count` one more
+    command of a principal, or raises."""
 
-    def __init__(self, ports: GatewayPorts, id_of: Callable[[str, str], str]) -> None:
+    def __init__(
+        self,
+        ports: GatewayPorts,
+        id_of: Callable[[str, str], str],
+        count: Callable[[Principal], None],
+    ) -> None:
         self._ports = ports
+        self._count = count
+        self._slice = asyncio.Lock()
         self._id_of = id_of
 
     async def publish(self, request: web.Request) -> web.Response:
@@ -72,17 +82,22 @@ class Batches:
         traceparent = traceparent_of(request)
         sealed: list[Envelope | Problem] = []
         seen: set[str] = set()
-        for number, line in enumerate(lines, 1):
-            try:
-                envelope = self._seal(request, line, key and f"{key}\n{number}", traceparent)
-                if envelope.id in seen:
-                    raise invalid("/commandId", "an earlier line of this batch has this id")
-            except Problem as problem:
-                sealed.append(problem)
-            else:
-                seen.add(envelope.id)
-                sealed.append(envelope)
-            if number % _SLICE == 0:
+        for begin in range(0, len(lines), _SLICE):
+            # One slice of all batches a turn: who sends one command gets in between.
+            async with self._slice:
+                for number, line in enumerate(lines[begin : begin + _SLICE], begin + 1):
+                    try:
+                        if number > 1:  # the request itself counted for the first
+                            self._count(principal_of(request))
+                        own_key = key and f"{key}\n{number}"
+                        envelope = self._seal(request, line, own_key, traceparent)
+                        if envelope.id in seen:
+                            raise invalid("/commandId", "an earlier line of this batch has this id")
+                    except Problem as problem:
+                        sealed.append(problem)
+                    else:
+                        seen.add(envelope.id)
+                        sealed.append(envelope)
                 await asyncio.sleep(0)
         return sealed
 

@@ -1,11 +1,13 @@
 """`/commands`: publish, look up, list, cancel."""
 
+from collections.abc import Callable
+
 from aiohttp import web
 
 from bus.access import ADMIN
 from bus.commands import CancelCommand
 from bus.envelope import canonical_uuid, waiting_record
-from bus.model import CommandRecord, CommandStatus
+from bus.model import CommandRecord, CommandStatus, Principal
 from transports.http.access.auth import principal_of
 from transports.http.access.visibility import Visibility
 from transports.http.batch import Batches, is_batch
@@ -27,10 +29,11 @@ class CommandRoutes:
         publishing: Publishing,
         visibility: Visibility,
         polls: LongPoll,
+        count: Callable[[Principal], None],
     ) -> None:
         self._ports = ports
         self._publishing = publishing
-        self._batches = Batches(ports, publishing.id_of)
+        self._batches = Batches(ports, publishing.id_of, count)
         self._polls = polls
         self._visibility = visibility
         self._cursors = Cursors(ports.secret)

@@ -145,11 +145,11 @@ class Gate:
             Problem: 429.
         """
         if request.method not in ("GET", "HEAD"):
-            self.count_post(identity)
+            self.count_post(identity.principal)
 
-    def count_post(self, identity: Identity) -> None:
+    def count_post(self, principal: Principal) -> None:
         """The principal changes something once more; raises 429 if that is too fast."""
-        wait_s = self._posts.take(identity.principal.user_id, self._ports.clock.monotonic_s())
+        wait_s = self._posts.take(principal.user_id, self._ports.clock.monotonic_s())
         if wait_s:
             raise too_many("you send too much at a time", wait_s)
 

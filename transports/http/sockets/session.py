@@ -218,7 +218,7 @@ class Socket:
     async def _publish(self, asked: Publish, group: asyncio.TaskGroup) -> None:
         if asked.wait is not None and len(self._waiting) >= _WAITS_MAX:
             raise Problem(429, "too-many-requests", f"{_WAITS_MAX} commands are waited for already")
-        self._gate.count_post(self.credential)
+        self._gate.count_post(self.credential.principal)
         command, *beside = command_of_fields(asked.command)
         key = checked_key(asked.idempotency_key) if asked.idempotency_key is not None else None
         receipt = await self._publishing.publish_as(
