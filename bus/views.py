@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from bus.clock import rfc3339
+from bus.endings import ending
 from bus.jobs import DefinitionFault, Job, RestartPolicy, VariableSpec
 from bus.model import (
     CommandRecord,
@@ -40,7 +41,8 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
 
     `attempts` is how many starts in all its definition allows (0: it is not retried); `cause` is
     `policy:retry` or `policy:restart` if no person made it; `notBefore` is when the delay ends that
-    it waits for, as long as it is `Queued`.
+    it waits for, as long as it is `Queued`. `ending` says how it ended in words, see
+    `bus.endings`.
     """
 
     execution_id: str
@@ -70,6 +72,7 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     attempts: int = 0
     cause: str = ""
     not_before: str | None = None
+    ending: str = ""
 
 
 class CommandView(msgspec.Struct, frozen=True, rename="camel"):
@@ -164,6 +167,7 @@ def execution_view(execution: Execution) -> ExecutionView:
         attempts=execution.attempts,
         cause=execution.cause,
         not_before=_time(waits_until_ms(execution)),
+        ending=ending(execution),
     )
 
 

@@ -13,10 +13,11 @@ from cyclopts import Parameter
 from bus.cli.exits import CliError, Exit, exit_of_command
 from bus.cli.progress import progress_display
 from bus.cli.publishing import Json, Variables, declared_variables, job_or_execution
-from bus.cli.show import clean, ending_word, local_time, say, show_json, waiting_word
+from bus.cli.show import clean, ending_word, local_time, percent_word, say, show_json, waiting_word
 from bus.cli.target import HERE, Place, Target, service_at
 from bus.cli.terminal import Harmless
 from bus.cli.values import variables_of
+from bus.endings import exit_code_of
 from bus.model import ExecutionStatus
 from bus.views import ExecutionView, JobView
 from transports.http.client import Client, is_ended
@@ -48,7 +49,10 @@ async def run(
     *,
     var: Variables = (),
     exit_code: Annotated[
-        bool, Parameter(negative=(), help="Exit with the job's own code; 128 + n for a signal")
+        bool,
+        Parameter(
+            negative=(), help="Exit with the job's own code; 128 + n: a signal, 124: its time limit"
+        ),
     ] = False,
     target: Target = HERE,
 ) -> int:
@@ -76,7 +80,7 @@ async def run(
             raise
     say(f"{execution.job_id}: {ending_word(execution)}")
     if exit_code:
-        return code_of(execution)
+        return exit_code_of(execution.status, execution.exit_code, execution.signal)
     return Exit.OK if execution.status == ExecutionStatus.SUCCEEDED else Exit.ERROR
 
 
@@ -257,13 +261,6 @@ class Screen:
             self._shown = True
 
 
-def code_of(execution: ExecutionView) -> int:
-    """The exit code of the job itself; 128 + n for a signal, 1 if it never ran that far."""
-    if execution.exit_code is not None:
-        return execution.exit_code
-    return 128 + execution.signal if execution.signal is not None else Exit.ERROR
-
-
 def _write(text: str) -> None:
     sys.stdout.write(text)
     sys.stdout.flush()
@@ -343,9 +340,7 @@ def _name(record: Record) -> str:
 def _about(record: Record | None) -> str:
     match record:
         case ExecutionView():
-            percent = record.progress.percent if record.progress else None
-            share = f"{percent:.0f}%" if percent is not None else ""
-            return f"{record.job_id} {ending_word(record)} {share}".rstrip()
+            return f"{record.job_id} {ending_word(record)} {percent_word(record.progress)}".rstrip()
         case CommandAnswer():
             words = (record.command, record.job_id, record.status, record.error_code)
             return " ".join(word for word in words if word)

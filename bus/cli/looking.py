@@ -27,6 +27,9 @@ from transports.http.client_side.records import CommandPage, ExecutionPage, JobP
 LIVE = tuple(status.value for status in ExecutionStatus if status not in FINAL_EXECUTION)
 _PAGE_MAX = 500
 _LIMIT_MAX = 10_000
+_ENDING_WIDTH = 60
+"""Room for how an execution ended in a list; `jobbus status` has all of it."""
+
 _Page = TypeVar("_Page", ExecutionPage, CommandPage)
 
 Limit = Annotated[int, Parameter(help="How many at most, 1 to 10000")]
@@ -104,7 +107,7 @@ async def ps(
             (
                 one.execution_id,
                 one.job_id,
-                ending_word(one),
+                ending_word(one, _ENDING_WIDTH),
                 progress_word(one),
                 local_time(one.start_time),
                 one.user_id,
@@ -217,7 +220,12 @@ def _show_job(job: JobView, newest: tuple[ExecutionView, ...]) -> None:
         show_table(
             ("EXECUTION", "STATUS", "PROGRESS", "STARTED"),
             (
-                (e.execution_id, ending_word(e), progress_word(e), local_time(e.start_time))
+                (
+                    e.execution_id,
+                    ending_word(e, _ENDING_WIDTH),
+                    progress_word(e),
+                    local_time(e.start_time),
+                )
                 for e in newest
             ),
         )

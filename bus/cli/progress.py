@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from bus.cli.show import clean, ending_word, progress_word, say
+from bus.cli.show import clean, ending_word, percent_word, progress_word, say
 from bus.cli.terminal import Harmless
 from bus.model import FINAL_EXECUTION
 from bus.views import ExecutionView
@@ -36,13 +36,13 @@ def progress_display() -> Iterator[ProgressDisplay]:
         yield LineDisplay()
         return
     from rich.console import Console  # here: 100 ms that only a terminal has to pay
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.fields[job]}", markup=False),
         BarColumn(),
-        TaskProgressColumn(),
+        TextColumn("{task.fields[percent]}", markup=False),
         TextColumn("{task.fields[message]}", markup=False),
         console=Console(stderr=True),
         transient=True,
@@ -87,7 +87,7 @@ class BarDisplay:
 
     def __init__(self, bar: "RichProgress") -> None:
         self._bar = bar
-        self._task = bar.add_task("", total=None, job="", message="")
+        self._task = bar.add_task("", total=None, job="", percent="", message="")
         self._shares_terminal = sys.stdout.isatty()
         self._harmless = Harmless()
         self._open_line = ""
@@ -100,6 +100,7 @@ class BarDisplay:
             total=100.0 if percent is not None else None,
             completed=percent or 0.0,
             job=execution.job_id,
+            percent=percent_word(progress),
             message=clean(progress.message if progress else ending_word(execution)),
         )
 

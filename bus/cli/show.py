@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from bus.clock import from_rfc3339
-from bus.views import ExecutionView
+from bus.views import ExecutionView, ProgressView
 from bus.visible import visible, visible_json
 from transports.http.client_side.records import CommandAnswer
 
@@ -65,23 +65,34 @@ def clean(text: str) -> str:
 
 
 def progress_word(execution: ExecutionView) -> str:
-    """How far it is, e.g. `42% copying`."""
+    """How far it is, e.g. `42 % copying`."""
     progress = execution.progress
-    if progress is None:
-        return ""
-    percent = f"{progress.percent:.0f}%" if progress.percent is not None else ""
-    return f"{percent} {progress.message}".strip()
+    return "" if progress is None else f"{percent_word(progress)} {progress.message}".strip()
 
 
-def ending_word(execution: ExecutionView) -> str:
-    """How it ended, e.g. `Failed (exit_code 3)`; the state and what it waits for until then."""
+def ending_word(execution: ExecutionView, width: int | None = None) -> str:
+    """How it ended, e.g. `failed: exit code 3`; the state and what it waits for until then.
+
+    Cut to `width`, as far as a column has room.
+    """
     if execution.not_before is not None:
         return f"{execution.status} ({waiting_word(execution)})"
-    if execution.exit_code is not None:
-        return f"{execution.status} (exit code {execution.exit_code})"
-    if execution.signal is not None:
-        return f"{execution.status} (signal {execution.signal})"
-    return f"{execution.status} ({execution.reason})" if execution.reason else execution.status
+    word = execution.ending or execution.status
+    return word if width is None or len(word) <= width else word[: width - 1] + "…"
+
+
+def percent_word(progress: ProgressView | None) -> str:
+    """As the page says it too (`share` of app.js): `42 %`, below one `0.5 %`.
+
+    Never rounded up, so that what is not done is not `100 %` and what has begun is not `0 %`.
+    """
+    if progress is None or progress.percent is None:
+        return ""
+    percent = progress.percent
+    if not 0 < percent < 1:
+        return f"{math.floor(percent)} %"
+    tenths = math.floor(percent * 10)
+    return f"0.{tenths} %" if tenths else "< 0.1 %"
 
 
 def waiting_word(execution: ExecutionView) -> str:

@@ -240,7 +240,7 @@ async def test_run_follows_the_retries_and_ends_as_the_last_one(service: Service
     await eventually_told(is_known)
     code, out, words = await asyncio.to_thread(cli, service, "run", "R/Run", "--exit-code")
     assert (code, out) == (0, "try 1\ntry 2\ntry 3\n")
-    assert words.count("R/Run: Failed (exit code 7); retry") == 2
+    assert words.count("R/Run: failed: exit code 7; retry") == 2
 
 
 async def test_page_shows_what_waits_and_what_gave_up(tmp_path: Path) -> None:

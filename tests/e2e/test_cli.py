@@ -28,6 +28,16 @@ JOBS = {
 }
 
 
+ENDINGS = {
+    "Slow": """command = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
+timeout_s = 1
+""",
+    "Gone": 'command = ["./nowhere"]\n',
+    "Fault": 'command = ["/bin/sh", "-c", "kill -SEGV $$"]\n',
+    "Picky": 'command = ["true"]\nsuccess_codes = [3]\n',
+}
+
+
 class Ended:
     """What one run of the CLI left behind."""
 
@@ -55,6 +65,10 @@ def made(place: Path) -> Path:
             '[variables.Code]\ntype = "integer"\ndefault = 0\nmax = 9\n',
             encoding="utf-8",
         )
+    for name, text in ENDINGS.items():
+        folder = place / "apps" / "T" / "jobs" / name
+        folder.mkdir(parents=True)
+        (folder / "job.toml").write_text(text, encoding="utf-8")
     return place
 
 
@@ -152,9 +166,36 @@ def test_start_prints_the_command_and_its_status(shared: Path, jobbus: Cli) -> N
 def test_run_shows_output_and_says_how_it_ended(shared: Path, jobbus: Cli) -> None:
     good = jobbus(shared, "run", "T/Talk")
     assert (good.code, sorted(good.out.splitlines())) == (0, ["bad", "line 1", "line 2", "line 3"])
-    assert "Succeeded (exit code 0)" in good.err
+    assert ": succeeded" in good.err
     assert jobbus(shared, "run", "T/Talk", "-V", "Code=7").code == 1
     assert jobbus(shared, "run", "T/Talk", "-V", "Code:=7", "--exit-code").code == 7
+
+
+@pytest.mark.parametrize(
+    ("job", "code", "words"),
+    [
+        ("Slow", 124, "timed out after 1 s"),
+        ("Gone", 1, "failed: could not start: the program './nowhere' was not found in "),
+        ("Fault", 128 + signal.SIGSEGV, "failed: signal 11 (segmentation fault)"),
+        ("Picky", 1, "failed: exit code 0"),
+    ],
+)
+def test_how_it_ended_is_said_in_the_same_words_everywhere(
+    shared: Path, jobbus: Cli, job: str, code: int, words: str
+) -> None:
+    ran = jobbus(shared, "run", f"T/{job}", "--exit-code")
+    assert ran.code == code
+    assert f"T/{job}: {words}" in ran.err
+    [execution] = jobbus(shared, "ps", "-a", "--job", f"T/{job}", "--json").json["items"]
+    assert execution["ending"].startswith(words)
+    for shown in (
+        jobbus(shared, "ps", "-a", "--job", f"T/{job}"),
+        jobbus(shared, "status", f"T/{job}"),
+        jobbus(shared, "status", execution["executionId"]),
+    ):
+        assert words[:50] in shown.out
+    file = shared / "data" / "JobStatus" / f"{execution['executionId']}.json"
+    assert json.loads(file.read_bytes())["Ending"] == execution["ending"]
 
 
 def test_execution_is_listed_followed_restarted_and_stopped(shared: Path, jobbus: Cli) -> None:
@@ -201,7 +242,7 @@ def test_waiting_start_is_cancelled_and_an_ended_one_retried_and_deleted(
 
 def test_jobs_and_status_show_what_there_is(shared: Path, jobbus: Cli) -> None:
     jobs = jobbus(shared, "jobs", "--json").json["items"]
-    assert [job["jobId"] for job in jobs] == ["T/Deaf", "T/Late", "T/Stay", "T/Talk"]
+    assert [job["jobId"] for job in jobs] == sorted(f"T/{name}" for name in (*JOBS, *ENDINGS))
     status = jobbus(shared, "status", "T/Talk", "--json").json
     assert status["job"]["variables"]["Code"]["type"] == "integer"
     assert "Code" in jobbus(shared, "status", "T/Talk").out

@@ -65,7 +65,7 @@ def test_demo_once_runs_a_real_job_and_leaves_nothing(tmp_path: Path, files: Pat
     assert hashlib.sha256(b"").hexdigest() + "  empty" in out
     assert "3 files, 3000001 bytes" in out
     assert "console: http://127.0.0.1:" in err
-    assert "Succeeded (exit code 0)" in err
+    assert ": succeeded" in err
     assert list(home.iterdir()) == []
 
 

@@ -1,6 +1,10 @@
 """The open line at the end of a terminal: shown, and replaced without a trace."""
 
+import pytest
+
 from bus.cli.following import Screen, _print_output
+from bus.cli.show import percent_word
+from bus.views import ProgressView
 from transports.http.client_side.frames import Bookmark, Frame, Output, OutputLine
 
 
@@ -40,3 +44,21 @@ def test_an_open_line_is_shown_and_replaced() -> None:
 
 def test_an_open_line_cannot_steer_the_terminal() -> None:
     assert "\x1b" not in shown(output("", opened("\x1b[2Jgone")))
+
+
+@pytest.mark.parametrize(
+    ("percent", "word"),
+    [
+        (0, "0 %"),
+        (0.04, "< 0.1 %"),
+        (0.5, "0.5 %"),
+        (0.99, "0.9 %"),
+        (1, "1 %"),
+        (42.7, "42 %"),
+        (99.99, "99 %"),
+        (100, "100 %"),
+        (None, ""),
+    ],
+)
+def test_percent_is_never_rounded_up(percent: float | None, word: str) -> None:
+    assert percent_word(ProgressView(percent, "", None)) == word

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from bus.clock import rfc3339
+from bus.endings import ending
 from bus.model import CommandRecord, Execution, Value
 from bus.views import waits_until_ms
 
@@ -23,8 +24,8 @@ STATUS_NAMES = {
     "note": "Note",
     "exit_code": "ExitCode", "signal": "Signal", "reason": "Reason", "error": "Error",
     "contained": "Contained", "survivors": "Survivors", "stopped_by": "StoppedBy",
-    "pid": "ProcessID", "output_end": "OutputEnd", "attempts": "Attempts", "cause": "Cause",
-    "not_before": "NotBefore",
+    "pid": "ProcessID", "output_end": "OutputEnd", "ending": "Ending",
+    "attempts": "Attempts", "cause": "Cause", "not_before": "NotBefore",
 }  # fmt: skip
 
 
@@ -76,6 +77,7 @@ class StatusFile(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES)
     attempts: int
     cause: str
     not_before: str | None
+    ending: str
 
 
 _encoder = msgspec.json.Encoder()
@@ -137,6 +139,7 @@ def encode_status(execution: Execution) -> bytes:
         attempts=execution.attempts,
         cause=execution.cause,
         not_before=_time(waits_until_ms(execution)),
+        ending=ending(execution),
     )
     return _encoder.encode(file) + b"\n"
 

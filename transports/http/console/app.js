@@ -256,7 +256,7 @@ function fill(row, record) {
   row.meter.hidden = percent === null && (isFinal(record) ? !done : record.status === "Queued");
   if (percent !== null || done) row.meter.value = done ? 100 : percent;
   else row.meter.removeAttribute("value");
-  const shown = percent === null ? "" : `${Math.round(percent)} % `;
+  const shown = percent === null ? "" : `${share(percent)} `;
   const said = shown + (record.progress?.message ?? "");
   row.words.textContent = visible(why(record) || waiting(record) || said || (record.progress?.note ?? ""));
   row.words.title = visible(record.progress?.note ?? "");  // what the program wrote that was not understood
@@ -275,13 +275,16 @@ function attempt(record) {
   return `attempt ${record.attempt}${of}`;
 }
 
-/** What came of an execution that did not do what was asked. */
+/** How an execution ended that did not do what was asked. */
 function why(record) {
-  if (!isFinal(record) || record.status === "Succeeded") return "";
-  if (record.error) return record.error;
-  if (record.reason === "exit_code") return `exit code ${record.exitCode}`;
-  if (record.reason === "signal") return `signal ${record.signal}`;
-  return (record.reason ?? "").replaceAll("_", " ");
+  return isFinal(record) && record.status !== "Succeeded" ? record.ending : "";
+}
+
+/** As the command line says it too (`percent_word`): never rounded up. */
+function share(percent) {
+  if (percent <= 0 || percent >= 1) return `${Math.floor(percent)} %`;
+  const tenths = Math.floor(percent * 10);
+  return tenths ? `0.${tenths} %` : "< 0.1 %";
 }
 
 /** The time of day, with the day unless it is today. */
@@ -336,8 +339,8 @@ function drawChosen() {
   byId("stop").hidden = !record || isFinal(record);
   byId("output-title").textContent = record ? record.jobId : "Output";
   const link = byId("output-state").dataset.state === "waiting" ? ", reconnecting" : "";
-  const code = record?.exitCode != null ? `, exit code ${record.exitCode}` : "";
-  byId("output-state").textContent = record ? `${record.status}${code}${link}` : "choose an execution";
+  byId("output-state").textContent = record
+    ? visible(record.ending || record.status) + link : "choose an execution";
 }
 
 /** Adds lines at the end; an open one is replaced when it comes again under its number. */
