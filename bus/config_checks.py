@@ -22,6 +22,8 @@ _ORIGIN: Final = re.compile(
     r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::[1-9][0-9]{0,4})?\Z"
 )
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+LOOK_MS_MIN: Final = 10
+LOOK_MS_MAX: Final = 60_000
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
 
 
@@ -47,6 +49,11 @@ def check(settings: Settings) -> None:
     _check_jobs(settings.jobs)
     if ADMIN in settings.directory.default_roles:
         raise ConfigError("[directory] default_roles must not hold admin; see [directory] admin")
+    if not LOOK_MS_MIN <= settings.directory.look_ms <= LOOK_MS_MAX:
+        raise ConfigError(
+            f"[directory] look_ms must be from {LOOK_MS_MIN} to {LOOK_MS_MAX}, not "
+            f"{settings.directory.look_ms}"
+        )
     mapped = settings.directory.role_map
     for word, roles in mapped.items():
         if ADMIN in roles and not settings.directory.admin:

@@ -4,6 +4,7 @@ With `bus/life.py` the only place that knows all parts.
 """
 
 import asyncio
+import math
 import os
 from collections.abc import Iterable
 
@@ -123,6 +124,7 @@ class Parts:
             self.output,
             secrets=self.secrets,
             is_copy=bool(self.identity.copy_of),
+            look_s_max=self._look_s_max,
         )
         self.supervisor.go_by(programs_of(self.settings))
 
@@ -144,7 +146,11 @@ class Parts:
             before_snapshot=self.audit.settle,
             before_append=self.hold.end_if_lost,
         )
-        self.catalog = CatalogWatch(self.settings.serve.apps, self.inbox.report)
+        self.catalog = CatalogWatch(
+            self.settings.serve.apps,
+            self.inbox.report,
+            self.settings.directory.look_ms / 1000,
+        )
         self.timekeeper = Timekeeper(
             self.table, self.clock, self.inbox.report, lambda: self.room.is_low
         )
@@ -268,6 +274,16 @@ class Parts:
             "low": space.is_low,
         }
 
+    def _look_s_max(self) -> float:
+        """How long a shim may go without a look at what its program wrote."""
+        is_quiet = self.transport.looks_often_because is not None
+        return self.settings.directory.look_ms / 1000 if is_quiet else math.inf
+
+    def _unannounced(self) -> list[str]:
+        """The folders that are looked at all the time, and why."""
+        places = (self.transport.looks_often_because, self.catalog.attention.why)
+        return [why for why in places if why is not None]
+
     def _system(self) -> dict[str, object]:
         return {
             "instance": self.instance,
@@ -281,6 +297,7 @@ class Parts:
                 "oldestAgeS": round(self.transport.oldest_age_s, 3),
                 "inbox": len(self.inbox),
             },
+            "unannounced": self._unannounced(),
             "notes": list(self.recovered.notes),
             "maintenance": _maintenance_view(self.table.maintenance),
             "space": self._space(),

@@ -39,6 +39,7 @@ class DirectorySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     `admin`: whether a file may claim the role admin. `default_roles`: what a file without Roles
     has. `role_map`: which of our roles a word for a role of the host counts as, beside itself.
+    `look_ms`: how often folders are looked at where the system announces no changes of others.
     `group`: other accounts of this group may write files, too. `uid_roles`: what the files of
     other accounts may, by uid; one not named has no roles.
     """
@@ -46,6 +47,7 @@ class DirectorySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     admin: bool = False
     default_roles: tuple[str, ...] = ("operator",)
     role_map: dict[str, tuple[str, ...]] = {}
+    look_ms: int = 250
     group: str | None = None
     uid_roles: dict[int, tuple[str, ...]] = {}
 

@@ -36,15 +36,16 @@ class Doorbell:
         """A watched folder was removed. One made anew in its place is not watched any more, and
         may be equal to the old one down to its inode."""
 
-    async def wait(self) -> None:
-        """Returns at the next ring since the last call, or when it is time for a slow look."""
+    async def wait(self, look_s: float = SLOW_LOOK_S) -> bool:
+        """Returns at the next ring since the last call, or False when it is time for a look."""
         try:
-            async with asyncio.timeout(DEAF_LOOK_S if self._deaf else SLOW_LOOK_S):
+            async with asyncio.timeout(min(DEAF_LOOK_S, look_s) if self._deaf else look_s):
                 await self._rung.wait()
         except TimeoutError:
-            return
+            return False
         finally:
             self._rung.clear()
+        return True
 
     async def listen(self, places: Callable[[], tuple[str, ...]]) -> None:
         """Rings at every change directly in these folders, for ever; failures begin it anew."""

@@ -2,25 +2,37 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bus.attention import Attention
 from bus.commands import ApplyCatalog, Definition
+from bus.instance import file_system_of
 from bus.ports import ReportSink
-from handlers.catalog.doorbell import Doorbell
-from handlers.catalog.files import DefinitionFiles, Folders
+from handlers.catalog.doorbell import SLOW_LOOK_S, Doorbell
+from handlers.catalog.files import FILE_NAME, DefinitionFiles, Folders
 
 log = logging.getLogger(__name__)
+
+RING_LATE_S = 3.0
+"""A change may be announced that late: the watcher gathers changes before it tells."""
+DUTY = 10.0
+"""After a look that took a second none is taken for so many, unless something rings."""
 
 
 class CatalogWatch:
     """Keeps the owner's catalog equal to the disk.
 
-    Each ring of the doorbell reads all definitions, and a slow look does so anyway.
+    Each ring of the doorbell reads all definitions, and a slow look does so anyway: often, where
+    rings leave changes out.
     """
 
-    def __init__(self, apps: Path, report: ReportSink) -> None:
+    def __init__(self, apps: Path, report: ReportSink, look_s: float = 0.25) -> None:
         self._apps = apps
+        self.attention = Attention(
+            str(apps), rare_s=SLOW_LOOK_S, often_s=look_s, grace_s=RING_LATE_S
+        )
         self._files = DefinitionFiles(apps)
         self._report = report
         self._last: tuple[Definition, ...] | None = None
@@ -35,6 +47,8 @@ class CatalogWatch:
         """Reports the catalog, then again whenever it is another; until cancelled."""
         bell = Doorbell()
         async with asyncio.TaskGroup() as group:
+            self.attention.expect(await asyncio.to_thread(self._kind))
+            pause_s = 0.0
             watched: Folders | None = None
             listener: asyncio.Task[None] | None = None
             if self._last is None:
@@ -47,19 +61,34 @@ class CatalogWatch:
                     watched = self._files.folders
                     listening = bell.listen(self._places(watched))
                     listener = group.create_task(listening, name="catalog doorbell")
-                await bell.wait()
-                await self._look()
+                rung = await bell.wait(max(self.attention.interval_s, pause_s))
+                began_s = time.monotonic()
+                changed = await self._look()
+                if rung:
+                    self.attention.announce()
+                    self.attention.looks()
+                else:
+                    self.attention.found((FILE_NAME,) if changed else (), began_s)
+                pause_s = DUTY * (time.monotonic() - began_s)
 
-    async def _look(self) -> None:
+    def _kind(self) -> str:
+        """The type of the file system that the definitions are on, or would be."""
+        there = next(path for path in (self._apps, *self._apps.parents) if path.exists())
+        return file_system_of(there)
+
+    async def _look(self) -> bool:
+        """Whether the definitions are others than before."""
         try:
             definitions = await asyncio.to_thread(self._files.scan)
         except OSError as exc:
             self._complain(f"the catalog stays as it is: {self._apps} cannot be read: {exc}")
-            return
+            return False
         self._complaint = ""
-        if definitions != self._last:
-            self._last = definitions
-            self._report(ApplyCatalog(definitions=definitions))
+        if definitions == self._last:
+            return False
+        self._last = definitions
+        self._report(ApplyCatalog(definitions=definitions))
+        return True
 
     def _complain(self, complaint: str) -> None:
         """Logs once what may come back at every look."""

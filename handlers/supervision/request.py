@@ -1,7 +1,8 @@
 """From an execution and its definition to what a shim is told. No IO."""
 
+import math
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -38,7 +39,8 @@ class ProgramDefaults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Requests:
-    """Makes the assignments of one service."""
+    """Makes the assignments of one service. A shim that begins looks by itself at least every
+    `look_s_max` seconds: often, where nothing else would make it look."""
 
     def __init__(
         self,
@@ -47,7 +49,9 @@ class Requests:
         bell: Doorbell,
         settings: SupervisorSettings,
         base_env: Mapping[str, str],
+        look_s_max: Callable[[], float] = lambda: math.inf,
     ) -> None:
+        self._look_s_max = look_s_max
         self._layout = layout
         self._instance = instance
         self._bell = bell
@@ -96,7 +100,7 @@ class Requests:
             stop_to=spec.stop_to.value,
             stop_grace_s=spec.stop_grace_s,
             leftover=spec.leftover.value,
-            look_s=self._settings.shim_look_s,
+            look_s=min(self._settings.shim_look_s, self._look_s_max()),
             cgroup="" if self._settings.cgroups else None,
             nice=spec.limits.nice,
             cpu_s=spec.limits.cpu_s,

@@ -4,8 +4,9 @@ It never holds a pipe or waits for a job: the shims do, and go on when this part
 """
 
 import asyncio
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bus.clock import Clock
 from bus.jobs import JobSpec
@@ -45,6 +46,7 @@ class ProcessSupervisor:
         base_env: Mapping[str, str] | None = None,
         secrets: SecretValues | None = None,
         is_copy: bool = False,
+        look_s_max: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self._is_copy = is_copy
         self._layout = layout
@@ -59,7 +61,7 @@ class ProcessSupervisor:
         self._orders = Orders(layout, instance, self._bell, self._roster.holds, self._start)
         self._orphans = Orphanage(self._orphan_gone, self._orphan_survived)
         env = base_environment(os.environ if base_env is None else base_env)
-        self._requests = Requests(layout, instance, self._bell, self._settings, env)
+        self._requests = Requests(layout, instance, self._bell, self._settings, env, look_s_max)
         self._asking = Asking(
             self._requests,
             self._link,

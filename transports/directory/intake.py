@@ -29,10 +29,13 @@ _GRANULE_NS = 100_000_000
 
 
 class Look(msgspec.Struct):
-    """What one look found. `given_up`: files that stood still too long for a command that is still
-    being written. `more`: names are left for the next look."""
+    """What one look found; `fresh` are the names that no look had met before. `given_up`: files
+    that stood still too long for a command that is still being written. `more`: names are left for
+    the next look.
+    """
 
     found: list[Sighting] = []
+    fresh: list[str] = []
     given_up: list["GivenUp"] = []
     more: bool = False
     listing_s: float = 0.0
@@ -187,7 +190,9 @@ class Intake:
     def _examine(self, names: list[str], queue_fd: int, look: Look) -> None:
         for name in names:
             try:
-                if name in self._observed and not self._moved_on(name, queue_fd, look):
+                if name not in self._observed:
+                    look.fresh.append(name)
+                elif not self._moved_on(name, queue_fd, look):
                     continue
                 look.found.append(self._reader.sighting(name, queue_fd))
                 self._observed.pop(name, None)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from bus.attention import Attention
 from bus.clock import Clock
 from bus.envelope import Envelope
 from bus.layout import DataLayout
@@ -55,7 +56,10 @@ class Lookout:
         self._rejects = rejects
         self._refusals = refusals
         self._rung = asyncio.Event()
-        self._swept_s = clock.monotonic_s()
+        self._swept_s = self._rejects_s = clock.monotonic_s()
+        self.attention = Attention(
+            str(layout.queue), rare_s=settings.scan_interval_s, often_s=settings.look_ms / 1000
+        )
 
     def ring(self) -> None:
         """There may be something new."""
@@ -76,7 +80,12 @@ class Lookout:
 
     async def look(self, inbound: Inbound, limit: int | None, *, rung: bool) -> float:
         """Everything found is in the backlog; the seconds to leave the directory alone."""
-        look = await asyncio.to_thread(self._look_with_rejects, limit, rung)
+        now_s = self._clock.monotonic_s()
+        if rung:
+            self.attention.looks()
+        look = await asyncio.to_thread(self._look_with_rejects, limit, rung, now_s)
+        if not rung:
+            self.attention.found(look.fresh, now_s)
         doubtful: list[tuple[Sighting, Entry | CommandRecord]] = []
         for count, sighting in enumerate(look.found, 1):
             if count % TAKEN_UP_MAX == 0:
@@ -111,13 +120,20 @@ class Lookout:
     def _is_nobodys(self, command_id: str) -> bool:
         return self._backlog.get(command_id) is None and self._known(command_id) is None
 
-    def _look_with_rejects(self, limit: int | None, rung: bool) -> Look:
+    def _look_with_rejects(self, limit: int | None, rung: bool, now_s: float) -> Look:
         """Blocking. Without a ring what was rejected is looked at first: it may have come back."""
-        rung = rung or self._rejects.come_back() > 0
-        return self._intake.look(self._backlog, limit, rung=rung)
+        came_back = False
+        if not rung and now_s - self._rejects_s >= self._settings.scan_interval_s / 2:
+            self._rejects_s = now_s
+            came_back = self._rejects.come_back() > 0
+        is_full = rung or came_back or self.attention.is_full_look_due(now_s)
+        look = self._intake.look(self._backlog, limit, rung=is_full)
+        if came_back:
+            look.fresh.clear()
+        return look
 
     async def _wait_for_ring(self) -> bool:
-        interval_s = self._settings.scan_interval_s
+        interval_s = self.attention.interval_s
         if self._intake.observes:
             interval_s = min(interval_s, self._settings.settle_s / 2)
         try:

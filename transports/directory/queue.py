@@ -13,6 +13,7 @@ import msgspec
 from bus.clock import Clock
 from bus.envelope import Envelope
 from bus.errors import TransportBusy
+from bus.instance import file_system_of
 from bus.layout import DataLayout
 from bus.model import CommandRecord
 from transports.directory import disk
@@ -100,6 +101,11 @@ class DirectoryTransport:
         return self._backlog.waiting
 
     @property
+    def looks_often_because(self) -> str | None:
+        """Why the queue is looked at all the time; None while changes are announced."""
+        return self._lookout.attention.why
+
+    @property
     def oldest_age_s(self) -> float:
         """How long the first of them has waited; 0 if none waits."""
         oldest_ns = self._backlog.oldest_ns
@@ -115,6 +121,7 @@ class DirectoryTransport:
         """Files that are read from now on are believed, and rejects kept, by these settings."""
         self._reader.go_by(settings)
         self._rejects.go_by(settings)
+        self._lookout.attention.often_s = settings.look_ms / 1000
 
     def forget_rejects(self, before_ms: int) -> None:
         """Files that were rejected before this time will be removed."""
@@ -220,6 +227,7 @@ class DirectoryTransport:
             self._before_answer,
         )
         await asyncio.to_thread(self._prepare)
+        self._lookout.attention.expect(await asyncio.to_thread(file_system_of, self._layout.queue))
         await self._set_poison_aside()
         await self._lookout.look(inbound, None, rung=True)
         if self._caution.left:
@@ -272,7 +280,12 @@ class DirectoryTransport:
                 self._refused(record)
 
     async def _serve(self, inbound: Inbound) -> None:
-        bell = Doorbell(self._layout.queue, self._lookout.ring, self._backlog.__contains__)
+        bell = Doorbell(
+            self._layout.queue,
+            self._lookout.ring,
+            self._backlog.__contains__,
+            self._lookout.attention.announce,
+        )
         async with asyncio.TaskGroup() as group:
             parts = [
                 group.create_task(bell.run(), name="directory doorbell"),

@@ -16,6 +16,7 @@ class DirectorySettings(msgspec.Struct, frozen=True, kw_only=True):
     uid_roles: what files of other accounts may; an account that is not named has no roles.
     settle_s: how long a file that is no command must stand still before it goes to Rejects.
     scan_interval_s: the directory is looked at so often even if nothing rings.
+    look_ms: and so often where nothing rings for what others change.
     group_from: from so many commands on, one `syncfs` serves all of a batch.
     syncfs_slow_s: a `syncfs` that took longer makes the next `syncfs_pause_s` do without, unless
         file by file would take even longer.
@@ -31,6 +32,7 @@ class DirectorySettings(msgspec.Struct, frozen=True, kw_only=True):
     settle_s: float = 5.0
     stray_s: float = 3600.0
     scan_interval_s: float = 5.0
+    look_ms: int = 250
     batch_max: int = 256
     group_from: int = 4
     syncfs_slow_s: float = 0.05
@@ -54,5 +56,6 @@ def directory_settings(section: DirectorySection, keeping: Keeping) -> Directory
         admin=section.admin,
         default_roles=section.default_roles,
         role_map=section.mapped_roles(),
+        look_ms=section.look_ms,
         uid_roles=section.uid_roles,
     )

@@ -9,7 +9,7 @@ import logging
 import os
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 if sys.platform == "linux":
@@ -25,15 +25,21 @@ _BUFFER = 65_536
 
 
 class Doorbell:
-    """Calls `ring` when the directory at `path` may have changed.
+    """Calls `ring` when the directory at `path` may have changed, and `heard` with the names that
+    were announced, ours too; with none if it may be any.
 
     `is_ours` says of a name that its appearance is no news (our own links); everything else rings.
     """
 
     def __init__(
-        self, path: Path, ring: Callable[[], None], is_ours: Callable[[str], bool]
+        self,
+        path: Path,
+        ring: Callable[[], None],
+        is_ours: Callable[[str], bool],
+        heard: Callable[[Sequence[str]], None] = lambda names: None,
     ) -> None:
         self._path = path
+        self._heard = heard
         self._ring = ring
         self._is_ours = is_ours
         self.armed = 0
@@ -45,8 +51,12 @@ class Doorbell:
                 await self._listen()
             except Exception as error:
                 log.debug("the watch of %s ended: %s", self._path.name, error)
-            self._ring()
+            self._ring_for_all()
             await asyncio.sleep(REARM_S)
+
+    def _ring_for_all(self) -> None:
+        self._heard(())
+        self._ring()
 
     if sys.platform == "linux":
 
@@ -63,7 +73,7 @@ class Doorbell:
                 loop.add_reader(handle, self._read, handle, int(gone), ended)
                 try:
                     self.armed += 1
-                    self._ring()  # what came before the watch stood
+                    self._ring_for_all()  # what came before the watch stood
                     await ended
                 finally:
                     loop.remove_reader(handle)
@@ -83,17 +93,17 @@ class Doorbell:
                     ended.set_result(None)
                 news = news or not name or not self._is_ours(os.fsdecode(name))
             if news:
-                self._ring()
+                self._ring_for_all()
 
     else:
 
         async def _listen(self) -> None:
             self.armed += 1
-            self._ring()
+            self._ring_for_all()
             async for _ in awatch(
                 self._path, watch_filter=None, recursive=False, step=10, debounce=50
             ):
-                self._ring()
+                self._ring_for_all()
 
 
 def _events(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -1,0 +1,106 @@
+"""How often a folder is looked at: rarely where changes are announced, often where they are not.
+
+No IO. What announces nothing is known by its type, or noticed: a look that only the clock caused
+found what no announcement said.
+"""
+
+import logging
+from collections.abc import Collection
+
+log = logging.getLogger(__name__)
+
+SILENT_FILE_SYSTEMS = frozenset(
+    {
+        *("9p", "virtiofs", "vboxsf", "prl_fs", "vmhgfs", "drvfs", "fakeowner", "grpcfuse"),
+        *("osxfs", "nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre"),
+    }
+)
+"""What others change there comes from elsewhere, and no announcement of it arrives. So it is with
+`fuse` and all its kinds."""
+
+GRACE_S = 1.0
+"""An announcement may come that much later than a look that found the same."""
+NAMES_MAX = 4096
+FULL_LOOK_S = 60.0
+"""Not even the time of the folder is believed for longer: it may stand still, too."""
+
+
+def is_silent(kind: str) -> bool:
+    """Whether a file system of this type, in the kernel's words, may announce nothing."""
+    return kind in SILENT_FILE_SYSTEMS or kind.startswith("fuse")
+
+
+class Attention:
+    """Of one folder, called `name` to people. Lives where its folder is looked at.
+
+    `why` says why it is looked at often, and is None while its announcements are believed. What was
+    announced since the last verdict is in `_announced`; with `_vaguely` it may have been anything.
+    `_doubtful` was found without an announcement, at `_found_s`.
+    """
+
+    def __init__(
+        self, name: str, *, rare_s: float, often_s: float, grace_s: float = GRACE_S
+    ) -> None:
+        self._name = name
+        self._rare_s = rare_s
+        self.often_s = often_s
+        self._grace_s = grace_s
+        self._announced: set[str] = set()
+        self._vaguely = False
+        self._doubtful: set[str] = set()
+        self._found_s = 0.0
+        self._full_s = 0.0
+        self.why: str | None = None
+
+    @property
+    def interval_s(self) -> float:
+        """Until the next look that nothing else causes."""
+        if self.why is not None:
+            return self.often_s
+        return min(self._rare_s, self._grace_s) if self._doubtful else self._rare_s
+
+    def expect(self, kind: str) -> None:
+        """The folder is on a file system of this type."""
+        if is_silent(kind):
+            self._turn(f"is on {kind}, which may not announce what others change")
+
+    def announce(self, names: Collection[str] = ()) -> None:
+        """Something happened to these names, or to any of them."""
+        self._vaguely = self._vaguely or not names
+        self._announced.update(names)
+        if len(self._announced) > NAMES_MAX:
+            self._announced.clear()
+            self._vaguely = True
+
+    def looks(self) -> None:
+        """A look begins that an announcement caused: all that was announced is found by it."""
+        if not self._doubtful:
+            self._announced.clear()
+            self._vaguely = False
+
+    def is_full_look_due(self, now_s: float) -> bool:
+        """Whether the folder is to be listed whatever its time says."""
+        if self.why is None and now_s - self._full_s < FULL_LOOK_S:
+            return False
+        self._full_s = now_s
+        return True
+
+    def found(self, names: Collection[str], now_s: float) -> None:
+        """A look that only the clock caused has found these, which were not there before."""
+        if self.why is not None:
+            return
+        if self._doubtful:
+            if now_s - self._found_s < self._grace_s:
+                return
+            if not self._vaguely and not self._doubtful <= self._announced:
+                self._turn("holds what no announcement told of")
+        # What was announced in the moment of the look is no surprise, whoever came first.
+        self._doubtful = set() if self._vaguely else set(names) - self._announced
+        self._found_s = now_s
+        self._announced.clear()
+        self._vaguely = False
+
+    def _turn(self, why: str) -> None:
+        if self.why is None:
+            self.why = f"{self._name} {why}; it is looked at every {self.often_s * 1000:.0f} ms"
+            log.warning("%s", self.why)
