@@ -3,27 +3,32 @@
 import asyncio
 import os
 import socket
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from typing import Any
 
 import msgspec
 import structlog
 
 from bus.clock import Clock, SystemClock
+from bus.descriptors import DESCRIPTORS
 from bus.doctor.unit import look_at_unit
 from bus.draining import Orders, orders_by_signal, until_drained
 from bus.hold import held_data_directory
 from bus.layout import DataLayout
 from bus.life import running
+from bus.lines import STDERR, STDOUT, finish_lines, writer_to
 from bus.parts import Parts
 from bus.publisher import Publisher
+from bus.recurring import Recurring
 from bus.reloading import reload
+from bus.scarcity import lack_of
 from bus.service_manager import ServiceManager
 from bus.settings import Settings
 from bus.sharing import share
 from bus.startup import settle_in
+from bus.threads import DISK, prepare_threads, threads_at_rest
 from handlers.owner import Owner
 from transports.http.app import Gateway
 
@@ -61,6 +66,24 @@ async def serve(
             return await _serve(settings, orders, manager, read_again, drain=drain)
 
 
+_lacks = Recurring(log)
+
+
+def _said_once(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What no task is there to be told of. asyncio accepts again by itself a second later when the
+    system lacks descriptors, and says so each time with a trace."""
+    error = context.get("exception")
+    lack = lack_of(error) if error is not None else None
+    if lack is None:
+        loop.default_exception_handler(context)
+    elif "accept" in context.get("message", ""):
+        _lacks.say(f"connections are not accepted now: {lack}", "accept")
+        if isinstance(error, OSError):
+            DESCRIPTORS.release_for(error)
+    else:
+        _lacks.say(f"something was not done: {lack}", lack)
+
+
 async def _serve(
     settings: Settings,
     orders: Orders,
@@ -74,15 +97,18 @@ async def _serve(
         manager.counting(node.owner.published) as status,
     ):
         node.owner.listen(status)
-        for finding in await asyncio.to_thread(lambda: list(look_at_unit(os.getpid()))):
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_said_once)
+        DESCRIPTORS.shed = lambda: _soon(loop, node.gateway.shed_connections)
+        for finding in await DISK.run(lambda: list(look_at_unit(os.getpid()))):
             log.warning(finding.text)
         apps = settings.serve.apps
-        if not await asyncio.to_thread(apps.is_dir):
+        if not await DISK.run(apps.is_dir):
             log.warning("there is no folder of apps %s yet; jobs are there once it is", apps)
         _say_how_to_sign_in(node)
         # The last word of a start: who waits for it finds all else said.
-        sys.stdout.write(f"jobbus ready {node.url}\n")
-        sys.stdout.flush()
+        finish_lines()
+        writer_to(STDOUT).write(f"jobbus ready {node.url}\n")
         manager.ready()
         settle_in()
         while await orders.next():
@@ -100,13 +126,17 @@ async def _serve(
 def _say_how_to_sign_in(node: Node) -> None:
     """A person at the terminal gets a link. Anywhere else it would lie in a journal or a file, and
     whoever may read that could use it: there it only says how to get one."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        sys.stderr.write(f"sign in once with {node.sign_in_link()}\n")
-        sys.stderr.flush()
+    if writer_to(STDERR).isatty():
+        writer_to(STDERR).write(f"sign in once with {node.sign_in_link()}\n")
     else:
         log.info(
             "for a link that signs a browser in: jobbus token link", data=str(node.layout.root)
         )
+
+
+def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop is closed: so are all connections
+        loop.call_soon_threadsafe(call)
 
 
 @asynccontextmanager
@@ -119,22 +149,28 @@ async def running_node(
     Raises:
         DataDirectoryError: the data directory cannot be used.
         StorageFailed: a sync failed; the process must end and restart from disk.
+        NoThread: the system gives none; what runs in threads could not be done.
     """
     clock = clock or SystemClock()
+    prepare_threads()
+    DESCRIPTORS.hold()
     with held_data_directory(
         settings.serve.data, allow_network_fs=settings.serve.allow_network_fs
     ) as hold:
         layout = hold.layout
         share(layout, settings.directory.group)
-        parts = await asyncio.to_thread(Parts, settings, hold, clock)
-        async with running(parts, listeners) as url:
-            yield Node(
-                url,
-                parts.token,
-                layout,
-                parts.owner,
-                parts.publisher,
-                parts.gateway,
-                parts.prepare_drain,
-                partial(reload, parts),
-            )
+        try:
+            parts = await DISK.run(Parts, settings, hold, clock)
+            async with running(parts, listeners) as url:
+                yield Node(
+                    url,
+                    parts.token,
+                    layout,
+                    parts.owner,
+                    parts.publisher,
+                    parts.gateway,
+                    parts.prepare_drain,
+                    partial(reload, parts),
+                )
+        finally:
+            await threads_at_rest()  # what writes there must not outlive the lock

@@ -91,6 +91,12 @@ class StorageFailed(BusError):
     code = "storage_failed"
 
 
+class NoThread(BusError):
+    """The system gives no thread; the message says what to allow."""
+
+    code = "no_thread"
+
+
 class DataDirectoryError(BusError):
     """The data directory cannot be used; the message says why and what to do."""
 

@@ -17,13 +17,18 @@ from typing import NoReturn
 
 import structlog
 
-from bus.errors import DataDirectoryError
+from bus.errors import DataDirectoryError, NoThread
 from bus.instance import prepare, read_instance
 from bus.layout import FILE_MODE, DataLayout
+from bus.lines import STDERR, writer_to
+from bus.recurring import Recurring
+from bus.scarcity import reason_of
+from bus.threads import DISK
 
 LOCK_TRIES = 10
 LOCK_PAUSE_S = 0.05
 LOOK_S = 1.0
+LAST_WORD_S = 0.2
 EXIT_LOST = 1
 
 _UNABLE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -32,6 +37,7 @@ _UNABLE = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP, 
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
 
 log = structlog.get_logger("jobbus")
+_troubles = Recurring(log)
 
 
 class Hold:
@@ -81,7 +87,7 @@ class Hold:
         try:
             complaint = self.complaint()
         except OSError as error:  # a disk that does not answer says nothing about whose it is
-            log.warning("the data directory cannot be looked at", error=error.strerror)
+            _troubles.say(f"the data directory cannot be looked at: {reason_of(error)}")
             return
         if complaint is not None:
             _end(complaint)
@@ -90,7 +96,7 @@ class Hold:
         """Looks from time to time, for ever; what the service writes asks by itself."""
         while True:
             await asyncio.sleep(LOOK_S)
-            await asyncio.to_thread(self.end_if_lost)
+            await DISK.run(self.end_if_lost)
 
 
 @contextmanager
@@ -214,6 +220,8 @@ def _identity(place: Path | int) -> tuple[int, int] | None:
 
 
 def _end(complaint: str) -> NoReturn:
-    with suppress(OSError):
-        os.write(2, f"jobbus: {complaint}\n".encode())
+    with suppress(NoThread):
+        writer = writer_to(STDERR)
+        writer.write(f"jobbus: {complaint}\n")
+        writer.finish(LAST_WORD_S)  # not longer: a reader that takes nothing must not keep us here
     os._exit(EXIT_LOST)

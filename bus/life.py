@@ -6,23 +6,28 @@ With `bus/parts.py` the only place that knows all parts.
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 import structlog
 
 from bus.commands import ApplyCatalog, PassTime, SetMaintenance
 from bus.config_checks import check_address
+from bus.descriptors import DESCRIPTORS
 from bus.dispatch import pump
 from bus.draining import DRAIN
 from bus.instance import InstanceFile, write_instance
 from bus.model import Execution, ExecutionStatus
 from bus.parts import Parts
 from bus.ports import TableReader
-from bus.tasks import done_while, started, stopped
+from bus.tasks import done_while, kept_up, started, stopped
+from bus.threads import DISK
 from handlers.evidence import are_files_doubted, believe_files, protected_before_ms
 
 WATERMARK_S = 60.0
+DESCRIPTORS_S = 10.0
 
 log = structlog.get_logger("jobbus")
 
@@ -32,26 +37,34 @@ async def running(parts: Parts, listeners: Sequence[socket.socket] = ()) -> Asyn
     """Everything runs inside the block, which gets the URL; after it everything has ended.
 
     It begins in the order adoption, projections, queue, gateway, and ends in the opposite one.
+
+    Nothing but a storage failure ends it: the parts are kept up. The owner is not, since what it
+    dies of leaves its table half changed, and only the journal knows what counts.
     """
     life = _Life(parts)
     async with asyncio.TaskGroup() as group:
         supervisor = await started(group, parts.supervisor.run, "supervisor")
         await life.settle_the_past()
+
+        def kept(run: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
+            return group.create_task(kept_up(run, name), name=name)
+
         tasks = [
-            group.create_task(parts.catalog.run(), name="catalog"),
-            group.create_task(parts.timekeeper.run(), name="timekeeper"),
-            group.create_task(parts.room.run(), name="room"),
-            group.create_task(parts.hold.watch(), name="hold"),
-            group.create_task(parts.disposal.run(), name="disposal"),
+            kept(parts.catalog.run, "catalog"),
+            kept(parts.timekeeper.run, "timekeeper"),
+            kept(parts.room.run, "room"),
+            kept(parts.hold.watch, "hold"),
+            kept(parts.disposal.run, "disposal"),
         ]
-        audit = group.create_task(parts.audit.run(), name="audit")
-        projections = group.create_task(parts.projections.run(), name="projections")
-        tasks.append(group.create_task(life.mark_projected(), name="watermark"))
+        audit = kept(parts.audit.run, "audit")
+        projections = kept(parts.projections.run, "projections")
+        tasks.append(kept(life.mark_projected, "watermark"))
         owner = group.create_task(parts.owner.run(), name="owner")
         transport = await started(group, parts.transport.run, "transport")
         tasks += [
-            group.create_task(pump(parts.transport, parts.inbox), name="pump"),
-            group.create_task(life.keep_tidy(), name="retention"),
+            kept(partial(pump, parts.transport, parts.inbox), "pump"),
+            kept(life.keep_tidy, "retention"),
+            kept(hold_descriptors, "held descriptors"),
         ]
         url = await life.open(listeners)
         try:
@@ -66,7 +79,7 @@ async def running(parts: Parts, listeners: Sequence[socket.socket] = ()) -> Asyn
             await stopped(projections, supervisor, audit)
             await parts.audit.aclose()
             if in_order:  # else the next start takes it for a crash, and looks at everything
-                await asyncio.to_thread(life.close)
+                await DISK.run(life.close)
 
 
 class _Life:
@@ -82,9 +95,9 @@ class _Life:
         await self._parts.room.look()  # before anything is accepted
         for note in self._parts.recovered.notes:
             log.warning("journal", note=note)
-        for complaint in await asyncio.to_thread(self._parts.secrets.complaints):
+        for complaint in await DISK.run(self._parts.secrets.complaints):
             log.warning("jobs with this secret cannot start", reason=complaint)
-        definitions = await asyncio.to_thread(self._parts.catalog.first)
+        definitions = await DISK.run(self._parts.catalog.first)
         self._parts.inbox.report(ApplyCatalog(definitions=definitions))
         table = self._parts.table
         if table.maintenance is not None and table.maintenance.by == DRAIN:
@@ -120,7 +133,7 @@ class _Life:
             why = os.strerror(number) if number > 0 else error.strerror or str(error)
             sentence = f"cannot listen on {host}:{port}: {why}; --listen names another address"
             raise OSError(sentence) from error
-        await asyncio.to_thread(self._write_instance, url, os.getpid())
+        await DISK.run(self._write_instance, url, os.getpid())
         return url
 
     def _write_instance(self, url: str, pid: int) -> None:
@@ -151,9 +164,9 @@ class _Life:
         """What a crash left over goes, then what is more than kept, for ever."""
         if self._files_doubted:
             self._parts.projections.doubt_past()
-        since_ms = await asyncio.to_thread(protected_before_ms, self._parts.layout.journal)
+        since_ms = await DISK.run(protected_before_ms, self._parts.layout.journal)
         executions = _Executions(self._parts.table)
-        folders = await asyncio.to_thread(self._parts.disposal.sweep, executions, since_ms)
+        folders = await DISK.run(self._parts.disposal.sweep, executions, since_ms)
         files = await self._parts.projections.sweep(
             since_ms, self._parts.settings.keep.command_days * 86_400
         )
@@ -173,8 +186,15 @@ class _Life:
             if synced is not None:
                 self._projected = synced
                 await self._parts.owner.note_projected(synced)
-                await asyncio.to_thread(believe_files, self._parts.layout.journal)
+                await DISK.run(believe_files, self._parts.layout.journal)
                 self._files_doubted = False
+
+
+async def hold_descriptors() -> None:
+    """What was lent is held back again, as soon as the system gives it."""
+    while True:
+        await asyncio.sleep(DESCRIPTORS_S)
+        DESCRIPTORS.hold()
 
 
 class _Executions:

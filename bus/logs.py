@@ -4,15 +4,16 @@ JSON where nobody looks, a readable form on a terminal. The standard library's l
 asyncio) go the same way.
 """
 
+import io
 import logging
 import os
 import re
-import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, TextIO
 
 import structlog
 
+from bus.lines import STDERR, writer_to
 from bus.visible import visible
 
 HIDDEN: Final = "[hidden]"
@@ -24,7 +25,7 @@ _DEPTH_MAX = 4
 
 def configure_logs(level: str = "info", stream: TextIO | None = None) -> None:
     """Everything that is logged from now on goes to `stream` (stderr), one line an entry."""
-    out = stream if stream is not None else sys.stderr
+    out: io.TextIOBase | TextIO = stream if stream is not None else writer_to(STDERR)
     # Exceptions become text before the redaction, so that it sees what they quote.
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -58,7 +59,7 @@ def configure_logs(level: str = "info", stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     set_log_level(level)
-    # It tells of each change below what it watches: a log in there would be told of its own lines.
+    # It logs each change below what it watches: a log in there would cause its own lines.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
@@ -95,7 +96,7 @@ def _clean(value: Any, depth: int) -> Any:
     return value
 
 
-def _renderer(out: TextIO) -> structlog.typing.Processor:
+def _renderer(out: io.TextIOBase | TextIO) -> structlog.typing.Processor:
     if out.isatty():
         return structlog.dev.ConsoleRenderer(colors=not os.environ.get("NO_COLOR"))
     return structlog.processors.JSONRenderer(ensure_ascii=False)

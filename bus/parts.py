@@ -3,7 +3,6 @@
 With `bus/life.py` the only place that knows all parts.
 """
 
-import asyncio
 import math
 import os
 from collections.abc import Iterable
@@ -19,6 +18,7 @@ from bus.ports import Policy, TableReader
 from bus.publisher import Publisher
 from bus.reserve import Reserve
 from bus.settings import Settings
+from bus.threads import DISK
 from handlers.audit.catching_up import CatchUp
 from handlers.audit.segments import AuditSegments
 from handlers.audit.trail import Audit
@@ -209,7 +209,7 @@ class Parts:
                 tokens=self.tokens,
                 system=self._system,
                 maintain=self.owner.order,
-                ready=lambda: self.not_ready,
+                ready=lambda: self.not_ready or self.supervisor.trouble,
                 sessions_file=self.layout.sessions,
                 audit=self.audit,
             ),
@@ -242,7 +242,7 @@ class Parts:
 
     async def _hold_reserve(self) -> None:
         await self.owner.hold_ballast()
-        await asyncio.to_thread(self.reserve.hold)
+        await DISK.run(self.reserve.hold)
 
     def _room_changed(self, is_low: bool) -> None:
         self.transport.hold_strangers(is_low or self._draining)

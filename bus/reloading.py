@@ -3,7 +3,6 @@
 Rim: wiring only. What a change comes to is `bus.config_changes`.
 """
 
-import asyncio
 from collections.abc import Callable
 
 import structlog
@@ -14,6 +13,7 @@ from bus.errors import BusError
 from bus.logs import set_log_level
 from bus.parts import Parts
 from bus.settings import Settings
+from bus.threads import DISK
 from handlers.supervision.secrets import SecretValues
 from transports.http.tls import load_again
 
@@ -24,11 +24,11 @@ async def reload(parts: Parts, read: Callable[[], Settings]) -> None:
     """The settings, tokens and certificates that are on disk now are in force; if one of them is
     broken, all stay as they were, and the log says why."""
     try:
-        found = changes(parts.settings, await asyncio.to_thread(read))
+        found = changes(parts.settings, await DISK.run(read))
         serve = found.settings.serve
-        tokens = await asyncio.to_thread(parts.read_tokens)
+        tokens = await DISK.run(parts.read_tokens)
         if parts.tls is not None and serve.tls_cert is not None and serve.tls_key is not None:
-            await asyncio.to_thread(load_again, parts.tls, serve.tls_cert, serve.tls_key)
+            await DISK.run(load_again, parts.tls, serve.tls_cert, serve.tls_key)
     except BusError as error:
         log.warning("the settings stay as they were", reason=str(error))
         return
@@ -41,5 +41,5 @@ async def reload(parts: Parts, read: Callable[[], Settings]) -> None:
     if found.waiting:
         log.warning("some settings change at the next start only", settings=list(found.waiting))
     secrets = SecretValues(found.settings.secrets)
-    for complaint in await asyncio.to_thread(secrets.complaints):
+    for complaint in await DISK.run(secrets.complaints):
         log.warning("jobs with this secret cannot start", reason=complaint)

@@ -1,8 +1,18 @@
-"""Starting and stopping the asyncio tasks of parts in order. Knows no part."""
+"""Starting, stopping and keeping up the asyncio tasks of parts. Knows no part."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+from bus.errors import StorageFailed
+from bus.recurring import Backoff, Recurring
+from bus.scarcity import lack_of
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 0.2
+AGAIN_S_MAX = 5.0
 
 
 async def started(
@@ -17,6 +27,50 @@ async def started(
         waiting.cancel()
         task.result()  # it died before it was ready: raise what killed it
     return task
+
+
+async def kept_up(run: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    """`run()` has returned; until then it is begun again after whatever it dies of.
+
+    A lack of the system (files, threads, memory) is said once. Anything else is a defect of ours:
+    logged with its trace, so that tests and people see it, and no reason to leave all jobs alone.
+
+    Raises:
+        StorageFailed: the one thing that only a restart can repair.
+    """
+    pauses = Backoff(AGAIN_S, AGAIN_S_MAX)
+    defects = Recurring(log, "error")
+    loop = asyncio.get_running_loop()
+    while True:
+        began_s = loop.time()
+        try:
+            await run()
+        except Exception as error:
+            if _is_of_storage(error):
+                raise
+            if loop.time() - began_s > AGAIN_S_MAX:
+                pauses.reset()
+            lack = lack_of(error)
+            kind = type(error).__name__
+            if lack is not None:
+                _lacks.say(f"{name} waits: {lack}", f"{name} {lack}")
+            elif not defects:
+                log.exception("%s broke and is begun again; please report that", name)
+                defects.say(f"{name} broke with {kind}", kind)
+            else:
+                defects.say(f"{name} broke again with {kind}", kind)
+        else:
+            return
+        await asyncio.sleep(pauses.next_s())
+
+
+_lacks = Recurring(log)
+
+
+def _is_of_storage(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_is_of_storage, error.exceptions))
+    return isinstance(error, StorageFailed)
 
 
 async def stopped(*tasks: asyncio.Task[Any]) -> None:

@@ -11,6 +11,9 @@ import structlog
 
 from bus.envelope import canonical_uuid
 from bus.layout import DIRECTORY_MODE, DataLayout
+from bus.recurring import Recurring
+from bus.scarcity import reason_of
+from bus.threads import READS
 from handlers.evidence import begun_ms
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -25,6 +28,7 @@ class Disposal:
         self._layout = layout
         self._waiting: dict[str, None] = {}
         self._filled = asyncio.Event()
+        self._troubles = Recurring(log)
 
     def __call__(self, execution_ids: Iterable[str]) -> None:
         """The executions' folders will be removed."""
@@ -37,7 +41,11 @@ class Disposal:
             await self._filled.wait()
             self._filled.clear()
             batch, self._waiting = list(self._waiting), {}
-            await asyncio.to_thread(self._remove, batch)
+            try:
+                await READS.run(self._remove, batch)
+            except BaseException:
+                self(batch)
+                raise
 
     def sweep(self, known: Container[str], since_ms: int) -> int:
         """Folders of executions that nobody knows any more are removed; how many there were.
@@ -56,7 +64,7 @@ class Disposal:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                log.warning("cannot remove output", execution=execution_id, error=str(error))
+                self._troubles.say(f"output cannot be removed: {reason_of(error)}: {folder}")
 
 
 def _remove_folder(folder: Path) -> None:

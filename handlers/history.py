@@ -15,6 +15,7 @@ import structlog
 from bus.changes import ChangeEncoder
 from bus.events import Published
 from bus.feed import Batch, FellBehind, Frame, Predicate
+from bus.threads import READS
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import TableContent
 from handlers.journal.disk import open_for_reading
@@ -48,7 +49,7 @@ class JournalHistory:
 
     async def oldest(self) -> int:
         """See `bus.feed.History`."""
-        return await asyncio.to_thread(_oldest, self._directory)
+        return await READS.run(_oldest, self._directory)
 
     async def after(
         self, seq: int, until: int, limit: int, size_max: int, wanted: Predicate
@@ -58,7 +59,7 @@ class JournalHistory:
             replay = self._nearest(seq)
             try:
                 if replay is None:
-                    replay = await asyncio.to_thread(Replay.begin, self._directory, self._encoder)
+                    replay = await READS.run(Replay.begin, self._directory, self._encoder)
                 if replay.passed > seq:
                     raise FellBehind
                 batch = await _told(replay, seq, until, limit, size_max, wanted)
@@ -198,7 +199,7 @@ async def _told(
                 size += len(frame.data)
             if len(taken) >= limit or size >= size_max or scanned >= SCAN_MAX:
                 return Batch(taken, max(frame.seq, seq))
-        if replay.frames or not await asyncio.to_thread(replay.read_on, until, seq):
+        if replay.frames or not await READS.run(replay.read_on, until, seq):
             return Batch(taken, max(until, seq))
 
 

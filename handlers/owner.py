@@ -8,7 +8,6 @@ state are plain functions; the one wait of a batch is the journal's.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import msgspec
@@ -24,6 +23,9 @@ from bus.events import ExecutionProgress, Published
 from bus.feed import Feed, Frame
 from bus.model import CommandRecord
 from bus.ports import ChangeListener, Policy, Supervisor
+from bus.recurring import Recurring
+from bus.scarcity import reason_of
+from bus.threads import Pool
 from handlers.decisions.decision import (
     Circumstances,
     Decision,
@@ -97,7 +99,8 @@ class Owner:
         self._policy = policy
         self._listeners: list[ChangeListener] = []
         self._waiters: dict[str, list[asyncio.Future[CommandRecord]]] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._thread = Pool("journal")
+        self._troubles = Recurring(log)
 
     @property
     def next_seq(self) -> int:
@@ -192,7 +195,7 @@ class Owner:
 
     async def handle(self, batch: Sequence[Envelope]) -> None:
         """The batch is decided, durable, visible and under way when this returns."""
-        decided = self._decide(batch)
+        decided = await self._decide_with_patience(batch)
         if decided.published:
             if decided.records:
                 await self._record(decided.records)
@@ -222,6 +225,29 @@ class Owner:
         self._journal.close(self._next_seq, self._clock.now_ms())
 
     # -- one batch -------------------------------------------------------------------------------
+
+    async def _decide_with_patience(self, batch: Sequence[Envelope]) -> "_Decided":
+        """Without memory a batch waits: what was decided of it is taken back, and nothing was
+        recorded."""
+        first_seq, is_clean = self._next_seq, True
+        while True:
+            try:
+                if not is_clean:
+                    self._take_back(first_seq)
+                    is_clean = True
+                decided = self._decide(batch)
+            except MemoryError as error:
+                is_clean = False
+                self._troubles.say(f"deciding waits: {reason_of(error)}")
+                await asyncio.sleep(NO_SPACE_RETRY_S)
+            else:
+                self._troubles.over("deciding goes on")
+                return decided
+
+    def _take_back(self, first_seq: int) -> None:
+        """The working table is the published one again."""
+        self._working = self.published.twin()
+        self._next_seq = first_seq
 
     def _decide(self, batch: Sequence[Envelope]) -> "_Decided":
         decided = _Decided()
@@ -254,16 +280,14 @@ class Owner:
     async def _record(self, records: list[Record]) -> None:
         """The records are synced; while the disk is full this waits for room."""
         loop = asyncio.get_running_loop()
-        told = False
         while True:
             try:
                 await loop.run_in_executor(self._thread, self._append, records)
-            except NoSpace as error:
-                if not told:
-                    log.warning("disk full, deciding is paused", error=str(error))
-                    told = True
+            except (NoSpace, MemoryError) as error:
+                self._troubles.say(f"deciding waits: {reason_of(error)}")
                 await asyncio.sleep(NO_SPACE_RETRY_S)
             else:
+                self._troubles.over("deciding goes on")
                 return
 
     def _append(self, records: Sequence[Record]) -> None:

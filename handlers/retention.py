@@ -11,6 +11,7 @@ from bus.commands import Forget
 from bus.events import CommandEnded, ExecutionEnded, Published, SystemForgotten
 from bus.keeping import DAY_MS, Keeping
 from bus.ports import ReportSink
+from bus.threads import READS
 from handlers.decisions.retention import Past, to_forget
 from handlers.decisions.table import JobTable
 
@@ -136,7 +137,7 @@ class Retention:
             self._forget_rejects(past.now_ms - int(self._keeping.reject_days * DAY_MS))
         found = to_forget(past, self._keeping)
         batches = 0
-        while (step := await asyncio.to_thread(next, found, _END)) is not _END:
+        while (step := await READS.run(next, found, _END)) is not _END:
             if isinstance(step, Forget):
                 batches += await self._hand_over(step)
         return batches

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import structlog
 
+from bus.recurring import Recurring
 from bus.reserve import Space, space_of
+from bus.scarcity import reason_of
+from bus.threads import READS
 
 LOOK_S = 5.0
 LOOK_EASY_S = 15.0
@@ -41,6 +44,7 @@ class RoomWatch:
         self._hold_ballast = hold_ballast
         self.is_low = False
         self.space: Space | None = None
+        self._troubles = Recurring(log)
 
     async def run(self) -> None:
         """Looks for ever."""
@@ -53,10 +57,11 @@ class RoomWatch:
     async def look(self) -> None:
         """What is known is from now."""
         try:
-            space, is_held = await asyncio.to_thread(self._look)
+            space, is_held = await READS.run(self._look)
         except OSError as error:
-            log.warning("cannot tell how much room is left", error=str(error))
+            self._troubles.say(f"cannot tell how much room is left: {reason_of(error)}")
             return
+        self._troubles.over()
         self.space = space
         was_low, self.is_low = self.is_low, space.is_low
         if self.is_low != was_low:

@@ -5,6 +5,7 @@ No test leaves an asyncio task behind. What sweeps tried is told once, whichever
 
 import asyncio
 import inspect
+import logging
 import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -41,6 +42,24 @@ async def no_leaked_tasks() -> AsyncIterator[None]:
     if left:
         _, left = await asyncio.wait(left, timeout=GRACE_S)
     assert not left, "\n".join(f"left running: {task!r}" for task in left)
+
+
+@pytest.fixture
+def defects_expected() -> None:
+    """The test makes a part of the service break."""
+
+
+@pytest.fixture(autouse=True)
+def no_defects(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Parts that break are begun again, so that all jobs are not left alone: here that fails."""
+    found: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("bus.tasks")
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+    assert not found or "defects_expected" in request.fixturenames, "\n".join(found)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

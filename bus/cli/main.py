@@ -44,6 +44,10 @@ COMMANDS = {
 
 def main() -> None:
     """Runs the command line and exits with the code of the contract."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        from bus.lines import open_missing_streams  # here, for it is hardly ever needed
+
+        open_missing_streams()
     if isinstance(sys.stdout, TextIOWrapper):
         # A sign that a locale's character set lacks must not end what shows words of others.
         sys.stdout.reconfigure(errors="replace")
@@ -107,7 +111,7 @@ def _explain(error: BaseException) -> int:
     """Tells what went wrong in a sentence, and how to see more; the exit code."""
     from bus.cli.exits import exit_of  # here, since it loads the HTTP client's errors
 
-    known = [leaf for leaf in _leaves(error) if isinstance(leaf, BusError | OSError)]
+    known = [leaf for leaf in _leaves(error) if isinstance(leaf, BusError | OSError | MemoryError)]
     if os.environ.get("JOBBUS_DEBUG"):
         raise error
     if not known:
@@ -116,8 +120,20 @@ def _explain(error: BaseException) -> int:
             first = first.__cause__
         _say(f"unexpected {type(first).__name__}: {first}; JOBBUS_DEBUG=1 shows where")
         return 1
-    _say(str(known[0]))
+    _say(_sentence(known[0]))
     return exit_of(known[0]) if isinstance(known[0], BusError) else 1
+
+
+def _sentence(error: BusError | OSError | MemoryError) -> str:
+    """Without the numbers of the system: what is missing, or which file is to blame for what."""
+    if isinstance(error, BusError):
+        return str(error)
+    from bus.scarcity import lack_of, reason_of  # here, since a call that succeeds needs it not
+
+    if (lack := lack_of(error)) is not None:
+        return lack
+    place = getattr(error, "filename", None)
+    return f"{place}: {reason_of(error)}" if place else reason_of(error)
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

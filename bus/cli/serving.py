@@ -59,6 +59,7 @@ async def serve(
     with lean_imports():  # here, so that the help of this command does not load the whole service
         from bus import app
         from bus.config import load_settings
+        from bus.lines import finish_lines
         from bus.logs import configure_logs
 
     flags = {
@@ -72,5 +73,8 @@ async def serve(
     }
     read = partial(load_settings, config, dict(os.environ), flags)
     settings = read()
-    configure_logs(settings.serve.log_level)
-    return await app.serve(settings, drain=drain, read_again=read)
+    try:
+        configure_logs(settings.serve.log_level)
+        return await app.serve(settings, drain=drain, read_again=read)
+    finally:
+        finish_lines()

@@ -6,7 +6,6 @@ audit is made again from there. Refusals and notes are written within a moment a
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -19,6 +18,9 @@ from bus.errors import BusError, NoSpace, StorageFailed
 from bus.events import Published
 from bus.keeping import DAY_MS
 from bus.model import CommandRecord, Principal
+from bus.recurring import Recurring
+from bus.scarcity import reason_of
+from bus.threads import READS, Pool
 from handlers.audit.coalescer import Coalescer
 from handlers.audit.entries.fold import AuditFold
 from handlers.audit.entries.refusals import entry_of_file, entry_of_refusal
@@ -72,8 +74,9 @@ class Audit:
         self._dropped = 0
         self._coalescer = Coalescer()
         self._filled = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self._thread = Pool("audit")
         self._turn = asyncio.Lock()
+        self._troubles = Recurring(log)
         if missing:
             self._filled.set()
 
@@ -118,13 +121,13 @@ class Audit:
     async def page(self, query: AuditQuery, limit: int) -> AuditPage:
         """See `bus.audit.AuditTrail`."""
         await self.flush()
-        return await asyncio.to_thread(page, self._directory, query, limit)
+        return await READS.run(page, self._directory, query, limit)
 
     async def export(self, query: AuditQuery) -> AsyncIterator[bytes]:
         """See `bus.audit.AuditTrail`."""
         await self.flush()
         found = pieces(self._directory, query, PIECE_BYTES)
-        while (piece := await asyncio.to_thread(next, found, None)) is not None:
+        while (piece := await READS.run(next, found, None)) is not None:
             if piece:
                 yield piece
 
@@ -229,9 +232,10 @@ class Audit:
                 try:
                     numbered = self._numbered(batch)
                     await self._in_thread(self._segments.append, numbered, self._clock.now_ms())
-                except OSError:
+                except (OSError, MemoryError):
                     self._waiting[:0] = batch
                     raise
+                self._troubles.over("the audit is written again")
                 self._loose -= sum(1 for entry in batch if not entry.seq)
             self._filled.clear()
             if self._dropped:
@@ -256,9 +260,7 @@ class Audit:
             return  # by a wrong clock all of it could be too old
         now_ms = self._clock.now_ms()
         try:
-            gone = await asyncio.to_thread(
-                self._segments.drop_before, now_ms - self._keep_ms, now_ms
-            )
+            gone = await READS.run(self._segments.drop_before, now_ms - self._keep_ms, now_ms)
         except OSError as error:
             self._complain(error)
             return
@@ -266,4 +268,4 @@ class Audit:
             log.info("old segments of the audit are gone", segments=gone)
 
     def _complain(self, error: OSError) -> None:
-        log.warning("the audit cannot be written", error=str(error), waiting=len(self._waiting))
+        self._troubles.say(f"the audit cannot be written: {reason_of(error)}")

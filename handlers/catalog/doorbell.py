@@ -1,29 +1,40 @@
-"""Rings when something may have changed below the apps folder.
-
-Nothing else that a watcher says is believed: it drops overflows, forgets what is pending at its
-time-outs, and dies of a name that is not UTF-8.
-"""
+"""Rings when something may have changed below the apps folder."""
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from watchfiles import Change, awatch
+from bus.folder_changes import ANY, Heard, listen
+from bus.recurring import Backoff, Recurring
+from bus.scarcity import lack_of_watches, reason_of
+from bus.threads import READS
 
 log = logging.getLogger(__name__)
 
-STEP_MS = 400
-"""How often the thread of watchfiles wakes. A change is told after one to two steps, so this keeps
-"within a second of a save" at two and a half wake-ups a second."""
+SETTLE_S = 0.1
+"""A save is several changes: the look that they cause waits for the rest of them."""
 
-DEBOUNCE_MS = 800
-"""A folder in which something changes all the time still rings this often."""
+REST_S = 0.8
+"""A folder in which something changes all the time, since a job works there, still rings this
+often."""
+
+REST_LOOKS = 4.0
+"""After a look that took a second there are so many seconds without one: very many entries cost a
+fifth of a processor at the most."""
 
 SLOW_LOOK_S = 5.0
 """A look that needs no ring: hints get lost (overflows, network mounts, folders made anew)."""
 
+SLOW_LOOKS = 50.0
+"""The same in looks: where nothing changes, looking costs a fiftieth at the most."""
+
 DEAF_LOOK_S = 1.0
-"""The same while nothing can be watched, and the pause before watching is tried again."""
+"""The slow look while nothing can be watched, and the first pause before watching is tried again …
+"""
+
+AGAIN_S_MAX = 60.0
+"""… which grows up to this."""
 
 
 class Doorbell:
@@ -32,15 +43,21 @@ class Doorbell:
     def __init__(self) -> None:
         self._rung = asyncio.Event()
         self._deaf = False
+        self._pauses = Backoff(DEAF_LOOK_S, AGAIN_S_MAX)
+        self._troubles = Recurring(log)
         self.lost_a_folder = False
         """A watched folder was removed. One made anew in its place is not watched any more, and
         may be equal to the old one down to its inode."""
 
-    async def wait(self, look_s: float = SLOW_LOOK_S) -> bool:
-        """Returns at the next ring since the last call, or False when it is time for a look."""
+    async def wait(self, look_s: float = SLOW_LOOK_S, took_s: float = 0.0) -> bool:
+        """Returns at the next ring since the last call, or False when it is time for a look; after
+        the rest that a look needs which took so long."""
+        await asyncio.sleep(max(min(REST_S, look_s), REST_LOOKS * took_s))
+        patience_s = min(DEAF_LOOK_S, look_s) if self._deaf else look_s
         try:
-            async with asyncio.timeout(min(DEAF_LOOK_S, look_s) if self._deaf else look_s):
+            async with asyncio.timeout(max(patience_s, SLOW_LOOKS * took_s)):
                 await self._rung.wait()
+                await asyncio.sleep(SETTLE_S)
         except TimeoutError:
             return False
         finally:
@@ -50,24 +67,25 @@ class Doorbell:
     async def listen(self, places: Callable[[], tuple[str, ...]]) -> None:
         """Rings at every change directly in these folders, for ever; failures begin it anew."""
         while True:
-            paths = await asyncio.to_thread(places)
+            paths = await READS.run(places)
             self._deaf, self.lost_a_folder = not paths, False
             try:
                 if paths:
-                    await self._ring_at_changes(paths)
-            except Exception as exc:  # noqa: BLE001, RUF100 - it fails in many ways, none of them ours
-                log.warning("watching the definitions failed, looking every second: %r", exc)
+                    await listen([Path(path) for path in paths], self._hear, self._stands, what=ANY)
+            except FileNotFoundError:
+                self._pauses.reset()  # it went between the look and this: the next look tells
+            except Exception as error:
+                reason = lack_of_watches(error) or reason_of(error)
+                self._troubles.say(f"definitions cannot be watched, but are looked at: {reason}")
             self._deaf = True
             self._rung.set()
-            await asyncio.sleep(DEAF_LOOK_S)
+            await asyncio.sleep(self._pauses.next_s())
 
-    async def _ring_at_changes(self, paths: tuple[str, ...]) -> None:
-        # Runs when `awatch` first waits, thus when the watches stand: whatever came between the
-        # last look and them is seen by the look that this causes.
-        asyncio.get_running_loop().call_soon(self._rung.set)
-        async for changes in awatch(
-            *paths, watch_filter=None, step=STEP_MS, debounce=DEBOUNCE_MS, recursive=False
-        ):
-            removed = {path for kind, path in changes if kind is Change.deleted}
-            self.lost_a_folder |= not removed.isdisjoint(paths)
-            self._rung.set()
+    def _stands(self) -> None:
+        self._pauses.reset()
+        self._troubles.over("changes of definitions are noticed at once again")
+        self._rung.set()  # whatever came between the last look and the watches
+
+    def _hear(self, heard: Sequence[Heard]) -> None:
+        self.lost_a_folder |= any(each.is_gone for each in heard)
+        self._rung.set()

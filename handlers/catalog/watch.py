@@ -10,15 +10,19 @@ from bus.attention import Attention
 from bus.commands import ApplyCatalog, Definition
 from bus.instance import file_system_of
 from bus.ports import ReportSink
+from bus.recurring import Recurring
+from bus.scarcity import reason_of
+from bus.threads import READS
 from handlers.catalog.doorbell import SLOW_LOOK_S, Doorbell
 from handlers.catalog.files import FILE_NAME, DefinitionFiles, Folders
 
 log = logging.getLogger(__name__)
 
 RING_LATE_S = 3.0
-"""A change may be announced that late: the watcher gathers changes before it tells."""
-DUTY = 10.0
-"""After a look that took a second none is taken for so many, unless something rings."""
+"""A change may be announced that late: the watcher may gather changes before it rings."""
+
+WATCHED_MAX = 4000
+"""Of more folders than that the slow look alone finds what changed in the others."""
 
 
 class CatalogWatch:
@@ -36,7 +40,8 @@ class CatalogWatch:
         self._files = DefinitionFiles(apps)
         self._report = report
         self._last: tuple[Definition, ...] | None = None
-        self._complaint = ""
+        self._took_s = 0.0
+        self._troubles = Recurring(log)
 
     def first(self) -> tuple[Definition, ...]:
         """What is defined now; blocking. `run` then reports only what is another."""
@@ -47,8 +52,7 @@ class CatalogWatch:
         """Reports the catalog, then again whenever it is another; until cancelled."""
         bell = Doorbell()
         async with asyncio.TaskGroup() as group:
-            self.attention.expect(await asyncio.to_thread(self._kind))
-            pause_s = 0.0
+            self.attention.expect(await READS.run(self._kind))
             watched: Folders | None = None
             listener: asyncio.Task[None] | None = None
             if self._last is None:
@@ -61,7 +65,7 @@ class CatalogWatch:
                     watched = self._files.folders
                     listening = bell.listen(self._places(watched))
                     listener = group.create_task(listening, name="catalog doorbell")
-                rung = await bell.wait(max(self.attention.interval_s, pause_s))
+                rung = await bell.wait(self.attention.interval_s, self._took_s)
                 began_s = time.monotonic()
                 changed = await self._look()
                 if rung:
@@ -69,7 +73,6 @@ class CatalogWatch:
                     self.attention.looks()
                 else:
                     self.attention.found((FILE_NAME,) if changed else (), began_s)
-                pause_s = DUTY * (time.monotonic() - began_s)
 
     def _kind(self) -> str:
         """The type of the file system that the definitions are on, or would be."""
@@ -78,27 +81,24 @@ class CatalogWatch:
 
     async def _look(self) -> bool:
         """Whether the definitions are others than before."""
+        began_s = time.monotonic()
         try:
-            definitions = await asyncio.to_thread(self._files.scan)
+            definitions = await READS.run(self._files.scan)
         except OSError as exc:
-            self._complain(f"the catalog stays as it is: {self._apps} cannot be read: {exc}")
+            self._troubles.say(f"definitions stay as they are: {reason_of(exc)}: {self._apps}")
             return False
-        self._complaint = ""
+        finally:
+            self._took_s = time.monotonic() - began_s
+        self._troubles.over(f"{self._apps} can be read again")
         if definitions == self._last:
             return False
         self._last = definitions
         self._report(ApplyCatalog(definitions=definitions))
         return True
 
-    def _complain(self, complaint: str) -> None:
-        """Logs once what may come back at every look."""
-        if complaint != self._complaint:
-            log.warning("%s", complaint)
-        self._complaint = complaint
-
     def _places(self, folders: Folders) -> Callable[[], tuple[str, ...]]:
         """What to watch; where the apps folder itself is missing, the place where it would be."""
-        paths = tuple(sorted(path for path, _, _ in folders))
+        paths = tuple(sorted(path for path, _, _ in folders)[:WATCHED_MAX])
         above = Path(self._apps).absolute().parent
 
         def places() -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from bus.errors import DataDirectoryError, NoSpace, StorageFailed
 from bus.instance import sync_directory
 from bus.layout import FILE_MODE
 from bus.reserve import NO_ROOM, Need, write_new
+from bus.scarcity import NO_DESCRIPTOR, reason_of
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -29,13 +30,14 @@ SALVAGE = ".salvage"
 def our_errors(aim: str) -> Iterator[None]:
     """Inside the block a full disk is `NoSpace` and any other fault `StorageFailed`.
 
-    `aim` completes the sentence: "the journal could not …".
+    A lack of descriptors counts as a full disk: nothing was opened, so nothing is in doubt, and it
+    passes. `aim` completes the sentence: "the journal could not …".
     """
     try:
         yield
     except OSError as error:
-        if error.errno in NO_ROOM:
-            raise NoSpace(f"the journal could not {aim}: {error.strerror}") from error
+        if error.errno in NO_ROOM or error.errno in NO_DESCRIPTOR:
+            raise NoSpace(f"the journal could not {aim}: {reason_of(error)}") from error
         raise StorageFailed(f"the journal could not {aim}: {error}") from error
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 from bus.envelope import canonical_uuid
 from bus.layout import DataLayout
 from bus.ports import OutputChunk, OutputHits, OutputLine, OutputPage
+from bus.threads import READS
 from handlers.output.files import OutputFiles, open_output
 from handlers.output.search import offset_of_tail, page_of, search
 
@@ -130,4 +131,4 @@ class OutputStore:
             with open_output(folder) as files:
                 return ask(files)
 
-        return await asyncio.to_thread(answer)
+        return await READS.run(answer)

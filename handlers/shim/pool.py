@@ -13,6 +13,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import select
 import signal
 import socket
@@ -27,7 +28,8 @@ LENGTH = struct.Struct(">I")
 FREE = b"f"
 
 LINES_FROM = 64
-"""Our ends of the lines have numbers from here on, so that a fork closes all of them at once."""
+"""Our ends of the lines have numbers from here on, so that a fork closes all of them at once; from
+half of the limit on, if that is less."""
 
 SPARE = 1
 SPARE_AFTER_S = 0.02
@@ -38,6 +40,9 @@ SURPLUS_AFTER_S = 1.0
 
 LINES_MAX = 256
 """Of more shims than that the spawner keeps no line: they see their execution through and end."""
+
+LINES_SPARE = 8
+"""So many numbers above the first line are kept for what a start opens for a moment."""
 
 SEND_TIMEOUT = struct.pack("@ll", 1, 0)
 """A struct timeval. A waiting shim reads at once, unless somebody stops it just then."""
@@ -57,6 +62,9 @@ class Pool:
         self._pids: dict[int, int] = {}
         self._free: list[int] = []
         self._quiet_since_s = time.monotonic()
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._lines_from = min(LINES_FROM, limit // 2)
+        self._lines_max = max(1, min(LINES_MAX, limit - self._lines_from - LINES_SPARE))
 
     def give(self, work: bytes) -> int:
         """The pid of the shim that has the work now.
@@ -75,7 +83,7 @@ class Pool:
         pid = self._pids[line]
         if not self._send(line, frame):
             raise BrokenPipeError(errno.EPIPE, "the shim was killed before it had work")
-        if len(self._pids) > LINES_MAX:
+        if len(self._pids) > self._lines_max:
             self._drop(line)
         return pid
 
@@ -120,7 +128,7 @@ class Pool:
                 self._quiet_since_s = time.monotonic() + SURPLUS_AFTER_S  # tried again later
 
     def _fork(self) -> int:
-        line, its = _make_line()
+        line, its = _make_line(self._lines_from)
         try:
             pid = os.fork()
         except OSError:
@@ -128,7 +136,7 @@ class Pool:
             os.close(its)
             raise
         if pid == 0:
-            os.closerange(LINES_FROM, max(line, *self._pids, 0) + 1)
+            os.closerange(self._lines_from, max(line, *self._pids, 0) + 1)
             self._become(its)
         os.close(its)
         self._pids[line] = pid
@@ -165,12 +173,12 @@ def _is_stopped(pid: int) -> bool:
     return found is not None and found.state in "Tt"
 
 
-def _make_line() -> tuple[int, int]:
-    """Our end and the shim's end of a new line."""
+def _make_line(lines_from: int) -> tuple[int, int]:
+    """Our end, with a number from `lines_from` on, and the shim's end of a new line."""
     ours, theirs = _socket.socketpair(_FAMILY, _KIND)
     try:
         ours.setsockopt(_LEVEL, _SEND_TIMEOUT, SEND_TIMEOUT)
-        return fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD_CLOEXEC, LINES_FROM), theirs.detach()
+        return fcntl.fcntl(ours.fileno(), fcntl.F_DUPFD_CLOEXEC, lines_from), theirs.detach()
     finally:
         ours.close()
         theirs.close()

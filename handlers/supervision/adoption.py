@@ -4,7 +4,6 @@ The order of the questions matters. A shim takes `lock` before it creates its cl
 `exit.json` before it lets `lock` go, so: claim, then lock, then exit record.
 """
 
-import errno
 import fcntl
 import os
 import secrets
@@ -18,19 +17,20 @@ import structlog
 
 from bus.layout import DIRECTORY_MODE, DataLayout, ExecutionLayout
 from bus.model import ExitRecord, Reason, StopRequest
+from bus.recurring import Recurring
 from bus.reserve import NO_ROOM, Need, make_way, write_new
+from bus.scarcity import NO_MEANS, reason_of
 from handlers.shim.assignment import CLAIMED_BY_SERVICE, claim_name
 from handlers.shim.process_tree import boot_id, is_alive
 from handlers.supervision.record import ShimState, decode_exit, decode_state, encode_control
 
 log = structlog.get_logger("jobbus.adoption")
+_troubles = Recurring(log)
 
 GENERATIONS_MAX = 1000
 CLAIM_WORDS = 4
 """Of a shim's claim: `shim`, its pid, its folder's device and inode, the start of the machine."""
 RECORD_BYTES_MAX = 1 << 20
-NO_MEANS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""What the system lacks for the moment: it says nothing about a file."""
 
 
 class NeverRan(msgspec.Struct, frozen=True):
@@ -120,10 +120,12 @@ def write_control(layout: DataLayout, execution_id: str, order: StopRequest) -> 
 
 def _investigate_or_wait(layout: DataLayout, execution_id: str, *, is_copied: bool) -> Finding:
     try:
-        return investigate(layout, execution_id, is_copied=is_copied)
+        finding = investigate(layout, execution_id, is_copied=is_copied)
     except OSError as error:
-        log.error("an execution could not be looked at; tried again", error=str(error))  # noqa: TRY400
+        _troubles.say(f"executions cannot be looked at; those that ran wait: {reason_of(error)}")
         return Alive(None)
+    _troubles.over("executions can be looked at again")
+    return finding
 
 
 def _look_or_wait(layout: DataLayout, execution_id: str) -> ShimState | None:

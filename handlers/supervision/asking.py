@@ -1,18 +1,20 @@
 """Asks for shims: from an execution to a request, with its secrets read at the last moment."""
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import Any
 
 import msgspec
 
 from bus.model import SecretRef
+from bus.threads import DISK
 from handlers.supervision.request import Requests
 from handlers.supervision.secrets import SecretUnavailable, SecretValues, references_in
 from handlers.supervision.spawner_link import SpawnerLink
 from handlers.supervision.watched import Watched
 
-Start = Callable[["asyncio._CoroutineLike[None]", str], None]
-"""Runs a coroutine as a task of that name."""
+Start = Callable[[Callable[[], Coroutine[Any, Any, None]], str], None]
+"""Runs it as a task of that name, again until it returns: whatever it dies of is logged there."""
 
 
 class Asking:
@@ -42,7 +44,7 @@ class Asking:
             return
         references = references_in(watched.execution.variables)
         if references:
-            asking = self._ask_with_secrets(watched, references)
+            asking = partial(self._ask_with_secrets, watched, references)
             self._start(asking, f"secrets {watched.execution.id}")
         else:
             self._request(watched, {})
@@ -52,9 +54,7 @@ class Asking:
     ) -> None:
         """Nothing here keeps the values."""
         try:
-            values = await asyncio.to_thread(
-                self._secrets.read, watched.execution.job_id, references
-            )
+            values = await DISK.run(self._secrets.read, watched.execution.job_id, references)
         except SecretUnavailable as error:
             if self._is_watched(watched):
                 self._fail(watched, str(error))

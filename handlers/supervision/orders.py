@@ -8,11 +8,16 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
+from bus.descriptors import DESCRIPTORS
 from bus.layout import DataLayout
 from bus.model import StopRequest
+from bus.recurring import Backoff, Recurring
+from bus.scarcity import reason_of
+from bus.threads import STOPS
 from handlers.supervision import adoption
 from handlers.supervision.asking import Start
 from handlers.supervision.doorbell import Doorbell, shim_name
@@ -22,6 +27,7 @@ from handlers.supervision.watched import Watched
 log = structlog.get_logger("jobbus.supervisor")
 
 WRITE_AGAIN_S = 0.2
+WRITE_AGAIN_S_MAX = 5.0
 WAKE_AGAIN_S = 0.05
 WAKES_MAX = 200
 """A program can fill its shim's socket again and again; after 10 s the shim's own look must do."""
@@ -43,38 +49,41 @@ class Orders:
         self._bell = bell
         self._is_watched = is_watched
         self._start = start
+        self._troubles = Recurring(log)
 
     def pass_on(self, watched: Watched) -> None:
         """The newest order of `watched` will be durable and the shim woken."""
         if not watched.is_ordering:
             watched.is_ordering = True
-            self._start(self._pass_on(watched), f"order {watched.execution.id}")
+            self._start(partial(self._pass_on, watched), f"order {watched.execution.id}")
 
     async def _pass_on(self, watched: Watched) -> None:
-        fault: str | None = None
+        watched.is_ordering = True
+        pauses = Backoff(WRITE_AGAIN_S, WRITE_AGAIN_S_MAX)
         try:
             while self._is_watched(watched):
                 order = watched.stop
                 assert order is not None
-                before, fault = fault, await self._write(watched, order)
-                if fault is not None and before is None:
-                    log.error("a stop could not be written; tried again and again", error=fault)
+                is_written = await self._write(watched, order)
                 await self._wake(watched, order)
-                if fault is not None:
-                    await asyncio.sleep(WRITE_AGAIN_S)
+                if not is_written:
+                    await asyncio.sleep(pauses.next_s())
                 elif watched.stop == order:
                     return
         finally:
             watched.is_ordering = False
 
-    async def _write(self, watched: Watched, order: StopRequest) -> str | None:
-        """Why it was not written; None if it was."""
+    async def _write(self, watched: Watched, order: StopRequest) -> bool:
         execution_id = watched.execution.id
         try:
-            await asyncio.to_thread(adoption.write_control, self._layout, execution_id, order)
-        except OSError as error:
-            return str(error)
-        return None
+            await STOPS.run(adoption.write_control, self._layout, execution_id, order)
+        except (OSError, MemoryError) as error:
+            if isinstance(error, OSError) and DESCRIPTORS.release_for(error):
+                return await self._write(watched, order)
+            self._troubles.say(f"stops cannot be written, only sent: {reason_of(error)}")
+            return False
+        self._troubles.over("stops can be written again")
+        return True
 
     async def _wake(self, watched: Watched, order: StopRequest) -> None:
         for _ in range(WAKES_MAX):

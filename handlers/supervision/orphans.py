@@ -13,6 +13,9 @@ from collections.abc import Callable
 import structlog
 
 from bus.model import StopRequest
+from bus.recurring import Recurring
+from bus.scarcity import reason_of
+from bus.threads import DISK
 from handlers.shim.cgroup import ControlGroup
 from handlers.shim.ladder import Step, StopLadder
 from handlers.shim.process_tree import (
@@ -29,6 +32,8 @@ from handlers.shim.process_tree import (
 from handlers.supervision.record import ShimState
 
 log = structlog.get_logger("jobbus.orphans")
+
+_troubles = Recurring(log)
 
 LOOK_S = 1.0
 LADDER_LOOK_S = 0.1
@@ -128,7 +133,7 @@ class Orphanage:
         while True:
             self._changed.clear()
             if self._trees:
-                over = await asyncio.to_thread(_look_or_wait, dict(self._trees))
+                over = await DISK.run(_look_or_wait, dict(self._trees))
                 for execution_id, survivors in over.items():
                     del self._trees[execution_id]
                     if survivors:
@@ -171,10 +176,13 @@ def look_at(trees: dict[str, OrphanTree]) -> dict[str, tuple[int, ...]]:
 
 def _look_or_wait(trees: dict[str, OrphanTree]) -> dict[str, tuple[int, ...]]:
     try:
-        return look_at(trees)
+        over = look_at(trees)
     except OSError as error:
-        log.error("processes cannot be looked at; tried again", error=str(error))  # noqa: TRY400
+        _troubles.say(f"processes cannot be looked at: {reason_of(error)}")
         return {}
+
+    _troubles.over("processes can be looked at again")
+    return over
 
 
 def _processes() -> dict[int, Process]:

@@ -13,10 +13,16 @@ from pathlib import Path
 import structlog
 from asyncinotify import Inotify, Mask, Watch
 
+from bus.recurring import Backoff, Recurring
+from bus.scarcity import lack_of_watches, reason_of
+
 log = structlog.get_logger("jobbus.progress")
 
 REST_S = 0.1
 """How long an execution is not listened to after each hint, however often its program writes."""
+
+AGAIN_S = 1.0
+AGAIN_S_MAX = 60.0
 
 _MASK = (
     Mask.MODIFY
@@ -38,11 +44,23 @@ class ProgressWatch:
         self._files: dict[str, Path] = {}
         self._watches: dict[str, Watch] = {}
         self._ids: dict[int, str] = {}
+        self._troubles = Recurring(log)
 
     async def run(self) -> None:
-        """Ends on cancellation."""
+        """Ends on cancellation. Where the system lacks what it takes, it is tried again, rarely,
+        and `try_again` must do meanwhile."""
+        pauses = Backoff(AGAIN_S, AGAIN_S_MAX)
+        while True:
+            try:
+                await self._listen()
+            except OSError as error:
+                self._complain(error)
+            await asyncio.sleep(pauses.next_s())
+
+    async def _listen(self) -> None:
         with Inotify() as inotify:
             self._inotify = inotify
+            self._troubles.over("progress of jobs is noticed at once again")
             try:
                 async for event in inotify:
                     if event.watch is not None:
@@ -76,6 +94,10 @@ class ProgressWatch:
             self._arm(execution_id)
             self._written(execution_id)
 
+    def _complain(self, error: OSError) -> None:
+        reason = lack_of_watches(error) or reason_of(error)
+        self._troubles.say(f"progress of jobs is noticed late: {reason}")
+
     def _heard(self, watch: Watch) -> None:
         execution_id = self._ids.pop(id(watch), None)
         if execution_id is None:
@@ -93,8 +115,10 @@ class ProgressWatch:
             return False
         try:
             watch = self._inotify.add_watch(self._files[execution_id], _MASK)
+        except FileNotFoundError:
+            return False  # its program has removed it, or not made it yet
         except OSError as error:
-            log.debug("progress comes by slow looks", error=str(error))
+            self._complain(error)
             return False
         self._watches[execution_id] = watch
         self._ids[id(watch)] = execution_id

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 from collections.abc import Callable, Iterator
 
 from bus.commands import ReportEnded, ReportLost, ReportSpawnFailed
@@ -9,6 +10,9 @@ from bus.model import ExitRecord, Reason
 from bus.ports import OutputNotice, ReportSink
 from handlers.supervision.progress_watch import ProgressWatch
 from handlers.supervision.watched import Watched
+
+FOLLOWED_SHARE = 4
+"""Of the files that the service may open, so many times fewer are for the ends of shims."""
 
 
 class Roster:
@@ -29,6 +33,8 @@ class Roster:
         self._progress = progress
         self._shim_ended = shim_ended
         self._watched: dict[str, Watched] = {}
+        self._followed = 0
+        self._follow_max = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // FOLLOWED_SHARE
 
     def __len__(self) -> int:
         return len(self._watched)
@@ -50,8 +56,15 @@ class Roster:
     # -- shims
 
     def follow(self, watched: Watched, pidfd: int) -> None:
-        """The end of this shim, and of no other, will be noticed; `pidfd` belongs to the roster."""
+        """The end of this shim, and of no other, will be noticed; `pidfd` belongs to the roster.
+
+        With very many it is closed, and the slow look must do: each is an open file.
+        """
         self.unfollow(watched)
+        if self._followed >= self._follow_max:
+            os.close(pidfd)
+            return
+        self._followed += 1
         watched.pidfd = pidfd
         asyncio.get_running_loop().add_reader(pidfd, self._ended, watched)
 
@@ -60,6 +73,7 @@ class Roster:
             asyncio.get_running_loop().remove_reader(watched.pidfd)
             os.close(watched.pidfd)
             watched.pidfd = None
+            self._followed -= 1
 
     def unfollow_all(self) -> None:
         for watched in self._watched.values():

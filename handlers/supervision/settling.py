@@ -4,6 +4,7 @@ they tell is acted upon."""
 import asyncio
 import os
 import signal
+from functools import partial
 
 import structlog
 
@@ -12,6 +13,9 @@ from bus.commands import ReportUnknown
 from bus.layout import DataLayout
 from bus.model import ExecutionStatus, ExitRecord, Reason
 from bus.ports import ReportSink
+from bus.recurring import Recurring
+from bus.scarcity import reason_of
+from bus.threads import DISK
 from handlers.shim.process_tree import is_alive, process
 from handlers.supervision import adoption
 from handlers.supervision.adoption import (
@@ -36,9 +40,6 @@ log = structlog.get_logger("jobbus.adoption")
 
 GENERATIONS_MAX = 5
 """How often a shim that dies before its claim is replaced before the start counts as failed."""
-
-RETRY_S = 0.2
-"""How soon an execution is asked about again that could give no answer."""
 
 
 class Settling:
@@ -66,12 +67,13 @@ class Settling:
         self._asking = asking
         self._orphans = orphans
         self._start = start
+        self._troubles = Recurring(log)
 
     def soon(self, watched: Watched) -> None:
         """The files will be asked, once however often this is called meanwhile."""
         if not watched.is_settling:
             watched.is_settling = True
-            self._start(self._settle(watched), f"settle {watched.execution.id}")
+            self._start(partial(self._settle, watched), f"settle {watched.execution.id}")
 
     def conclude(self, watched: Watched, finding: Finding) -> None:
         """What was found out about an execution is acted upon."""
@@ -93,32 +95,46 @@ class Settling:
 
     async def _settle(self, watched: Watched) -> None:
         execution_id = watched.execution.id
-        [finding] = await asyncio.to_thread(
-            adoption.investigate_all, self._layout, [execution_id], is_copied=watched.is_copied
-        )
-        watched.is_settling = False
+        watched.is_settling = True
+        try:
+            [finding] = await DISK.run(
+                adoption.investigate_all, self._layout, [execution_id], is_copied=watched.is_copied
+            )
+        finally:
+            watched.is_settling = False
         if self._roster.holds(watched) and execution_id not in self._orphans:
             self.conclude(watched, finding)
 
     def _adopt_shim(self, watched: Watched, state: ShimState | None) -> None:
         """A shim of an earlier service or spawner: watched like our own from now on."""
         if state is None:
-            asyncio.get_running_loop().call_later(RETRY_S, self._again, watched)
+            self._later(watched)
             return
         watched.shim = state.shim
         try:
             pidfd = os.pidfd_open(state.shim)
-        except OSError:
-            self._again(watched)
+        except ProcessLookupError:
+            self._later(watched)
             return
-        self._roster.follow(watched, pidfd)
+        except OSError as error:
+            # Nothing announces its end then: the slow look asks the files, and tries this again.
+            self._troubles.say(f"ends of jobs are noticed late: {reason_of(error)} (pidfd_open)")
+        else:
+            self._roster.follow(watched, pidfd)
+            self._troubles.over("ends of jobs are noticed at once again")
         found = process(state.shim)
         if found is None or found.ticks != state.shim_ticks:
-            self._roster.unfollow(watched)  # the pid was given to somebody else meanwhile
-            asyncio.get_running_loop().call_later(RETRY_S, self._again, watched)
+            self._roster.unfollow(watched)  # the pid was given to another process meanwhile
+            self._later(watched)
             return
+        watched.pauses.reset()
         watched.ran = False  # so that its progress is listened to
         self._hearing.learn(watched, state)
+
+    def _later(self, watched: Watched) -> None:
+        """Asked again after a pause, which grows while there is no answer."""
+        pause_s = watched.pauses.next_s()
+        asyncio.get_running_loop().call_later(pause_s, self._again, watched)
 
     def _again(self, watched: Watched) -> None:
         if self._roster.holds(watched):
@@ -165,10 +181,10 @@ class Settling:
         spec = watched.spec
         number = signal_number(spec.stop_signal) if spec is not None else signal.SIGTERM
         self._orphans.take(state, number)
-        self._start(self._tell_unknown(watched, state), f"orphan {state.execution}")
+        self._start(partial(self._tell_unknown, watched, state), f"orphan {state.execution}")
         if watched.stop is not None:
             self._orphans.order(state.execution, watched.stop, self._clock.now_ms())
 
     async def _tell_unknown(self, watched: Watched, state: ShimState) -> None:
-        if await asyncio.to_thread(self._orphans.is_alive, state.execution):
+        if await DISK.run(self._orphans.is_alive, state.execution):
             self._report(ReportUnknown(execution_id=watched.execution.id))

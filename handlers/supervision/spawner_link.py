@@ -15,6 +15,9 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from bus.recurring import Backoff, Recurring
+from bus.scarcity import reason_of
+from bus.threads import DISK
 from handlers.shim.assignment import Assignment
 from handlers.supervision.record import encode_assignment
 
@@ -60,7 +63,11 @@ class SpawnerLink:
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._unanswered: set[str] = set()
         self._awake = asyncio.Event()
+        self._pauses = Backoff(RESTART_DELAY_S, RESTART_DELAY_S_MAX)
+        self._troubles = Recurring(log)
         self.pid = 0
+        self.trouble: str | None = None
+        """Why nothing can be started now; requests wait for it to pass."""
 
     def request(self, work: Assignment) -> None:
         """The spawner will be asked; an answer or its death follows.
@@ -75,31 +82,46 @@ class SpawnerLink:
         self._awake.set()
 
     async def run(self, ready: asyncio.Event) -> None:
-        """Ends on cancellation; shims that were forked go on."""
-        loop, delay_s = asyncio.get_running_loop(), RESTART_DELAY_S
+        """Ends on cancellation; shims that were forked go on. Without a spawner, at the start too,
+        all else goes on: what runs can be watched and stopped, and requests wait."""
+        loop = asyncio.get_running_loop()
         while True:
-            began_s = loop.time()
+            sound = loop.call_later(RESTART_DELAY_S_MAX, self._is_sound)
             try:
                 await self._serve_one(ready)
+                self._troubles.say("the spawner died and is started again", "died")
+                self.trouble = "the process that starts programs dies again and again"
             except OSError as error:
-                if not ready.is_set():
-                    raise
-                log.error("no spawner could be started", error=str(error))  # noqa: TRY400
-            self.pid = 0
-            lost, self._unanswered = frozenset(self._unanswered), set()
-            log.warning("the spawner died and is started again", unanswered=len(lost))
-            self._on_death(lost)
-            lived_s = loop.time() - began_s
-            delay_s = RESTART_DELAY_S if lived_s > RESTART_DELAY_S_MAX else delay_s
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, RESTART_DELAY_S_MAX)
+                self.trouble = f"no program can be started: {reason_of(error)}"
+                self._troubles.say(self.trouble, "none")
+            except Exception:
+                self._is_gone()
+                raise
+            finally:
+                sound.cancel()
+            self._is_gone()
+            ready.set()
+            await asyncio.sleep(self._pauses.next_s())
+
+    def _is_gone(self) -> None:
+        self.pid = 0
+        lost, self._unanswered = frozenset(self._unanswered), set()
+        self._on_death(lost)
+
+    def _is_sound(self) -> None:
+        """The spawner has lived for a while."""
+        if self.pid:
+            self.trouble = None
+            self._pauses.reset()
+            self._troubles.over("programs can be started again", "none")
+            self._troubles.over(subject="died")
 
     async def _serve_one(self, ready: asyncio.Event) -> None:
         """One spawner from its start to its death."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
         try:
-            process = await asyncio.to_thread(_start, theirs)
+            process = await DISK.run(_start, theirs)
         except BaseException:  # also a cancellation: one that starts all the same ends at once
             ours.close()
             raise
@@ -120,7 +142,7 @@ class SpawnerLink:
             loop.remove_reader(ours)
             reader.close()
             ours.close()  # tells a living spawner to end
-            await asyncio.shield(asyncio.to_thread(_reap, process))
+            await asyncio.shield(DISK.run(_reap, process))
 
     async def _send(self, link: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -156,16 +178,20 @@ class _Reader:
     def read(self) -> None:
         space = socket.CMSG_SPACE(FDS_A_READ * 4)
         try:
-            data, ancillary, _, _ = self._link.recvmsg(READ_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, flags, _ = self._link.recvmsg(
+                READ_BYTES, space, socket.MSG_CMSG_CLOEXEC
+            )
         except BlockingIOError:
             return
         except OSError:
-            data, ancillary = b"", []
+            data, ancillary, flags = b"", [], 0
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 found = array.array("i")
                 found.frombytes(content[: len(content) - len(content) % found.itemsize])
                 self._pidfds.extend(found)
+        if flags & socket.MSG_CTRUNC:
+            self.close()  # we may open no more, so one was dropped: no answer gets that of another
         if not data:
             asyncio.get_running_loop().remove_reader(self._link)
             self._closed()

@@ -6,13 +6,17 @@ It never holds a pipe or waits for a job: the shims do, and go on when this part
 import asyncio
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 from bus.clock import Clock
 from bus.jobs import JobSpec
 from bus.layout import DataLayout
 from bus.model import Execution, ExecutionStatus, ExitRecord, Reason
 from bus.ports import OutputNotice, ReportSink
+from bus.tasks import kept_up
+from bus.threads import DISK
 from handlers.supervision import adoption
 from handlers.supervision.asking import Asking
 from handlers.supervision.doorbell import Doorbell
@@ -87,6 +91,11 @@ class ProcessSupervisor:
         """The warm process that runs now; 0 before the first."""
         return self._link.pid
 
+    @property
+    def trouble(self) -> str | None:
+        """Why no program can be started now; None if some can."""
+        return self._link.trouble
+
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Ends on cancellation; all jobs go on. `ready` is set when orders are taken."""
         warm = asyncio.Event()
@@ -94,13 +103,13 @@ class ProcessSupervisor:
             try:
                 async with asyncio.TaskGroup() as group:
                     self._group = group
-                    group.create_task(self._link.run(warm), name="spawner")
-                    group.create_task(self._orphans.run(), name="orphans")
-                    group.create_task(self._progress.run(), name="progress watch")
+                    self._start(partial(self._link.run, warm), "spawner")
+                    self._start(self._orphans.run, "orphans")
+                    self._start(self._progress.run, "progress watch")
                     await warm.wait()
                     if ready is not None:
                         ready.set()
-                    await self._look_now_and_then()
+                    await kept_up(self._look_now_and_then, "supervisor")
             finally:
                 self._group = None
                 self._roster.unfollow_all()
@@ -131,7 +140,7 @@ class ProcessSupervisor:
     async def adopt(self, live: Sequence[tuple[Execution, JobSpec | None]]) -> None:
         """Every live execution is watched, spawned afresh, or reported as over."""
         ids = [execution.id for execution, _ in live]
-        findings = await asyncio.to_thread(
+        findings = await DISK.run(
             adoption.investigate_all, self._layout, ids, is_copied=self._is_copy
         )
         for (execution, spec), finding in zip(live, findings, strict=True):
@@ -169,9 +178,10 @@ class ProcessSupervisor:
             exit_ = ExitRecord(ended_ms=now_ms, cause=cause, contained=False, survivors=survivors)
             self._roster.end(watched, exit_)
 
-    def _start(self, coroutine: "asyncio._CoroutineLike[None]", name: str) -> None:
+    def _start(self, run: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Nothing that happens to one execution ends the supervision of the others."""
         assert self._group is not None, "orders are taken only while run() runs"
-        self._group.create_task(coroutine, name=name)
+        self._group.create_task(kept_up(run, name), name=name)
 
     # -- looks
 
@@ -183,7 +193,7 @@ class ProcessSupervisor:
                 continue
             self._progress.try_again()
             ids = [each for each in self._roster if each not in self._orphans]
-            looks = await asyncio.to_thread(adoption.look_at_all, self._layout, ids)
+            looks = await DISK.run(adoption.look_at_all, self._layout, ids)
             for execution_id, (state, has_ended) in zip(ids, looks, strict=True):
                 watched = self._roster.get(execution_id)
                 if watched is None:

@@ -2,15 +2,19 @@
 
 from bus.jobs import JobSpec
 from bus.model import Execution, Progress, StopRequest
+from bus.recurring import Backoff
 from handlers.supervision.record import ShimState
+
+RETRY_S = 0.05
+RETRY_S_MAX = 5.0
 
 
 class Watched:
     """One live execution. `told_…` keep each report to once per run of the service.
 
-    The roster alone writes `pidfd`, orders `is_ordering`, settling `is_settling` and `generation`,
-    hearing and its news what a shim has said. Where an earlier shim is found again or a fresh one
-    is needed, settling says by `shim` whom to listen to.
+    The roster alone writes `pidfd`, orders `is_ordering`, settling `is_settling`, `pauses` and
+    `generation`, hearing and its news what a shim has said. Where an earlier shim is found again or
+    a fresh one is needed, settling says by `shim` whom to listen to.
     """
 
     __slots__ = (
@@ -21,6 +25,7 @@ class Watched:
         "is_ordering",
         "is_settling",
         "output_end",
+        "pauses",
         "pidfd",
         "progress",
         "ran",
@@ -48,6 +53,8 @@ class Watched:
         self.is_settling = False
         self.is_copied = False
         """Whether it was begun before this data directory was copied, perhaps by the original."""
+        self.pauses = Backoff(RETRY_S, RETRY_S_MAX)
+        """How soon it is asked about again when its files could give no answer."""
         self.ran = False
         """Whether the program is known to have been executed."""
         self.told_running = False

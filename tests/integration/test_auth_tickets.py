@@ -1,5 +1,6 @@
 """`/tickets`: what stands in a URL opens one stream, for half a minute, and nothing else."""
 
+import io
 from typing import Any
 
 import aiohttp
@@ -149,12 +150,11 @@ async def test_only_named_pages_may_use_a_ticket() -> None:
     }
 
 
-async def test_no_log_line_holds_a_ticket_a_token_or_a_code(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+async def test_no_log_line_holds_a_ticket_a_token_or_a_code() -> None:
     from bus.logs import configure_logs
 
-    configure_logs("debug")
+    log = io.StringIO()
+    configure_logs("debug", log)
     async with serving(World()) as (url, session):
         ticket = await ticket_for(session, EVENTS)
         (await session.get(f"{EVENTS}&ticket={ticket}", headers=SSE)).close()
@@ -165,8 +165,7 @@ async def test_no_log_line_holds_a_ticket_a_token_or_a_code(
         await browser.sign_in(code=code["code"])
         await browser.sign_in(code=code["code"])
         await browser.sign_in(token=ALICE)
-    said = capsys.readouterr()
-    text = said.out + said.err
+    text = log.getvalue()
     assert '"route": "/api/v1/events"' in text
     for secret in (ticket, ALICE, code["code"], browser.cookie):
         assert secret not in text

@@ -26,7 +26,7 @@ RARE = msgspec.structs.replace(QUICK, scan_interval_s=3600)
 @asynccontextmanager
 async def rung(path: Path, ours: set[str]) -> AsyncIterator[tuple[Doorbell, asyncio.Event]]:
     ring = asyncio.Event()
-    bell = Doorbell(path, ring.set, ours.__contains__)
+    bell = Doorbell(path, lambda _: ring.set(), ours.__contains__)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         task = group.create_task(bell.run(), name="doorbell")
         await until(lambda: bell.armed)

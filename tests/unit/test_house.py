@@ -100,5 +100,21 @@ def test_cancellations_and_exits_pass_through() -> None:
         for node in ast.walk(tree):
             if ENDINGS & {ast.unparse(each).rpartition(".")[2] for each in kept_back(node)}:
                 keeping.add(name)
-    # Here the whole command ends, with a code for the shell.
-    assert keeping == {"bus/cli/main.py"}
+    # Here the whole command ends, with a code for the shell; and a thread's exception is raised
+    # where its call is waited for.
+    assert keeping == {"bus/cli/main.py", "bus/threads.py"}
+
+
+def test_nothing_makes_a_thread_at_the_moment_of_need() -> None:
+    makers = {
+        name
+        for name, tree in modules()
+        if list(calls(tree, "to_thread", "Thread", "ThreadPoolExecutor"))
+        or any(
+            "ThreadPool" in ast.unparse(each)
+            for each in ast.walk(tree)
+            if isinstance(each, ast.ImportFrom)
+        )
+    }
+    # Commands of the command line are not the service.
+    assert makers == {"bus/threads.py", "bus/cli/demo.py", "bus/cli/publishing.py"}

@@ -13,9 +13,12 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from bus.descriptors import DESCRIPTORS
 from bus.errors import BusError, NoSpace, StorageFailed, TransportBusy
 from bus.layout import DataLayout
 from bus.reserve import NO_ROOM, Need, make_way
+from bus.scarcity import NO_DESCRIPTOR, reason_of
+from bus.threads import start_thread
 from bus.turns import Turns
 from transports.directory import disk
 from transports.directory.grouping import Grouping
@@ -24,6 +27,9 @@ from transports.directory.settings import DirectorySettings
 log = logging.getLogger(__name__)
 
 LINK_TRIES = 4
+TRIES = 4
+TRY_AGAIN_S = 0.1
+"""A commit that found no descriptor waits so long, and so often, for connections to be closed."""
 
 
 class Piece(msgspec.Struct):
@@ -56,16 +62,30 @@ def commit(layout: DataLayout, pieces: Sequence[Piece], *, group: bool) -> float
     Raises:
         StorageFailed: a sync failed; what the disk holds is unknown.
     """
-    try:
-        with _OpenBoth(layout) as (queue_fd, tmp_fd):
-            return _commit(pieces, queue_fd, tmp_fd, group=group)
-    except disk.SyncFailed as error:
-        raise StorageFailed(f"{error}; the service must restart and read what is there") from error
-    except OSError as error:
-        fault = _fault(error)
-        for piece in pieces:
-            piece.error = piece.error or fault
-        return 0.0
+    fault: BusError | None = None
+    for left in reversed(range(TRIES)):
+        try:
+            with _OpenBoth(layout) as (queue_fd, tmp_fd):
+                return _commit(pieces, queue_fd, tmp_fd, group=group)
+        except disk.SyncFailed as error:
+            message = f"{error}; the service must restart and read what is there"
+            raise StorageFailed(message) from error
+        except OSError as error:
+            fault = _fault(error)
+            if not (left and _may_pass(error)):
+                break
+    for piece in pieces:
+        piece.error = piece.error or fault
+    return 0.0
+
+
+def _may_pass(error: OSError) -> bool:
+    """Whether a moment later it may be otherwise: descriptors come back when others are closed."""
+    if DESCRIPTORS.release_for(error):
+        return True
+    if error.errno in NO_DESCRIPTOR:
+        time.sleep(TRY_AGAIN_S)
+    return error.errno in NO_DESCRIPTOR
 
 
 def can_group(layout: DataLayout) -> bool:
@@ -121,13 +141,18 @@ def _commit(pieces: Sequence[Piece], queue_fd: int, tmp_fd: int, *, group: bool)
 
 def _write(piece: Piece, tmp_fd: int, *, sync: bool) -> bool:
     piece._tmp = f"{piece.id}.{secrets.token_hex(6)}"
-    try:
-        disk.create_file(piece._tmp, tmp_fd, piece.data, sync=sync, need=piece.need)
-    except OSError as error:
-        _discard(piece, tmp_fd)
-        piece.error = _fault(error)
-        return False
-    return True
+    for left in reversed(range(TRIES)):
+        try:
+            disk.create_file(piece._tmp, tmp_fd, piece.data, sync=sync, need=piece.need)
+        except OSError as error:
+            _discard(piece, tmp_fd)
+            piece.error = _fault(error)
+            if not (left and _may_pass(error)):
+                return False
+        else:
+            piece.error = None
+            return True
+    return False
 
 
 def _discard(piece: Piece, tmp_fd: int) -> None:
@@ -172,7 +197,7 @@ def _sync_names(queue_fd: int) -> None:
 def _fault(error: OSError) -> BusError:
     if error.errno in NO_ROOM:
         return NoSpace("the disk has no room for the command; nothing was accepted")
-    return TransportBusy(f"the command could not be written: {error.strerror}")
+    return TransportBusy(f"the command could not be written: {reason_of(error)}")
 
 
 Done = Callable[[Sequence[Piece], StorageFailed | None], None]
@@ -205,10 +230,10 @@ class Committer:
         self._was_urgent = False
         self._failure: StorageFailed | None = None
         self._grouping = Grouping(settings)
-        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        self._thread = start_thread(self._run, "committer")
 
     def put(self, pieces: Sequence[Piece]) -> None:
         """Hands over what is to be committed, in order for each owner. The caller bounds how much
@@ -223,7 +248,7 @@ class Committer:
         with self._filled:
             self._is_open = False
             self._filled.notify()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:

@@ -18,11 +18,10 @@ import msgspec
 from bus.clock import TIME_MS_MAX
 from bus.layout import DIRECTORY_MODE, FILE_MODE
 from bus.reserve import NO_ROOM, Need, write_new
+from bus.scarcity import NO_MEANS
 
 FUSE_MAGIC = 0x65735546
 PASSING = ".tmp"
-NO_MEANS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""What the system lacks for the moment; the file has nothing to do with it."""
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _SHARED = stat.S_ISGID | stat.S_IRGRP
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC

@@ -13,6 +13,7 @@ from bus.errors import IdInUse, StorageFailed, TransportBusy
 from bus.layout import DataLayout
 from bus.model import CommandRecord
 from bus.reserve import Need
+from bus.threads import DISK
 from transports.directory import disk, wire
 from transports.directory.backlog import Backlog, Entry, State
 from transports.directory.committer import Committer, Piece
@@ -82,7 +83,7 @@ class Inbound:
         self._open = False
         if self._next:
             self._flush()
-        await asyncio.to_thread(self._committer.stop)
+        await DISK.run(self._committer.stop)
         # The loop was told of each batch before it was told of the thread's end.
         assert not self._committing, "the committer ended before its work"
 
@@ -190,7 +191,7 @@ class Inbound:
         """A command of this id lies there already; if it is this one, it is made durable."""
         self._ring()
         try:
-            there = await asyncio.to_thread(self._intake.durable_envelope, name)
+            there = await DISK.run(self._intake.durable_envelope, name)
         except disk.SyncFailed as error:
             failure = StorageFailed(f"{error}; the service must restart and read what is there")
             self.fail(failure)

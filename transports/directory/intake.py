@@ -1,12 +1,17 @@
 """Looking into the queue directory: what is new, what is no command, what may be swept. Blocking.
 
 One thread looks at a time. What was found is handed back; the lanes belong to the event loop.
+
+Entries of others that are no commands cost something once, not at every look, however many they
+are: folders are passed over while listing, what has another ending is looked at again only when it
+has lain there for long, and what cannot be moved away is tried again ever more rarely.
 """
 
+import heapq
 import logging
 import os
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import msgspec
 
@@ -15,6 +20,8 @@ from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
 from bus.layout import DataLayout
 from bus.model import CommandRecord
+from bus.recurring import Recurring
+from bus.scarcity import reason_of
 from transports.directory import disk
 from transports.directory.disk import InMotion, Mark, Unfit
 from transports.directory.reader import SUFFIX, Reader, Sighting
@@ -28,17 +35,27 @@ _GRANULE_NS = 100_000_000
 """A directory time younger than this may stand still while names still change."""
 
 
+OBSERVED_MAX = 5_000
+"""Files that are no command are remembered up to here. Of more, those that could still become one
+go to Rejects without a wait (they come back once they are whole), others are passed over."""
+
+GIVEN_UP_MAX = 256
+"""So many go to Rejects after one look: commands between them do not wait long."""
+
+AGAIN_S_MAX = 3600.0
+
+
 class Look(msgspec.Struct):
     """What one look found; `fresh` are the names that no look had met before. `given_up`: files
     that stood still too long for a command that is still being written. `more`: names are left for
-    the next look.
+    the next look. `busy_s`: how long it took if it was in vain.
     """
 
     found: list[Sighting] = []
     fresh: list[str] = []
     given_up: list["GivenUp"] = []
     more: bool = False
-    listing_s: float = 0.0
+    busy_s: float = 0.0
 
 
 class GivenUp(msgspec.Struct, frozen=True):
@@ -50,11 +67,18 @@ class GivenUp(msgspec.Struct, frozen=True):
 
 
 class _Observed(msgspec.Struct):
-    """A file that is no command so far: since when it has stood still, and what is wrong."""
+    """A file that is no command so far, and what is wrong.
+
+    `due_s`: when it is looked at again at the latest. `rests`: not before, whatever happens around
+    it. `listing`: the last one in which it stood.
+    """
 
     mark: Mark
-    since_s: float
     reason: str
+    due_s: float
+    rests: bool = False
+    pause_s: float = 0.0
+    listing: int = 0
 
 
 class Intake:
@@ -74,12 +98,20 @@ class Intake:
         self._reader = reader
         self._rejects = rejects
         self._observed: dict[str, _Observed] = {}
+        self._due: list[tuple[float, str]] = []
+        """A heap, which may name some that are not observed any more, or are due later."""
+        self._listing = 0
+        self._after = ""
+        """Up to this name all were examined, if the last look did not come to the end."""
+        self._has_swept = False
         self._seen_directory: tuple[int, int] | None = None
+        self._troubles = Recurring(log)
 
     @property
-    def observes(self) -> bool:
-        """Whether there are files that are no command so far."""
-        return bool(self._observed)
+    def due_in_s(self) -> float | None:
+        """How soon a file that is no command so far has to be looked at again; None: there is
+        none."""
+        return self._due[0][0] - self._clock.monotonic_s() if self._due else None
 
     def look(self, accounted: Container[str], limit: int | None, *, rung: bool) -> Look:
         """New commands, at most `limit` files examined; none of the names in `accounted`.
@@ -87,14 +119,25 @@ class Intake:
         Without `rung` a directory that has not changed is not listed.
         """
         look = Look()
+        self._has_swept = False
         with disk.open_directory(self._layout.queue) as queue_fd:
             if rung or self._changed(queue_fd):
                 self._list(queue_fd, accounted, limit, look)
-            elif self._observed:
-                self._examine(sorted(self._observed), queue_fd, look)
+            began_s = time.perf_counter()
+            self._examine(self._take_due(), queue_fd, look)
+            look.busy_s += time.perf_counter() - began_s
         # Found in one listing, they arrived together as far as we know: the writers' own times
         # order them, and the names (ours and other UUIDv7 sort by time) break ties.
         look.found.sort(key=lambda one: (one.accepted_ns or _LAST, one.submitted_ms, one.name))
+        return look
+
+    def look_at(self, names: Iterable[str], accounted: Container[str]) -> Look:
+        """The same for a few names, without a listing."""
+        look = Look()
+        self._has_swept = False
+        with disk.open_directory(self._layout.queue) as queue_fd:
+            new = [n for n in names if n not in accounted and n.endswith(SUFFIX) and n[0] != "."]
+            self._examine(new, queue_fd, look)
         return look
 
     def envelopes(self, names: list[str]) -> "list[Envelope | CommandRecord | None]":
@@ -145,9 +188,19 @@ class Intake:
                 except FileNotFoundError:
                     pass
                 except OSError as error:  # no room, or no way in: others do not wait for that
-                    log.warning("%s cannot go to Rejects: %s", file.name, error.strerror)
+                    why = reason_of(error)
+                    self._troubles.say(f"{file.name} cannot go to Rejects: {why}", why)
+                    self._try_later(file.name)
                     continue
                 self._observed.pop(file.name, None)
+
+    def _try_later(self, name: str) -> None:
+        observed = self._observed.get(name)
+        if observed is not None:
+            observed.rests = True
+            observed.pause_s = min(max(1.0, 2 * observed.pause_s), AGAIN_S_MAX)
+            observed.due_s = self._clock.monotonic_s() + observed.pause_s
+            heapq.heappush(self._due, (observed.due_s, name))
 
     def sweep(self) -> None:
         """Files in `.tmp` that nobody will finish are gone; ours that were linked have one name."""
@@ -176,22 +229,87 @@ class Intake:
         began = time.perf_counter()
         status = os.fstat(queue_fd)
         still = time.time_ns() - status.st_mtime_ns > _GRANULE_NS
-        names = [n for n in os.listdir(queue_fd) if n not in accounted and not n.startswith(".")]
-        names.sort()
-        for gone in self._observed.keys() - set(names):
-            del self._observed[gone]
-        look.listing_s = time.perf_counter() - began
-        look.more = limit is not None and len(names) > limit
+        names = self._next_of(self._names(queue_fd, accounted), limit, look)
         self._seen_directory = None
         if still and not look.more:
             self._seen_directory = (status.st_ino, status.st_mtime_ns)
-        self._examine(names[:limit], queue_fd, look)
+        self._examine(names, queue_fd, look)
+        look.busy_s = time.perf_counter() - began if not look.found else 0.0
 
-    def _examine(self, names: list[str], queue_fd: int, look: Look) -> None:
+    def _next_of(self, names: list[str], limit: int | None, look: Look) -> list[str]:
+        """In order, from where the last look ended: what stays hides nothing behind it."""
+        if limit is None:
+            return sorted(names)
+        rest = [name for name in names if name > self._after] or names
+        look.more = len(rest) > limit
+        chosen = heapq.nsmallest(limit, rest)
+        self._after = chosen[-1] if look.more else ""
+        return chosen
+
+    def _names(self, queue_fd: int, accounted: Container[str]) -> list[str]:
+        """Those to be examined; what is observed and not there any more is forgotten."""
+        self._listing += 1
+        found = []
+        with os.scandir(queue_fd) as entries:
+            for entry in entries:
+                name = entry.name
+                if name in accounted or name.startswith("."):
+                    continue
+                observed = self._observed.get(name)
+                if observed is not None:
+                    observed.listing = self._listing
+                    if observed.rests:
+                        continue
+                elif entry.is_dir(follow_symlinks=False):
+                    continue
+                elif not name.endswith(SUFFIX):
+                    self._observe_stray(name, queue_fd)
+                    continue
+                found.append(name)
+        gone = [name for name, each in self._observed.items() if each.listing != self._listing]
+        for name in gone:
+            del self._observed[name]
+        if len(self._due) > 2 * len(self._observed) + OBSERVED_MAX:
+            self._due = [(each.due_s, name) for name, each in self._observed.items()]
+            heapq.heapify(self._due)
+        return found
+
+    def _observe_stray(self, name: str, queue_fd: int) -> None:
+        """Without the ending it is no command, whatever becomes of its content."""
+        if len(self._observed) >= OBSERVED_MAX:
+            return
+        try:
+            mark = disk.mark_of(name, queue_fd)
+        except FileNotFoundError:
+            return
+        self._observe(name, mark, f"a command file is called {{CommandID}}{SUFFIX}")
+
+    def _observe(self, name: str, mark: Mark, reason: str) -> None:
+        """It is looked at again when it has stood still for long enough."""
+        could_become_one = name.endswith(SUFFIX)
+        patience_s = self._settings.settle_s if could_become_one else self._settings.stray_s
+        due_s = self._clock.monotonic_s() + patience_s
+        rests = not could_become_one
+        self._observed[name] = _Observed(mark, reason, due_s, rests, patience_s, self._listing)
+        heapq.heappush(self._due, (due_s, name))
+
+    def _take_due(self) -> list[str]:
+        """Some of those that have to be looked at again now."""
+        now_s = self._clock.monotonic_s()
+        due: list[str] = []
+        while self._due and self._due[0][0] <= now_s and len(due) < GIVEN_UP_MAX:
+            due_s, name = heapq.heappop(self._due)
+            observed = self._observed.get(name)
+            if observed is not None and observed.due_s == due_s:
+                due.append(name)
+        return due
+
+    def _examine(self, names: Iterable[str], queue_fd: int, look: Look) -> None:
         for name in names:
             try:
                 if name not in self._observed:
-                    look.fresh.append(name)
+                    if len(self._observed) < OBSERVED_MAX:
+                        look.fresh.append(name)
                 elif not self._moved_on(name, queue_fd, look):
                     continue
                 look.found.append(self._reader.sighting(name, queue_fd))
@@ -206,12 +324,14 @@ class Intake:
         observed = self._observed[name]
         if disk.mark_of(name, queue_fd) != observed.mark:
             return True
-        patience_s = self._settings.settle_s if name.endswith(SUFFIX) else self._settings.stray_s
-        if self._clock.monotonic_s() - observed.since_s < patience_s or observed.mark.is_directory:
+        if self._clock.monotonic_s() < observed.due_s:
             return False
         if observed.mark.links > 1 and self._freed_of_its_twin(name, queue_fd):
             return True
-        look.given_up.append(GivenUp(name, observed.mark, observed.reason))
+        if len(look.given_up) < GIVEN_UP_MAX:
+            look.given_up.append(GivenUp(name, observed.mark, observed.reason))
+        else:
+            heapq.heappush(self._due, (observed.due_s, name))
         return False
 
     def _look_closer(self, name: str, queue_fd: int, look: Look) -> None:
@@ -219,6 +339,9 @@ class Intake:
         try:
             mark = disk.mark_of(name, queue_fd)
         except FileNotFoundError:
+            self._observed.pop(name, None)
+            return
+        if mark.is_directory:
             self._observed.pop(name, None)
             return
         try:
@@ -231,12 +354,18 @@ class Intake:
             look.more = True
         except (NotACommand, Unfit) as why:
             before = self._observed.get(name)
-            if before is None or before.mark != mark:
-                self._observed[name] = _Observed(mark, self._clock.monotonic_s(), str(why))
+            if before is None and len(self._observed) >= OBSERVED_MAX:
+                self._seen_directory = None  # what is left is found again
+                if len(look.given_up) < GIVEN_UP_MAX:
+                    look.given_up.append(GivenUp(name, mark, str(why)))
+            elif before is None or before.mark != mark:
+                self._observe(name, mark, str(why))
 
     def _freed_of_its_twin(self, name: str, queue_fd: int) -> bool:
         """Whether the second name was one in `.tmp`, left by a publisher that was killed."""
-        self.sweep()
+        if not self._has_swept:  # one look is enough for all that have a second name
+            self._has_swept = True
+            self.sweep()
         return disk.mark_of(name, queue_fd).links == 1
 
     def _has_lost_its_twin(self, name: str, queue_fd: int) -> bool:
@@ -261,13 +390,13 @@ class Intake:
         except (NotACommand, Unfit) as why:
             # Its outline was that of a command and the rest is not, e.g. a name in Latin-1. Without
             # this note the next look would find a command again, and so on without end.
-            self._observed[name] = _Observed(mark, self._clock.monotonic_s(), str(why))
+            self._observe(name, mark, str(why))
         except OSError:
             raise
         except Exception as defect:  # ours, and told: no file of a stranger ends the service
             log.exception("%s could not be judged", name)
             reason = f"jobbus broke on it: {type(defect).__name__}; please report that"
-            self._observed[name] = _Observed(mark, self._clock.monotonic_s(), reason)
+            self._observe(name, mark, reason)
         return None
 
     def _refusal(self, name: str, queue_fd: int, why: Refused) -> CommandRecord | None:

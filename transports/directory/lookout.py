@@ -6,9 +6,13 @@ from collections.abc import Callable, Sequence
 
 from bus.attention import Attention
 from bus.clock import Clock
+from bus.descriptors import DESCRIPTORS
 from bus.envelope import Envelope
 from bus.layout import DataLayout
 from bus.model import CommandRecord
+from bus.recurring import Recurring
+from bus.scarcity import reason_of
+from bus.threads import DISK
 from transports.directory import disk
 from transports.directory.backlog import Backlog, Entry, State
 from transports.directory.inbound import Inbound, is_same
@@ -23,7 +27,11 @@ log = logging.getLogger(__name__)
 LOOK_MAX = 20_000
 """Files examined in one look, so that what comes meanwhile is not found too late."""
 DUTY = 4.0
-"""A listing that took a second is followed by so many seconds without one, at most one."""
+"""A look that took a second, since there is so much that is no command, is followed by so many
+seconds without one."""
+SOONEST_S = 0.05
+HEARD_MAX = 256
+"""Names kept until they are looked at; the listing finds those beyond."""
 SWEEP_S = 3600.0
 AHEAD_MAX_NS = 86_400 * 10**9
 """A number further in the future is a broken clock's: it must not drag all later ones along."""
@@ -56,13 +64,16 @@ class Lookout:
         self._rejects = rejects
         self._refusals = refusals
         self._rung = asyncio.Event()
+        self._heard: dict[str, None] = {}
+        self._troubles = Recurring(log)
         self._swept_s = self._rejects_s = clock.monotonic_s()
         self.attention = Attention(
             str(layout.queue), rare_s=settings.scan_interval_s, often_s=settings.look_ms / 1000
         )
 
-    def ring(self) -> None:
-        """There may be something new."""
+    def ring(self, names: Sequence[str] = ()) -> None:
+        """There may be something new; something under these names if any are known."""
+        self._heard.update(dict.fromkeys(names[: HEARD_MAX - len(self._heard)]))
         self._rung.set()
 
     async def run(self, inbound: Inbound) -> None:
@@ -73,19 +84,55 @@ class Lookout:
             try:
                 pause_s = await self._look_once(inbound, rung)
             except OSError as error:
-                log.warning("the queue directory cannot be read: %s", error)
+                if DESCRIPTORS.release_for(error):
+                    self.ring()
+                    continue
+                self._troubles.say(f"the queue directory cannot be read: {reason_of(error)}")
                 await self._mend()
+            else:
+                self._troubles.over("the queue directory can be read again")
             if pause_s:
-                await asyncio.sleep(pause_s)
+                await self._pause(inbound, pause_s)
+
+    async def _pause(self, inbound: Inbound, pause_s: float) -> None:
+        """The directory is not listed meanwhile. What is heard of by its name is looked at all the
+        same: no command waits for what others have piled up."""
+        until_s = self._clock.monotonic_s() + pause_s
+        is_owed = False
+        while (left_s := until_s - self._clock.monotonic_s()) > 0:
+            try:
+                async with asyncio.timeout(left_s):
+                    await self._rung.wait()
+            except TimeoutError:
+                break
+            self._rung.clear()
+            is_owed = True
+            if self._heard:
+                await self._look_at_heard(inbound)
+        if is_owed:
+            self.ring()
+
+    async def _look_at_heard(self, inbound: Inbound) -> None:
+        names, self._heard = list(self._heard), {}
+        look = await DISK.run(self._intake.look_at, names, self._backlog)
+        await self._take(inbound, look)
 
     async def look(self, inbound: Inbound, limit: int | None, *, rung: bool) -> float:
         """Everything found is in the backlog; the seconds to leave the directory alone."""
         now_s = self._clock.monotonic_s()
         if rung:
             self.attention.looks()
-        look = await asyncio.to_thread(self._look_with_rejects, limit, rung, now_s)
+        look = await DISK.run(self._look_with_rejects, limit, rung, now_s)
         if not rung:
             self.attention.found(look.fresh, now_s)
+        await self._take(inbound, look)
+        if look.more:
+            self.ring()
+            return 0.0
+        return min(DUTY * look.busy_s, self._settings.scan_interval_s)
+
+    async def _take(self, inbound: Inbound, look: Look) -> None:
+        """What was found is in the backlog, or is known already."""
         doubtful: list[tuple[Sighting, Entry | CommandRecord]] = []
         for count, sighting in enumerate(look.found, 1):
             if count % TAKEN_UP_MAX == 0:
@@ -99,10 +146,6 @@ class Lookout:
             await self._second_of_an_id(inbound, sighting, other)
         if look.given_up:
             await self._give_up(look.given_up)
-        if look.more:
-            self.ring()
-            return 0.0
-        return min(DUTY * look.listing_s, 1.0)
 
     async def _give_up(self, files: Sequence[GivenUp]) -> None:
         """They are in Rejects. Before that who asks by the id that one is called after has an
@@ -112,10 +155,10 @@ class Lookout:
         answers = [one for one in records if one is not None and self._is_nobodys(one.id)]
         if answers:
             try:
-                await asyncio.to_thread(self._refusals.write_unless_there, answers)
+                await DISK.run(self._refusals.write_unless_there, answers)
             except OSError as error:
                 log.warning("no result written for %d files: %s", len(answers), error.strerror)
-        await asyncio.to_thread(self._intake.set_aside, files)
+        await DISK.run(self._intake.set_aside, files)
 
     def _is_nobodys(self, command_id: str) -> bool:
         return self._backlog.get(command_id) is None and self._known(command_id) is None
@@ -134,8 +177,9 @@ class Lookout:
 
     async def _wait_for_ring(self) -> bool:
         interval_s = self.attention.interval_s
-        if self._intake.observes:
-            interval_s = min(interval_s, self._settings.settle_s / 2)
+        due_in_s = self._intake.due_in_s
+        if due_in_s is not None:
+            interval_s = min(interval_s, max(due_in_s, SOONEST_S))
         try:
             async with asyncio.timeout(interval_s):
                 await self._rung.wait()
@@ -147,15 +191,17 @@ class Lookout:
     async def _look_once(self, inbound: Inbound, rung: bool) -> float:
         if self._clock.monotonic_s() - self._swept_s > SWEEP_S:
             self._swept_s = self._clock.monotonic_s()
-            await asyncio.to_thread(self._intake.sweep)
+            await DISK.run(self._intake.sweep)
+        if self._heard:
+            await self._look_at_heard(inbound)
         return await self.look(inbound, LOOK_MAX, rung=rung)
 
     async def _mend(self) -> None:
         """The directory is there again if somebody took it away; else the next look tells."""
         try:
-            await asyncio.to_thread(disk.make_directory, self._layout.queue_tmp)
+            await DISK.run(disk.make_directory, self._layout.queue_tmp)
         except OSError as error:
-            log.warning("the queue directory cannot be made: %s", error)
+            self._troubles.say(f"the queue directory cannot be made: {reason_of(error)}", "made")
         await asyncio.sleep(self._settings.scan_interval_s)
         self.ring()
 
@@ -184,16 +230,16 @@ class Lookout:
     ) -> None:
         """A file whose id is known: the same command again, or another one that borrowed the id."""
         identity = await self._identity(inbound, other)
-        [found] = await asyncio.to_thread(self._intake.envelopes, [sighting.name])
+        [found] = await DISK.run(self._intake.envelopes, [sighting.name])
         if found is None or identity is None:
             return
         if isinstance(found, Envelope) and is_same(found, *identity):
             await self._again(sighting)
         elif self._must_not_stay(found, other):
-            await asyncio.to_thread(self._intake.unlink, [sighting.name])
+            await DISK.run(self._intake.unlink, [sighting.name])
         else:
             reason = "its CommandID stands for another command; take a new one"
-            await asyncio.to_thread(self._intake.reject, sighting.name, reason)
+            await DISK.run(self._intake.reject, sighting.name, reason)
 
     def _must_not_stay(self, found: Envelope | CommandRecord, other: Entry | CommandRecord) -> bool:
         """A copy in Rejects would keep a secret; one that was refused for it has no hash."""
@@ -210,7 +256,7 @@ class Lookout:
             record = self._known(other.id)
             if record is not None:
                 return record.body_hash, record.user_id
-            [read] = await asyncio.to_thread(self._intake.envelopes, [other.name])
+            [read] = await DISK.run(self._intake.envelopes, [other.name])
             if not isinstance(read, Envelope):
                 return None
             envelope = read
@@ -230,4 +276,4 @@ class Lookout:
                 Entry(sighting.id, sighting.name, self._backlog.last_order_ns, State.HANDED)
             )
             return
-        await asyncio.to_thread(self._intake.unlink, [sighting.name])
+        await DISK.run(self._intake.unlink, [sighting.name])

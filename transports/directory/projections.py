@@ -17,6 +17,9 @@ from bus.events import COMMAND_EVENTS, EXECUTION_EVENTS, CommandEnded, Published
 from bus.layout import DataLayout
 from bus.model import CommandRecord, Execution
 from bus.ports import TableReader
+from bus.recurring import Recurring
+from bus.scarcity import reason_of
+from bus.threads import DISK
 from transports.directory import disk, projected
 from transports.directory.orphans import sweep
 
@@ -99,6 +102,7 @@ class Projections:
         self._written_s: dict[str, float] = {}
         self._status_gone: dict[str, None] = {}
         self._results_gone: dict[str, None] = {}
+        self._troubles = Recurring(log)
         self._seen = 0
         self._sync_failed = False
         self._writing = _Batch()
@@ -147,7 +151,7 @@ class Projections:
         results that the table never had (of refused files), and what does not look like ours.
         """
         until_ms = self._clock.now_ms() - int(keep_s * 1000)
-        return await asyncio.to_thread(sweep, self._layout, self._table, since_ms, until_ms)
+        return await DISK.run(sweep, self._layout, self._table, since_ms, until_ms)
 
     async def run(self) -> None:
         """Writes what was noted, until it is cancelled."""
@@ -158,12 +162,16 @@ class Projections:
                 continue
             self._writing = batch
             try:
-                without = await asyncio.to_thread(self._write, batch)
+                without = await DISK.run(self._write, batch)
             except OSError as error:
-                log.warning("status and result files lag behind: %s", error.strerror)
+                self._troubles.say(f"status and result files lag behind: {reason_of(error)}")
                 self._note_again(batch)
                 await asyncio.sleep(RETRY_S)
                 continue
+            except BaseException:  # also a cancellation: the files would never be written
+                self._note_again(batch)
+                raise
+            self._troubles.over("status and result files are written again")
             self._written(batch.without(without))
             if without:
                 self._note_again(batch.only(without))
@@ -178,15 +186,15 @@ class Projections:
         by the number `synced`. A file that has the right content is left alone. What a death in
         the middle of a file left is gone. What finds no room is left to `run`.
         """
-        await asyncio.to_thread(self._sweep)
+        await DISK.run(self._sweep)
         executions = [e for e in self._table.executions() if e.version > synced or not e.is_final]
         for chunk in _chunks(executions):
             batch = _Batch(past_executions=tuple(chunk))
-            for execution_id in await asyncio.to_thread(self._write, batch):
+            for execution_id in await DISK.run(self._write, batch):
                 self._note_execution(execution_id)
         commands = [c for c in self._table.commands() if c.version > synced and c.is_final]
         for ended in _chunks(commands):
-            without = await asyncio.to_thread(self._write, _Batch(past_commands=tuple(ended)))
+            without = await DISK.run(self._write, _Batch(past_commands=tuple(ended)))
             for command in ended:
                 if command.id in without:
                     self._note_command(command.id)
@@ -220,9 +228,7 @@ class Projections:
             self._paid.clear()
             await self._paid.wait()
         try:
-            synced = await asyncio.to_thread(
-                projected.sync, self._layout.results, self._layout.status
-            )
+            synced = await DISK.run(projected.sync, self._layout.results, self._layout.status)
         except (OSError, disk.SyncFailed) as error:
             log.warning("status and result files could not be synced: %s", error)
             self._sync_failed = True

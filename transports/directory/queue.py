@@ -7,15 +7,21 @@ found by looking. What a command means is decided behind `receive`; its file sta
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
 from bus.clock import Clock
+from bus.descriptors import DESCRIPTORS
 from bus.envelope import Envelope
 from bus.errors import TransportBusy
 from bus.instance import file_system_of
 from bus.layout import DataLayout
 from bus.model import CommandRecord
+from bus.recurring import Recurring
+from bus.scarcity import reason_of
+from bus.tasks import kept_up
+from bus.threads import DISK
 from transports.directory import disk
 from transports.directory.backlog import Backlog, Entry, State
 from transports.directory.caution import DEATHS_MAX, Caution
@@ -94,6 +100,7 @@ class DirectoryTransport:
         self._some_ended = asyncio.Event()
         self._closing = asyncio.Event()
         self._closed = asyncio.Event()
+        self._troubles = Recurring(log)
 
     @property
     def waiting(self) -> int:
@@ -159,7 +166,10 @@ class DirectoryTransport:
                 if self._caution.left:
                     await self._take_care(entries)
             except OSError as error:
-                log.warning("files of waiting commands cannot be read: %s", error)
+                if DESCRIPTORS.release_for(error):
+                    self._backlog.put_back(entries)
+                    continue
+                self._troubles.say(f"waiting commands cannot be read: {reason_of(error)}", "read")
                 entries = self._readable_without_file(entries)
                 if not entries:
                     await asyncio.sleep(READ_RETRY_S)
@@ -167,6 +177,8 @@ class DirectoryTransport:
             except BaseException:  # also a cancellation: they were taken and would be lost
                 self._backlog.put_back(entries)
                 raise
+            else:
+                self._troubles.over("waiting commands can be read again", "read")
             envelopes = [taken for entry in entries if (taken := _taken_from(entry)) is not None]
             if envelopes:
                 return envelopes
@@ -197,9 +209,9 @@ class DirectoryTransport:
         self._in_hand = entry.id
         self._caution.left -= 1
         if self._caution.left:
-            await asyncio.to_thread(self._caution.note, entry.id, entry.name)
+            await DISK.run(self._caution.note, entry.id, entry.name)
         else:
-            await asyncio.to_thread(self._caution.relax)
+            await DISK.run(self._caution.relax)
 
     def settle(self, command_id: str) -> None:
         """See `bus.transport.Transport.settle`: the command's file will be unlinked."""
@@ -226,15 +238,15 @@ class DirectoryTransport:
             self._lookout.ring,
             self._before_answer,
         )
-        await asyncio.to_thread(self._prepare)
-        self._lookout.attention.expect(await asyncio.to_thread(file_system_of, self._layout.queue))
+        await DISK.run(self._prepare)
+        self._lookout.attention.expect(await DISK.run(file_system_of, self._layout.queue))
         await self._set_poison_aside()
         await self._lookout.look(inbound, None, rung=True)
         if self._caution.left:
             # Only what was there when it died can be to blame; mostly that is nothing.
             self._caution.left = min(self._caution.left, self._backlog.waiting)
             if not self._caution.left:
-                await asyncio.to_thread(self._caution.relax)
+                await DISK.run(self._caution.relax)
         inbound.start()
         self._inbound = inbound
         if ready is not None:
@@ -245,7 +257,7 @@ class DirectoryTransport:
             await inbound.stop()
             await self._unlink_ended()
             if self._ends_orderly(inbound):
-                await asyncio.to_thread(self._caution.end)
+                await DISK.run(self._caution.end)
             self._closed.set()
         if inbound.failure is not None:
             raise inbound.failure
@@ -269,13 +281,13 @@ class DirectoryTransport:
 
     async def _set_poison_aside(self) -> None:
         """The command that two starts died of is in Rejects, and its writer has an answer."""
-        note = await asyncio.to_thread(self._caution.begin)
+        note = await DISK.run(self._caution.begin)
         if note.deaths < DEATHS_MAX or self._known(note.id) is not None:
             return
         why = f"the service died {note.deaths} times while it handled this command"
-        record = await asyncio.to_thread(self._intake.poison, note.name, why)
+        record = await DISK.run(self._intake.poison, note.name, why)
         if record is not None:
-            await asyncio.to_thread(self._refusals.write, [record])
+            await DISK.run(self._refusals.write, [record])
             if self._refused is not None:
                 self._refused(record)
 
@@ -288,9 +300,12 @@ class DirectoryTransport:
         )
         async with asyncio.TaskGroup() as group:
             parts = [
-                group.create_task(bell.run(), name="directory doorbell"),
-                group.create_task(self._lookout.run(inbound), name="directory lookout"),
-                group.create_task(self._unlink_for_ever(), name="directory unlinks"),
+                group.create_task(kept_up(run, name), name=name)
+                for run, name in (
+                    (bell.run, "directory doorbell"),
+                    (partial(self._lookout.run, inbound), "directory lookout"),
+                    (self._unlink_for_ever, "directory unlinks"),
+                )
             ]
             ends = [
                 group.create_task(self._closing.wait(), name="directory close"),
@@ -305,7 +320,7 @@ class DirectoryTransport:
         bare = [entry for entry in entries if entry.envelope is None]
         if not bare:
             return
-        read = await asyncio.to_thread(self._intake.envelopes, [entry.name for entry in bare])
+        read = await DISK.run(self._intake.envelopes, [entry.name for entry in bare])
         refusals: list[tuple[Entry, CommandRecord]] = []
         for entry, found in zip(bare, read, strict=True):
             match found:
@@ -322,10 +337,10 @@ class DirectoryTransport:
     async def _answer(self, refusals: Sequence[tuple[Entry, CommandRecord]]) -> None:
         """The writers find Rejected results; then their files go."""
         try:
-            await asyncio.to_thread(self._refusals.write, [record for _, record in refusals])
+            await DISK.run(self._refusals.write, [record for _, record in refusals])
         except OSError as error:
             # The files stay and are answered after the next start.
-            log.warning("no result written for %d refused commands: %s", len(refusals), error)
+            self._troubles.say(f"refused commands have no result: {reason_of(error)}", "answer")
             return
         for entry, record in refusals:
             if self._refused is not None:
@@ -346,11 +361,16 @@ class DirectoryTransport:
             batch, self._ended = self._ended[:UNLINK_MAX], self._ended[UNLINK_MAX:]
             names = [name for entry in batch for name in (entry.name, *entry.more_names)]
             try:
-                await asyncio.to_thread(self._intake.unlink, names)
+                await DISK.run(self._intake.unlink, names)
             except OSError as error:
-                log.warning("files of ended commands cannot be unlinked: %s", error)
+                self._troubles.say(f"files of ended commands stay: {reason_of(error)}", "unlink")
                 self._ended.extend(batch)
                 return False
+            except BaseException:
+                self._ended.extend(batch)
+                self._some_ended.set()
+                raise
+            self._troubles.over(subject="unlink")
             for entry in batch:
                 self._backlog.drop(entry)
         return True

@@ -12,6 +12,8 @@ from msgspec.structs import replace
 
 from bus.clock import Clock, rfc3339
 from bus.layout import DataLayout
+from bus.recurring import Recurring
+from bus.scarcity import reason_of
 from transports.directory import disk
 from transports.directory.disk import Mark
 from transports.directory.settings import DirectorySettings
@@ -72,6 +74,7 @@ class Rejects:
         self._clock = clock
         self._parses = parses
         self._kept: dict[str, _Kept] | None = None
+        self._troubles = Recurring(log)
         self.forget_before_ms = 0
         """Files rejected before this time go with the next look."""
         self._forgotten_ms = 0
@@ -106,7 +109,7 @@ class Rejects:
             disk.replace_file(stem + _REASON, here, _encoder.encode(file) + b"\n")
             moved = self._move(name, queue_fd, f"{stem}.json", here, mark)
             kept[f"{stem}.json"] = _Kept(moved, digest)
-            log.warning("rejected %s: %s", shown, reason)
+            self._troubles.say(f"rejected {shown}: {reason}", f"{mark.uid} {reason}")
             self._prune(here)
 
     def come_back(self) -> int:
@@ -118,7 +121,7 @@ class Rejects:
             return 0
         came = 0
         with disk.open_directory(self._path) as here, disk.open_directory(self._queue) as queue_fd:
-            for name, before in list(kept.items()):
+            for name, before in list(kept.items())[-self._settings.rejects_max :]:
                 try:
                     now = disk.mark_of(name, here)
                 except FileNotFoundError:
@@ -171,7 +174,7 @@ class Rejects:
         try:
             disk.truncate_file(kept_name, here, self._settings.file_size_max)
         except OSError as error:
-            log.warning("%s cannot be cut: %s", kept_name, error.strerror)
+            self._troubles.say(f"{kept_name} cannot be cut: {reason_of(error)}", "cut")
             disk.remove(kept_name, here)
             return replace(mark, size=0)
         return disk.mark_of(kept_name, here)
@@ -183,7 +186,8 @@ class Rejects:
         try:
             os.link(name, original, src_dir_fd=here, dst_dir_fd=queue_fd, follow_symlinks=False)
         except OSError as error:  # taken meanwhile, or another file system: it stays for people
-            log.warning("%s was mended but cannot go back: %s", original, error.strerror)
+            reason = reason_of(error)
+            self._troubles.say(f"{original} was repaired but cannot go back: {reason}", "back")
             return 0
         disk.remove(name, here)
         self._forget(name, here)
@@ -197,7 +201,7 @@ class Rejects:
             self._kept = {}
             with disk.open_directory(self._path) as here:
                 disk.sweep_passing(here)
-                for name in sorted(os.listdir(here)):
+                for name in sorted(_files_in(here)):
                     if name.endswith(".json") and not name.endswith(_REASON):
                         self._kept[name] = self._recorded(name, here)
         return self._kept
@@ -245,6 +249,12 @@ class Rejects:
         while f"{stem}.json" in self._load():
             stem += "x"
         return stem
+
+
+def _files_in(here: int) -> list[str]:
+    """The names of all but folders, of which none is ours."""
+    with os.scandir(here) as entries:
+        return [each.name for each in entries if not each.is_dir(follow_symlinks=False)]
 
 
 def _same_file(now: Mark, before: Mark) -> bool:

@@ -163,6 +163,11 @@ class Gateway:
         await self._gate.sessions.aclose()
         await self._ports.tokens.aclose()
 
+    def shed_connections(self) -> None:
+        """The system has no descriptor for another connection: some of those that wait go."""
+        if self._runner is not None:
+            self._runner.shed()
+
     def sign_in_code(self) -> str:
         """A code that signs one browser in as this account's admin, for a short while."""
         grant = self._ports.tokens.grant(ADMIN_ID)

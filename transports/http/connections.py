@@ -49,6 +49,13 @@ class Connections:
             self.remove(goes)
             goes.drop()
 
+    def shed(self, most: int) -> None:
+        """Up to `most` go, those first that would go for a newcomer; none on which one is asked."""
+        idle = [one for one in self._proven if one.is_idle]
+        for one in [*self._unproven, *idle][:most]:
+            self.remove(one)
+            one.drop()
+
     def prove(self, one: Connection) -> None:
         if self._unproven.pop(one, self) is None:
             self._proven[one] = None

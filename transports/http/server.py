@@ -31,6 +31,7 @@ HEAD_MAX = 64 * 1024
 WRITE_BUFFER = 16 * 1024
 """What of an answer may wait in user space before its handler waits."""
 
+SHED_AT_ONCE = 16
 _TURNS_TO_CLOSE = 10
 """Turns of the event loop in which an aborted connection is closed, with TLS and to spare."""
 
@@ -319,6 +320,10 @@ class ProblemRunner(web.AppRunner):
         self._memory = memory
         self._held = Connections(connections_max)
         self._user_timeout_s = user_timeout_s
+
+    def shed(self) -> None:
+        """The system has no descriptor for another connection: some of those that wait go."""
+        self._held.shed(SHED_AT_ONCE)
 
     async def cleanup(self) -> None:
         """Nothing is open any more. What a peer has not taken by now it will not get: aiohttp would

@@ -12,6 +12,7 @@ import structlog
 from bus.errors import DataDirectoryError, NoSpace, StorageFailed
 from bus.instance import write_private
 from bus.reserve import NO_ROOM
+from bus.threads import DISK
 
 SAVE_SOON_S = 60.0
 """How long what is only nice to keep (when something was last used) may wait for the disk."""
@@ -45,7 +46,7 @@ class StateFile:
         self._stale.clear()
         self._asked += 1
         try:
-            await asyncio.to_thread(self._write, self._path, self._render(), self._asked)
+            await DISK.run(self._write, self._path, self._render(), self._asked)
         except OSError as exc:
             if exc.errno in NO_ROOM:
                 raise NoSpace(

@@ -1,6 +1,5 @@
 """The tokens of one data directory, in memory and in `tokens.json`: one owner, changes at once."""
 
-import asyncio
 import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from bus.clock import Clock
 from bus.errors import BusError, DataDirectoryError
 from bus.instance import rotate_admin_token, write_private
 from bus.layout import DataLayout
+from bus.threads import DISK
 from transports.http.access.state_file import StateFile, read_private
 from transports.http.access.tokens import (
     ADMIN_ID,
@@ -151,7 +151,7 @@ class TokenStore:
             OSError: it could not be written; the old one stays.
         """
         assert self._layout is not None, "there is no admin.token"
-        token = await asyncio.to_thread(rotate_admin_token, self._layout)
+        token = await DISK.run(rotate_admin_token, self._layout)
         self._admin.put(_admin_record(token))
 
     async def run(self) -> None:
