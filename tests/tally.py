@@ -16,6 +16,7 @@ class Kind(StrEnum):
     HOSTILE = "hostile cases"
     PERMISSIONS = "cells of the truth table"
     SCHEMA = "requests by the document"
+    EXHAUSTED = "exhausted resources"
     STREAMED_CHANGES = "streamed changes"
 
 
