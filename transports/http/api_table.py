@@ -107,6 +107,7 @@ _LONG_POLL = (
 )
 _AFTER = (
     Parameter(name="last_event_id", about="The id of the last frame you have."),
+    Parameter(name="lastEventId", about="The same, as polyfills of EventSource add it; wins."),
     Parameter(name="Last-Event-ID", about="The same; wins over the query.", place="header"),
     Parameter(name="ticket", about="A ticket for exactly this stream."),
 )
@@ -220,6 +221,27 @@ JOBS = (
     ),
 )
 
+JOB_IN_ONE = Operation(
+    method="GET",
+    path="/api/v1/jobs/{id}",
+    summary="The same job, its id in one piece: `App%2FJob`",
+    parameters=(
+        Parameter(
+            name="id",
+            about="App and job, the slash between them encoded.",
+            place="path",
+            # Any sign stands for the slash: tools that try the document leave it out of paths.
+            schema={
+                "type": "string",
+                "pattern": r"^[A-Z0-9][A-Za-z0-9._-]{0,63}.[A-Z0-9]\w{0,63}$",
+            },
+        ),
+        *_LONG_POLL,
+    ),
+    answers={200: ((JSON, told.JobTold),), 304: ()},
+    refuses=READ | {404},
+)
+
 EXECUTIONS = (
     _listing("executions", "/api/v1/executions", told.ExecutionsPage, tuple(ExecutionStatus)),
     Operation(
@@ -257,14 +279,18 @@ EXECUTIONS = (
                 about="Only lines that hold this text; limit is up to 1000 then.",
                 schema={"type": "string", "minLength": 1, "maxLength": 1000},
             ),
-            Parameter(name="format", about="text", schema=_choice("text", "json", "ndjson")),
+            Parameter(
+                name="format",
+                about="Wins over `Accept`; text.",
+                schema=_choice("text", "json", "ndjson"),
+            ),
             Parameter(name="Range", about="One range of bytes, for text.", place="header"),
         ),
         answers={
             200: ((TEXT, None), (JSON, told.OutputTold), (NDJSON, None)),
             206: ((TEXT, None),),
         },
-        refuses=READ | {404, 410, 416},
+        refuses=READ | {404, 406, 410, 416},
     ),
     Operation(
         method="GET",
@@ -492,4 +518,4 @@ SYSTEM = (
     ),
 )
 
-OPERATIONS = (*COMMANDS, *JOBS, *EXECUTIONS, *STREAMS, *ACCESS, *SYSTEM)
+OPERATIONS = (*COMMANDS, *JOBS, JOB_IN_ONE, *EXECUTIONS, *STREAMS, *ACCESS, *SYSTEM)

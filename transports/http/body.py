@@ -26,6 +26,9 @@ from transports.http.problems import Problem, invalid
 from transports.http.server import Overdrawn, lease_of, no_memory, read_on
 
 JSON_TYPE = "application/json"
+BOM = b"\xef\xbb\xbf"
+"""Which some writers put in front of UTF-8; a reader may ignore it (RFC 8259 §8.1)."""
+
 BODY_TIMEOUT_S = 30.0
 """How long a body may take to arrive; a trickle would hold a connection for ever."""
 
@@ -225,7 +228,7 @@ async def _read(request: web.Request, most: int) -> bytes:
     read_on(request)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            return await _arrived(request, most)
+            return (await _arrived(request, most)).removeprefix(BOM)
     except Overdrawn as exc:
         raise exc.problem from None
     except TimeoutError:
@@ -262,7 +265,7 @@ def _fields_of(raw: bytes) -> _Fields:
 
 
 def _is_utf8(request: web.Request) -> bool:
-    return (request.charset or "utf-8").lower() in ("utf-8", "utf8")
+    return (request.charset or "utf-8").lower() in ("utf-8", "utf8", "us-ascii")
 
 
 def _needs_json() -> Problem:

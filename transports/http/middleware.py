@@ -12,6 +12,7 @@ from multidict import istr
 
 from transports.http.access.auth import hold
 from transports.http.access.cors import allow_origin
+from transports.http.probes import is_probe
 from transports.http.problems import Problem, problem_response
 
 ResponseSignal = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
@@ -83,6 +84,8 @@ def host_check(allowed: Callable[[], frozenset[str]]) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         # `request.host` is the header, or what a trusted proxy says that it was.
+        if is_probe(request):
+            return await handler(request)
         single = len(request.headers.getall("Host", [])) == 1
         if not single or _name_in(request.host) not in allowed():
             raise Problem(
@@ -165,7 +168,8 @@ def _from_http(request: web.Request, exc: web.HTTPException) -> Problem:
         case web.HTTPRequestEntityTooLarge():
             detail = exc.text or "the body is too large"
         case web.HTTPNotFound():
-            detail = "there is no such path"
+            slash = len(request.path) > 1 and request.path.endswith("/")
+            detail = "there is no such path" + ("; leave out the slash at its end" if slash else "")
         case _:
             detail = exc.reason
     return Problem(exc.status, slug, detail, headers=headers)

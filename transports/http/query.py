@@ -1,4 +1,8 @@
-"""Query parameters read strictly: an unknown, repeated or wrong one is refused by name."""
+"""Query parameters read strictly: an unknown, repeated or wrong one is refused by name.
+
+What real clients add by themselves is known: cache busters mean nothing on any path, and where a
+stream goes on is told in many spellings.
+"""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -11,6 +15,25 @@ from transports.http.problems import Problem, bad_parameter
 _QUERY_MAX = 4096
 _VALUES_MAX = 32
 _NO_QUERY: MultiMapping[str] = MultiDictProxy(MultiDict())
+
+
+CACHE_BUSTERS = frozenset(
+    {"_", "_dc", "_t", "cb", "r", "nocache", "cachebuster", "evs_preamble", "heartbeattimeout"}
+)
+"""In lower case, what libraries add to a URL for themselves: jQuery, Ext JS, EventSource polyfills.
+No parameter of ours has such a name."""
+
+POSITION = "last_event_id"
+_POSITIONS = frozenset({"lasteventid", "evslasteventid"})
+
+
+def is_cache_buster(name: str) -> bool:
+    return name.lower() in CACHE_BUSTERS
+
+
+def is_position(name: str) -> bool:
+    """Whether it says where a stream goes on: `last_event_id`, `lastEventId`, `Last-Event-ID`, …"""
+    return name.lower().replace("_", "").replace("-", "") in _POSITIONS
 
 
 class Query:
@@ -28,9 +51,22 @@ class Query:
             raise Problem(400, "malformed", f"the query is longer than {_QUERY_MAX} characters")
         known = tuple(allowed)
         for name in request.query:
-            if name not in known:
+            is_added = is_cache_buster(name) or (POSITION in known and is_position(name))
+            if name not in known and not is_added:
                 raise _unknown(name, known)
         self._query = request.query
+
+    def position(self) -> str | None:
+        """The position in whatever spelling; one that was added to our own name is the later one.
+
+        A polyfill comes back with the URL that it was made with, and the position behind it.
+        """
+        added = [
+            value
+            for name, value in self._query.items()
+            if value and name != POSITION and is_position(name)
+        ]
+        return added[-1] if added else self.text(POSITION)
 
     def text(self, name: str) -> str | None:
         """The one value of `name`, or None."""

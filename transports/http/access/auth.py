@@ -7,6 +7,7 @@ from aiohttp import web
 
 from bus.access import ADMIN
 from bus.model import Principal
+from transports.http.accept import preferred_type
 from transports.http.access.identity import Identity, Way
 from transports.http.access.origin_rules import Asked, own_origin, refusal
 from transports.http.access.proxy import proxied_grant
@@ -19,6 +20,8 @@ from transports.http.settings import GatewayPorts, GatewaySettings
 
 STREAMS = frozenset({"/api/v1/events", "/api/v1/executions/{id}/stream", "/api/v1/ws"})
 """The path templates of what stays open; only they take a ticket."""
+
+_STREAM_FIRST = ("text/event-stream", "application/json", "application/x-ndjson")
 
 REALM = 'Bearer realm="jobbus"'
 _TOKEN_MAX = 512
@@ -186,7 +189,7 @@ class Gate:
 
     def _by_ticket(self, request: web.Request) -> Identity:
         tickets = request.query.getall(PARAMETER)
-        streams = "text/event-stream" in request.headers.get("Accept", "") or is_upgrade(request)
+        streams = is_upgrade(request) or preferred_type(request, _STREAM_FIRST) == _STREAM_FIRST[0]
         found = None
         if len(tickets) == 1 and streams and request.method == "GET":
             place = _place(request)

@@ -11,6 +11,7 @@ from aiohttp_remotes import XForwardedFiltered
 
 from bus.model import Principal
 from transports.http.access.tokens import Grant, checked_roles, checked_user
+from transports.http.probes import is_probe
 from transports.http.problems import Problem
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -51,6 +52,8 @@ def behind_proxy(current: Callable[[], ProxySettings]) -> Middleware:
         settings = current()
         if settings is not made:
             made, forwarded = settings, XForwardedFiltered(settings.trusted)
+        if is_probe(request) and not any(name in request.headers for name in _FORWARDED):
+            return await handler(request)
         peer = _peer(request)
         if peer is None or not _is_in(peer, settings.trusted):
             _refuse_pretenders(request, peer, settings)

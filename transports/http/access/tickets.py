@@ -16,6 +16,7 @@ import msgspec
 from transports.http.access.identity import Identity
 from transports.http.access.rate import first_of_the_many
 from transports.http.access.tokens import Grant, secret_hash
+from transports.http.query import is_cache_buster, is_position
 
 TICKET_S = 30.0
 TICKETS_MAX = 10_000
@@ -38,14 +39,19 @@ class TooMany(Exception):
 
 
 def place_of(target: str) -> Place:
-    """What a request for `target` asks for, a ticket in its query left out.
+    """What a request for `target` asks for, without what a client adds by itself: the ticket, where
+    the stream goes on, what keeps caches away.
 
     Raises:
         ValueError: the query has too many parameters.
     """
     parts = urlsplit(target)
     pairs = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=100)
-    return parts.path, tuple(pair for pair in pairs if pair[0] != PARAMETER)
+    return parts.path.lower(), tuple(pair for pair in pairs if not _is_added(pair[0]))
+
+
+def _is_added(name: str) -> bool:
+    return name == PARAMETER or is_position(name) or is_cache_buster(name)
 
 
 def checked_target(target: str) -> Place:
@@ -58,7 +64,7 @@ def checked_target(target: str) -> Place:
     if not plain or "#" in target or "?ticket=" in target or "&ticket=" in target:
         raise ValueError("must be a path with its query, such as /api/v1/events?job=App/Job")
     place = place_of(target)
-    if not _STREAM.match(place[0]) or not target.startswith(place[0]):
+    if not _STREAM.match(place[0]) or not target.lower().startswith(place[0]):
         raise ValueError(
             "must be the path of a stream: /api/v1/events, /api/v1/executions/{id}/stream "
             "or /api/v1/ws"

@@ -8,13 +8,14 @@ from aiohttp import web
 
 from bus.model import Execution
 from bus.ports import OutputPage
+from transports.http.accept import preferred_type
 from transports.http.access.auth import check_again, check_while_telling, cut_off, principal_of
 from transports.http.access.visibility import Visibility
 from transports.http.executions import may_read_output, visible_execution
 from transports.http.output.lines import gap_data, line_view, lines_json, text_json, text_of
 from transports.http.output.search import HITS_MAX, OutputSearch, Search
 from transports.http.problems import Problem, bad_parameter
-from transports.http.query import Query
+from transports.http.query import Query, is_cache_buster
 from transports.http.settings import GatewayPorts, GatewaySettings
 
 LIMIT_MAX = 1024 * 1024
@@ -34,6 +35,10 @@ class Span(msgspec.Struct, frozen=True):
     complete: bool
 
 
+_FORMS = {"text/plain": "text", "application/json": "json", "application/x-ndjson": "ndjson"}
+"""Without `format`, what `Accept` asks for."""
+
+
 class OutputRoutes:
     def __init__(
         self, ports: GatewayPorts, settings: GatewaySettings, visibility: Visibility
@@ -50,11 +55,14 @@ class OutputRoutes:
         query = Query(request, NAMES)
         execution = visible_execution(request, self._ports, self._visibility)
         may_read_output(principal_of(request), execution, self._visibility)
-        form = query.choice("format", ("text", "json", "ndjson"), "text")
+        form = query.choice("format", tuple(_FORMS.values()), "")
+        if not form:
+            form = _FORMS[preferred_type(request, tuple(_FORMS))]
         stream = query.choice("stream", ("out", "err"), "") or None
         wanted = _asked_range(request) if form == "text" else None
         if wanted is not None:
-            if request.query.keys() - {"format"}:
+            others = {name for name in request.query if not is_cache_buster(name)}
+            if others - {"format"}:
                 raise Problem(400, "malformed", "send either Range or from, tail, line and limit")
             return await self._partial(request, execution, wanted)
         needle = query.text("grep")

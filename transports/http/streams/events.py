@@ -109,4 +109,4 @@ class EventRoutes:
 
 def cursor_of(request: web.Request, query: Query) -> str | None:
     """Where the reader was. The header wins: a browser reconnects with its first, old query."""
-    return request.headers.get("Last-Event-ID") or query.text("last_event_id") or None
+    return request.headers.get("Last-Event-ID") or query.position() or None
