@@ -28,6 +28,8 @@ from handlers.evidence import are_files_doubted, believe_files, protected_before
 
 WATERMARK_S = 60.0
 DESCRIPTORS_S = 10.0
+TRUSTED_AGAIN_S = 600.0
+"""When a clock that was not believed is looked at again."""
 
 log = structlog.get_logger("jobbus")
 
@@ -167,12 +169,20 @@ class _Life:
         since_ms = await DISK.run(protected_before_ms, self._parts.layout.journal)
         executions = _Executions(self._parts.table)
         folders = await DISK.run(self._parts.disposal.sweep, executions, since_ms)
-        files = await self._parts.projections.sweep(
-            since_ms, self._parts.settings.keep.command_days * 86_400
-        )
-        if folders or files:
-            log.info("left over and removed", folders=folders, files=files)
-        await self._parts.retention.run()
+        if folders:
+            log.info("left over and removed", folders=folders)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sweep_files(since_ms), name="sweep of files")
+            group.create_task(self._parts.retention.run(), name="retention looks")
+
+    async def _sweep_files(self, since_ms: int) -> None:
+        """Once, when the clock is believed: results of refused files go by their age alone."""
+        while not self._parts.trusted.is_trusted():  # noqa: ASYNC110 - a clock wakes nobody
+            await asyncio.sleep(TRUSTED_AGAIN_S)
+        days = self._parts.settings.keep.command_days
+        files = await self._parts.projections.sweep(since_ms, days * 86_400)
+        if files:
+            log.info("left over and removed", files=files)
 
     async def mark_projected(self) -> None:
         """From time to time it is on record which files need not be looked at after a crash."""

@@ -257,7 +257,10 @@ class _Examination:
         if chosen is not None:
             dropped_below = min([chosen.head.seq, *map(first_seq_of, left[:1])])
         files = {path.name: mark_of_path(path) for path in left}
-        protect(self._directory, self._now_ms)  # first, so that a death right here changes nothing
+        # First, so that a death right here changes nothing; and at the latest time known, so that a
+        # clock that is behind leaves no evidence unprotected.
+        latest_ms = max([self._now_ms, *(snapshot.head.at_ms for snapshot in self._snapshots)])
+        protect(self._directory, latest_ms)
         identity = Identity(epoch=new_epoch(), files=files, dropped_below=dropped_below)
         write_identity(self._directory, identity)
         (self._directory / NEW_EPOCH_FILE).unlink(missing_ok=True)

@@ -16,6 +16,7 @@ class Stopping:
         self._tree = tree
         self._ladder = StopLadder()
         self.order: StopOrder | None = None
+        self._ordered_s = 0.0
         self.cause: str | None = None
         self.gave_up = False
 
@@ -38,10 +39,16 @@ class Stopping:
         return self._tree.main_status is not None and self._work.leftover == "stop"
 
     def obey(self, order: StopOrder) -> None:
-        """Begins the ladder, or brings its KILL nearer."""
-        passed_s = max(0.0, (now_ms() - order.at_ms) / 1000)
-        grace_s = max(0.0, order.grace_s - passed_s)
-        self._ladder.order(time.monotonic(), grace_s, kill=order.kill)
+        """Begins the ladder, or brings its KILL nearer.
+
+        An order that is heard again, by a service that came back, is as old as the time since it
+        was heard first: the wall clock may have been set meanwhile.
+        """
+        now_s = time.monotonic()
+        if self.order is None or self.order.at_ms != order.at_ms:
+            self._ordered_s = now_s - max(0.0, (now_ms() - order.at_ms) / 1000)
+        grace_s = max(0.0, order.grace_s - (now_s - self._ordered_s))
+        self._ladder.order(now_s, grace_s, kill=order.kill)
         if self.cause is None and not self.has_ended_by_itself:
             self.cause = order.reason
         self.order = order

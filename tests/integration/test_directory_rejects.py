@@ -232,6 +232,21 @@ async def test_rejects_stay_within_their_bounds(layout: DataLayout) -> None:
     assert sum(sizes) <= 5_000
 
 
+async def test_what_was_rejected_under_a_clock_that_was_ahead_takes_nobodys_place(
+    layout: DataLayout,
+) -> None:
+    layout.rejects.mkdir(parents=True)
+    ahead = [layout.rejects / f"20360101T000000000Z-{number:016x}.json" for number in range(3)]
+    for path in ahead:
+        path.write_bytes(b"{}")
+    settings = msgspec.structs.replace(QUICK, rejects_max=3)
+    async with running(layout.root, settings=settings):
+        for number in range(3):
+            (layout.queue / new_name()).write_bytes(b"no command %d" % number)
+        await until(lambda: len(reasons(layout)) == 3 and not names(layout.queue))
+    assert not any(path.exists() for path in ahead)
+
+
 async def test_old_rejects_go_with_their_reasons(layout: DataLayout) -> None:
     (layout.queue / new_name()).write_text("old")
     async with running(layout.root) as transport:

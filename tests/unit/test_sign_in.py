@@ -52,6 +52,15 @@ def test_a_used_session_ends_at_its_greatest_age() -> None:
     assert book.find(record.key, NOW_MS + 60_000) is None
 
 
+def test_a_session_that_a_clock_made_that_was_ahead_lives_no_longer_than_others() -> None:
+    book = SessionBook(LIMITS)
+    _, record = book.open(grant(), NOW_MS + 10**9)
+    found = book.find(record.key, NOW_MS)
+    assert found is not None
+    assert book.ends_ms(found) == NOW_MS + LIMITS.idle_ms
+    assert book.find(record.key, NOW_MS + LIMITS.idle_ms) is None
+
+
 def test_an_ended_session_is_gone() -> None:
     book = SessionBook(LIMITS)
     _, record = book.open(grant(), NOW_MS)

@@ -11,6 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from bus.clock import Clock, rfc3339
+from bus.keeping import DAY_MS
 from bus.layout import DataLayout
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
@@ -201,7 +202,9 @@ class Rejects:
             self._kept = {}
             with disk.open_directory(self._path) as here:
                 disk.sweep_passing(here)
-                for name in sorted(_files_in(here)):
+                # What a clock rejected that was ahead is no newer than what came after it.
+                today = _stamp(self._clock.now_ms() + DAY_MS)
+                for name in sorted(_files_in(here), key=lambda name: (name <= today, name)):
                     if name.endswith(".json") and not name.endswith(_REASON):
                         self._kept[name] = self._recorded(name, here)
         return self._kept

@@ -67,8 +67,17 @@ class SessionBook:
         return cookie, record
 
     def find(self, key: str, now_ms: int) -> SessionRecord | None:
-        """The session, if it has not expired. The key is a hash: comparing it tells nothing."""
+        """The session, if it has not expired. The key is a hash: comparing it tells nothing.
+
+        One that a clock made that was ahead begins when it is seen: it would last until then.
+        """
         record = self._records.get(key)
+        if record is not None and max(record.created_ms, record.seen_ms) > now_ms:
+            record = self._records[key] = msgspec.structs.replace(
+                record,
+                created_ms=min(record.created_ms, now_ms),
+                seen_ms=min(record.seen_ms, now_ms),
+            )
         return record if record is not None and now_ms < self.ends_ms(record) else None
 
     def ends_ms(self, record: SessionRecord) -> int:
