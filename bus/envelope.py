@@ -26,7 +26,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
     `accepted_ns` is set by the transport's committer and only grows; it orders our own commands.
     `submitted_text` is the writer's own spelling of the time, given back in results word for word;
-    `id_text` is its spelling of the id, where that differs from `id`.
+    `id_text` is its spelling of the id, where that differs from `id`. `poison`: why it must not be
+    handled: starts of the service died of it.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     session_hash: str | None = None
     traceparent: str | None = None
     id_text: str | None = None
+    poison: str = ""
 
 
 def seal(

@@ -105,7 +105,9 @@ class _Life:
         if table.maintenance is not None and table.maintenance.by == DRAIN:
             self._parts.inbox.report(SetMaintenance(on=False, by=DRAIN))
         live = [e for e in table.live_executions() if e.status is not ExecutionStatus.QUEUED]
-        await self._parts.supervisor.adopt([(e, table.spec(e.job_id, e.revision)) for e in live])
+        poison = await DISK.run(self._parts.transport.look_back)
+        specs = [(e, table.spec(e.job_id, e.revision)) for e in live]
+        await self._parts.supervisor.adopt(specs, poison)
         self._parts.inbox.report(PassTime())  # a delay may have passed, a slot may be free by now
         while len(self._parts.inbox):
             await self._parts.owner.handle(await self._parts.inbox.take())

@@ -125,6 +125,7 @@ class Parts:
             secrets=self.secrets,
             is_copy=bool(self.identity.copy_of),
             look_s_max=self._look_s_max,
+            in_hand=lambda command_ids: self.transport.in_hand(command_ids),
         )
         self.supervisor.go_by(programs_of(self.settings))
 
@@ -144,6 +145,7 @@ class Parts:
             is_low=lambda: self.room.is_low,
             undecided=lambda command_id: self.publisher.undecided(command_id),
             before_snapshot=self.audit.settle,
+            in_hand=lambda command_ids: self.transport.in_hand(command_ids),
             before_append=self.hold.end_if_lost,
         )
         self.catalog = CatalogWatch(
@@ -167,6 +169,7 @@ class Parts:
             tells_secret=lambda envelope: tells_secret(self.table, envelope.command, self.policy),
             order_floor_ns=self.table.newest_stop_ns,
             before_answer=self.hold.end_if_lost,
+            poisoned=lambda envelope: self.inbox.put([envelope]),
         )
         self.projections = Projections(self.layout, self.table, self.clock, self.transport.settle)
 

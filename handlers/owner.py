@@ -18,7 +18,7 @@ from bus.clock import Clock
 from bus.commands import RestartJob, RetryExecution, SetMaintenance, StartJob
 from bus.dispatch import Inbox
 from bus.envelope import Envelope, new_uuid
-from bus.errors import NoSpace, Refused
+from bus.errors import ErrorCode, NoSpace, Refused
 from bus.events import ExecutionProgress, Published
 from bus.feed import Feed, Frame
 from bus.model import CommandRecord
@@ -77,9 +77,11 @@ class Owner:
         is_low: Callable[[], bool] = lambda: False,
         undecided: Callable[[str], Envelope | None] = lambda command_id: None,
         before_snapshot: Callable[[], Awaitable[None]] | None = None,
+        in_hand: Callable[[Sequence[str]], None] = lambda command_ids: None,
         before_append: Callable[[], None] = lambda: None,
     ) -> None:
         self._before_snapshot = before_snapshot
+        self._in_hand = in_hand
         self._before_append = before_append
         self.published = table
         self._is_low = is_low
@@ -195,13 +197,20 @@ class Owner:
 
     async def handle(self, batch: Sequence[Envelope]) -> None:
         """The batch is decided, durable, visible and under way when this returns."""
+        ids = [envelope.id for envelope in batch if envelope.id]
+        await self._note_in_hand(ids)
         decided = await self._decide_with_patience(batch)
         if decided.published:
             if decided.records:
                 await self._record(decided.records)
                 self._reserved = decided.reserved or self._reserved
             self._publish(decided.published)
+            spawned = self._spawned_for(decided.effects)
+            await self._note_in_hand([*ids, *spawned] if set(spawned) - set(ids) else [])
             self._act(decided.effects)
+            ids += spawned
+        if ids:
+            self._thread.submit(self._in_hand, ())  # before anything else that the thread does
         if self._orders:
             self._tell_orders(batch)
 
@@ -253,10 +262,11 @@ class Owner:
         decided = _Decided()
         around = self._circumstances()
         for envelope in batch:
-            try:
-                decision = decide(self._working, envelope, around)
-            except Refused as refused:
-                decision = refusal(self._working, envelope, refused, around)
+            if envelope.poison:
+                why = Refused(ErrorCode.POISON, envelope.poison)
+                decision = refusal(self._working, envelope, why, around)
+            else:
+                decision = self._decision(envelope, around)
             if decision.events:
                 self._number(decision, around.now_ms, decided)
             decided.effects.extend(decision.effects)
@@ -266,6 +276,12 @@ class Owner:
                 Record(seq=self._next_seq, at_ms=around.now_ms, reserved=decided.reserved)
             )
         return decided
+
+    def _decision(self, envelope: Envelope, around: Circumstances) -> Decision:
+        try:
+            return decide(self._working, envelope, around)
+        except Refused as refused:
+            return refusal(self._working, envelope, refused, around)
 
     def _number(self, decision: Decision, now_ms: int, decided: "_Decided") -> None:
         first = self._next_seq
@@ -325,6 +341,16 @@ class Owner:
             done = self._orders.get(id(envelope.command))
             if done is not None and not done.done():
                 done.set_result(None)
+
+    async def _note_in_hand(self, command_ids: Sequence[str]) -> None:
+        if command_ids:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self._in_hand, command_ids)
+
+    def _spawned_for(self, effects: Sequence[Effect]) -> list[str]:
+        """The commands for which something is about to be started."""
+        ids = [effect.execution_id for effect in effects if isinstance(effect, SpawnExecution)]
+        return [e.command_id for e in map(self.published.execution, ids) if e is not None]
 
     def _act(self, effects: Sequence[Effect]) -> None:
         for effect in effects:

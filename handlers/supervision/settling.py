@@ -148,6 +148,8 @@ class Settling:
         elif watched.stop is not None:
             now_ms = self._clock.now_ms()
             self._roster.end(watched, ExitRecord(ended_ms=now_ms, cause=watched.stop.reason))
+        elif watched.is_poison:
+            self._roster.fail(watched, "the service died of starting it, again and again")
         elif generation > GENERATIONS_MAX:
             self._roster.fail(watched, "its shim died again and again before it could begin")
         else:

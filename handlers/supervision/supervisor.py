@@ -6,7 +6,7 @@ It never holds a pipe or waits for a job: the shims do, and go on when this part
 import asyncio
 import math
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from bus.ports import OutputNotice, ReportSink
 from bus.tasks import kept_up
 from bus.threads import DISK
 from handlers.supervision import adoption
+from handlers.supervision.adoption import NeverRan
 from handlers.supervision.asking import Asking
 from handlers.supervision.doorbell import Doorbell
 from handlers.supervision.environment import base_environment
@@ -51,7 +52,9 @@ class ProcessSupervisor:
         secrets: SecretValues | None = None,
         is_copy: bool = False,
         look_s_max: Callable[[], float] = lambda: math.inf,
+        in_hand: Callable[[Sequence[str]], None] = lambda command_ids: None,
     ) -> None:
+        self._in_hand = in_hand
         self._is_copy = is_copy
         self._layout = layout
         self._clock = clock
@@ -137,19 +140,38 @@ class ProcessSupervisor:
         else:
             self._orders.pass_on(watched)
 
-    async def adopt(self, live: Sequence[tuple[Execution, JobSpec | None]]) -> None:
-        """Every live execution is watched, spawned afresh, or reported as over."""
+    async def adopt(
+        self,
+        live: Sequence[tuple[Execution, JobSpec | None]],
+        poison: Container[str] = frozenset(),
+    ) -> None:
+        """Every live execution is watched, spawned afresh, or reported as over.
+
+        Those of the commands `poison` are not spawned any more: starts of the service died of it.
+        """
         ids = [execution.id for execution, _ in live]
         findings = await DISK.run(
             adoption.investigate_all, self._layout, ids, is_copied=self._is_copy
         )
+        spawned = []
         for (execution, spec), finding in zip(live, findings, strict=True):
             watched = Watched(execution, spec)
             watched.is_copied = self._is_copy
+            watched.is_poison = execution.command_id in poison
             watched.ran = execution.start_ms is not None or execution.pid is not None
             watched.told_running = watched.ran and execution.status is not ExecutionStatus.UNKNOWN
             self._roster.add(watched)
-            self._settling.conclude(watched, finding)
+            if isinstance(finding, NeverRan):
+                spawned.append((watched, finding))
+            else:
+                self._settling.conclude(watched, finding)
+        for watched, finding in spawned:
+            if self._roster.holds(watched):
+                command_id = watched.execution.command_id
+                await DISK.run(self._in_hand, (command_id,))
+                self._settling.conclude(watched, finding)
+        if spawned:
+            await DISK.run(self._in_hand, ())
 
     # -- what the parts have to tell one another
 

@@ -23,6 +23,7 @@ class Watched:
         "generation",
         "is_copied",
         "is_ordering",
+        "is_poison",
         "is_settling",
         "output_end",
         "pauses",
@@ -55,6 +56,8 @@ class Watched:
         """Whether it was begun before this data directory was copied, perhaps by the original."""
         self.pauses = Backoff(RETRY_S, RETRY_S_MAX)
         """How soon it is asked about again when its files could give no answer."""
+        self.is_poison = False
+        """Whether starts of the service died when it was to be spawned."""
         self.ran = False
         """Whether the program is known to have been executed."""
         self.told_running = False

@@ -58,7 +58,7 @@ def attempt(root: Path, aim: Aim) -> Verdict:
     """One whole life of a data directory: a load with a death in it, a restart, and the truth."""
     service = SeamService(root)
     define(service.apps)
-    load = Load(service)
+    load = Load(service, deaths=2 if aim.again else 1)
     verdict = Verdict(aim)
     try:
         verdict.violations.extend(_live(service, load, aim))

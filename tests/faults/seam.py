@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WRITES = ("write", "pwrite")
 SYNCS = ("fsync", "fdatasync", "syncfs")
 SPAWNS = ("fork", "posix_spawn")
+POISON_JOB = "P/Poison"
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -35,7 +36,9 @@ class Plan(NamedTuple):
     `shim` is the number of the execution whose shim is meant, from 0 on: shims serve again. `hold`
     fails all later calls, too. The call that is struck is told in the file `mark`, which has to be
     a new one. `pause_s`, if not 0, is how long everybody rests who looks at the disk, or tries it,
-    again and again.
+    again and again. `poison` is where the service dies of each command of `POISON_JOB`: when its
+    file is looked at (`look`) or read (`read`), when it is decided (`decide`), or when its program
+    is to be started (`spawn`).
     """
 
     root: str
@@ -50,6 +53,7 @@ class Plan(NamedTuple):
     mark: str = ""
     boot: str = ""
     pause_s: float = 0.0
+    poison: str = ""
 
     def encode(self) -> str:
         return json.dumps(self._asdict())
@@ -380,10 +384,51 @@ def _put_in(text: str) -> None:
         vars(adoption)["boot_id"] = lambda: plan.boot
     retries = (owner, "NO_SPACE_RETRY_S"), (projections, "RETRY_S"), (queue, "UNLINK_RETRY_S")
     _shorten(plan, (room, "LOOK_S"), *retries)
+    if plan.poison:
+        _die_of_poison(plan)
     seam = Seam(plan, "service")
     seam.install()
     seam.wrap(disk, "_syncfs", "syncfs")
     seam.wrap(reserve, "_fallocate", "fallocate")
+
+
+def _die_of_poison(plan: Plan) -> None:
+    """The service kills itself at one point of handling, as a defect of ours or of the kernel's
+    memory killer would end it."""
+    from handlers import owner
+    from handlers.supervision.asking import Asking
+    from transports.directory.reader import Reader
+
+    def deadly(owner: Any, name: str, is_poison: Callable[..., bool]) -> None:
+        real = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if is_poison(*args):
+                die()
+            return real(*args, **kwargs)
+
+        setattr(owner, name, call)
+
+    def holds_poison(reader: Any, name: str, inside: int) -> bool:
+        return POISON_JOB.encode() in Path(_path_of(inside), name).read_bytes()
+
+    match plan.poison:
+        case "look":
+            deadly(Reader, "sighting", holds_poison)
+        case "read":
+            deadly(Reader, "envelope", holds_poison)
+        case "decide":
+            deadly(
+                owner,
+                "decide",
+                lambda table, envelope, around: (
+                    getattr(envelope.command, "job_id", None) == POISON_JOB
+                ),
+            )
+        case "spawn":
+            deadly(Asking, "ask", lambda asking, watched: watched.execution.job_id == POISON_JOB)
+        case other:
+            raise AssertionError(other)
 
 
 def _shorten(plan: Plan, *pauses: tuple[ModuleType, str]) -> None:

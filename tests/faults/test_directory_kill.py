@@ -190,9 +190,17 @@ def test_a_commit_overwrites_nothing(layout: DataLayout) -> None:
     assert list(layout.queue_tmp.iterdir()) == []
 
 
-async def test_the_command_that_two_starts_died_of_is_set_aside(layout: DataLayout) -> None:
-    innocent = [origins_fields(SubmittedAt=f"2026-01-26T10:00:{n:02d}Z") for n in range(3)]
-    poison = origins_fields(SubmittedAt="2026-01-26T10:00:01.5Z")
+@pytest.mark.parametrize(
+    ("before", "after"), [(2, 1), (3, 0), (0, 0)], ids=["among others", "last", "alone"]
+)
+async def test_the_command_that_two_starts_died_of_is_set_aside(
+    layout: DataLayout, before: int, after: int
+) -> None:
+    innocent = [
+        origins_fields(SubmittedAt=f"2026-01-26T10:00:{n if n < before else n + 9:02d}Z")
+        for n in range(before + after)
+    ]
+    poison = origins_fields(SubmittedAt="2026-01-26T10:00:08Z")
     for fields in (*innocent, poison):
         drop(layout, fields)
     name = f"{poison['CommandID']}.json"
@@ -208,7 +216,7 @@ async def test_the_command_that_two_starts_died_of_is_set_aside(layout: DataLayo
     known: dict[str, CommandRecord] = {}
     async with running(layout.root, known=known.get) as transport:
         got: list[str] = []
-        while len(got) < 3:
+        while len(got) < before + after:
             [one] = await transport.receive(9)
             known[one.id] = record_of(one, CommandStatus.RUNNING)
             got.append(one.id)

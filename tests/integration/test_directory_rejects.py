@@ -217,19 +217,20 @@ async def test_a_writer_that_goes_on_after_the_rejection_is_still_heard(
     assert got.id == fields["CommandID"]
 
 
+def size_of(rejects: Path) -> int:
+    """In bytes, without the reasons."""
+    return sum(p.stat().st_size for p in rejects.iterdir() if "reason" not in p.name)
+
+
 async def test_rejects_stay_within_their_bounds(layout: DataLayout) -> None:
     settings = msgspec.structs.replace(QUICK, rejects_max=10, rejects_bytes_max=5_000)
     for _ in range(30):
         (layout.queue / new_name()).write_bytes(b"x" * 400)
     async with running(layout.root, settings=settings):
-        await until(lambda: names(layout.queue) == [])
-    kept = names(layout.rejects)
-    assert len(kept) == 20
+        await until(lambda: names(layout.queue) == [] and len(names(layout.rejects)) == 20)
     (layout.queue / new_name()).write_bytes(b"x" * 9_000)
     async with running(layout.root, settings=settings):
-        await until(lambda: names(layout.queue) == [])
-    sizes = [p.stat().st_size for p in layout.rejects.iterdir() if "reason" not in p.name]
-    assert sum(sizes) <= 5_000
+        await until(lambda: names(layout.queue) == [] and size_of(layout.rejects) <= 5_000)
 
 
 async def test_what_was_rejected_under_a_clock_that_was_ahead_takes_nobodys_place(

@@ -1,15 +1,23 @@
-"""Telling which command kills the service: after an unclean stop they are handed out one by one.
+"""Which work kills the service: what is in hand is noted before it begins, and looked for after a
+death.
 
-The one that is about to be handed out is noted before. A command that was noted in two starts that
-died is poison: it is set aside, so that the third start lives. No note is written in normal times.
+Two notes lie beside the queue: `.handling` has the ids of commands that are decided and acted upon,
+`.reading` the names of files that are read. What was in hand when two starts died is poison: it is
+set aside, so that the third start lives. A note is overwritten in place and not synced: a process
+that dies leaves it with the kernel, and after a power cut nobody is to blame.
 """
 
+import contextlib
 import logging
 import os
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import msgspec
 
-from bus.layout import DataLayout
+from bus.layout import FILE_MODE, DataLayout
+from bus.reserve import NO_ROOM, Need, keep_room, take
 from transports.directory import disk
 
 log = logging.getLogger(__name__)
@@ -17,17 +25,28 @@ log = logging.getLogger(__name__)
 CAREFUL_COMMANDS = 2048
 """More than can have been under way (inbox and batch) when the service died."""
 DEATHS_MAX = 2
-_NAME = ".handling"
+HANDLING = ".handling"
+READING = ".reading"
+ROOM_BYTES = 32 * 1024
+"""A whole batch of the owner's."""
+_SIZE_MAX = 1 << 20
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Suspect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Work that was in hand in `deaths` starts that died, or is now."""
+
+    key: str
+    deaths: int = 0
+    in_hand: bool = False
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the file says: nothing while the service runs normally, else the command in hand.
+    """The first line of the file. `id` and `deaths` are what earlier versions wrote."""
 
-    `deaths` counts the earlier starts that died with this command in hand.
-    """
-
+    boot: str = ""
+    suspects: tuple[Suspect, ...] = ()
     id: str = ""
-    name: str = ""
     deaths: int = 0
 
 
@@ -36,60 +55,140 @@ _encoder = msgspec.json.Encoder()
 
 
 class Caution:
-    """The note beside the queue. All methods block.
+    """One note. All methods block, if only for a write to memory; from any thread.
 
-    The file exists exactly while a service runs or after one died. It is not synced: a process that
-    dies leaves it in the page cache, and after a power cut no command is to blame.
+    `_hands` has what is in hand by who holds it, `_deaths` in how many starts that died each
+    suspect was. The file exists exactly while a service runs or after one died.
     """
 
-    def __init__(self, layout: DataLayout) -> None:
+    def __init__(self, layout: DataLayout, name: str) -> None:
         self._layout = layout
-        self._suspect = Note()
-        self.left = 0
+        self._name = name
+        self._turn = threading.Lock()
+        self._hands: dict[str, Sequence[str]] = {}
+        self._deaths: dict[str, int] = {}
+        self._handle: int | None = None
+        self._boot = _boot_id()
 
-    def begin(self) -> Note:
-        """Marks the start; gives the note of a start that died, empty after an orderly end."""
-        with disk.open_directory(self._layout.queue) as queue_fd:
+    def begin(self) -> dict[str, int] | None:
+        """Marks the start. In how many starts that died each suspect was in hand; None after an
+        end in order."""
+        with self._turn, disk.open_directory(self._layout.queue) as queue_fd:
             before = self._read(queue_fd)
-            if before is None:
-                self._write(Note(), queue_fd)
-                return Note()
-        self.left = CAREFUL_COMMANDS
-        self._suspect = msgspec.structs.replace(before, deaths=before.deaths + bool(before.id))
-        return self._suspect
+            self._open(queue_fd)
+            for suspect in before.suspects if before is not None else ():
+                has_died = suspect.in_hand and before is not None and before.boot == self._boot
+                deaths = suspect.deaths + has_died
+                if deaths:
+                    self._deaths[_key(suspect.key)] = deaths
+            self._write()
+            return None if before is None else dict(self._deaths)
 
-    def note(self, command_id: str, name: str) -> None:
-        """This command is handed out next."""
-        deaths = self._suspect.deaths if command_id == self._suspect.id else 0
-        with disk.open_directory(self._layout.queue) as queue_fd:
-            self._write(Note(id=command_id, name=name, deaths=deaths), queue_fd)
+    def is_suspect(self, key: str) -> bool:
+        """Whether it was in hand in a start that died."""
+        return key in self._deaths
 
-    def relax(self) -> None:
-        """Enough was handled without harm: nothing more is noted."""
-        self.left = 0
-        with disk.open_directory(self._layout.queue) as queue_fd:
-            self._write(Note(), queue_fd)
+    def take(self, keys: Sequence[str], holder: str = "") -> None:
+        """The holder has these in hand and nothing else."""
+        with self._turn:
+            if keys:
+                self._hands[holder] = keys
+            elif self._hands.pop(holder, None) is None:
+                return
+            self._write()
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """These are no suspects any more."""
+        with self._turn:
+            if [key for key in keys if self._deaths.pop(key, None) is not None]:
+                self._write()
 
     def end(self) -> None:
-        """Marks the orderly end."""
-        try:
-            with disk.open_directory(self._layout.queue) as queue_fd:
-                disk.remove(_NAME, queue_fd)
-        except OSError as error:  # then the next start is careful
-            log.warning("the orderly end cannot be marked: %s", error)
+        """Marks the end in order."""
+        with self._turn:
+            try:
+                with disk.open_directory(self._layout.queue) as queue_fd:
+                    disk.remove(self._name, queue_fd)
+            except OSError as error:  # then the next start is careful
+                log.warning("the orderly end cannot be marked: %s", error)
+            self._close()
+
+    def close(self) -> None:
+        """The note stays as it is."""
+        with self._turn:
+            self._close()
+
+    def _close(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def _write(self) -> None:
+        if self._handle is None:
+            return
+        held = dict.fromkeys(key for keys in self._hands.values() for key in keys)
+        deaths = self._deaths
+        suspects = [Suspect(key=_text(k), deaths=deaths.get(k, 0), in_hand=True) for k in held]
+        suspects += [Suspect(key=_text(k), deaths=deaths[k]) for k in deaths.keys() - held.keys()]
+        note = Note(boot=self._boot, suspects=tuple(suspects))
+        with contextlib.suppress(OSError):  # a full disk must not keep commands back
+            os.pwrite(self._handle, _encoder.encode(note) + b"\n", 0)
 
     def _read(self, queue_fd: int) -> Note | None:
         try:
-            data = disk.read_file(_NAME, queue_fd, 4096).data
-            return _decoder.decode(data)
+            found = disk.read_file(self._name, queue_fd, _SIZE_MAX)
+            if found.mark.uid != os.geteuid():
+                return None  # somebody of the group would name others' commands
+            note = _decoder.decode(found.data.partition(b"\n")[0])
         except FileNotFoundError:
             return None
         except (disk.Unfit, disk.InMotion, ValueError) as error:
             log.debug("the note of the last start cannot be read: %s", error)
             return Note()
+        if note.id:
+            of_old = Suspect(key=note.id, deaths=note.deaths, in_hand=True)
+            return Note(boot=self._boot, suspects=(of_old,))
+        return note
 
-    def _write(self, note: Note, queue_fd: int) -> None:
+    def _open(self, queue_fd: int) -> None:
+        """The file is ours and has its room, if there is any way to that."""
+        self._close()
         try:
-            disk.replace_file(_NAME, queue_fd, _encoder.encode(note))
-        except OSError as error:  # a full disk must not keep commands back
-            log.debug("no note before a command: %s", os.strerror(error.errno or 0))
+            self._handle = self._opened(queue_fd)
+        except OSError as error:
+            log.warning("what is in hand cannot be noted: %s", os.strerror(error.errno or 0))
+
+    def _opened(self, queue_fd: int) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            handle = os.open(self._name, flags, FILE_MODE, dir_fd=queue_fd)
+            found = disk.mark_of_open(handle)
+            if found.uid != os.geteuid() or not found.is_regular or found.links != 1:
+                os.close(handle)
+                disk.remove(self._name, queue_fd)
+                handle = os.open(self._name, flags | os.O_EXCL, FILE_MODE, dir_fd=queue_fd)
+            with contextlib.suppress(OSError):
+                keep_room(handle, 0, ROOM_BYTES)
+        except OSError as error:
+            spare = take(self._name, queue_fd, Need.RECORD) if error.errno in NO_ROOM else None
+            if spare is None:
+                raise
+            return spare
+        return handle
+
+
+def _text(key: str) -> str:
+    """A name of a file as text, whatever its bytes are."""
+    return os.fsencode(key).decode("latin-1")
+
+
+def _key(text: str) -> str:
+    """The opposite of `_text`; of what nobody wrote so, what can be made of it."""
+    return os.fsdecode(text.encode("latin-1", "replace"))
+
+
+def _boot_id() -> str:
+    try:
+        return _BOOT.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""  # every start counts as on the same boot

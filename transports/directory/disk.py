@@ -103,6 +103,11 @@ def time_of(mark: Mark) -> int:
     return min(max(mark.mtime_ns // 1_000_000, 0), TIME_MS_MAX)
 
 
+def mark_of_open(handle: int) -> Mark:
+    """The mark of an open file."""
+    return _mark(os.fstat(handle))
+
+
 def read_file(name: str, inside: int, size_max: int) -> FoundFile:
     """Reads a regular file whole, never through a link and never waiting for a writer.
 

@@ -11,7 +11,8 @@ import heapq
 import logging
 import os
 import time
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -23,14 +24,21 @@ from bus.model import CommandRecord
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
 from transports.directory import disk
+from transports.directory.caution import Caution
 from transports.directory.disk import InMotion, Mark, Unfit
 from transports.directory.reader import SUFFIX, Reader, Sighting
-from transports.directory.rejects import Rejects
+from transports.directory.refusals import unreadable
+from transports.directory.rejects import POISON, Rejects
 from transports.directory.settings import DirectorySettings
 from transports.directory.wire import NotACommand
 
 log = logging.getLogger(__name__)
 
+NOTED_TOGETHER = 64
+
+SET_ASIDE_BEFORE = (
+    f"{POISON}starts of the service died of a file of this name before; take a new CommandID"
+)
 _GRANULE_NS = 100_000_000
 """A directory time younger than this may stand still while names still change."""
 
@@ -91,7 +99,9 @@ class Intake:
         clock: Clock,
         reader: Reader,
         rejects: Rejects,
+        caution: Caution,
     ) -> None:
+        self._caution = caution
         self._layout = layout
         self._settings = settings
         self._clock = clock
@@ -143,11 +153,18 @@ class Intake:
     def envelopes(self, names: list[str]) -> "list[Envelope | CommandRecord | None]":
         """For each name the command, or the record of its refusal, or None if it is none (now)."""
         with disk.open_directory(self._layout.queue) as queue_fd:
-            return [self._envelope(name, queue_fd) for name in names]
+            found = []
+            for name in names:
+                with self._in_hand((name,), "fill"):
+                    found.append(self._envelope(name, queue_fd))
+            return found
 
     def durable_envelope(self, name: str) -> "Envelope | CommandRecord | None":
         """As `envelopes` for one name; the file and its name survive a power cut."""
-        with disk.open_directory(self._layout.queue) as queue_fd:
+        with (
+            disk.open_directory(self._layout.queue) as queue_fd,
+            self._in_hand((name,), f"compare {name}"),
+        ):
             found = self._envelope(name, queue_fd)
             if found is None and self._has_lost_its_twin(name, queue_fd):
                 found = self._envelope(name, queue_fd)
@@ -161,16 +178,34 @@ class Intake:
             for name in names:
                 disk.remove(name, queue_fd)
 
-    def poison(self, name: str, why: str) -> CommandRecord | None:
-        """The file is in Rejects; gives the answer for its writer, None if it is gone."""
+    def poison(self, command_id: str, why: str) -> "tuple[CommandRecord, Envelope | None] | None":
+        """The file of the command is in Rejects; gives the answer for its writer, and the command
+        if it can be told. None if there is no such file."""
         refused = Refused(ErrorCode.POISON, why)
         with disk.open_directory(self._layout.queue) as queue_fd:
-            try:
-                record = self._reader.rejected(name, queue_fd, refused, self._clock.now_ms())
-            except (FileNotFoundError, InMotion, NotACommand, Unfit):
+            name = _name_of(command_id, queue_fd)
+            if name is None:
                 return None
-            self._rejects.take(name, queue_fd, f"poison: {why}")
-        return record
+            with self._in_hand((name,), "poison"):
+                try:
+                    record = self._reader.rejected(name, queue_fd, refused, self._clock.now_ms())
+                except (FileNotFoundError, InMotion, NotACommand, Unfit):
+                    return None
+                found = self._envelope(name, queue_fd)
+            self._rejects.take(name, queue_fd, f"{POISON}{why}")
+        return record, found if isinstance(found, Envelope) else None
+
+    def poison_unread(self, name: str, why: str) -> CommandRecord | None:
+        """The same for a file that may not even be read: its name and its owner are all there is to
+        tell. None if it is gone, or called after no command."""
+        with disk.open_directory(self._layout.queue) as queue_fd:
+            try:
+                mark = disk.mark_of(name, queue_fd)
+            except FileNotFoundError:
+                return None
+            self._rejects.take(name, queue_fd, f"{POISON}{why}")
+        record = unreadable(name, mark, why, self._clock.now_ms())
+        return record and msgspec.structs.replace(record, error_code=ErrorCode.POISON)
 
     def reject(self, name: str, reason: str) -> None:
         """The file goes to Rejects at once."""
@@ -304,20 +339,33 @@ class Intake:
                 due.append(name)
         return due
 
-    def _examine(self, names: Iterable[str], queue_fd: int, look: Look) -> None:
-        for name in names:
-            try:
-                if name not in self._observed:
-                    if len(self._observed) < OBSERVED_MAX:
-                        look.fresh.append(name)
-                elif not self._moved_on(name, queue_fd, look):
-                    continue
-                look.found.append(self._reader.sighting(name, queue_fd))
-                self._observed.pop(name, None)
-            except FileNotFoundError:
-                self._observed.pop(name, None)
-            except (InMotion, NotACommand, Unfit):
-                self._look_closer(name, queue_fd, look)
+    def _examine(self, names: Sequence[str], queue_fd: int, look: Look) -> None:
+        """Noted many at once; alone where a start may have died of one of them."""
+        for begin in range(0, len(names), NOTED_TOGETHER):
+            piece = names[begin : begin + NOTED_TOGETHER]
+            alone = any(map(self._caution.is_suspect, piece))
+            for held in ([name] for name in piece) if alone else [piece]:
+                with self._in_hand(held, "look"):
+                    for name in held:
+                        self._examine_one(name, queue_fd, look)
+
+    def _examine_one(self, name: str, queue_fd: int, look: Look) -> None:
+        try:
+            if name not in self._observed:
+                if len(self._observed) < OBSERVED_MAX:
+                    look.fresh.append(name)
+            elif not self._moved_on(name, queue_fd, look):
+                return
+            if self._rejects.has_poison(name):
+                mark = disk.mark_of(name, queue_fd)
+                look.given_up.append(GivenUp(name, mark, SET_ASIDE_BEFORE))
+                return
+            look.found.append(self._reader.sighting(name, queue_fd))
+            self._observed.pop(name, None)
+        except FileNotFoundError:
+            self._observed.pop(name, None)
+        except (InMotion, NotACommand, Unfit):
+            self._look_closer(name, queue_fd, look)
 
     def _moved_on(self, name: str, queue_fd: int, look: Look) -> bool:
         """Whether the file changed since the last look; not if it only stood still too long."""
@@ -399,12 +447,27 @@ class Intake:
             self._observe(name, mark, reason)
         return None
 
+    @contextmanager
+    def _in_hand(self, names: Sequence[str], holder: str) -> Iterator[None]:
+        """A death in the block is put down to these files."""
+        self._caution.take(names, holder)
+        try:
+            yield
+        finally:
+            self._caution.take((), holder)
+
     def _refusal(self, name: str, queue_fd: int, why: Refused) -> CommandRecord | None:
         try:
             return self._reader.rejected(name, queue_fd, why, self._clock.now_ms())
         except (FileNotFoundError, InMotion, NotACommand, Unfit) as gone:
             log.debug("%s changed while it was refused: %s", name, gone)
             return None
+
+
+def _name_of(command_id: str, queue_fd: int) -> str | None:
+    """What the command's file is called, in whatever case."""
+    own = f"{command_id}{SUFFIX}"
+    return next((name for name in os.listdir(queue_fd) if name.lower() == own), None)
 
 
 _LAST = 1 << 63

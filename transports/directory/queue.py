@@ -6,6 +6,7 @@ found by looking. What a command means is decided behind `receive`; its file sta
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -24,7 +25,13 @@ from bus.tasks import kept_up
 from bus.threads import DISK
 from transports.directory import disk
 from transports.directory.backlog import Backlog, Entry, State
-from transports.directory.caution import DEATHS_MAX, Caution
+from transports.directory.caution import (
+    CAREFUL_COMMANDS,
+    DEATHS_MAX,
+    HANDLING,
+    READING,
+    Caution,
+)
 from transports.directory.inbound import Inbound
 from transports.directory.intake import Intake
 from transports.directory.lookout import Lookout
@@ -48,6 +55,7 @@ class DirectoryTransport:
 
     known: the published record of a command id, if it was handled before.
     refused: told of commands that were answered here with a Rejected result, for the audit.
+    poisoned: told of commands that starts died of, to put them on record; without it, `refused` is.
     tells_secret: whether a command holds a secret's value, so that no copy of it may be kept.
     before_answer: called, in a thread, before a command is acknowledged; it may end the process.
     order_floor_ns: the largest acceptance number that the table remembers.
@@ -65,7 +73,9 @@ class DirectoryTransport:
         order_floor_ns: int = 0,
         tells_secret: Callable[[Envelope], bool] = lambda envelope: False,
         before_answer: Callable[[], None] = lambda: None,
+        poisoned: Callable[[Envelope], None] | None = None,
     ) -> None:
+        self._poisoned = poisoned
         self._before_answer = before_answer
         self._layout = layout
         self._clock = clock
@@ -78,7 +88,9 @@ class DirectoryTransport:
         self._backlog.last_order_ns = order_floor_ns
         reader = self._reader = Reader(secret, settings)
         rejects = self._rejects = Rejects(layout, settings, clock, reader.mended_name)
-        self._intake = Intake(layout, settings, clock, reader, rejects)
+        self._handling = Caution(layout, HANDLING)
+        self._reading = Caution(layout, READING)
+        self._intake = Intake(layout, settings, clock, reader, rejects, self._reading)
         self._refusals = RefusalResults(
             layout, settings.refusals_max, lambda command_id: known(command_id) is not None
         )
@@ -94,8 +106,11 @@ class DirectoryTransport:
             tells_secret,
         )
         self._inbound: Inbound | None = None
-        self._caution = Caution(layout)
-        self._in_hand = ""
+        # After a start that died commands are handed out one by one: so many more.
+        self._careful = 0
+        self._handed_last = ""
+        self._died_of: dict[str, int] | None = None
+        self._died_reading: dict[str, int] = {}
         self._ended: list[Entry] = []
         self._some_ended = asyncio.Event()
         self._closing = asyncio.Event()
@@ -153,7 +168,7 @@ class DirectoryTransport:
     async def receive(self, limit: int) -> Sequence[Envelope]:
         """See `bus.transport.Transport.receive`. There is one receiver."""
         while True:
-            entries = self._backlog.take(1 if self._caution.left else limit)
+            entries = self._backlog.take(1 if self._careful else limit)
             if not entries:
                 self._backlog.arrived.clear()
                 await self._backlog.arrived.wait()
@@ -163,7 +178,7 @@ class DirectoryTransport:
                 continue
             try:
                 await self._fill(entries)
-                if self._caution.left:
+                if self._careful:
                     await self._take_care(entries)
             except OSError as error:
                 if DESCRIPTORS.release_for(error):
@@ -201,17 +216,14 @@ class DirectoryTransport:
         """After an unclean stop: the command before is on record, this one is noted."""
         [entry] = entries
         deadline_s = self._clock.monotonic_s() + CAREFUL_WAIT_S
-        while self._in_hand and self._known(self._in_hand) is None:
+        while self._handed_last and self._known(self._handed_last) is None:
             if self._clock.monotonic_s() > deadline_s:
-                self._caution.left = 1
+                self._careful = 1
                 break
             await asyncio.sleep(CAREFUL_POLL_S)
-        self._in_hand = entry.id
-        self._caution.left -= 1
-        if self._caution.left:
-            await DISK.run(self._caution.note, entry.id, entry.name)
-        else:
-            await DISK.run(self._caution.relax)
+        self._handed_last = entry.id
+        self._careful -= 1
+        await DISK.run(self._handling.take, (entry.id,))
 
     def settle(self, command_id: str) -> None:
         """See `bus.transport.Transport.settle`: the command's file will be unlinked."""
@@ -238,15 +250,15 @@ class DirectoryTransport:
             self._lookout.ring,
             self._before_answer,
         )
+        if self._died_of is None:
+            await DISK.run(self.look_back)
         await DISK.run(self._prepare)
         self._lookout.attention.expect(await DISK.run(file_system_of, self._layout.queue))
         await self._set_poison_aside()
         await self._lookout.look(inbound, None, rung=True)
-        if self._caution.left:
-            # Only what was there when it died can be to blame; mostly that is nothing.
-            self._caution.left = min(self._caution.left, self._backlog.waiting)
-            if not self._caution.left:
-                await DISK.run(self._caution.relax)
+        # Only what was there when it died can be to blame; mostly that is nothing.
+        self._careful = min(self._careful, self._backlog.waiting)
+        await DISK.run(self._forget_gone)
         inbound.start()
         self._inbound = inbound
         if ready is not None:
@@ -256,8 +268,8 @@ class DirectoryTransport:
         finally:
             await inbound.stop()
             await self._unlink_ended()
-            if self._ends_orderly(inbound):
-                await DISK.run(self._caution.end)
+            for note in (self._handling, self._reading):
+                await DISK.run(note.end if self._ends_orderly(inbound) else note.close)
             self._closed.set()
         if inbound.failure is not None:
             raise inbound.failure
@@ -279,17 +291,53 @@ class DirectoryTransport:
         closed = self._closing.is_set() and inbound.failure is None
         return closed and all(self._known(one) is not None for one in self._backlog.handed())
 
+    def look_back(self) -> frozenset[str]:
+        """What earlier starts died of is known; the ids of commands that were handled in two of
+        them. Blocking; before `run`, if somebody else wants to know."""
+        disk.make_directory(self._layout.queue_tmp)
+        found = self._handling.begin()
+        self._careful = 0 if found is None else CAREFUL_COMMANDS
+        self._died_of = found or {}
+        self._died_reading = self._reading.begin() or {}
+        return frozenset(key for key, deaths in self._died_of.items() if deaths >= DEATHS_MAX)
+
+    def in_hand(self, command_ids: Sequence[str]) -> None:
+        """These commands are decided and acted upon now, and no others: the next start looks at
+        them if this one dies. Blocking, if only for a write to memory; from any thread."""
+        self._handling.take(command_ids)
+
     async def _set_poison_aside(self) -> None:
-        """The command that two starts died of is in Rejects, and its writer has an answer."""
-        note = await DISK.run(self._caution.begin)
-        if note.deaths < DEATHS_MAX or self._known(note.id) is not None:
-            return
-        why = f"the service died {note.deaths} times while it handled this command"
-        record = await DISK.run(self._intake.poison, note.name, why)
-        if record is not None:
-            await DISK.run(self._refusals.write, [record])
-            if self._refused is not None:
-                self._refused(record)
+        """What two starts died of is in Rejects, and its writers have answers."""
+        assert self._died_of is not None
+        for command_id, deaths in self._died_of.items():
+            if self._known(command_id) is None and deaths >= DEATHS_MAX:
+                why = f"the service died {deaths} times while it handled this command"
+                found = await DISK.run(self._intake.poison, command_id, why)
+                if found is not None:
+                    await self._answer_poison(*found)
+        for name, deaths in self._died_reading.items():
+            if deaths >= DEATHS_MAX:
+                why = f"the service died {deaths} times while it read this file"
+                record = await DISK.run(self._intake.poison_unread, name, why)
+                if record is not None and self._known(record.id) is None:
+                    await self._answer_poison(record, None)
+        over = [key for key, n in self._died_of.items() if self._known(key) or n >= DEATHS_MAX]
+        await DISK.run(self._handling.forget, over)
+        read = [key for key, n in self._died_reading.items() if n >= DEATHS_MAX]
+        await DISK.run(self._reading.forget, read)
+
+    def _forget_gone(self) -> None:
+        """What does not lie in the queue any more is no suspect."""
+        there = {name.lower() for name in os.listdir(self._layout.queue)}
+        self._handling.forget([k for k in self._died_of or () if f"{k}.json" not in there])
+        self._reading.forget([k for k in self._died_reading if k.lower() not in there])
+
+    async def _answer_poison(self, record: CommandRecord, envelope: Envelope | None) -> None:
+        await DISK.run(self._refusals.write, [record])
+        if envelope is not None and self._poisoned is not None:
+            self._poisoned(msgspec.structs.replace(envelope, poison=record.error or ""))
+        elif self._refused is not None:
+            self._refused(record)
 
     async def _serve(self, inbound: Inbound) -> None:
         bell = Doorbell(

@@ -22,6 +22,8 @@ from transports.directory.settings import DirectorySettings
 log = logging.getLogger(__name__)
 
 _REASON = ".reason.json"
+POISON = "poison: "
+"""With this word begins the reason of what starts of the service died of."""
 
 
 class ReasonFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={
@@ -44,11 +46,13 @@ class ReasonFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 class _Kept(msgspec.Struct, frozen=True):
     """A rejected file: the mark at its last look, and what it held when it was rejected.
 
-    `digest` is empty where that could not be read, and in what earlier versions rejected.
+    `digest` is empty where that could not be read, and in what earlier versions rejected. `poison`
+    is the name it had, if starts died of it.
     """
 
     mark: Mark
     digest: str
+    poison: str = ""
 
 
 _encoder = msgspec.json.Encoder()
@@ -76,6 +80,7 @@ class Rejects:
         self._parses = parses
         self._kept: dict[str, _Kept] | None = None
         self._troubles = Recurring(log)
+        self._poisoned: frozenset[str] | None = None
         self.forget_before_ms = 0
         """Files rejected before this time go with the next look."""
         self._forgotten_ms = 0
@@ -109,7 +114,8 @@ class Rejects:
             )
             disk.replace_file(stem + _REASON, here, _encoder.encode(file) + b"\n")
             moved = self._move(name, queue_fd, f"{stem}.json", here, mark)
-            kept[f"{stem}.json"] = _Kept(moved, digest)
+            kept[f"{stem}.json"] = _Kept(moved, digest, _poisoned_name(shown, reason))
+            self._poisoned = None
             self._troubles.say(f"rejected {shown}: {reason}", f"{mark.uid} {reason}")
             self._prune(here)
 
@@ -135,6 +141,13 @@ class Rejects:
                     continue
                 came += self._let_back(name, here, queue_fd)
         return came
+
+    def has_poison(self, name: str) -> bool:
+        """Whether starts died of a file of this name, however it came to lie in the queue again."""
+        kept = self._load()
+        if self._poisoned is None:
+            self._poisoned = frozenset(each.poison for each in kept.values() if each.poison)
+        return bool(self._poisoned) and name.lower() in self._poisoned
 
     def _is_as_rejected(self, name: str, here: int, now: Mark, before: _Kept) -> bool:
         """Whether another look at the file finds what was rejected: what was copied, restored or
@@ -218,7 +231,7 @@ class Rejects:
             log.debug("no reason for %s: %s", name, error)
             return _Kept(now, "")
         then = replace(now, inode=file.inode, size=file.size, mtime_ns=file.mtime_ns)
-        return _Kept(then, file.digest)
+        return _Kept(then, file.digest, _poisoned_name(file.original_name, file.reason))
 
     def _prune(self, here: int) -> None:
         """The oldest go until count and bytes are within the bounds."""
@@ -243,6 +256,7 @@ class Rejects:
 
     def _forget(self, name: str, here: int) -> None:
         self._load().pop(name, None)
+        self._poisoned = None
         disk.remove(name[:-5] + _REASON, here)
 
     def _free_stem(self, name: str, mark: Mark, now_ms: int) -> str:
@@ -258,6 +272,10 @@ def _files_in(here: int) -> list[str]:
     """The names of all but folders, of which none is ours."""
     with os.scandir(here) as entries:
         return [each.name for each in entries if not each.is_dir(follow_symlinks=False)]
+
+
+def _poisoned_name(name: str, reason: str) -> str:
+    return name.lower() if reason.startswith(POISON) else ""
 
 
 def _same_file(now: Mark, before: Mark) -> bool:
