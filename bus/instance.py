@@ -76,6 +76,7 @@ def prepare(layout: DataLayout, *, allow_network_fs: bool = False) -> None:
         layout.rejects,
         layout.journal,
         layout.audit,
+        layout.sockets,
     ):
         folder.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
         _check_writers(folder, is_queue=folder == layout.queue)

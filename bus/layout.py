@@ -54,6 +54,11 @@ class DataLayout(msgspec.Struct, frozen=True):
         return self.journal / "Audit"
 
     @property
+    def sockets(self) -> Path:
+        """The names by which service, shims and programs reach one another."""
+        return self.root / "Sockets"
+
+    @property
     def lock(self) -> Path:
         """Held by an exclusive `flock` for the life of the one service of this directory."""
         return self.root / "lock"

@@ -12,6 +12,9 @@ TIME_MS_MAX = 253_402_300_800_000
 WAKE = b"CONTROL=1"
 """The datagram that makes a shim look at `control` and at the progress file at once."""
 
+BELL = "bell"
+"""The name of the service's socket, in the folder where also those of the shims are."""
+
 ORDER = "ORDER"
 """Beside it the order itself, as `control` has it: a program can take that file from its shim."""
 
@@ -21,6 +24,9 @@ CLAIMED_BY_SERVICE = b"service\n"
 
 class Assignment(NamedTuple):
     """One execution as the shim sees it. Paths are absolute; `stop_signal` is a number.
+
+    `sockets` is the folder of the sockets: of the service's, and of the shim's own under the name
+    of the execution.
 
     `generation` names the claim that decides: 0 is `claim`, n is `claim.n`. A recovery that wins
     generation n has the job spawned as generation n + 1. `masks` are the secrets that stand in
@@ -32,8 +38,7 @@ class Assignment(NamedTuple):
     argv: list[str]
     cwd: str
     env: dict[str, str]
-    bell: str
-    socket: str
+    sockets: str
     generation: int = 0
     max_bytes: int = 268_435_456
     ready: str = "spawn"

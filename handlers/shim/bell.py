@@ -1,14 +1,19 @@
 """Rings the service's doorbell: latest state, coalesced, never waiting. Stdlib only.
 
+The doorbell has a name in a folder of our account, so nobody else can be rung in its place.
+
 A ring that is lost loses nothing; the files say the same. An important one that found the
 service's socket full is tried again a moment later, since only ten datagrams wait there.
 """
 
+import contextlib
+import os
 import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
+from handlers.shim.assignment import BELL
 from handlers.shim.files import encode
 
 INTERVAL_S = 0.05
@@ -18,19 +23,24 @@ LAST_TRIES = 5
 
 
 class Bell:
-    """One sender. `due_s` is when `ring_if_due` has something to do, None if nothing waits."""
+    """One sender. `due_s` is when `ring_if_due` has something to do, None if nothing waits;
+    `folder` is a descriptor of the folder of sockets, -1 if there is none."""
 
     def __init__(self) -> None:
         # Made before the fork and shared by all shims: the kernel still tells who sent what.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._address = ""
+        self.folder = -1
         self._rang_s = 0.0
         self.due_s: float | None = None
 
-    def ring_at(self, name: str) -> None:
-        """The abstract name of the doorbell to ring."""
-        self._address = "\0" + name
+    def ring_at(self, folder: str) -> None:
+        """The doorbell of that folder is rung from now on."""
+        if self.folder >= 0:
+            os.close(self.folder)
+        self.folder = -1
         self.due_s = None
+        with contextlib.suppress(OSError):  # then the files alone tell
+            self.folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
     def news(self, *, at_once: bool = False) -> None:
         """There is a new state to tell."""
@@ -60,7 +70,7 @@ class Bell:
         if len(data) > DATAGRAM_BYTES_MAX:
             data = encode({**state, "progress": None})
         try:
-            self._socket.sendto(data, self._address)
+            self._socket.sendto(data, f"/proc/self/fd/{self.folder}/{BELL}")
         except BlockingIOError:
             return False
         except OSError:

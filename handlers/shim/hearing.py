@@ -1,11 +1,15 @@
 """The socket on which a shim hears the service's wake-up and its program's sd_notify. Stdlib only.
 
+Its name is in a folder of our account, so that nobody takes it when the shim is dead: what programs
+say is for the service alone.
+
 A wake-up is only a hint, so it may come from anybody, but for an order that comes with it: that
 must come from our account. Words about the execution must come from its tree, or at least from its
 account if the sender has ended already (`systemd-notify` has).
 """
 
 import _socket
+import contextlib
 import os
 import socket
 import struct
@@ -16,6 +20,8 @@ from handlers.shim.notify import parse_notify
 
 DATAGRAM_BYTES_MAX = 65_536
 DATAGRAMS_A_TURN = 64
+PATH_BYTES_MAX = 107
+"""Of an address, without the NUL that ends it (unix(7))."""
 _FAMILY = int(socket.AF_UNIX)
 _KIND = int(socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 _LEVEL, _PASS_CREDENTIALS = int(socket.SOL_SOCKET), int(socket.SO_PASSCRED)
@@ -25,22 +31,35 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class Hearing:
-    """One bound datagram socket. `address` is its name as `NOTIFY_SOCKET` wants it."""
+    """One bound datagram socket. `address` is its name as `NOTIFY_SOCKET` wants it.
 
-    def __init__(self, name: str) -> None:
+    `folder` is its path, `handle` a descriptor of it that stays open as long as this does.
+    """
+
+    def __init__(self, folder: str, handle: int, name: str) -> None:
+        self._handle = handle
+        self._name = name
         self._socket = _socket.socket(_FAMILY, _KIND)
         self._socket.setsockopt(_LEVEL, _PASS_CREDENTIALS, 1)
         try:
-            self._socket.bind("\0" + name)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=handle)  # of a shim of the same execution that was killed
+            self._socket.bind(f"/proc/self/fd/{handle}/{name}")
+            self.address = f"{folder}/{name}"
+            if len(os.fsencode(self.address)) > PATH_BYTES_MAX:
+                self.address = f"/proc/{os.getpid()}/fd/{handle}/{name}"
         except OSError:
-            self._socket.bind("")  # the name is squatted: the kernel gives a free one
-        bound = self._socket.getsockname()
-        self.address = "@" + (bound if isinstance(bound, str) else bound.decode())[1:]
+            self._socket.bind("")  # the file system has no sockets: the kernel gives a free name
+            bound = self._socket.getsockname()
+            self.address = "@" + (bound if isinstance(bound, str) else bound.decode())[1:]
         self.descriptor = self._socket.fileno()
 
     def close(self) -> None:
         """Nothing is heard any more."""
         self._socket.close()
+        if not self.address.startswith("@"):
+            with contextlib.suppress(OSError):
+                os.unlink(self._name, dir_fd=self._handle)
 
     def words(self, owns: Callable[[int], bool | None]) -> Iterator[dict[str, str]]:
         """What arrived, checked. `owns(pid)` says if it is of the tree; None: it is gone."""

@@ -84,7 +84,7 @@ def _tell_of_no_room(work: Assignment, bell: Bell, boot: str) -> None:
     about = {"version": FORMAT, "execution": work.execution_id}
     error = "there is no room on the disk for the files of the execution"
     end = {**about, "ended_ms": now_ms(), "error": error}
-    bell.ring_at(work.bell)
+    bell.ring_at(work.sockets)
     bell.ring_out({**about, "shim": os.getpid(), "boot": boot, "exit": end})
 
 
@@ -97,8 +97,8 @@ class Shim:
         self.work = work
         self.folder = folder
         self.bell = bell
-        bell.ring_at(work.bell)
-        self.hearing = Hearing(work.socket)
+        bell.ring_at(work.sockets)
+        self.hearing = Hearing(work.sockets, bell.folder, work.execution_id)
         self.output = OutputWriter(folder, work.max_bytes)
         self.masking = (Masking(work.masks) or None) if work.masks else None
         self.progress = Progress(folder, self.masking, work.look_s, bell.news)

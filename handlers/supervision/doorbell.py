@@ -1,15 +1,23 @@
-"""The service's end of the doorbell: datagrams of shims, checked by who sent them. Never blocks."""
+"""The service's end of the doorbell: datagrams of shims, checked by who sent them. Never blocks.
+
+Its socket and those of the shims have names in one folder of the data directory, where only our
+account can make any. A name that anybody can take, as an abstract one, would bring what jobs say
+and who stops them to whoever takes it while we, or a shim, are away.
+"""
 
 import asyncio
+import errno
 import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import structlog
 
-from handlers.shim.assignment import ORDER, WAKE
+from bus.layout import DIRECTORY_MODE
+from handlers.shim.assignment import BELL, ORDER, WAKE
 from handlers.supervision.record import ShimState, decode_state
 
 log = structlog.get_logger("jobbus.doorbell")
@@ -22,23 +30,14 @@ Ring = Callable[[int, ShimState], None]
 """Called with the sender's pid, as the kernel tells it, and what it says."""
 
 
-def bell_name(instance: str) -> str:
-    """The abstract name, the same after each start, so that old shims find the new service."""
-    return f"jobbus-{instance}-bell"
-
-
-def shim_name(instance: str, execution_id: str) -> str:
-    """The abstract name on which the execution's shim listens."""
-    return f"jobbus-{instance}-{execution_id}"
-
-
 class Doorbell:
-    """One bound socket that is read while `listening`."""
+    """One bound socket that is read while `listening`; `folder` is where the names are."""
 
-    def __init__(self, instance: str) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self.name = bell_name(instance)
+        self._handle = -1
 
     @contextmanager
     def listening(self, ring: Ring) -> Iterator[None]:
@@ -51,34 +50,65 @@ class Doorbell:
         finally:
             loop.remove_reader(self._socket)
             self._socket.close()
+            if self._handle >= 0:
+                with suppress(OSError):
+                    os.unlink(BELL, dir_fd=self._handle)
+                os.close(self._handle)
+                self._handle = -1
 
-    def wake(self, address: str, order: bytes | None = None) -> bool:
-        """The shim at `address` looks at its files now; False: its socket is full, try again.
+    def wake(self, execution_id: str, address: str, order: bytes | None = None) -> bool:
+        """The execution's shim looks at its files now; False: its socket is full, try again.
 
-        `order` is the content of its `control`, for a shim that has lost its folder.
+        `order` is the content of its `control`, for a shim that has lost its folder. `address` is
+        what the shim has said of its socket. An abstract one, of an earlier version or where the
+        file system has no sockets, may be anybody's by now: what goes there says nothing.
 
         One that is not there yet, or not any more, needs no hint: it looks when it begins.
         """
-        words = WAKE if order is None else b"%b\n%b=%b" % (WAKE, ORDER.encode(), order)
+        words = WAKE
+        if address.startswith("@"):
+            target = "\0" + address[1:]
+        else:
+            target = self._path(execution_id)
+            if order is not None:
+                words = b"%b\n%b=%b" % (WAKE, ORDER.encode(), order)
         try:
-            self._socket.sendto(words, "\0" + address.removeprefix("@"))
+            self._socket.sendto(words, target)
         except BlockingIOError:
             return False
         except OSError as error:
-            log.debug("no shim to wake", address=address, error=str(error))
+            log.debug("no shim to wake", execution=execution_id, error=str(error))
         return True
+
+    def _path(self, name: str) -> str:
+        """A path that fits into an address, however long that of the folder is (unix(7))."""
+        return f"/proc/self/fd/{self._handle}/{name}"
 
     def _bind(self) -> None:
         try:
-            self._socket.bind("\0" + self.name)
+            self.folder.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._handle = os.open(self.folder, flags)
+            self._sweep()
+            self._socket.bind(self._path(BELL))
         except OSError as error:
-            self._socket.bind("")
-            found = self._socket.getsockname()
-            self.name = (found if isinstance(found, str) else found.decode())[1:]
             log.warning(
-                "the doorbell's name is taken; news of running jobs comes by the slow look",
-                error=str(error),
+                "no socket can be made in the data directory; news of running jobs comes by the "
+                "slow look",
+                folder=str(self.folder),
+                reason=error.strerror,
             )
+
+    def _sweep(self) -> None:
+        """The names of sockets that nobody listens on are free again: of what was killed."""
+        for name in os.listdir(self._handle):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+                try:
+                    link.connect(self._path(name))
+                except OSError as error:
+                    if error.errno == errno.ECONNREFUSED:
+                        with suppress(OSError):
+                            os.unlink(name, dir_fd=self._handle)
 
     def _read(self, ring: Ring) -> None:
         for _ in range(DATAGRAMS_A_TURN):

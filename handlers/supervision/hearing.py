@@ -82,11 +82,11 @@ class Hearing:
         """The program has written; its shim reads it."""
         watched = self._roster.get(execution_id)
         if watched is not None:
-            self._bell.wake(watched.socket)
+            self._bell.wake(execution_id, watched.socket)
 
     def _listen_to_progress(self, watched: Watched) -> None:
         execution_id = watched.execution.id
         if not self._roster.holds(watched):
             return
         self._progress.add(execution_id, self._layout.execution(execution_id).progress)
-        self._bell.wake(watched.socket)  # for what was written before
+        self._bell.wake(execution_id, watched.socket)  # for what was written before

@@ -20,7 +20,7 @@ from bus.scarcity import reason_of
 from bus.threads import STOPS
 from handlers.supervision import adoption
 from handlers.supervision.asking import Start
-from handlers.supervision.doorbell import Doorbell, shim_name
+from handlers.supervision.doorbell import Doorbell
 from handlers.supervision.record import encode_control
 from handlers.supervision.watched import Watched
 
@@ -39,13 +39,11 @@ class Orders:
     def __init__(
         self,
         layout: DataLayout,
-        instance: str,
         bell: Doorbell,
         is_watched: Callable[[Watched], bool],
         start: Start,
     ) -> None:
         self._layout = layout
-        self._instance = instance
         self._bell = bell
         self._is_watched = is_watched
         self._start = start
@@ -90,8 +88,8 @@ class Orders:
             if watched.stop != order or not self._is_watched(watched):
                 return
             _set_going(watched)
-            address = watched.socket or shim_name(self._instance, watched.execution.id)
-            if self._bell.wake(address, encode_control(order)):
+            order_bytes = encode_control(order)
+            if self._bell.wake(watched.execution.id, watched.socket, order_bytes):
                 return
             await asyncio.sleep(WAKE_AGAIN_S)
 

@@ -11,7 +11,6 @@ from bus.layout import DataLayout
 from bus.model import Execution
 from handlers.catalog.launch import build_launch
 from handlers.shim.assignment import Assignment
-from handlers.supervision.doorbell import Doorbell, shim_name
 
 
 class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +18,8 @@ class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Looks are for what no hint told. Of a shim's: a wake-up that stayed out for seconds because the
     program floods the shim's socket, or an order by a service that died before it gave the
-    wake-up and was not started again. Of the service's: a doorbell whose name somebody else took.
+    wake-up and was not started again. Of the service's: a file system that has no sockets, so that
+    there is no doorbell.
     """
 
     look_s: float = 10.0
@@ -46,7 +46,6 @@ class Requests:
         self,
         layout: DataLayout,
         instance: str,
-        bell: Doorbell,
         settings: SupervisorSettings,
         base_env: Mapping[str, str],
         look_s_max: Callable[[], float] = lambda: math.inf,
@@ -54,7 +53,6 @@ class Requests:
         self._look_s_max = look_s_max
         self._layout = layout
         self._instance = instance
-        self._bell = bell
         self._settings = settings
         self._base_env = base_env
         self._programs = ProgramDefaults()
@@ -72,12 +70,11 @@ class Requests:
             ValueError: the definition asks for something that cannot be had; the text says what.
         """
         place = self._layout.execution(execution.id)
-        socket_name = shim_name(self._instance, execution.id)
         launch = build_launch(
             execution,
             spec,
             base_env=self._base_env,
-            notify_socket="@" + socket_name,
+            notify_socket=str(self._layout.sockets / execution.id),
             progress_file=str(place.progress),
             instance=self._instance,
             secrets=secrets,
@@ -88,8 +85,7 @@ class Requests:
             argv=list(launch.argv),
             cwd=launch.cwd,
             env=launch.env,
-            bell=self._bell.name,
-            socket=socket_name,
+            sockets=str(self._layout.sockets),
             generation=generation,
             max_bytes=spec.output.max_bytes,
             ready=shim_readiness(spec.ready),

@@ -60,15 +60,15 @@ class ProcessSupervisor:
         self._clock = clock
         self._settings = settings or SupervisorSettings()
         self._group: asyncio.TaskGroup | None = None
-        self._bell = Doorbell(instance)
+        self._bell = Doorbell(layout.sockets)
         self._progress = ProgressWatch(self._progress_written)
         self._roster = Roster(report, output, self._progress, self._shim_ended)
         self._hearing = Hearing(layout, self._roster, self._bell, self._progress, report, output)
         self._link = SpawnerLink(self._hearing.forked, self._spawner_died)
-        self._orders = Orders(layout, instance, self._bell, self._roster.holds, self._start)
+        self._orders = Orders(layout, self._bell, self._roster.holds, self._start)
         self._orphans = Orphanage(self._orphan_gone, self._orphan_survived)
         env = base_environment(os.environ if base_env is None else base_env)
-        self._requests = Requests(layout, instance, self._bell, self._settings, env, look_s_max)
+        self._requests = Requests(layout, instance, self._settings, env, look_s_max)
         self._asking = Asking(
             self._requests,
             self._link,

@@ -48,7 +48,7 @@ def wait_for(name):
 wait_for("status")
 import socket
 link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-link.connect("\\0" + os.environ["NOTIFY_SOCKET"][1:])
+link.connect(os.environ["NOTIFY_SOCKET"])
 link.send(b"STATUS=status " + value.encode())
 wait_for("end")
 with open(os.environ["JOBBUS_PROGRESS"], "a") as file:

@@ -7,7 +7,6 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
-from uuid import uuid4
 
 import msgspec
 import pytest
@@ -93,8 +92,10 @@ async def test_words_of_a_stranger_are_not_believed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another account")
 @pytest.mark.parametrize(("uid", "told"), [(0, {"CONTROL", ORDER}), (54_321, {"CONTROL"})])
-def test_order_beside_a_wake_up_is_believed_of_our_account_alone(uid: int, told: set[str]) -> None:
-    hearing = Hearing(uuid4().hex)
+def test_order_beside_a_wake_up_is_believed_of_our_account_alone(
+    uid: int, told: set[str], tmp_path: Path
+) -> None:
+    hearing = Hearing(str(tmp_path), -1, "there")  # without a folder the kernel gives a name
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
         child = os.fork()
         if child == 0:
@@ -211,7 +212,7 @@ async def test_a_stop_reaches_a_shim_that_its_program_has_stopped_and_rung_deaf(
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as flood:
             with suppress(BlockingIOError):
                 while True:
-                    flood.sendto(b"STATUS=busy", "\0" + state.socket.removeprefix("@"))
+                    flood.sendto(b"STATUS=busy", state.socket)
             b.supervisor.stop(ordered_to_stop(execution))
             assert (await b.exit_of(execution)).signal == signal.SIGTERM
 
