@@ -17,6 +17,7 @@ from bus.errors import DataDirectoryError
 from bus.layout import DIRECTORY_MODE, DataLayout
 from bus.marks import Place, place_of
 from bus.reserve import Need, write_new
+from bus.trial import try_out
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {
@@ -58,10 +59,11 @@ class InstanceFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prepare(layout: DataLayout, *, allow_network_fs: bool = False) -> None:
-    """The folders exist with safe modes."""
+    """The folders exist with safe modes, on a file system that can do what is needed."""
     _make_root(layout)
-    _check_writers(layout.root)
     kind = file_system_of(layout.root)
+    try_out(layout.root, kind)
+    _check_writers(layout.root)
     if kind in NETWORK_FILE_SYSTEMS and not allow_network_fs:
         raise DataDirectoryError(
             f"{layout.root} is on a network file system ({kind}), where locks and syncs are not "

@@ -11,6 +11,7 @@ from bus.layout import DIRECTORY_MODE, FILE_MODE, DataLayout
 from bus.reserve import LOW_BYTES, LOW_INODES
 from handlers.room import scarcest
 
+_WITHOUT_MODES = ("vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuseblk")
 _SECRETS = ("admin.token", "secret.key", "tokens.json", "sessions.json")
 
 
@@ -38,7 +39,14 @@ def _owner_and_modes(layout: DataLayout) -> Look:
             f"{layout.root} belongs to account {found.st_uid}; run doctor and the service as that "
             "account",
         )
-    if found.st_mode & 0o022:
+    kind = file_system_of(layout.root)
+    if found.st_mode & 0o022 and kind in _WITHOUT_MODES:
+        yield error(
+            "modes",
+            f"{layout.root} is on {kind}, which keeps no modes: everybody may write there, and "
+            f"chmod changes nothing; mount it with umask=077 and uid={found.st_uid}",
+        )
+    elif found.st_mode & 0o022:
         yield _chmod(
             layout.root,
             found.st_mode & ~0o022,

@@ -301,6 +301,16 @@ def test_a_file_system_that_keeps_promises_badly_is_told(
     assert any(words in text for text in found(examine(data.root), "file_system"))
 
 
+@pytest.mark.parametrize(("kind", "words"), [("ntfs3", "umask=077"), ("ext4", "run: chmod")])
+def test_where_chmod_changes_nothing_the_mount_is_named(
+    data: DataLayout, monkeypatch: pytest.MonkeyPatch, kind: str, words: str
+) -> None:
+    data.root.chmod(0o777)
+    monkeypatch.setattr(place, "file_system_of", lambda _: kind)  # what the kernel would say
+    [text] = found(examine(data.root), "modes")
+    assert words in text
+
+
 def test_a_disk_with_little_room_is_told(data: DataLayout, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.statvfs
 
