@@ -52,6 +52,9 @@ class AuditEntry(
     count: int = 1
 
 
+NOBODY = "anonymous"
+"""The actor of what comes without a proof of who it is; `peer` says from where."""
+
 COMMAND, AUTOMATIC, REFUSED, NOTE = "command", "automatic", "refused", "note"
 """The kinds of entries."""
 

@@ -4,6 +4,7 @@ Requests that went well and quickly are told at level debug.
 """
 
 import logging
+from time import monotonic
 
 import structlog
 from aiohttp import web
@@ -11,10 +12,13 @@ from aiohttp.abc import AbstractAccessLogger
 
 from transports.http.access.auth import known_principal
 from transports.http.middleware import request_id_of, template_of
+from transports.http.quiet import Quiet
 
 _NAME = "jobbus.access"
 _log = structlog.get_logger(_NAME)
 _level = logging.getLogger(_NAME)
+
+_METHOD_MAX = 32
 
 SLOW_S = 1.0
 """What took longer is worth a line even if it went well."""
@@ -30,14 +34,23 @@ class AccessLogger(AbstractAccessLogger):
         if not notable and not _level.isEnabledFor(logging.DEBUG):
             return
         principal = known_principal(request)
+        extra = {} if principal is not None else self._may_say(request)
+        if extra is None:
+            return
         tell = _log.info if notable else _log.debug
         tell(
             "request",
-            method=request.method,
+            method=request.method[:_METHOD_MAX],
             route=template_of(request),
             status=response.status,
             bytes=response.body_length,
             duration_ms=round(time * 1000, 1),
             user=principal.user_id if principal is not None else None,
             request_id=request_id_of(request),
+            **extra,
         )
+
+    def _may_say(self, request: web.BaseRequest) -> dict[str, int] | None:
+        """Those who have shown nothing do not fill the log; None if this line is left out."""
+        quiet: Quiet | None = getattr(request.protocol, "quiet", None)
+        return quiet.may_say(monotonic()) if quiet is not None else {}

@@ -9,6 +9,7 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -23,6 +24,7 @@ from transports.http.handshake import Handshake
 from transports.http.holding import LINE_WEIGHT, RECEIVE_MAX, Lease, Memory
 from transports.http.middleware import HEADERS, request_id_of
 from transports.http.problems import Problem, problem_response
+from transports.http.quiet import Quiet
 from transports.http.sockets.masking import FrameCheck
 
 HEAD_MAX = 64 * 1024
@@ -32,6 +34,9 @@ WRITE_BUFFER = 16 * 1024
 """What of an answer may wait in user space before its handler waits."""
 
 SHED_AT_ONCE = 16
+_REASON_MAX = 120
+"""Characters that the log quotes of what could not be read."""
+
 _TURNS_TO_CLOSE = 10
 """Turns of the event loop in which an aborted connection is closed, with TLS and to spare."""
 
@@ -67,11 +72,13 @@ class ProblemProtocol(web.RequestHandler):
         "held",
         "lease",
         "memory",
+        "quiet",
         "user_timeout_s",
     )
 
     held: Connections
     memory: Memory
+    quiet: Quiet
     user_timeout_s: float
     handshake: Handshake | None
     lease: Lease
@@ -272,7 +279,10 @@ class ProblemProtocol(web.RequestHandler):
             problem = Problem(status, "internal", f"see the log of the service for {request_id}")
         else:
             detail = (message or "the request is not valid HTTP").strip().partition("\n")[0]
-            _log.info("unreadable request", request_id=request_id, reason=detail)
+            extra = self.quiet.may_say(monotonic())
+            if extra is not None:
+                reason = detail[:_REASON_MAX]
+                _log.info("unreadable request", request_id=request_id, reason=reason, **extra)
             problem = Problem(status, "malformed", detail)
         response = _answer_to(request, problem)
         response.force_close()
@@ -284,6 +294,7 @@ class ProblemServer(web.Server):
 
     held: Connections
     memory: Memory
+    quiet: Quiet
     user_timeout_s: float
     tls: ssl.SSLContext | None
 
@@ -291,6 +302,7 @@ class ProblemServer(web.Server):
         protocol = ProblemProtocol(self, loop=self._loop, **self._kwargs)
         protocol.held = self.held
         protocol.memory = self.memory
+        protocol.quiet = self.quiet
         protocol.user_timeout_s = self.user_timeout_s
         protocol.handshake = None
         if self.tls is None:
@@ -341,6 +353,7 @@ class ProblemRunner(web.AppRunner):
         server = ProblemServer(made.request_handler, request_factory=made.request_factory, **kwargs)
         server.held = self._held
         server.memory = self._memory
+        server.quiet = Quiet()
         server.tls = self._tls
         server.user_timeout_s = self._user_timeout_s
         return server
@@ -381,6 +394,13 @@ def prove(request: web.Request, principal: Principal) -> None:
     """
     if isinstance(request.protocol, ProblemProtocol):
         request.protocol.prove(principal.user_id)
+
+
+def may_say(request: web.Request) -> dict[str, int] | None:
+    """Fields for a log line about somebody who has shown nothing; None if it is left out."""
+    if not isinstance(request.protocol, ProblemProtocol):
+        return {}
+    return request.protocol.quiet.may_say(monotonic())
 
 
 def lease_of(request: web.Request) -> Lease:

@@ -2,15 +2,14 @@
 
 from aiohttp import web
 
-from bus.audit import AuditTrail
+from bus.audit import NOBODY, AuditTrail
 from bus.model import Principal
 from transports.http.access.auth import known_principal, peer_of
 from transports.http.access.tickets import PARAMETER
 from transports.http.middleware import template_of
 from transports.http.problems import Problem, code_of
 
-NOBODY = "anonymous"
-"""The actor of what comes without a proof of who it is; `peer` says from where."""
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 _TOLD = frozenset({"forbidden", "origin-refused", "proxy-refused"})
 
@@ -31,7 +30,7 @@ def note_refusal(
         return
     audit.note(
         principal or nobody(),
-        f"{request.method} {template_of(request)}",
+        f"{request.method if request.method in _METHODS else 'other'} {template_of(request)}",
         error_code=code_of(problem.slug),
         peer=peer_of(request),
     )

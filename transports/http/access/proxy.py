@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Callable, Iterable
+from time import monotonic
 
 import msgspec
 import structlog
@@ -13,6 +14,7 @@ from bus.model import Principal
 from transports.http.access.tokens import Grant, checked_roles, checked_user
 from transports.http.probes import is_probe
 from transports.http.problems import Problem
+from transports.http.quiet import Quiet
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -89,7 +91,10 @@ def _refuse_pretenders(request: web.Request, peer: Address | None, settings: Pro
     pretends = any(name in request.headers for name in (*_FORWARDED, *claims))
     if peer is not None and peer.is_loopback and not pretends:
         return
-    _log.warning("peer is no trusted proxy", peer=str(peer), forwarded=pretends)
+    quiet: Quiet | None = getattr(request.protocol, "quiet", None)
+    extra = quiet.may_say(monotonic()) if quiet is not None else {}
+    if extra is not None:
+        _log.warning("peer is no trusted proxy", peer=str(peer), forwarded=pretends, **extra)
     raise Problem(
         403,
         "proxy-refused",

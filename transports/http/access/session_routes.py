@@ -18,6 +18,7 @@ from transports.http.body import decode_field, read_fields, refuse_unknown
 from transports.http.problems import Problem, code_of, invalid, not_kept
 from transports.http.publishing import json_response
 from transports.http.query import Query
+from transports.http.server import may_say
 from transports.http.settings import GatewayPorts
 
 PATH = "/api/v1/session"
@@ -60,8 +61,9 @@ class SessionRoutes:
             problem = self._gate.refused(request, why)
             refused = {"error_code": code_of(problem.slug), "by": kind, "peer": peer_key(peer)}
             note(self._audit, nobody(), "session.open", **refused)
-            if problem is why:
-                _log.warning("sign-in failed", peer=peer, by=kind)
+            extra = may_say(request) if problem is why else None
+            if extra is not None:
+                _log.warning("sign-in failed", peer=peer, by=kind, **extra)
             raise problem
         await self._end_old(request)
         try:
