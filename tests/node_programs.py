@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.counterparts import missing, needs
 
 # The newest that run on the Node of Debian 12 and later (18).
-PACKAGES = ("eventsource@3.0.7", "eventsource-parser@3.1.1")
+PACKAGES = ("eventsource@3.0.7", "eventsource-parser@3.1.1", "event-source-polyfill@1.0.31")
 INSTALL_S = 300.0
 PATIENCE_S = 30.0
 

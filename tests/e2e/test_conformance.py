@@ -274,6 +274,22 @@ async def test_eventsources_go_on_without_a_gap_over_a_restart(
             assert ids == await http.ids_between(ids[0], ids[-1])
 
 
+async def test_a_polyfill_goes_on_without_a_gap_over_a_restart(service: Service) -> None:
+    target = f"{service.url}/api/v1/events?start=now&last_event_id="
+    async with node("polyfill.cjs", target, service.token, *KINDS) as program:
+        await program.until("bookmark")
+        first = await _publish(service)
+        heard = await program.until("change", f'"{first}"')
+        await asyncio.to_thread(service.restart)
+        second = await _publish(service)
+        while not _told_end(heard, second):
+            heard.append(await program.next())
+    assert not [each for each in heard if each[0] == "reset" or each[2] == "closed"]
+    ids = [id for kind, id, _ in heard if kind == "change"]
+    async with service.http() as http:
+        assert ids == await http.ids_between(ids[0], ids[-1])
+
+
 @pytest.mark.parametrize("version", ["--http1.0", "--http1.1"])
 async def test_curl_shows_each_change_before_the_next_command(
     service: Service, version: str

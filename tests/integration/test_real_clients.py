@@ -98,7 +98,7 @@ async def test_a_ticket_is_for_the_stream_however_its_id_is_spelled() -> None:
 )
 async def test_what_keeps_caches_away_means_nothing(path: str) -> None:
     async with serving(World()) as (_, session):
-        for query in ("_=1764000000", "_dc=1&cb=2", "nocache=x", "_=1&_=2"):
+        for query in ("_=1764000000", "_dc=1&cb=2&evs_buffer_size_limit=9", "nocache=x", "_=1&_=2"):
             answer = await session.get(f"{path}?{query}", headers=bearer(ALICE))
             assert answer.status == 200, (query, await answer.text())
         wrong = await session.get(f"{path}?__=1", headers=bearer(ALICE))

@@ -18,7 +18,10 @@ _NO_QUERY: MultiMapping[str] = MultiDictProxy(MultiDict())
 
 
 CACHE_BUSTERS = frozenset(
-    {"_", "_dc", "_t", "cb", "r", "nocache", "cachebuster", "evs_preamble", "heartbeattimeout"}
+    {
+        *("_", "_dc", "_t", "cb", "r", "nocache", "cachebuster"),
+        *("evs_preamble", "evs_buffer_size_limit", "heartbeattimeout"),
+    }
 )
 """In lower case, what libraries add to a URL for themselves: jQuery, Ext JS, EventSource polyfills.
 No parameter of ours has such a name."""

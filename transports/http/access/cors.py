@@ -13,7 +13,7 @@ _API = "/api/"
 _METHODS = "GET, HEAD, POST, DELETE"
 _REQUEST_HEADERS = (
     "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, Prefer, Range, "
-    "traceparent"
+    "traceparent, Cache-Control, X-Requested-With"
 )
 _ANSWER_HEADERS = (
     "Content-Range, ETag, Idempotency-Replayed, Link, Location, Output-Complete, "
