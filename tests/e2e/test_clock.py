@@ -31,7 +31,9 @@ def define(apps: Apps) -> None:
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[ShiftedService]:
     # It keeps so little that all it did under the wrong clock is only remembered.
-    with shifted_service(tmp_path, define, JOBBUS_KEEP_COMMANDS="1") as running:
+    with shifted_service(
+        tmp_path, define, JOBBUS_KEEP_COMMANDS="1", JOBBUS_KEEP_IDS="10"
+    ) as running:
         yield running
 
 
@@ -112,6 +114,9 @@ async def test_a_clock_that_was_wrong_refuses_nothing_and_runs_nothing_twice(
         assert first.json["status"] == "Completed"
     service.set_clock(wrong_s)
     await takes_everything(service)  # writers elsewhere have the right time
+    async with service.http() as http:
+        for _ in range(30):
+            await http.publish(wait_s=20, command="status", jobId=BRIEF)
     service.set_clock(wrong_s + 120)
     service.restart()  # what was done under the wrong clock is forgotten, and its ids are kept
     async with service.http() as http:

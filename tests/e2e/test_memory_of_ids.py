@@ -49,11 +49,11 @@ async def start_with_key(http: Http, key: str) -> tuple[str, str | None]:
 
 
 async def reads_in_batches(http: Http) -> str:
-    """A viewer asks for a status, again and again; the id of one of these commands."""
+    """A viewer asks for a status, again and again; the id of the first of these commands."""
     body = {"userId": "vera", "roles": ["viewer"]}
     token = (await http.call("POST", "/tokens", body)).json["token"]
     line = b'{"command":"status","jobId":"T/Once"}\n'
-    last = ""
+    ids: list[str] = []
     for _ in range(FLOOD // 400):
         answer = await http.session.post(
             "/api/v1/commands",
@@ -65,17 +65,17 @@ async def reads_in_batches(http: Http) -> str:
         )
         lines = (await answer.read()).splitlines()
         assert sum(b'"Pending"' in line for line in lines) == 400
-        last = str(json.loads(lines[-1])["commandId"])
+        ids += [str(json.loads(line)["commandId"]) for line in lines]
 
     async def is_answered() -> bool:
-        return bool((await http.get(f"/commands/{last}"))["status"] == "Completed")
+        return bool((await http.get(f"/commands/{ids[-1]}"))["status"] == "Completed")
 
     await eventually_told(is_answered, "all are answered")
-    return last
+    return ids[0]
 
 
 async def files(service: Service, command: str) -> str:
-    """Somebody who may only look drops as many files into the queue; the id of one of them."""
+    """Somebody who may only look drops as many files into the queue; the id of the first."""
     queue = service.data / "JobCommandQueue"
     ids = [str(uuid4()) for _ in range(FLOOD)]
     for id_ in ids:
@@ -84,7 +84,7 @@ async def files(service: Service, command: str) -> str:
         draft.write_text(json.dumps(fields | {"Roles": ["viewer"]}), encoding="utf-8")
         draft.rename(queue / f"{id_}.json")
     await eventually(lambda: not service.queue_files(), "all are answered")
-    return ids[-1]
+    return ids[0]
 
 
 async def flood(service: Service, http: Http, how: str) -> str:
@@ -110,12 +110,12 @@ async def test_a_start_repeated_behind_a_flood_of_others_runs_no_second_time(
 ) -> None:
     async with service.http() as http:
         first, _ = await start_with_key(http, "once")
-        one = await flood(service, http, how)
+        first_read = await flood(service, http, how)
         service.set_clock(120)  # all of it was a while ago: it may be forgotten
         await flood(service, http, how)
 
         async def is_forgotten() -> bool:
-            return (await http.call("GET", f"/commands/{one}")).status in (404, 410)
+            return (await http.call("GET", f"/commands/{first_read}")).status in (404, 410)
 
         await eventually_told(is_forgotten, "the flood is forgotten")
         assert await start_with_key(http, "once") == (first, "true")
