@@ -10,6 +10,7 @@ class Kind(StrEnum):
     """What `pytest -m exhaustive` tells the numbers of."""
 
     KILL_POINTS = "kill points"
+    SIMULTANEOUS = "simultaneous deaths"
     POWER_CUTS = "power cuts"
     INJECTED_ERRORS = "injected errors"
     FUZZ_INPUTS = "fuzz inputs"

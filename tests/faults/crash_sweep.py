@@ -9,11 +9,13 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.faults.load import Dead, Load, SeamService, define, torn_files, verify
 from tests.faults.seam import Plan
+from tests.faults.simultaneous import all_killed_at
 
 AT_ONCE = 6
 PAUSE_S = 0.1
@@ -30,7 +32,8 @@ QUIET_ENDS = 2
 class Aim:
     """Which process dies when. `again`: in the start after a crash under load, not in the first.
 
-    With the action `fail` nobody is killed: the call fails with the errno `number`.
+    With the action `fail` nobody is killed: the call fails with the errno `number`. `together`: who
+    comes to the call freezes there, and service, spawner and all shims are killed (`simultaneous`).
     """
 
     role: str
@@ -40,6 +43,7 @@ class Aim:
     shim: int = 0
     again: bool = False
     number: int = 0
+    together: bool = False
 
 
 @dataclass
@@ -81,12 +85,14 @@ def _live(service: SeamService, load: Load, aim: Aim) -> Iterator[str]:
         service.kill9()
     mark = service.root / "struck"
     _arm(service, aim, mark)
-    finished = service.try_start() and (_resume(load) if aim.again else load.run())
+    together = all_killed_at(mark, lambda: service.pid, aim.at) if aim.together else nullcontext()
+    with together:
+        finished = service.try_start() and (_resume(load) if aim.again else load.run())
     if finished and aim.role == "service":
         finished = service.end() == 0
     if not finished and not mark.exists():
         yield "it died by itself"
-    if aim.role == "service":
+    if aim.role == "service" or (aim.together and not finished):
         if not finished and aim.action == "fail":
             yield from _unclear_end(service)
         elif not finished:
@@ -98,7 +104,8 @@ def _live(service: SeamService, load: Load, aim: Aim) -> Iterator[str]:
     told = os.strerror(aim.number) if aim.action == "fail" else ""
     # A process that the system does not give is the end of the start that needed it.
     unstarted = told if aim.role == "spawner" else ""
-    yield from verify(load, exact_ends=aim.role != "shim", told=told, unstarted=unstarted)
+    exact_ends = not (aim.role == "shim" or aim.together)
+    yield from verify(load, exact_ends=exact_ends, told=told, unstarted=unstarted)
 
 
 def _unclear_end(service: SeamService) -> Iterator[str]:
@@ -126,7 +133,7 @@ def _arm(service: SeamService, aim: Aim, mark: Path) -> None:
         root=str(service.root),
         role=aim.role,
         at=aim.at,
-        action=aim.action,
+        action="freeze" if aim.together else aim.action,
         calls=aim.calls,
         shim=aim.shim,
         number=aim.number,

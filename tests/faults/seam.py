@@ -31,8 +31,9 @@ class Plan(NamedTuple):
     """What happens below the root, in one process of one role.
 
     `at` is the number of the call, from 1 on; 0 never strikes. `action`: `kill` before the call,
-    `torn` after half of a write, `after` the call was made, `fail` with `number` as errno,
-    `record` all calls into the file `log`. With `calls`, only calls of these names count.
+    `torn` after half of a write, `after` the call was made, `freeze` before it until somebody kills
+    the process, `fail` with `number` as errno, `record` all calls into the file `log`. With
+    `calls`, only calls of these names count.
     `shim` is the number of the execution whose shim is meant, from 0 on: shims serve again. `hold`
     fails all later calls, too. The call that is struck is told in the file `mark`, which has to be
     a new one. `pause_s`, if not 0, is how long everybody rests who looks at the disk, or tries it,
@@ -142,6 +143,8 @@ class Seam:
             real(args[0], data[: len(data) // 2], *args[2:])
         elif self.plan.action == "after":
             real(*args, **kwargs)
+        elif self.plan.action == "freeze":
+            freeze()
         return die()
 
     def _is_hit(self, name: str, places: list[str]) -> bool:
@@ -247,6 +250,8 @@ class Seam:
                 self._tell(f"{self.role} fork")
             if hit and self.plan.action == "kill":
                 die()
+            if hit and self.plan.action == "freeze":
+                freeze()
             if hit and self.plan.action == "fail":
                 raise OSError(self.plan.number, os.strerror(self.plan.number))
             pid = real()
@@ -306,6 +311,11 @@ class Recorder:
     def write(self, line: dict[str, Any]) -> None:
         told = {**line, "pid": os.getpid(), "t": time.monotonic_ns()}
         REAL.write(self._descriptor, json.dumps(told).encode() + b"\n")
+
+
+def freeze() -> None:
+    """This process stands still until somebody kills it."""
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def die() -> NoReturn:
