@@ -1,14 +1,17 @@
 """Who may do what with a job: one pure function that every door asks. No IO, no clock."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 
 import msgspec
 
 from bus.jobs import RolesSpec
 from bus.model import Principal
+from bus.wording import did_you_mean, quoted
 
 ADMIN = "admin"
+METRICS = "metrics"
+"""May read `/metrics`, and nothing else by that."""
 
 
 class Action(StrEnum):
@@ -65,6 +68,15 @@ def needed(action: Action, roles: RolesSpec | None, defaults: RoleDefaults) -> t
         return listed
     default: tuple[str, ...] = getattr(defaults, action.value)
     return default
+
+
+def notes_on_roles(roles: Iterable[str], known: Collection[str]) -> tuple[str, ...]:
+    """A sentence for each word that gives nobody a right: it may be meant for later, or a slip."""
+    return tuple(
+        f"no job and no default gives the role {quoted(role)} a right{did_you_mean(role, known)}"
+        for role in roles
+        if role not in known
+    )
 
 
 def role_words(defaults: RoleDefaults, lists: Iterable[RolesSpec | None]) -> set[str]:

@@ -127,6 +127,27 @@ def file_system_of(path: Path) -> str:
     return ""
 
 
+def check_ours(layout: DataLayout, *, may_be_empty: bool = False) -> None:
+    """Something of a service's is in the directory: nothing is put into one of something else.
+
+    Raises:
+        DataDirectoryError: there is not, or it cannot be seen.
+    """
+    try:
+        names = {entry.name for entry in layout.root.iterdir()}
+    except PermissionError:
+        raise DataDirectoryError(
+            f"{layout.root} cannot be read; use the account of the service, or --url with a token"
+        ) from None
+    known = (layout.instance, layout.lock, layout.journal, layout.queue)
+    if (names or not may_be_empty) and names.isdisjoint(path.name for path in known):
+        raise DataDirectoryError(
+            f"{layout.root} is no data directory of jobbus: no {layout.instance.name}, "
+            f"{layout.journal.name}/ or {layout.queue.name}/ is in it; give the directory that "
+            "serve --data names"
+        )
+
+
 def read_instance(layout: DataLayout) -> InstanceFile | None:
     """Who this directory is, if it ever had a service."""
     try:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from bus.cli.exits import CliError, Exit
 from bus.errors import DataDirectoryError
 from bus.hold import is_running
-from bus.instance import read_instance
+from bus.instance import check_ours, read_instance
 from bus.layout import DataLayout
 from bus.settings import DATA_DEFAULT
 from transports.http.client import Client
@@ -109,6 +109,7 @@ def _by_directory(root: Path, target: Target, env: Mapping[str, str]) -> Place:
     _check_owner(root)
     layout = DataLayout(root.absolute())
     # Without the lock nobody knows who listens at the recorded address now: it gets no token.
+    check_ours(layout, may_be_empty=True)
     if not is_running(layout):
         return Place(layout=layout)
     found = read_instance(layout)

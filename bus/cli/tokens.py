@@ -12,6 +12,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from bus.access import ADMIN, METRICS, RoleDefaults, notes_on_roles, role_words
 from bus.cli.exits import CliError, Exit
 from bus.cli.publishing import Json
 from bus.cli.show import say, show_json, show_table
@@ -66,6 +67,8 @@ async def create(
     if as_json:
         show_json(made)
         return 0
+    for each in made.notes:
+        say(each)
     say(f"token {made.id} of {user} with {', '.join(roles)}; ends {made.expires_at or 'never'}")
     print(made.token)
     return 0
@@ -166,7 +169,9 @@ async def _create(
         book.put(record)
         save_book(layout.tokens, book)
         note_offline(layout, "token.create", token=record.id, user=user, roles=" ".join(roles))
-    return new_token_view(record, token)
+    # Without a service nobody knows the lists of jobs: only what looks like a slip is said.
+    notes = notes_on_roles(roles, role_words(RoleDefaults(), ()) | {ADMIN, METRICS})
+    return new_token_view(record, token, tuple(each for each in notes if "did you mean" in each))
 
 
 async def _all(place: Place) -> Sequence[TokenView]:

@@ -14,7 +14,7 @@ from bus.doctor.roles import look_at_roles
 from bus.doctor.unit import look_at_unit
 from bus.errors import DataDirectoryError
 from bus.hold import is_running, locked_data_directory
-from bus.instance import read_instance, sync_directory, write_private
+from bus.instance import check_ours, read_instance, sync_directory, write_private
 from bus.layout import DataLayout
 from bus.settings import Settings
 from handlers.journal.opening import NEW_EPOCH_FILE
@@ -44,7 +44,10 @@ def examine(root: Path, *, repair: bool = False, settings: Settings | None = Non
     layout = DataLayout(root.absolute())
     settings = settings or Settings()
     if not layout.root.is_dir():
+        if layout.root.exists():
+            raise DataDirectoryError(f"{layout.root} is no directory")
         raise DataDirectoryError(f"there is no data directory {layout.root}")
+    check_ours(layout)
     running = is_running(layout)
     if not repair:
         return _report(layout, running, _told(_look(layout, settings, running=running)))

@@ -424,3 +424,41 @@ def test_a_service_is_loaded_without_what_it_does_not_use(place: Path) -> None:
         [sys.executable, "-c", check], env=environment(place), capture_output=True, check=True
     ).stdout.decode()
     assert out.splitlines() == ["[] True", "True True"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("doctor",),
+        ("doctor", "--repair"),
+        ("doctor", "--new-epoch"),
+        ("ps",),
+        ("start", "T/Talk"),
+        ("token", "create", "--user", "u", "--role", "viewer"),
+        ("token", "list"),
+    ],
+)
+def test_a_directory_of_something_else_is_said_to_be_none_and_left_alone(
+    tmp_path: Path, jobbus: Cli, arguments: tuple[str, ...]
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir(mode=0o755)
+    (other / "passwd").touch()
+    told = jobbus(tmp_path, *arguments, "--data", str(other))
+    assert told.code != 0
+    assert "is no data directory of jobbus" in told.err
+    assert [each.name for each in other.iterdir()] == ["passwd"]
+
+
+def test_a_role_that_gives_no_right_is_named_with_the_one_that_was_meant(
+    shared: Path, place: Path, jobbus: Cli
+) -> None:
+    made = jobbus(shared, "token", "create", "--user", "u", "--role", "viewr", "--role", "admin")
+    assert made.code == 0
+    assert 'gives the role "viewr" a right; did you mean "viewer"?' in made.err
+    assert made.err.count("gives the role") == 1
+    with service(place):
+        pass
+    offline = jobbus(place, "token", "create", "--user", "u", "--role", "operatr", "--role", "own")
+    assert 'did you mean "operator"?' in offline.err
+    assert '"own"' not in offline.err

@@ -29,6 +29,11 @@ STEPS = "\n".join(
 
 
 def define(apps: Apps) -> None:
+    apps.shell(
+        "T/Bytes",
+        r"printf 'a\377b\rc\n\303'; printf 'er\376r' >&2; printf '\274|\n'; printf '\n' >&2; "
+        r"yes $(printf '\375%0200d' 0) | head -c 600001",
+    )
     apps.shell("T/Steps", STEPS, max_running=4, variables={"Tag": {"type": "string"}})
 
 
@@ -116,3 +121,17 @@ async def test_client_follows_output_and_state_while_they_come(service: Service)
                         pass
     assert seen[:3] == ["first\n", "second\n", "third\n"]
     assert seen[-1] == "terminal"
+
+
+async def test_text_of_one_stream_is_the_bytes_that_were_written(service: Service) -> None:
+    async with service.http() as http:
+        execution_id = await http.start("T/Bytes")
+        await http.ended(execution_id)
+        path = f"/executions/{execution_id}/output?stream"
+        out = (await http.call("GET", f"{path}=out")).body
+        err = (await http.call("GET", f"{path}=err&format=text")).body
+        part = (await http.call("GET", f"{path}=out&limit=5000")).body
+    assert out == b"a\xffb\rc\n\xc3\xbc|\n" + ((b"\xfd" + b"0" * 200 + b"\n") * 3000)[:600_001]
+    assert err == b"er\xfer\n"
+    assert out.startswith(part)
+    assert part.endswith(b"0\n")

@@ -328,6 +328,15 @@ def test_a_disk_with_little_room_is_told(data: DataLayout, monkeypatch: pytest.M
 def test_a_directory_that_is_none_is_said_to_be_none(tmp_path: Path) -> None:
     with pytest.raises(DataDirectoryError, match="no data directory"):
         examine(tmp_path / "nowhere")
+    (tmp_path / "other.conf").touch()
+    tmp_path.chmod(0o777)
+    for repair in (False, True):
+        with pytest.raises(DataDirectoryError, match="is no data directory of jobbus: no"):
+            examine(tmp_path, repair=repair)
+    assert [each.name for each in tmp_path.iterdir()] == ["other.conf"]
+    assert tmp_path.stat().st_mode & 0o777 == 0o777
+    with pytest.raises(DataDirectoryError, match="is no directory"):
+        examine(tmp_path / "other.conf")
 
 
 async def test_a_running_service_may_be_looked_at_but_not_repaired(tmp_path: Path) -> None:

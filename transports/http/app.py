@@ -224,7 +224,7 @@ class Gateway:
             FollowRoutes(ports, settings, visibility, self._registry, self._fanout),
             SocketRoutes(ports, settings, self._gate, self._registry, topics, self._publishing),
             SessionRoutes(ports, self._gate, self.recheck),
-            TokenRoutes(ports, self.recheck),
+            TokenRoutes(ports, self.recheck, visibility),
             AuditRoutes(ports, settings),
             DocumentRoutes(settings),
             PageRoutes(),

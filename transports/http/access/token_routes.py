@@ -7,6 +7,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from bus.access import notes_on_roles
 from bus.clock import from_rfc3339
 from bus.errors import NoSpace, StorageFailed
 from bus.reserve import NO_ROOM
@@ -23,6 +24,7 @@ from transports.http.access.tokens import (
     new_token_view,
     token_view,
 )
+from transports.http.access.visibility import Visibility
 from transports.http.body import decode_field, read_fields, refuse_unknown
 from transports.http.problems import Problem, invalid, not_found, not_kept
 from transports.http.publishing import json_response
@@ -39,11 +41,14 @@ _O = TypeVar("_O")
 class TokenRoutes:
     """`recheck` makes every open stream ask anew who its principal is."""
 
-    def __init__(self, ports: GatewayPorts, recheck: Callable[[], None]) -> None:
+    def __init__(
+        self, ports: GatewayPorts, recheck: Callable[[], None], visibility: Visibility
+    ) -> None:
         self._store = ports.tokens
         self._clock = ports.clock
         self._audit = ports.audit
         self._recheck = recheck
+        self._visibility = visibility
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -82,7 +87,8 @@ class TokenRoutes:
         self._note(request, "token.create", token=record.id, user=user_id, roles=" ".join(roles))
         _log.info("credential made", id=record.id, user=user_id, roles=roles, by=by)
         location = {"Location": f"{PATH}/{record.id}"}
-        return json_response(new_token_view(record, token), status=201, headers=location)
+        notes = notes_on_roles(roles, self._visibility.role_words())
+        return json_response(new_token_view(record, token, notes), status=201, headers=location)
 
     async def revoke(self, request: web.Request) -> web.Response:
         """204: the token is void, the sessions it opened are over, its streams end."""

@@ -61,13 +61,14 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class NewToken(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Told once, to who made it: `token` is kept nowhere."""
+    """Told once, to who made it: `token` is kept nowhere. `notes` are what may be a slip."""
 
     token: str
     id: str
     user_id: str
     roles: tuple[str, ...]
     expires_at: str | None
+    notes: tuple[str, ...] = ()
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -228,13 +229,14 @@ def token_view(record: TokenRecord, now_ms: int) -> TokenView:
     )
 
 
-def new_token_view(record: TokenRecord, token: str) -> NewToken:
+def new_token_view(record: TokenRecord, token: str, notes: tuple[str, ...] = ()) -> NewToken:
     return NewToken(
         token=token,
         id=record.id,
         user_id=record.user_id,
         roles=record.roles,
         expires_at=_time(record.expires_ms),
+        notes=notes,
     )
 
 

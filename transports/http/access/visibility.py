@@ -1,6 +1,6 @@
 """What a principal may see and do: `bus.access.may` asked of the published table. No IO."""
 
-from bus.access import ADMIN, Action, RoleDefaults, may, needed
+from bus.access import ADMIN, METRICS, Action, RoleDefaults, may, needed, role_words
 from bus.feed import Frame
 from bus.jobs import Job
 from bus.model import CommandRecord, Execution, Principal
@@ -37,6 +37,11 @@ class Visibility:
     def needed(self, job: Job, action: Action) -> tuple[str, ...]:
         """The roles of which one is needed for `action`."""
         return needed(action, self._table.roles(job.id), self._defaults)
+
+    def role_words(self) -> set[str]:
+        """Every word that gives somebody a right now."""
+        lists = (self._table.roles(job.id) for job in self._table.jobs())
+        return role_words(self._defaults, lists) | {ADMIN, METRICS}
 
     def _may_view(self, principal: Principal, job_id: str | None, owner: str | None) -> bool:
         if job_id is None:

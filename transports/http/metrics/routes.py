@@ -10,7 +10,7 @@ from time import perf_counter
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from bus.access import ADMIN
+from bus.access import ADMIN, METRICS
 from bus.events import CommandEnded, ExecutionEnded, Published
 from bus.model import CommandRecord, ExecutionStatus
 from transports.http.access.auth import principal_of
@@ -22,7 +22,6 @@ from transports.http.query import Query
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.streams.registry import StreamRegistry
 
-ROLE = "metrics"
 PATH = "/metrics"
 STREAMS = frozenset({"/api/v1/events", "/api/v1/executions/{id}/stream", "/api/v1/ws"})
 """Routes whose answers last for as long as the caller likes: their duration says nothing, as does
@@ -129,8 +128,8 @@ class Metrics:
 
     async def show(self, request: web.Request) -> web.Response:
         Query(request)
-        if not {ADMIN, ROLE} & set(principal_of(request).roles):
-            raise Problem(403, "forbidden", f"this needs a token with the role {ROLE} or admin")
+        if not {ADMIN, METRICS} & set(principal_of(request).roles):
+            raise Problem(403, "forbidden", f"this needs a token with the role {METRICS} or admin")
         from transports.http.metrics import (
             exposition as to,  # here: else a part of each start (15 ms)
         )

@@ -7,12 +7,12 @@ import msgspec
 from aiohttp import web
 
 from bus.model import Execution
-from bus.ports import OutputPage
+from bus.ports import OutputLine, OutputPage
 from transports.http.accept import preferred_type
 from transports.http.access.auth import check_again, check_while_telling, cut_off, principal_of
 from transports.http.access.visibility import Visibility
 from transports.http.executions import may_read_output, visible_execution
-from transports.http.output.lines import gap_data, line_view, lines_json, text_json, text_of
+from transports.http.output.lines import gap_data, line_view, lines_json, text_json
 from transports.http.output.search import HITS_MAX, OutputSearch, Search
 from transports.http.problems import Problem, bad_parameter
 from transports.http.query import Query, is_cache_buster
@@ -119,7 +119,7 @@ class OutputRoutes:
             headers["Output-First-Line"] = str(page.lines[0].number)
         if form == "text":
             return web.Response(
-                body=text_of(page).encode(),
+                body=await self._bytes_of(execution, page.lines),
                 content_type="text/plain",
                 charset="utf-8",
                 headers=headers,
@@ -147,14 +147,29 @@ class OutputRoutes:
                 await self._write(response, request, _marker(page.gap))
             # Open lines come again on the page that begins with them, and that is the last.
             is_last = page.next <= at
-            text = text_of(page, partial=is_last)
-            if text:
-                await self._write(response, request, text.encode())
+            lines = tuple(line for line in page.lines if is_last or not line.partial)
+            data = await self._bytes_of(execution, lines)
+            if data:
+                await self._write(response, request, data)
             if is_last:
                 break
             at = page.next
         await response.write_eof()
         return response
+
+    async def _bytes_of(self, execution: Execution, lines: tuple[OutputLine, ...]) -> bytes:
+        """What was written, not what can be read of it: `text` of a line is for people."""
+        if not lines:
+            return b""
+        base, end = lines[0].at, lines[-1].end
+        window = bytearray()
+        while base + len(window) < end:
+            at = base + len(window)
+            chunk = await self._ports.output.read(execution.id, at, end - at)
+            if chunk.gap is not None or not chunk.data:
+                break  # dropped meanwhile
+            window += chunk.data
+        return b"".join(window[line.at - base : line.end - base] for line in lines)
 
     async def _span(self, execution: Execution, start: int) -> Span:
         """What can be read from `start` on at this moment."""
