@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from bus.clock import Clock, SystemClock
-from bus.descriptors import DESCRIPTORS
+from bus.descriptors import DESCRIPTORS, check_descriptors
 from bus.doctor.unit import look_at_unit
 from bus.draining import Orders, orders_by_signal, until_drained
 from bus.hold import held_data_directory
@@ -60,6 +60,7 @@ async def serve(
 ) -> int:
     """Runs a node until SIGTERM or SIGINT; executions go on without it, or with `drain` are waited
     for. SIGHUP puts in force what `read_again` gives. Returns the exit code."""
+    writer_to(STDOUT)  # now, so that nothing is lacking when it is needed
     manager = ServiceManager.from_environ(os.environ)
     with orders_by_signal() as orders:
         async with manager.attending():
@@ -149,9 +150,10 @@ async def running_node(
     Raises:
         DataDirectoryError: the data directory cannot be used.
         StorageFailed: a sync failed; the process must end and restart from disk.
-        NoThread: the system gives none; what runs in threads could not be done.
+        NoThread, TooFewFiles: the system gives less than a service needs.
     """
     clock = clock or SystemClock()
+    check_descriptors()
     prepare_threads()
     DESCRIPTORS.hold()
     with held_data_directory(

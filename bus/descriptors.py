@@ -12,11 +12,15 @@ import time
 from collections.abc import Callable
 from threading import Lock
 
+from bus.errors import TooFewFiles
 from bus.scarcity import NO_DESCRIPTOR
 
 HELD_MAX = 16
 SHARE = 16
 """Of so many that the process may have, one is held back."""
+
+FEWEST = 32
+"""With fewer open files a service cannot begin, or cannot start programs."""
 
 LENT_S = 10.0
 """So long they are left to those who needed them."""
@@ -68,3 +72,17 @@ def _nothing() -> None:
 
 
 DESCRIPTORS = HeldDescriptors()
+
+
+def check_descriptors() -> None:
+    """The process may have as many as a service needs.
+
+    Raises:
+        TooFewFiles: it may not.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit < FEWEST:
+        raise TooFewFiles(
+            f"only {limit} files may be open in this process; a service needs {FEWEST}, and with "
+            "many readers or jobs 1024 and more (ulimit -n, LimitNOFILE= in a unit)"
+        )

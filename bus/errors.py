@@ -91,6 +91,12 @@ class StorageFailed(BusError):
     code = "storage_failed"
 
 
+class TooFewFiles(BusError):
+    """The process may open too few files; the message says what to allow."""
+
+    code = "too_few_files"
+
+
 class NoThread(BusError):
     """The system gives no thread; the message says what to allow."""
 

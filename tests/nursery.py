@@ -184,8 +184,6 @@ def _import_all() -> None:
     from bus.startup import lean_imports
 
     with lean_imports():
-        import anyio._backends._asyncio  # noqa: F401 - when the first file is watched
-
         import bus.app  # noqa: F401
 
 

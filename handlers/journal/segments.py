@@ -63,7 +63,7 @@ class Segment:
             segment = cls(path, create_file(path), 0, 0)
         try:
             segment._prepare(1)
-        except NoSpace:
+        except (NoSpace, MemoryError):
             segment.discard()
             raise
         return segment

@@ -59,6 +59,17 @@ def launch(work: Assignment, fork: Callable[[], int]) -> Launched:
     return Launched(pid, out_read, err_read, barrier_write, told_read)
 
 
+def no_process_sentence(error: OSError) -> str:
+    """Why the system gave no process, and what helps if there are too many."""
+    reason = os.strerror(error.errno or 0)
+    if error.errno != errno.EAGAIN:
+        return reason
+    return (
+        f"{reason}; allow more processes (ulimit -u, TasksMax= in a unit, pids.max of the control "
+        "group)"
+    )
+
+
 def failure_sentence(work: Assignment, told: bytes) -> str:
     """Why the program could not be executed, for people."""
     failure = json.loads(told)

@@ -17,7 +17,7 @@ from handlers.shim.assignment import FORMAT, ORDER, Assignment, StopOrder, claim
 from handlers.shim.bell import Bell
 from handlers.shim.files import NO_ROOM, Folder
 from handlers.shim.hearing import Hearing
-from handlers.shim.launch import Launched, failure_sentence, launch
+from handlers.shim.launch import Launched, failure_sentence, launch, no_process_sentence
 from handlers.shim.limits import Limits
 from handlers.shim.masking import Masking, masked
 from handlers.shim.output import ERR, OUT, OutputWriter
@@ -135,7 +135,9 @@ class Shim:
         try:
             launched = launch(work, self.tree.fork)
         except OSError as error:
-            reason = f"the system gave no process for {work.argv[0]!r}: {error.strerror}"
+            reason = (
+                f"the system gave no process for {work.argv[0]!r}: {no_process_sentence(error)}"
+            )
             self.error = masked(self.masking, reason)
             return
         self._launched = launched

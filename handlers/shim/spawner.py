@@ -23,6 +23,7 @@ from handlers.shim.cgroup import own_group
 from handlers.shim.files import encode
 from handlers.shim.inherited import forget_ignored
 from handlers.shim.kernel import name_process
+from handlers.shim.launch import no_process_sentence
 from handlers.shim.pool import LENGTH, Pool
 from handlers.shim.process_tree import boot_id, process
 from handlers.shim.serving import Serving
@@ -103,7 +104,7 @@ class Spawner:
         try:
             pid = self._pool.give(work)
         except OSError as error:
-            self._answer({"id": execution_id, "error": f"fork: {error.strerror}"}, None)
+            self._answer({"id": execution_id, "error": no_process_sentence(error)}, None)
             return
         # The shim is reaped by us only, so until then its pid belongs to nobody else.
         try:

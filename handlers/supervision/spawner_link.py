@@ -29,6 +29,8 @@ FRAME_BYTES_MAX = 8 << 20
 FDS_A_READ = 64
 RESTART_DELAY_S = 0.05
 RESTART_DELAY_S_MAX = 5.0
+TROUBLE_S = 10.0
+"""So long after a start that the system refused others are not invited."""
 
 _LEAN = ("-I", "-S", "-X", "utf8", "-X", "no_debug_ranges")
 _START = (
@@ -162,6 +164,9 @@ class SpawnerLink:
 
     def _answered(self, answer: Forked, pidfd: int | None) -> None:
         self._unanswered.discard(answer.id)
+        if answer.error is not None:
+            self.trouble = f"no program can be started: {answer.error}"
+            asyncio.get_running_loop().call_later(TROUBLE_S, self._is_sound)
         self._on_forked(answer, pidfd)
 
 

@@ -33,6 +33,7 @@ from tests.service import (
     Service,
     children_of,
     eventually,
+    eventually_told,
     is_alive,
     jobs_of,
     running_service,
@@ -133,7 +134,12 @@ async def test_a_running_job_can_be_stopped_whatever_is_missing(
 
 
 @pytest.mark.parametrize(
-    ("lack", "stop"), [(of_descriptors, stops_over_http), (of_processes, stops_by_file)]
+    ("lack", "stop"),
+    [
+        (of_descriptors, stops_over_http),
+        (of_processes, stops_by_file),
+        (of_a_spawner, stops_over_http),
+    ],
 )
 async def test_a_running_job_can_be_stopped_without_descriptors_or_threads(
     tmp_path: Path, tally: Tally, lack: Lack, stop: Callable[..., Awaitable[None]]
@@ -153,6 +159,9 @@ async def a_job_is_stopped_meanwhile(
             async with service.http() as http:  # new connections
                 await asks_a_lot(service, http)
                 await stop(service, http, execution_id)
+            if lack is of_a_spawner:
+                why = await eventually_told(lambda: why_not_ready(service), "what is lacking")
+                assert "allow more" in why
             await eventually(lambda: not programs_of(service), "the end of the program")
         async with service.http() as http:
             assert (await http.ended(execution_id))["status"] == "Stopped"
@@ -161,6 +170,11 @@ async def a_job_is_stopped_meanwhile(
         assert service.pid == pid
         assert is_alive(pid)
         assert len(lines(service)) <= LINES_MAX, service.log.read_text()
+
+
+async def why_not_ready(service: Service) -> str | None:
+    ready = await service.raw("GET", "/readyz")
+    return ready.body.decode() if ready.status == 503 else None
 
 
 def programs_of(service: Service) -> list[int]:
@@ -298,7 +312,12 @@ async def starts_or_says_why(root: Path, start: Start) -> None:
         service.port = int(url.rpartition(":")[2])
         service.token = (service.data / "admin.token").read_text(encoding="ascii").strip()
         async with service.http() as http:
-            assert (await http.ended(await http.start(QUICK)))["status"] == "Succeeded"
+            told = await http.publish(20, command="start", jobId=QUICK)
+            if told["status"] == "Failed" and not start.must_start:
+                assert "allow more processes" in told["error"], told
+                assert not service.complaints(), service.log.read_text()
+                return
+            assert (await http.ended(told["executionId"]))["status"] == "Succeeded", told
             execution_id = await http.start(SLEEP)
             await stops_by_file(service, http, execution_id)
             assert (await http.ended(execution_id))["status"] == "Stopped"
@@ -318,7 +337,7 @@ def spawned(
         for what, most in start.limits:
             resource.setrlimit(what, (most, most))
 
-    serve = [sys.executable, "-W", "error", "-m", "bus", "serve", *service.places()]
+    serve = [sys.executable, "-m", "bus", "serve", *service.places()]
     command = [*start.prefix, *serve, "--listen", "127.0.0.1:0"]
     if start.streams:
         command = ["bash", "-c", f'exec "$@" {start.streams}', "-", *command]
