@@ -33,9 +33,10 @@ def is_silent(kind: str) -> bool:
 class Attention:
     """Of one folder, called `name` to people. Lives where its folder is looked at.
 
-    `why` says why it is looked at often, and is None while its announcements are believed. What was
-    announced since the last verdict is in `_announced`; with `_vaguely` it may have been anything.
-    `_doubtful` was found without an announcement, at `_found_s`.
+    `_reason` says why it is looked at often, and is empty while its announcements are believed; of
+    others' hands only `often_s` changes. What was announced since the last verdict is in
+    `_announced`; with `_vaguely` it may have been anything. `_doubtful` was found without an
+    announcement, at `_found_s`.
     """
 
     def __init__(
@@ -50,12 +51,19 @@ class Attention:
         self._doubtful: set[str] = set()
         self._found_s = 0.0
         self._full_s = 0.0
-        self.why: str | None = None
+        self._reason = ""
+
+    @property
+    def why(self) -> str | None:
+        """Why it is looked at often, and how often; None while its announcements are believed."""
+        if not self._reason:
+            return None
+        return f"{self._name} {self._reason}; it is looked at every {self.often_s * 1000:.0f} ms"
 
     @property
     def interval_s(self) -> float:
         """Until the next look that nothing else causes."""
-        if self.why is not None:
+        if self._reason:
             return self.often_s
         return min(self._rare_s, self._grace_s) if self._doubtful else self._rare_s
 
@@ -80,14 +88,14 @@ class Attention:
 
     def is_full_look_due(self, now_s: float) -> bool:
         """Whether the folder is to be listed whatever its time says."""
-        if self.why is None and now_s - self._full_s < FULL_LOOK_S:
+        if not self._reason and now_s - self._full_s < FULL_LOOK_S:
             return False
         self._full_s = now_s
         return True
 
     def found(self, names: Collection[str], now_s: float) -> None:
         """A look that only the clock caused has found these, which were not there before."""
-        if self.why is not None:
+        if self._reason:
             return
         if self._doubtful:
             if now_s - self._found_s < self._grace_s:
@@ -100,7 +108,7 @@ class Attention:
         self._announced.clear()
         self._vaguely = False
 
-    def _turn(self, why: str) -> None:
-        if self.why is None:
-            self.why = f"{self._name} {why}; it is looked at every {self.often_s * 1000:.0f} ms"
+    def _turn(self, reason: str) -> None:
+        if not self._reason:
+            self._reason = reason
             log.warning("%s", self.why)

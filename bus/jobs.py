@@ -197,3 +197,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     restarts_ms: tuple[int, ...] = ()
     gave_up_ms: int | None = None
     version: int = 0
+
+
+def plain_id(job_id: str) -> str:
+    """Equal for spellings of an id that mean one job: Windows separates by a backslash, and takes
+    no notice of case."""
+    return job_id.strip().replace("\\", "/").strip("/").casefold()

@@ -232,6 +232,7 @@ class Parts:
         self.secrets.go_by(settings.secrets)
         self.supervisor.go_by(programs_of(settings))
         self.transport.go_by(directory_settings(settings.directory, settings.keep))
+        self.catalog.attention.often_s = settings.directory.look_ms / 1000
         self.retention.go_by(settings.keep)
         self.audit.keep_days(settings.keep.audit_days)
         self.tokens.take(tokens)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bus.access import ADMIN, Action, may, role_words
 from bus.envelope import RESERVED_USERS, Envelope
 from bus.errors import ErrorCode, Refused
-from bus.jobs import Job, JobSpec
+from bus.jobs import Job, JobSpec, plain_id
 from bus.model import Execution
 from bus.wording import quoted
 from handlers.decisions.decision import Circumstances
@@ -122,15 +122,11 @@ def _spelled_right(
 ) -> str:
     """The end of the sentence that names the job which was meant, of those that the asker may see:
     Windows separates by a backslash and takes no notice of case."""
-    meant = _plain(job_id)
+    meant = plain_id(job_id)
     for job in table.jobs():
-        if _plain(job.id) == meant and _may(table, envelope, Action.VIEW, job.id, around):
+        if plain_id(job.id) == meant and _may(table, envelope, Action.VIEW, job.id, around):
             return f"; did you mean {quoted(job.id)}?"
     return ""
-
-
-def _plain(job_id: str) -> str:
-    return job_id.strip().replace("\\", "/").strip("/").casefold()
 
 
 def _roles_hint(table: ReadableTable, envelope: Envelope, around: Circumstances) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -168,3 +169,23 @@ async def test_the_answer_under_the_id_says_what_is_wrong(service: Service, fold
         for path in (service.data / "JobCommandRejects").glob("*.reason.json")
     }
     assert (file_of(folder).name in kept) is not wanted.is_known_as_command
+
+
+@pytest.mark.parametrize("written", ["Origin\\Any", "origin/any"])
+async def test_a_job_as_windows_spells_it_is_answered_with_its_name(
+    service: Service, written: str
+) -> None:
+    fields = json.loads(file_of("utf8").read_bytes())
+    fields |= {"CommandID": str(uuid4()), "JobID": written}
+    queue = service.data / "JobCommandQueue"
+    (queue / f"{fields['CommandID']}.json").write_text(json.dumps(fields))
+    result = await eventually(lambda: service.result(fields["CommandID"]), written)
+    assert result["ErrorCode"] == "unknown_job"
+    assert result["Error"].endswith('that alice may see; did you mean "Origin/Any"?')
+
+
+async def test_so_it_is_where_its_page_is_asked_for(service: Service) -> None:
+    async with service.http() as http:
+        answer = await http.call("GET", "/jobs/origin/any")
+    assert answer.status == 404
+    assert answer.json["detail"].endswith('did you mean "Origin/Any"?')

@@ -24,6 +24,10 @@ SHELL = {
 PYTHON = {
     "write-text": "pathlib.Path(place).write_text(str(p))",
     "json-dump": 'json.dump({"data": {"l": [17, 18]}, "percent": p}, open(place, "w"), indent=1)',
+    # As PowerShell's Set-Content does: cut first, then written, in place.
+    "set-content": (
+        'f = open(place, "r+"); f.truncate(0); time.sleep(0.02); f.write(f"{p}\\n"); f.close()'
+    ),
     "open-file": "print(p, file=kept, flush=True)",
 }
 VALUES = (9, 10, 20, 3, 100)

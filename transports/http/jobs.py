@@ -6,9 +6,10 @@ from itertools import islice
 from aiohttp import web
 
 from bus.access import Action
-from bus.jobs import Job
+from bus.jobs import Job, plain_id
 from bus.model import Maintenance, Principal
 from bus.views import JobView, execution_view, job_view
+from bus.wording import quoted
 from transports.http.access.auth import principal_of
 from transports.http.access.visibility import Visibility
 from transports.http.longpoll import LongPoll
@@ -59,10 +60,17 @@ class JobRoutes:
         def respond() -> web.Response:
             job = self._ports.table.job(f"{app}/{name}")
             if job is None or not self._visibility.of_job(principal, job):
-                raise not_found(f"job {app}/{name}")
+                raise not_found(f"job {app}/{name}{self._meant(principal, f'{app}/{name}')}")
             return conditional(request, self._body(principal, job))
 
         return await self._polls.answer(request, respond)
+
+    def _meant(self, principal: Principal, job_id: str) -> str:
+        """The end of the sentence that names a visible job of which this is another spelling."""
+        for job in self._ports.table.jobs():
+            if plain_id(job.id) == plain_id(job_id) and self._visibility.of_job(principal, job):
+                return f"; did you mean {quoted(job.id)}?"
+        return ""
 
     def _body(self, principal: Principal, job: Job) -> dict[str, object]:
         view = job_view(job)
