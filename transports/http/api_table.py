@@ -221,27 +221,6 @@ JOBS = (
     ),
 )
 
-JOB_IN_ONE = Operation(
-    method="GET",
-    path="/api/v1/jobs/{id}",
-    summary="The same job, its id in one piece: `App%2FJob`",
-    parameters=(
-        Parameter(
-            name="id",
-            about="App and job, the slash between them encoded.",
-            place="path",
-            # Any sign stands for the slash: tools that try the document leave it out of paths.
-            schema={
-                "type": "string",
-                "pattern": r"^[A-Z0-9][A-Za-z0-9._-]{0,63}.[A-Z0-9]\w{0,63}$",
-            },
-        ),
-        *_LONG_POLL,
-    ),
-    answers={200: ((JSON, told.JobTold),), 304: ()},
-    refuses=READ | {404},
-)
-
 EXECUTIONS = (
     _listing("executions", "/api/v1/executions", told.ExecutionsPage, tuple(ExecutionStatus)),
     Operation(
@@ -518,4 +497,4 @@ SYSTEM = (
     ),
 )
 
-OPERATIONS = (*COMMANDS, *JOBS, JOB_IN_ONE, *EXECUTIONS, *STREAMS, *ACCESS, *SYSTEM)
+OPERATIONS = (*COMMANDS, *JOBS, *EXECUTIONS, *STREAMS, *ACCESS, *SYSTEM)

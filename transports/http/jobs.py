@@ -32,8 +32,6 @@ class JobRoutes:
         return [
             web.get("/api/v1/jobs", self.list),
             web.get("/api/v1/jobs/{app}/{job}", self.show),
-            # The same id in one piece, as clients write it that encode each segment.
-            web.get("/api/v1/jobs/{id:[^/]+%2[Ff][^/]+}", self.show),
         ]
 
     async def list(self, request: web.Request) -> web.Response:
@@ -52,7 +50,7 @@ class JobRoutes:
 
     async def show(self, request: web.Request) -> web.Response:
         Query(request)
-        app, name = _parts(request)
+        app, name = request.match_info["app"], request.match_info["job"]
         if not (_JOB_PART.match(app) and _JOB_PART.match(name)):
             raise not_found("such job; a job id is App/Job")
         principal = principal_of(request)
@@ -94,15 +92,6 @@ class JobRoutes:
         starts = action in (Action.START, Action.RESTART)
         why = _why_not_now(job, self._ports.table.maintenance) if starts else None
         return {"allowed": why is None, "why": why}
-
-
-def _parts(request: web.Request) -> tuple[str, str]:
-    """App and job of the path."""
-    match = request.match_info
-    if "id" not in match:
-        return match["app"], match["job"]
-    app, _, name = match["id"].replace("%2F", "/").replace("%2f", "/").partition("/")
-    return app, name
 
 
 def _why_not_now(job: Job, maintenance: Maintenance | None) -> str | None:

@@ -6,6 +6,7 @@ accepted at the very end is answered or closed.
 
 import asyncio
 import contextlib
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -14,8 +15,10 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import _ErrInfo
+from yarl import URL
 
 from bus.model import Principal
 from transports.http.access.rate import peer_key
@@ -36,6 +39,8 @@ WRITE_BUFFER = 16 * 1024
 SHED_AT_ONCE = 16
 _REASON_MAX = 120
 """Characters that the log quotes of what could not be read."""
+
+_JOB_IN_ONE = re.compile(r"\A(/api/v1/jobs/[^/?#]+?)%2[Ff](?=[^/?#])")
 
 _TURNS_TO_CLOSE = 10
 """Turns of the event loop in which an aborted connection is closed, with TLS and to spare."""
@@ -289,6 +294,14 @@ class ProblemProtocol(web.RequestHandler):
         return response
 
 
+def with_plain_slash(message: RawRequestMessage) -> RawRequestMessage:
+    """The id of a job is two segments of a path, also for clients that encode it in one piece."""
+    if "%2" not in message.path:
+        return message
+    path = _JOB_IN_ONE.sub(r"\1/", message.path)
+    return message._replace(path=path, url=URL(path, encoded=True))
+
+
 class ProblemServer(web.Server):
     """Makes the connections; with `tls` their handshake comes first."""
 
@@ -350,7 +363,12 @@ class ProblemRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         kwargs: dict[str, Any] = made._kwargs
-        server = ProblemServer(made.request_handler, request_factory=made.request_factory, **kwargs)
+        make = made.request_factory
+
+        def factory(message: RawRequestMessage, *rest: Any) -> web.BaseRequest:
+            return make(with_plain_slash(message), *rest)
+
+        server = ProblemServer(made.request_handler, request_factory=factory, **kwargs)
         server.held = self._held
         server.memory = self._memory
         server.quiet = Quiet()
