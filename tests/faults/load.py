@@ -319,7 +319,7 @@ def verify(load: Load, *, exact_ends: bool, told: str = "", unstarted: str = "")
     yield from (f"torn: {name}" for name in torn_files(service.data))
     yield from _lost_or_doubled(load, items, commands)
     yield from _wrong_ends(load, items, exact_ends=exact_ends, unstarted=unstarted)
-    yield from _different_table(service.data, items, commands)
+    yield from different_table(service.data, items, commands)
     yield from (f"queue: {name}" for name in service.queue_files_whole())
     for line in service.complaints():
         if not told or told not in line or "Traceback" in line:
@@ -379,7 +379,7 @@ def _wrong_ends(
         yield f"ran, and nobody knows of it: {execution_id}"
 
 
-def _different_table(data: Path, items: list[Content], commands: list[Content]) -> Iterator[str]:
+def different_table(data: Path, items: list[Content], commands: list[Content]) -> Iterator[str]:
     layout = DataLayout(data)
     instance = json.loads(layout.instance.read_bytes())
     found = recover(layout.journal, instance["instance"], SystemClock())
