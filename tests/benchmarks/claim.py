@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.benchmarks.contenders import Contender, Figures, measure, python_child
 from tests.benchmarks.publish import not_installed
 from tests.benchmarks.startup import MANY, work_off
-from tests.benchmarks.tables import Column, Goal, Ratio, render
+from tests.benchmarks.tables import FAILED, Column, Goal, Ratio, render
 
 OURS = "jobbus"
 PEERS = {"SQLite": "a table by hand", "persist-queue": "acknowledged"}
@@ -26,6 +26,7 @@ def table(folder: Path, rounds: int, seconds: float) -> str:
     goals = [Goal(OURS, at_least=4, of=peers, words="the best peer")]
     columns: list[Column | Ratio] = [
         Column("commands/s", "rate", spread=True),
+        FAILED,
         Column("us a command", "each_us"),
         Ratio("÷ best peer", peers),
     ]

@@ -5,21 +5,29 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+WARM_UP_S = 0.5
+
 
 async def closed_loop(
     call: Callable[[], Awaitable[object]], callers: int, seconds: float
 ) -> dict[str, float]:
-    """Calls per second and how long one took, after a tenth of the time to warm up."""
+    """Calls per second and how long one took, after a warm-up. A call that raises is a failure:
+    counted as such, and in no rate."""
     took_s: list[float] = []
-    measured_from = time.perf_counter() + seconds / 10
+    measured_from = time.perf_counter() + warm_up_s(seconds)
     end = measured_from + seconds
-    total = 0
+    total = failed = 0
 
     async def caller() -> None:
-        nonlocal total
+        nonlocal total, failed
         while (began := time.perf_counter()) < end:
-            await call()
             total += 1
+            try:
+                await call()
+            except Exception:
+                failed += 1
+                await asyncio.sleep(0)
+                continue
             done = time.perf_counter()
             if measured_from <= done < end:
                 took_s.append(done - began)
@@ -27,7 +35,13 @@ async def closed_loop(
     async with asyncio.TaskGroup() as group:
         for number in range(callers):
             group.create_task(caller(), name=f"caller {number}")
-    return {"rate": len(took_s) / seconds, "count": float(total), **percentiles_ms(took_s)}
+    figures = {"rate": len(took_s) / seconds, "count": float(total), "failed": float(failed)}
+    return {**figures, **percentiles_ms(took_s)}
+
+
+def warm_up_s(seconds: float) -> float:
+    """How long nothing is counted at first: long enough for a short measurement, too."""
+    return max(WARM_UP_S, seconds / 10)
 
 
 def percentiles_ms(took_s: Sequence[float]) -> dict[str, float]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,6 +69,7 @@ def measure(
     for contender in contenders:
         if contender.skip:
             results.notes[contender.name] = f"skipped: {contender.skip}"
+    failed: Counter[str] = Counter()
     able = [c for c in contenders if not c.skip]
     folder.mkdir(parents=True)
     spread(folder)
@@ -79,11 +81,27 @@ def measure(
             own = folder / f"{number}-{able.index(contender)}"
             own.mkdir()
             try:
-                results.rounds[contender.name][number] = contender.run(own, seconds)
+                results.rounds[contender.name][number] = _sound(contender.run(own, seconds))
             except Failed as why:
-                results.notes[contender.name] = f"failed: {why}"
+                failed[contender.name] += 1
+                many = f"{failed[contender.name]} of {rounds} rounds failed"
+                results.notes[contender.name] = f"{many}, the last one: {why}"
     sys.stderr.write("\r\033[K")
     return results
+
+
+def _sound(figures: Figures) -> Figures:
+    """The figures, if they can be what they are called: none of them counts below nothing.
+
+    Raises:
+        Failed: one cannot, so whatever counts it counts something else.
+    """
+    wrong = [f"{name} is {value:g}" for name, value in figures.items() if value < 0]
+    if figures.get("rate") == 0:
+        wrong.append("nothing was done in the time")
+    if wrong:
+        raise Failed(", ".join(wrong))
+    return figures
 
 
 def child(*argv: str | os.PathLike[str], seconds: float, folder: Path | None = None) -> Figures:

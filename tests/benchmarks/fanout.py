@@ -56,6 +56,7 @@ def _saturated(folder: Path, subscribers: int, rounds: int, seconds: float) -> s
         goals = [Goal(OURS, at_least=1, of=(NATS,), words="NATS")]
     columns: list[Column | Ratio] = [
         Column("1000 deliveries/s", "rate", scale=0.001, spread=True),
+        Column("got nothing", "failed"),
         Column("MB/s", "mb_s"),
         Column("CPU us each", "cpu_us", digits=2),
         Column("KiB a subscriber", "kib", digits=1),
@@ -78,6 +79,7 @@ def _paced(folder: Path, subscribers: int, rounds: int, seconds: float) -> str:
     if subscribers == 1000:
         goals = [Goal(OURS, figure="p99_ms", at_most=1.5, of=(C,), words="C")]
     columns: list[Column | Ratio] = [
+        Column("got nothing", "failed"),
         Column("p50 ms", "p50_ms", digits=1),
         Column("p99 ms", "p99_ms", digits=1, spread=True),
         Column("CPU %", "cpu_percent"),

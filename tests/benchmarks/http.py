@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.benchmarks import native
 from tests.benchmarks.contenders import ROOT, Contender, Failed, Figures, child, measure
 from tests.benchmarks.node import running_node
-from tests.benchmarks.tables import Column, Goal, Ratio, render
+from tests.benchmarks.tables import FAILED, Column, Goal, Ratio, render
 
 JOB = 'command = ["/bin/true"]\n'
 BODY = b'{"command":"status","jobId":"Bench/True"}'
@@ -43,6 +43,7 @@ def table(folder: Path, rounds: int, seconds: float) -> str:
         results = measure(contenders, place, rounds=rounds, seconds=seconds)
         columns: list[Column | Ratio] = [
             Column("commands/s", "rate", spread=True),
+            FAILED,
             Column("p50 ms", "p50_ms", digits=2),
             Column("p99 ms", "p99_ms", digits=2),
             Column("server CPU us each", "cpu_us"),
@@ -98,7 +99,10 @@ def _load(
     )
     args = (port, str(connections), str(seconds), request, str(pid))
     figures = child(native.program("load"), *args, seconds=seconds)
+    # Of a batch, the answer is a success; each line that was refused in it is none.
+    refused = figures["refused"] if batch > 1 else 0
     return dict(figures) | {
-        "rate": figures["rate"] * batch,
+        "rate": figures["rate"] * batch - refused / seconds,
+        "failed": figures["bad"] * batch + refused,
         "cpu_us": figures["cpu_us"] / batch,
     }

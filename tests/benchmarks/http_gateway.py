@@ -11,7 +11,7 @@ from bus.publisher import Publisher
 from tests.gateway_world import ADMIN, World
 from transports.directory.queue import DirectoryTransport
 from transports.http.app import Gateway
-from transports.http.settings import GatewayPorts
+from transports.http.settings import GatewayPorts, GatewaySettings
 
 
 async def main(folder: Path) -> None:
@@ -31,7 +31,8 @@ async def main(folder: Path) -> None:
         group.create_task(transport.run(ready), name="transport")
         await ready.wait()
         group.create_task(_drop(transport), name="receiver")
-        url = await Gateway(GatewayPorts(**fields)).start("127.0.0.1", 0)
+        settings = GatewaySettings(posts_per_s=1e9, post_burst=1e9)
+        url = await Gateway(GatewayPorts(**fields), settings).start("127.0.0.1", 0)
         print(url.rpartition(":")[2], ADMIN, flush=True)
 
 

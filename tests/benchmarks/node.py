@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -17,6 +18,9 @@ from typing import Any
 from tests.benchmarks.contenders import ROOT, Failed
 
 _READY_S = 60.0
+UNLIMITED = {"JOBBUS_LIMITS_POSTS_PER_S": "1000000000", "JOBBUS_LIMITS_POST_BURST": "1000000000"}
+"""What one principal may send is not what is measured."""
+
 _STOP_S = 20.0
 
 
@@ -32,6 +36,22 @@ class RunningNode:
 
     def connection(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def ended_commands(self, kind: str) -> dict[str, int]:
+        """How many commands of that kind have ended, by outcome, as `/metrics` counts them."""
+        connection = self.connection()
+        try:
+            connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {self.token}"})
+            text = connection.getresponse().read().decode()
+        finally:
+            connection.close()
+        found = re.finditer(r"^jobbus_commands_total\{(.*)\} ([0-9.e+]+)$", text, re.MULTILINE)
+        ended: dict[str, int] = {}
+        for match in found:
+            labels = dict(re.findall(r'(\w+)="([^"]*)"', match[1]))
+            if labels["type"] == kind:
+                ended[labels["outcome"]] = int(float(match[2]))
+        return ended
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """The JSON of one answer.
@@ -79,6 +99,7 @@ def running_node(folder: Path, jobs: Mapping[str, str]) -> Iterator[RunningNode]
         process = subprocess.Popen(
             [*argv, "--apps", str(folder / "apps"), "--listen", "127.0.0.1:0"],
             cwd=ROOT,
+            env=os.environ | UNLIMITED,
             stdout=subprocess.PIPE,
             stderr=stderr,
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.benchmarks import native
 from tests.benchmarks.contenders import Contender, Figures, child, measure, python_child
-from tests.benchmarks.tables import Column, Goal, Ratio, render
+from tests.benchmarks.tables import FAILED, Column, Goal, Ratio, render
 
 COMMAND_BYTES = 400
 PEERS = {"persist-queue": "persistqueue", "huey": "huey"}
@@ -34,6 +34,7 @@ def table(folder: Path, rounds: int, seconds: float) -> str:
         ]
         columns: list[Column | Ratio] = [
             Column("commands/s", "rate", spread=True),
+            FAILED,
             Column("p50 ms", "p50_ms", digits=2),
             Column("p99 ms", "p99_ms", digits=2),
             Column("flushes each", "flushes", digits=3),

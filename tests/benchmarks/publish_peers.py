@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.closed_loop import percentiles_ms, print_figures
+from tests.benchmarks.closed_loop import percentiles_ms, print_figures, warm_up_s
 
 PAYLOAD = {"Command": "start", "JobID": "WebHostMetrics/CollectMetrics", "Fill": "x" * 300}
 
@@ -38,15 +38,23 @@ def main(peer: str, folder: Path, seconds: float, producers: int) -> None:
     put = {"persist-queue": persist_queue, "huey": huey}[peer](folder)
     put()
     took_s: list[float] = []
-    measured_from = time.perf_counter() + seconds / 10
+    counts: list[tuple[int, int]] = []
+    measured_from = time.perf_counter() + warm_up_s(seconds)
     end = measured_from + seconds
 
     def produce() -> None:
+        total = failed = 0
         while (began := time.perf_counter()) < end:
-            put()
+            total += 1
+            try:
+                put()
+            except Exception:
+                failed += 1
+                continue
             done = time.perf_counter()
             if measured_from <= done < end:
                 took_s.append(done - began)
+        counts.append((total, failed))
 
     threads = [threading.Thread(target=produce) for _ in range(producers)]
     for thread in threads:
@@ -54,7 +62,8 @@ def main(peer: str, folder: Path, seconds: float, producers: int) -> None:
     for thread in threads:
         thread.join()
     rate = len(took_s) / seconds
-    print_figures({"rate": rate, "count": rate * seconds * 1.1, **percentiles_ms(took_s)})
+    total, failed = (float(sum(numbers)) for numbers in zip(*counts, strict=True))
+    print_figures({"rate": rate, "count": total, "failed": failed, **percentiles_ms(took_s)})
 
 
 if __name__ == "__main__":

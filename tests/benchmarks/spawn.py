@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.benchmarks import native
 from tests.benchmarks.contenders import Contender, Figures, child, measure, python_child
-from tests.benchmarks.tables import Column, Goal, Ratio, render
+from tests.benchmarks.tables import FAILED, Column, Goal, Ratio, render
 
 PROGRAM = "/bin/true"
 LIVE = 8
@@ -27,6 +27,7 @@ def table(folder: Path, rounds: int, seconds: float) -> str:
     ]
     columns: list[Column | Ratio] = [
         Column("starts/s", "rate", spread=True),
+        FAILED,
         Column("flushes each", "flushes", digits=2),
         Ratio("÷ C", (C,)),
     ]

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from xmlrpc.client import Fault, ServerProxy
 
-from tests.benchmarks.closed_loop import print_figures
+from tests.benchmarks.closed_loop import print_figures, warm_up_s
 
 # A program that ends at once counts as started; its exit is asked for, as there is no other way.
 SETTINGS = """[supervisord]
@@ -51,30 +51,38 @@ def main(folder: Path, seconds: float, live: int, program: str) -> None:
 
 
 def _measure(folder: Path, seconds: float, live: int) -> dict[str, float]:
-    ended = [0] * live
-    began_s = time.monotonic()
+    ended, failed = [0] * live, [0] * live
+    from_s = time.monotonic() + warm_up_s(seconds)
+    until_s = from_s + seconds
 
     def keep_busy(slot: int) -> None:
         server = _server(folder)
         name = f"job:{slot}"
-        while time.monotonic() < began_s + seconds:
-            server.supervisor.startProcess(name, False)
-            while not _has_ended(server, name):
-                pass
-            ended[slot] += 1
+        while time.monotonic() < until_s:
+            try:
+                server.supervisor.startProcess(name, False)
+                while not _has_ended(server, name):
+                    pass
+            except (Fault, OSError):
+                failed[slot] += 1
+                continue
+            if from_s <= time.monotonic() < until_s:
+                ended[slot] += 1
 
     threads = [threading.Thread(target=keep_busy, args=(slot,)) for slot in range(live)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    count = sum(ended)
-    return {"rate": count / (time.monotonic() - began_s), "count": float(count)}
+    count = float(sum(ended))
+    return {"rate": count / seconds, "count": count, "failed": float(sum(failed))}
 
 
 def _has_ended(server: ServerProxy, name: str) -> bool:
     info = server.supervisor.getProcessInfo(name)
     assert isinstance(info, dict)
+    if info["statename"] in ("FATAL", "BACKOFF", "UNKNOWN"):
+        raise Fault(0, f"{name} is {info['statename']}")
     return bool(info["statename"] == "EXITED")
 
 

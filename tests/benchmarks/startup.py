@@ -9,10 +9,14 @@ from pathlib import Path
 from bus.layout import DataLayout
 from tests.benchmarks.contenders import Contender, Failed, Figures, measure
 from tests.benchmarks.history import ended_executions, waiting_commands
-from tests.benchmarks.node import running_node
-from tests.benchmarks.tables import Column, Goal, Ratio, render
+from tests.benchmarks.node import RunningNode, running_node
+from tests.benchmarks.tables import FAILED, Column, Goal, Ratio, render
 
 MANY = 100_000
+WARM_UP = 1000
+"""Commands that are handled before anything is counted."""
+
+LOOK_S = 0.02
 JOBS = {"Bench/Job1": 'command = ["/bin/true"]\n'}
 EMPTY = "empty directory"
 KEPT = f"{MANY:,} kept executions"
@@ -38,6 +42,7 @@ def table(folder: Path, rounds: int, seconds: float) -> str:
     columns: list[Column | Ratio] = [
         Column("s to ready", "ready", digits=2, spread=True),
         Column("then commands/s", "rate", spread=True),
+        FAILED,
         Column("us a command", "each_us"),
         Column("RSS, MB", "rss"),
     ]
@@ -71,22 +76,34 @@ def work_off(count: int, folder: Path, seconds: float) -> Figures:
     waiting_commands(layout, count)
     os.sync()
     with running_node(folder, JOBS) as node:
-        began_s = time.monotonic()
-        before = _results(layout)
-        time.sleep(max(1.0, seconds))
-        done = _results(layout) - before
-        lasted_s = time.monotonic() - began_s
+        at, from_s = _handled(node), time.monotonic()
+        while sum(at) < min(WARM_UP, count // 10):
+            time.sleep(LOOK_S)
+            at, from_s = _handled(node), time.monotonic()
+        done, now_s = at, from_s
+        # Not longer than there is work: an idle tail would be counted as slowness.
+        while sum(done) < count and now_s < from_s + max(1.0, seconds):
+            time.sleep(LOOK_S)
+            done, now_s = _handled(node), time.monotonic()
         rss = _rss_mb(node.pid)
-        ready_s = node.ready_s
-    if done <= 0:
-        raise Failed("nothing was worked off")
-    rate = done / lasted_s
-    return {"ready": ready_s, "rate": rate, "each_us": 1e6 / rate, "rss": rss}
+        good, bad = done[0] - at[0], done[1] - at[1]
+        if good <= 0:
+            raise Failed("nothing was worked off")
+        rate = good / (now_s - from_s)
+        figures = {"rate": rate, "each_us": 1e6 / rate, "failed": float(bad)}
+        return {"ready": node.ready_s, "rss": rss, **figures}
 
 
-def _results(layout: DataLayout) -> int:
-    with os.scandir(layout.results) as entries:
-        return sum(1 for _ in entries)
+def _handled(node: RunningNode) -> tuple[int, int]:
+    """How many `status` commands have ended well and otherwise, by the service's own count of
+    ends: what is kept of them is another thing."""
+    good = bad = 0
+    for outcome, number in node.ended_commands("status").items():
+        if outcome == "done":
+            good += number
+        else:
+            bad += number
+    return good, bad
 
 
 def _rss_mb(pid: int) -> float:

@@ -17,6 +17,10 @@ class Column:
     spread: bool = False
 
 
+FAILED = Column("failed", "failed")
+"""Beside each rate: how many calls, starts or readers failed meanwhile; they are in no rate."""
+
+
 @dataclass(frozen=True)
 class Ratio:
     """`figure` divided by the best of the rows `of`, round by round."""

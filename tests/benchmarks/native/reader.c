@@ -3,7 +3,7 @@
    Usage: reader PORT N SECONDS PATH SERVER_PID [BYTES EVENTS_PER_S]
    With BYTES it speaks to a NATS server instead of HTTP and publishes the events itself (0 a
    second: as fast as they come back). Figures: deliveries a second, delivery latency, the server's
-   private KiB a subscriber and its CPU microseconds a delivery. */
+   private KiB a subscriber, its CPU microseconds a delivery, and how many subscribers got nothing. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -20,6 +20,7 @@ enum { MARK = 21, ROOM = 1 << 18, SAMPLES = 1 << 22, AHEAD = 512, BURST = 64 };
 
 struct peer {
     int fd, carried, opened;
+    long got;
     char carry[MARK];
 };
 
@@ -87,6 +88,7 @@ static void take(struct peer *p) {
             continue;
         }
         seen++;
+        if (measuring) p->got++;
         if (measuring && ++deliveries % every == 0 && samples < SAMPLES) {
             char digits[20];
             memcpy(digits, at + 2, 19);
@@ -204,9 +206,11 @@ int main(int argc, char **argv) {
         return 1;
     }
     qsort(took, samples, sizeof *took, by_value);
-    printf("{\"rate\": %f, \"count\": %ld, \"mb_s\": %f, \"p50_ms\": %f, \"p99_ms\": %f, "
+    long starved = 0;
+    for (int i = 0; i < count; i++) starved += peers[i].got == 0;
+    printf("{\"rate\": %f, \"count\": %ld, \"failed\": %ld, \"mb_s\": %f, \"p50_ms\": %f, \"p99_ms\": %f, "
            "\"kib\": %f, \"cpu_us\": %f, \"cpu_percent\": %f}\n",
-           deliveries / lasted, deliveries, bytes / lasted / 1e6, took[samples / 2],
+           deliveries / lasted, deliveries, starved, bytes / lasted / 1e6, took[samples / 2],
            took[(long)(samples * 0.99)], (double)kib / count, cpu * 1e6 / deliveries, cpu / lasted * 100);
     return 0;
 }
