@@ -38,8 +38,8 @@ class Plan(NamedTuple):
     fails all later calls, too. The call that is struck is told in the file `mark`, which has to be
     a new one. `pause_s`, if not 0, is how long everybody rests who looks at the disk, or tries it,
     again and again. `poison` is where the service dies of each command of `POISON_JOB`: when its
-    file is looked at (`look`) or read (`read`), when it is decided (`decide`), or when its program
-    is to be started (`spawn`).
+    file is looked at (`look`), read (`read`) or was changed in Rejects (`mended`), when it is
+    decided (`decide`), or when its program is to be started (`spawn`).
     """
 
     root: str
@@ -427,6 +427,8 @@ def _die_of_poison(plan: Plan) -> None:
             deadly(Reader, "sighting", holds_poison)
         case "read":
             deadly(Reader, "envelope", holds_poison)
+        case "mended":
+            deadly(Reader, "mended_name", holds_poison)
         case "decide":
             deadly(
                 owner,

@@ -273,3 +273,20 @@ def test_start_whose_files_find_no_room_fails_and_says_so(root: Path) -> None:
         assert node.service.apps.lines("starts") == []
     finally:
         node.service.clear_away()
+
+
+def test_stop_under_way_outlives_the_service_that_took_it(root: Path) -> None:
+    with on_small_disk(Node(root), "tmpfs") as node:
+        service = node.service
+        slow = 'trap "until [ -e $BOARD/go ]; do sleep 0.05; done; exit 0" TERM; '
+        service.apps.shell("S/Slow", STARTED + slow + "while :; do sleep 0.05; done")
+        service.start()
+        assert node.ask("slow", "start", "S/Slow")[0] == 200
+        with node.full(inodes=False):
+            assert node.ask("stop", "stop", "S/Slow", wait_s=0)[0] == 202
+            waited_for(lambda: node.state_of("S/Slow")[0] == "Stopping")
+            service.kill9(spawner=True)
+            service.apps.put("go")
+            assert service.try_start()
+            waited_for(lambda: node.state_of("S/Slow") == ("Stopped", 0))
+        node.recovers()

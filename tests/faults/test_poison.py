@@ -164,6 +164,37 @@ def test_what_was_set_aside_never_comes_back_by_itself(root: Path, where: str) -
         node.service.clear_away()
 
 
+def test_a_rejected_file_that_was_changed_into_poison_stays_where_it_is(root: Path) -> None:
+    node = started(Node(root, "mended"))
+    try:
+        whole = node.drop("poison", "S/Quick").read_bytes()
+        node.settle()
+        broken = node.queue / f"{Load.id_of('broken')}.json"
+        broken.write_bytes(b"{")
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not (found := [p for p in node.rejects.glob("*.json") if ".reason." not in p.name]):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        [rejected] = found
+        id_ = Load.id_of("broken").encode()
+        text = whole.replace(Load.id_of("poison").encode(), id_)
+        rejected.write_bytes(text.replace(b"S/Quick", POISON_JOB.encode()))
+        deaths = 0
+        while not any(reason.startswith("poison: ") for reason in node.reasons()):
+            assert time.monotonic() < deadline_s + PATIENCE_S
+            if not node.service.is_up:
+                deaths += 1
+                node.service.bury()
+                node.service.try_start()
+            time.sleep(0.02)
+        assert deaths == DEATHS
+        node.service.restart()
+        node.load.publish("quick", "start", "S/Quick", wait_s=20)
+        assert rejected.exists()
+    finally:
+        node.service.clear_away()
+
+
 def test_kills_from_outside_blame_nobody_who_was_not_in_hand(root: Path) -> None:
     node = Node(root, "")
     service, load = node.service, node.load

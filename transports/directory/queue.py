@@ -87,7 +87,7 @@ class DirectoryTransport:
         # Numbers grow over restarts too, even if somebody set the clock back meanwhile.
         self._backlog.last_order_ns = order_floor_ns
         reader = self._reader = Reader(secret, settings)
-        rejects = self._rejects = Rejects(layout, settings, clock, reader.mended_name)
+        rejects = self._rejects = Rejects(layout, settings, clock, self._mended_name)
         self._handling = Caution(layout, HANDLING)
         self._reading = Caution(layout, READING)
         self._intake = Intake(layout, settings, clock, reader, rejects, self._reading)
@@ -316,7 +316,11 @@ class DirectoryTransport:
                 if found is not None:
                     await self._answer_poison(*found)
         for name, deaths in self._died_reading.items():
-            if deaths >= DEATHS_MAX:
+            if deaths < DEATHS_MAX:
+                continue
+            if (rejected := self._rejected_name(name)) is not None:
+                await DISK.run(self._rejects.give_up_on, rejected)
+            else:
                 why = f"the service died {deaths} times while it read this file"
                 record = await DISK.run(self._intake.poison_unread, name, why)
                 if record is not None and self._known(record.id) is None:
@@ -330,7 +334,21 @@ class DirectoryTransport:
         """What does not lie in the queue any more is no suspect."""
         there = {name.lower() for name in os.listdir(self._layout.queue)}
         self._handling.forget([k for k in self._died_of or () if f"{k}.json" not in there])
-        self._reading.forget([k for k in self._died_reading if k.lower() not in there])
+        read = [k for k in self._died_reading if self._rejected_name(k) is None]
+        self._reading.forget([k for k in read if k.lower() not in there])
+
+    def _mended_name(self, name: str, inside: int) -> str | None:
+        """See `Reader.mended_name`; a death of it is put down to the file."""
+        self._reading.take((f"{self._layout.rejects.name}/{name}",), "rejects")
+        try:
+            return self._reader.mended_name(name, inside)
+        finally:
+            self._reading.take((), "rejects")
+
+    def _rejected_name(self, key: str) -> str | None:
+        """The name of a file in Rejects, if that is what the key stands for."""
+        prefix = f"{self._layout.rejects.name}/"
+        return key.removeprefix(prefix) if key.startswith(prefix) else None
 
     async def _answer_poison(self, record: CommandRecord, envelope: Envelope | None) -> None:
         await DISK.run(self._refusals.write, [record])

@@ -142,6 +142,29 @@ class Rejects:
                 came += self._let_back(name, here, queue_fd)
         return came
 
+    def give_up_on(self, name: str) -> None:
+        """Starts died of reading what the file was changed to: it stays until it changes again."""
+        kept = self._load()
+        with disk.open_directory(self._path) as here:
+            try:
+                found = _decoder.decode(disk.read_file(name[:-5] + _REASON, here, 65_536).data)
+                mark = disk.mark_of(name, here)
+            except (OSError, disk.Unfit, disk.InMotion, ValueError) as error:
+                log.debug("%s is not there any more: %s", name, error)
+                return
+            digest = self._digest(name, here)
+            file = replace(
+                found,
+                reason=f"{POISON}starts of the service died of reading what it was changed to",
+                inode=mark.inode,
+                size=mark.size,
+                mtime_ns=mark.mtime_ns,
+                digest=digest,
+            )
+            disk.replace_file(name[:-5] + _REASON, here, _encoder.encode(file) + b"\n")
+        kept[name] = _Kept(mark, digest, _poisoned_name(file.original_name, file.reason))
+        self._poisoned = None
+
     def has_poison(self, name: str) -> bool:
         """Whether starts died of a file of this name, however it came to lie in the queue again."""
         kept = self._load()
