@@ -307,11 +307,9 @@ async def test_restart_by_a_person_does_not_wait_for_the_delay(
 
 async def test_slot_is_free_for_others_while_a_retry_waits(service: Service, http: Http) -> None:
     """In a queue, too: what was queued runs, and the retry does not go first before its time."""
-    stays = await http.publish(command="start", jobId="R/Queue", variables={"Stay": True})
-    del stays
+    stays = await http.start("R/Queue", Stay=True)
     fails = await http.publish(command="start", jobId="R/Queue")
-    live = [e for e in await http.executions("R/Queue") if e["status"] in ("Running", "Starting")]
-    await http.call("POST", f"/executions/{live[0]['executionId']}/stop", {"kill": True})
+    await http.call("POST", f"/executions/{stays}/stop", {"kill": True})
     retry = await waiting(http, "R/Queue")
     assert retry["commandId"] == fails["commandId"]
     again = await http.start("R/Queue", Stay=True)
