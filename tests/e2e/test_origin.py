@@ -159,6 +159,7 @@ async def test_submitted_file_runs_the_job_and_both_status_calls_tell_every_fiel
         "Attempts": 0,
         "Cause": "",
         "NotBefore": None,
+        "Ending": "failed: exit code 3",
     }
     assert get_job_status(service, execution_id, "mallory") is None
     await eventually(lambda: not queue_file(service, fields).exists(), "the queue file is gone")
