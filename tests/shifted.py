@@ -6,21 +6,25 @@ on a machine where somebody, or NTP, sets the time.
 
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from tests.counterparts import missing
 from tests.jobs import Apps
-from tests.service import Running, Service
+from tests.service import PATIENCE_S, Running, Service
 
 HOUR_S = 3600
 DAY_S = 24 * HOUR_S
 YEAR_S = 365 * DAY_S
+NEAR_S = 30
 
 
 class ShiftedService(Service):
-    """`set_clock` takes effect at once, and holds for later starts."""
+    """`set_clock` has taken effect when it returns, and holds for later starts."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -31,6 +35,16 @@ class ShiftedService(Service):
 
     def set_clock(self, ahead_s: int) -> None:
         self._shift.write_text(f"{ahead_s:+d}\n", encoding="ascii")
+        deadline_s = time.monotonic() + PATIENCE_S
+        while self._process is not None and abs(self._ahead_s() - ahead_s) > NEAR_S:
+            assert time.monotonic() < deadline_s, "the clock of the service does not move"
+            time.sleep(0.1)
+
+    def _ahead_s(self) -> float:
+        """By how much the service's clock is ahead of ours, as its answers tell."""
+        with urllib.request.urlopen(f"{self.url}/livez", timeout=PATIENCE_S) as answer:
+            told = parsedate_to_datetime(answer.headers["Date"])
+        return told.timestamp() - time.time()
 
     def environment(self) -> dict[str, str]:
         return (
@@ -38,7 +52,8 @@ class ShiftedService(Service):
             | {
                 "LD_PRELOAD": str(self._library),
                 "FAKETIME_TIMESTAMP_FILE": str(self._shift),
-                "FAKETIME_NO_CACHE": "1",
+                # Read again after this: without a cache each look at the clock would read the file.
+                "FAKETIME_CACHE_DURATION": "1",
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             }
             | self.settings
