@@ -125,7 +125,6 @@ def decode(text: str) -> ClientFrame:
     Raises:
         BadFrame: it is none.
     """
-    text = text.removeprefix("\ufeff")
     try:
         return _decoder.decode(text)
     except msgspec.ValidationError as exc:
