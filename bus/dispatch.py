@@ -9,12 +9,15 @@ from collections.abc import Iterable
 
 from bus.clock import Clock
 from bus.commands import URGENT, Report
-from bus.envelope import SYSTEM, Envelope
+from bus.envelope import SYSTEM, Envelope, weight_of
 from bus.transport import Transport
 from bus.turns import Turns
 
 INBOX_MAX = 1024
 """Commands that wait in memory; the rest waits in the transport, where it is durable."""
+
+INBOX_BYTES_MAX = 32 * 1024 * 1024
+"""The same in bytes: a thousand of the largest commands would be a gigabyte."""
 
 BATCH_MAX = 256
 
@@ -29,6 +32,7 @@ class Inbox:
     def __init__(self, clock: Clock, size_max: int = INBOX_MAX) -> None:
         self._clock = clock
         self._size_max = size_max
+        self._bytes = 0
         self._urgent: Turns[Envelope] = Turns()
         self._normal: Turns[Envelope] = Turns()
         self._filled = asyncio.Event()
@@ -51,7 +55,8 @@ class Inbox:
         for envelope in envelopes:
             lane = self._urgent if isinstance(envelope.command, URGENT) else self._normal
             lane.append(envelope.principal.user_id, envelope)
-        if len(self._normal) >= self._size_max:
+            self._bytes += weight_of(envelope)
+        if not self._has_room:
             self._drained.clear()
         self._filled.set()
 
@@ -69,9 +74,14 @@ class Inbox:
         for lane in (self._urgent, self._normal):
             while lane and len(batch) < limit:
                 batch.append(lane.take())
-        if len(self._normal) < self._size_max:
+        self._bytes -= sum(weight_of(one) for one in batch if one.id)  # reports have none
+        if self._has_room:
             self._drained.set()
         return batch
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._normal) < self._size_max and self._bytes < INBOX_BYTES_MAX
 
 
 async def pump(transport: Transport, inbox: Inbox) -> None:

@@ -69,6 +69,17 @@ def seal(
     )
 
 
+ENVELOPE_BYTES = 1024
+"""About what an envelope takes beside the variables of its command."""
+
+
+def weight_of(envelope: Envelope) -> int:
+    """About how many bytes the envelope takes in memory while it waits."""
+    variables = getattr(envelope.command, "variables", None) or {}
+    texts = sum(len(value) for value in variables.values() if isinstance(value, str))
+    return ENVELOPE_BYTES + texts + sum(map(len, variables)) + 64 * len(variables)
+
+
 def waiting_record(envelope: Envelope) -> CommandRecord:
     """The command as it is shown while nobody has decided about it: `Pending`."""
     command = envelope.command

@@ -16,6 +16,10 @@ from bus.turns import Turns
 
 CACHED_MAX = 2048
 """Commands kept whole in memory; the others are read again when their turn comes."""
+CACHED_BYTES_MAX = 32 * 1024 * 1024
+"""The same in bytes."""
+TAKEN_BYTES_MAX = 8 * 1024 * 1024
+"""So much is read for one answer to who receives, and one command more."""
 SEALED_AGO_MS = 60_000
 """Our own commands are accepted within that time after they were submitted."""
 FOREIGN_SHARE = 32
@@ -34,7 +38,8 @@ class State(Enum):
 class Entry(msgspec.Struct, eq=False):
     """One command id in the queue. `order_ns` is when it was accepted or, if foreign, arrived.
 
-    `ours`: sealed by this instance; `local`: published by this process, for `owner`.
+    `ours`: sealed by this instance; `local`: published by this process, for `owner`. `size` is
+    about what its command takes in memory.
     """
 
     id: str
@@ -45,6 +50,7 @@ class Entry(msgspec.Struct, eq=False):
     ours: bool = True
     local: bool = False
     owner: str = ""
+    size: int = 0
     envelope: Envelope | None = None
     more_names: tuple[str, ...] = ()
 
@@ -60,9 +66,11 @@ class Backlog:
         self._ours: Turns[Entry] = Turns()
         self._foreign: Turns[Entry] = Turns()
         self._cached = 0
+        self._cached_bytes = 0
         self._in_a_row = 0
         self.last_order_ns = 0
         self.local_waiting = 0
+        self.local_bytes = 0
         self.local_of: Counter[str] = Counter()
         """Of these, how many each owner has."""
         self.held = False
@@ -143,8 +151,8 @@ class Backlog:
         """The entry waits, behind all others of its lane."""
         entry.state = State.WAITING
         if entry.envelope is not None:
-            if self._cached < CACHED_MAX:
-                self._cached += 1
+            if self._cached < CACHED_MAX and self._cached_bytes < CACHED_BYTES_MAX:
+                self._count_cached(entry, 1)
             else:
                 entry.envelope = None
         self._count(entry, 1)
@@ -154,7 +162,8 @@ class Backlog:
     def take(self, limit: int) -> list[Entry]:
         """The next entries in order, at most `limit`; they are `HANDED`."""
         taken: list[Entry] = []
-        while len(taken) < limit:
+        size = 0
+        while len(taken) < limit and size < TAKEN_BYTES_MAX:
             lane = self._next_lane()
             if not lane:
                 break
@@ -162,7 +171,8 @@ class Backlog:
             entry.state = State.HANDED
             self._count(entry, -1)
             if entry.envelope is not None:
-                self._cached -= 1
+                self._count_cached(entry, -1)
+            size += entry.size
             taken.append(entry)
         return taken
 
@@ -172,16 +182,22 @@ class Backlog:
             if entry.state is State.HANDED:
                 entry.state = State.WAITING
                 self._count(entry, 1)
-                self._cached += entry.envelope is not None
+                if entry.envelope is not None:
+                    self._count_cached(entry, 1)
                 self._lane(entry).put_back(entry.owner, entry)
                 self.arrived.set()
 
     def _count(self, entry: Entry, by: int) -> None:
         if entry.local:
             self.local_waiting += by
+            self.local_bytes += by * entry.size
             self.local_of[entry.owner] += by
             if not self.local_of[entry.owner]:
                 del self.local_of[entry.owner]
+
+    def _count_cached(self, entry: Entry, by: int) -> None:
+        self._cached += by
+        self._cached_bytes += by * entry.size
 
     def _next_lane(self) -> Turns[Entry]:
         if self._urgent:

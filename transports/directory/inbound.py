@@ -8,7 +8,7 @@ import msgspec
 
 from bus.clock import Clock
 from bus.commands import NEEDED_WHEN_FULL, URGENT
-from bus.envelope import Envelope, canonical_uuid
+from bus.envelope import Envelope, canonical_uuid, weight_of
 from bus.errors import IdInUse, StorageFailed, TransportBusy
 from bus.layout import DataLayout
 from bus.model import CommandRecord
@@ -69,6 +69,7 @@ class Inbound:
         self._loop = asyncio.get_running_loop()
         self._committer = Committer(layout, settings, self._committed_in_thread, before_answer)
         self._committing: dict[str, _Commit] = {}
+        self._committing_bytes = 0
         self._committing_of: Counter[str] = Counter()
         self._next: list[Piece] = []
         self._open = True
@@ -135,8 +136,10 @@ class Inbound:
             urgent=urgent,
             local=True,
             owner=owner,
+            size=weight_of(envelope),
         )
         self._backlog.add(entry)
+        self._committing_bytes += entry.size
         commit = _Commit(msgspec.structs.replace(envelope, accepted_ns=order_ns))
         self._committing[envelope.id] = commit
         self._committing_of[owner] += 1
@@ -162,6 +165,7 @@ class Inbound:
                 del self._committing_of[piece.owner]
             entry = self._backlog.get(piece.id)
             assert entry is not None, piece.id
+            self._committing_bytes -= entry.size
             error: Exception | None = failure or piece.error
             if piece.taken:
                 error = FileExistsError(piece.name)
@@ -213,12 +217,17 @@ class Inbound:
         """Stops are admitted when everything else is not any more, and so is who has little there:
         what somebody fills, others need."""
         under_way = len(self._committing) + self._backlog.local_waiting
+        under_way_bytes = self._committing_bytes + self._backlog.local_bytes
         owner, most = envelope.principal.user_id, self._settings.inbox_max
+        most_bytes = self._settings.inbox_bytes_max
         theirs = self._committing_of[owner] + self._backlog.local_of[owner]
         if isinstance(envelope.command, URGENT) or theirs < most // SMALL_PART:
-            most *= 2
+            most, most_bytes = most * 2, most_bytes * 2
         if under_way >= most:
             raise TransportBusy(f"{under_way} commands wait already; try again later")
+        if under_way_bytes + weight_of(envelope) > most_bytes:
+            mib = under_way_bytes / 1024**2
+            raise TransportBusy(f"commands of {mib:.0f} MiB wait already; try again later")
 
 
 def is_same(envelope: Envelope, body_hash: str, user_id: str) -> bool:

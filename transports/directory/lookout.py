@@ -219,6 +219,7 @@ class Lookout:
             urgent=sighting.urgent,
             ours=sighting.accepted_ns > 0,
             owner=sighting.owner,
+            size=sighting.size,
         )
         if sighting.submitted_ms:
             self._backlog.note_submitted(sighting.submitted_ms)

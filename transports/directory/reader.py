@@ -23,7 +23,7 @@ class Sighting(msgspec.Struct, frozen=True):
     """What decides about the place of a command in the queue.
 
     One of `accepted_ns` (ours) and `submitted_ms` (foreign) is set. `owner` has a turn with it:
-    the account that wrote it or, if that is the service's own, whom it names.
+    the account that wrote it or, if that is the service's own, whom it names. `size` is its bytes.
     """
 
     id: str
@@ -32,6 +32,7 @@ class Sighting(msgspec.Struct, frozen=True):
     submitted_ms: int
     urgent: bool
     owner: str
+    size: int = 0
 
 
 class Reader:
@@ -94,6 +95,7 @@ class Reader:
             0 if accepted_ns else foreign.submitted_ms(outline.submitted_at, mtime_ms),
             foreign.is_urgent(outline.command),
             self._owner(outline.user_id, found.mark),
+            len(text),
         )
 
     def _owner(self, written: object, mark: disk.Mark) -> str:

@@ -21,7 +21,7 @@ class DirectorySettings(msgspec.Struct, frozen=True, kw_only=True):
     syncfs_slow_s: a `syncfs` that took longer makes the next `syncfs_pause_s` do without, unless
         file by file would take even longer.
     refusals_max: so many results are kept of files that were refused before they were commands.
-    inbox_max: commands of publishers in the process that may wait here.
+    inbox_max, inbox_bytes_max: commands of publishers in the process that may wait here.
     """
 
     admin: bool = False
@@ -38,6 +38,7 @@ class DirectorySettings(msgspec.Struct, frozen=True, kw_only=True):
     syncfs_slow_s: float = 0.05
     syncfs_pause_s: float = 5.0
     inbox_max: int = 10_000
+    inbox_bytes_max: int = 64 * 1024 * 1024
     tmp_age_s: float = 3600.0
     refusals_max: int = 10_000
     rejects_max: int = 1000
