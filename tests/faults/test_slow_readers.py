@@ -165,7 +165,7 @@ async def test_a_plain_answer_that_nobody_takes_is_given_up() -> None:
     settings = GatewaySettings(user_timeout_s=0.5, keepalive_s=0.5)
     async with serving(world, settings) as (url, session), AsyncExitStack() as opened:
         requests = [
-            get(HOST, f"/api/v1/executions/{EXECUTION}/output"),
+            get(HOST, f"/api/v1/executions/{EXECUTION}/output", "*/*"),
             get(HOST, "/api/v1/executions/" + EXECUTION, "application/json") * 20_000,
         ]
         deaf = [await opened.enter_async_context(connection(port_of(url))) for _ in requests]
