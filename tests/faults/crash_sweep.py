@@ -85,11 +85,11 @@ def _live(service: SeamService, load: Load, aim: Aim) -> Iterator[str]:
         service.kill9()
     mark = service.root / "struck"
     _arm(service, aim, mark)
-    together = all_killed_at(mark, lambda: service.pid, aim.at) if aim.together else nullcontext()
+    together = all_killed_at(mark, service, aim.at) if aim.together else nullcontext()
     with together:
         finished = service.try_start() and (_resume(load) if aim.again else load.run())
-    if finished and aim.role == "service":
-        finished = service.end() == 0
+        if finished and aim.role == "service":
+            finished = service.end() == 0
     if not finished and not mark.exists():
         yield "it died by itself"
     if aim.role == "service" or (aim.together and not finished):

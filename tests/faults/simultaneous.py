@@ -8,26 +8,29 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.service import children_of, kill
+from tests.service import Service, children_of, kill
 
 WITHIN_S = 0.03
 LOOK_S = 0.001
 
 
 @contextmanager
-def all_killed_at(mark: Path, service: Callable[[], int], seed: int) -> Iterator[None]:
+def all_killed_at(mark: Path, service: Service, seed: int) -> Iterator[None]:
     """Inside the block: as soon as the mark of a strike is there, all of them are killed, in an
-    order and with pauses that hang on the seed. `service` gives the pid of a service that runs."""
+    order and with pauses that hang on the seed."""
     is_over = threading.Event()
 
     def watch() -> None:
+        pid = 0
         while not is_over.wait(LOOK_S):
-            if mark.exists():
-                _kill_all(service(), random.Random(seed))
+            with suppress(AssertionError):
+                pid = service.pid  # kept: it does not tell while its end is waited for
+            if pid and mark.exists():
+                _kill_all(pid, random.Random(seed))
                 return
 
     killer = threading.Thread(target=watch, name="killer")

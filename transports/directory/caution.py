@@ -11,8 +11,9 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -34,11 +35,15 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Suspect(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Work that was in hand in `deaths` starts that died, or is now."""
+    """Work that was in hand in `deaths` starts that died, or is now.
+
+    `after` counts deaths after it was on record: what kills does so at the same point each time.
+    """
 
     key: str
     deaths: int = 0
     in_hand: bool = False
+    after: int = 0
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,6 +55,13 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     deaths: int = 0
 
 
+class Deaths(NamedTuple):
+    """In how many starts that died something was in hand: before it was on record, and after."""
+
+    before: int = 0
+    after: int = 0
+
+
 _decoder = msgspec.json.Decoder(Note)
 _encoder = msgspec.json.Encoder()
 
@@ -57,20 +69,27 @@ _encoder = msgspec.json.Encoder()
 class Caution:
     """One note. All methods block, if only for a write to memory; from any thread.
 
+    `is_recorded` tells, at the start, whether the journal knows what came of it.
     `_hands` has what is in hand by who holds it, `_deaths` in how many starts that died each
     suspect was. The file exists exactly while a service runs or after one died.
     """
 
-    def __init__(self, layout: DataLayout, name: str) -> None:
+    def __init__(
+        self,
+        layout: DataLayout,
+        name: str,
+        is_recorded: Callable[[str], bool] = lambda key: False,
+    ) -> None:
+        self._is_recorded = is_recorded
         self._layout = layout
         self._name = name
         self._turn = threading.Lock()
         self._hands: dict[str, Sequence[str]] = {}
-        self._deaths: dict[str, int] = {}
+        self._deaths: dict[str, Deaths] = {}
         self._handle: int | None = None
         self._boot = _boot_id()
 
-    def begin(self) -> dict[str, int] | None:
+    def begin(self) -> dict[str, Deaths] | None:
         """Marks the start. In how many starts that died each suspect was in hand; None after an
         end in order."""
         with self._turn, disk.open_directory(self._layout.queue) as queue_fd:
@@ -78,9 +97,13 @@ class Caution:
             self._open(queue_fd)
             for suspect in before.suspects if before is not None else ():
                 has_died = suspect.in_hand and before is not None and before.boot == self._boot
-                deaths = suspect.deaths + has_died
-                if deaths:
-                    self._deaths[_key(suspect.key)] = deaths
+                key, deaths = _key(suspect.key), Deaths(suspect.deaths, suspect.after)
+                if has_died and self._is_recorded(key):
+                    deaths = deaths._replace(after=deaths.after + 1)
+                elif has_died:
+                    deaths = deaths._replace(before=deaths.before + 1)
+                if any(deaths):
+                    self._deaths[key] = deaths
             self._write()
             return None if before is None else dict(self._deaths)
 
@@ -127,12 +150,15 @@ class Caution:
         if self._handle is None:
             return
         held = dict.fromkeys(key for keys in self._hands.values() for key in keys)
-        deaths = self._deaths
-        suspects = [Suspect(key=_text(k), deaths=deaths.get(k, 0), in_hand=True) for k in held]
-        suspects += [Suspect(key=_text(k), deaths=deaths[k]) for k in deaths.keys() - held.keys()]
+        suspects = [self._suspect(key, in_hand=True) for key in held]
+        suspects += [self._suspect(k, in_hand=False) for k in self._deaths.keys() - held.keys()]
         note = Note(boot=self._boot, suspects=tuple(suspects))
         with contextlib.suppress(OSError):  # a full disk must not keep commands back
             os.pwrite(self._handle, _encoder.encode(note) + b"\n", 0)
+
+    def _suspect(self, key: str, *, in_hand: bool) -> Suspect:
+        before, after = self._deaths.get(key, Deaths())
+        return Suspect(key=_text(key), deaths=before, in_hand=in_hand, after=after)
 
     def _read(self, queue_fd: int) -> Note | None:
         try:

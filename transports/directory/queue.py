@@ -31,6 +31,7 @@ from transports.directory.caution import (
     HANDLING,
     READING,
     Caution,
+    Deaths,
 )
 from transports.directory.inbound import Inbound
 from transports.directory.intake import Intake
@@ -88,7 +89,7 @@ class DirectoryTransport:
         self._backlog.last_order_ns = order_floor_ns
         reader = self._reader = Reader(secret, settings)
         rejects = self._rejects = Rejects(layout, settings, clock, self._mended_name)
-        self._handling = Caution(layout, HANDLING)
+        self._handling = Caution(layout, HANDLING, lambda key: known(key) is not None)
         self._reading = Caution(layout, READING)
         self._intake = Intake(layout, settings, clock, reader, rejects, self._reading)
         self._refusals = RefusalResults(
@@ -109,8 +110,8 @@ class DirectoryTransport:
         # After a start that died commands are handed out one by one: so many more.
         self._careful = 0
         self._handed_last = ""
-        self._died_of: dict[str, int] | None = None
-        self._died_reading: dict[str, int] = {}
+        self._died_of: dict[str, Deaths] | None = None
+        self._died_reading: dict[str, Deaths] = {}
         self._ended: list[Entry] = []
         self._some_ended = asyncio.Event()
         self._closing = asyncio.Event()
@@ -292,14 +293,14 @@ class DirectoryTransport:
         return closed and all(self._known(one) is not None for one in self._backlog.handed())
 
     def look_back(self) -> frozenset[str]:
-        """What earlier starts died of is known; the ids of commands that were handled in two of
-        them. Blocking; before `run`, if somebody else wants to know."""
+        """What earlier starts died of is known; the ids of commands that are on record and were
+        acted upon when two of them died. Blocking; before `run`, if somebody else wants to know."""
         disk.make_directory(self._layout.queue_tmp)
         found = self._handling.begin()
         self._careful = 0 if found is None else CAREFUL_COMMANDS
         self._died_of = found or {}
         self._died_reading = self._reading.begin() or {}
-        return frozenset(key for key, deaths in self._died_of.items() if deaths >= DEATHS_MAX)
+        return frozenset(key for key, n in self._died_of.items() if n.after >= DEATHS_MAX)
 
     def in_hand(self, command_ids: Sequence[str]) -> None:
         """These commands are decided and acted upon now, and no others: the next start looks at
@@ -310,24 +311,25 @@ class DirectoryTransport:
         """What two starts died of is in Rejects, and its writers have answers."""
         assert self._died_of is not None
         for command_id, deaths in self._died_of.items():
-            if self._known(command_id) is None and deaths >= DEATHS_MAX:
-                why = f"the service died {deaths} times while it handled this command"
+            if self._known(command_id) is None and deaths.before >= DEATHS_MAX:
+                why = f"the service died {deaths.before} times while it handled this command"
                 found = await DISK.run(self._intake.poison, command_id, why)
                 if found is not None:
                     await self._answer_poison(*found)
         for name, deaths in self._died_reading.items():
-            if deaths < DEATHS_MAX:
+            if deaths.before < DEATHS_MAX:
                 continue
             if (rejected := self._rejected_name(name)) is not None:
                 await DISK.run(self._rejects.give_up_on, rejected)
             else:
-                why = f"the service died {deaths} times while it read this file"
+                why = f"the service died {deaths.before} times while it read this file"
                 record = await DISK.run(self._intake.poison_unread, name, why)
                 if record is not None and self._known(record.id) is None:
                     await self._answer_poison(record, None)
-        over = [key for key, n in self._died_of.items() if self._known(key) or n >= DEATHS_MAX]
+        condemned = [key for key, n in self._died_of.items() if n.before >= DEATHS_MAX]
+        over = condemned + [key for key in self._died_of if self._known(key) is not None]
         await DISK.run(self._handling.forget, over)
-        read = [key for key, n in self._died_reading.items() if n >= DEATHS_MAX]
+        read = [key for key, n in self._died_reading.items() if n.before >= DEATHS_MAX]
         await DISK.run(self._reading.forget, read)
 
     def _forget_gone(self) -> None:
