@@ -104,7 +104,7 @@ class Publisher:
     def undecided(self, command_id: str) -> Envelope | None:
         """See `bus.ports.Door`."""
         found = self._waiting.get(command_id)
-        return None if found is None or self._is_handled(command_id) else found
+        return None if found is None or self._is_decided(command_id) else found
 
     async def _receipt_or_error(self, envelope: Envelope) -> Receipt | BusError:
         try:
@@ -124,11 +124,11 @@ class Publisher:
     def _note_waiting(self, envelope: Envelope) -> None:
         """Those that were decided meanwhile go: mostly they stand at the front."""
         self._waiting[envelope.id] = envelope
-        while len(self._waiting) > _RECENT_MAX or self._is_handled(next(iter(self._waiting))):
+        while len(self._waiting) > _RECENT_MAX or self._is_decided(next(iter(self._waiting))):
             self._waiting.popitem(last=False)
 
     def _note_room(self, envelope: Envelope) -> None:
-        """A stop, restart or cancel is undecided until the table knows its id."""
+        """A stop, restart or cancel counts until it is decided."""
         if not isinstance(envelope.command, _MAKES_ROOM):
             return
         job_id = self._job_of(envelope.command)
@@ -143,7 +143,7 @@ class Publisher:
 
     def _undecided(self, job_id: str | None) -> list[str]:
         waiting = self._making_room.pop(job_id, []) if job_id is not None else []
-        left = [command_id for command_id in waiting if not self._is_handled(command_id)]
+        left = [command_id for command_id in waiting if not self._is_decided(command_id)]
         if left and job_id is not None:
             self._making_room[job_id] = left
         return left
@@ -188,6 +188,12 @@ class Publisher:
         if record is not None:
             return record.body_hash, record.user_id
         return self._recent.get(command_id)
+
+    def _is_decided(self, command_id: str) -> bool:
+        """Nothing comes of it any more. The table alone does not say so: it forgets what had no
+        effect, and what waited behind such a command would be kept for ever."""
+        is_on_its_way = command_id in self._publishing or self._transport.holds(command_id)
+        return self._is_handled(command_id) or not is_on_its_way
 
     def _is_handled(self, command_id: str) -> bool:
         table = self._table

@@ -1,6 +1,8 @@
 """The one way in: what is refused at once, and what only the owner can know."""
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from bus.commands import CancelCommand, Forget, GetStatus, RestartJob, StartJob,
 from bus.envelope import Envelope, seal, waiting_record
 from bus.errors import BusError, ErrorCode, Refused, TransportBusy
 from bus.jobs import Overlap, RolesSpec
-from bus.model import CommandStatus, ExecutionStatus, Outcome, Principal
+from bus.model import CommandStatus, ExecutionStatus, Outcome, Principal, Value
 from bus.ports import Policy, Receipt
 from bus.publisher import Publisher
 from tests.decision_world import OPERATOR, STRANGER, VIEWER, World
@@ -197,6 +199,36 @@ async def test_read_whose_answer_is_gone_is_asked_again_under_its_id() -> None:
     door.world.report(Forget(commands=(read.id,)))
     assert not (await door.publisher.publish(read)).replayed
     assert door.transport.waiting == 1
+
+
+class Noticed(dict[str, Value]):
+    """Variables whose end can be noticed."""
+
+
+async def test_command_that_was_decided_and_forgotten_keeps_no_later_one_in_memory() -> None:
+    """A read leaves nothing in the table: what was published after it goes all the same."""
+    door = Door()
+    world, variables = door.world, Noticed()
+    read = seal(GetStatus(job_id=JOB), OPERATOR, now_ms=world.clock.now_ms())
+    await door.publisher.publish(read)
+    await door.decide()
+    door.transport.settle(read.id)
+    world.report(Forget(commands=(read.id,)))
+    assert door.publisher.undecided(read.id) is None
+    noticed = weakref.ref(variables)
+    start = await door.publish(StartJob(job_id=JOB, variables=variables))
+    await door.decide()
+    door.transport.settle(start)
+    execution_id = world.execution(world.command(start).execution_id).id
+    world.runs(execution_id)
+    world.ends(execution_id)
+    world.report(Forget(executions=(execution_id,), commands=(start,)))
+    for kept in (world.events, world.effects, world.log):
+        kept.clear()
+    del variables
+    await door.publish(STOP)
+    gc.collect()
+    assert noticed() is None
 
 
 async def test_repeat_after_a_first_that_came_to_nothing_is_a_first() -> None:
