@@ -182,10 +182,14 @@ class ReportUnknown(msgspec.Struct, frozen=True, kw_only=True, tag="report_unkno
 
 
 class ReportLost(msgspec.Struct, frozen=True, kw_only=True, tag="report_lost"):
-    """Nothing is left that could tell how the execution ended; `reason` is a `Reason` word."""
+    """Nothing is left that could tell how the execution ended; `reason` is a `Reason` word.
+
+    `elsewhere`: it belongs to the directory that this one is a copy of, and may still run there.
+    """
 
     execution_id: str
     reason: str
+    elsewhere: bool = False
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True):

@@ -153,7 +153,7 @@ def lost(table: ReadableTable, report: ReportLost, around: Circumstances) -> Dec
     if execution is None or execution.is_final:
         return NOTHING
     status, reason = ExecutionStatus.LOST, Reason(report.reason)
-    if execution.stop is not None:
+    if execution.stop is not None and not report.elsewhere:
         # It was to end and is gone: that it was ended is known, only its last code is not.
         status, reason = _forced(execution.stop.reason) or (status, reason)
     final = ExecutionEnded(
@@ -163,7 +163,8 @@ def lost(table: ReadableTable, report: ReportLost, around: Circumstances) -> Dec
         ended_ms=around.now_ms,
         progress=execution.progress,  # progress is not in the journal, so its last value ends here
     )
-    return after_end(table, execution, final, around)
+    # What may still run is not begun again by itself.
+    return after_end(table, execution, final, around, is_repeated=not report.elsewhere)
 
 
 def final_state(
@@ -207,10 +208,12 @@ def after_end(
     *,
     before: list[AnyEvent] | None = None,
     settled: set[str] | None = None,
+    is_repeated: bool = True,
 ) -> Decision:
-    """The end itself, the commands it settles, and the next execution that gets the slot."""
+    """The end itself, the commands it settles, and the next execution that gets the slot. With
+    `is_repeated` the job's definition may order a retry or a restart."""
     events = [*(before or ()), *end_waiting(table, execution, final, settled=settled)]
-    again = follow_up(table, execution, final, around)
+    again = follow_up(table, execution, final, around) if is_repeated else None
     if again is not None:
         events.append(again)
     effects: list[Effect] = []

@@ -101,10 +101,11 @@ class Roster:
         self._remove(execution_id)
         self._report(ReportSpawnFailed(execution_id=execution_id, error=error))
 
-    def lose(self, execution_id: str, reason: Reason) -> None:
-        """It is over, and nobody will know how it ended."""
+    def lose(self, execution_id: str, reason: Reason, *, elsewhere: bool = False) -> None:
+        """Reports the execution Lost; `elsewhere` as in `ReportLost`."""
         self._remove(execution_id)
-        self._report(ReportLost(execution_id=execution_id, reason=reason))
+        report = ReportLost(execution_id=execution_id, reason=reason, elsewhere=elsewhere)
+        self._report(report)
 
     def _remove(self, execution_id: str) -> None:
         watched = self._watched.pop(execution_id, None)

@@ -167,7 +167,7 @@ class Settling:
                 shim=state.shim,
                 pid=state.pid,
             )
-        self._roster.lose(execution_id, Reason.NO_EXIT_RECORD)
+        self._roster.lose(execution_id, Reason.NO_EXIT_RECORD, elsewhere=True)
 
     def _take_orphan_unseen(self, watched: Watched) -> None:
         """No file tells of its tree, which may live none the less: its program has removed the

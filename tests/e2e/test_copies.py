@@ -162,6 +162,34 @@ async def test_copy_that_dies_before_it_is_ready_is_a_copy_at_its_next_start(
                 copy.clear_away()
 
 
+AGAIN = 'echo $$ >> "$BOARD/again"; exec sleep 300'
+DEAF = 'trap \'echo >> "$BOARD/asked"\' TERM; echo >> "$BOARD/deaf"; while :; do sleep 0.1; done'
+
+
+async def test_nothing_follows_in_a_copy_from_what_may_run_in_the_original(tmp_path: Path) -> None:
+    """No restart, no retry, and no word that a stop was carried out there."""
+    with original(tmp_path) as service:
+        again = {"retry": {"attempts": 3, "delay_s": 0.0, "on": ["Failed", "Lost"]}}
+        service.apps.shell("C/Retried", AGAIN, **again)
+        service.apps.shell("C/Up", AGAIN, restart={"policy": "always"}, retry={"delay_s": 0.0})
+        service.apps.shell("C/Deaf", DEAF, stop_grace_s=300)
+        service.restart()
+        async with service.http() as http:
+            ids = [await http.start(job) for job in ("C/Retried", "C/Up", "C/Deaf")]
+            await eventually(lambda: len(service.apps.lines("again")) == 2, "both run")
+            await eventually(lambda: service.apps.lines("deaf"), "the third runs")
+            await http.publish(command="stop", executionId=ids[2])
+            await eventually(lambda: service.apps.lines("asked"), "the order is at its program")
+            with copy_of(service, copied, tmp_path) as copy:
+                async with copy.http() as there:
+                    told = [await there.ended(each) for each in ids]
+                    assert [each["status"] for each in told] == ["Lost"] * 3
+                    made = [await there.executions(each["jobId"]) for each in told]
+                    assert [len(each) for each in made] == [1, 1, 1]
+            for execution_id in ids[:2]:
+                assert (await http.execution(execution_id))["status"] == "Running"
+
+
 async def test_what_both_start_under_one_id_is_stopped_by_its_own_service_only(
     tmp_path: Path,
 ) -> None:
