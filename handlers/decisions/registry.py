@@ -92,7 +92,7 @@ def decide(table: ReadableTable, envelope: Envelope, around: Circumstances) -> D
         return NOTHING
     _check_times(table, envelope, around)
     decision = COMMANDS[type(command)](table, envelope, command, around)
-    _check_room(table, envelope, around)
+    _check_room(table, envelope, decision, around)
     return decision
 
 
@@ -103,8 +103,8 @@ def check(table: ReadableTable, envelope: Envelope, around: Circumstances) -> No
         Refused: as `decide`.
     """
     _check_times(table, envelope, around)
-    CHECKS[type(envelope.command)](table, envelope, envelope.command, around)
-    _check_room(table, envelope, around)
+    decision = CHECKS[type(envelope.command)](table, envelope, envelope.command, around)
+    _check_room(table, envelope, decision, around)
 
 
 def _check_times(table: ReadableTable, envelope: Envelope, around: Circumstances) -> None:
@@ -124,11 +124,14 @@ def _check_times(table: ReadableTable, envelope: Envelope, around: Circumstances
             raise Refused(ErrorCode.SUPERSEDED, "a later stop of the job came first")
 
 
-def _check_room(table: ReadableTable, envelope: Envelope, around: Circumstances) -> None:
+def _check_room(
+    table: ReadableTable, envelope: Envelope, decision: Decision | None, around: Circumstances
+) -> None:
     """There is room to remember the command for as long as promised.
 
-    It is the newcomer that is refused, never an old id that is dropped. Stops and cancels always
-    pass: they are no more than there are starts, or have no effect.
+    It is the newcomer that is refused, never an old id that is dropped. A stop or cancel that
+    changes anything always passes: there are no more of these than starts. Of the others there may
+    be twice as many ids, so that who has no room for starts still has it for them.
     """
     user_id, keeping = envelope.principal.user_id, around.policy.keeping
     if isinstance(envelope.command, GetStatus):
@@ -143,16 +146,27 @@ def _check_room(table: ReadableTable, envelope: Envelope, around: Circumstances)
                 ErrorCode.TOO_MANY_COMMANDS,
                 f"{user_id} has {held.count} answers that are kept for a moment; ask less often",
             )
-    elif not isinstance(envelope.command, URGENT):
-        ids = table.ids_of(user_id)
-        share = keeping.ids_in_all // max(1, table.remembered.principals, len(table.with_effect))
-        if ids >= keeping.ids or (table.ids_in_all >= keeping.ids_in_all and ids >= share):
-            raise Refused(
-                ErrorCode.TOO_MANY_COMMANDS,
-                f"the ids of {ids} commands of {user_id} are remembered, each for "
-                f"{keeping.id_days:g} days, and there is no room for more; `[keep] ids` and "
-                "`ids_in_all` of jobbus.toml say how many there may be",
-            )
+        return
+    is_urgent = isinstance(envelope.command, URGENT)
+    if is_urgent and _changes_others(envelope, decision):
+        return
+    times = 2 if is_urgent else 1
+    ids, most_in_all = table.ids_of(user_id), times * keeping.ids_in_all
+    share = most_in_all // max(1, table.remembered.principals, len(table.with_effect))
+    if ids >= times * keeping.ids or (table.ids_in_all >= most_in_all and ids >= share):
+        raise Refused(
+            ErrorCode.TOO_MANY_COMMANDS,
+            f"the ids of {ids} commands of {user_id} are remembered, each for "
+            f"{keeping.id_days:g} days, and there is no room for more; `[keep] ids` and "
+            "`ids_in_all` of jobbus.toml say how many there may be",
+        )
+
+
+def _changes_others(envelope: Envelope, decision: Decision | None) -> bool:
+    """Whether the command leads to more than its own record."""
+    if decision is None or decision.effects:
+        return True
+    return any(getattr(e, "command_id", None) != envelope.id for e in decision.events)
 
 
 __all__ = ["COMMANDS", "REPORTS", "Command", "check", "decide", "refusal", "tells_secret"]

@@ -382,6 +382,24 @@ def test_a_principal_with_all_its_ids_starts_nothing_more_but_stops_and_hinders_
     assert world.send(StartJob(job_id="Demo/Job")).status is CommandStatus.RUNNING
 
 
+def test_stops_that_change_nothing_take_no_more_than_twice_the_ids_and_the_others_always_pass() -> (
+    None
+):
+    world = World(Policy(keeping=Keeping(ids=3)))
+    world.define()
+    for _ in range(6):
+        assert world.send(StopJob(job_id="Demo/Job")).status is CommandStatus.COMPLETED
+    refused = world.send(StopJob(job_id="Demo/Job"))
+    assert refused.error_code == ErrorCode.TOO_MANY_COMMANDS
+    otto = Principal(user_id="otto", roles=("operator",), via="http")
+    started = world.send(StartJob(job_id="Demo/Job"), otto)
+    world.runs(started.execution_id or "")
+    assert world.send(StopJob(job_id="Demo/Job")).status is CommandStatus.RUNNING
+    merged = world.send(StopJob(job_id="Demo/Job"))
+    assert merged.error_code == ErrorCode.TOO_MANY_COMMANDS
+    assert world.send(StopJob(job_id="Demo/Job", kill=True)).status is CommandStatus.RUNNING
+
+
 def test_when_all_together_have_too_many_ids_only_who_has_more_than_a_part_is_refused() -> None:
     world = World(Policy(keeping=Keeping(ids_in_all=10)))
     world.define()
