@@ -43,13 +43,21 @@ def stop_order(
     before = execution.stop
     if before is None or execution.status is not ExecutionStatus.STOPPING:
         return wanted
-    sooner = _deadline_ms(wanted) < _deadline_ms(before) and (grace_s is not None or kill)
-    if before.kill or not (sooner or kill):
+    # One that lies ahead, or whose grace is over, measures nothing: the clock was set since, or the
+    # program asked for more time. Whoever follows the order kills at the earlier moment of both.
+    measures = before.at_ms <= around.now_ms < _deadline_ms(before)
+    sooner = not measures or _deadline_ms(wanted) < _deadline_ms(before)
+    if before.kill or not (kill or (grace_s is not None and sooner)):
         return None
     # Who ordered the stop first stays on record; only the deadline moves.
-    grace_left_s = max(0.0, (_deadline_ms(wanted) - before.at_ms) / 1000)
+    at_ms = before.at_ms if measures else wanted.at_ms
+    grace_left_s = max(0.0, (_deadline_ms(wanted) - at_ms) / 1000)
     return msgspec.structs.replace(
-        before, grace_s=0.0 if kill else grace_left_s, kill=kill, command_id=envelope.id
+        before,
+        at_ms=at_ms,
+        grace_s=0.0 if kill else grace_left_s,
+        kill=kill,
+        command_id=envelope.id,
     )
 
 

@@ -228,6 +228,25 @@ def test_second_stop_merges_and_only_a_sharper_one_is_passed_on(world: World) ->
     assert world.command(second.id).outcome is Outcome.MERGED
 
 
+@pytest.mark.parametrize("set_by_s", [-10 * 365 * 86_400.0, -60.0, 120.0, 10 * 365 * 86_400.0])
+def test_a_sharper_stop_keeps_its_own_grace_when_the_clock_was_set_since_the_first(
+    set_by_s: float,
+) -> None:
+    """With 120 s the grace is over, too, as when the program was given more time."""
+    world = World()
+    world.define()
+    execution_id = world.execution(world.send(StartJob(job_id="Demo/Job")).execution_id).id
+    world.runs(execution_id)
+    world.send(StopJob(job_id="Demo/Job", grace_s=100))
+    world.clock.jump_wall_s(set_by_s)
+    world.send(StopJob(job_id="Demo/Job", grace_s=20))
+    stop = world.execution(execution_id).stop
+    assert stop is not None
+    assert (stop.at_ms - world.clock.now_ms()) / 1000 + stop.grace_s == pytest.approx(20)
+    assert stop.grace_s == pytest.approx(20)
+    assert not stop.kill
+
+
 def test_restart_of_an_idle_job_starts_it(world: World) -> None:
     command = world.send(RESTART)
     assert world.status(command.execution_id) is ExecutionStatus.STARTING
