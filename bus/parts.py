@@ -170,6 +170,7 @@ class Parts:
             order_floor_ns=self.table.newest_stop_ns,
             before_answer=self.hold.end_if_lost,
             poisoned=lambda envelope: self.inbox.put([envelope]),
+            changes_others=self.owner.changes_others,
         )
         self.projections = Projections(self.layout, self.table, self.clock, self.transport.settle)
 

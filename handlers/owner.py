@@ -35,7 +35,7 @@ from handlers.decisions.decision import (
     SpawnExecution,
     StopExecution,
 )
-from handlers.decisions.registry import check, decide, refusal
+from handlers.decisions.registry import changes_others, check, decide, refusal
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import parts_of
 from handlers.journal.format import Record
@@ -126,6 +126,14 @@ class Owner:
                 "there is more",
                 retry_after_s=NO_SPACE_AGAIN_S,
             )
+
+    def changes_others(self, envelope: Envelope) -> bool:
+        """Whether more would come of the command than its own record, as far as is known now."""
+        try:
+            decision = decide(self.published, envelope, self._circumstances())
+        except Refused:
+            return False
+        return changes_others(envelope, decision)
 
     def go_by(self, policy: Policy) -> None:
         """What is decided from now on is decided by these settings."""

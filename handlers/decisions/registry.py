@@ -148,7 +148,7 @@ def _check_room(
             )
         return
     is_urgent = isinstance(envelope.command, URGENT)
-    if is_urgent and _changes_others(envelope, decision):
+    if is_urgent and changes_others(envelope, decision):
         return
     times = 2 if is_urgent else 1
     ids, most_in_all = table.ids_of(user_id), times * keeping.ids_in_all
@@ -162,11 +162,20 @@ def _check_room(
         )
 
 
-def _changes_others(envelope: Envelope, decision: Decision | None) -> bool:
+def changes_others(envelope: Envelope, decision: Decision | None) -> bool:
     """Whether the command leads to more than its own record."""
     if decision is None or decision.effects:
         return True
     return any(getattr(e, "command_id", None) != envelope.id for e in decision.events)
 
 
-__all__ = ["COMMANDS", "REPORTS", "Command", "check", "decide", "refusal", "tells_secret"]
+__all__ = [
+    "COMMANDS",
+    "REPORTS",
+    "Command",
+    "changes_others",
+    "check",
+    "decide",
+    "refusal",
+    "tells_secret",
+]

@@ -211,6 +211,21 @@ def test_program_that_fills_the_disk_itself_ends_as_it_ends(root: Path, small: s
         node.recovers()
 
 
+def test_stops_that_change_nothing_leave_the_reserve_to_those_that_do(root: Path) -> None:
+    with on_small_disk(Node(root), "tmpfs") as node:
+        node.service.start()
+        assert node.ask("long", "start", "S/Long")[0] == 200
+        with node.full(inodes=False):
+            waited_for(node.is_low)
+            answers = (node.ask(f"idle {n}", "stop", "S/Quick") for n in range(SPARES))
+            status, told = next(answer for answer in answers if answer[0] != 200)
+            assert (status, told["code"]) == (507, "no_space")
+            assert node.ask("stop", "stop", "S/Long")[1]["status"] == "Completed"
+            node.start_again()
+            assert node.state_of("S/Long")[0] == "Stopped"
+        node.recovers()
+
+
 def test_who_comes_to_make_room_gets_in_and_who_was_locked_out_stays_out(root: Path) -> None:
     with on_small_disk(Node(root), "tmpfs") as node:
         load, service = node.load, node.service

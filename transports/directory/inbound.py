@@ -44,7 +44,8 @@ class _Commit(msgspec.Struct):
 class Inbound:
     """The publishers' side of the transport. Lives in the event loop, commits in a thread.
 
-    `ring` makes the transport look into the directory.
+    `ring` makes the transport look into the directory. `changes_others` says whether more comes of
+    a command than its own record: the last spares of a full disk are for those.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class Inbound:
         intake: Intake,
         ring: Callable[[], None],
         before_answer: Callable[[], None] = lambda: None,
+        changes_others: Callable[[Envelope], bool] = lambda envelope: True,
     ) -> None:
+        self._changes_others = changes_others
         self._settings = settings
         self._clock = clock
         self._secret = secret
@@ -124,7 +127,7 @@ class Inbound:
         """From the number to the hand-over there is no await: both grow in the same order, for each
         principal."""
         order_ns = self._backlog.next_order_ns(self._clock.now_ms() * 1_000_000)
-        need = Need.STOP if isinstance(envelope.command, NEEDED_WHEN_FULL) else None
+        need = self._need_of(envelope)
         urgent, owner = isinstance(envelope.command, URGENT), envelope.principal.user_id
         data = wire.encode(envelope, order_ns, self._secret)
         piece = Piece(envelope.id, data, need, urgent=urgent, owner=owner)
@@ -148,6 +151,11 @@ class Inbound:
             self._loop.call_soon(self._flush)
         self._next.append(piece)
         return commit
+
+    def _need_of(self, envelope: Envelope) -> Need | None:
+        if not isinstance(envelope.command, NEEDED_WHEN_FULL):
+            return None
+        return Need.STOP if self._changes_others(envelope) else Need.PROJECTION
 
     def _flush(self) -> None:
         pieces, self._next = self._next, []

@@ -60,6 +60,7 @@ class DirectoryTransport:
     tells_secret: whether a command holds a secret's value, so that no copy of it may be kept.
     before_answer: called, in a thread, before a command is acknowledged; it may end the process.
     order_floor_ns: the largest acceptance number that the table remembers.
+    changes_others: whether a stop, cancel or delete leads to anything; see `Inbound`.
     """
 
     def __init__(
@@ -75,8 +76,10 @@ class DirectoryTransport:
         tells_secret: Callable[[Envelope], bool] = lambda envelope: False,
         before_answer: Callable[[], None] = lambda: None,
         poisoned: Callable[[Envelope], None] | None = None,
+        changes_others: Callable[[Envelope], bool] = lambda envelope: True,
     ) -> None:
         self._poisoned = poisoned
+        self._changes_others = changes_others
         self._before_answer = before_answer
         self._layout = layout
         self._clock = clock
@@ -250,6 +253,7 @@ class DirectoryTransport:
             self._intake,
             self._lookout.ring,
             self._before_answer,
+            self._changes_others,
         )
         if self._died_of is None:
             await DISK.run(self.look_back)
