@@ -172,7 +172,10 @@ class Parts:
             poisoned=lambda envelope: self.inbox.put([envelope]),
             changes_others=self.owner.changes_others,
         )
-        self.projections = Projections(self.layout, self.table, self.clock, self.transport.settle)
+        transport = self.transport
+        self.projections = Projections(
+            self.layout, self.table, self.clock, transport.settle, transport.settle_own
+        )
 
     def _make_tidying(self) -> None:
         """What watches the room on the disk, and what makes some."""

@@ -34,6 +34,7 @@ BALLAST_BYTES = 8 * 1024 * 1024
 _FOLDER = ".reserve"
 _PREFIX = "spare-"
 _UNFINISHED = "unfinished"
+_RETURNED = "returned"
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FLAGS = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -267,6 +268,38 @@ def take(name: str, inside: int, need: Need) -> int | None:
     return None
 
 
+def give_back(name: str, inside: int) -> bool:
+    """A file that was made of a spare is one again; False, and the file as it was, if it has not
+    the room of a spare or none is missing."""
+    if not _has_room_of_a_spare(os.stat(name, dir_fd=inside, follow_symlinks=False)):
+        return False
+    with _place_for(inside) as place:
+        if place is None or (free := _free_name(place)) is None:
+            return False
+        try:
+            # First out of the way: nobody must find the emptied file under its name.
+            os.rename(name, _RETURNED, src_dir_fd=inside, dst_dir_fd=place)
+        except OSError:
+            return False
+        handle = _opened(_RETURNED, place)
+        if handle is None:
+            _remove(_RETURNED, place)
+            return True
+        try:
+            os.ftruncate(handle, 0)
+            keep_room(handle, 0, SPARE_BYTES)
+            is_whole = _has_room_of_a_spare(os.fstat(handle))
+        except OSError:
+            is_whole = False  # somebody was faster
+        finally:
+            os.close(handle)
+        if is_whole:
+            os.rename(_RETURNED, free, src_dir_fd=place, dst_dir_fd=place)
+        else:
+            _remove(_RETURNED, place)
+        return True
+
+
 def make_way(inside: int) -> bool:
     """One spare was given up, so that a name or a folder finds room; False if none is left."""
     with _place_for(inside) as place:
@@ -302,7 +335,8 @@ def _write(handle: int, data: bytes, finish: Callable[[int], None] | None) -> No
     """The file behind the descriptor, which is closed, is `data` and nothing else."""
     try:
         write_all(handle, data)
-        os.ftruncate(handle, len(data))
+        if os.fstat(handle).st_size != len(data):  # the cut would also take the room behind the end
+            os.ftruncate(handle, len(data))
         if finish is not None:
             finish(handle)
     finally:
@@ -325,7 +359,7 @@ def _make_spare(place: int) -> None:
     handle = os.open(_UNFINISHED, _CREATE_FLAGS, FILE_MODE, dir_fd=place)
     try:
         keep_room(handle, 0, SPARE_BYTES)
-        if os.fstat(handle).st_blocks * 512 >= SPARE_BYTES:
+        if _has_room_of_a_spare(os.fstat(handle)):
             return
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(handle, 0, SPARE_BYTES)
@@ -362,6 +396,16 @@ def _place_for(inside: int) -> Iterator[int | None]:
 
 def _spares_in(place: int) -> Sequence[str]:
     return sorted(name for name in os.listdir(place) if name.startswith(_PREFIX))
+
+
+def _has_room_of_a_spare(found: os.stat_result) -> bool:
+    return stat.S_ISREG(found.st_mode) and found.st_blocks * 512 >= SPARE_BYTES
+
+
+def _free_name(place: int) -> str | None:
+    there = set(_spares_in(place))
+    names = (f"{_PREFIX}{number:03}" for number in range(SPARES))
+    return next((name for name in names if name not in there), None)
 
 
 def _opened(name: str, inside: int) -> int | None:

@@ -140,7 +140,7 @@ def _win(claim: Path) -> bool:
     """Creates the claim in our name unless it exists. Linked, so that its content is never partial:
     an empty claim is a shim's."""
     temporary = claim.with_name(f".claim.{secrets.token_hex(4)}")
-    _write_new(temporary, CLAIMED_BY_SERVICE)
+    _write_new(temporary, CLAIMED_BY_SERVICE, Need.STOP)
     try:
         claim.hardlink_to(temporary)
     except FileExistsError:
@@ -247,16 +247,17 @@ def _read(path: Path) -> bytes | None:
         os.close(descriptor)
 
 
-def _write_new(path: Path, data: bytes) -> None:
+def _write_new(path: Path, data: bytes, need: Need) -> None:
     """The file is durable, also on a full disk: orders and claims must not wait for room."""
     with _opened(path.parent) as folder:
-        write_new(path.name, folder, data, need=Need.STOP, finish=os.fsync)
+        write_new(path.name, folder, data, need=need, finish=os.fsync)
 
 
 def _write_durably(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        _write_new(temporary, data)
+        # Not the last spares: an order reaches its shim without the file, a command does not.
+        _write_new(temporary, data, Need.RECORD)
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)  # it is tried again, under another name

@@ -226,6 +226,31 @@ def test_stops_that_change_nothing_leave_the_reserve_to_those_that_do(root: Path
         node.recovers()
 
 
+def test_more_stops_than_there_are_spares_come_through(root: Path) -> None:
+    """What waits is cancelled, ninety times twice: each takes a spare and gives it back."""
+    with on_small_disk(Node(root), "tmpfs") as node:
+        load, jobs = node.load, ("S/First", "S/Second")
+        for job_id in jobs:
+            node.service.apps.shell(job_id, LONG, overlap="queue")
+        node.service.start()
+        for job_id in jobs:
+            assert node.ask(f"{job_id} runs", "start", job_id)[0] == 200
+        waiting = [f"{job_id} {n}" for job_id in jobs for n in range(90)]
+        for name in waiting:
+            assert node.ask(name, "start", name.partition(" ")[0], 0)[0] == 202
+        waited_for(lambda: len(load.items("/executions")) == len(waiting) + len(jobs))
+        with node.full(inodes=False):
+            waited_for(node.is_low)
+            for name in waiting:
+                body = {"command": "cancel", "targetId": load.id_of(name)}
+                status, told = load.call("POST", "/commands", body, 20)
+                assert (status, told.get("status")) == (200, "Completed"), told
+            for job_id in jobs:
+                assert node.ask(f"{job_id} stops", "stop", job_id)[1]["status"] == "Completed"
+            node.start_again()
+            assert {e["status"] for e in load.items("/executions")} == {"Cancelled", "Stopped"}
+
+
 def test_who_comes_to_make_room_gets_in_and_who_was_locked_out_stays_out(root: Path) -> None:
     with on_small_disk(Node(root), "tmpfs") as node:
         load, service = node.load, node.service

@@ -11,7 +11,7 @@ from bus.audit import AuditQuery
 from bus.errors import NoSpace
 from bus.instance import prepare, write_private
 from bus.layout import DataLayout
-from bus.reserve import SPARE_BYTES, SPARES, Need, Reserve, make_way, take, write_new
+from bus.reserve import SPARE_BYTES, SPARES, Need, Reserve, give_back, make_way, take, write_new
 from handlers.audit.reading import page
 from handlers.audit.segments import AuditSegments
 from handlers.journal.journal import Journal
@@ -130,6 +130,31 @@ def test_what_is_used_is_taken_back_when_there_is_room_and_not_before(
     (layout.root / ".reserve" / "unfinished").touch()  # a death left it
     assert (reserve.hold(), reserve.is_held) == (True, True)
     assert not (layout.root / ".reserve" / "unfinished").exists()
+
+
+def test_spares_that_are_given_back_last_however_many_files_come_and_go(
+    layout: DataLayout, filler: Filler
+) -> None:
+    with opened(layout.queue) as inside:
+        for number in range(2 * SPARES):
+            filler.go_on()
+            write_new("a.json", inside, b"x" * (1 + number % 600), need=Need.RECORD)
+            assert give_back("a.json", inside)
+        assert os.listdir(layout.queue) == [".tmp"]
+        filler.go_on()
+        write_new("b.json", inside, b"{}", need=Need.STOP)
+        assert (layout.queue / "b.json").read_bytes() == b"{}"
+
+
+def test_what_never_was_a_spare_or_is_missed_by_nobody_is_not_given_back(
+    layout: DataLayout,
+) -> None:
+    (layout.queue / "small.json").write_bytes(b"{}")
+    (layout.queue / "large.json").write_bytes(bytes(SPARE_BYTES))
+    with opened(layout.queue) as inside:
+        assert not give_back("small.json", inside)
+        assert not give_back("large.json", inside)  # the reserve is whole
+    assert len(os.listdir(layout.queue)) == 3
 
 
 def test_each_file_system_has_spares_of_its_own(layout: DataLayout) -> None:

@@ -22,6 +22,7 @@ from bus.errors import ErrorCode, Refused
 from bus.layout import DataLayout
 from bus.model import CommandRecord
 from bus.recurring import Recurring
+from bus.reserve import give_back
 from bus.scarcity import reason_of
 from transports.directory import disk
 from transports.directory.caution import Caution
@@ -173,10 +174,18 @@ class Intake:
         return found
 
     def unlink(self, names: list[str]) -> None:
-        """The files of ended commands are gone. Not synced: if one comes back, its id is known."""
+        """The files of ended commands are gone. Not synced: if one comes back, its id is known.
+
+        What was made of a spare is one again: on a disk that stays full, stops would use them up.
+        """
         with disk.open_directory(self._layout.queue) as queue_fd:
             for name in names:
-                disk.remove(name, queue_fd)
+                try:
+                    is_spare = give_back(name, queue_fd)
+                except FileNotFoundError:
+                    continue
+                if not is_spare:
+                    disk.remove(name, queue_fd)
 
     def poison(self, command_id: str, why: str) -> "tuple[CommandRecord, Envelope | None] | None":
         """The file of the command is in Rejects; gives the answer for its writer, and the command

@@ -80,6 +80,9 @@ class Projections:
 
     Each file has one writer: `rewrite` before `run` runs, and `run` from then on.
 
+    `settle` is called when the files of a command are there, `settle_own` when its result found no
+    room: it comes later, and what it holds in the queue may be needed for other stops.
+
     In memory are ids of records that changed since they were written, never the records: however
     far the disk lags behind, it is at most one id for each record of the table.
     """
@@ -90,7 +93,9 @@ class Projections:
         table: TableReader,
         clock: Clock,
         settle: Callable[[str], None],
+        settle_own: Callable[[str], None] = lambda command_id: None,
     ) -> None:
+        self._settle_own = settle_own
         self._layout = layout
         self._table = table
         self._clock = clock
@@ -175,6 +180,8 @@ class Projections:
             self._written(batch.without(without))
             if without:
                 self._note_again(batch.only(without))
+                for command_id in without:
+                    self._settle_own(command_id)
             self._tell_lag(lags=bool(without))
             if without:
                 await asyncio.sleep(RETRY_S)

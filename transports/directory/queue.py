@@ -237,6 +237,13 @@ class DirectoryTransport:
             self._ended.append(entry)
             self._some_ended.set()
 
+    def settle_own(self, command_id: str) -> None:
+        """The same for a command that was published in this process, where nobody waits for files;
+        one that another program wrote stays until its result is there."""
+        entry = self._backlog.get(command_id)
+        if entry is not None and entry.local:
+            self.settle(command_id)
+
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Serves until `aclose`; `ready` is set after the first look.
 
