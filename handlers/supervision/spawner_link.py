@@ -88,11 +88,13 @@ class SpawnerLink:
         all else goes on: what runs can be watched and stopped, and requests wait."""
         loop = asyncio.get_running_loop()
         while True:
+            began_s = loop.time()
             sound = loop.call_later(RESTART_DELAY_S_MAX, self._is_sound)
             try:
                 await self._serve_one(ready)
                 self._troubles.say("the spawner died and is started again", "died")
-                self.trouble = "the process that starts programs dies again and again"
+                if loop.time() - began_s < RESTART_DELAY_S_MAX:
+                    self.trouble = "the process that starts programs dies again and again"
             except OSError as error:
                 self.trouble = f"no program can be started: {reason_of(error)}"
                 self._troubles.say(self.trouble, "none")
