@@ -121,12 +121,15 @@ def _spelled_right(
     table: ReadableTable, envelope: Envelope, job_id: str, around: Circumstances
 ) -> str:
     """The end of the sentence that names the job which was meant, of those that the asker may see:
-    Windows separates by a backslash and takes no notice of case."""
+    Windows separates by a backslash and takes no notice of case, and people leave out the app."""
     meant = plain_id(job_id)
     for job in table.jobs():
-        if plain_id(job.id) == meant and _may(table, envelope, Action.VIEW, job.id, around):
+        known = plain_id(job.id)
+        if meant in (known, known.rpartition("/")[2]) and _may(
+            table, envelope, Action.VIEW, job.id, around
+        ):
             return f"; did you mean {quoted(job.id)}?"
-    return ""
+    return "" if "/" in meant else "; a job's id is App/Job"
 
 
 def _roles_hint(table: ReadableTable, envelope: Envelope, around: Circumstances) -> str:

@@ -78,6 +78,13 @@ def test_another_spelling_of_a_job_is_named_to_who_may_see_it(world: World, writ
     assert "did you mean" not in refusal_of(world, written, STRANGER)
 
 
+def test_job_named_without_its_app_is_named_whole_to_who_may_see_it(world: World) -> None:
+    world.define()
+    assert refusal_of(world, "job", VIEWER).endswith('; did you mean "Demo/Job"?')
+    assert refusal_of(world, "Job", STRANGER).endswith("; a job's id is App/Job")
+    assert refusal_of(world, "Jobs", VIEWER).endswith("; a job's id is App/Job")
+
+
 def test_who_sees_no_such_job_is_named_and_learns_nothing_else(world: World) -> None:
     world.define(roles=HIDDEN)
     assert refusal_of(world, "Demo/Job", VIEWER) == 'no job "Demo/Job" that vera may see'
