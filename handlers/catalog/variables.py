@@ -51,7 +51,7 @@ def resolve_variables(spec: JobSpec, given: Mapping[str, Value]) -> dict[str, Va
         if value is not None:
             resolved[name] = check_value(name, variable, value)
         elif variable.required:
-            raise _bad(name, f"variable {quoted(name)} is required: {_expected(variable)}")
+            raise _bad(name, f"variable {quoted(name)} is required: {_wanted(variable)}")
     return resolved
 
 
@@ -232,6 +232,13 @@ def _expected(variable: VariableSpec) -> str:
             return f"must be one of {', '.join(map(quoted, variable.choices))}"
         case VariableType.SECRET:
             return 'must be a reference such as {"secret": "NAME"}'
+
+
+def _wanted(variable: VariableSpec) -> str:
+    """What a value that was not given should be: an example must not break the pattern."""
+    if variable.type is VariableType.STRING and variable.pattern is not None:
+        return f"must match {variable.pattern} as a whole"
+    return _expected(variable)
 
 
 def _described(value: Value) -> str:

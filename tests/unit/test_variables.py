@@ -44,6 +44,10 @@ def test_null_is_the_same_as_not_given() -> None:
     spec = job(A=VariableSpec(default="x"), B=VariableSpec())
     assert resolve_variables(spec, {"A": None, "B": None}) == {"A": "x"}
     assert "is required" in refused(job(A=VariableSpec(required=True)), {"A": None}).message
+    day = VariableSpec(required=True, pattern=r"\d{4}-\d{2}")
+    assert refused(job(Day=day), {}).message == (
+        r'variable "Day" is required: must match \d{4}-\d{2} as a whole'
+    )
 
 
 def test_an_undeclared_name_is_refused_with_the_nearest_one() -> None:
