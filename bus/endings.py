@@ -63,7 +63,7 @@ def duration(seconds: float) -> str:
 
 
 _CANCELLED: dict[Reason | None, str] = {
-    Reason.SUPERSEDED: ": a later command took its place",
+    Reason.SUPERSEDED: ": a later stop, start or restart overtook it",
     Reason.EXPIRED: ": it expired before it could start",
 }
 _SKIPPED: dict[Reason | None, str] = {

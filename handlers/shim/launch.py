@@ -86,7 +86,10 @@ def failure_sentence(work: Assignment, told: bytes) -> str:
             return f"the program {program!r} was not found in {work.cwd!r}"
         return f"the program {program!r} was not found in PATH={work.env.get('PATH', '')!r}"
     if number == errno.EACCES:
-        return f"the program {program!r} is not executable: {reason}"
+        return (
+            f"the program {program!r} is not executable: chmod +x it; if it has that mode, its "
+            "folder, its interpreter or a mount with noexec forbids it"
+        )
     if number == errno.ENOEXEC:
         return f"the program {program!r} is no program: it begins with no #! line"
     return f"the program {program!r} could not be executed: {reason}"

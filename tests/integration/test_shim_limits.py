@@ -156,7 +156,7 @@ async def test_progress_file_turned_into_a_link_is_not_followed(tmp_path: Path) 
     ("changes", "sentence"),
     [
         ({"command": ("./missing",)}, "was not found in"),
-        ({"command": ("./plain",)}, "is not executable"),
+        ({"command": ("./plain",)}, "is not executable: chmod +x it"),
         ({"command": ("./text",)}, "is no program"),
         ({"command": ("./orphan",)}, "names an interpreter that was not found"),
         ({"command": ("true",), "cwd": "nowhere"}, "its folder"),

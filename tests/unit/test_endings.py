@@ -55,6 +55,10 @@ def stop(reason: Reason) -> StopRequest:
             "stopped by ops: another execution took its place",
         ),
         (
+            ended(S.CANCELLED, R.SUPERSEDED),
+            "cancelled while it waited: a later stop, start or restart overtook it",
+        ),
+        (
             ended(S.CANCELLED, R.EXPIRED),
             "cancelled while it waited: it expired before it could start",
         ),
