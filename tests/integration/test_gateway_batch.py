@@ -75,6 +75,7 @@ async def test_a_repeated_key_makes_the_same_commands() -> None:
     assert [e["commandId"] for e in again[1]] == [e["commandId"] for e in first[1]]
     assert all(each["replayed"] for each in again[1])
     assert other[1][1]["problem"]["code"] == "idempotency_mismatch"
+    assert 'the key "night-1" was sent with another' in other[1][1]["problem"]["detail"]
 
 
 async def test_an_id_may_stand_in_one_line_only() -> None:

@@ -88,6 +88,7 @@ async def test_same_key_with_another_body_is_refused() -> None:
         response, body = await post(session, "/api/v1/commands", other, Idempotency_Key="k-1")
     assert response.status == 422
     assert body["code"] == "idempotency_mismatch"
+    assert body["detail"] == 'the key "k-1" was sent with another command before; take a new one'
 
 
 async def test_own_id_is_used_in_lower_case_and_not_told_to_others() -> None:

@@ -68,9 +68,9 @@ class Batches:
             [envelope for envelope in envelopes if isinstance(envelope, Envelope)]
         )
         answers = iter(told)
-        request_id = request_id_of(request)
+        request_id, key = request_id_of(request), idempotency_key(request)
         results = [
-            _line(envelope if isinstance(envelope, Problem) else next(answers), request_id)
+            _line(envelope if isinstance(envelope, Problem) else next(answers), request_id, key)
             for envelope in envelopes
         ]
         return web.Response(body=b"".join(results), content_type=NDJSON_TYPE)
@@ -120,9 +120,9 @@ class Batches:
         )
 
 
-def _line(answer: Receipt | BusError | Problem, request_id: str) -> bytes:
+def _line(answer: Receipt | BusError | Problem, request_id: str, key: str | None) -> bytes:
     if isinstance(answer, BusError):
-        answer = from_bus_error(answer)
+        answer = from_bus_error(answer, key)
     if isinstance(answer, Problem):
         return b'{"problem":%s}\n' % problem_body(answer, request_id)
     told: dict[str, object] = {

@@ -15,6 +15,7 @@ from bus.errors import (
     StorageFailed,
     TransportBusy,
 )
+from bus.wording import quoted
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -189,11 +190,15 @@ def bad_parameter(name: str, detail: str) -> Problem:
     return Problem(400, "bad-parameter", f"{name}: {detail}")
 
 
-def from_bus_error(error: BusError) -> Problem:
-    """What a refusal or a failure of the bus means over HTTP."""
+def from_bus_error(error: BusError, key: str | None = None) -> Problem:
+    """What a refusal or a failure of the bus means over HTTP; `key` is the idempotency key that
+    the command came with."""
     match error:
         case Refused():
             return _from_refusal(error)
+        case IdInUse(same_principal=True) if key is not None:
+            detail = f"the key {quoted(key)} was sent with another command before; take a new one"
+            return Problem(422, "idempotency-mismatch", detail)
         case IdInUse(same_principal=True):
             return Problem(422, "idempotency-mismatch", str(error))
         case IdInUse():

@@ -116,7 +116,7 @@ class Publishing:
         try:
             return await self._ports.door.publish(envelope)
         except BusError as exc:
-            raise from_bus_error(exc) from exc
+            raise from_bus_error(exc, key) from exc
 
     @property
     def wait_s_max(self) -> float:
