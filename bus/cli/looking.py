@@ -75,7 +75,10 @@ async def jobs(*, as_json: Json = False, target: Target = HERE) -> int:
         return 0
     show_table(
         ("JOB", "STATE", "VARIABLES", "DESCRIPTION"),
-        ((job.job_id, _state(job), " ".join(job.variables), job.description) for job in page.items),
+        (
+            (job.job_id, _state(job), " ".join(job.variables), _fault(job) or job.description)
+            for job in page.items
+        ),
     )
     return 0
 
@@ -208,7 +211,7 @@ def _show_job(job: JobView, newest: tuple[ExecutionView, ...]) -> None:
         ("job", job.job_id),
         ("description", job.description),
         ("state", _state(job)),
-        ("fault", f"{job.fault.file}:{job.fault.line}: {job.fault.reason}" if job.fault else ""),
+        ("fault", _fault(job)),
     ]
     if job.gave_up_at is not None:
         why = "restarted too often; a start by a person is needed: jobbus start"
@@ -237,6 +240,11 @@ def _state(job: JobView) -> str:
     if job.gave_up_at is not None:
         return f"gave up {local_time(job.gave_up_at)}"
     return "disabled" if job.disabled else "ok"
+
+
+def _fault(job: JobView) -> str:
+    """Where and why the definition is faulty; empty for one that is not."""
+    return f"{job.fault.file}:{job.fault.line}: {job.fault.reason}" if job.fault else ""
 
 
 def _declaration(spec: VariableView) -> str:

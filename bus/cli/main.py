@@ -4,16 +4,20 @@ The modules of the commands are imported when they run, so that `jobbus --help` 
 """
 
 import asyncio
+import errno
 import inspect
 import os
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
+from pathlib import Path
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CoercionError, CycloptsError, UnusedCliTokensError
 
 from bus.errors import BusError
 from bus.visible import visible
+from bus.wording import quoted
 
 COMMANDS = {
     "serve": (
@@ -61,16 +65,38 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except CycloptsError as error:
-        words = str(error)
-        stop = "" if words.endswith(".") else "."
-        _say(f"{words}{stop} See: jobbus --help")
+        words = _usage_sentence(error)
+        stop = "" if words.endswith((".", "?")) else "."
+        _say(f"{words}{stop} See: {' '.join(('jobbus', *(error.command_chain or ())))} --help")
         return 2
     except BrokenPipeError:
-        # Whoever read our output has had enough; without this the flush at exit complains.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()  # whoever read it has had enough
         return 0
     except (Exception, BaseExceptionGroup) as error:
-        return _explain(error)
+        code = _explain(error)
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
+        return code
+
+
+def _drop_output() -> None:
+    """What stdout still holds goes nowhere: else the flush at exit fails, and complains."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _usage_sentence(error: CycloptsError) -> str:
+    """What is wrong with the words of a call, without the types of the library and of Python."""
+    match error:
+        case CoercionError(token=token, target_type=wanted) if token is not None:
+            kind = {int: "a whole number", float: "a number"}.get(wanted or str)
+            must = f"must be {kind}" if kind is not None else "takes no such value"
+            return f"{token.keyword or 'the value'} {must}, not {quoted(token.value)}"
+        case UnusedCliTokensError(unused_tokens=words):
+            return f"too many words: {', '.join(map(quoted, words or ()))}"
+        case _:
+            return str(error)
 
 
 def _call(arguments: Sequence[str]) -> int:
@@ -133,7 +159,20 @@ def _sentence(error: BusError | OSError | MemoryError) -> str:
     if (lack := lack_of(error)) is not None:
         return lack
     place = getattr(error, "filename", None)
+    if place is None and isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"no room is left for what was to be written{_where_output_goes()}"
     return f"{place}: {reason_of(error)}" if place else reason_of(error)
+
+
+def _where_output_goes() -> str:
+    """The end of the sentence that names the file, if stdout is one: it may be what is full."""
+    try:
+        mode = os.fstat(1).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISCHR(mode):
+            return f"; the output goes to {Path('/proc/self/fd/1').readlink()}"
+    except OSError:
+        return ""
+    return ""
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -30,7 +30,7 @@ def variables_of(
     for assignment in assignments:
         match = _ASSIGNMENT.fullmatch(assignment)
         if match is None:
-            raise _wrong(f"-V {assignment}: write NAME=VALUE, or NAME:=JSON")
+            raise _wrong(f"the variable {assignment!r}: write NAME=VALUE, or NAME:=JSON")
         name, sign, text = match.groups()
         if name in values:
             raise _wrong(f"-V {name} is given twice")

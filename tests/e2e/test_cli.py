@@ -174,7 +174,7 @@ def test_run_shows_output_and_says_how_it_ended(shared: Path, jobbus: Cli) -> No
 @pytest.mark.parametrize(
     ("job", "code", "words"),
     [
-        ("Slow", 124, "timed out after 1 s"),
+        ("Slow", 124, "timed out after "),
         ("Gone", 1, "failed: could not start: the program './nowhere' was not found in "),
         ("Fault", 128 + signal.SIGSEGV, "failed: signal 11 (segmentation fault)"),
         ("Picky", 1, "failed: exit code 0"),
@@ -273,6 +273,13 @@ def test_jobs_and_status_show_what_there_is(shared: Path, jobbus: Cli) -> None:
         (("ps", "--url", "ftp://x"), 2, "http://"),
         (("ps", "--token-file", "none"), 2, "none"),
         (("logs", "T/Talk", "--tail", "-1"), 2, "tail"),
+        (("start", "Talk"), 3, 'did you mean "T/Talk"?'),
+        (("start", "T/Talk", "--var", "Code"), 2, "the variable 'Code': write NAME=VALUE"),
+        (("run", "T/Talk", "--vars", "Code=1"), 2, "mean --var? See: jobbus run --help"),
+        (("token", "create", "--user", "x"), 2, "See: jobbus token create --help"),
+        (("ps", "--limit", "many"), 2, '--limit must be a whole number, not "many"'),
+        (("stop", "T/Deaf", "--grace", "long"), 2, '--grace must be a number, not "long"'),
+        (("jobs", "T/Talk"), 2, 'too many words: "T/Talk". See: jobbus jobs --help'),
     ],
 )
 def test_mistake_is_one_sentence_and_its_exit_code(
@@ -333,6 +340,38 @@ def test_closed_pipe_ends_in_silence(shared: Path, jobbus: Cli) -> None:
     assert b"Traceback" not in err
     assert b"Exception" not in err
     assert jobbus(shared, "logs", "-f", "T/Talk").code == 0
+
+
+@pytest.mark.parametrize("arguments", [("jobs",), ("jobs", "--json"), ("--help",)])
+def test_output_that_finds_no_room_is_named_and_the_call_ends_with_1(
+    shared: Path, arguments: tuple[str, ...]
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "bus", *arguments],
+            cwd=shared,
+            env=environment(shared),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr.decode()) == (
+        1,
+        "jobbus: no room is left for what was to be written; the output goes to /dev/full\n",
+    )
+
+
+def test_list_of_jobs_says_where_a_definition_is_faulty(place: Path, jobbus: Cli) -> None:
+    folder = place / "apps" / "T" / "jobs" / "Two Words"
+    folder.mkdir()
+    (folder / "job.toml").write_text('command = ["true"]\n', encoding="utf-8")
+    (place / "apps" / "T" / "jobs" / "Deaf" / "job.toml").write_text("comand = 1\n", "utf-8")
+    with service(place):
+        lines = jobbus(place, "jobs").out.splitlines()
+    [deaf] = [line for line in lines if line.startswith("T/Deaf ")]
+    assert 'apps/T/jobs/Deaf/job.toml:1: unknown key "comand"; did you mean "command"?' in deaf
+    [words] = [line for line in lines if line.startswith("T/Two Words ")]
+    assert "apps/T/jobs/Two Words" in words
 
 
 def test_without_a_service_commands_wait_in_the_directory(place: Path, jobbus: Cli) -> None:
