@@ -312,6 +312,13 @@ class World:
         if self.handle_at_once:
             self.end_command(envelope.id)
 
+    def holds(self, command_id: str) -> bool:
+        """The transport: what was published stays here until it has ended."""
+        record = self.table.command(command_id)
+        if record is not None:
+            return not record.is_final
+        return any(envelope.id == command_id for envelope in self.published)
+
     async def command_ended(self, command_id: str) -> CommandRecord:
         record = self.table.command(command_id)
         if record is not None and record.is_final:
@@ -323,7 +330,7 @@ class World:
         self.output.is_live = self._is_live
         return GatewayPorts(
             table=self.table,
-            door=Publisher(self, self, self.table),  # type: ignore[arg-type]  # publish is enough
+            door=Publisher(self, self, self.table),  # type: ignore[arg-type]  # it only publishes
             waiter=self,
             feed=self.feed,
             history=self.history,
