@@ -110,6 +110,8 @@ MORE_IN_FILES: dict[str, dict[str, str]] = {
     "no time": {"ExpiresAt": '"tomorrow"'},
     "a number as a time": {"ExpiresAt": "7"},
     "a text of grace": {"Command": '"stop"', "GraceS": '"x"'},
+    "a text of kill": {"Command": '"stop"', "Kill": '"true"'},
+    "a number of kill": {"Command": '"restart"', "Kill": "1"},
     "no UUID of an execution": {"Command": '"retry"', "ExecutionID": '"x"'},
     "no execution": {"Command": '"delete"'},
     "no target": {"Command": '"cancel"', "TargetID": "7"},

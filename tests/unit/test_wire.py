@@ -219,6 +219,12 @@ def test_the_origins_file_is_a_start_by_its_user() -> None:
         ([], ("operator",)),
         ("", ("operator",)),
         ([None, ""], ("operator",)),
+        (" ", ("operator",)),
+        ({}, ("operator",)),
+        ([[]], ("operator",)),
+        ({"value": ["viewer", "a"], "Count": 2}, ("viewer", "a")),
+        ({"value": [], "Count": 0}, ("operator",)),
+        ({"value": ["admin"], "Count": 1}, ()),
         ({"role": "operator"}, ()),
         ([1], ()),
         (["admin", "viewer"], ("viewer",)),
@@ -339,8 +345,34 @@ def test_a_restart_without_variables_keeps_the_old_ones() -> None:
         assert got == RestartJob(job_id=str(ORIGINS["JobID"]), variables=None)
 
 
-def test_null_variables_of_a_start_are_none() -> None:
-    assert envelope_of(written(Variables=None)).command == StartJob(job_id=str(ORIGINS["JobID"]))
+@pytest.mark.parametrize("nothing", [None, {}, [], "", " ", [[]]])
+def test_what_was_not_given_is_none_however_it_is_written(nothing: object) -> None:
+    job_id = str(ORIGINS["JobID"])
+    start = envelope_of(written(Variables=nothing, ExpiresAt=nothing))
+    assert (start.command, start.expires_ms) == (StartJob(job_id=job_id), None)
+    stop = envelope_of(written(Command="stop", GraceS=nothing, Kill=nothing)).command
+    assert stop == StopJob(job_id=job_id)
+    restart = envelope_of(written(Command="restart", Variables=nothing)).command
+    assert restart == RestartJob(job_id=job_id, variables=None)
+
+
+@pytest.mark.parametrize(
+    ("said", "kills"),
+    [(True, True), (False, False), ({"IsPresent": True}, True), ({"IsPresent": False}, False)],
+)
+def test_kill_is_a_truth_value_or_a_switch(said: object, kills: bool) -> None:
+    stop = envelope_of(written(Command="stop", Kill=said)).command
+    assert isinstance(stop, StopJob)
+    assert stop.kill is kills
+
+
+@pytest.mark.parametrize("said", ["true", 1, 0, "no", ["x"], {"a": True}, {"IsPresent": "x"}])
+@pytest.mark.parametrize("word", ["stop", "restart"])
+def test_kill_that_is_not_understood_is_refused_and_no_other_stop_done(
+    said: object, word: str
+) -> None:
+    with pytest.raises(Refused, match="Kill must be true or false, not "):
+        envelope_of(written(Command=word, Kill=said))
 
 
 @pytest.mark.parametrize(
@@ -352,6 +384,8 @@ def test_null_variables_of_a_start_are_none() -> None:
         ({"JobID": ["A/B"]}, ErrorCode.UNKNOWN_JOB),
         ({"Variables": {"a": [1]}}, ErrorCode.BAD_VARIABLES),
         ({"Variables": "x"}, ErrorCode.BAD_VARIABLES),
+        ({"Variables": [{"Key": "a", "Value": 1}]}, ErrorCode.BAD_VARIABLES),
+        ({"Command": "stop", "ExecutionID": ""}, ErrorCode.UNKNOWN_EXECUTION),
         ({"Command": "stop", "GraceS": "soon"}, ErrorCode.BAD_VARIABLES),
         ({"Command": "stop", "GraceS": -1}, ErrorCode.BAD_VARIABLES),
         ({"Command": "stop", "GraceS": 86_401}, ErrorCode.BAD_VARIABLES),

@@ -186,7 +186,7 @@ def _stop(file: ForeignFile) -> Command:
         job_id=_job_or_none(file),
         execution_id=_execution_or_none(file),
         grace_s=_grace(file.grace_s),
-        kill=file.kill is True,
+        kill=_kill(file.kill),
     )
 
 
@@ -197,7 +197,7 @@ def _restart(file: ForeignFile) -> Command:
         execution_id=_execution_or_none(file),
         variables=_variables(file.variables) or None,
         grace_s=_grace(file.grace_s),
-        kill=file.kill is True,
+        kill=_kill(file.kill),
     )
 
 
@@ -267,7 +267,7 @@ def _uuid(written: Any, field: str, code: ErrorCode) -> str:
 
 
 def _variables(written: Any) -> dict[str, Value] | None:
-    if written is None:
+    if _is_nothing(written):
         return None
     if not isinstance(written, dict):
         raise Refused(
@@ -284,8 +284,41 @@ def _variables(written: Any) -> dict[str, Value] | None:
     return msgspec.convert(written, dict[str, Value])
 
 
+def _is_nothing(written: Any) -> bool:
+    """Whether it is what a parameter that was not given becomes: null; an empty text, where it is
+    declared to be one; an empty list, as PHP writes an empty table; `{}`, as Windows PowerShell
+    writes what a call that returned nothing returned."""
+    match written:
+        case None | [] | [[]]:
+            return True
+        case str():
+            return not written.strip()
+        case dict():
+            return not written
+        case _:
+            return False
+
+
+def _kill(written: Any) -> bool:
+    """Whether to kill at once. What cannot be understood is refused: neither kill nor a gentle stop
+    may be done in the place of the other."""
+    match written:
+        case bool():
+            return written
+        case {"IsPresent": bool(is_present)}:  # a [switch] of PowerShell
+            return is_present
+        case _ if _is_nothing(written):
+            return False
+        case _:
+            raise Refused(
+                ErrorCode.MALFORMED,
+                f"Kill must be true or false, not {_spelled(written)}",
+                pointer="/Kill",
+            )
+
+
 def _grace(written: Any) -> float | None:
-    if written is None:
+    if _is_nothing(written):
         return None
     # JSON has numbers that no float holds: they are compared before they become one.
     is_number = isinstance(written, int | float) and not isinstance(written, bool)
@@ -311,21 +344,24 @@ def _roles(written: Any, settings: DirectorySettings) -> tuple[str, ...]:
 def _role_words(written: Any) -> tuple[str, ...] | None:
     """The words in Roles; None where none stands there, however its writer spells that: PowerShell
     has `[]`, `null`, an empty text and a list of nulls for a parameter that was not given."""
+    said = _role_list(written)
+    return tuple(role for role in said if isinstance(role, str)) if said else None
+
+
+def _role_list(written: Any) -> list[Any]:
+    """What stands there in the place of words, without what is nothing."""
     match written:
-        case None | "":
-            return None
-        case str():
-            return (written,)
         case list():
-            said = [role for role in written if role is not None and role != ""]
-            return tuple(role for role in said if isinstance(role, str)) if said else None
+            listed = written
+        case {"value": list(listed), "Count": int()} if len(written) == 2:
+            pass  # a list, as Windows PowerShell 5.1 writes one that it got from elsewhere
         case _:
-            return ()
+            listed = [written]
+    return [role for role in listed if not _is_nothing(role)]
 
 
 def _check_roles(written: Any) -> None:
-    words = written if isinstance(written, list) else [written]
-    if not all(word is None or isinstance(word, str) for word in words):
+    if not all(isinstance(word, str) for word in _role_list(written)):
         raise Refused(
             ErrorCode.MALFORMED,
             'Roles must be words such as ["operator"], or left out',
@@ -344,7 +380,7 @@ def submitted_ms(written: object, mtime_ms: int) -> int:
 
 
 def _expiry(written: Any) -> int | None:
-    if written is None:
+    if _is_nothing(written):
         return None
     try:
         return from_rfc3339(written if isinstance(written, str) else "")
