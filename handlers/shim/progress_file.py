@@ -97,9 +97,17 @@ class ProgressFile:
         """
         try:
             found = os.stat("progress", dir_fd=self._folder.descriptor, follow_symlinks=False)
-            if not stat.S_ISREG(found.st_mode) or not (self._is_news(found, now_s) or is_last):
+            if not stat.S_ISREG(found.st_mode):
+                self.miss = self.miss or _not_a_file(found.st_mode)
+                return None
+            if not (self._is_news(found, now_s) or is_last):
                 return None
             descriptor = self._folder.open("progress", os.O_RDONLY | os.O_NONBLOCK)
+        except PermissionError:
+            self.miss = self.miss or (
+                "the progress file cannot be read: leave it readable for the account of the service"
+            )
+            return None
         except OSError:
             return None
         try:
@@ -192,6 +200,15 @@ class ProgressFile:
     def _clean(self, record: str) -> str:
         clean = record.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         return clean if self._masking is None else self._masking.text(clean)
+
+
+def _not_a_file(mode: int) -> str:
+    kinds = ((stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"))
+    kind = next((name for is_it, name in kinds if is_it(mode)), "no file")
+    return (
+        f"the progress file was replaced by {kind}, which is not read: write to the file that"
+        " JOBBUS_PROGRESS names, or rename another file over it"
+    )
 
 
 def _stable(descriptor: int, start: int) -> bytes:

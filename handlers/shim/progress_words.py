@@ -26,8 +26,10 @@ JobProgress = dict[str, Any]
 _QUOTED_MAX = 60
 _NUMBER = r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?"
 _LINE = re.compile(
-    rf"({_NUMBER})(?:\s*(?:/|of\b)\s*({_NUMBER}))?\s*%?(?:\s+(.*))?", re.ASCII | re.DOTALL
+    rf"({_NUMBER})(?:\s*(?:/|of\b)\s*({_NUMBER}))?\s*(?:%(?=[|,:;])|%?(?:\s+|$))(.*)",
+    re.ASCII | re.DOTALL,
 )
+"""Bars as `tqdm` draws them go on behind the sign at once: `45%|████▌     | 45/100`."""
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+", re.ASCII)
 _BETWEEN = re.compile("[ \t\r\n\f\v\0\ufeff]*")
 _LINE_END = re.compile(r"[\r\n]")
@@ -182,7 +184,7 @@ def _from_line(text: str) -> tuple[float | None, str, str | None]:
         total = _float(whole)
         value = 100 * value / total if total > 0 else math.nan
     percent = _in_range(value)
-    return percent, (message or "").strip(), None if percent is not None else _beyond(text)
+    return percent, message.strip(), None if percent is not None else _beyond(text)
 
 
 def _from_object(text: str) -> tuple[JobProgress | None, str | None]:

@@ -17,6 +17,7 @@ SHELL = {
     "rename": 'echo $p > "$JOBBUS_PROGRESS.new"; mv "$JOBBUS_PROGRESS.new" "$JOBBUS_PROGRESS"',
     "new-file": 'rm "$JOBBUS_PROGRESS"; echo $p > "$JOBBUS_PROGRESS"',
     "redraw": 'printf "$p%%\\r" >> "$JOBBUS_PROGRESS"',
+    "bar": r"""printf "\\r$p%%|### | $p/100 [00:01<00:01, 40.00it/s]" >> "$JOBBUS_PROGRESS" """,
     "objects": 'printf \'{"percent": %s}\' $p >> "$JOBBUS_PROGRESS"',
     "fraction": 'echo "$p/100" > "$JOBBUS_PROGRESS"',
     "utf-16": 'printf "$p\\r\\n" | iconv -t UTF-16 > "$JOBBUS_PROGRESS"',
@@ -30,6 +31,7 @@ PYTHON = {
     ),
     "open-file": "print(p, file=kept, flush=True)",
 }
+ODD = {"link": "ln -s /etc/hostname", "folder": "mkdir", "pipe": "mkfifo"}
 VALUES = (9, 10, 20, 3, 100)
 
 PROGRAM = """
@@ -55,6 +57,8 @@ def define(apps: Apps) -> None:
         "P/words",
         'echo \'about half\' >> "$JOBBUS_PROGRESS"; echo oops >> "$JOBBUS_PROGRESS"',
     )
+    for kind, replace in ODD.items():
+        apps.shell(f"P/{kind}", f'rm "$JOBBUS_PROGRESS"; {replace} "$JOBBUS_PROGRESS"')
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +100,12 @@ async def test_words_that_are_no_progress_are_reported_once_everywhere(
     assert note.startswith('"about half" was not understood as progress: write a number')
     assert end["progress"] == {"percent": None, "message": "", "data": None, "note": note}
     assert (service.status(end["executionId"]) or {})["Note"] == note
+
+
+async def test_what_is_no_file_any_more_is_reported_and_not_read(service: Service) -> None:
+    async with service.http() as http:
+        for kind in ODD:
+            end = await http.ended(await http.start(f"P/{kind}"))
+            note = end["progress"]["note"]
+            assert note.startswith("the progress file was replaced by a"), kind
+            assert end["progress"] == {"percent": None, "message": "", "data": None, "note": note}

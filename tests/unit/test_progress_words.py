@@ -25,6 +25,8 @@ percents = st.integers(0, 100)
         ("42 % copying", {"percent": 42.0, "message": "copying"}),
         ("42\tcopying", {"percent": 42.0, "message": "copying"}),
         ("45/100", {"percent": 45.0}),
+        (" 45%|██▎  | 45/100 [00:01]", {"percent": 45.0, "message": "|██▎  | 45/100 [00:01]"}),
+        ("45%, 3 left", {"percent": 45.0, "message": ", 3 left"}),
         ("3 of 10 files", {"percent": 30.0, "message": "files"}),
         ("5 of them failed", {"percent": 5.0, "message": "of them failed"}),
         ('{"Percent": "42,5 %", "MESSAGE": "m"}', {"percent": 42.5, "message": "m"}),
@@ -42,6 +44,8 @@ def test_record_is_understood(record: str, progress: dict[str, Any]) -> None:
         ("copying files", None, '"copying files" was not understood as progress: write a number'),
         ("1,000", None, "was not understood"),  # a thousand, or one? The program has not said
         ("4_2", None, "was not understood"),
+        ("45%5", None, "was not understood"),
+        ("45|", None, "was not understood"),
         ("nan", None, "was not understood"),
         ("[42]", None, "was not understood"),
         ('"42"', None, "was not understood"),
