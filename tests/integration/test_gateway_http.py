@@ -36,7 +36,7 @@ async def raw(url: str, request: bytes) -> bytes:
         ("PUT", "/api/v1/commands", 405, "method_not_allowed", "GET, HEAD, POST"),
         ("POST", "/api/v1/events", 405, "method_not_allowed", "GET, HEAD"),
         ("DELETE", "/livez", 405, "method_not_allowed", "GET, HEAD"),
-        ("GET", "/livez?x=1", 400, "unknown_parameter", None),
+        ("GET", "/version?x=1", 400, "unknown_parameter", None),
     ],
 )
 async def test_every_no_is_a_problem(

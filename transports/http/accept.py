@@ -15,7 +15,9 @@ _WEIGHT = re.compile(r"(?:0?\.\d+|[01](?:\.\d*)?)\Z")
 
 
 def preferred_type(request: web.Request, offered: tuple[str, ...]) -> str:
-    """The offered type with the highest weight; the first of equals, the first without a header.
+    """The offered type with the highest weight; of equals that which is named rather than covered
+    by a range (`application/json, text/plain, */*`, as axios has it), then the first. The first
+    without a header.
 
     Raises:
         Problem: 406; nothing offered is accepted.
@@ -24,8 +26,8 @@ def preferred_type(request: web.Request, offered: tuple[str, ...]) -> str:
     if not header.strip():
         return offered[0]
     ranges = _ranges(header)
-    weights = [(_weight(ranges, kind), -index) for index, kind in enumerate(offered)]
-    best, at = max(weights)
+    weights = [(*_weight(ranges, kind), -index) for index, kind in enumerate(offered)]
+    best, _, at = max(weights)
     if best <= 0:
         raise Problem(
             406, "not-acceptable", f"accept one of {', '.join(offered)}", extra={"accept": offered}
@@ -60,11 +62,12 @@ def _ranges(header: str) -> list[tuple[str, int, float]]:
     return found
 
 
-def _weight(ranges: list[tuple[str, int, float]], kind: str) -> float:
-    """The weight of `kind`: that of the most specific range which covers it."""
+def _weight(ranges: list[tuple[str, int, float]], kind: str) -> tuple[float, int]:
+    """The weight of `kind`, that of the most specific range which covers it, and how specific that
+    is."""
     ranks = {"*": 0, "*/*": 0, kind.partition("/")[0] + "/*": 1, kind: 2}
     best, weight = (-1, -1), 0.0
     for name, exact, given in ranges:
         if name in ranks and (ranks[name], exact) > best:
             best, weight = (ranks[name], exact), given
-    return weight
+    return weight, best[0]

@@ -19,11 +19,13 @@ _NO_QUERY: MultiMapping[str] = MultiDictProxy(MultiDict())
 
 CACHE_BUSTERS = frozenset(
     {
-        *("_", "_dc", "_t", "cb", "r", "nocache", "cachebuster"),
+        *("_", "_dc", "_t", "_ts", "t", "ts", "timestamp", "r", "rnd", "rand", "random", "nonce"),
+        *("cb", "nocache", "no_cache", "cachebust", "cachebuster", "dojo.preventcache"),
         *("evs_preamble", "evs_buffer_size_limit", "heartbeattimeout"),
     }
 )
-"""In lower case, what libraries add to a URL for themselves: jQuery, Ext JS, EventSource polyfills.
+"""In lower case, what libraries and habit add to a URL for themselves: jQuery, Ext JS, Dojo,
+`Date.now()`, EventSource polyfills.
 No parameter of ours has such a name."""
 
 POSITION = "last_event_id"

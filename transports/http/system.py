@@ -38,12 +38,13 @@ class SystemRoutes:
             web.post("/api/v1/system/maintenance", self.maintain),
         ]
 
-    async def live(self, request: web.Request) -> web.Response:
-        Query(request)
+    # A probe's query is nobody's mistake to be refused: `?verbose` is usual with those of
+    # Kubernetes itself, and after a 400 the pod would be started again.
+
+    async def live(self, _: web.Request) -> web.Response:
         return web.Response(text="alive\n")
 
-    async def ready(self, request: web.Request) -> web.Response:
-        Query(request)
+    async def ready(self, _: web.Request) -> web.Response:
         why_not = self._why_not_ready()
         if why_not is not None:
             raise Problem(503, "not-ready", why_not, headers={"Retry-After": "1"})
