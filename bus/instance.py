@@ -159,8 +159,8 @@ def read_instance(layout: DataLayout) -> InstanceFile | None:
 
 
 def write_instance(layout: DataLayout, content: InstanceFile) -> None:
-    """The file says `content`, whole, whatever happens meanwhile."""
-    write_private(layout.instance, msgspec.json.encode(content))
+    """The file says `content`, whole, whatever happens meanwhile. Without it there is no start."""
+    write_private(layout.instance, msgspec.json.encode(content), need=Need.STOP)
 
 
 def own_identity(layout: DataLayout, *, is_copied: bool) -> InstanceFile:
@@ -205,12 +205,12 @@ def rotate_admin_token(layout: DataLayout) -> str:
     return token.decode("ascii").strip()
 
 
-def write_private(path: Path, content: bytes) -> None:
+def write_private(path: Path, content: bytes, *, need: Need = Need.RECORD) -> None:
     """The file says `content`, whole and durably, for this account alone; on a full disk, too, as
     long as the reserve has a spare that is large enough."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        _write_new(temporary, content)
+        _write_new(temporary, content, need)
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -248,9 +248,9 @@ def _made_once(path: Path, make: Callable[[], bytes]) -> bytes:
     return path.read_bytes()
 
 
-def _write_new(path: Path, content: bytes) -> None:
+def _write_new(path: Path, content: bytes, need: Need = Need.RECORD) -> None:
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        write_new(path.name, folder, content, need=Need.RECORD, finish=os.fsync)
+        write_new(path.name, folder, content, need=need, finish=os.fsync)
     finally:
         os.close(folder)

@@ -22,6 +22,7 @@ from bus.instance import InstanceFile, write_instance
 from bus.model import Execution, ExecutionStatus
 from bus.parts import Parts
 from bus.ports import TableReader
+from bus.reserve import NO_ROOM
 from bus.tasks import done_while, kept_up, started, stopped
 from bus.threads import DISK
 from handlers.evidence import are_files_doubted, believe_files, protected_before_ms
@@ -151,7 +152,13 @@ class _Life:
             tls_cert=str(cert.absolute()) if cert is not None else "",
             place=self._parts.identity.place,
         )
-        write_instance(self._parts.layout, content)
+        try:
+            write_instance(self._parts.layout, content)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            # No reason to leave the jobs alone: it answers, and --url finds it.
+            log.warning("instance.json says nothing of this start: the disk is full")
 
     async def leave_files_true(self) -> bool:
         """Whether they are; on a full disk that is left to the next start."""

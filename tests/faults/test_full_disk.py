@@ -251,6 +251,21 @@ def test_more_stops_than_there_are_spares_come_through(root: Path) -> None:
             assert {e["status"] for e in load.items("/executions")} == {"Cancelled", "Stopped"}
 
 
+@pytest.mark.parametrize("inodes", [False, True], ids=["bytes", "inodes"])
+def test_service_starts_without_any_reserve_left(root: Path, inodes: bool) -> None:
+    with on_small_disk(Node(root), "tmpfs") as node:
+        node.service.start()
+        assert node.ask("long", "start", "S/Long")[0] == 200
+        with node.full(inodes=inodes):
+            waited_for(node.is_low)
+            for spare in (node.layout.root / ".reserve").iterdir():
+                spare.unlink()
+            node.start_again()
+            assert node.state_of("S/Long")[0] == "Running"
+            assert node.ask("stop", "stop", "S/Long")[0] == 507
+        node.recovers()
+
+
 def test_who_comes_to_make_room_gets_in_and_who_was_locked_out_stays_out(root: Path) -> None:
     with on_small_disk(Node(root), "tmpfs") as node:
         load, service = node.load, node.service
