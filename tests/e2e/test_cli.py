@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -372,6 +373,21 @@ def test_list_of_jobs_says_where_a_definition_is_faulty(place: Path, jobbus: Cli
     assert 'apps/T/jobs/Deaf/job.toml:1: unknown key "comand"; did you mean "command"?' in deaf
     [words] = [line for line in lines if line.startswith("T/Two Words ")]
     assert "apps/T/jobs/Two Words" in words
+
+
+def test_first_job_of_the_readme_runs_as_it_is_written_there(place: Path, jobbus: Cli) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("## Your first job")[2].partition("\n## ")[0]
+    files = re.findall(r"```\w+\n# (apps/\S+)\n(.*?)```", section, re.DOTALL)
+    assert [Path(name).name for name, _ in files] == ["job.toml", "render.py"]
+    for name, content in files:
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(content, encoding="utf-8")
+    with service(place):
+        ran = jobbus(place, "run", "Reports/Nightly", "--var", "Day=2026-11-24")
+        assert (ran.code, ran.out.splitlines()[-1]) == (0, "page 100 of 2026-11-24"), ran.err
+        assert "100 % rendering" in jobbus(place, "status", "Reports/Nightly").out
+        assert jobbus(place, "logs", "Reports/Nightly").out == ran.out
 
 
 def test_without_a_service_commands_wait_in_the_directory(place: Path, jobbus: Cli) -> None:
