@@ -113,7 +113,7 @@ class Parts:
     def _make_running(self) -> None:
         """The programs and what they print."""
         self.inbox = Inbox(self.clock)
-        self.output = OutputStore(self.layout, self._is_live)
+        self.output = OutputStore(self.layout, self._is_live, self._output_end)
         self.secrets = SecretValues(self.settings.secrets)
         report = ProgressCoalescer(self.inbox.report)
         self.supervisor = ProcessSupervisor(
@@ -271,6 +271,10 @@ class Parts:
     def _is_live(self, execution_id: str) -> bool:
         execution = self.table.execution(execution_id)
         return execution is not None and not execution.is_final
+
+    def _output_end(self, execution_id: str) -> int | None:
+        execution = self.table.execution(execution_id)
+        return execution.output_end if execution is not None and execution.is_final else None
 
     def _space(self) -> dict[str, object] | None:
         space = self.room.space

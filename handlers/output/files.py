@@ -38,11 +38,16 @@ class Extent:
 
 class OutputFiles:
     """An output as it was when opened. What is appended later is not seen; what the writer removes
-    meanwhile becomes a gap."""
+    meanwhile becomes a gap.
 
-    def __init__(self, folder: int | None, closing: ExitStack) -> None:
+    `ended_at` is where the output of an ended execution ends. What is missing up to there was cut
+    off by somebody else and is a gap as well: nothing will ever be written behind it.
+    """
+
+    def __init__(self, folder: int | None, closing: ExitStack, ended_at: int | None = None) -> None:
         self._folder = folder
         self._closing = closing
+        self._ended_at = ended_at
         self.index = OutputIndex(self._open("output.idx"))
         self._extents = list(self._found())
         if not self.index.is_valid and self.end:
@@ -55,6 +60,11 @@ class OutputFiles:
     def end(self) -> int:
         """The offset after the last byte."""
         return self._extents[-1].end if self._extents else 0
+
+    @property
+    def kept_end(self) -> int:
+        """The offset after the last byte that is kept; less than `end` where the end is a gap."""
+        return max((e.end for e in self._extents if e.end > e.start), default=0)
 
     def read(self, start: int, limit: int) -> OutputChunk:
         """Up to `limit` bytes from `start` or, if those were dropped, from the next kept one on."""
@@ -144,7 +154,7 @@ class OutputFiles:
                 return offset + _nth(block, b"\n", missing) + 1
             missing -= newlines
             at = offset + len(block)
-        return self.end
+        return min(at, self.end)  # before the end only if what follows there was cut off
 
     def _is_whole(self, start: int, end: int) -> bool:
         extents = [e for e in self._extents if e.start < end and e.end > start]
@@ -198,6 +208,16 @@ class OutputFiles:
             self._extents.remove(extent)
 
     def _found(self) -> Iterator[Extent]:
+        """The files in the order of their bytes; where they end too early, an empty extent at the
+        end that is on record."""
+        end = 0
+        for extent in self._files():
+            end = extent.end
+            yield extent
+        if self._ended_at is not None and self._ended_at > end:
+            yield Extent("", self._ended_at, self._ended_at)
+
+    def _files(self) -> Iterator[Extent]:
         """The files in the order of their bytes. Without a valid index only `output.log` is known,
         and everything in it counts."""
         head_bytes, segment_bytes = self.index.head_bytes, self.index.segment_bytes
@@ -238,16 +258,16 @@ class OutputFiles:
 
 
 @contextmanager
-def open_output(folder: Path) -> Iterator[OutputFiles]:
-    """The output in an execution's folder; empty if there is none."""
+def open_output(folder: Path, ended_at: int | None = None) -> Iterator[OutputFiles]:
+    """The output in an execution's folder; without files if there is none."""
     with ExitStack() as closing:
         try:
             descriptor = os.open(folder, os.O_DIRECTORY | _FLAGS)
         except (FileNotFoundError, NotADirectoryError):
-            yield OutputFiles(None, closing)
+            yield OutputFiles(None, closing, ended_at)
             return
         closing.callback(os.close, descriptor)
-        yield OutputFiles(descriptor, closing)
+        yield OutputFiles(descriptor, closing, ended_at)
 
 
 def _nth(block: bytes, needle: bytes, count: int) -> int:

@@ -23,11 +23,12 @@ CARRY_MAX = 1024 * 1024
 def offset_of_tail(files: OutputFiles, lines: int) -> int:
     """Where the last `lines` lines begin, an open last line being one.
 
-    Never before a gap, and not further back than `TAIL_BYTES_MAX`.
+    Never before a gap, and not further back than `TAIL_BYTES_MAX`. Lines that were cut off at the
+    end are no lines any more: the last ones are those before that gap.
     """
-    end = lowest = files.end
     if lines <= 0:
-        return end
+        return files.end
+    end = lowest = files.kept_end
     wanted = lines + (files.byte_before(end) == b"\n")  # that newline ends the last line
     for offset, block in files.backward(end):
         newlines = block.count(b"\n")

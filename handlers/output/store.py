@@ -24,12 +24,19 @@ Answer = TypeVar("Answer")
 class OutputStore:
     """Implements `bus.ports.OutputLineReader` and `bus.ports.OutputNotice`.
 
-    `is_live` says whether an execution may still print; it and `grown` are called on the loop.
+    `is_live` says whether an execution may still print, `ended_at` where the output of one ends
+    that may not; they and `grown` are called on the loop.
     """
 
-    def __init__(self, layout: DataLayout, is_live: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        layout: DataLayout,
+        is_live: Callable[[str], bool],
+        ended_at: Callable[[str], int | None] = lambda _: None,
+    ) -> None:
         self._layout = layout
         self._is_live = is_live
+        self._ended_at = ended_at
         self._bells: dict[str, set[asyncio.Event]] = {}
 
     async def size(self, execution_id: str) -> int:
@@ -126,9 +133,11 @@ class OutputStore:
             ValueError: `execution_id` is no UUID; nothing else becomes part of a path.
         """
         folder = self._layout.execution(canonical_uuid(execution_id)).root
+        # Asked before reading: what is written until the end is on record is in the files by then.
+        ended_at = self._ended_at(execution_id)
 
         def answer() -> Answer:
-            with open_output(folder) as files:
+            with open_output(folder, ended_at) as files:
                 return ask(files)
 
         return await READS.run(answer)
