@@ -157,7 +157,9 @@ async def running_node(
     prepare_threads()
     DESCRIPTORS.hold()
     with held_data_directory(
-        settings.serve.data, allow_network_fs=settings.serve.allow_network_fs
+        settings.serve.data,
+        allow_network_fs=settings.serve.allow_network_fs,
+        beside=settings.files(),
     ) as hold:
         layout = hold.layout
         share(layout, settings.directory.group)

@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -100,15 +100,17 @@ class Hold:
 
 
 @contextmanager
-def held_data_directory(root: Path, *, allow_network_fs: bool = False) -> Iterator[Hold]:
+def held_data_directory(
+    root: Path, *, allow_network_fs: bool = False, beside: Iterable[Path] = ()
+) -> Iterator[Hold]:
     """The directory exists with all its folders and belongs to this process alone inside the block.
 
     Raises:
-        DataDirectoryError: others may write there, it is on a network file system, or another
-            service has it.
+        DataDirectoryError: others may write there, it is on a network file system, another service
+            has it, or it is something else's: it holds what is none of ours nor of `beside`.
     """
     layout = DataLayout(root.absolute())
-    prepare(layout, allow_network_fs=allow_network_fs)
+    prepare(layout, allow_network_fs=allow_network_fs, beside=beside)
     hold = _take(layout)
     try:
         yield hold

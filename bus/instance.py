@@ -7,7 +7,7 @@ our own publishers write; `admin.token` is the first way in.
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,8 +16,10 @@ import msgspec
 from bus.errors import DataDirectoryError
 from bus.layout import DIRECTORY_MODE, DataLayout
 from bus.marks import Place, place_of
+from bus.reserve import FOLDER as RESERVE
 from bus.reserve import Need, write_new
-from bus.trial import try_out
+from bus.trial import PASSING, try_out
+from bus.wording import quoted
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {
@@ -37,6 +39,9 @@ NETWORK_FILE_SYSTEMS = frozenset(
 """Where a lock or a sync may not mean what we need it to mean."""
 
 SECRET_BYTES = 32
+
+_EXPECTED = frozenset({RESERVE, "lost+found", "jobbus.toml", ".gitkeep", ".gitignore"})
+"""What lies in directories that are empty for their owners, or are about to be ours."""
 
 
 class InstanceFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +63,14 @@ class InstanceFile(msgspec.Struct, frozen=True, kw_only=True):
     copy_of: str = ""
 
 
-def prepare(layout: DataLayout, *, allow_network_fs: bool = False) -> None:
-    """The folders exist with safe modes, on a file system that can do what is needed."""
+def prepare(
+    layout: DataLayout, *, allow_network_fs: bool = False, beside: Iterable[Path] = ()
+) -> None:
+    """The folders exist with safe modes, on a file system that can do what is needed.
+
+    Paths of `beside` may lie in the directory although they are no part of it.
+    """
+    _check_free(layout, beside)
     _make_root(layout)
     kind = file_system_of(layout.root)
     try_out(layout.root, kind)
@@ -127,6 +138,50 @@ def file_system_of(path: Path) -> str:
     return ""
 
 
+def _check_free(layout: DataLayout, beside: Iterable[Path]) -> None:
+    """Nothing is made, and no modes are changed, in a directory that belongs to something else.
+
+    A directory of ours may hold anything besides. One that is still to become ours is empty, or
+    holds what a first start that died has left, or what the names say is meant for it.
+
+    Raises:
+        DataDirectoryError: it holds something else.
+    """
+    try:
+        names = {entry.name for entry in layout.root.iterdir()}
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return  # it is made, or refused by what follows
+    if _is_ours(layout, names):
+        return
+    expected = {path.name for path in layout.all} | _EXPECTED
+    expected |= {_first_below(layout.root, path) for path in beside}
+    strange = sorted(
+        name for name in names - expected if not name.startswith((PASSING, *_temporaries(layout)))
+    )
+    if strange:
+        raise DataDirectoryError(
+            f"{layout.root} is no data directory of jobbus and not empty ({quoted(strange[0])} is "
+            "in it); give --data an empty directory, or one that is still to be made"
+        )
+
+
+def _is_ours(layout: DataLayout, names: Collection[str]) -> bool:
+    """Whether a service, or what writes commands for one, has made it what it is."""
+    marks = (layout.instance, layout.journal, layout.queue)
+    return not {path.name for path in marks}.isdisjoint(names)
+
+
+def _temporaries(layout: DataLayout) -> tuple[str, ...]:
+    """How the names of files begin that are on their way to their place."""
+    return tuple(f".{path.name}." for path in layout.all)
+
+
+def _first_below(root: Path, path: Path) -> str:
+    """The name in `root` by which `path` is reached; empty if it lies elsewhere."""
+    absolute = path.absolute()
+    return absolute.relative_to(root).parts[0] if root in absolute.parents else ""
+
+
 def check_ours(layout: DataLayout, *, may_be_empty: bool = False) -> None:
     """Something of a service's is in the directory: nothing is put into one of something else.
 
@@ -139,8 +194,7 @@ def check_ours(layout: DataLayout, *, may_be_empty: bool = False) -> None:
         raise DataDirectoryError(
             f"{layout.root} cannot be read; use the account of the service, or --url with a token"
         ) from None
-    known = (layout.instance, layout.lock, layout.journal, layout.queue)
-    if (names or not may_be_empty) and names.isdisjoint(path.name for path in known):
+    if (names or not may_be_empty) and not _is_ours(layout, names):
         raise DataDirectoryError(
             f"{layout.root} is no data directory of jobbus: no {layout.instance.name}, "
             f"{layout.journal.name}/ or {layout.queue.name}/ is in it; give the directory that "
@@ -185,7 +239,7 @@ def secret_key(layout: DataLayout) -> bytes:
         DataDirectoryError: the file has lost them; with a key that anybody can guess, others of
             the queue's group could write what counts as ours.
     """
-    path = layout.root / "secret.key"
+    path = layout.secret_key
     found = _made_once(path, lambda: secrets.token_bytes(SECRET_BYTES))
     if len(found) < SECRET_BYTES:
         raise DataDirectoryError(f"{path} is damaged; remove it, and the next start makes another")

@@ -74,6 +74,11 @@ class DataLayout(msgspec.Struct, frozen=True):
         return self.root / "admin.token"
 
     @property
+    def secret_key(self) -> Path:
+        """What seals the commands of our own publishers, mode 0600."""
+        return self.root / "secret.key"
+
+    @property
     def tokens(self) -> Path:
         """Hashed tokens of people and services."""
         return self.root / "tokens.json"
@@ -82,6 +87,13 @@ class DataLayout(msgspec.Struct, frozen=True):
     def sessions(self) -> Path:
         """Hashed sign-ins of browsers, so that they outlive a restart."""
         return self.root / "sessions.json"
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """What lies in the directory itself, once all of it has come."""
+        folders = (self.queue, self.results, self.status, self.output, self.rejects)
+        ours = (self.journal, self.sockets, self.lock, self.instance)
+        return (*folders, *ours, self.admin_token, self.secret_key, self.tokens, self.sessions)
 
     def execution(self, execution_id: str) -> "ExecutionLayout":
         """The folder of one execution."""

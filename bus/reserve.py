@@ -31,7 +31,7 @@ SPARES = 256
 SPARE_BYTES = 16 * 1024
 BALLAST_BYTES = 8 * 1024 * 1024
 
-_FOLDER = ".reserve"
+FOLDER = ".reserve"
 _PREFIX = "spare-"
 _UNFINISHED = "unfinished"
 _RETURNED = "returned"
@@ -111,7 +111,7 @@ class Reserve:
 
     def _count(self, folder: Path) -> int:
         try:
-            return sum(name.startswith(_PREFIX) for name in os.listdir(folder / _FOLDER))
+            return sum(name.startswith(_PREFIX) for name in os.listdir(folder / FOLDER))
         except OSError:
             return 0
 
@@ -120,7 +120,7 @@ class Reserve:
             return True
         if space_of(folder).is_low:
             return False
-        place = folder / _FOLDER
+        place = folder / FOLDER
         try:
             place.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
             handle = os.open(place, _FOLDER_FLAGS)
@@ -381,7 +381,7 @@ def _place_for(inside: int) -> Iterator[int | None]:
     device = os.fstat(inside).st_dev
     for above in ("", "../", "../../"):
         try:
-            place = os.open(f"{above}{_FOLDER}", _FOLDER_FLAGS, dir_fd=inside)
+            place = os.open(f"{above}{FOLDER}", _FOLDER_FLAGS, dir_fd=inside)
         except OSError:
             continue
         try:

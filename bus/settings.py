@@ -111,3 +111,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep: Keeping = Keeping()
     jobs: JobsSection = JobsSection()
     secrets: dict[str, SecretSource] = {}
+
+    def files(self) -> tuple[Path, ...]:
+        """What a service reads beside its data; people may keep it in the same folder."""
+        serve = self.serve
+        given = (serve.apps, serve.tls_cert, serve.tls_key)
+        secrets = (source.file for source in self.secrets.values())
+        return tuple(path for path in (*given, *secrets) if path is not None)
