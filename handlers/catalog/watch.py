@@ -24,6 +24,11 @@ RING_LATE_S = 3.0
 WATCHED_MAX = 4000
 """Of more folders than that the slow look alone finds what changed in the others."""
 
+SETTLE_S = 0.25
+SETTLE_LOOKS_MAX = 8
+"""An editor may save a file in pieces, or remove it and write another: what looks wrong is looked
+at again until two looks agree, and at most so often."""
+
 
 class CatalogWatch:
     """Keeps the owner's catalog equal to the disk.
@@ -83,7 +88,7 @@ class CatalogWatch:
         """Whether the definitions are others than before."""
         began_s = time.monotonic()
         try:
-            definitions = await READS.run(self._files.scan)
+            definitions = await self._settled()
         except OSError as exc:
             self._troubles.say(f"definitions stay as they are: {reason_of(exc)}: {self._apps}")
             return False
@@ -96,6 +101,18 @@ class CatalogWatch:
         self._report(ApplyCatalog(definitions=definitions))
         return True
 
+    async def _settled(self) -> tuple[Definition, ...]:
+        """What is defined now. A fault or a job's absence that is new stands for two looks."""
+        found = await READS.run(self._files.scan)
+        for _ in range(SETTLE_LOOKS_MAX):
+            if not _may_be_half_saved(found, self._last or ()):
+                break
+            await asyncio.sleep(SETTLE_S)
+            before, found = found, await READS.run(self._files.scan)
+            if found == before:
+                break
+        return found
+
     def _places(self, folders: Folders) -> Callable[[], tuple[str, ...]]:
         """What to watch; where the apps folder itself is missing, the place where it would be."""
         paths = tuple(sorted(path for path, _, _ in folders)[:WATCHED_MAX])
@@ -105,3 +122,11 @@ class CatalogWatch:
             return paths or ((str(above),) if above.is_dir() else ())
 
         return places
+
+
+def _may_be_half_saved(found: tuple[Definition, ...], last: tuple[Definition, ...]) -> bool:
+    """Whether something has become faulty or is missing that was not before."""
+    before = {each.job_id: each for each in last}
+    if any(each.fault is not None and each != before.get(each.job_id) for each in found):
+        return True
+    return not before.keys() <= {each.job_id for each in found}

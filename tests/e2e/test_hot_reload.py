@@ -1,13 +1,22 @@
 """Saved definitions are in force at once; broken ones are shown, and the last good one goes on."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asyncinotify import Inotify, Mask
 
 from tests.jobs import Apps
-from tests.service import Http, Service, eventually, eventually_told, running_service
+from tests.service import (
+    PATIENCE_S,
+    Http,
+    Service,
+    eventually,
+    eventually_told,
+    running_service,
+)
 
 
 def define(apps: Apps) -> None:
@@ -80,6 +89,30 @@ async def test_broken_edit_is_shown_with_its_line_while_the_old_version_starts(
         path.write_text(good.replace("echo one", "echo mended"))
         await job_when(http, "T/Edited", fault=False)
         assert await said(http, "T/Edited") == b"mended\n"
+
+
+@pytest.mark.parametrize("is_removed", [False, True])
+async def test_definition_that_is_saved_in_pieces_is_never_shown_as_broken_or_gone(
+    service: Service, *, is_removed: bool
+) -> None:
+    path = service.apps.definition("T/Edited")
+    good = path.read_text().replace("echo one", "echo pieces")
+    async with service.http() as http, await service.stream() as events:
+        await events.until_kind("snapshot_end")
+        with Inotify() as looks:
+            # A look reads the jobs in the order of their names.
+            looks.add_watch(service.apps.definition("T/Other"), Mask.CLOSE_NOWRITE)
+            if is_removed:
+                path.unlink()
+            else:
+                path.write_text("command = [\n")
+            async with asyncio.timeout(PATIENCE_S):
+                await looks.get()
+        path.write_text(good)
+        told = await events.until_change("job.changed")
+        kinds = [each.data["type"] for each in told if each.kind == "change"]
+        assert kinds == ["job.changed"]
+        assert await said(http, "T/Edited") == b"pieces\n"
 
 
 async def reason_has(http: Http, word: str) -> bool:
