@@ -113,6 +113,8 @@ class _Life:
         while len(self._parts.inbox):
             await self._parts.owner.handle(await self._parts.inbox.take())
         self._repeat_stop_orders(live)
+        for sentence in self._parts.notes_on_roles():
+            log.warning("a role without effect", reason=sentence)
         if not self._parts.recovered.clean:
             await self._parts.projections.rewrite(self._parts.recovered.projected)
 

@@ -6,6 +6,7 @@ With `bus/life.py` the only place that knows all parts.
 import math
 import os
 from collections.abc import Iterable
+from itertools import chain
 
 from bus.clock import Clock, rfc3339
 from bus.commands import PassTime
@@ -17,6 +18,7 @@ from bus.model import CommandRecord, Execution, Maintenance
 from bus.ports import Policy, TableReader
 from bus.publisher import Publisher
 from bus.reserve import Reserve
+from bus.role_words import notes_on_words
 from bus.settings import Settings
 from bus.threads import DISK
 from handlers.audit.catching_up import CatchUp
@@ -241,6 +243,13 @@ class Parts:
         self.audit.keep_days(settings.keep.audit_days)
         self.tokens.take(tokens)
         self.gateway.go_by(gateway_settings(settings), settings.roles)
+
+    def notes_on_roles(self) -> tuple[str, ...]:
+        """What is said of words for roles in the settings and definitions that are in force."""
+        jobs = {job.id: self.table.roles(job.id) for job in self.table.jobs()}
+        tokens = (word for record in self.tokens.records() for word in record.roles)
+        commands = (word for record in self.table.commands() for word in record.roles)
+        return tuple(notes_on_words(self.settings, jobs, chain(tokens, commands)))
 
     def prepare_drain(self) -> None:
         """Who asks is sent elsewhere; files of others wait for the next start."""

@@ -40,6 +40,8 @@ async def reload(parts: Parts, read: Callable[[], Settings]) -> None:
     set_log_level(serve.log_level)
     if found.waiting:
         log.warning("some settings change at the next start only", settings=list(found.waiting))
+    for sentence in parts.notes_on_roles():
+        log.warning("a role without effect", reason=sentence)
     secrets = SecretValues(found.settings.secrets)
     for complaint in await DISK.run(secrets.complaints):
         log.warning("jobs with this secret cannot start", reason=complaint)

@@ -88,7 +88,7 @@ def _look_inside(
     yield from look_at_leftovers(layout)
     if journal.table is not None:
         yield from look_at_files(layout, journal.table, is_running=running)
-        yield from look_at_roles(journal.table, settings)
+        yield from look_at_roles(layout, journal.table, settings)
 
 
 def _instance(layout: DataLayout, *, running: bool) -> Iterator[Finding | Fix]:

@@ -1,20 +1,32 @@
-"""Words for roles that came in files and give nobody a right: a host's own, not mapped. No IO."""
+"""Words for roles without effect: a host's own that came in files, slips in settings."""
+
+from contextlib import suppress
 
 from bus.access import ADMIN, role_words
 from bus.doctor.findings import Look, note
 from bus.envelope import RESERVED_USERS
+from bus.errors import DataDirectoryError
+from bus.layout import DataLayout
+from bus.role_words import notes_on_words
 from bus.settings import Settings
 from handlers.decisions.table import JobTable
+from transports.http.access.token_store import load_book
 
 WORDS_MAX = 20
 """Words that the sentence lists."""
 WORD_MAX = 60
 
 
-def look_at_roles(table: JobTable, settings: Settings) -> Look:
+def look_at_roles(layout: DataLayout, table: JobTable, settings: Settings) -> Look:
     """By the commands that are kept. Files of other accounts have the roles that their uid has, so
     nothing of what they say is among these."""
-    known = role_words(settings.roles, (table.roles(job.id) for job in table.jobs()))
+    words = {word for command in table.commands() for word in command.roles}
+    with suppress(DataDirectoryError):  # what is wrong with the file is said by the next start
+        words.update(word for token in load_book(layout.tokens).records() for word in token.roles)
+    jobs = {job.id: table.roles(job.id) for job in table.jobs()}
+    for sentence in notes_on_words(settings, jobs, words):
+        yield note("roles", sentence)
+    known = role_words(settings.roles, jobs.values())
     known |= {ADMIN, *settings.directory.mapped_roles()}
     came: dict[str, int] = {}
     for command in table.commands():
