@@ -148,7 +148,9 @@ async def test_progress_file_turned_into_a_link_is_not_followed(tmp_path: Path) 
     async with bench(tmp_path / "data") as b:
         execution = starting()
         b.supervisor.spawn(execution, sh(script))
-        assert (await b.exit_of(execution)).progress is None
+        progress = (await b.exit_of(execution)).progress
+        assert progress is not None
+        assert (progress.percent, "replaced by a link" in progress.note) == (None, True)
         assert victim.read_text() == "7\n"
 
 
