@@ -12,7 +12,7 @@ from bus.commands import (
     ReportRunning,
 )
 from bus.envelope import SYSTEM, Envelope, seal
-from bus.errors import Refused
+from bus.errors import ErrorCode, Refused
 from bus.events import AnyEvent, Published
 from bus.jobs import JobSpec
 from bus.model import CommandRecord, Execution, ExecutionStatus, ExitRecord, Principal, Reason
@@ -69,6 +69,10 @@ class World:
         return self.take(envelope)
 
     def take(self, envelope: Envelope) -> CommandRecord:
+        if envelope.poison:
+            why = Refused(ErrorCode.POISON, envelope.poison)
+            self._apply(refusal(self.table, envelope, why, self._around()))
+            return self.command(envelope.id)
         try:
             decision = decide(self.table, envelope, self._around())
         except Refused as refused:

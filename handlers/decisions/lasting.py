@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from bus.errors import ErrorCode
 from bus.model import CommandRecord, CommandStatus
 
 READS_MAX = 200_000
@@ -30,7 +31,8 @@ def had_effect(command: CommandRecord) -> bool:
     """
     match command.status:
         case CommandStatus.REJECTED:
-            return False
+            # Poison was in hand when starts of the service died, and would be again.
+            return command.error_code == ErrorCode.POISON
         case CommandStatus.EXPIRED:
             return command.execution_id is not None  # else it expired undecided, and will again
         case _:

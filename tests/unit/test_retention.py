@@ -400,6 +400,18 @@ def test_stops_that_change_nothing_take_no_more_than_twice_the_ids_and_the_other
     assert world.send(StopJob(job_id="Demo/Job", kill=True)).status is CommandStatus.RUNNING
 
 
+def test_id_of_what_the_service_died_of_is_remembered_and_that_of_a_refusal_is_not() -> None:
+    world = world_with(1)
+    start = seal(StartJob(job_id="Demo/Job"), OPERATOR, now_ms=world.clock.now_ms())
+    poison = world.take(msgspec.structs.replace(start, poison="two starts died of it"))
+    refused = world.send(StartJob(job_id="Demo/Unknown"))
+    assert poison.status is refused.status is CommandStatus.REJECTED
+    pass_days(world, 8, Keeping())
+    assert [world.table.command(each.id) for each in (poison, refused)] == [None, None]
+    assert world.table.forgotten(poison.id) is not None
+    assert world.table.forgotten(refused.id) is None
+
+
 def test_when_all_together_have_too_many_ids_only_who_has_more_than_a_part_is_refused() -> None:
     world = World(Policy(keeping=Keeping(ids_in_all=10)))
     world.define()
