@@ -105,8 +105,30 @@ async def test_own_id_is_used_in_lower_case_and_not_told_to_others() -> None:
 
 
 @pytest.mark.parametrize(
+    "body",
+    [
+        {"command": "start", "variables": None, "commandId": None, "expiresAt": None},
+        {"command": "stop", "executionId": None, "graceS": None, "kill": None},
+        {"command": "restart", "executionId": None, "variables": None, "kill": None},
+    ],
+)
+async def test_null_is_as_absent(body: dict[str, Any]) -> None:
+    world = World()
+    world.define("App/Job")
+    body["jobId"] = "App/Job"
+    absent = {name: value for name, value in body.items() if value is not None}
+    async with serving(world) as (_, session):
+        keyed = {"Idempotency-Key": "k", **bearer(ALICE)}
+        given = await session.post("/api/v1/commands", json=body, headers=keyed)
+        assert given.status == 202, await given.text()
+        same = await session.post("/api/v1/commands", json=absent, headers=keyed)
+    assert same.headers["Idempotency-Replayed"] == "true"
+
+
+@pytest.mark.parametrize(
     ("body", "pointer", "says"),
     [
+        ({"command": "start", "jobId": None}, "/jobId", "must be text"),
         ({"command": "start", "jobId": "A/B", "jobID": "A/B"}, "/jobID", "jobId"),
         ({"command": "start", "jobId": "A/B", "varables": {}}, "/varables", "variables"),
         ({"command": "start"}, "/jobId", "missing"),

@@ -42,6 +42,7 @@ _SAFELISTED = ("text/plain", "multipart/form-data", "application/x-www-form-urle
 
 _T = TypeVar("_T")
 _Fields = dict[str, msgspec.Raw]
+_NULL = b"null"
 
 _fields_decoder: msgspec.json.Decoder[_Fields] = msgspec.json.Decoder(_Fields)
 _text_decoder = msgspec.json.Decoder(str)
@@ -51,6 +52,10 @@ _KINDS: dict[str, type[msgspec.Struct]] = {
     str(kind.__struct_config__.tag): kind for kind in Command.__args__
 }
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
+_OPTIONAL: dict[type, frozenset[str]] = {
+    kind: frozenset(f.encode_name for f in msgspec.structs.fields(kind) if not f.required)
+    for kind in _KINDS.values()
+}
 
 
 async def read_fields(
@@ -104,12 +109,16 @@ def command_of_fields(fields: _Fields) -> tuple[Command, str | None, str | None]
 def decode_command(fields: Mapping[str, msgspec.Raw], beside: tuple[str, ...]) -> Command:
     """The command that `fields` spell; `beside` are the request's own fields, already taken out.
 
+    A field that may be absent may be null, too: serializers of .NET and Java write every
+    member that has no value.
+
     Raises:
         Problem: 422 with a pointer to the faulty field.
     """
     kind = _KINDS[_kind_in(fields)]
     refuse_unknown(fields, ("command", *kind.__struct_encode_fields__, *beside))
-    raw = msgspec.json.encode(fields)
+    given = {k: v for k, v in fields.items() if bytes(v) != _NULL or k not in _OPTIONAL[kind]}
+    raw = msgspec.json.encode(given)
     try:
         command = command_decoder.decode(raw)
     except msgspec.ValidationError as exc:
@@ -127,7 +136,7 @@ def decode_field(fields: Mapping[str, msgspec.Raw], name: str, type_: type[_T]) 
         Problem: 422 with a pointer to the field.
     """
     raw = fields.get(name)
-    if raw is None or bytes(raw) == b"null":
+    if raw is None or bytes(raw) == _NULL:
         return None
     try:
         return msgspec.json.decode(raw, type=type_)

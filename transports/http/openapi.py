@@ -111,8 +111,13 @@ class _Schemas:
 
 
 def _refine(command: dict[str, Any]) -> None:
-    """The schema of a command as the body of a request."""
+    """The schema of a command as the body of a request, where null is as absent."""
     for name, schema in command["properties"].items():
+        if name not in command["required"] and "anyOf" not in schema:
+            default = {"default": schema.pop("default")} if "default" in schema else {}
+            of_value = dict(schema)
+            schema.clear()
+            schema.update(anyOf=[of_value, {"type": "null"}], **default)
         for part in (schema, *schema.get("anyOf", ())):
             if part.get("type") in ("string", "number"):
                 part.update(_REFINED.get(name, {}))
