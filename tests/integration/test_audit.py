@@ -59,11 +59,14 @@ async def test_each_command_is_one_entry_with_its_states(shared: Service) -> Non
         stopped = await http.publish(20, command="stop", executionId=execution)
         [start] = await entries(http, job="A/Sleep", action="start")
         [stop] = await entries(http, job="A/Sleep", action="stop")
+        ending = (await http.execution(execution))["ending"]
     assert (start["kind"], start["status"], start["outcome"]) == ("command", "Completed", "done")
     assert (start["execution"], start["after"], start["via"]) == (execution, "Running", "http")
     assert "admin" in start["roles"]
     assert start["submittedAt"] <= start["processedAt"]
     assert (stop["before"], stop["after"]) == ("Running", "Stopped")
+    assert stop["detail"] == {"ending": ending}
+    assert ending.startswith("stopped by ")
     assert stop["command"] == stopped["commandId"]
 
 

@@ -147,6 +147,7 @@ def test_a_limit_is_told_even_if_the_end_was_heard_of_first() -> None:
     audited.world.ends(execution_id, signal=15, exit_code=None, cause=Reason.RUN_TIMEOUT)
     [entry] = audited.entries()
     assert (entry.actor, entry.before, entry.after) == ("system:limits", "Running", "TimedOut")
+    assert entry.detail["ending"].startswith("timed out after ")
 
 
 def test_what_is_settled_without_an_exit_record_is_the_adoptions() -> None:
@@ -159,6 +160,9 @@ def test_what_is_settled_without_an_exit_record_is_the_adoptions() -> None:
     unknown, gone = audited.entries()
     assert (unknown.actor, unknown.before, unknown.after) == ("system:adopt", "Running", "Unknown")
     assert (gone.cause, gone.before, gone.after) == ("host_restart", "Unknown", "Lost")
+    assert gone.detail == {
+        "ending": "lost: how it ended is unknown since the machine restarted",
+    }
 
 
 def test_changes_of_the_catalog_tell_the_revisions() -> None:

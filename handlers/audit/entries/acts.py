@@ -4,6 +4,8 @@ Ends of programs are no acts, and neither is what follows from a command: that s
 command's own entry.
 """
 
+import msgspec
+
 from bus.audit import AUTOMATIC, AuditEntry, cut
 from bus.clock import rfc3339
 from bus.events import (
@@ -64,7 +66,11 @@ def unknown(
 
 
 def ended(
-    published: Published, event: ExecutionEnded, live: Live, before: str | None
+    published: Published,
+    event: ExecutionEnded,
+    live: Live,
+    before: str | None,
+    ending: dict[str, str],
 ) -> AuditEntry | None:
     if event.status is ExecutionStatus.LOST:
         actor, action = _ADOPT, "settle"
@@ -73,7 +79,8 @@ def ended(
         actor, action = _LIMITS, "stop"
     else:
         return None
-    return _of_execution(published, event.execution_id, live, actor, action, before, event.reason)
+    entry = _of_execution(published, event.execution_id, live, actor, action, before, event.reason)
+    return msgspec.structs.replace(entry, detail=ending)
 
 
 def job(published: Published, event: JobEvent, before: str | None, after: str | None) -> AuditEntry:

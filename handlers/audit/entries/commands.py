@@ -71,4 +71,5 @@ class CommandEntries:
             error_code=event.error_code,
             before=None if refused else pending.before,
             after=self._states.of(execution_id) if execution_id and not refused else None,
+            detail=self._states.ending(execution_id) if execution_id and not refused else {},
         )

@@ -83,8 +83,8 @@ class AuditFold:
             case ExecutionStarted(execution_id=i):
                 states.become(i, ExecutionStatus.STARTING)
                 return None
-            case ExecutionRunning(execution_id=i):
-                states.become(i, ExecutionStatus.RUNNING)
+            case ExecutionRunning():
+                states.run(event)
                 return None
             case ExecutionStopping(execution_id=i):
                 before = states.order(event)
@@ -93,9 +93,9 @@ class AuditFold:
                 before = states.become(i, ExecutionStatus.UNKNOWN)
                 return acts.unknown(published, event, states.live(i), before)
             case ExecutionEnded(execution_id=i):
-                before = states.become(i, event.status)
-                entry = acts.ended(published, event, states.live(i), before)
-                states.end(i)
+                before = states.end(event)
+                entry = acts.ended(published, event, states.live(i), before, states.ending(i))
+                states.settle(i)
                 return entry
             case ExecutionDeleted(execution_id=i):
                 states.delete(i)

@@ -5,15 +5,19 @@ They are those at the event that is told; the table may be ahead of it.
 
 import msgspec
 
+from bus.audit import cut
+from bus.endings import ending
 from bus.events import (
+    ExecutionEnded,
     ExecutionQueued,
+    ExecutionRunning,
     ExecutionStopping,
     JobChanged,
     JobDefined,
     JobEvent,
     JobRemoved,
 )
-from bus.model import Execution, ExecutionStatus, Reason
+from bus.model import Execution, ExecutionStatus, Reason, StopRequest
 from handlers.decisions.readable_table import ReadableTable
 
 LIMITS = frozenset({Reason.RUN_TIMEOUT, Reason.START_TIMEOUT, Reason.WATCHDOG})
@@ -29,6 +33,8 @@ class Live(msgspec.Struct):
     command_id: str
     status: str
     limited: bool = False
+    start_ms: int | None = None
+    stop: StopRequest | None = None
 
 
 class States:
@@ -37,6 +43,7 @@ class States:
     def __init__(self) -> None:
         self._live: dict[str, Live] = {}
         self._ended: dict[str, str] = {}
+        self._endings: dict[str, str] = {}
         self._revisions: dict[str, str] = {}
         self._table: ReadableTable | None = None
 
@@ -76,10 +83,28 @@ class States:
         before = self.become(event.execution_id, ExecutionStatus.STOPPING)
         if event.stop.command_id is None:
             self._live[event.execution_id].limited = event.stop.reason in LIMITS
+        self._live[event.execution_id].stop = event.stop
         return before
 
-    def end(self, execution_id: str) -> None:
-        """The state that it is in is its last."""
+    def run(self, event: ExecutionRunning) -> None:
+        self.become(event.execution_id, ExecutionStatus.RUNNING)
+        self._live[event.execution_id].start_ms = event.started_ms
+
+    def ending(self, execution_id: str) -> dict[str, str]:
+        """How the execution ended, as a detail of an entry; nothing of one that has not, lately."""
+        ending = self._endings.get(execution_id)
+        return {"ending": ending} if ending else {}
+
+    def end(self, event: ExecutionEnded) -> str | None:
+        """The state before; the one that it is in now is its last, until `settle`."""
+        before = self.become(event.execution_id, event.status)
+        self._endings[event.execution_id] = _ending(self._live[event.execution_id], event)
+        if len(self._endings) > _ENDED_MAX:
+            del self._endings[next(iter(self._endings))]
+        return before
+
+    def settle(self, execution_id: str) -> None:
+        """The execution is live no more."""
         self._ended[execution_id] = self._live.pop(execution_id).status
         if len(self._ended) > _ENDED_MAX:
             del self._ended[next(iter(self._ended))]
@@ -99,4 +124,36 @@ class States:
 
 def _live(execution: Execution) -> Live:
     limited = execution.stop is not None and execution.stop.reason in LIMITS
-    return Live(execution.job_id, execution.command_id, execution.status.value, limited)
+    return Live(
+        execution.job_id,
+        execution.command_id,
+        execution.status.value,
+        limited,
+        execution.start_ms,
+        execution.stop,
+    )
+
+
+def _ending(live: Live, event: ExecutionEnded) -> str:
+    """The sentence of `bus.endings`, without what the program or the system said: entries have no
+    error texts."""
+    return cut(
+        ending(
+            Execution(
+                id=event.execution_id,
+                job_id=live.job_id,
+                command_id=live.command_id,
+                user_id="",
+                status=event.status,
+                revision="",
+                queued_ms=0,
+                reason=event.reason,
+                start_ms=live.start_ms,
+                end_ms=event.ended_ms,
+                exit_code=event.exit_code,
+                signal=event.signal,
+                survivors=event.survivors,
+                stop=live.stop,
+            )
+        )
+    )
