@@ -36,8 +36,6 @@ Hear = Callable[[Sequence[Heard]], None]
 if sys.platform == "linux":
     NEW = Mask.CREATE | Mask.CLOSE_WRITE | Mask.MOVED_TO
     """Something came, or is whole now."""
-    ANY = NEW | Mask.DELETE | Mask.MOVED_FROM | Mask.ATTRIB
-    """That, or something went or may be read by others now."""
     _GONE = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.UNMOUNT | Mask.IGNORED
 
     async def listen(
@@ -78,7 +76,7 @@ if sys.platform == "linux":
         hear(heard)
 
 else:
-    NEW = ANY = None
+    NEW = None
     STEP_MS = 400
     DEBOUNCE_MS = 800
 

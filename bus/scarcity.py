@@ -4,6 +4,7 @@ command or the code, and the next try may succeed. Pure.
 
 import errno
 import os
+import re
 
 _LACKS = {
     errno.EMFILE: (
@@ -27,6 +28,10 @@ NO_MEANS = NO_DESCRIPTOR | {errno.ENOMEM}
 _THREAD = "can't start new thread"  # what CPython raises as RuntimeError
 
 
+_SYSTEM = re.compile(r"\(os error (\d+)\)")  # how watchfiles says what the system answered
+_NO_WATCH = "the system gives no inotify watch; raise fs.inotify.max_user_watches"
+
+
 def lack_of(error: BaseException) -> str | None:
     """A sentence about what is missing and how to give more of it; None if nothing is."""
     if isinstance(error, BaseExceptionGroup):
@@ -48,7 +53,11 @@ def lack_of_watches(error: BaseException) -> str | None:
                 "the limit of open files"
             )
         case OSError(errno=errno.ENOSPC):
-            return "the system gives no inotify watch; raise fs.inotify.max_user_watches"
+            return _NO_WATCH
+        case RuntimeError() if "watch limit reached" in str(error):
+            return _NO_WATCH
+        case RuntimeError() if (number := _SYSTEM.search(str(error))) is not None:
+            return lack_of_watches(OSError(int(number[1]), str(error)))
         case _:
             return lack_of(error)
 

@@ -161,6 +161,29 @@ def start_thread(target: Callable[[], None], name: str) -> threading.Thread:
     return thread
 
 
+def check_threads(count: int) -> None:
+    """The system gives this process so many threads more, at this moment.
+
+    For libraries that make their own and cannot do without.
+
+    Raises:
+        NoThread: it does not.
+    """
+    over = threading.Event()
+    made: list[threading.Thread] = []
+
+    def wait() -> None:
+        over.wait()
+
+    try:
+        while len(made) < count:
+            made.append(start_thread(wait, f"check-{len(made)}"))
+    finally:
+        over.set()
+        for thread in made:
+            thread.join()
+
+
 def _carry_out(future: "Future[T]", call: Callable[[], T]) -> None:
     if not future.set_running_or_notify_cancel():
         return

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import watchfiles
 
 from bus.commands import ApplyCatalog, Definition
 from handlers.catalog import doorbell
@@ -248,7 +249,8 @@ async def hears(file: Path, reports: Reports) -> None:
 @pytest.fixture(autouse=True)
 def quick_bell(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bell with less patience, so that the tests need less of it."""
-    monkeypatch.setattr(doorbell, "SETTLE_S", 0.01)
+    monkeypatch.setattr(doorbell, "STEP_MS", 20)
+    monkeypatch.setattr(doorbell, "DEBOUNCE_MS", 60)
     monkeypatch.setattr(doorbell, "REST_S", 0.02)
     monkeypatch.setattr(doorbell, "DEAF_LOOK_S", 0.1)
 
@@ -325,10 +327,10 @@ async def test_a_name_that_is_no_text_does_not_end_the_watch(tmp_path: Path) -> 
 async def test_a_watcher_that_cannot_be_had_leaves_the_slow_look_and_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def refused(*_: object, **__: object) -> None:
+    def refused(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "no more inotify watches")
 
-    monkeypatch.setattr(doorbell, "listen", refused)
+    monkeypatch.setattr(watchfiles.main, "RustNotify", refused)
     async with watching(tmp_path) as reports:
         await reports.until(valid=set())
         defined = set()
