@@ -4,11 +4,11 @@
 our own publishers write; `admin.token` is the first way in.
 """
 
+import errno
 import os
 import secrets
 import stat
 from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -119,8 +119,14 @@ def _make_root(layout: DataLayout) -> None:
     if not layout.instance.exists() and root not in made:
         made.append(root)  # a first start that died may have left it unsynced
     for path in made:
-        with suppress(PermissionError):  # a folder that may be entered and not be listed
+        try:
             sync_directory(path.parent)
+        except PermissionError:
+            pass  # a folder that may be entered and not be listed
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+            # A file system that syncs no folders: whether this one does is tried right after.
 
 
 def file_system_of(path: Path) -> str:

@@ -71,7 +71,7 @@ def test_what_is_missing_is_said_in_one_sentence(
     tmp_path: Path, what: str, words: list[str]
 ) -> None:
     with lacking(what, tmp_path) as seen:
-        told = refusal_of(seen)
+        told = refusal_of(seen / "data")
     assert [word for word in words if word not in told] == [], told
     assert "Errno" not in told
 

@@ -105,6 +105,8 @@ class Disk:
                 self._change(paths[0], Pending(at, False, size=line["size"]))
             case "posix_fallocate":
                 self._change(paths[0], Pending(at, False, offset=line["size"]))
+            case "fallocate":
+                pass  # room behind the end of the file: nothing that could be read is another
             case "fsync" | "fdatasync":
                 self._sync(paths[0])
             case "syncfs":
