@@ -124,7 +124,7 @@ async def test_one_principal_holds_no_more_than_their_share(
                 await http.call("POST", "/commands", {"command": "status", "jobId": "T/Long"})
             ).status == 202
     print(f"{kind}: {PEERS} connections, {grown / MIB:.1f} MiB")
-    assert grown < GROWTH_MAX + 16 * MIB
+    assert grown < GROWTH_MAX + 32 * MIB  # without a share it is six times that
 
 
 async def test_answers_that_are_never_taken_count(service: Service, before: int) -> None:
@@ -169,7 +169,7 @@ async def test_handshakes_that_do_not_go_on_are_held_in_little_memory(tmp_path: 
         process.communicate()
         service.clear_away()
     print(f"handshakes: {PEERS} connections, {grown / MIB:.1f} MiB")
-    assert grown < GROWTH_MAX + 16 * MIB
+    assert grown < GROWTH_MAX + 32 * MIB  # without a share it is six times that
 
 
 @asynccontextmanager
