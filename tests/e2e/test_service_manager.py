@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from bus.service_manager import ServiceManager
+from tests.counterparts import needs
 from tests.raw_stream import request
 from tests.service import PATIENCE_S, READY_S, ROOT, Service, kill
 
@@ -254,9 +254,7 @@ def test_units_are_what_systemd_understands(tmp_path: Path) -> None:
     service = (UNITS / "jobbus.service").read_text()
     for line in ("Type=notify", "ExecReload=/bin/kill -HUP $MAINPID", "KillMode=process"):
         assert line in service.splitlines()
-    analyze = shutil.which("systemd-analyze")
-    if analyze is None:
-        pytest.skip("systemd-analyze is not installed")
+    analyze = needs("systemd-analyze")
     for name in ("jobbus.service", "jobbus.socket"):
         text = (UNITS / name).read_text()
         text = re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", text, flags=re.MULTILINE)
