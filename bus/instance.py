@@ -1,42 +1,26 @@
 """One data directory: made, named, and found again by others. Blocking IO.
 
 `instance.json` says who a data directory is and where its service answers; `secret.key` seals what
-our own publishers write; `admin.token` is the first way in.
+our own publishers write.
 """
 
 import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import msgspec
 
 from bus.errors import DataDirectoryError
+from bus.files import NETWORK_FILE_SYSTEMS, file_system_of, made_once, sync_directory, write_private
 from bus.layout import DIRECTORY_MODE, DataLayout
 from bus.marks import Place, place_of
 from bus.reserve import FOLDER as RESERVE
-from bus.reserve import Need, write_new
+from bus.reserve import Need
 from bus.trial import PASSING, try_out
 from bus.wording import quoted
-
-NETWORK_FILE_SYSTEMS = frozenset(
-    {
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "9p",
-        "afs",
-        "ceph",
-        "glusterfs",
-        "lustre",
-        "fuse.sshfs",
-    }
-)
-"""Where a lock or a sync may not mean what we need it to mean."""
 
 SECRET_BYTES = 32
 
@@ -127,21 +111,6 @@ def _make_root(layout: DataLayout) -> None:
             if error.errno not in (errno.EINVAL, errno.ENOTSUP):
                 raise
             # A file system that syncs no folders: whether this one does is tried right after.
-
-
-def file_system_of(path: Path) -> str:
-    """The type of the file system `path` is on, in the kernel's words; empty if unknown."""
-    wanted = path.stat().st_dev
-    device = f"{os.major(wanted)}:{os.minor(wanted)}"
-    try:
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        if before.split(" ")[2] == device and after:
-            return after.split(" ")[0]
-    return ""
 
 
 def _check_free(layout: DataLayout, beside: Iterable[Path]) -> None:
@@ -246,71 +215,7 @@ def secret_key(layout: DataLayout) -> bytes:
             the queue's group could write what counts as ours.
     """
     path = layout.secret_key
-    found = _made_once(path, lambda: secrets.token_bytes(SECRET_BYTES))
+    found = made_once(path, lambda: secrets.token_bytes(SECRET_BYTES))
     if len(found) < SECRET_BYTES:
         raise DataDirectoryError(f"{path} is damaged; remove it, and the next start makes another")
     return found
-
-
-def admin_token(layout: DataLayout) -> str:
-    """The token of the first start, with the role `admin`."""
-    made = _made_once(layout.admin_token, _new_admin_token)
-    return made.decode("ascii", "replace").strip()
-
-
-def rotate_admin_token(layout: DataLayout) -> str:
-    """A new token of that kind; the file no longer holds the old one."""
-    token = _new_admin_token()
-    write_private(layout.admin_token, token)
-    return token.decode("ascii").strip()
-
-
-def write_private(path: Path, content: bytes, *, need: Need = Need.RECORD) -> None:
-    """The file says `content`, whole and durably, for this account alone; on a full disk, too, as
-    long as the reserve has a spare that is large enough."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        _write_new(temporary, content, need)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Names made or removed in `path` are durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _new_admin_token() -> bytes:
-    return f"jb_admin_{secrets.token_urlsafe(32)}\n".encode()
-
-
-def _made_once(path: Path, make: Callable[[], bytes]) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        pass
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    _write_new(temporary, make())
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass  # another one was first; its content is the one that counts
-    finally:
-        temporary.unlink()
-    sync_directory(path.parent)
-    return path.read_bytes()
-
-
-def _write_new(path: Path, content: bytes, need: Need = Need.RECORD) -> None:
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        write_new(path.name, folder, content, need=need, finish=os.fsync)
-    finally:
-        os.close(folder)

@@ -12,7 +12,7 @@ from bus.clock import Clock, rfc3339
 from bus.commands import PassTime
 from bus.dispatch import Inbox
 from bus.hold import Hold
-from bus.instance import admin_token, own_identity, secret_key
+from bus.instance import own_identity, secret_key
 from bus.layout import DataLayout
 from bus.model import CommandRecord, Execution, Maintenance
 from bus.ports import Policy, TableReader
@@ -46,6 +46,7 @@ from transports.directory.projections import Projections
 from transports.directory.queue import DirectoryTransport
 from transports.directory.settings import directory_settings
 from transports.directory.witnesses import told_by_files
+from transports.http.access.admin_token import admin_token
 from transports.http.access.token_store import TokenStore
 from transports.http.app import Gateway, GatewayPorts
 from transports.http.configured import gateway_settings, tls_of

@@ -9,7 +9,7 @@ all of them have been looked at.
 import uuid
 from pathlib import Path
 
-from bus.instance import write_private
+from bus.files import write_private
 from bus.layout import DataLayout
 from bus.model import CommandRecord, Execution
 

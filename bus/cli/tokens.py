@@ -19,9 +19,9 @@ from bus.cli.show import say, show_json, show_table
 from bus.cli.target import HERE, Place, Target, client_of, locate
 from bus.clock import rfc3339
 from bus.hold import locked_data_directory
-from bus.instance import rotate_admin_token
 from bus.layout import DataLayout
 from handlers.audit.offline import note_offline
+from transports.http.access.admin_token import rotate_admin_token
 from transports.http.access.token_store import load_book, make_token, save_book
 from transports.http.access.tokens import (
     ADMIN_ID,

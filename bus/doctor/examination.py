@@ -13,8 +13,9 @@ from bus.doctor.place import look_at_place
 from bus.doctor.roles import look_at_roles
 from bus.doctor.unit import look_at_unit
 from bus.errors import DataDirectoryError
+from bus.files import sync_directory, write_private
 from bus.hold import is_running, locked_data_directory
-from bus.instance import check_ours, read_instance, sync_directory, write_private
+from bus.instance import check_ours, read_instance
 from bus.layout import DataLayout
 from bus.settings import Settings
 from handlers.journal.opening import NEW_EPOCH_FILE

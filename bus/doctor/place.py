@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bus.doctor.findings import Fix, Look, error, note, warning
-from bus.instance import NETWORK_FILE_SYSTEMS, file_system_of
+from bus.files import NETWORK_FILE_SYSTEMS, file_system_of
 from bus.layout import DIRECTORY_MODE, FILE_MODE, DataLayout
 from bus.reserve import LOW_BYTES, LOW_INODES
 from handlers.room import scarcest

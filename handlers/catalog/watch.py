@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bus.attention import Attention
 from bus.commands import ApplyCatalog, Definition
-from bus.instance import file_system_of
+from bus.files import file_system_of
 from bus.ports import ReportSink
 from bus.recurring import Recurring
 from bus.scarcity import reason_of

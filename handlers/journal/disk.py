@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bus.errors import DataDirectoryError, NoSpace, StorageFailed
-from bus.instance import sync_directory
+from bus.files import sync_directory
 from bus.layout import FILE_MODE
 from bus.reserve import NO_ROOM, Need, write_new
 from bus.scarcity import NO_DESCRIPTOR, reason_of

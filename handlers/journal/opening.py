@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from bus.instance import sync_directory
+from bus.files import sync_directory
 from bus.reserve import Ballast
 from handlers.evidence import protect
 from handlers.journal.disk import (

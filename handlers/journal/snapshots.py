@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from bus.instance import sync_directory
+from bus.files import sync_directory
 from handlers.journal.disk import create_file, open_for_reading, our_errors
 from handlers.journal.format import Torn, frame_line, unframe_line
 

@@ -6,11 +6,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bus.instance import admin_token
 from bus.layout import DataLayout
 from tests.fakes import ManualClock
 from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
 from tests.socket_client import open_socket
+from transports.http.access.admin_token import admin_token
 from transports.http.access.token_store import TokenStore
 
 TOKENS = "/api/v1/tokens"

@@ -9,7 +9,8 @@ import pytest
 
 from bus.audit import AuditQuery
 from bus.errors import NoSpace
-from bus.instance import prepare, write_private
+from bus.files import write_private
+from bus.instance import prepare
 from bus.layout import DataLayout
 from bus.reserve import SPARE_BYTES, SPARES, Need, Reserve, give_back, make_way, take, write_new
 from handlers.audit.reading import page

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.errors import DataDirectoryError, NoSpace
-from bus.instance import admin_token
 from bus.layout import DataLayout
 from tests.fakes import ManualClock
+from transports.http.access.admin_token import admin_token
 from transports.http.access.state_file import read_private
 from transports.http.access.token_store import TokenStore, load_book, make_token, save_book
 from transports.http.access.tokens import (

@@ -16,7 +16,7 @@ from bus.clock import Clock
 from bus.descriptors import DESCRIPTORS
 from bus.envelope import Envelope
 from bus.errors import TransportBusy
-from bus.instance import file_system_of
+from bus.files import file_system_of
 from bus.layout import DataLayout
 from bus.model import CommandRecord
 from bus.recurring import Recurring

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from bus.errors import DataDirectoryError, NoSpace, StorageFailed
-from bus.instance import write_private
+from bus.files import write_private
 from bus.reserve import NO_ROOM
 from bus.threads import DISK
 

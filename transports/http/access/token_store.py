@@ -10,9 +10,10 @@ import msgspec
 from bus.access import ADMIN
 from bus.clock import Clock
 from bus.errors import BusError, DataDirectoryError
-from bus.instance import rotate_admin_token, write_private
+from bus.files import write_private
 from bus.layout import DataLayout
 from bus.threads import DISK
+from transports.http.access.admin_token import rotate_admin_token
 from transports.http.access.state_file import StateFile, read_private
 from transports.http.access.tokens import (
     ADMIN_ID,

@@ -1,0 +1,88 @@
+"""Files that appear whole, and what is known of the file system they are on. Blocking IO."""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from bus.reserve import Need, write_new
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "afs",
+        "ceph",
+        "glusterfs",
+        "lustre",
+        "fuse.sshfs",
+    }
+)
+"""Where a lock or a sync may not mean what we need it to mean."""
+
+
+def write_private(path: Path, content: bytes, *, need: Need = Need.RECORD) -> None:
+    """The file says `content`, whole and durably, for this account alone; on a full disk, too, as
+    long as the reserve has a spare that is large enough."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        _write_new(temporary, content, need)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Names made or removed in `path` are durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def made_once(path: Path, make: Callable[[], bytes]) -> bytes:
+    """What the file says: the content of whoever made it first, durably and for this account."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        pass
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    _write_new(temporary, make())
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass  # another one was first; its content is the one that counts
+    finally:
+        temporary.unlink()
+    sync_directory(path.parent)
+    return path.read_bytes()
+
+
+def file_system_of(path: Path) -> str:
+    """The type of the file system `path` is on, in the kernel's words; empty if unknown."""
+    wanted = path.stat().st_dev
+    device = f"{os.major(wanted)}:{os.minor(wanted)}"
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        if before.split(" ")[2] == device and after:
+            return after.split(" ")[0]
+    return ""
+
+
+def _write_new(path: Path, content: bytes, need: Need = Need.RECORD) -> None:
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        write_new(path.name, folder, content, need=need, finish=os.fsync)
+    finally:
+        os.close(folder)
