@@ -1,6 +1,7 @@
 """What the halves of the house ask of each other: small protocols, no implementation.
 
-handlers/ and transports/ never import each other; `bus.app` hands each side what is named here.
+handlers/ and transports/ never import each other; `jobbus.service.app` hands each side what is
+named here.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -14,8 +15,8 @@ from bus.envelope import Envelope
 from bus.errors import BusError
 from bus.events import Published
 from bus.jobs import Job, JobSpec, RolesSpec
-from bus.keeping import Keeping
 from bus.model import CommandRecord, Execution, ForgottenCommand, Maintenance, Progress
+from bus.retention_settings import Keeping
 from bus.secret_sources import SecretSource
 
 

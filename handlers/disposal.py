@@ -14,7 +14,7 @@ from bus.layout import DIRECTORY_MODE, DataLayout
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
 from bus.threads import READS
-from handlers.evidence import begun_ms
+from handlers.ambiguity import begun_ms
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

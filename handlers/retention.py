@@ -9,8 +9,8 @@ import structlog
 from bus.clock import Clock
 from bus.commands import Forget
 from bus.events import CommandEnded, ExecutionEnded, Published, SystemForgotten
-from bus.keeping import DAY_MS, Keeping
 from bus.ports import ReportSink
+from bus.retention_settings import DAY_MS, Keeping
 from bus.threads import READS
 from handlers.decisions.retention import Past, to_forget
 from handlers.decisions.table import JobTable

@@ -180,15 +180,15 @@ def is_readable(descriptor: int, timeout_s: float | None) -> bool:
 
 def _import_all() -> None:
     """What `serve` imports until it is ready, in its order."""
-    import bus.cli.main
-    from bus.startup import lean_imports
+    import jobbus.cli.main
+    from jobbus.service.startup import lean_imports
 
     with lean_imports():
-        import bus.app  # noqa: F401
+        import jobbus.service.app  # noqa: F401
 
 
 if __name__ == "__main__":
     be_forked(int(sys.argv[1]))
-    from bus.cli.main import main
+    from jobbus.cli.main import main
 
     main()

@@ -83,11 +83,11 @@ class Service:
         self.token = (self.data / "admin.token").read_text(encoding="ascii").strip()
 
     def spawn(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        """`python -m bus serve` in a new process; the caller waits for it."""
+        """`python -m jobbus serve` in a new process; the caller waits for it."""
         with self.log.open("ab") as log:
             return subprocess.Popen(
                 [
-                    *(sys.executable, "-W", "error", "-m", "bus", "serve"),
+                    *(sys.executable, "-W", "error", "-m", "jobbus", "serve"),
                     *(*self.places(), *arguments),
                 ],
                 cwd=ROOT,

@@ -88,7 +88,7 @@ def _library() -> Path:
 def run_shifted(service: ShiftedService, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """The command line on the same machine, by the same clock."""
     return subprocess.run(
-        [sys.executable, "-m", "bus", *arguments],
+        [sys.executable, "-m", "jobbus", *arguments],
         env=service.environment(),
         capture_output=True,
         text=True,

@@ -313,7 +313,7 @@ class Soak:
         job_id = self.random.choice(JOBS)
         verb = self.random.choice(("start", "stop", "status"))
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bus", verb, job_id),
+            *(sys.executable, "-m", "jobbus", verb, job_id),
             *(["--json"] if verb != "status" else []),
             cwd=ROOT,
             env=self.service.environment() | {"JOBBUS_DATA": str(self.service.data)},

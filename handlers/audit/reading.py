@@ -8,7 +8,7 @@ import msgspec
 
 from bus.audit import AuditEntry, AuditPage, AuditQuery
 from bus.clock import rfc3339
-from bus.keeping import DAY_MS
+from bus.retention_settings import DAY_MS
 from handlers.journal.format import Torn, unframe_line
 
 LINES_A_PAGE = 50_000

@@ -16,9 +16,9 @@ from bus.clock import Clock, rfc3339
 from bus.envelope import Envelope
 from bus.errors import BusError, NoSpace, StorageFailed
 from bus.events import Published
-from bus.keeping import DAY_MS
 from bus.model import CommandRecord, Principal
 from bus.recurring import Recurring
+from bus.retention_settings import DAY_MS
 from bus.scarcity import reason_of
 from bus.threads import READS, Pool
 from handlers.audit.coalescer import Coalescer

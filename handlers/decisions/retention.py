@@ -12,8 +12,8 @@ import msgspec
 from bus.commands import Forget
 from bus.events import SystemForgotten
 from bus.jobs import Job, KeepSpec, OutputSpec
-from bus.keeping import DAY_MS, Keeping
 from bus.model import CommandRecord, Execution
+from bus.retention_settings import DAY_MS, Keeping
 from handlers.decisions.decision import NOTHING, Circumstances, Decision, ForgetFiles
 from handlers.decisions.lasting import Holdings, fair_share, had_effect, size_of
 from handlers.decisions.readable_table import ReadableTable

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from bus.files import sync_directory
 from bus.reserve import Ballast
-from handlers.evidence import protect
+from handlers.ambiguity import protect
 from handlers.journal.disk import (
     EVIDENCE,
     SALVAGE,

@@ -17,7 +17,7 @@ from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import TableContent
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal
-from handlers.journal.telling_again import NoTraces, Traces, tell_again
+from handlers.journal.replay_salvage import NoTraces, Traces, tell_again
 
 HELD_MAX = 100_000
 """Events whose frames may still be wanted; more than these would not fit into the feed anyway."""

@@ -14,11 +14,11 @@ from bus.events import (
     ExecutionRunning,
     ExecutionStarted,
 )
-from bus.instance import secret_key
 from bus.layout import DataLayout
 from bus.model import CommandStatus, ExecutionStatus, Outcome, Principal, Reason
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal
+from jobbus.service.instance import secret_key
 from transports.directory import wire
 
 ALICE = Principal(user_id="alice", roles=("operator",), via="http")

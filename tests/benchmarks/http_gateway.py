@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bus.layout import DataLayout
-from bus.logs import configure_logs
 from bus.publisher import Publisher
+from jobbus.service.logs import configure_logs
 from tests.gateway_world import ADMIN, World
 from transports.directory.queue import DirectoryTransport
 from transports.http.app import Gateway

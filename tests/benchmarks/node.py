@@ -93,7 +93,7 @@ def running_node(folder: Path, jobs: Mapping[str, str]) -> Iterator[RunningNode]
         (place / "job.toml").write_text(definition)
     (folder / "apps").mkdir(exist_ok=True)
     data = folder / "data"
-    argv = [sys.executable, "-m", "bus", "serve", "--data", str(data)]
+    argv = [sys.executable, "-m", "jobbus", "serve", "--data", str(data)]
     began = time.monotonic()
     with (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(

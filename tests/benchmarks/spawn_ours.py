@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bus.app import Node, running_node
 from bus.commands import StartJob
 from bus.envelope import Envelope, seal
 from bus.events import ExecutionEnded, Published
-from bus.logs import configure_logs
 from bus.model import ExecutionStatus, Principal
-from bus.settings import ServeSettings, Settings
+from jobbus.service.app import Node, running_node
+from jobbus.service.logs import configure_logs
+from jobbus.service.settings import ServeSettings, Settings
 from tests.benchmarks.closed_loop import print_figures
 
 ALICE = Principal(user_id="alice", roles=("operator",), via="http")

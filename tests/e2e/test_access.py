@@ -14,7 +14,7 @@ from unittest.mock import patch
 import aiohttp
 import pytest
 
-from bus.cli.main import run
+from jobbus.cli.main import run
 from tests.service import Service
 
 

@@ -218,7 +218,7 @@ def is_waiting(told: Told) -> bool:
 def cli(service: Service, *arguments: str) -> tuple[int, str, str]:
     """Exit code, output and words of the command line."""
     done = subprocess.run(
-        (sys.executable, "-W", "error", "-m", "bus", *arguments),
+        (sys.executable, "-W", "error", "-m", "jobbus", *arguments),
         cwd=ROOT,
         env=service.environment() | {"JOBBUS_URL": service.url, "JOBBUS_TOKEN": service.token},
         capture_output=True,

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import pytest
 
-from bus.cli.main import run
+from jobbus.cli.main import run
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
@@ -81,7 +81,7 @@ def environment(place: Path) -> dict[str, str]:
 def spawned(place: Path, *arguments: str, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
     """The CLI as a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "bus", *arguments],
+        [sys.executable, "-W", "error", "-m", "jobbus", *arguments],
         cwd=place,
         env=environment(place),
         stdin=subprocess.DEVNULL,
@@ -349,7 +349,7 @@ def test_output_that_finds_no_room_is_named_and_the_call_ends_with_1(
 ) -> None:
     with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "bus", *arguments],
+            [sys.executable, "-W", "error", "-m", "jobbus", *arguments],
             cwd=shared,
             env=environment(shared),
             stdout=full,
@@ -455,8 +455,9 @@ def test_serve_says_what_is_wrong_before_it_starts(shared: Path, jobbus: Cli) ->
 
 def test_help_lists_commands_without_loading_them(place: Path) -> None:
     check = (
-        "import sys; from bus.cli.main import run; code = run(['--help']); "
-        "print(code, [m for m in ('aiohttp', 'bus.app', 'structlog') if m in sys.modules])"
+        "import sys; from jobbus.cli.main import run; code = run(['--help']); "
+        "heavy = ('aiohttp', 'jobbus.service.app', 'structlog'); "
+        "print(code, [name for name in heavy if name in sys.modules])"
     )
     out = subprocess.run(
         [sys.executable, "-c", check], env=environment(place), capture_output=True, check=True
@@ -468,8 +469,8 @@ def test_help_lists_commands_without_loading_them(place: Path) -> None:
 def test_a_service_is_loaded_without_what_it_does_not_use(place: Path) -> None:
     check = (
         "import gc, os, sys; before = dict(os.environ)\n"
-        "from bus.startup import lean_imports, settle_in\n"
-        "with lean_imports(): import bus.app\n"
+        "from jobbus.service.startup import lean_imports, settle_in\n"
+        "with lean_imports(): import jobbus.service.app\n"
         "settle_in()\n"
         "unused = ('rich', 'pygments')\n"
         "print([m for m in unused if m in sys.modules], before == dict(os.environ))\n"

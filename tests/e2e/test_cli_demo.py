@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bus.cli.examples import example_apps
+from jobbus.cli.examples import example_apps
 
 ROOT = Path(__file__).parents[2]
 APPS = ROOT / "examples" / "apps"
@@ -58,7 +58,7 @@ def files(tmp_path: Path) -> Path:
 def test_demo_once_runs_a_real_job_and_leaves_nothing(tmp_path: Path, files: Path) -> None:
     home = tmp_path / "temporary"
     home.mkdir()
-    demo = (sys.executable, "-W", "error", "-m", "bus", "demo", "--once", "--folder", str(files))
+    demo = (sys.executable, "-W", "error", "-m", "jobbus", "demo", "--once", "--folder", str(files))
     with program(*demo, folder=tmp_path, TMPDIR=str(home)) as child:
         out, err = child.communicate()
     assert child.returncode == 0, err
@@ -70,7 +70,7 @@ def test_demo_once_runs_a_real_job_and_leaves_nothing(tmp_path: Path, files: Pat
 
 
 def test_demo_serves_until_it_is_interrupted(tmp_path: Path, files: Path) -> None:
-    demo = (sys.executable, "-m", "bus", "demo", "--folder", str(files))
+    demo = (sys.executable, "-m", "jobbus", "demo", "--folder", str(files))
     with program(*demo, folder=tmp_path, TMPDIR=str(tmp_path)) as child:
         assert child.stderr is not None
         while "serving" not in (line := child.stderr.readline()):

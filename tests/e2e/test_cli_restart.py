@@ -32,7 +32,7 @@ def jobbus(place: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     with (
         (place / "stderr").open("ab") as log,
         subprocess.Popen(
-            [sys.executable, "-m", "bus", *arguments],
+            [sys.executable, "-m", "jobbus", *arguments],
             cwd=place,
             env=environ | {"JOBBUS_DATA": str(place / "data")},
             stdin=subprocess.DEVNULL,

@@ -41,7 +41,7 @@ class Ended:
 
 async def jobbus(service: Service, *arguments: str) -> Ended:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", "-m", "bus", *arguments),
+        *(sys.executable, "-W", "error", "-m", "jobbus", *arguments),
         cwd=ROOT,
         env=service.environment() | {"JOBBUS_DATA": str(service.data)},
         stdin=asyncio.subprocess.DEVNULL,

@@ -18,6 +18,7 @@ from httpx_sse import EventSource, aconnect_sse
 from playwright.async_api import Browser, Page
 from prometheus_client.parser import text_string_to_metric_families
 
+from jobbus.client.sse import SseParser
 from tests.browser import chromium
 from tests.counterparts import needs
 from tests.jobs import Apps
@@ -25,7 +26,6 @@ from tests.node_programs import Heard, node
 from tests.raw_stream import changes
 from tests.recorded_stream import GOLDEN, KINDS, define, record, shape
 from tests.service import PATIENCE_S, Service, eventually_told, running_service
-from transports.http.client_side.sse import SseParser
 
 LISTEN = """
 async ([url, kinds]) => {

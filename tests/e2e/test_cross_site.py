@@ -218,7 +218,7 @@ async def test_a_named_page_reads_with_a_token_and_a_ticket_but_not_by_the_cooki
 def _link(service: Service) -> str:
     """What `jobbus token link` prints."""
     done = subprocess.run(
-        (sys.executable, "-m", "bus", "token", "link", "--data", str(service.data)),
+        (sys.executable, "-m", "jobbus", "token", "link", "--data", str(service.data)),
         cwd=ROOT,
         env=service.environment(),
         capture_output=True,

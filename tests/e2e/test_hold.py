@@ -122,7 +122,7 @@ def drop(service: Service, command_id: str) -> None:
 
 def jobbus(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "bus", *arguments],
+        [sys.executable, "-m", "jobbus", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -38,7 +38,7 @@ async def start(service: Service, job_id: str, *roles: str) -> dict[str, Any]:
 
 def doctor(service: Service, *flags: str) -> str:
     return subprocess.run(
-        [sys.executable, "-m", "bus", "doctor", "--data", str(service.data), *flags],
+        [sys.executable, "-m", "jobbus", "doctor", "--data", str(service.data), *flags],
         cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
     ).stdout  # fmt: skip
 

@@ -374,7 +374,7 @@ def on_a_terminal(service: Service, *words: str) -> str:
     ours, theirs = os.openpty()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bus", *words, "--data", str(service.data)],
+            [sys.executable, "-m", "jobbus", *words, "--data", str(service.data)],
             cwd=service.root,
             env=service.environment(),
             stdin=subprocess.DEVNULL,

@@ -66,7 +66,7 @@ def odd_service(root: Path, apps: Apps, **variables: str) -> Iterator[Service]:
     with service.log.open("ab") as log:
         process = subprocess.Popen(
             (
-                *(sys.executable, "-W", "error", "-m", "bus", "serve", *service.places()),
+                *(sys.executable, "-W", "error", "-m", "jobbus", "serve", *service.places()),
                 *("--listen", "127.0.0.1:0"),
             ),
             cwd=ROOT,

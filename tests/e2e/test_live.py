@@ -6,11 +6,11 @@ from contextlib import aclosing
 
 import pytest
 
+from jobbus.client.client import Client
+from jobbus.client.frames import Change, End, Output
 from tests.jobs import WAITING, Apps
 from tests.raw_stream import changes
 from tests.service import Service, running_service
-from transports.http.client import Client
-from transports.http.client_side.frames import Change, End, Output
 
 STEPS = "\n".join(
     (

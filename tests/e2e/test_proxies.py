@@ -17,6 +17,9 @@ import aiohttp
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from jobbus.client.client import Client
+from jobbus.client.frames import Change, Frame, Reset
+from jobbus.client.stream import StreamTiming
 from tests import proxies
 from tests.browser import EVIL, SITE, chromium
 from tests.gateway_world import ALICE, World, serving
@@ -26,9 +29,6 @@ from tests.service import Http, Service
 from tests.socket_client import SocketClient, open_socket
 from tests.stream_reader import StreamReader, open_stream
 from transports.http.app import GatewaySettings
-from transports.http.client import Client
-from transports.http.client_side.frames import Change, Frame, Reset
-from transports.http.client_side.stream import StreamTiming
 
 STEPS = "; ".join(
     (

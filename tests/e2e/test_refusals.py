@@ -162,7 +162,7 @@ def test_a_wrong_value_on_the_command_line_is(service: Service, value: str) -> N
     environment = service.environment() | {"JOBBUS_TOKEN": service.token}
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "bus", "start", "W/Job", "--url", service.url),
+            *(sys.executable, "-m", "jobbus", "start", "W/Job", "--url", service.url),
             *("-V", f"Count:={value}"),
         ],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False,

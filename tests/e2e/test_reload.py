@@ -270,7 +270,7 @@ async def test_link_with_a_code_is_shown_to_a_terminal_alone_and_that_may_go(
     ours, theirs = pty.openpty()
     process = subprocess.Popen(  # noqa: ASYNC220 - its start is what is waited for
         (
-            *(sys.executable, "-m", "bus", "serve", *service.places()),
+            *(sys.executable, "-m", "jobbus", "serve", *service.places()),
             *("--listen", "127.0.0.1:0"),
         ),
         cwd=ROOT,

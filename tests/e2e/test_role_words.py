@@ -43,7 +43,7 @@ def named(service: Service) -> list[str]:
 
 def doctor(service: Service, config: Path) -> str:
     return subprocess.run(
-        [sys.executable, "-m", "bus", "doctor", "--data", str(service.data),
+        [sys.executable, "-m", "jobbus", "doctor", "--data", str(service.data),
          "--config", str(config), "--json"],
         cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
     ).stdout  # fmt: skip

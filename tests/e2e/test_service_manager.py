@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bus.service_manager import ServiceManager
+from jobbus.service.service_manager import ServiceManager
 from tests.counterparts import needs
 from tests.raw_stream import request
 from tests.service import PATIENCE_S, READY_S, ROOT, Service, kill
@@ -59,7 +59,18 @@ class Manager:
             self.pid = os.posix_spawn(
                 sys.executable,
                 [
-                    *(sys.executable, "-I", "-S", "-c", code, "-W", "error", "-m", "bus", "serve"),
+                    *(
+                        sys.executable,
+                        "-I",
+                        "-S",
+                        "-c",
+                        code,
+                        "-W",
+                        "error",
+                        "-m",
+                        "jobbus",
+                        "serve",
+                    ),
                     *(*self.service.places(), "--listen", "127.0.0.1:0"),
                 ],
                 self.service.environment() | words,

@@ -163,7 +163,7 @@ async def test_stop_supersedes_the_starts_that_were_accepted_before_it(
 async def left_in_directory(service: Service, word: str) -> str:
     """The id of a command that the CLI leaves while no service runs."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bus", word, "T/Polite", "--json", "--data", str(service.data)),
+        *(sys.executable, "-m", "jobbus", word, "T/Polite", "--json", "--data", str(service.data)),
         cwd=ROOT,
         env=service.environment(),
         stdout=asyncio.subprocess.PIPE,

@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 from blockbuster import blockbuster_ctx
 
-from bus.app import Node, running_node
-from bus.settings import ServeSettings, Settings
+from jobbus.service.app import Node, running_node
+from jobbus.service.settings import ServeSettings, Settings
 from tests.jobs import Apps
 from tests.raw_stream import RawStream, request
 from tests.service import eventually, processes_of
@@ -85,7 +85,7 @@ async def test_nothing_that_the_service_does_blocks_its_event_loop(tmp_path: Pat
     failed: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
     async with node(tmp_path, apps) as running:
-        with blockbuster_ctx(["bus", "handlers", "transports"]):
+        with blockbuster_ctx(["jobbus", "bus", "handlers", "transports"]):
             await _a_working_day(running, apps)
     assert not failed
 

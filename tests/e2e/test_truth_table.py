@@ -16,7 +16,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from bus.cli.main import run as jobbus
+from jobbus.cli.main import run as jobbus
 from tests.permission_world import (
     JOBS,
     PEOPLE,

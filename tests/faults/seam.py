@@ -1,8 +1,8 @@
 """The calls that decide what survives a crash: counted, broken or recorded below the functions.
 
 Runs inside the service, its spawner and its shims, in tests only: `python -m tests.faults.seam PLAN
-serve …` is `python -m bus serve …` with `os` wrapped. Only calls that touch a path below the plan's
-root count. Stdlib only until `main`, for it is loaded into the lean spawner too.
+serve …` is `python -m jobbus serve …` with `os` wrapped. Only calls that touch a path below the
+plan's root count. Stdlib only until `main`, for it is loaded into the lean spawner too.
 """
 
 import base64
@@ -332,7 +332,7 @@ def _path_of(descriptor: Any) -> str:
 
 def in_spawner(text: str) -> None:
     """The spawner and the shims that it forks go through the seam."""
-    from handlers.shim import telling
+    from handlers.shim import shim_record as telling
 
     seam = Seam(Plan.decode(text), "spawner")
     seam.install()
@@ -368,7 +368,7 @@ def _note_releases(seam: Seam) -> None:
 def main() -> None:
     """`serve` with the plan that is the first argument; as it is, if that is empty."""
     text = sys.argv.pop(1)
-    from bus.cli.main import main as jobbus
+    from jobbus.cli.main import main as jobbus
 
     if text:
         _put_in(text)
@@ -377,7 +377,8 @@ def main() -> None:
 
 def _put_in(text: str) -> None:
     from bus import reserve
-    from handlers import owner, room
+    from handlers import disk_space as room
+    from handlers import owner
     from handlers.supervision import adoption, spawner_link
     from transports.directory import disk, projections, queue
 

@@ -335,7 +335,7 @@ def spawned(
         for what, most in start.limits:
             resource.setrlimit(what, (most, most))
 
-    serve = [sys.executable, "-m", "bus", "serve", *service.places()]
+    serve = [sys.executable, "-m", "jobbus", "serve", *service.places()]
     command = [*start.prefix, *serve, "--listen", "127.0.0.1:0"]
     if start.streams:
         command = ["bash", "-c", f'exec "$@" {start.streams}', "-", *command]

@@ -15,10 +15,10 @@ import pytest
 
 from bus.commands import StopJob
 from bus.envelope import seal
-from bus.instance import secret_key
 from bus.layout import DataLayout
 from bus.model import Principal
 from bus.reserve import SPARES, Ballast
+from jobbus.service.instance import secret_key
 from tests.faults.load import LONG, PATIENCE_S, STARTED, Content, Load, SeamService, define, verify
 from tests.faults.seam import Plan
 from tests.small_disk import Filler, mounted, mounted_ext4

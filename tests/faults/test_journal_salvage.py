@@ -8,7 +8,7 @@ import pytest
 
 from bus.commands import StartJob
 from bus.model import ExecutionStatus
-from handlers.evidence import are_files_doubted
+from handlers.ambiguity import are_files_doubted
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal
 from handlers.journal.recovery import RecoveredTable, recover

@@ -10,6 +10,7 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
+from jobbus.client.client import Client
 from tests.jobs import Apps
 from tests.service import (
     Http,
@@ -21,7 +22,6 @@ from tests.service import (
     kill,
     running_service,
 )
-from transports.http.client import Client
 
 JOBS = 20
 FEW = 4

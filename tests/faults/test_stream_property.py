@@ -19,13 +19,13 @@ import msgspec
 import pytest
 
 import bus.feed
+from jobbus.client.frames import decode_frame
+from jobbus.client.sse import SseEvent, SseParser
+from jobbus.client.state import StateMap
 from tests.feed_service import JOBS, USERS, Fact, FeedService
 from tests.gateway_world import ADMIN, bearer
 from tests.tally import Kind, Tally
 from transports.http.app import GatewaySettings
-from transports.http.client_side.frames import decode_frame
-from transports.http.client_side.sse import SseEvent, SseParser
-from transports.http.client_side.state import StateMap
 
 SETTINGS = GatewaySettings(
     heartbeat_s=0.3, shutdown_s=0.2, streams_per_principal=100, age_s=20.0, version="test"

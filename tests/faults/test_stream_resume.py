@@ -9,12 +9,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from jobbus.client.client import Client
+from jobbus.client.frames import Change, Output, Reset
+from jobbus.client.stream import StreamTiming
 from tests.jobs import Apps
 from tests.raw_stream import RawStream, Told, state_changes
 from tests.service import Service, eventually, eventually_told, running_service
-from transports.http.client import Client
-from transports.http.client_side.frames import Change, Output, Reset
-from transports.http.client_side.stream import StreamTiming
 
 STATES = ("execution.queued", "execution.started", "execution.running", "execution.ended")
 LIVE = "&".join(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bus.cli.main import run
+from jobbus.cli.main import run
 from tests.jobs import Apps
 from tests.service import Http, Service, eventually_told, running_service
 from tests.socket_client import open_socket

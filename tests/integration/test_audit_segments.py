@@ -12,7 +12,7 @@ import pytest
 from bus.audit import COMMAND, AuditEntry, AuditQuery
 from bus.clock import from_rfc3339, rfc3339
 from bus.errors import StorageFailed
-from bus.keeping import DAY_MS
+from bus.retention_settings import DAY_MS
 from handlers.audit.entries.fold import AuditFold
 from handlers.audit.reading import day_of, page, pieces, segments_of
 from handlers.audit.segments import AuditSegments

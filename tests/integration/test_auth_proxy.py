@@ -12,10 +12,10 @@ import aiohttp
 import pytest
 
 from bus.audit import AuditQuery
-from bus.logs import configure_logs
 from handlers.audit.entries.fold import AuditFold
 from handlers.audit.segments import AuditSegments
 from handlers.audit.trail import Audit
+from jobbus.service.logs import configure_logs
 from tests.gateway_world import ALICE, World, bearer, serving
 from tests.sign_in import SESSION, Browser
 from tests.stream_reader import StreamReader

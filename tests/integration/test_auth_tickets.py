@@ -151,7 +151,7 @@ async def test_only_named_pages_may_use_a_ticket() -> None:
 
 
 async def test_no_log_line_holds_a_ticket_a_token_or_a_code() -> None:
-    from bus.logs import configure_logs
+    from jobbus.service.logs import configure_logs
 
     log = io.StringIO()
     configure_logs("debug", log)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bus.cli.looking import commands, ps
-from bus.cli.target import Target
 from bus.commands import StartJob
 from bus.envelope import seal
+from jobbus.cli.list import commands, ps
+from jobbus.cli.target import Target
 from tests.gateway_world import ALICE, World, serving
 
 

@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 
 from bus.envelope import canonical_uuid
-from transports.http.client import Client
-from transports.http.client_side.errors import ApiProblem, Unreachable, WaitTimeout
-from transports.http.client_side.frames import (
+from jobbus.client.client import Client
+from jobbus.client.errors import ApiProblem, Unreachable, WaitTimeout
+from jobbus.client.frames import (
     Bookmark,
     Change,
     End,
@@ -24,8 +24,8 @@ from transports.http.client_side.frames import (
     Snapshot,
     SnapshotEnd,
 )
-from transports.http.client_side.http import TRIES
-from transports.http.client_side.stream import Backoff, StreamTiming
+from jobbus.client.http import TRIES
+from jobbus.client.stream import Backoff, StreamTiming
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from bus.doctor import place, unit
-from bus.doctor.examination import Report, begin_new_epoch, examine
-from bus.doctor.findings import Level
 from bus.envelope import new_uuid
 from bus.errors import DataDirectoryError
-from bus.instance import read_instance
 from bus.layout import DataLayout
+from jobbus.doctor import place, unit
+from jobbus.doctor.examination import Report, begin_new_epoch, examine
+from jobbus.doctor.findings import Level
+from jobbus.service.instance import read_instance
 from tests.jobs import Apps
 from tests.service import ROOT, Service, running_service
 
@@ -207,7 +207,7 @@ def test_the_command_says_what_it_found_and_its_exit_code_whether_all_is_well(
     data: DataLayout, args: tuple[str, ...]
 ) -> None:
     def run(*more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "bus", "doctor", "--data", str(data.root), *more]
+        command = [sys.executable, "-m", "jobbus", "doctor", "--data", str(data.root), *more]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
 
     assert run(*args).returncode == 0
@@ -234,7 +234,7 @@ def test_the_command_says_what_it_found_and_its_exit_code_whether_all_is_well(
 def test_the_units_that_go_with_this_version_are_printed(
     flag: str, name: str, lines: set[str]
 ) -> None:
-    command = [sys.executable, "-m", "bus", "doctor", flag]
+    command = [sys.executable, "-m", "jobbus", "doctor", flag]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
     assert told.stdout == (ROOT / "examples/systemd" / name).read_text(encoding="utf-8")
     assert lines <= set(told.stdout.splitlines())

@@ -40,7 +40,7 @@ def test_a_directory_of_another_program_is_refused_and_left_as_it_is(
     fill(other)
     before = tree_of(other)
     done = subprocess.run(
-        [sys.executable, "-m", "bus", "serve", "--data", str(other), "--listen", "127.0.0.1:0"],
+        [sys.executable, "-m", "jobbus", "serve", "--data", str(other), "--listen", "127.0.0.1:0"],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode != 0

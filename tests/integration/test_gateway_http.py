@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bus.logs import configure_logs
+from jobbus.service.logs import configure_logs
 from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
 from transports.http.app import Gateway, GatewaySettings
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from bus.errors import ConfigError, DataDirectoryError
-from bus.instance import prepare, secret_key
 from bus.layout import DataLayout
-from bus.sharing import group_id, share
+from jobbus.service.instance import prepare, secret_key
+from jobbus.service.sharing import group_id, share
 
 
 @pytest.fixture

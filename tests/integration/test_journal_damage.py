@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.marks import FileMark
-from handlers.evidence import are_files_doubted
+from handlers.ambiguity import are_files_doubted
 from handlers.journal.disk import EVIDENCE, SALVAGE
 from handlers.journal.journal import Recovered
 from handlers.journal.opening import NEW_EPOCH_FILE

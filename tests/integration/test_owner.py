@@ -167,7 +167,7 @@ async def test_repeated_command_changes_nothing(tmp_path: Path) -> None:
 def test_only_the_owner_applies_events() -> None:
     callers = {
         str(path.relative_to(ROOT))
-        for part in ("bus", "handlers", "transports")
+        for part in ("jobbus", "bus", "handlers", "transports")
         for path in (ROOT / part).rglob("*.py")
         if re.search(r"\.apply\(", path.read_text(encoding="utf-8"))
     }
@@ -177,5 +177,5 @@ def test_only_the_owner_applies_events() -> None:
         "handlers/owner.py",
         "handlers/journal/recovery.py",
         "handlers/history.py",
-        "bus/doctor/journal.py",
+        "jobbus/doctor/journal.py",
     }

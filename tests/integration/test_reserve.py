@@ -10,12 +10,12 @@ import pytest
 from bus.audit import AuditQuery
 from bus.errors import NoSpace
 from bus.files import write_private
-from bus.instance import prepare
 from bus.layout import DataLayout
 from bus.reserve import SPARE_BYTES, SPARES, Need, Reserve, give_back, make_way, take, write_new
 from handlers.audit.reading import page
 from handlers.audit.segments import AuditSegments
 from handlers.journal.journal import Journal
+from jobbus.service.instance import prepare
 from tests.integration.test_audit_segments import NOON, entries
 from tests.journal_rig import NOW_MS, record, reopen, seqs
 from tests.small_disk import Filler, mounted

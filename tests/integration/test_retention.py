@@ -21,10 +21,10 @@ from bus.envelope import new_uuid, seal
 from bus.events import CommandEnded, Published, SystemForgotten
 from bus.feed import Frame
 from bus.jobs import JobSpec
-from bus.keeping import Keeping
 from bus.layout import DataLayout
 from bus.model import Execution, ExitRecord, Principal
 from bus.ports import Policy, ReportSink
+from bus.retention_settings import Keeping
 from handlers.decisions.decision import ForgetFiles
 from handlers.disposal import Disposal
 from handlers.journal.journal import SEGMENT_BYTES

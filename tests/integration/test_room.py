@@ -16,9 +16,9 @@ from bus.model import Principal
 from bus.ports import Policy
 from bus.reserve import LOW_BYTES, LOW_INODES, Space
 from handlers.decisions.table import JobTable
+from handlers.disk_space import RoomWatch, scarcest
 from handlers.journal.journal import Journal
 from handlers.owner import Owner
-from handlers.room import RoomWatch, scarcest
 from tests.directory_rig import drop, origins_fields, received, running
 from tests.fakes import ManualClock
 

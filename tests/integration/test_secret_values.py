@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from bus.config import load_settings
 from bus.errors import ConfigError
 from bus.model import SecretRef
 from bus.secret_sources import SecretSource
 from handlers.supervision.secrets import VALUE_BYTES_MAX, SecretUnavailable, SecretValues
+from jobbus.service.config import load_settings
 
 VALUE = "s3cr3t-value-of-a-file"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bus.errors import DataDirectoryError
-from bus.hold import held_data_directory
-from bus.trial import try_out
+from jobbus.service.hold import held_data_directory
+from jobbus.service.trial import try_out
 from tests.counterparts import missing, needs
 from tests.limited_disk import lacking
 from tests.service import ROOT
@@ -98,7 +98,7 @@ def test_the_command_line_says_it_too_and_leaves_nothing(tmp_path: Path) -> None
         (seen / "data").mkdir(mode=0o700)
         for command in (["serve"], ["start", "A/B"]):
             done = subprocess.run(
-                [sys.executable, "-m", "bus", *command, "--data", str(seen / "data")],
+                [sys.executable, "-m", "jobbus", *command, "--data", str(seen / "data")],
                 cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
             )  # fmt: skip
             assert done.returncode == 1

@@ -2,10 +2,10 @@
 
 import pytest
 
-from bus.cli.following import Screen, _print_output
-from bus.cli.show import percent_word
 from bus.views import ProgressView
-from transports.http.client_side.frames import Bookmark, Frame, Output, OutputLine
+from jobbus.cli.run import Screen, _print_output
+from jobbus.cli.show import percent_word
+from jobbus.client.frames import Bookmark, Frame, Output, OutputLine
 
 
 def shown(*frames: Frame) -> str:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.cli.main import main
-from bus.cli.show import say, show_json, show_pairs, show_table
-from bus.cli.terminal import Harmless
 from bus.envelope import can_be_user
 from bus.wording import quoted
+from jobbus.cli.main import main
+from jobbus.cli.show import say, show_json, show_pairs, show_table
+from jobbus.cli.terminal import Harmless
 
 SGR = re.compile(r"\x1b\[[0-9;:]*m")
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from bus.cli.exits import CliError, Exit, exit_of_command
-from bus.cli.values import looks_typed, variables_of
 from bus.model import SecretRef
 from bus.views import VariableView
-from transports.http.client_side.records import CommandAnswer
+from jobbus.cli.exits import CliError, Exit, exit_of_command
+from jobbus.cli.values import looks_typed, variables_of
+from jobbus.client.records import CommandAnswer
 
 
 def declared(kind: str) -> VariableView:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transports.http.client_side.frames import (
+from jobbus.client.frames import (
     Change,
     Frame,
     Hello,
@@ -12,9 +12,9 @@ from transports.http.client_side.frames import (
     SnapshotEnd,
     decode_frame,
 )
-from transports.http.client_side.records import CommandAnswer, DeletedExecution, Record
-from transports.http.client_side.sse import SseEvent
-from transports.http.client_side.state import StateMap
+from jobbus.client.records import CommandAnswer, DeletedExecution, Record
+from jobbus.client.sse import SseEvent
+from jobbus.client.state import StateMap
 
 
 def command(name: str, version: int) -> CommandAnswer:

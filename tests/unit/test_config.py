@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from bus.access import RoleDefaults
-from bus.config import load_settings
-from bus.config_checks import split_listen
 from bus.errors import ConfigError
-from bus.settings import Settings
+from jobbus.service.config import load_settings
+from jobbus.service.config_checks import split_listen
+from jobbus.service.settings import Settings
 
 BEHIND = "[serve]\nbehind_proxy = true\n"
 

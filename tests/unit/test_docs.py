@@ -40,7 +40,7 @@ def test_commands_of_the_readme_exist() -> None:
     shown = set(re.findall(r"^jobbus (\w+)", (ROOT / "README.md").read_text("utf-8"), re.M))
     assert shown
     listed = subprocess.run(
-        [sys.executable, "-m", "bus", "--help"],
+        [sys.executable, "-m", "jobbus", "--help"],
         cwd=ROOT,
         capture_output=True,
         text=True,

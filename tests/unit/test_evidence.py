@@ -7,7 +7,7 @@ import pytest
 
 from bus.layout import DataLayout
 from bus.model import CommandRecord, CommandStatus
-from handlers.evidence import has_trace
+from handlers.ambiguity import has_trace
 from tests.processes import starting
 
 

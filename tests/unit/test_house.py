@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("bus", "handlers", "transports")
+PARTS = ("jobbus", "bus", "handlers", "transports")
 PURE = ("handlers/decisions", "handlers/audit/entries")
 
 
@@ -52,9 +52,9 @@ def test_tasks_have_names_and_those_without_a_group_are_made_where_their_end_is_
                 alone.add(name)
     # Each of these waits for what it made, or cancels it and then waits. A new one has to.
     assert alone == {
-        "bus/cli/demo.py",
-        "bus/draining.py",
-        "bus/service_manager.py",
+        "jobbus/cli/demo.py",
+        "jobbus/service/draining.py",
+        "jobbus/service/service_manager.py",
         "bus/tasks.py",
         "handlers/owner.py",
         "transports/http/app.py",
@@ -102,7 +102,7 @@ def test_cancellations_and_exits_pass_through() -> None:
                 keeping.add(name)
     # Here the whole command ends, with a code for the shell; and a thread's exception is raised
     # where its call is waited for.
-    assert keeping == {"bus/cli/main.py", "bus/threads.py"}
+    assert keeping == {"jobbus/cli/main.py", "bus/threads.py"}
 
 
 def test_nothing_makes_a_thread_at_the_moment_of_need() -> None:
@@ -117,4 +117,4 @@ def test_nothing_makes_a_thread_at_the_moment_of_need() -> None:
         )
     }
     # Commands of the command line are not the service.
-    assert makers == {"bus/threads.py", "bus/cli/demo.py", "bus/cli/publishing.py"}
+    assert makers == {"bus/threads.py", "jobbus/cli/demo.py", "jobbus/cli/publishing.py"}

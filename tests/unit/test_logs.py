@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from bus.logs import configure_logs
+from jobbus.service.logs import configure_logs
 
 
 class Terminal(io.StringIO):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bus.cli.exits import CliError
-from bus.cli.values import variables_of
 from bus.malformed import why_no_json, why_no_value, why_unfit
+from jobbus.cli.exits import CliError
+from jobbus.cli.values import variables_of
 from tests.wrong_bodies import broken, found_in
 
 WHOLE = b'{"command":"start","jobId":"W/Job"}'

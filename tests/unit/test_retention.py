@@ -10,9 +10,9 @@ from bus.envelope import seal
 from bus.errors import ErrorCode
 from bus.events import SystemForgotten
 from bus.jobs import KeepSpec, RetrySpec, VariableSpec
-from bus.keeping import Keeping
 from bus.model import CommandStatus, Principal
 from bus.ports import Policy
+from bus.retention_settings import Keeping
 from handlers.decisions import registry, retention
 from handlers.decisions.decision import ForgetFiles
 from handlers.decisions.lasting import Holding

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transports.http.client_side.sse import EventTooLarge, SseEvent, SseParser
+from jobbus.client.sse import EventTooLarge, SseEvent, SseParser
 
 
 def parsed(*chunks: bytes) -> list[tuple[str, str, str]]:

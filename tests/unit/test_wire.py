@@ -21,14 +21,15 @@ from bus.commands import (
 )
 from bus.envelope import Envelope, seal
 from bus.errors import ErrorCode, Refused
-from bus.keeping import Keeping
 from bus.model import Principal, SecretRef
-from bus.settings import DirectorySection
+from bus.retention_settings import Keeping
+from jobbus.service.settings import DirectorySection
+from jobbus.service.transport_settings import directory_settings
 from transports.directory import foreign, wire
 from transports.directory.answers import encode_result
 from transports.directory.encodings import plain_json
 from transports.directory.foreign import Writer
-from transports.directory.settings import DirectorySettings, directory_settings
+from transports.directory.settings import DirectorySettings
 from transports.directory.wire import NotACommand
 
 SECRET = b"k" * 32

@@ -154,7 +154,7 @@ def create_file(
 def replace_file(name: str, inside: int, data: bytes, need: Need | None = None) -> None:
     """`name` has this content, at every moment either the old or the new one. Not synced.
 
-    It is for the owner alone, and for the group of a folder that is shared (`bus.sharing`).
+    It is for the owner alone, and for the group of a folder that is shared (`[directory] group`).
 
     The name that is used on the way is hidden, this call's alone (the past is written again beside
     the work) and none that somebody who looks for `*.json` would take: a death in here leaves it,

@@ -11,9 +11,9 @@ import msgspec
 from msgspec.structs import replace
 
 from bus.clock import Clock, rfc3339
-from bus.keeping import DAY_MS
 from bus.layout import DataLayout
 from bus.recurring import Recurring
+from bus.retention_settings import DAY_MS
 from bus.scarcity import reason_of
 from transports.directory import disk
 from transports.directory.disk import Mark

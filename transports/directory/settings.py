@@ -3,8 +3,6 @@
 import msgspec
 
 from bus.access import ADMIN
-from bus.keeping import Keeping
-from bus.settings import DirectorySection
 
 
 class DirectorySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,16 +45,3 @@ class DirectorySettings(msgspec.Struct, frozen=True, kw_only=True):
     def roles_of(self, uid: int) -> tuple[str, ...]:
         """The roles of files that belong to an account other than the service's own."""
         return self.uid_roles.get(uid, (ADMIN,) if uid == 0 else ())
-
-
-def directory_settings(section: DirectorySection, keeping: Keeping) -> DirectorySettings:
-    """As configured; what cannot be configured has its default."""
-    return DirectorySettings(
-        rejects_max=keeping.rejects,
-        rejects_bytes_max=keeping.reject_bytes,
-        admin=section.admin,
-        default_roles=section.default_roles,
-        role_map=section.mapped_roles(),
-        look_ms=section.look_ms,
-        uid_roles=section.uid_roles,
-    )

@@ -10,9 +10,9 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bus.folder_changes import NEW, Heard, listen
 from bus.recurring import Backoff, Recurring
 from bus.scarcity import lack_of_watches, reason_of
+from transports.directory.folder_changes import NEW, Heard, listen
 
 log = logging.getLogger(__name__)
 

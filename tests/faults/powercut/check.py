@@ -11,7 +11,6 @@ from typing import NamedTuple
 from bus.audit import NOTE, REFUSED
 from bus.clock import SystemClock
 from bus.events import Published
-from bus.instance import read_instance
 from bus.layout import DataLayout
 from handlers.audit.catching_up import CatchUp
 from handlers.audit.past import Past, look_back
@@ -20,6 +19,7 @@ from handlers.decisions.table import JobTable
 from handlers.journal.recovery import recover
 from handlers.shim.assignment import CLAIMED_BY_SERVICE, claim_name
 from handlers.supervision.record import decode_exit
+from jobbus.service.instance import read_instance
 from tests.faults.load import Load, SeamService, define, verify
 from tests.faults.powercut.record import Promised
 from tests.faults.seam import Plan

@@ -1,0 +1,1 @@
+"""The program `jobbus`, and the names that people import."""

@@ -1,0 +1,102 @@
+"""`audit`: who did what, read once."""
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from bus.audit import AuditEntry
+from bus.clock import from_rfc3339
+from jobbus.cli.commands import Json
+from jobbus.cli.exits import CliError, Exit
+from jobbus.cli.show import local_time, show_json, show_table
+from jobbus.cli.target import HERE, Target, service_at
+from jobbus.client.audit import AuditRecords
+from jobbus.client.client import Client
+
+_PAGE_MAX = 500
+_LIMIT_MAX = 10_000
+
+Word = Annotated[str | None, Parameter(show_default=False)]
+
+
+async def audit(
+    *,
+    actor: Word = None,
+    job: Word = None,
+    action: Word = None,
+    since: Word = None,
+    until: Word = None,
+    limit: int = 50,
+    as_json: Json = False,
+    target: Target = HERE,
+) -> int:
+    """Show who did what, newest first: commands, refused attempts, sign-ins, acts of the service.
+
+    Parameters
+    ----------
+    actor
+        Only what this user did, or e.g. system:limits, policy:retry.
+    job
+        Only what was done to this job, App/Job.
+    action
+        Only this act, e.g. start, stop, token.create.
+    since
+        From this time on, e.g. 2026-01-26T18:00:00Z.
+    until
+        Before this time.
+    limit
+        How many at most, 1 to 10000.
+    """
+    for name, text in (("--since", since), ("--until", until)):
+        _check_time(name, text)
+    found: list[AuditEntry] = []
+    cursor: str | None = None
+    most = min(max(limit, 1), _LIMIT_MAX)
+    async with Client(*service_at(target)) as client:
+        while True:
+            page = await client.audit.page(
+                actor=actor,
+                job=job,
+                action=action,
+                since=since,
+                until=until,
+                limit=min(most - len(found), _PAGE_MAX),
+                cursor=cursor,
+            )
+            found.extend(page.items)
+            cursor = page.next
+            if cursor is None or len(found) >= most:
+                break
+    if as_json:
+        show_json(AuditRecords(items=tuple(found), next=cursor))
+    else:
+        show_table(_TITLES, map(_row, found))
+    return 0
+
+
+_TITLES = ("TIME", "ACTOR", "VIA", "ACTION", "JOB", "STATES", "RESULT", "CAUSE")
+
+
+def _row(entry: AuditEntry) -> tuple[str, ...]:
+    result = " ".join(filter(None, (entry.status, entry.outcome, entry.error_code)))
+    return (
+        local_time(entry.at),
+        entry.actor,
+        entry.via,
+        entry.action,
+        entry.job or "",
+        " > ".join(filter(None, (entry.before, entry.after))),
+        f"{result} ({entry.count} times)" if entry.count > 1 else result,
+        entry.cause or " ".join(f"{name}={text}" for name, text in entry.detail.items()),
+    )
+
+
+def _check_time(name: str, text: str | None) -> None:
+    if text is None:
+        return
+    try:
+        from_rfc3339(text)
+    except (ValueError, OverflowError) as exc:
+        raise CliError(
+            f"{name} {text}: write a time such as 2026-01-26T18:00:00Z", Exit.USAGE
+        ) from exc

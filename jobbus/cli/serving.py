@@ -1,0 +1,80 @@
+"""`serve`: settings are read, the log is set up, and the service runs until it is told to stop."""
+
+import os
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from jobbus.service.startup import lean_imports
+
+Flag = Annotated[bool | None, Parameter(negative=(), show_default=False)]
+Folder = Annotated[Path | None, Parameter(show_default=False)]
+
+
+async def serve(
+    *,
+    data: Folder = None,
+    apps: Folder = None,
+    listen: Annotated[str | None, Parameter(show_default=False)] = None,
+    config: Folder = None,
+    tls_cert: Folder = None,
+    tls_key: Folder = None,
+    behind_proxy: Flag = None,
+    allow_network_fs: Flag = None,
+    drain: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Run the service; prints one line on stdout when it accepts commands.
+
+    SIGTERM and Ctrl-C stop it; executions go on and are taken over by the next start. SIGHUP makes
+    it read its settings again.
+
+    Parameters
+    ----------
+    data
+        Data directory, made if missing; else JOBBUS_DATA, else ./jobbus-data.
+    apps
+        Folder of the apps, default ./apps.
+    listen
+        ADDRESS:PORT, default 127.0.0.1:8765; port 0 takes a free one.
+    config
+        A jobbus.toml; flags and environment win over it.
+    tls_cert
+        PEM file with the certificate (chain): then the service speaks https.
+    tls_key
+        PEM file with the certificate's key.
+    behind_proxy
+        A proxy in front ends TLS: other addresses than loopback may be listened on, and only the
+        proxy, or this machine, is served; see [proxy] in jobbus.toml.
+    allow_network_fs
+        Accept a data directory on a network file system.
+    drain
+        When told to stop, start nothing more and wait until what runs has ended; told twice, stop
+        at once.
+    """
+    # Until the service takes it for an order, whoever sends it wants no end of what is starting.
+    signal.signal(signal.SIGHUP, lambda *_: None)
+    with lean_imports():  # here, so that the help of this command does not load the whole service
+        from jobbus.service import app
+        from jobbus.service.config import load_settings
+        from jobbus.service.lines import finish_lines
+        from jobbus.service.logs import configure_logs
+
+    flags = {
+        "serve.data": data,
+        "serve.apps": apps,
+        "serve.listen": listen,
+        "serve.tls_cert": tls_cert,
+        "serve.tls_key": tls_key,
+        "serve.behind_proxy": behind_proxy,
+        "serve.allow_network_fs": allow_network_fs,
+    }
+    read = partial(load_settings, config, dict(os.environ), flags)
+    settings = read()
+    try:
+        configure_logs(settings.serve.log_level)
+        return await app.serve(settings, drain=drain, read_again=read)
+    finally:
+        finish_lines()

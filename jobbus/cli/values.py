@@ -1,0 +1,104 @@
+"""What `-V NAME=VALUE` means: text typed as the job's definition says. No IO."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from bus.jobs import VariableType
+from bus.malformed import why_no_json, why_no_value
+from bus.model import SecretRef, Value
+from bus.views import VariableView
+from jobbus.cli.exits import CliError, Exit
+
+_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:?=)(.*)", re.DOTALL)
+
+
+def variables_of(
+    assignments: Sequence[str], declared: Mapping[str, VariableView] | None
+) -> dict[str, Value]:
+    """The variables of `NAME=VALUE` and `NAME:=JSON`.
+
+    A plain value becomes what `declared` says about its name: a number, a truth value, the name of
+    a secret. What is not declared (or all, if it is None) stays text; the service decides about it.
+
+    Raises:
+        CliError: one is malformed, given twice, or cannot be what it should.
+    """
+    values: dict[str, Value] = {}
+    for assignment in assignments:
+        match = _ASSIGNMENT.fullmatch(assignment)
+        if match is None:
+            raise _wrong(f"the variable {assignment!r}: write NAME=VALUE, or NAME:=JSON")
+        name, sign, text = match.groups()
+        if name in values:
+            raise _wrong(f"-V {name} is given twice")
+        if sign == ":=":
+            values[name] = _json(name, text)
+        else:
+            spec = declared.get(name) if declared is not None else None
+            values[name] = _typed(name, text, spec.type if spec else VariableType.STRING)
+    return values
+
+
+def looks_typed(assignment: str) -> bool:
+    """Whether a plain `NAME=VALUE` holds something that may be meant as number or truth value."""
+    _, _, text = assignment.partition("=")
+    return ":=" not in assignment and bool(re.fullmatch(r"-?\d+(\.\d+)?|true|false", text))
+
+
+def _typed(name: str, text: str, kind: str) -> Value:
+    match kind:
+        case VariableType.INTEGER:
+            if not re.fullmatch(r"[+-]?[0-9]{1,400}", text):
+                raise _wrong(f"-V {name}: {text!r} is no whole number")
+            return int(text)
+        case VariableType.NUMBER:
+            return _number(name, text)
+        case VariableType.BOOLEAN:
+            return _boolean(name, text)
+        case VariableType.SECRET:
+            return SecretRef(secret=text)
+        case _:
+            return text
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise _wrong(f"-V {name}: {text!r} is no number")
+    return number
+
+
+def _boolean(name: str, text: str) -> bool:
+    match text.lower():
+        case "true" | "yes" | "on" | "1":
+            return True
+        case "false" | "no" | "off" | "0":
+            return False
+        case _:
+            raise _wrong(f"-V {name}: must be true or false, not {text!r}")
+
+
+def _json(name: str, text: str) -> Value:
+    try:
+        value: Value = msgspec.json.decode(text, type=Value)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as exc:
+        raise _wrong(f"-V {name}:={text}: {_why_no_value(name, text)}") from exc
+    return value
+
+
+def _why_no_value(name: str, text: str) -> str:
+    raw = text.encode("utf-8", "surrogatepass")
+    try:
+        return why_no_value(name, msgspec.json.decode(raw)) or why_no_json(raw)
+    except (ValueError, RecursionError):
+        return f"no JSON: {why_no_json(raw)}; for text write {name}=…"
+
+
+def _wrong(sentence: str) -> CliError:
+    return CliError(sentence, Exit.USAGE)

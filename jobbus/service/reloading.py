@@ -1,0 +1,47 @@
+"""Settings are read again while a service runs: all that can change does, in one step, or nothing.
+
+Rim: wiring only. What a change comes to is `jobbus.service.config_changes`.
+"""
+
+from collections.abc import Callable
+
+import structlog
+
+from bus.errors import BusError
+from bus.threads import DISK
+from handlers.supervision.secrets import SecretValues
+from jobbus.service.config_changes import changes
+from jobbus.service.config_checks import LOG_LEVELS
+from jobbus.service.logs import set_log_level
+from jobbus.service.parts import Parts
+from jobbus.service.settings import Settings
+from transports.http.tls import load_again
+
+log = structlog.get_logger("jobbus")
+
+
+async def reload(parts: Parts, read: Callable[[], Settings]) -> None:
+    """The settings, tokens and certificates that are on disk now are in force; if one of them is
+    broken, all stay as they were, and the log says why."""
+    try:
+        found = changes(parts.settings, await DISK.run(read))
+        serve = found.settings.serve
+        tokens = await DISK.run(parts.read_tokens)
+        if parts.tls is not None and serve.tls_cert is not None and serve.tls_key is not None:
+            await DISK.run(load_again, parts.tls, serve.tls_cert, serve.tls_key)
+    except BusError as error:
+        log.warning("the settings stay as they were", reason=str(error))
+        return
+    before = parts.settings.serve.log_level
+    parts.take(found.settings, tokens)
+    # Said also where from now on, or until now, less is logged.
+    set_log_level(min("info", before, serve.log_level, key=LOG_LEVELS.index))
+    log.info("the settings were read again", changed=list(found.changed))
+    set_log_level(serve.log_level)
+    if found.waiting:
+        log.warning("some settings change at the next start only", settings=list(found.waiting))
+    for sentence in parts.notes_on_roles():
+        log.warning("a role without effect", reason=sentence)
+    secrets = SecretValues(found.settings.secrets)
+    for complaint in await DISK.run(secrets.complaints):
+        log.warning("jobs with this secret cannot start", reason=complaint)

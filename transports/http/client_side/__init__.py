@@ -1,1 +1,0 @@
-"""What `transports.http.client` is made of."""
