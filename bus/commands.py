@@ -273,6 +273,11 @@ def job_of(command: AnyCommand) -> str | None:
             return None
 
 
+def variables_of(command: AnyCommand) -> dict[str, Value] | None:
+    """The variables a command brings; None if it brings none of its own."""
+    return command.variables if isinstance(command, StartJob | RestartJob) else None
+
+
 def body_hash(command: Command, extra: Any = None) -> str:
     """32 hex digits that are equal exactly for commands that ask for the same.
 

@@ -3,7 +3,7 @@
 Pure: no IO, no clock, no entropy.
 """
 
-from bus.commands import RestartJob, StartJob, kind_of
+from bus.commands import kind_of, variables_of
 from bus.envelope import Envelope
 from bus.events import (
     CommandAccepted,
@@ -63,26 +63,28 @@ def accepted_as(
     execution_id: str | None = None,
     waits_for: tuple[str, ...] = (),
     merged: bool = False,
+    attempted: bool = True,
     supersedes_ns: int = 0,
 ) -> CommandAccepted:
-    command = envelope.command
-    variables = command.variables if isinstance(command, StartJob | RestartJob) else None
+    """The command is on record. No other place makes this event of an envelope, so that every
+    command keeps all that came with it, whatever becomes of it."""
     return CommandAccepted(
         command_id=envelope.id,
-        kind=kind_of(command),
+        kind=kind_of(envelope.command),
         user_id=envelope.principal.user_id,
         submitted_ms=envelope.submitted_ms,
         body_hash=envelope.body_hash,
         job_id=job_id,
         roles=envelope.principal.roles,
         via=envelope.principal.via,
-        variables=variables,
+        variables=variables_of(envelope.command),
         submitted_text=envelope.submitted_text,
         id_text=envelope.id_text,
         traceparent=envelope.traceparent,
         execution_id=execution_id,
         waits_for=waits_for,
         merged=merged,
+        attempted=attempted,
         supersedes_ns=supersedes_ns,
     )
 

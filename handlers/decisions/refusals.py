@@ -5,14 +5,17 @@ Pure: no IO, no clock, no entropy.
 
 from typing import get_args
 
-from bus.commands import AnyCommand, Report, RestartJob, StartJob, job_of, kind_of
+from msgspec.structs import replace
+
+from bus.commands import AnyCommand, Report, RestartJob, job_of, variables_of
 from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
-from bus.events import CommandAccepted, CommandEnded
+from bus.events import CommandEnded
 from bus.jobs import JobSpec
-from bus.model import CommandStatus, Value
+from bus.model import CommandStatus
 from bus.ports import Policy, TableReader
 from handlers.catalog.variables import reveals
+from handlers.decisions.answers import accepted_as
 from handlers.decisions.decision import Circumstances, Decision
 from handlers.decisions.lasting import READS_BYTES_MAX
 from handlers.decisions.readable_table import ReadableTable
@@ -40,35 +43,18 @@ def refusal(
     )
     assert not isinstance(command, _REPORTS), "reports are never refused"
     held_bytes = table.without_effect.of(envelope.principal.user_id).size_bytes
-    is_bare = is_telling or held_bytes >= READS_BYTES_MAX
-    return Decision(
-        (
-            CommandAccepted(
-                command_id=envelope.id,
-                kind=kind_of(command),
-                user_id=envelope.principal.user_id,
-                submitted_ms=envelope.submitted_ms,
-                body_hash="" if is_telling else envelope.body_hash,
-                job_id=job_of(command),
-                roles=envelope.principal.roles,
-                via=envelope.principal.via,
-                variables=None if is_bare else _variables_of(command),
-                submitted_text=envelope.submitted_text,
-                id_text=envelope.id_text,
-                attempted=False,
-            ),
-            CommandEnded(
-                command_id=envelope.id,
-                status=_UNATTEMPTED.get(refused.code, CommandStatus.REJECTED),
-                error_code=refused.code,
-                error=refused.message,
-            ),
-        )
+    accepted = accepted_as(envelope, job_of(command), attempted=False)
+    if is_telling:
+        accepted = replace(accepted, body_hash="")
+    if is_telling or held_bytes >= READS_BYTES_MAX:
+        accepted = replace(accepted, variables=None)
+    ended = CommandEnded(
+        command_id=envelope.id,
+        status=_UNATTEMPTED.get(refused.code, CommandStatus.REJECTED),
+        error_code=refused.code,
+        error=refused.message,
     )
-
-
-def _variables_of(command: AnyCommand) -> dict[str, Value] | None:
-    return command.variables if isinstance(command, StartJob | RestartJob) else None
+    return Decision((accepted, ended))
 
 
 def tells_secret(table: TableReader, command: AnyCommand, policy: Policy) -> bool:
@@ -80,4 +66,4 @@ def tells_secret(table: TableReader, command: AnyCommand, policy: Policy) -> boo
         job_id = execution.job_id if execution is not None else job_id
     job = table.job(job_id) if job_id is not None else None
     spec = job.spec if job is not None and job.spec is not None else JobSpec(command=())
-    return reveals(spec, _variables_of(command) or {}, policy.secrets)
+    return reveals(spec, variables_of(command) or {}, policy.secrets)

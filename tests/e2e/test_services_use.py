@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from tests.jobs import Apps
-from tests.service import Http, Service, running_service
+from tests.service import Http, Service, eventually, running_service
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 NDJSON = "application/x-ndjson"
@@ -24,9 +27,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield running
 
 
-async def past(service: Service) -> list[dict[str, object]]:
+async def past(service: Service) -> list[dict[str, Any]]:
     """All changes that the service can still tell."""
-    told: list[dict[str, object]] = []
+    told: list[dict[str, Any]] = []
     target = "/api/v1/events?limit=500"
     while True:
         page = (await service.raw("GET", target, headers={"Accept": "application/json"})).json
@@ -69,6 +72,27 @@ async def test_a_trace_goes_from_the_request_to_the_program_and_the_changes(
     own = [c for c in about if c["type"] not in ("execution.deleted",) and "traceparent" in c]
     assert {change["traceparent"] for change in own} == {TRACE}
     assert {str(change["type"]).partition(".")[0] for change in own} == {"command", "execution"}
+
+
+async def test_a_refused_file_keeps_its_trace_in_the_changes(service: Service) -> None:
+    command_id = str(uuid4())
+    file = {
+        "CommandID": command_id,
+        "Command": "start",
+        "JobID": "T/Absent",
+        "UserID": "files",
+        "SubmittedAt": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "Traceparent": TRACE,
+    }
+    queue = service.data / "JobCommandQueue"
+    written = queue / f".{command_id}"
+    written.write_text(json.dumps(file), encoding="utf-8")
+    written.rename(queue / f"{command_id}.json")
+    await eventually(lambda: service.result(command_id) is not None)
+    about = [c for c in await past(service) if c["subject"] == f"commands/{command_id}"]
+    assert [change["type"] for change in about] == ["command.accepted", "command.ended"]
+    assert about[-1]["data"]["status"] == "Rejected"
+    assert [change.get("traceparent") for change in about] == [TRACE, TRACE]
 
 
 async def test_a_batch_starts_each_of_its_jobs_once_even_if_repeated(service: Service) -> None:
