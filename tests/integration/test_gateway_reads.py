@@ -7,6 +7,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from bus.commands import StartJob
+from bus.envelope import seal
 from bus.jobs import DefinitionFault, Job, RolesSpec
 from tests.gateway_world import ADMIN, ALICE, STRANGER, VIEWER, World, bearer, serving
 
@@ -64,6 +66,31 @@ async def test_executions_are_filtered_by_job_user_and_status() -> None:
         }.items():
             _, page = await get(session, f"/api/v1/executions?{query}")
             assert [item["executionId"] for item in page["items"]] == expected, query
+
+
+async def test_lists_are_searched_by_the_beginning_of_an_id_among_what_may_be_viewed() -> None:
+    world = World()
+    execution = world.queue("App/Job", "alice")
+    envelope = seal(
+        StartJob(job_id="App/Job"), world.principals[ALICE], now_ms=world.clock.now_ms()
+    )
+    world.accept(envelope)
+    hidden = world.queue("Secret/Job", "somebody")
+    world.define("Secret/Job", roles=RolesSpec(view=("nobody-has-it",)))
+    async with serving(world) as (_, session):
+        for path, field, found in (
+            ("executions", "executionId", execution),
+            ("commands", "commandId", envelope.id),
+        ):
+            for begins in (found, found[:13].upper(), found[:8]):
+                _, page = await get(session, f"/api/v1/{path}?id={begins}")
+                assert found in [item[field] for item in page["items"]], begins
+                assert hidden not in str(page)
+            _, page = await get(session, f"/api/v1/{path}?id=ffffffff")
+            assert page["items"] == []
+            for wrong in ("abc", "zzzz", "%25", f"{found}0"):
+                answer, _ = await get(session, f"/api/v1/{path}?id={wrong}")
+                assert answer.status == 400, wrong
 
 
 async def test_an_unchanged_answer_is_304() -> None:

@@ -85,6 +85,11 @@ def _id(of: str) -> Parameter:
 
 _JOB_FILTER = Parameter(name="job", about="Jobs, `App/Job`; any will do.", schema=_many(_WORDS))
 _USER_FILTER = Parameter(name="user", about="Users; any will do.", schema=_many(_WORDS))
+_BEGINNING = Parameter(
+    name="id",
+    about="How the id begins.",
+    schema={"type": "string", "pattern": "^[0-9A-Fa-f-]{4,36}$"},
+)
 _LIMIT = Parameter(name="limit", about="Items a page; 50.", schema=_whole(1, 500))
 _CURSOR = Parameter(name="cursor", about="`next` of an earlier page.")
 _WAIT = Parameter(
@@ -135,7 +140,7 @@ def _listing(name: str, path: str, page: Any, statuses: tuple[str, ...]) -> Oper
         method="GET",
         path=path,
         summary=f"The {name} that you may see, newest first",
-        parameters=(_JOB_FILTER, _USER_FILTER, status, _LIMIT, _CURSOR, _IF_NONE_MATCH),
+        parameters=(_BEGINNING, _JOB_FILTER, _USER_FILTER, status, _LIMIT, _CURSOR, _IF_NONE_MATCH),
         answers={200: ((JSON, page),), 304: ()},
         refuses=READ,
     )

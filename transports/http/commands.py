@@ -57,7 +57,8 @@ class CommandRoutes:
         return await self._publishing.answer(request, receipt)
 
     async def list(self, request: web.Request) -> web.Response:
-        query = Query(request, ("job", "user", "status", "limit", "cursor"))
+        query = Query(request, ("id", "job", "user", "status", "limit", "cursor"))
+        begins = query.beginning_of_id("id")
         principal = principal_of(request)
         jobs, users = query.texts("job"), query.texts("user")
         statuses = query.texts("status")
@@ -68,7 +69,8 @@ class CommandRoutes:
 
         def wanted(record: CommandRecord) -> bool:
             return (
-                (not jobs or record.job_id in jobs)
+                record.id.startswith(begins)
+                and (not jobs or record.job_id in jobs)
                 and (not users or record.user_id in users)
                 and (not statuses or record.status in statuses)
                 and self._visibility.of_command(principal, record)

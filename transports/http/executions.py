@@ -48,7 +48,8 @@ class ExecutionRoutes:
         ]
 
     async def list(self, request: web.Request) -> web.Response:
-        query = Query(request, ("job", "user", "status", "limit", "cursor"))
+        query = Query(request, ("id", "job", "user", "status", "limit", "cursor"))
+        begins = query.beginning_of_id("id")
         principal = principal_of(request)
         jobs, users, statuses = query.texts("job"), query.texts("user"), query.texts("status")
         if statuses.difference(_STATUSES):
@@ -56,7 +57,8 @@ class ExecutionRoutes:
 
         def wanted(execution: Execution) -> bool:
             return (
-                (not jobs or execution.job_id in jobs)
+                execution.id.startswith(begins)
+                and (not jobs or execution.job_id in jobs)
                 and (not users or execution.user_id in users)
                 and (not statuses or execution.status in statuses)
                 and self._visibility.of_execution(principal, execution)

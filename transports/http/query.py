@@ -4,6 +4,7 @@ What real clients add by themselves is known: cache busters mean nothing on any 
 stream goes on is told in many spellings.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -14,6 +15,7 @@ from transports.http.problems import Problem, bad_parameter
 
 _QUERY_MAX = 4096
 _VALUES_MAX = 32
+_BEGINNING = re.compile(r"[0-9a-f-]{4,36}")
 _NO_QUERY: MultiMapping[str] = MultiDictProxy(MultiDict())
 
 
@@ -88,6 +90,13 @@ class Query:
         if "" in values:
             raise bad_parameter(name, "must not be empty")
         return frozenset(values)
+
+    def beginning_of_id(self, name: str) -> str:
+        """How the ids that are asked for begin, in lower case; empty for all of them."""
+        text = (self.text(name) or "").lower()
+        if text and not _BEGINNING.fullmatch(text):
+            raise bad_parameter(name, "must be an id or its beginning: 4 to 36 of 0-9, a-f and -")
+        return text
 
     def number(self, name: str, *, low: int, high: int) -> int | None:
         """A whole number from `low` to `high`, or None if it was not given."""
