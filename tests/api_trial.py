@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from tests.service import Service
-from transports.http.openapi import document
+from transports.http.document import document
 
 CHECKS = [
     not_a_server_error,

@@ -11,7 +11,7 @@ import msgspec
 from bus.envelope import canonical_uuid
 from bus.errors import BusError
 from jobbus.client.errors import ApiProblem, Unreachable, is_temporary, problem_of
-from transports.http.tls import pinned_context
+from transports.http.web.tls import pinned_context
 
 ANSWER_SIZE_MAX = 64 * 1024 * 1024
 CALL_TIMEOUT_S = 60.0

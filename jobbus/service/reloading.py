@@ -15,7 +15,7 @@ from jobbus.service.config_checks import LOG_LEVELS
 from jobbus.service.logs import set_log_level
 from jobbus.service.parts import Parts
 from jobbus.service.settings import Settings
-from transports.http.tls import load_again
+from transports.http.web.tls import load_again
 
 log = structlog.get_logger("jobbus")
 

@@ -8,9 +8,9 @@ from jobbus.service.settings import DirectorySection, ServeSettings, Settings
 from transports.directory.settings import DirectorySettings
 from transports.http.access.proxy import LOOPBACK, ProxySettings, networks
 from transports.http.access.sessions import SessionLimits
-from transports.http.connections import connections_max
 from transports.http.settings import GatewaySettings
-from transports.http.tls import server_context
+from transports.http.web.connections import connections_max
+from transports.http.web.tls import server_context
 
 
 def gateway_settings(settings: Settings) -> GatewaySettings:

@@ -227,7 +227,7 @@ async def trickle(made: socket.socket, head: bytes, rest: bytes) -> int:
 
 
 async def test_a_body_that_trickles_steadily_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transports.http.body.BODY_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("transports.http.web.body.BODY_TIMEOUT_S", 0.3)
     head = (
         f"POST /api/v1/commands HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\n"
         "Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n"

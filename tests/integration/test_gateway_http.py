@@ -315,7 +315,7 @@ async def test_expectations_are_followed_or_refused_as_a_problem() -> None:
 
 
 async def test_a_body_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("transports.http.body.BODY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("transports.http.web.body.BODY_TIMEOUT_S", 0.2)
     head = (
         f"POST /api/v1/commands HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\n"
         "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"

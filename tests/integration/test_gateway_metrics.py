@@ -9,9 +9,9 @@ from bus.model import Principal
 from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
 from tests.socket_client import open_socket
 from tests.stream_reader import open_stream
+from transports.http.api.exposition import histogram, text_of
 from transports.http.app import Gateway
-from transports.http.metrics.exposition import histogram, text_of
-from transports.http.metrics.tallies import Histogram
+from transports.http.web.tallies import Histogram
 
 START = {"command": "start", "jobId": "App/Job"}
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from openapi_spec_validator import validate
 
 from tests.gateway_world import ADMIN, STRANGER, World, bearer, serving
-from transports.http.api_table import OPERATIONS
 from transports.http.app import Gateway
-from transports.http.openapi import PATH, document
-from transports.http.problems import STATUS_OF_REFUSAL, known_slugs
+from transports.http.document import PATH, document
+from transports.http.table import OPERATIONS
+from transports.http.web.problems import STATUS_OF_REFUSAL, known_slugs
 
 PAGES = {("GET", "/"), ("GET", "/console/{file}")}
 """What is for browsers is no part of the API."""

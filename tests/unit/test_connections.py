@@ -1,6 +1,6 @@
 """Which connection goes when there is one too many: those of nobody first, then idle ones."""
 
-from transports.http.connections import Connections, connections_max
+from transports.http.web.connections import Connections, connections_max
 
 
 class Open:

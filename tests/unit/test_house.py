@@ -58,8 +58,8 @@ def test_tasks_have_names_and_those_without_a_group_are_made_where_their_end_is_
         "bus/tasks.py",
         "handlers/owner.py",
         "transports/http/app.py",
-        "transports/http/longpoll.py",
-        "transports/http/publishing.py",
+        "transports/http/api/longpoll.py",
+        "transports/http/api/publishing.py",
         "transports/http/output/shared.py",
     }
 

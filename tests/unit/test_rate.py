@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transports.http.access.rate import Attempts, Limiter, Pace, Places, peer_key
+from transports.http.web.rate import Attempts, Limiter, Pace, Places, peer_key
 
 PACE = Pace(per_s=2.0, burst=5.0)
 

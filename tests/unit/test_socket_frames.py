@@ -13,8 +13,8 @@ from websockets.streams import StreamReader
 
 from tests.raw_socket import CONTINUATION, PING, TEXT, client_frame
 from transports.http.sockets.encoding import SocketEncoding, server_frame, text_frame
-from transports.http.sockets.masking import PIECES_MAX, FrameCheck
 from transports.http.sockets.requests import BadFrame, Ping, Publish, Subscribe, decode
+from transports.http.web.masking import PIECES_MAX, FrameCheck
 
 T = TypeVar("T")
 

@@ -12,36 +12,30 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from bus.access import RoleDefaults
+from transports.http.access.accesslog import AccessLogger
 from transports.http.access.admission import admission
-from transports.http.access.audit import AuditRoutes
 from transports.http.access.audit_notes import note_refusal
 from transports.http.access.auth import Gate
 from transports.http.access.cors import preflights
 from transports.http.access.proxy import ProxySettings, behind_proxy
-from transports.http.access.session_routes import SessionRoutes
 from transports.http.access.session_store import Sessions
-from transports.http.access.token_routes import TokenRoutes
 from transports.http.access.tokens import ADMIN_ID
 from transports.http.access.visibility import Visibility
-from transports.http.accesslog import AccessLogger
-from transports.http.commands import CommandRoutes
-from transports.http.executions import ExecutionRoutes
-from transports.http.holding import RECEIVE_MAX, Memory
-from transports.http.jobs import JobRoutes
-from transports.http.longpoll import LongPoll
-from transports.http.metrics.routes import Metrics
-from transports.http.middleware import (
-    allowed_hosts,
-    check_expectation,
-    headers_for,
-    host_check,
-    problems,
-)
-from transports.http.openapi import DocumentRoutes
-from transports.http.origin import OriginRoutes
+from transports.http.api.audit import AuditRoutes
+from transports.http.api.commands import CommandRoutes
+from transports.http.api.executions import ExecutionRoutes
+from transports.http.api.jobs import JobRoutes
+from transports.http.api.longpoll import LongPoll
+from transports.http.api.metrics import Metrics
+from transports.http.api.origin import OriginRoutes
+from transports.http.api.publishing import Publishing
+from transports.http.api.sessions import SessionRoutes
+from transports.http.api.system import SystemRoutes
+from transports.http.api.tokens import TokenRoutes
+from transports.http.console.routes import PageRoutes
+from transports.http.document import DocumentRoutes
+from transports.http.output.follow import FollowRoutes
 from transports.http.output.routes import OutputRoutes
-from transports.http.page import PageRoutes
-from transports.http.publishing import Publishing
 from transports.http.server import GivenListener, Listener, ProblemRunner
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.sockets.routes import SocketRoutes
@@ -49,9 +43,15 @@ from transports.http.sockets.topics import Topics
 from transports.http.streams.changes import Changes
 from transports.http.streams.events import EventRoutes
 from transports.http.streams.fanout import Fanout
-from transports.http.streams.follow import FollowRoutes
 from transports.http.streams.registry import StreamRegistry
-from transports.http.system import SystemRoutes
+from transports.http.web.holding import RECEIVE_MAX, Memory
+from transports.http.web.middleware import (
+    allowed_hosts,
+    check_expectation,
+    headers_for,
+    host_check,
+    problems,
+)
 
 __all__ = ["Gateway", "GatewayPorts", "GatewaySettings"]
 

@@ -21,14 +21,14 @@ from aiohttp.web_protocol import _ErrInfo
 from yarl import URL
 
 from bus.model import Principal
-from transports.http.access.rate import peer_key
-from transports.http.connections import Connections
-from transports.http.handshake import Handshake
-from transports.http.holding import LINE_WEIGHT, RECEIVE_MAX, Lease, Memory
-from transports.http.middleware import HEADERS, request_id_of
-from transports.http.problems import Problem, problem_response
-from transports.http.quiet import Quiet
-from transports.http.sockets.masking import FrameCheck
+from transports.http.web.connections import Connections
+from transports.http.web.handshake import Handshake
+from transports.http.web.holding import LINE_WEIGHT, RECEIVE_MAX, Lease, Memory
+from transports.http.web.masking import FrameCheck
+from transports.http.web.middleware import HEADERS, request_id_of
+from transports.http.web.problems import Problem, problem_response
+from transports.http.web.quiet import Quiet
+from transports.http.web.rate import peer_key
 
 HEAD_MAX = 64 * 1024
 """Weight of a request's head: its bytes, and `LINE_WEIGHT` for each line."""

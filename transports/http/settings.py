@@ -15,9 +15,9 @@ from bus.ports import CommandWaiter, Door, OutputLineReader, TableReader
 from transports.http.access.proxy import ProxySettings
 from transports.http.access.sessions import SessionLimits
 from transports.http.access.token_store import TokenStore
-from transports.http.connections import DEFAULT_MAX
-from transports.http.metrics.told import Told
 from transports.http.output.shared import SharedOutput
+from transports.http.streams.metrics import Told
+from transports.http.web.connections import DEFAULT_MAX
 
 
 @cache

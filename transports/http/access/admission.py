@@ -4,8 +4,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from transports.http.access.auth import Gate
-from transports.http.middleware import template_of
 from transports.http.server import prove
+from transports.http.web.middleware import template_of
 
 SIGN_IN = ("POST", "/api/v1/session")
 """Served without a credential, since it is how to get one."""

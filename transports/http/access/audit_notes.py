@@ -6,8 +6,8 @@ from bus.audit import NOBODY, AuditTrail
 from bus.model import Principal
 from transports.http.access.auth import known_principal, peer_of
 from transports.http.access.tickets import PARAMETER
-from transports.http.middleware import template_of
-from transports.http.problems import Problem, code_of
+from transports.http.web.middleware import template_of
+from transports.http.web.problems import Problem, code_of
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 

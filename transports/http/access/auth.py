@@ -7,16 +7,16 @@ from aiohttp import web
 
 from bus.access import ADMIN
 from bus.model import Principal
-from transports.http.accept import preferred_type
 from transports.http.access.identity import Identity, Way
 from transports.http.access.origin_rules import Asked, own_origin, refusal
 from transports.http.access.proxy import proxied_grant
-from transports.http.access.rate import Attempts, Limiter, Pace, peer_key
 from transports.http.access.session_store import Sessions
 from transports.http.access.tickets import PARAMETER, CodeBook, TicketBook, place_of
 from transports.http.access.tokens import Grant
-from transports.http.problems import Problem
 from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.web.accept import preferred_type
+from transports.http.web.problems import Problem
+from transports.http.web.rate import Attempts, Limiter, Pace, peer_key
 
 STREAMS = frozenset({"/api/v1/events", "/api/v1/executions/{id}/stream", "/api/v1/ws"})
 """The path templates of what stays open; only they take a ticket."""

@@ -12,9 +12,9 @@ from aiohttp_remotes import XForwardedFiltered
 
 from bus.model import Principal
 from transports.http.access.tokens import Grant, checked_roles, checked_user
-from transports.http.probes import is_probe
-from transports.http.problems import Problem
-from transports.http.quiet import Quiet
+from transports.http.web.probes import is_probe
+from transports.http.web.problems import Problem
+from transports.http.web.quiet import Quiet
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

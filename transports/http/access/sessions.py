@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from transports.http.access.rate import first_of_the_many
 from transports.http.access.tokens import Grant, secret_hash
+from transports.http.web.rate import first_of_the_many
 
 _SEEN_STEP_MS = 300_000
 """How exactly it is kept when a session was last used: finer would write the file all the time."""

@@ -14,9 +14,9 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from transports.http.access.identity import Identity
-from transports.http.access.rate import first_of_the_many
 from transports.http.access.tokens import Grant, secret_hash
-from transports.http.query import is_cache_buster, is_position
+from transports.http.web.query import is_cache_buster, is_position
+from transports.http.web.rate import first_of_the_many
 
 TICKET_S = 30.0
 TICKETS_MAX = 10_000

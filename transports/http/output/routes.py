@@ -8,15 +8,15 @@ from aiohttp import web
 
 from bus.model import Execution
 from bus.ports import OutputLine, OutputPage
-from transports.http.accept import preferred_type
 from transports.http.access.auth import check_again, check_while_telling, cut_off, principal_of
 from transports.http.access.visibility import Visibility
-from transports.http.executions import may_read_output, visible_execution
+from transports.http.api.executions import may_read_output, visible_execution
 from transports.http.output.lines import gap_data, line_view, lines_json, text_json
 from transports.http.output.search import HITS_MAX, OutputSearch, Search
-from transports.http.problems import Problem, bad_parameter
-from transports.http.query import Query, is_cache_buster
 from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.web.accept import preferred_type
+from transports.http.web.problems import Problem, bad_parameter
+from transports.http.web.query import Query, is_cache_buster
 
 LIMIT_MAX = 1024 * 1024
 LIMIT_DEFAULT = 256 * 1024

@@ -10,10 +10,10 @@ from aiohttp import web
 from bus.model import Execution, Principal
 from bus.ports import OutputHits
 from transports.http.access.auth import too_many
-from transports.http.access.rate import Places
 from transports.http.output.lines import line_view, lines_json
-from transports.http.problems import bad_parameter
 from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.web.problems import bad_parameter
+from transports.http.web.rate import Places
 
 HITS_MAX = 1_000
 NEEDLE_MAX = 1_000

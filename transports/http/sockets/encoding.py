@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import msgspec
 
 from bus.feed import Frame
-from transports.http.encodings import Position
-from transports.http.problems import Problem, problem_body
 from transports.http.sockets.requests import NAMED
+from transports.http.streams.encodings import Position
+from transports.http.web.problems import Problem, problem_body
 
 SUBPROTOCOL = "jobbus.v1"
 

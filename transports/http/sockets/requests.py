@@ -6,8 +6,8 @@ from typing import Annotated, Literal, get_args
 import msgspec
 
 from bus.malformed import why_no_json
-from transports.http.body import UNREADABLE, wrong_shape
-from transports.http.problems import Problem, invalid
+from transports.http.web.body import UNREADABLE, wrong_shape
+from transports.http.web.problems import Problem, invalid
 
 _NAME = r"^[A-Za-z0-9._:-]{1,64}$"
 NAMED = re.compile(_NAME)

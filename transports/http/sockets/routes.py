@@ -10,12 +10,8 @@ from transports.http.access.admission import SOCKET
 from transports.http.access.audit_notes import note_refusal
 from transports.http.access.auth import Gate, identity_of, is_upgrade
 from transports.http.access.identity import Identity
-from transports.http.access.rate import Places, peer_key
 from transports.http.access.tickets import PARAMETER as TICKET
-from transports.http.middleware import request_id_of
-from transports.http.problems import Problem
-from transports.http.publishing import Publishing
-from transports.http.query import Query
+from transports.http.api.publishing import Publishing
 from transports.http.server import prove
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.sockets.encoding import SUBPROTOCOL, problem_frame
@@ -25,6 +21,10 @@ from transports.http.sockets.session import Socket
 from transports.http.sockets.topics import Topics
 from transports.http.streams.outlets import End
 from transports.http.streams.registry import StreamRegistry
+from transports.http.web.middleware import request_id_of
+from transports.http.web.problems import Problem
+from transports.http.web.query import Query
+from transports.http.web.rate import Places, peer_key
 
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==\Z")
 _log = structlog.get_logger("jobbus.streams")

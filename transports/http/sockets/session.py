@@ -10,9 +10,7 @@ from bus.errors import BusError
 from bus.model import Principal
 from transports.http.access.auth import Gate
 from transports.http.access.identity import Identity
-from transports.http.body import command_of_fields
-from transports.http.problems import Problem
-from transports.http.publishing import (
+from transports.http.api.publishing import (
     Publishing,
     accepted_body,
     checked_key,
@@ -35,6 +33,8 @@ from transports.http.sockets.requests import (
 from transports.http.sockets.subscription import Subscription
 from transports.http.sockets.topics import Follow, Topics
 from transports.http.streams.outlets import TOLD, End
+from transports.http.web.body import command_of_fields
+from transports.http.web.problems import Problem
 
 _TOLD = TOLD | {End.FAILED, End.RATE}
 _WAITS_MAX = 16

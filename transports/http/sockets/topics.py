@@ -4,15 +4,15 @@ from collections.abc import Awaitable, Callable
 
 from bus.model import Execution, Principal
 from transports.http.access.visibility import Visibility
-from transports.http.executions import execution_seen_by, may_read_output
-from transports.http.problems import invalid
+from transports.http.api.executions import execution_seen_by, may_read_output
+from transports.http.output.follower import Follower
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.sockets.requests import Subscribe, filter_values
 from transports.http.sockets.subscription import Subscription
 from transports.http.streams.changes import Changes
 from transports.http.streams.fanout import Fanout
 from transports.http.streams.filters import Filters
-from transports.http.streams.follower import Follower
+from transports.http.web.problems import invalid
 
 Follow = Callable[[Subscription], Awaitable[str]]
 """Tells a subscription what it asked for; returns the position at which it ended."""

@@ -5,13 +5,13 @@ import msgspec
 from bus.feed import Batch, FellBehind, Frame, ResetReason
 from bus.model import Principal
 from transports.http.access.visibility import Visibility
-from transports.http.encodings import NDJSON, Encoding
-from transports.http.problems import Problem
 from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.streams.encodings import NDJSON, Encoding
 from transports.http.streams.fanout import FRAMES_A_WRITE, Fanout, Reader, View
 from transports.http.streams.filters import Filters
 from transports.http.streams.outlets import Outlet
 from transports.http.streams.snapshot import Snapshots
+from transports.http.web.problems import Problem
 
 
 class Changes:

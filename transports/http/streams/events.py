@@ -4,19 +4,19 @@ import msgspec
 from aiohttp import web
 
 from bus.feed import Batch, FellBehind, Frame, ResetReason
-from transports.http.accept import preferred_type
 from transports.http.access.auth import principal_of
 from transports.http.access.tickets import PARAMETER as TICKET
-from transports.http.encodings import NDJSON, SSE, Encoding
-from transports.http.problems import bad_parameter
-from transports.http.publishing import json_response
-from transports.http.query import Query
+from transports.http.api.publishing import json_response
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.streams.changes import Changes
+from transports.http.streams.encodings import NDJSON, SSE, Encoding
 from transports.http.streams.fanout import View
 from transports.http.streams.filters import NAMES, Filters
 from transports.http.streams.registry import StreamRegistry
 from transports.http.streams.streams import Stream
+from transports.http.web.accept import preferred_type
+from transports.http.web.problems import bad_parameter
+from transports.http.web.query import Query
 
 JSON_TYPE = "application/json"
 _ENCODINGS: dict[str, Encoding] = {SSE.content_type: SSE, NDJSON.content_type: NDJSON}

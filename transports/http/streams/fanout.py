@@ -14,10 +14,10 @@ from bus.clock import Clock
 from bus.feed import Batch, Feed, FellBehind, Frame
 from bus.model import Principal
 from transports.http.access.visibility import Visibility
-from transports.http.encodings import SSE, Encoding
-from transports.http.metrics.told import Told
 from transports.http.settings import GatewaySettings
+from transports.http.streams.encodings import SSE, Encoding
 from transports.http.streams.filters import EVERYTHING, Filters
+from transports.http.streams.metrics import Told
 from transports.http.streams.outlets import Outlet
 
 FRAMES_A_WRITE = 2_000

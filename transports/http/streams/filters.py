@@ -9,8 +9,8 @@ import msgspec
 from bus.envelope import canonical_uuid
 from bus.events import EVENT_TYPES
 from bus.feed import Frame
-from transports.http.problems import bad_parameter
-from transports.http.query import Query
+from transports.http.web.problems import bad_parameter
+from transports.http.web.query import Query
 
 NAMES = ("job", "execution", "user", "type")
 _FAMILIES = frozenset(f"{type_.partition('.')[0]}.*" for type_ in EVENT_TYPES)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from bus.model import Principal
-from transports.http.encodings import Encoding
+from transports.http.streams.encodings import Encoding
 
 
 class End(StrEnum):

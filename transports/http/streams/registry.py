@@ -7,9 +7,9 @@ from typing import Protocol
 
 from bus.model import Principal
 from transports.http.access.identity import Identity
-from transports.http.problems import Problem
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.streams.outlets import End
+from transports.http.web.problems import Problem
 
 
 class Kept(Protocol):

@@ -11,8 +11,8 @@ from aiohttp.abc import AbstractStreamWriter
 
 from bus.model import Principal
 from transports.http.access.auth import credential_of, principal_of
-from transports.http.encodings import Encoding
 from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.streams.encodings import Encoding
 from transports.http.streams.outlets import TOLD, Bell, End
 
 RETRY_MS = (500, 3000)

@@ -18,10 +18,10 @@ from bus.model import CommandRecord, Principal
 from bus.ports import Receipt
 from bus.views import command_view
 from transports.http.access.auth import check_again, principal_of
-from transports.http.access.rate import Places
-from transports.http.problems import Problem, from_bus_error, invalid
 from transports.http.server import let_go
 from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.web.problems import Problem, from_bus_error, invalid
+from transports.http.web.rate import Places
 
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?\Z')
 _WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)

@@ -10,14 +10,14 @@ from bus.envelope import canonical_uuid, waiting_record
 from bus.model import CommandRecord, CommandStatus, Principal
 from transports.http.access.auth import principal_of
 from transports.http.access.visibility import Visibility
-from transports.http.batch import Batches, is_batch
-from transports.http.body import command_of_fields, read_fields, refuse_unknown
-from transports.http.longpoll import LongPoll
-from transports.http.paging import Cursors, Page, Place, conditional, page_response
-from transports.http.problems import Problem, bad_parameter, not_found
-from transports.http.publishing import Publishing, command_body, preferred_wait_s, request_of
-from transports.http.query import Query
+from transports.http.api.batch import Batches, is_batch
+from transports.http.api.longpoll import LongPoll
+from transports.http.api.publishing import Publishing, command_body, preferred_wait_s, request_of
 from transports.http.settings import GatewayPorts
+from transports.http.web.body import command_of_fields, read_fields, refuse_unknown
+from transports.http.web.paging import Cursors, Page, Place, conditional, page_response
+from transports.http.web.problems import Problem, bad_parameter, not_found
+from transports.http.web.query import Query
 
 _STATUSES = tuple(status.value for status in CommandStatus)
 

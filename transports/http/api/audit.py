@@ -6,12 +6,12 @@ from aiohttp import web
 
 from bus.audit import AuditQuery, AuditTrail
 from bus.clock import from_rfc3339
-from transports.http.accept import preferred_type
 from transports.http.access.auth import check_while_telling, need_admin, principal_of
-from transports.http.problems import bad_parameter, not_found
-from transports.http.publishing import json_response
-from transports.http.query import Query
+from transports.http.api.publishing import json_response
 from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.web.accept import preferred_type
+from transports.http.web.problems import bad_parameter, not_found
+from transports.http.web.query import Query
 
 PATH = "/api/v1/audit"
 JSON_TYPE = "application/json"

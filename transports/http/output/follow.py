@@ -3,21 +3,21 @@
 from aiohttp import web
 
 from bus.model import Execution
-from transports.http.accept import preferred_type
 from transports.http.access.auth import principal_of
 from transports.http.access.tickets import PARAMETER as TICKET
 from transports.http.access.visibility import Visibility
-from transports.http.encodings import NDJSON, SSE, Encoding
-from transports.http.executions import may_read_output, visible_execution
+from transports.http.api.executions import may_read_output, visible_execution
+from transports.http.output.follower import Follower, Place, parse_cursor
 from transports.http.output.routes import OFFSET_MAX, TAIL_MAX
-from transports.http.problems import bad_parameter
-from transports.http.query import Query
 from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.streams.encodings import NDJSON, SSE, Encoding
 from transports.http.streams.events import cursor_of
 from transports.http.streams.fanout import Fanout
-from transports.http.streams.follower import Follower, Place, parse_cursor
 from transports.http.streams.registry import StreamRegistry
 from transports.http.streams.streams import Stream
+from transports.http.web.accept import preferred_type
+from transports.http.web.problems import bad_parameter
+from transports.http.web.query import Query
 
 _ENCODINGS: dict[str, Encoding] = {SSE.content_type: SSE, NDJSON.content_type: NDJSON}
 

@@ -12,11 +12,11 @@ from bus.views import JobView, execution_view, job_view
 from bus.wording import quoted
 from transports.http.access.auth import principal_of
 from transports.http.access.visibility import Visibility
-from transports.http.longpoll import LongPoll
-from transports.http.paging import conditional, page_response
-from transports.http.problems import not_found
-from transports.http.query import Query
+from transports.http.api.longpoll import LongPoll
 from transports.http.settings import GatewayPorts
+from transports.http.web.paging import conditional, page_response
+from transports.http.web.problems import not_found
+from transports.http.web.query import Query
 
 LAST_EXECUTIONS = 5
 _JOB_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")

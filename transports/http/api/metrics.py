@@ -16,13 +16,13 @@ from bus.events import CommandEnded, ExecutionEnded, Published
 from bus.model import CommandRecord, ExecutionStatus
 from bus.threads import READS
 from transports.http.access.auth import principal_of
-from transports.http.holding import Memory
-from transports.http.metrics.tallies import Histogram, Tally
-from transports.http.middleware import template_of
-from transports.http.problems import Problem
-from transports.http.query import Query
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.streams.registry import StreamRegistry
+from transports.http.web.holding import Memory
+from transports.http.web.middleware import template_of
+from transports.http.web.problems import Problem
+from transports.http.web.query import Query
+from transports.http.web.tallies import Histogram, Tally
 
 PATH = "/metrics"
 STREAMS = frozenset({"/api/v1/events", "/api/v1/executions/{id}/stream", "/api/v1/ws"})
@@ -134,8 +134,8 @@ class Metrics:
             raise Problem(403, "forbidden", f"this needs a token with the role {METRICS} or admin")
         # Not with the module, else it is a part of each start (15 ms); in a thread, since it reads
         # files.
-        await READS.run(import_module, "transports.http.metrics.exposition")
-        from transports.http.metrics import exposition as to
+        await READS.run(import_module, "transports.http.api.exposition")
+        from transports.http.api import exposition as to
 
         feed, told, streams = self._ports.feed, self._ports.told, self._streams
         queue = self._ports.system().get("queue", {})

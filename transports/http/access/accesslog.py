@@ -11,8 +11,8 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
 from transports.http.access.auth import known_principal
-from transports.http.middleware import request_id_of, template_of
-from transports.http.quiet import Quiet
+from transports.http.web.middleware import request_id_of, template_of
+from transports.http.web.quiet import Quiet
 
 _NAME = "jobbus.access"
 _log = structlog.get_logger(_NAME)

@@ -9,12 +9,12 @@ from aiohttp import web
 
 from bus.commands import GRACE_S_MAX, Command
 from transports.http.access.auth import principal_of
-from transports.http.api_table import OPERATIONS, Access, Operation, Parameter, Types
-from transports.http.api_types import Problem
-from transports.http.paging import conditional
-from transports.http.problems import PROBLEM_TYPE, code_of, known_slugs, type_of
-from transports.http.query import Query
+from transports.http.api.schemas import Problem
 from transports.http.settings import GatewaySettings
+from transports.http.table import OPERATIONS, Access, Operation, Parameter, Types
+from transports.http.web.paging import conditional
+from transports.http.web.problems import PROBLEM_TYPE, code_of, known_slugs, type_of
+from transports.http.web.query import Query
 
 PATH = "/api/v1/openapi.json"
 _REF = "#/components/schemas/{name}"

@@ -11,9 +11,9 @@ from aiohttp import web
 
 from bus.feed import Feed
 from transports.http.access.auth import check_again, principal_of
-from transports.http.access.rate import Places
-from transports.http.publishing import preferred_wait_s
+from transports.http.api.publishing import preferred_wait_s
 from transports.http.settings import GatewaySettings
+from transports.http.web.rate import Places
 
 _PAUSE_S = 0.05
 """Changes that come within this time cost one look."""

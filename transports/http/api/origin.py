@@ -9,10 +9,10 @@ import msgspec
 from aiohttp import web
 
 from bus.commands import Command
-from transports.http.body import decode_command, read_fields, with_canonical_ids
-from transports.http.problems import Problem, invalid
-from transports.http.publishing import Publishing, json_response
-from transports.http.query import Query
+from transports.http.api.publishing import Publishing, json_response
+from transports.http.web.body import decode_command, read_fields, with_canonical_ids
+from transports.http.web.problems import Problem, invalid
+from transports.http.web.query import Query
 
 STATUS_WAIT_S = 2.0
 """How long `/jobs/status` waits for the answer before it says only that it was asked."""

@@ -4,8 +4,8 @@ from importlib.resources import files
 
 from aiohttp import web
 
-from transports.http.problems import not_found
-from transports.http.query import Query
+from transports.http.web.problems import not_found
+from transports.http.web.query import Query
 
 _TYPES = {
     "index.html": "text/html",

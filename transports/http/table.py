@@ -10,8 +10,8 @@ from typing import Any
 from bus.commands import Command
 from bus.events import EVENT_TYPES
 from bus.model import CommandStatus, ExecutionStatus
-from transports.http import api_types as told
 from transports.http.access.tokens import NewToken
+from transports.http.api import schemas as told
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"

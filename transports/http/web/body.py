@@ -21,9 +21,9 @@ from bus.malformed import (
     why_unfit,
 )
 from bus.wording import quoted
-from transports.http.middleware import follow_expectation
-from transports.http.problems import Problem, invalid
 from transports.http.server import Overdrawn, lease_of, no_memory, read_on
+from transports.http.web.middleware import follow_expectation
+from transports.http.web.problems import Problem, invalid
 
 JSON_TYPE = "application/json"
 BOM = b"\xef\xbb\xbf"

@@ -15,10 +15,7 @@ from bus.errors import BusError
 from bus.model import Principal
 from bus.ports import Receipt
 from transports.http.access.auth import principal_of
-from transports.http.body import command_of_line, read_lines
-from transports.http.middleware import request_id_of
-from transports.http.problems import Problem, from_bus_error, invalid, problem_body
-from transports.http.publishing import (
+from transports.http.api.publishing import (
     command_links,
     idempotency_key,
     preferred_wait_s,
@@ -26,6 +23,9 @@ from transports.http.publishing import (
     traceparent_of,
 )
 from transports.http.settings import GatewayPorts
+from transports.http.web.body import command_of_line, read_lines
+from transports.http.web.middleware import request_id_of
+from transports.http.web.problems import Problem, from_bus_error, invalid, problem_body
 
 NDJSON_TYPE = "application/x-ndjson"
 LINES_MAX = 1_000

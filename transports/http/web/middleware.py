@@ -12,8 +12,8 @@ from multidict import istr
 
 from transports.http.access.auth import hold
 from transports.http.access.cors import allow_origin
-from transports.http.probes import is_probe
-from transports.http.problems import Problem, problem_response
+from transports.http.web.probes import is_probe
+from transports.http.web.problems import Problem, problem_response
 
 ResponseSignal = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
 

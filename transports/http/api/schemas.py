@@ -13,7 +13,7 @@ from bus.model import Value
 from bus.views import CommandView, ExecutionView, FaultView, VariableView
 from transports.http.access.tokens import TokenView
 from transports.http.output.lines import LineView
-from transports.http.problems import ErrorItem
+from transports.http.web.problems import ErrorItem
 
 Links = dict[str, str]
 Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]

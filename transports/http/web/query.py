@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from aiohttp import web
 from multidict import MultiDict, MultiDictProxy, MultiMapping
 
-from transports.http.problems import Problem, bad_parameter
+from transports.http.web.problems import Problem, bad_parameter
 
 _QUERY_MAX = 4096
 _VALUES_MAX = 32

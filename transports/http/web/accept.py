@@ -4,7 +4,7 @@ import re
 
 from aiohttp import web
 
-from transports.http.problems import Problem
+from transports.http.web.problems import Problem
 
 RANGES_MAX = 100
 

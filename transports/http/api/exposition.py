@@ -13,7 +13,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from transports.http.metrics.tallies import Histogram, Tally
+from transports.http.web.tallies import Histogram, Tally
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _PREFIX = "jobbus_"

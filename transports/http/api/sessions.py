@@ -11,15 +11,15 @@ from bus.errors import NoSpace, StorageFailed
 from transports.http.access.audit_notes import nobody, note
 from transports.http.access.auth import Gate, credential_of, too_many
 from transports.http.access.identity import Identity, Way
-from transports.http.access.rate import peer_key
 from transports.http.access.tickets import CODE_S, TICKET_S, TooMany, checked_target
 from transports.http.access.tokens import Grant
-from transports.http.body import decode_field, read_fields, refuse_unknown
-from transports.http.problems import Problem, code_of, invalid, not_kept
-from transports.http.publishing import json_response
-from transports.http.query import Query
+from transports.http.api.publishing import json_response
 from transports.http.server import may_say
 from transports.http.settings import GatewayPorts
+from transports.http.web.body import decode_field, read_fields, refuse_unknown
+from transports.http.web.problems import Problem, code_of, invalid, not_kept
+from transports.http.web.query import Query
+from transports.http.web.rate import peer_key
 
 PATH = "/api/v1/session"
 _PROOF_MAX = 512

@@ -1,7 +1,7 @@
 """What all streams were told, counted as their frames are made. No IO, no clock."""
 
-from transports.http.encodings import Encoding
-from transports.http.metrics.tallies import Histogram, Tally
+from transports.http.streams.encodings import Encoding
+from transports.http.web.tallies import Histogram, Tally
 
 
 class Told:

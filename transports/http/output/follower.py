@@ -14,13 +14,13 @@ from bus.model import Execution
 from bus.ports import OutputPage
 from transports.http.access.visibility import Visibility
 from transports.http.output.lines import gap_data
+from transports.http.output.open_lines import OpenLines
 from transports.http.output.shared import Tail, ToldPage
-from transports.http.problems import Problem, problem_body
 from transports.http.settings import GatewayPorts, GatewaySettings
 from transports.http.streams.changes import hello_data
-from transports.http.streams.open_lines import OpenLines
 from transports.http.streams.outlets import End, Outlet
 from transports.http.streams.snapshot import items_of, record_json
+from transports.http.web.problems import Problem, problem_body
 
 _CURSOR = re.compile(r"([a-z0-9]{6,16})-(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,18})\Z")
 _KEEPS_OFFSET = frozenset({ResetReason.HISTORY_GONE, ResetReason.GAP_TOO_LARGE})

@@ -9,8 +9,8 @@ import msgspec
 from aiohttp import web
 
 from bus.feed import Feed
-from transports.http.problems import bad_parameter
-from transports.http.publishing import json_response
+from transports.http.api.publishing import json_response
+from transports.http.web.problems import bad_parameter
 
 T = TypeVar("T")
 

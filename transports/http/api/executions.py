@@ -13,13 +13,13 @@ from bus.ports import TableReader
 from bus.views import ExecutionView, execution_view
 from transports.http.access.auth import principal_of
 from transports.http.access.visibility import Visibility
-from transports.http.body import decode_command, read_fields, refuse_unknown
-from transports.http.longpoll import LongPoll
-from transports.http.paging import Cursors, Page, Place, conditional, page_response
-from transports.http.problems import Problem, bad_parameter, not_found
-from transports.http.publishing import Publishing
-from transports.http.query import Query
+from transports.http.api.longpoll import LongPoll
+from transports.http.api.publishing import Publishing
 from transports.http.settings import GatewayPorts
+from transports.http.web.body import decode_command, read_fields, refuse_unknown
+from transports.http.web.paging import Cursors, Page, Place, conditional, page_response
+from transports.http.web.problems import Problem, bad_parameter, not_found
+from transports.http.web.query import Query
 
 _STATUSES = tuple(status.value for status in ExecutionStatus)
 

@@ -8,7 +8,7 @@ import asyncio
 import ssl
 from asyncio.sslproto import SSLProtocol
 
-from transports.http.connections import Connections
+from transports.http.web.connections import Connections
 
 RECORD_MAX = 16 * 1024 + 512
 """The longest record of TLS (RFC 8446 §5.2), and its head."""

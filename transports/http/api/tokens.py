@@ -25,11 +25,11 @@ from transports.http.access.tokens import (
     token_view,
 )
 from transports.http.access.visibility import Visibility
-from transports.http.body import decode_field, read_fields, refuse_unknown
-from transports.http.problems import Problem, invalid, not_found, not_kept
-from transports.http.publishing import json_response
-from transports.http.query import Query
+from transports.http.api.publishing import json_response
 from transports.http.settings import GatewayPorts
+from transports.http.web.body import decode_field, read_fields, refuse_unknown
+from transports.http.web.problems import Problem, invalid, not_found, not_kept
+from transports.http.web.query import Query
 
 PATH = "/api/v1/tokens"
 _FIELDS = ("userId", "roles", "expiresAt", "name")

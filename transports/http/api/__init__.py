@@ -1,0 +1,1 @@
+"""The operations of the API, each a function from a request to an answer."""
