@@ -12,8 +12,8 @@ from bus.clock import SystemClock
 from bus.envelope import Envelope
 from bus.layout import DataLayout
 from bus.model import CommandRecord, CommandStatus
-from transports.directory.queue import DirectoryTransport
 from transports.directory.settings import DirectorySettings
+from transports.directory.transport import DirectoryTransport
 
 SECRET = b"s" * 32
 QUICK = DirectorySettings(settle_s=0.1, stray_s=0.3, scan_interval_s=0.05)

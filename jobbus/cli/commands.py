@@ -35,7 +35,7 @@ from jobbus.client.client import WAIT_S_MAX
 from jobbus.client.errors import WaitTimeout
 from jobbus.client.records import CommandAnswer
 from jobbus.service.instance import prepare, secret_key
-from transports.directory.publisher import publish_offline
+from transports.directory.offline_publisher import publish_offline
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON")]
 Variables = Annotated[

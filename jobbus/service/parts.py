@@ -44,8 +44,8 @@ from jobbus.service.role_words import notes_on_words
 from jobbus.service.settings import Settings
 from jobbus.service.transport_settings import directory_settings, gateway_settings, tls_of
 from transports.directory.projections import Projections
-from transports.directory.queue import DirectoryTransport
-from transports.directory.witnesses import told_by_files
+from transports.directory.recovery import records_in_files
+from transports.directory.transport import DirectoryTransport
 from transports.http.access.admin_token import admin_token
 from transports.http.access.token_store import TokenStore
 from transports.http.app import Gateway, GatewayPorts
@@ -358,4 +358,4 @@ class _Traces:
         return has_trace(self._layout, execution, command)
 
     def records(self, table: TableReader) -> Iterable[CommandRecord | Execution]:
-        return told_by_files(self._layout, table)
+        return records_in_files(self._layout, table)

@@ -9,7 +9,7 @@ from bus.layout import DataLayout
 from bus.publisher import Publisher
 from jobbus.service.logs import configure_logs
 from tests.gateway_world import ADMIN, World
-from transports.directory.queue import DirectoryTransport
+from transports.directory.transport import DirectoryTransport
 from transports.http.app import Gateway
 from transports.http.settings import GatewayPorts, GatewaySettings
 

@@ -10,7 +10,7 @@ from bus.envelope import seal
 from bus.layout import DataLayout
 from bus.model import CommandRecord, Principal
 from tests.benchmarks.closed_loop import closed_loop, print_figures
-from transports.directory.queue import DirectoryTransport
+from transports.directory.transport import DirectoryTransport
 
 ALICE = Principal(user_id="alice", roles=("operator",), via="http")
 

@@ -16,7 +16,7 @@ from bus.layout import DataLayout
 from bus.model import CommandRecord, CommandStatus, Principal
 from bus.transport import Transport
 from tests.fakes import ManualClock
-from transports.directory.queue import DirectoryTransport
+from transports.directory.transport import DirectoryTransport
 from transports.memory import MemoryTransport
 
 ALICE = Principal(user_id="alice", roles=("operator",), via="http")

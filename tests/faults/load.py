@@ -26,7 +26,7 @@ from tests.faults.seam import Plan
 from tests.jobs import Apps
 from tests.nursery import nursery
 from tests.service import FINAL, Running, Service
-from transports.directory.answers import encode_result, encode_status, result_name
+from transports.directory.results import encode_result, encode_status, result_name
 
 PATIENCE_S = 40.0
 POISON_START = "the service died of starting it"

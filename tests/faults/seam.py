@@ -380,7 +380,7 @@ def _put_in(text: str) -> None:
     from handlers import disk_space as room
     from handlers import owner
     from handlers.supervision import adoption, spawner_link
-    from transports.directory import disk, projections, queue
+    from transports.directory import disk, projections, transport
 
     plan = Plan.decode(text)
     if plan.at or plan.log:
@@ -393,7 +393,7 @@ def _put_in(text: str) -> None:
     )
     if plan.boot:
         vars(adoption)["boot_id"] = lambda: plan.boot
-    retries = (owner, "NO_SPACE_RETRY_S"), (projections, "RETRY_S"), (queue, "UNLINK_RETRY_S")
+    retries = (owner, "NO_SPACE_RETRY_S"), (projections, "RETRY_S"), (transport, "UNLINK_RETRY_S")
     _shorten(plan, (room, "LOOK_S"), *retries)
     if plan.poison:
         _die_of_poison(plan)
@@ -408,7 +408,7 @@ def _die_of_poison(plan: Plan) -> None:
     memory killer would end it."""
     from handlers import owner
     from handlers.supervision.asking import Asking
-    from transports.directory.reader import Reader
+    from transports.directory.command_files import Reader
 
     def deadly(owner: Any, name: str, is_poison: Callable[..., bool]) -> None:
         real = getattr(owner, name)

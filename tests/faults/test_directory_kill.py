@@ -25,7 +25,7 @@ from tests.directory_rig import (
 )
 from transports.directory import wire
 from transports.directory.committer import Piece, commit
-from transports.directory.publisher import publish_offline
+from transports.directory.offline_publisher import publish_offline
 
 ALICE = Principal(user_id="alice", roles=("operator", "admin"), via="cli")
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,7 @@ from bus.commands import StartJob
 from bus.envelope import seal
 from bus.layout import DataLayout
 from bus.model import Principal
-from transports.directory.publisher import publish_offline
+from transports.directory.offline_publisher import publish_offline
 
 layout = DataLayout(Path(sys.argv[1]))
 who = Principal(user_id="alice", roles=("operator", "admin"), via="cli")
@@ -55,7 +55,7 @@ from bus.commands import StartJob
 from bus.envelope import seal
 from bus.layout import DataLayout
 from bus.model import Principal
-from transports.directory.queue import DirectoryTransport
+from transports.directory.transport import DirectoryTransport
 
 who = Principal(user_id="alice", roles=("operator", "admin"), via="cli")
 
@@ -85,7 +85,7 @@ from pathlib import Path
 from bus.clock import SystemClock
 from bus.layout import DataLayout
 from tests.directory_rig import record_of
-from transports.directory.queue import DirectoryTransport
+from transports.directory.transport import DirectoryTransport
 
 async def main():
     known = {}

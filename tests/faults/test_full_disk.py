@@ -22,7 +22,7 @@ from jobbus.service.instance import secret_key
 from tests.faults.load import LONG, PATIENCE_S, STARTED, Content, Load, SeamService, define, verify
 from tests.faults.seam import Plan
 from tests.small_disk import Filler, mounted, mounted_ext4
-from transports.directory.publisher import publish_offline
+from transports.directory.offline_publisher import publish_offline
 
 T = TypeVar("T")
 

@@ -26,7 +26,7 @@ from tests.directory_rig import (
     running,
     until,
 )
-from transports.directory.publisher import publish_offline
+from transports.directory.offline_publisher import publish_offline
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from bus.errors import TransportBusy
 from bus.model import Principal
 from tests.directory_rig import QUICK, received, running
 from tests.fakes import ManualClock
-from transports.directory.backlog import TAKEN_BYTES_MAX, Backlog, Entry
+from transports.directory.pending import TAKEN_BYTES_MAX, Entry, Pending
 
 OLGA = Principal(user_id="olga", roles=("operator",), via="http")
 PAUL = Principal(user_id="paul", roles=("operator",), via="http")
@@ -39,12 +39,12 @@ async def test_inbox_takes_no_more_when_few_commands_hold_all_its_bytes() -> Non
 
 
 def test_what_is_received_at_a_time_has_a_bound_in_bytes() -> None:
-    backlog = Backlog()
+    pending = Pending()
     for number in range(10):
         entry = Entry(str(number), f"{number}.json", number, size=TAKEN_BYTES_MAX // 2)
-        backlog.add(entry)
-        backlog.enqueue(entry)
-    assert len(backlog.take(10)) == 2
+        pending.add(entry)
+        pending.enqueue(entry)
+    assert len(pending.take(10)) == 2
 
 
 async def test_publishers_whose_commands_hold_all_bytes_are_told_to_come_again(

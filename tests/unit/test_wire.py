@@ -26,9 +26,9 @@ from bus.retention_settings import Keeping
 from jobbus.service.settings import DirectorySection
 from jobbus.service.transport_settings import directory_settings
 from transports.directory import foreign, wire
-from transports.directory.answers import encode_result
 from transports.directory.encodings import plain_json
 from transports.directory.foreign import Writer
+from transports.directory.results import encode_result
 from transports.directory.settings import DirectorySettings
 from transports.directory.wire import NotACommand
 

@@ -19,8 +19,8 @@ from bus.model import (
     StopRequest,
 )
 from handlers.decisions.table import JobTable
-from transports.directory.answers import encode_result, encode_status
-from transports.directory.witnesses import decode_result, decode_status, told_by_files
+from transports.directory.recovery import decode_result, decode_status, records_in_files
+from transports.directory.results import encode_result, encode_status
 
 ID = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
 COMMAND = CommandRecord(
@@ -100,4 +100,4 @@ def test_commands_come_in_the_order_of_their_ends_whatever_their_ids(tmp_path: P
         path = layout.results / f"{command_id}.json"
         path.write_bytes(encode_result(replace(COMMAND, id=command_id, id_text=command_id)))
         os.utime(path, (ended_s, ended_s))
-    assert [record.id for record in told_by_files(layout, JobTable())] == ids
+    assert [record.id for record in records_in_files(layout, JobTable())] == ids

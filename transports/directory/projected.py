@@ -11,7 +11,7 @@ from bus.model import CommandRecord, Execution
 from bus.ports import TableReader
 from bus.reserve import NO_ROOM, Need
 from transports.directory import disk
-from transports.directory.answers import encode_result, encode_status, result_name
+from transports.directory.results import encode_result, encode_status, result_name
 
 Put = Callable[[str, int, bytes, Need | None], None]
 """Writes one file, inside a folder; the need is for a spare where the disk is full."""

@@ -16,8 +16,8 @@ from bus.errors import ErrorCode
 from bus.layout import DataLayout
 from bus.model import CommandRecord, CommandStatus
 from transports.directory import disk
-from transports.directory.answers import encode_result, result_name
 from transports.directory.disk import Mark
+from transports.directory.results import encode_result, result_name
 
 log = logging.getLogger(__name__)
 

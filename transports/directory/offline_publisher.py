@@ -8,9 +8,9 @@ from bus.errors import TransportBusy
 from bus.layout import DataLayout
 from bus.reserve import Need
 from transports.directory import disk, wire
+from transports.directory.command_files import Reader
 from transports.directory.committer import Piece, commit
-from transports.directory.inbound import same_or_raise
-from transports.directory.reader import Reader
+from transports.directory.local_publisher import same_or_raise
 from transports.directory.settings import DirectorySettings
 
 

@@ -27,7 +27,7 @@ from bus.model import (
 )
 from bus.ports import TableReader
 from transports.directory import disk
-from transports.directory.answers import RESULT_NAMES, STATUS_NAMES
+from transports.directory.results import RESULT_NAMES, STATUS_NAMES
 
 SIZE_MAX = 1 << 20
 
@@ -80,7 +80,7 @@ class _Result(msgspec.Struct, frozen=True, kw_only=True, rename=RESULT_NAMES):
     error_code: str | None = None
 
 
-def told_by_files(layout: DataLayout, table: TableReader) -> Iterator[CommandRecord | Execution]:
+def records_in_files(layout: DataLayout, table: TableReader) -> Iterator[CommandRecord | Execution]:
     """First commands in the order of their ends, then executions in the order of their ids, which
     is that of their beginnings; what is no such file of ours is passed over. Files tell neither the
     hash of a command nor the variables of an execution."""

@@ -15,9 +15,9 @@ from bus.model import CommandRecord
 from bus.reserve import Need
 from bus.threads import DISK
 from transports.directory import disk, wire
-from transports.directory.backlog import Backlog, Entry, State
 from transports.directory.committer import Committer, Piece
-from transports.directory.intake import Intake
+from transports.directory.pending import Entry, Pending, State
+from transports.directory.scan import Scan
 from transports.directory.settings import DirectorySettings
 
 SMALL_PART = 20
@@ -41,7 +41,7 @@ class _Commit(msgspec.Struct):
                 future.set_exception(error)
 
 
-class Inbound:
+class LocalPublisher:
     """The publishers' side of the transport. Lives in the event loop, commits in a thread.
 
     `ring` makes the transport look into the directory. `changes_others` says whether more comes of
@@ -55,8 +55,8 @@ class Inbound:
         clock: Clock,
         secret: bytes,
         known: Callable[[str], CommandRecord | None],
-        backlog: Backlog,
-        intake: Intake,
+        pending: Pending,
+        scan: Scan,
         ring: Callable[[], None],
         before_answer: Callable[[], None] = lambda: None,
         changes_others: Callable[[Envelope], bool] = lambda envelope: True,
@@ -66,8 +66,8 @@ class Inbound:
         self._clock = clock
         self._secret = secret
         self._known = known
-        self._backlog = backlog
-        self._intake = intake
+        self._pending = pending
+        self._scan = scan
         self._ring = ring
         self._loop = asyncio.get_running_loop()
         self._committer = Committer(layout, settings, self._committed_in_thread, before_answer)
@@ -95,7 +95,7 @@ class Inbound:
         """See `bus.transport.Transport.publish`."""
         assert canonical_uuid(envelope.id) == envelope.id
         self._check_open()
-        entry = self._backlog.get(envelope.id)
+        entry = self._pending.get(envelope.id)
         record = self._known(envelope.id)
         commit = self._committing.get(envelope.id)
         if commit is not None:
@@ -126,7 +126,7 @@ class Inbound:
     def _begin(self, envelope: Envelope) -> "_Commit":
         """From the number to the hand-over there is no await: both grow in the same order, for each
         principal."""
-        order_ns = self._backlog.next_order_ns(self._clock.now_ms() * 1_000_000)
+        order_ns = self._pending.next_order_ns(self._clock.now_ms() * 1_000_000)
         need = self._need_of(envelope)
         urgent, owner = isinstance(envelope.command, URGENT), envelope.principal.user_id
         data = wire.encode(envelope, order_ns, self._secret)
@@ -141,7 +141,7 @@ class Inbound:
             owner=owner,
             size=weight_of(envelope),
         )
-        self._backlog.add(entry)
+        self._pending.add(entry)
         self._committing_bytes += entry.size
         commit = _Commit(msgspec.structs.replace(envelope, accepted_ns=order_ns))
         self._committing[envelope.id] = commit
@@ -171,7 +171,7 @@ class Inbound:
             self._committing_of[piece.owner] -= 1
             if not self._committing_of[piece.owner]:
                 del self._committing_of[piece.owner]
-            entry = self._backlog.get(piece.id)
+            entry = self._pending.get(piece.id)
             assert entry is not None, piece.id
             self._committing_bytes -= entry.size
             error: Exception | None = failure or piece.error
@@ -179,9 +179,9 @@ class Inbound:
                 error = FileExistsError(piece.name)
             if error is None:
                 entry.envelope = commit.envelope
-                self._backlog.enqueue(entry)
+                self._pending.enqueue(entry)
             else:
-                self._backlog.drop(entry)
+                self._pending.drop(entry)
             commit.tell(error)
         if failure is not None:
             self.fail(failure)
@@ -203,7 +203,7 @@ class Inbound:
         """A command of this id lies there already; if it is this one, it is made durable."""
         self._ring()
         try:
-            there = await DISK.run(self._intake.durable_envelope, name)
+            there = await DISK.run(self._scan.durable_envelope, name)
         except disk.SyncFailed as error:
             failure = StorageFailed(f"{error}; the service must restart and read what is there")
             self.fail(failure)
@@ -224,11 +224,11 @@ class Inbound:
     def _check_room(self, envelope: Envelope) -> None:
         """Stops are admitted when everything else is not any more, and so is who has little there:
         what somebody fills, others need."""
-        under_way = len(self._committing) + self._backlog.local_waiting
-        under_way_bytes = self._committing_bytes + self._backlog.local_bytes
+        under_way = len(self._committing) + self._pending.local_waiting
+        under_way_bytes = self._committing_bytes + self._pending.local_bytes
         owner, most = envelope.principal.user_id, self._settings.inbox_max
         most_bytes = self._settings.inbox_bytes_max
-        theirs = self._committing_of[owner] + self._backlog.local_of[owner]
+        theirs = self._committing_of[owner] + self._pending.local_of[owner]
         if isinstance(envelope.command, URGENT) or theirs < most // SMALL_PART:
             most, most_bytes = most * 2, most_bytes * 2
         if under_way >= most:

@@ -66,7 +66,7 @@ _decoder = msgspec.json.Decoder(Note)
 _encoder = msgspec.json.Encoder()
 
 
-class Caution:
+class InHandNote:
     """One note. All methods block, if only for a write to memory; from any thread.
 
     `is_recorded` tells, at the start, whether the journal knows what came of it.

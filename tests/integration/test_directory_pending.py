@@ -120,7 +120,7 @@ async def test_new_commands_go_through_while_a_long_queue_of_files_waits(fast_ro
 async def test_commands_that_were_too_many_for_memory_are_read_again(
     fast_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transports.directory.backlog.CACHED_MAX", 10)
+    monkeypatch.setattr("transports.directory.pending.CACHED_MAX", 10)
     sent = [seal(StartJob(job_id="A/B", variables={"n": n}), ALICE, now_ms=7) for n in range(50)]
     async with running(fast_root) as transport:
         await asyncio.gather(*(transport.publish(one) for one in sent))

@@ -24,21 +24,21 @@ from bus.scarcity import reason_of
 from bus.tasks import kept_up
 from bus.threads import DISK
 from transports.directory import disk
-from transports.directory.backlog import Backlog, Entry, State
-from transports.directory.caution import (
+from transports.directory.command_files import Reader
+from transports.directory.local_publisher import LocalPublisher
+from transports.directory.pending import Entry, Pending, State
+from transports.directory.poison import (
     CAREFUL_COMMANDS,
     DEATHS_MAX,
     HANDLING,
     READING,
-    Caution,
     Deaths,
+    InHandNote,
 )
-from transports.directory.inbound import Inbound
-from transports.directory.intake import Intake
-from transports.directory.lookout import Lookout
-from transports.directory.reader import Reader
 from transports.directory.refusals import RefusalResults
 from transports.directory.rejects import Rejects
+from transports.directory.scan import Scan
+from transports.directory.scanner import Scanner
 from transports.directory.settings import DirectorySettings
 from transports.directory.watch import Doorbell
 
@@ -60,7 +60,7 @@ class DirectoryTransport:
     tells_secret: whether a command holds a secret's value, so that no copy of it may be kept.
     before_answer: called, in a thread, before a command is acknowledged; it may end the process.
     order_floor_ns: the largest acceptance number that the table remembers.
-    changes_others: whether a stop, cancel or delete leads to anything; see `Inbound`.
+    changes_others: whether a stop, cancel or delete leads to anything; see `LocalPublisher`.
     """
 
     def __init__(
@@ -87,29 +87,29 @@ class DirectoryTransport:
         self._secret = secret
         self._settings = settings
         self._refused = refused
-        self._backlog = Backlog()
+        self._pending = Pending()
         # Numbers grow over restarts too, even if somebody set the clock back meanwhile.
-        self._backlog.last_order_ns = order_floor_ns
+        self._pending.last_order_ns = order_floor_ns
         reader = self._reader = Reader(secret, settings)
         rejects = self._rejects = Rejects(layout, settings, clock, self._mended_name)
-        self._handling = Caution(layout, HANDLING, lambda key: known(key) is not None)
-        self._reading = Caution(layout, READING)
-        self._intake = Intake(layout, settings, clock, reader, rejects, self._reading)
+        self._handling = InHandNote(layout, HANDLING, lambda key: known(key) is not None)
+        self._reading = InHandNote(layout, READING)
+        self._scan = Scan(layout, settings, clock, reader, rejects, self._reading)
         self._refusals = RefusalResults(
             layout, settings.refusals_max, lambda command_id: known(command_id) is not None
         )
-        self._lookout = Lookout(
+        self._scanner = Scanner(
             layout,
             settings,
             clock,
             known,
-            self._backlog,
-            self._intake,
+            self._pending,
+            self._scan,
             rejects,
             self._refusals,
             tells_secret,
         )
-        self._inbound: Inbound | None = None
+        self._local: LocalPublisher | None = None
         # After a start that died commands are handed out one by one: so many more.
         self._careful = 0
         self._handed_last = ""
@@ -124,30 +124,30 @@ class DirectoryTransport:
     @property
     def waiting(self) -> int:
         """Commands that nobody has received yet."""
-        return self._backlog.waiting
+        return self._pending.waiting
 
     @property
     def looks_often_because(self) -> str | None:
         """Why the queue is looked at all the time; None while changes are announced."""
-        return self._lookout.attention.why
+        return self._scanner.attention.why
 
     @property
     def oldest_age_s(self) -> float:
         """How long the first of them has waited; 0 if none waits."""
-        oldest_ns = self._backlog.oldest_ns
+        oldest_ns = self._pending.oldest_ns
         if oldest_ns is None:
             return 0.0
         return max(0.0, self._clock.now_ms() / 1000 - oldest_ns / 1e9)
 
     def waiting_since_ms(self) -> int | None:
         """When the oldest command that waits was submitted, or earlier; None if none waits."""
-        return self._backlog.waiting_since_ms()
+        return self._pending.waiting_since_ms()
 
     def go_by(self, settings: DirectorySettings) -> None:
         """Files that are read from now on are believed, and rejects kept, by these settings."""
         self._reader.go_by(settings)
         self._rejects.go_by(settings)
-        self._lookout.attention.often_s = settings.look_ms / 1000
+        self._scanner.attention.often_s = settings.look_ms / 1000
 
     def forget_rejects(self, before_ms: int) -> None:
         """Files that were rejected before this time will be removed."""
@@ -155,27 +155,27 @@ class DirectoryTransport:
 
     def hold_strangers(self, held: bool) -> None:
         """Files that this service did not write wait (but for stops), or come in again."""
-        self._backlog.held = held
+        self._pending.held = held
         if not held:
-            self._backlog.arrived.set()
+            self._pending.arrived.set()
 
     async def publish(self, envelope: Envelope) -> None:
         """See `bus.transport.Transport.publish`."""
-        if self._inbound is None or self._closing.is_set():
+        if self._local is None or self._closing.is_set():
             raise TransportBusy("the directory transport is not running; nothing is accepted")
-        await self._inbound.publish(envelope)
+        await self._local.publish(envelope)
 
     def holds(self, command_id: str) -> bool:
         """See `bus.transport.Transport.holds`."""
-        return self._backlog.get(command_id) is not None
+        return self._pending.get(command_id) is not None
 
     async def receive(self, limit: int) -> Sequence[Envelope]:
         """See `bus.transport.Transport.receive`. There is one receiver."""
         while True:
-            entries = self._backlog.take(1 if self._careful else limit)
+            entries = self._pending.take(1 if self._careful else limit)
             if not entries:
-                self._backlog.arrived.clear()
-                await self._backlog.arrived.wait()
+                self._pending.arrived.clear()
+                await self._pending.arrived.wait()
                 continue
             entries = [entry for entry in entries if not self._was_cancelled(entry)]
             if not entries:
@@ -186,7 +186,7 @@ class DirectoryTransport:
                     await self._take_care(entries)
             except OSError as error:
                 if DESCRIPTORS.release_for(error):
-                    self._backlog.put_back(entries)
+                    self._pending.put_back(entries)
                     continue
                 self._troubles.say(f"waiting commands cannot be read: {reason_of(error)}", "read")
                 entries = self._readable_without_file(entries)
@@ -194,7 +194,7 @@ class DirectoryTransport:
                     await asyncio.sleep(READ_RETRY_S)
                     continue
             except BaseException:  # also a cancellation: they were taken and would be lost
-                self._backlog.put_back(entries)
+                self._pending.put_back(entries)
                 raise
             else:
                 self._troubles.over("waiting commands can be read again", "read")
@@ -204,8 +204,8 @@ class DirectoryTransport:
 
     def _readable_without_file(self, entries: Sequence[Entry]) -> list[Entry]:
         """Those with their command in memory; the others wait on, for the system to read files."""
-        self._backlog.put_back(entry for entry in entries if entry.envelope is None)
-        self._lookout.ring()  # it mends what can be mended
+        self._pending.put_back(entry for entry in entries if entry.envelope is None)
+        self._scanner.ring()  # it mends what can be mended
         return [entry for entry in entries if entry.envelope is not None]
 
     def _was_cancelled(self, entry: Entry) -> bool:
@@ -231,7 +231,7 @@ class DirectoryTransport:
 
     def settle(self, command_id: str) -> None:
         """See `bus.transport.Transport.settle`: the command's file will be unlinked."""
-        entry = self._backlog.get(command_id)
+        entry = self._pending.get(command_id)
         if entry is not None and entry.state is State.HANDED:
             entry.state = State.DONE
             self._ended.append(entry)
@@ -240,7 +240,7 @@ class DirectoryTransport:
     def settle_own(self, command_id: str) -> None:
         """The same for a command that was published in this process, where nobody waits for files;
         one that another program wrote stays until its result is there."""
-        entry = self._backlog.get(command_id)
+        entry = self._pending.get(command_id)
         if entry is not None and entry.local:
             self.settle(command_id)
 
@@ -250,58 +250,58 @@ class DirectoryTransport:
         Raises:
             StorageFailed: a sync failed; restart from disk.
         """
-        inbound = Inbound(
+        local = LocalPublisher(
             self._layout,
             self._settings,
             self._clock,
             self._secret,
             self._known,
-            self._backlog,
-            self._intake,
-            self._lookout.ring,
+            self._pending,
+            self._scan,
+            self._scanner.ring,
             self._before_answer,
             self._changes_others,
         )
         if self._died_of is None:
             await DISK.run(self.look_back)
         await DISK.run(self._prepare)
-        self._lookout.attention.expect(await DISK.run(file_system_of, self._layout.queue))
+        self._scanner.attention.expect(await DISK.run(file_system_of, self._layout.queue))
         await self._set_poison_aside()
-        await self._lookout.look(inbound, None, rung=True)
+        await self._scanner.look(local, None, rung=True)
         # Only what was there when it died can be to blame; mostly that is nothing.
-        self._careful = min(self._careful, self._backlog.waiting)
+        self._careful = min(self._careful, self._pending.waiting)
         await DISK.run(self._forget_gone)
-        inbound.start()
-        self._inbound = inbound
+        local.start()
+        self._local = local
         if ready is not None:
             ready.set()
         try:
-            await self._serve(inbound)
+            await self._serve(local)
         finally:
-            await inbound.stop()
+            await local.stop()
             await self._unlink_ended()
             for note in (self._handling, self._reading):
-                await DISK.run(note.end if self._ends_orderly(inbound) else note.close)
+                await DISK.run(note.end if self._ends_orderly(local) else note.close)
             self._closed.set()
-        if inbound.failure is not None:
-            raise inbound.failure
+        if local.failure is not None:
+            raise local.failure
 
     async def aclose(self) -> None:
         """See `bus.transport.Transport.aclose`."""
         self._closing.set()
-        if self._inbound is not None:
+        if self._local is not None:
             await self._closed.wait()
 
     def _prepare(self) -> None:
         disk.make_directory(self._layout.queue_tmp)
         disk.make_directory(self._layout.results)
         disk.make_directory(self._layout.rejects)
-        self._intake.sweep()
+        self._scan.sweep()
 
-    def _ends_orderly(self, inbound: Inbound) -> bool:
+    def _ends_orderly(self, local: LocalPublisher) -> bool:
         """Closed on purpose, and whoever got the commands has put all of them on record."""
-        closed = self._closing.is_set() and inbound.failure is None
-        return closed and all(self._known(one) is not None for one in self._backlog.handed())
+        closed = self._closing.is_set() and local.failure is None
+        return closed and all(self._known(one) is not None for one in self._pending.handed())
 
     def look_back(self) -> frozenset[str]:
         """What earlier starts died of is known; the ids of commands that are on record and were
@@ -324,7 +324,7 @@ class DirectoryTransport:
         for command_id, deaths in self._died_of.items():
             if self._known(command_id) is None and deaths.before >= DEATHS_MAX:
                 why = f"the service died {deaths.before} times while it handled this command"
-                found = await DISK.run(self._intake.poison, command_id, why)
+                found = await DISK.run(self._scan.poison, command_id, why)
                 if found is not None:
                     await self._answer_poison(*found)
         for name, deaths in self._died_reading.items():
@@ -334,7 +334,7 @@ class DirectoryTransport:
                 await DISK.run(self._rejects.give_up_on, rejected)
             else:
                 why = f"the service died {deaths.before} times while it read this file"
-                record = await DISK.run(self._intake.poison_unread, name, why)
+                record = await DISK.run(self._scan.poison_unread, name, why)
                 if record is not None and self._known(record.id) is None:
                     await self._answer_poison(record, None)
         condemned = [key for key, n in self._died_of.items() if n.before >= DEATHS_MAX]
@@ -370,25 +370,25 @@ class DirectoryTransport:
         elif self._refused is not None:
             self._refused(record)
 
-    async def _serve(self, inbound: Inbound) -> None:
+    async def _serve(self, local: LocalPublisher) -> None:
         bell = Doorbell(
             self._layout.queue,
-            self._lookout.ring,
-            self._backlog.__contains__,
-            self._lookout.attention.announce,
+            self._scanner.ring,
+            self._pending.__contains__,
+            self._scanner.attention.announce,
         )
         async with asyncio.TaskGroup() as group:
             parts = [
                 group.create_task(kept_up(run, name), name=name)
                 for run, name in (
                     (bell.run, "directory doorbell"),
-                    (partial(self._lookout.run, inbound), "directory lookout"),
+                    (partial(self._scanner.run, local), "directory scanner"),
                     (self._unlink_for_ever, "directory unlinks"),
                 )
             ]
             ends = [
                 group.create_task(self._closing.wait(), name="directory close"),
-                group.create_task(inbound.failed.wait(), name="directory failure"),
+                group.create_task(local.failed.wait(), name="directory failure"),
             ]
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for part in (*parts, *ends):
@@ -399,7 +399,7 @@ class DirectoryTransport:
         bare = [entry for entry in entries if entry.envelope is None]
         if not bare:
             return
-        read = await DISK.run(self._intake.envelopes, [entry.name for entry in bare])
+        read = await DISK.run(self._scan.envelopes, [entry.name for entry in bare])
         refusals: list[tuple[Entry, CommandRecord]] = []
         for entry, found in zip(bare, read, strict=True):
             match found:
@@ -408,8 +408,8 @@ class DirectoryTransport:
                 case CommandRecord():
                     refusals.append((entry, found))
                 case None:
-                    self._backlog.drop(entry)
-                    self._lookout.ring()
+                    self._pending.drop(entry)
+                    self._scanner.ring()
         if refusals:
             await self._answer(refusals)
 
@@ -440,7 +440,7 @@ class DirectoryTransport:
             batch, self._ended = self._ended[:UNLINK_MAX], self._ended[UNLINK_MAX:]
             names = [name for entry in batch for name in (entry.name, *entry.more_names)]
             try:
-                await DISK.run(self._intake.unlink, names)
+                await DISK.run(self._scan.unlink, names)
             except OSError as error:
                 self._troubles.say(f"files of ended commands stay: {reason_of(error)}", "unlink")
                 self._ended.extend(batch)
@@ -451,7 +451,7 @@ class DirectoryTransport:
                 raise
             self._troubles.over(subject="unlink")
             for entry in batch:
-                self._backlog.drop(entry)
+                self._pending.drop(entry)
         return True
 
 

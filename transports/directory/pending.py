@@ -55,7 +55,7 @@ class Entry(msgspec.Struct, eq=False):
     more_names: tuple[str, ...] = ()
 
 
-class Backlog:
+class Pending:
     """All entries by id, and those that wait in three lanes: urgent, ours, foreign. Within a lane
     each owner has a turn after the other, as far as they are known."""
 

@@ -14,12 +14,12 @@ from bus.recurring import Recurring
 from bus.scarcity import reason_of
 from bus.threads import DISK
 from transports.directory import disk
-from transports.directory.backlog import Backlog, Entry, State
-from transports.directory.inbound import Inbound, is_same
-from transports.directory.intake import GivenUp, Intake, Look
-from transports.directory.reader import Sighting
+from transports.directory.command_files import Sighting
+from transports.directory.local_publisher import LocalPublisher, is_same
+from transports.directory.pending import Entry, Pending, State
 from transports.directory.refusals import RefusalResults, unreadable
 from transports.directory.rejects import Rejects
+from transports.directory.scan import GivenUp, Look, Scan
 from transports.directory.settings import DirectorySettings
 
 log = logging.getLogger(__name__)
@@ -36,11 +36,11 @@ SWEEP_S = 3600.0
 AHEAD_MAX_NS = 86_400 * 10**9
 """A number further in the future is a broken clock's: it must not drag all later ones along."""
 TAKEN_UP_MAX = 1000
-"""Finds put into the backlog in one turn of the loop."""
+"""Finds added to the pending commands in one turn of the loop."""
 
 
-class Lookout:
-    """Looks when the bell rings and from time to time anyway; puts finds into the backlog."""
+class Scanner:
+    """Looks when the bell rings and from time to time anyway; adds finds to what is pending."""
 
     def __init__(
         self,
@@ -48,8 +48,8 @@ class Lookout:
         settings: DirectorySettings,
         clock: Clock,
         known: Callable[[str], CommandRecord | None],
-        backlog: Backlog,
-        intake: Intake,
+        pending: Pending,
+        scan: Scan,
         rejects: Rejects,
         refusals: RefusalResults,
         tells_secret: Callable[[Envelope], bool],
@@ -59,8 +59,8 @@ class Lookout:
         self._settings = settings
         self._clock = clock
         self._known = known
-        self._backlog = backlog
-        self._intake = intake
+        self._pending = pending
+        self._scan = scan
         self._rejects = rejects
         self._refusals = refusals
         self._rung = asyncio.Event()
@@ -76,13 +76,13 @@ class Lookout:
         self._heard.update(dict.fromkeys(names[: HEARD_MAX - len(self._heard)]))
         self._rung.set()
 
-    async def run(self, inbound: Inbound) -> None:
+    async def run(self, local: LocalPublisher) -> None:
         """Looks for ever."""
         while True:
             rung = await self._wait_for_ring()
             pause_s = 0.0
             try:
-                pause_s = await self._look_once(inbound, rung)
+                pause_s = await self._look_once(local, rung)
             except OSError as error:
                 if DESCRIPTORS.release_for(error):
                     self.ring()
@@ -92,9 +92,9 @@ class Lookout:
             else:
                 self._troubles.over("the queue directory can be read again")
             if pause_s:
-                await self._pause(inbound, pause_s)
+                await self._pause(local, pause_s)
 
-    async def _pause(self, inbound: Inbound, pause_s: float) -> None:
+    async def _pause(self, local: LocalPublisher, pause_s: float) -> None:
         """The directory is not listed meanwhile. What is heard of by its name is looked at all the
         same: no command waits for what others have piled up."""
         until_s = self._clock.monotonic_s() + pause_s
@@ -108,42 +108,42 @@ class Lookout:
             self._rung.clear()
             is_owed = True
             if self._heard:
-                await self._look_at_heard(inbound)
+                await self._look_at_heard(local)
         if is_owed:
             self.ring()
 
-    async def _look_at_heard(self, inbound: Inbound) -> None:
+    async def _look_at_heard(self, local: LocalPublisher) -> None:
         names, self._heard = list(self._heard), {}
-        look = await DISK.run(self._intake.look_at, names, self._backlog)
-        await self._take(inbound, look)
+        look = await DISK.run(self._scan.look_at, names, self._pending)
+        await self._take(local, look)
 
-    async def look(self, inbound: Inbound, limit: int | None, *, rung: bool) -> float:
-        """Everything found is in the backlog; the seconds to leave the directory alone."""
+    async def look(self, local: LocalPublisher, limit: int | None, *, rung: bool) -> float:
+        """Everything found is pending; the seconds to leave the directory alone."""
         now_s = self._clock.monotonic_s()
         if rung:
             self.attention.looks()
         look = await DISK.run(self._look_with_rejects, limit, rung, now_s)
         if not rung:
             self.attention.found(look.fresh, now_s)
-        await self._take(inbound, look)
+        await self._take(local, look)
         if look.more:
             self.ring()
             return 0.0
         return min(DUTY * look.busy_s, self._settings.scan_interval_s)
 
-    async def _take(self, inbound: Inbound, look: Look) -> None:
-        """What was found is in the backlog, or is known already."""
+    async def _take(self, local: LocalPublisher, look: Look) -> None:
+        """What was found is pending, or is known already."""
         doubtful: list[tuple[Sighting, Entry | CommandRecord]] = []
         for count, sighting in enumerate(look.found, 1):
             if count % TAKEN_UP_MAX == 0:
                 await asyncio.sleep(0)
-            other = self._backlog.get(sighting.id) or self._known(sighting.id)
+            other = self._pending.get(sighting.id) or self._known(sighting.id)
             if other is None:
                 self._take_up(sighting)
             elif not (isinstance(other, Entry) and other.name == sighting.name):
                 doubtful.append((sighting, other))
         for sighting, other in doubtful:
-            await self._second_of_an_id(inbound, sighting, other)
+            await self._second_of_an_id(local, sighting, other)
         if look.given_up:
             await self._give_up(look.given_up)
 
@@ -158,10 +158,10 @@ class Lookout:
                 await DISK.run(self._refusals.write_unless_there, answers)
             except OSError as error:
                 log.warning("no result written for %d files: %s", len(answers), error.strerror)
-        await DISK.run(self._intake.set_aside, files)
+        await DISK.run(self._scan.set_aside, files)
 
     def _is_nobodys(self, command_id: str) -> bool:
-        return self._backlog.get(command_id) is None and self._known(command_id) is None
+        return self._pending.get(command_id) is None and self._known(command_id) is None
 
     def _look_with_rejects(self, limit: int | None, rung: bool, now_s: float) -> Look:
         """Blocking. Without a ring what was rejected is looked at first: it may have come back."""
@@ -170,14 +170,14 @@ class Lookout:
             self._rejects_s = now_s
             came_back = self._rejects.come_back() > 0
         is_full = rung or came_back or self.attention.is_full_look_due(now_s)
-        look = self._intake.look(self._backlog, limit, rung=is_full)
+        look = self._scan.look(self._pending, limit, rung=is_full)
         if came_back:
             look.fresh.clear()
         return look
 
     async def _wait_for_ring(self) -> bool:
         interval_s = self.attention.interval_s
-        due_in_s = self._intake.due_in_s
+        due_in_s = self._scan.due_in_s
         if due_in_s is not None:
             interval_s = min(interval_s, max(due_in_s, SOONEST_S))
         try:
@@ -188,13 +188,13 @@ class Lookout:
         self._rung.clear()
         return True
 
-    async def _look_once(self, inbound: Inbound, rung: bool) -> float:
+    async def _look_once(self, local: LocalPublisher, rung: bool) -> float:
         if self._clock.monotonic_s() - self._swept_s > SWEEP_S:
             self._swept_s = self._clock.monotonic_s()
-            await DISK.run(self._intake.sweep)
+            await DISK.run(self._scan.sweep)
         if self._heard:
-            await self._look_at_heard(inbound)
-        return await self.look(inbound, LOOK_MAX, rung=rung)
+            await self._look_at_heard(local)
+        return await self.look(local, LOOK_MAX, rung=rung)
 
     async def _mend(self) -> None:
         """The directory is there again if somebody took it away; else the next look tells."""
@@ -210,8 +210,8 @@ class Lookout:
         on arrival, so they come after everything of ours that was accepted before."""
         number = sighting.accepted_ns
         now_ns = self._clock.now_ms() * 1_000_000
-        if not self._backlog.last_order_ns < number < now_ns + AHEAD_MAX_NS:
-            number = self._backlog.next_order_ns(now_ns)
+        if not self._pending.last_order_ns < number < now_ns + AHEAD_MAX_NS:
+            number = self._pending.next_order_ns(now_ns)
         entry = Entry(
             sighting.id,
             sighting.name,
@@ -222,25 +222,25 @@ class Lookout:
             size=sighting.size,
         )
         if sighting.submitted_ms:
-            self._backlog.note_submitted(sighting.submitted_ms)
-        self._backlog.add(entry)
-        self._backlog.enqueue(entry)
+            self._pending.note_submitted(sighting.submitted_ms)
+        self._pending.add(entry)
+        self._pending.enqueue(entry)
 
     async def _second_of_an_id(
-        self, inbound: Inbound, sighting: Sighting, other: Entry | CommandRecord
+        self, local: LocalPublisher, sighting: Sighting, other: Entry | CommandRecord
     ) -> None:
         """A file whose id is known: the same command again, or another one that borrowed the id."""
-        identity = await self._identity(inbound, other)
-        [found] = await DISK.run(self._intake.envelopes, [sighting.name])
+        identity = await self._identity(local, other)
+        [found] = await DISK.run(self._scan.envelopes, [sighting.name])
         if found is None or identity is None:
             return
         if isinstance(found, Envelope) and is_same(found, *identity):
             await self._again(sighting)
         elif self._must_not_stay(found, other):
-            await DISK.run(self._intake.unlink, [sighting.name])
+            await DISK.run(self._scan.unlink, [sighting.name])
         else:
             reason = "its CommandID stands for another command; take a new one"
-            await DISK.run(self._intake.reject, sighting.name, reason)
+            await DISK.run(self._scan.reject, sighting.name, reason)
 
     def _must_not_stay(self, found: Envelope | CommandRecord, other: Entry | CommandRecord) -> bool:
         """A copy in Rejects would keep a secret; one that was refused for it has no hash."""
@@ -248,16 +248,16 @@ class Lookout:
         return was_refused or (isinstance(found, Envelope) and self._tells_secret(found))
 
     async def _identity(
-        self, inbound: Inbound, other: Entry | CommandRecord
+        self, local: LocalPublisher, other: Entry | CommandRecord
     ) -> tuple[str, str] | None:
         if isinstance(other, CommandRecord):
             return other.body_hash, other.user_id
-        envelope = inbound.envelope_of(other)
+        envelope = local.envelope_of(other)
         if envelope is None:
             record = self._known(other.id)
             if record is not None:
                 return record.body_hash, record.user_id
-            [read] = await DISK.run(self._intake.envelopes, [other.name])
+            [read] = await DISK.run(self._scan.envelopes, [other.name])
             if not isinstance(read, Envelope):
                 return None
             envelope = read
@@ -265,16 +265,16 @@ class Lookout:
 
     async def _again(self, sighting: Sighting) -> None:
         """The same command: its file goes when the command ends, at once if it has."""
-        entry = self._backlog.get(sighting.id)
+        entry = self._pending.get(sighting.id)
         if entry is not None:
-            if sighting.name not in self._backlog:
-                self._backlog.add_name(entry, sighting.name)
+            if sighting.name not in self._pending:
+                self._pending.add_name(entry, sighting.name)
             return
         # Asked again: the command may have ended, and been settled, while its file was read.
         record = self._known(sighting.id)
         if record is not None and not record.is_final:
-            self._backlog.add(
-                Entry(sighting.id, sighting.name, self._backlog.last_order_ns, State.HANDED)
+            self._pending.add(
+                Entry(sighting.id, sighting.name, self._pending.last_order_ns, State.HANDED)
             )
             return
-        await DISK.run(self._intake.unlink, [sighting.name])
+        await DISK.run(self._scan.unlink, [sighting.name])

@@ -25,9 +25,9 @@ from bus.recurring import Recurring
 from bus.reserve import give_back
 from bus.scarcity import reason_of
 from transports.directory import disk
-from transports.directory.caution import Caution
+from transports.directory.command_files import SUFFIX, Reader, Sighting
 from transports.directory.disk import InMotion, Mark, Unfit
-from transports.directory.reader import SUFFIX, Reader, Sighting
+from transports.directory.poison import InHandNote
 from transports.directory.refusals import unreadable
 from transports.directory.rejects import POISON, Rejects
 from transports.directory.settings import DirectorySettings
@@ -90,7 +90,7 @@ class _Observed(msgspec.Struct):
     listing: int = 0
 
 
-class Intake:
+class Scan:
     """Finds commands that others put into the directory."""
 
     def __init__(
@@ -100,9 +100,9 @@ class Intake:
         clock: Clock,
         reader: Reader,
         rejects: Rejects,
-        caution: Caution,
+        in_hand_note: InHandNote,
     ) -> None:
-        self._caution = caution
+        self._in_hand_note = in_hand_note
         self._layout = layout
         self._settings = settings
         self._clock = clock
@@ -352,7 +352,7 @@ class Intake:
         """Noted many at once; alone where a start may have died of one of them."""
         for begin in range(0, len(names), NOTED_TOGETHER):
             piece = names[begin : begin + NOTED_TOGETHER]
-            alone = any(map(self._caution.is_suspect, piece))
+            alone = any(map(self._in_hand_note.is_suspect, piece))
             for held in ([name] for name in piece) if alone else [piece]:
                 with self._in_hand(held, "look"):
                     for name in held:
@@ -459,11 +459,11 @@ class Intake:
     @contextmanager
     def _in_hand(self, names: Sequence[str], holder: str) -> Iterator[None]:
         """A death in the block is put down to these files."""
-        self._caution.take(names, holder)
+        self._in_hand_note.take(names, holder)
         try:
             yield
         finally:
-            self._caution.take((), holder)
+            self._in_hand_note.take((), holder)
 
     def _refusal(self, name: str, queue_fd: int, why: Refused) -> CommandRecord | None:
         try:
