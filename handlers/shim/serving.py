@@ -9,10 +9,10 @@ import os
 import signal
 
 from handlers.shim.assignment import Assignment
-from handlers.shim.bell import Bell
 from handlers.shim.kernel import become_subreaper, name_process
 from handlers.shim.pool import FREE, LENGTH
 from handlers.shim.shim import run_shim
+from handlers.shim.state_sender import Bell
 
 RUNS_MAX = 200
 """Memory in pieces, a number that was never given back: nothing gets old enough to matter."""

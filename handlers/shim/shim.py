@@ -14,7 +14,6 @@ import time
 from typing import Any
 
 from handlers.shim.assignment import FORMAT, ORDER, Assignment, StopOrder, claim_name
-from handlers.shim.bell import Bell
 from handlers.shim.files import NO_ROOM, Folder
 from handlers.shim.launch import Launched, failure_sentence, launch, no_process_sentence
 from handlers.shim.limits import Limits
@@ -24,6 +23,7 @@ from handlers.shim.output import ERR, OUT, OutputWriter
 from handlers.shim.pipes import Pipes, now_ms
 from handlers.shim.progress import Progress
 from handlers.shim.shim_record import Record
+from handlers.shim.state_sender import Bell
 from handlers.shim.stopping import Stopping
 from handlers.shim.tree import Tree
 

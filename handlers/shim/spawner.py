@@ -18,7 +18,6 @@ import socket
 import struct
 from typing import NoReturn
 
-from handlers.shim.bell import Bell
 from handlers.shim.cgroup import own_group
 from handlers.shim.files import encode
 from handlers.shim.inherited import forget_ignored
@@ -27,6 +26,7 @@ from handlers.shim.launch import no_process_sentence
 from handlers.shim.pool import LENGTH, Pool
 from handlers.shim.process_tree import boot_id, process
 from handlers.shim.serving import Serving
+from handlers.shim.state_sender import Bell
 
 FRAME_BYTES_MAX = 16 << 20
 

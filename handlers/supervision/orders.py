@@ -18,7 +18,7 @@ from bus.model import StopRequest
 from bus.recurring import Backoff, Recurring
 from bus.scarcity import reason_of
 from bus.threads import STOPS
-from handlers.supervision import adoption
+from handlers.supervision import execution_files
 from handlers.supervision.asking import Start
 from handlers.supervision.doorbell import Doorbell
 from handlers.supervision.record import encode_control
@@ -74,7 +74,7 @@ class Orders:
     async def _write(self, watched: Watched, order: StopRequest) -> bool:
         execution_id = watched.execution.id
         try:
-            await STOPS.run(adoption.write_control, self._layout, execution_id, order)
+            await STOPS.run(execution_files.write_control, self._layout, execution_id, order)
         except (OSError, MemoryError) as error:
             if isinstance(error, OSError) and DESCRIPTORS.release_for(error):
                 return await self._write(watched, order)

@@ -17,8 +17,9 @@ from bus.recurring import Recurring
 from bus.scarcity import reason_of
 from bus.threads import DISK
 from handlers.shim.process_tree import is_alive, process
-from handlers.supervision import adoption
-from handlers.supervision.adoption import (
+from handlers.supervision import execution_files
+from handlers.supervision.asking import Asking, Start
+from handlers.supervision.execution_files import (
     Alive,
     Elsewhere,
     Ended,
@@ -27,10 +28,9 @@ from handlers.supervision.adoption import (
     NeverRan,
     Orphaned,
 )
-from handlers.supervision.asking import Asking, Start
 from handlers.supervision.hearing import Hearing
 from handlers.supervision.news import news_in
-from handlers.supervision.orphans import Orphanage
+from handlers.supervision.orphan_trees import Orphanage
 from handlers.supervision.record import ShimState
 from handlers.supervision.request import signal_number
 from handlers.supervision.roster import Roster
@@ -98,7 +98,10 @@ class Settling:
         watched.is_settling = True
         try:
             [finding] = await DISK.run(
-                adoption.investigate_all, self._layout, [execution_id], is_copied=watched.is_copied
+                execution_files.investigate_all,
+                self._layout,
+                [execution_id],
+                is_copied=watched.is_copied,
             )
         finally:
             watched.is_settling = False

@@ -17,14 +17,14 @@ from bus.model import Execution, ExecutionStatus, ExitRecord, Reason
 from bus.ports import OutputNotice, ReportSink
 from bus.tasks import kept_up
 from bus.threads import DISK
-from handlers.supervision import adoption
-from handlers.supervision.adoption import NeverRan
+from handlers.supervision import execution_files
 from handlers.supervision.asking import Asking
 from handlers.supervision.doorbell import Doorbell
 from handlers.supervision.environment import base_environment
+from handlers.supervision.execution_files import NeverRan
 from handlers.supervision.hearing import Hearing
 from handlers.supervision.orders import Orders
-from handlers.supervision.orphans import Orphanage
+from handlers.supervision.orphan_trees import Orphanage
 from handlers.supervision.progress_watch import ProgressWatch
 from handlers.supervision.request import ProgramDefaults, Requests, SupervisorSettings
 from handlers.supervision.roster import Roster
@@ -151,7 +151,7 @@ class ProcessSupervisor:
         """
         ids = [execution.id for execution, _ in live]
         findings = await DISK.run(
-            adoption.investigate_all, self._layout, ids, is_copied=self._is_copy
+            execution_files.investigate_all, self._layout, ids, is_copied=self._is_copy
         )
         spawned = []
         for (execution, spec), finding in zip(live, findings, strict=True):
@@ -215,7 +215,7 @@ class ProcessSupervisor:
                 continue
             self._progress.try_again()
             ids = [each for each in self._roster if each not in self._orphans]
-            looks = await DISK.run(adoption.look_at_all, self._layout, ids)
+            looks = await DISK.run(execution_files.look_at_all, self._layout, ids)
             for execution_id, (state, has_ended) in zip(ids, looks, strict=True):
                 watched = self._roster.get(execution_id)
                 if watched is None:

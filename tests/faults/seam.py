@@ -332,12 +332,12 @@ def _path_of(descriptor: Any) -> str:
 
 def in_spawner(text: str) -> None:
     """The spawner and the shims that it forks go through the seam."""
-    from handlers.shim import shim_record as telling
+    from handlers.shim import shim_record
 
     seam = Seam(Plan.decode(text), "spawner")
     seam.install()
     _take_over_clone(seam)
-    _shorten(seam.plan, (telling, "EXIT_RETRY_S"))
+    _shorten(seam.plan, (shim_record, "EXIT_RETRY_S"))
     if seam.plan.log:
         _note_releases(seam)
 
@@ -379,7 +379,7 @@ def _put_in(text: str) -> None:
     from bus import reserve
     from handlers import disk_space as room
     from handlers import owner
-    from handlers.supervision import adoption, spawner_link
+    from handlers.supervision import execution_files, spawner_link
     from transports.directory import disk, projections, transport
 
     plan = Plan.decode(text)
@@ -392,7 +392,7 @@ def _put_in(text: str) -> None:
         "from handlers.shim.spawner import main; main(int(sys.argv[2]))"
     )
     if plan.boot:
-        vars(adoption)["boot_id"] = lambda: plan.boot
+        vars(execution_files)["boot_id"] = lambda: plan.boot
     retries = (owner, "NO_SPACE_RETRY_S"), (projections, "RETRY_S"), (transport, "UNLINK_RETRY_S")
     _shorten(plan, (room, "LOOK_S"), *retries)
     if plan.poison:

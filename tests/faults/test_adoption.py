@@ -28,7 +28,7 @@ from bus.layout import DataLayout
 from bus.model import Execution, ExecutionStatus, Reason
 from handlers.shim.assignment import CLAIMED_BY_SERVICE
 from handlers.shim.process_tree import all_processes, boot_id, is_alive, marks_of
-from handlers.supervision.adoption import (
+from handlers.supervision.execution_files import (
     Alive,
     Ended,
     NeverRan,

@@ -16,7 +16,7 @@ from bus.jobs import JobSpec
 from bus.model import Progress, Reason
 from handlers.shim.assignment import ORDER
 from handlers.shim.notify_socket import Hearing
-from handlers.supervision.adoption import look
+from handlers.supervision.execution_files import look
 from handlers.supervision.supervisor import SupervisorSettings
 from tests.processes import bench, ordered_to_stop, sh, starting
 

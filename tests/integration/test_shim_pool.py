@@ -14,7 +14,7 @@ from bus.jobs import JobSpec
 from bus.model import Execution, SecretRef
 from bus.secret_sources import SecretSource
 from handlers.shim.process_tree import all_processes, process
-from handlers.supervision.adoption import look
+from handlers.supervision.execution_files import look
 from handlers.supervision.secrets import SecretValues
 from tests.processes import Bench, bench, ordered_to_stop, sh, starting
 

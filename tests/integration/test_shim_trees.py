@@ -12,7 +12,7 @@ from bus.commands import ReportEnded, ReportRunning
 from bus.jobs import JobSpec, Leftover, StopTarget
 from bus.model import Reason
 from handlers.shim.process_tree import all_processes, marks_of
-from handlers.supervision.adoption import write_control
+from handlers.supervision.execution_files import write_control
 from handlers.supervision.supervisor import SupervisorSettings
 from tests.processes import QUICK, WITHOUT_GROUPS, bench, ordered_to_stop, sh, starting
 
