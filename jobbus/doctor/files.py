@@ -12,7 +12,7 @@ from handlers.disposal import Disposal, orphaned_outputs
 from jobbus.doctor.findings import Fix, Look, error, note, warning
 from transports.directory import disk
 from transports.directory.orphans import orphaned_status_files
-from transports.directory.projected import write_again, wrong_files
+from transports.directory.results import write_again, wrong_files
 
 _STALE_S = 3600.0
 

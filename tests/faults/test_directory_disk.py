@@ -31,7 +31,7 @@ from tests.directory_rig import (
 )
 from tests.small_disk import mounted
 from transports.directory import disk
-from transports.directory.committer import Piece, can_group, commit
+from transports.directory.commit import Piece, can_group, commit
 from transports.directory.offline_publisher import publish_offline
 from transports.directory.transport import DirectoryTransport
 

@@ -24,7 +24,7 @@ from tests.directory_rig import (
     running,
 )
 from transports.directory import wire
-from transports.directory.committer import Piece, commit
+from transports.directory.commit import Piece, commit
 from transports.directory.offline_publisher import publish_offline
 
 ALICE = Principal(user_id="alice", roles=("operator", "admin"), via="cli")

@@ -26,7 +26,7 @@ from tests.directory_rig import (
     running,
     until,
 )
-from transports.directory import foreign
+from transports.directory import foreign_commands
 
 ALICE = Principal(user_id="alice", roles=("operator",), via="http")
 
@@ -84,10 +84,10 @@ async def test_a_file_from_before_or_long_after_our_time_is_received(
 async def test_a_file_that_our_own_code_breaks_on_is_set_aside_and_others_go_on(
     layout: DataLayout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(_: foreign.ForeignFile) -> StopJob:
+    def broken(_: foreign_commands.ForeignFile) -> StopJob:
         raise OverflowError
 
-    monkeypatch.setitem(foreign._COMMANDS, "stop", broken)
+    monkeypatch.setitem(foreign_commands._COMMANDS, "stop", broken)
     async with running(layout.root) as transport:
         bad = drop(layout, origins_fields(Command="stop"))
         drop(layout, fields := origins_fields())

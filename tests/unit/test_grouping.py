@@ -2,7 +2,7 @@
 
 import pytest
 
-from transports.directory.grouping import Grouping
+from transports.directory.committer import Grouping
 from transports.directory.settings import DirectorySettings
 
 SETTINGS = DirectorySettings(group_from=4, syncfs_slow_s=0.05, syncfs_pause_s=5)

@@ -25,8 +25,8 @@ from bus.model import Principal, SecretRef
 from bus.retention_settings import Keeping
 from jobbus.service.settings import DirectorySection
 from jobbus.service.transport_settings import directory_settings
-from transports.directory import foreign, wire
-from transports.directory.encodings import plain_json
+from transports.directory import foreign, foreign_commands, wire
+from transports.directory.command_files import plain_json
 from transports.directory.foreign import Writer
 from transports.directory.results import encode_result
 from transports.directory.settings import DirectorySettings
@@ -102,15 +102,17 @@ envelopes = st.builds(
 )
 
 
-def written(**fields: Any) -> foreign.ForeignFile:
-    return foreign.decode(json.dumps({**ORIGINS, **fields}).encode())
+def written(**fields: Any) -> foreign_commands.ForeignFile:
+    return foreign_commands.decode(json.dumps({**ORIGINS, **fields}).encode())
 
 
-def without(*names: str) -> foreign.ForeignFile:
-    return foreign.decode(json.dumps({k: v for k, v in ORIGINS.items() if k not in names}).encode())
+def without(*names: str) -> foreign_commands.ForeignFile:
+    return foreign_commands.decode(
+        json.dumps({k: v for k, v in ORIGINS.items() if k not in names}).encode()
+    )
 
 
-def envelope_of(file: foreign.ForeignFile, writer: Writer = SERVICE) -> Envelope:
+def envelope_of(file: foreign_commands.ForeignFile, writer: Writer = SERVICE) -> Envelope:
     return foreign.envelope_of(file, writer, SETTINGS, SECRET)
 
 
@@ -148,9 +150,9 @@ def test_a_time_that_its_zone_puts_beyond_utc_is_no_time(text: str) -> None:
     """The first is what PowerShell makes of `[datetime]::MinValue` east of Greenwich."""
     with pytest.raises(ValueError, match="outside of the years"):
         from_rfc3339(text)
-    file = foreign.decode(json.dumps({**ORIGINS, "SubmittedAt": text}).encode())
+    file = foreign_commands.decode(json.dumps({**ORIGINS, "SubmittedAt": text}).encode())
     assert envelope_of(file).submitted_ms == SERVICE.mtime_ms
-    late = foreign.decode(json.dumps({**ORIGINS, "ExpiresAt": text}).encode())
+    late = foreign_commands.decode(json.dumps({**ORIGINS, "ExpiresAt": text}).encode())
     with pytest.raises(Refused, match="ExpiresAt must be a time"):
         envelope_of(late)
 
@@ -252,7 +254,7 @@ SPELLED = {name: [name.lower(), name.upper(), name[0].lower() + name[1:]] for na
 def test_names_of_fields_are_known_in_any_case(number: int) -> None:
     spelled = {SPELLED[name][number]: value for name, value in ORIGINS.items()}
     text = json.dumps(spelled).encode()
-    assert foreign.decode(text) == foreign.decode(json.dumps(ORIGINS).encode())
+    assert foreign_commands.decode(text) == foreign_commands.decode(json.dumps(ORIGINS).encode())
     assert wire.outline(text) == wire.outline(json.dumps(ORIGINS).encode())
 
 
@@ -261,7 +263,10 @@ def test_our_spelling_wins_and_two_others_must_say_the_same(order: int) -> None:
     def judged(**fields: object) -> Envelope:
         more = list(({k: v for k, v in ORIGINS.items() if k != "JobID"} | fields).items())
         return foreign.envelope_of(
-            foreign.decode(json.dumps(dict(more[::order])).encode()), SERVICE, SETTINGS, SECRET
+            foreign_commands.decode(json.dumps(dict(more[::order])).encode()),
+            SERVICE,
+            SETTINGS,
+            SECRET,
         )
 
     assert judged(JobID="A/B", jobid="C/D", JOBID="E/F").command == StartJob(
@@ -462,7 +467,7 @@ TEXT = json.dumps(ORIGINS, ensure_ascii=False, indent=1)
     ids=["plain", "bom", "le", "be", "crlf", "bom-crlf", "nuls", "le-nuls", "blanks"],
 )
 def test_what_powershell_writes_is_understood(raw: bytes) -> None:
-    assert foreign.decode(plain_json(raw)) == foreign.decode(TEXT.encode())
+    assert foreign_commands.decode(plain_json(raw)) == foreign_commands.decode(TEXT.encode())
     assert wire.outline(plain_json(raw)).command_id == COMMAND_ID
 
 
@@ -490,7 +495,7 @@ def verdict(raw: bytes) -> str:
         return "encoding"
     try:
         wire.outline(text)
-        file = foreign.decode(text)
+        file = foreign_commands.decode(text)
     except NotACommand:
         return "no command"
     try:
@@ -528,11 +533,14 @@ def test_a_long_text_that_says_nothing_is_not_kept() -> None:
     file = written(JobID=long, Command=long, SubmittedAt=long)
     record = foreign.rejected(file, SERVICE, SETTINGS, Refused(ErrorCode.POISON, "x"), 0)
     assert len(msgspec.json.encode(record)) < 2_000
-    assert len(envelope_of(written(SubmittedAt=long)).submitted_text or "") <= foreign.TEXT_MAX
+    assert (
+        len(envelope_of(written(SubmittedAt=long)).submitted_text or "")
+        <= foreign_commands.TEXT_MAX
+    )
 
 
 @given(st.dictionaries(field_names, json_values, max_size=12))
 def test_a_refused_command_still_has_a_result_that_can_be_written(fields: dict[str, Any]) -> None:
-    file = foreign.decode(msgspec.json.encode({**fields, "CommandID": COMMAND_ID}))
+    file = foreign_commands.decode(msgspec.json.encode({**fields, "CommandID": COMMAND_ID}))
     record = foreign.rejected(file, SERVICE, SETTINGS, Refused(ErrorCode.POISON, "x"), 0)
     assert json.loads(encode_result(record))["Status"] == "Rejected"

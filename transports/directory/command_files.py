@@ -1,5 +1,6 @@
 """A file of the queue, read and judged: an envelope, an outline, or the reason why neither."""
 
+import codecs
 import os
 
 import msgspec
@@ -7,16 +8,21 @@ import msgspec
 from bus.envelope import Envelope
 from bus.errors import Refused
 from bus.model import CommandRecord
-from transports.directory import disk, foreign, wire
-from transports.directory.encodings import plain_json, promised
+from transports.directory import disk, foreign, foreign_commands, wire
 from transports.directory.settings import DirectorySettings
 from transports.directory.wire import NotACommand
 
 SUFFIX = ".json"
-
-
 OWNER_MAX = 64
 """Characters of a user's name that tell whose turn it is."""
+_MARKED = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_PADDING = b" \t\r\n\0"
 
 
 class Sighting(msgspec.Struct, frozen=True):
@@ -64,7 +70,7 @@ class Reader:
         if sealed is not None:
             _check_name(name, wire.command_id_of(sealed.command_id))
             return _believed(sealed)
-        file = foreign.decode(text)
+        file = foreign_commands.decode(text)
         _check_name(name, wire.command_id_of(file.command_id))
         return foreign.envelope_of(file, self._writer(found.mark), self._settings, self._secret)
 
@@ -74,7 +80,7 @@ class Reader:
         Raises: as `envelope`, but for `Refused`.
         """
         text, found = self._text(name, inside)
-        file = foreign.decode(text)
+        file = foreign_commands.decode(text)
         return foreign.rejected(file, self._writer(found.mark), self._settings, why, now_ms)
 
     def sighting(self, name: str, inside: int) -> Sighting:
@@ -158,3 +164,25 @@ def _check_suffix(name: str) -> None:
 def _check_name(name: str, command_id: str) -> None:
     if name[: -len(SUFFIX)].lower() != command_id:
         raise NotACommand(f"the file must be called as its CommandID: {command_id}{SUFFIX}")
+
+
+def plain_json(raw: bytes) -> bytes:
+    """The text without byte order mark and padding, as UTF-8.
+
+    Raises:
+        ValueError: a byte order mark promises an encoding that the rest does not keep.
+    """
+    if raw[:1] == b"{" and raw[-1:] in (b"}", b"\n"):
+        return raw
+    for mark, name in _MARKED:
+        if raw.startswith(mark):
+            text = raw[len(mark) :]
+            if name == "utf-8":
+                return text.strip(_PADDING)
+            return text.decode(name).encode().strip(_PADDING)
+    return raw.strip(_PADDING)
+
+
+def promised(raw: bytes) -> str:
+    """The name of the encoding whose byte order mark stands first."""
+    return next((name[:6].upper() for mark, name in _MARKED if raw.startswith(mark)), "UTF-8")

@@ -5,7 +5,6 @@ cannot be done (`Refused`: its writer finds a Rejected result under its CommandI
 """
 
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,56 +12,20 @@ import msgspec
 from bus.access import ADMIN
 from bus.clock import from_rfc3339
 from bus.commands import (
-    GRACE_S_MAX,
-    CancelCommand,
-    Command,
-    DeleteExecution,
-    GetStatus,
-    RestartJob,
-    RetryExecution,
-    StartJob,
-    StopJob,
     body_hash,
 )
-from bus.envelope import Envelope, can_be_user, canonical_uuid, trace_context
+from bus.envelope import Envelope, can_be_user, trace_context
 from bus.errors import ErrorCode, Refused
-from bus.malformed import described, escaped, first_unfit
-from bus.model import CommandRecord, CommandStatus, Principal, Value
-from bus.wording import did_you_mean, quoted
+from bus.model import CommandRecord, CommandStatus, Principal
+from transports.directory.foreign_commands import (
+    TEXT_MAX,
+    ForeignFile,
+    command_of,
+    is_nothing,
+    spelled,
+)
 from transports.directory.settings import DirectorySettings
-from transports.directory.wire import FIELD_NAMES, command_id_of, fields_of
-
-
-class ForeignFile(
-    msgspec.Struct,
-    frozen=True,
-    rename={**FIELD_NAMES, "session_id": "SessionID", "said_twice": "SaidTwice"},
-):
-    """The fields as they stand there, of whatever type; unknown ones are ignored.
-
-    `said_twice` are those to which two spellings give different values.
-    """
-
-    command_id: Any = None
-    command: Any = None
-    job_id: Any = None
-    user_id: Any = None
-    session_id: Any = None
-    variables: Any = None
-    roles: Any = None
-    submitted_at: Any = None
-    expires_at: Any = None
-    execution_id: Any = None
-    grace_s: Any = None
-    kill: Any = None
-    target_id: Any = None
-    traceparent: Any = None
-    said_twice: tuple[str, ...] = ()
-
-
-TEXT_MAX = 200
-"""Characters kept of a text that means nothing to us when it is longer: it stays in the table, the
-journal and the feed for as long as its command."""
+from transports.directory.wire import command_id_of
 
 
 class Writer(msgspec.Struct, frozen=True):
@@ -71,16 +34,6 @@ class Writer(msgspec.Struct, frozen=True):
     uid: int
     is_service: bool
     mtime_ms: int
-
-
-def decode(text: bytes) -> ForeignFile:
-    """The fields of a command file.
-
-    Raises:
-        NotACommand: it is no JSON object.
-    """
-    found = fields_of(text)
-    return msgspec.convert({**found.fields, "SaidTwice": found.twice}, ForeignFile)
 
 
 def envelope_of(
@@ -155,180 +108,9 @@ def principal_of(file: ForeignFile, writer: Writer, settings: DirectorySettings)
     return Principal(user_id=name if believed else account, roles=roles, via="directory")
 
 
-def command_of(file: ForeignFile) -> Command:
-    """The typed command; the word may be written in any case.
-
-    Raises:
-        Refused: unknown word, or a field that is missing or of the wrong type.
-    """
-    make = _COMMANDS.get(file.command.lower()) if isinstance(file.command, str) else None
-    if make is None:
-        raise Refused(ErrorCode.UNKNOWN_COMMAND, _no_command(file.command), pointer="/Command")
-    return make(file)
-
-
-def _no_command(written: Any) -> str:
-    match written:
-        case None:
-            return f"Command is missing; write one of {', '.join(_COMMANDS)}"
-        case str():
-            return f"there is no command {quoted(written)}{did_you_mean(written, _COMMANDS)}"
-        case _:
-            return f"Command must be one of {', '.join(_COMMANDS)}, not {described(written)}"
-
-
-def _start(file: ForeignFile) -> Command:
-    return StartJob(job_id=_job(file), variables=_variables(file.variables) or {})
-
-
-def _stop(file: ForeignFile) -> Command:
-    return StopJob(
-        job_id=_job_or_none(file),
-        execution_id=_execution_or_none(file),
-        grace_s=_grace(file.grace_s),
-        kill=_kill(file.kill),
-    )
-
-
-def _restart(file: ForeignFile) -> Command:
-    # The origin always writes Variables, empty if none were given: that means the old ones here.
-    return RestartJob(
-        job_id=_job_or_none(file),
-        execution_id=_execution_or_none(file),
-        variables=_variables(file.variables) or None,
-        grace_s=_grace(file.grace_s),
-        kill=_kill(file.kill),
-    )
-
-
-def _status(file: ForeignFile) -> Command:
-    return GetStatus(job_id=_job(file))
-
-
-def _cancel(file: ForeignFile) -> Command:
-    return CancelCommand(target_id=_uuid(file.target_id, "TargetID", ErrorCode.UNKNOWN_COMMAND))
-
-
-def _retry(file: ForeignFile) -> Command:
-    return RetryExecution(execution_id=_execution(file))
-
-
-def _delete(file: ForeignFile) -> Command:
-    return DeleteExecution(execution_id=_execution(file))
-
-
-_COMMANDS: dict[str, Callable[[ForeignFile], Command]] = {
-    "start": _start,
-    "stop": _stop,
-    "restart": _restart,
-    "status": _status,
-    "cancel": _cancel,
-    "retry": _retry,
-    "delete": _delete,
-}
-
-
 def is_urgent(word: object) -> bool:
     """Whether commands with this word go ahead of others (see `bus.commands.URGENT`)."""
     return isinstance(word, str) and word.lower() in ("stop", "cancel")
-
-
-def _job(file: ForeignFile) -> str:
-    if not isinstance(file.job_id, str) or not file.job_id:
-        raise Refused(
-            ErrorCode.UNKNOWN_JOB, 'JobID must name the job, such as "App/Job"', pointer="/JobID"
-        )
-    if len(file.job_id) > TEXT_MAX:
-        raise Refused(
-            ErrorCode.UNKNOWN_JOB,
-            f"JobID {quoted(file.job_id)} is longer than the id of any job",
-            pointer="/JobID",
-        )
-    return file.job_id
-
-
-def _job_or_none(file: ForeignFile) -> str | None:
-    return _job(file) if file.job_id is not None or file.execution_id is None else None
-
-
-def _execution(file: ForeignFile) -> str:
-    return _uuid(file.execution_id, "ExecutionID", ErrorCode.UNKNOWN_EXECUTION)
-
-
-def _execution_or_none(file: ForeignFile) -> str | None:
-    return _execution(file) if file.execution_id is not None else None
-
-
-def _uuid(written: Any, field: str, code: ErrorCode) -> str:
-    try:
-        return canonical_uuid(written if isinstance(written, str) else "")
-    except ValueError as error:
-        raise Refused(code, f"{field} is {error}", pointer=f"/{field}") from error
-
-
-def _variables(written: Any) -> dict[str, Value] | None:
-    if _is_nothing(written):
-        return None
-    if not isinstance(written, dict):
-        raise Refused(
-            ErrorCode.BAD_VARIABLES,
-            f'Variables must be an object such as {{"Interval": 30}}, not {described(written)}',
-            pointer="/Variables",
-        )
-    unfit = first_unfit(written)
-    if unfit is not None:
-        name, sentence = unfit
-        raise Refused(
-            ErrorCode.BAD_VARIABLES, sentence, pointer=f"/Variables/{escaped(name[:TEXT_MAX])}"
-        )
-    return msgspec.convert(written, dict[str, Value])
-
-
-def _is_nothing(written: Any) -> bool:
-    """Whether it is what a parameter that was not given becomes: null; an empty text, where it is
-    declared to be one; an empty list, as PHP writes an empty table; `{}`, as Windows PowerShell
-    writes what a call that returned nothing returned."""
-    match written:
-        case None | [] | [[]]:
-            return True
-        case str():
-            return not written.strip()
-        case dict():
-            return not written
-        case _:
-            return False
-
-
-def _kill(written: Any) -> bool:
-    """Whether to kill at once. What cannot be understood is refused: neither kill nor a gentle stop
-    may be done in the place of the other."""
-    match written:
-        case bool():
-            return written
-        case {"IsPresent": bool(is_present)}:  # a [switch] of PowerShell
-            return is_present
-        case _ if _is_nothing(written):
-            return False
-        case _:
-            raise Refused(
-                ErrorCode.MALFORMED,
-                f"Kill must be true or false, not {_spelled(written)}",
-                pointer="/Kill",
-            )
-
-
-def _grace(written: Any) -> float | None:
-    if _is_nothing(written):
-        return None
-    # JSON has numbers that no float holds: they are compared before they become one.
-    is_number = isinstance(written, int | float) and not isinstance(written, bool)
-    if not is_number or not 0 <= written <= GRACE_S_MAX:
-        raise Refused(
-            ErrorCode.BAD_VARIABLES,
-            f"GraceS must be from 0 to {GRACE_S_MAX:.0f} seconds",
-            pointer="/GraceS",
-        )
-    return float(written)
 
 
 def _roles(written: Any, settings: DirectorySettings) -> tuple[str, ...]:
@@ -357,7 +139,7 @@ def _role_list(written: Any) -> list[Any]:
             pass  # a list, as Windows PowerShell 5.1 writes one that it got from elsewhere
         case _:
             listed = [written]
-    return [role for role in listed if not _is_nothing(role)]
+    return [role for role in listed if not is_nothing(role)]
 
 
 def _check_roles(written: Any) -> None:
@@ -380,14 +162,14 @@ def submitted_ms(written: object, mtime_ms: int) -> int:
 
 
 def _expiry(written: Any) -> int | None:
-    if _is_nothing(written):
+    if is_nothing(written):
         return None
     try:
         return from_rfc3339(written if isinstance(written, str) else "")
     except (ValueError, OverflowError) as error:
         raise Refused(
             ErrorCode.EXPIRED,
-            f"ExpiresAt must be a time such as 2026-01-26T18:00:00Z, not {_spelled(written)}",
+            f"ExpiresAt must be a time such as 2026-01-26T18:00:00Z, not {spelled(written)}",
             pointer="/ExpiresAt",
         ) from error
 
@@ -406,7 +188,3 @@ def _text(written: Any) -> str | None:
 
 def _kept(written: Any) -> str | None:
     return written[:TEXT_MAX] if isinstance(written, str) else None
-
-
-def _spelled(written: Any) -> str:
-    return quoted(written) if isinstance(written, str) else described(written)

@@ -15,7 +15,8 @@ from bus.model import CommandRecord
 from bus.reserve import Need
 from bus.threads import DISK
 from transports.directory import disk, wire
-from transports.directory.committer import Committer, Piece
+from transports.directory.commit import Piece
+from transports.directory.committer import Committer
 from transports.directory.pending import Entry, Pending, State
 from transports.directory.scan import Scan
 from transports.directory.settings import DirectorySettings

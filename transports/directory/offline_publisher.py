@@ -9,7 +9,7 @@ from bus.layout import DataLayout
 from bus.reserve import Need
 from transports.directory import disk, wire
 from transports.directory.command_files import Reader
-from transports.directory.committer import Piece, commit
+from transports.directory.commit import Piece, commit
 from transports.directory.local_publisher import same_or_raise
 from transports.directory.settings import DirectorySettings
 

@@ -20,7 +20,7 @@ from bus.ports import TableReader
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
 from bus.threads import DISK
-from transports.directory import disk, projected
+from transports.directory import disk, results
 from transports.directory.orphans import sweep
 
 Record = TypeVar("Record")
@@ -235,7 +235,7 @@ class Projections:
             self._paid.clear()
             await self._paid.wait()
         try:
-            synced = await DISK.run(projected.sync, self._layout.results, self._layout.status)
+            synced = await DISK.run(results.sync, self._layout.results, self._layout.status)
         except (OSError, disk.SyncFailed) as error:
             log.warning("status and result files could not be synced: %s", error)
             self._sync_failed = True
@@ -369,11 +369,11 @@ class Projections:
 
     def _write(self, batch: _Batch) -> set[str]:
         """The ids of records whose files found no room."""
-        projected.remove(self._layout.status, batch.status_gone)
-        projected.remove(self._layout.results, batch.results_gone)
-        without = projected.write(self._layout, batch.executions, batch.commands)
+        results.remove(self._layout.status, batch.status_gone)
+        results.remove(self._layout.results, batch.results_gone)
+        without = results.write(self._layout, batch.executions, batch.commands)
         past = (batch.past_executions, batch.past_commands)
-        return without | projected.write(self._layout, *past, projected.replace_unless_same)
+        return without | results.write(self._layout, *past, results.replace_unless_same)
 
 
 def _take(ids: dict[str, None], limit: int) -> list[str]:
