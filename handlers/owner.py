@@ -31,7 +31,6 @@ from handlers.decisions.decision import (
     Decision,
     DeleteFiles,
     Effect,
-    ForgetFiles,
     SpawnExecution,
     StopExecution,
 )
@@ -71,7 +70,7 @@ class Owner:
         feed: Feed,
         encoder: ChangeEncoder,
         supervisor: Supervisor,
-        delete_files: Callable[[ForgetFiles], None],
+        delete_files: Callable[[DeleteFiles], None],
         clock: Clock,
         policy: Policy,
         is_low: Callable[[], bool] = lambda: False,
@@ -363,9 +362,6 @@ class Owner:
     def _act(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, DeleteFiles):
-                self._delete_files(ForgetFiles((effect.execution_id,), (), ()))
-                continue
-            if isinstance(effect, ForgetFiles):
                 self._delete_files(effect)
                 continue
             execution = self.published.execution(effect.execution_id)

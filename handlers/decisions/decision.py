@@ -21,24 +21,19 @@ class StopExecution(msgspec.Struct, frozen=True):
     execution_id: str
 
 
-class DeleteFiles(msgspec.Struct, frozen=True):
-    """Remove what lies on disk of a forgotten execution."""
-
-    execution_id: str
-
-
-class ForgetFiles(msgspec.Struct, frozen=True):
+class DeleteFiles(msgspec.Struct, frozen=True, kw_only=True):
     """Remove what lies on disk of forgotten executions and commands.
 
-    `spellings` are the ids of the commands as their writers spelled them: so the files are called.
+    `spellings` are the ids of the commands as their writers spelled them, which is how their files
+    are named.
     """
 
-    execution_ids: tuple[str, ...]
-    command_ids: tuple[str, ...]
-    spellings: tuple[str, ...]
+    execution_ids: tuple[str, ...] = ()
+    command_ids: tuple[str, ...] = ()
+    spellings: tuple[str, ...] = ()
 
 
-Effect = SpawnExecution | StopExecution | DeleteFiles | ForgetFiles
+Effect = SpawnExecution | StopExecution | DeleteFiles
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -43,7 +43,7 @@ def delete(
             gone,
             completed(envelope, Outcome.DONE),
         ),
-        (DeleteFiles(old.id),),
+        (DeleteFiles(execution_ids=(old.id,)),),
     )
 
 

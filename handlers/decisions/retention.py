@@ -14,7 +14,7 @@ from bus.events import SystemForgotten
 from bus.jobs import Job, KeepSpec, OutputSpec
 from bus.model import CommandRecord, Execution
 from bus.retention_settings import DAY_MS, Keeping
-from handlers.decisions.decision import NOTHING, Circumstances, Decision, ForgetFiles
+from handlers.decisions.decision import NOTHING, Circumstances, Decision, DeleteFiles
 from handlers.decisions.lasting import Holdings, fair_share, had_effect, size_of
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.records import awaited
@@ -102,7 +102,8 @@ def forget(table: ReadableTable, report: Forget, _: Circumstances) -> Decision:
     )
     ids = tuple(command.id for command in commands)
     spellings = tuple(command.id_text or command.id for command in commands)
-    return Decision((event,), (ForgetFiles(event.executions, ids, spellings),))
+    files = DeleteFiles(execution_ids=event.executions, command_ids=ids, spellings=spellings)
+    return Decision((event,), (files,))
 
 
 def _executions(past: Past, keeping: Keeping) -> Iterator[str | None]:

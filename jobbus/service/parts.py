@@ -22,7 +22,7 @@ from handlers.audit.catching_up import CatchUp
 from handlers.audit.segments import AuditSegments
 from handlers.audit.trail import Audit
 from handlers.catalog.watch import CatalogWatch
-from handlers.decisions.decision import ForgetFiles
+from handlers.decisions.decision import DeleteFiles
 from handlers.decisions.registry import tells_secret
 from handlers.decisions.remembered import as_record
 from handlers.disk_space import RoomWatch, scarcest
@@ -266,7 +266,7 @@ class Parts:
         if not is_low:
             self.inbox.report(PassTime())  # what is queued may start now
 
-    def _delete_files(self, gone: ForgetFiles) -> None:
+    def _delete_files(self, gone: DeleteFiles) -> None:
         self.disposal(gone.execution_ids)
         self.projections.forget(gone.execution_ids, gone.command_ids, gone.spellings)
 

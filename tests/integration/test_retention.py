@@ -25,7 +25,7 @@ from bus.layout import DataLayout
 from bus.model import Execution, ExitRecord, Principal
 from bus.ports import Policy, ReportSink
 from bus.retention_settings import Keeping
-from handlers.decisions.decision import ForgetFiles
+from handlers.decisions.decision import DeleteFiles
 from handlers.disposal import Disposal
 from handlers.journal.journal import SEGMENT_BYTES
 from handlers.journal.opening import REPLAY_BYTES_MAX
@@ -107,7 +107,7 @@ class House:
         self.ended += sum(isinstance(published.event, CommandEnded) for published in batch)
         self.news.set()
 
-    def forget_files(self, gone: ForgetFiles) -> None:
+    def forget_files(self, gone: DeleteFiles) -> None:
         self.disposal(gone.execution_ids)
         self.projections.forget(gone.execution_ids, gone.command_ids, gone.spellings)
 

@@ -562,7 +562,7 @@ def test_deleted_execution_is_gone_and_its_files_follow(world: World) -> None:
     delete = world.send(DeleteExecution(execution_id=first.execution_id))
     assert delete.outcome is Outcome.DONE
     assert world.table.execution(first.execution_id) is None
-    assert DeleteFiles(first.execution_id) in world.effects
+    assert DeleteFiles(execution_ids=(first.execution_id,)) in world.effects
 
 
 def test_stop_overtakes_starts_that_were_accepted_before_it_and_are_decided_after(

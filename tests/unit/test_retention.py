@@ -14,7 +14,7 @@ from bus.model import CommandStatus, Principal
 from bus.ports import Policy
 from bus.retention_settings import Keeping
 from handlers.decisions import registry, retention
-from handlers.decisions.decision import ForgetFiles
+from handlers.decisions.decision import DeleteFiles
 from handlers.decisions.lasting import Holding
 from handlers.decisions.retention import Past, to_forget
 from handlers.decisions.table import JobTable
@@ -201,7 +201,7 @@ def test_files_are_named_as_the_writers_spelled_the_ids() -> None:
     )
     world.take(msgspec.structs.replace(envelope, id_text=spelled))
     world.report(Forget(commands=(spelled.lower(),)))
-    assert world.effects[-1] == ForgetFiles((), (spelled.lower(),), (spelled,))
+    assert world.effects[-1] == DeleteFiles(command_ids=(spelled.lower(),), spellings=(spelled,))
 
 
 def test_a_repeat_of_a_forgotten_command_is_not_run_again() -> None:
