@@ -22,6 +22,12 @@ INBOX_BYTES_MAX = 32 * 1024 * 1024
 BATCH_MAX = 256
 
 
+class AwaitedReport(Envelope, frozen=True, kw_only=True):
+    """A report whose sender waits; the owner sets `done` once what came of it is published."""
+
+    done: asyncio.Future[None]
+
+
 class Inbox:
     """What waits for the owner. One consumer; lives in the event loop.
 
@@ -44,11 +50,22 @@ class Inbox:
 
     def report(self, report: Report) -> None:
         """Takes what a part of the service saw; implements `bus.ports.ReportSink`."""
-        envelope = Envelope(
-            id="", command=report, principal=SYSTEM, submitted_ms=self._clock.now_ms()
+        self._take_report(
+            Envelope(id="", command=report, principal=SYSTEM, submitted_ms=self._clock.now_ms())
         )
-        self._urgent.append(SYSTEM.user_id, envelope)
-        self._filled.set()
+
+    def ask(self, report: Report) -> asyncio.Future[None]:
+        """Takes a report; the future is done once it was decided and what came of it is
+        published."""
+        envelope = AwaitedReport(
+            id="",
+            command=report,
+            principal=SYSTEM,
+            submitted_ms=self._clock.now_ms(),
+            done=asyncio.get_running_loop().create_future(),
+        )
+        self._take_report(envelope)
+        return envelope.done
 
     def put(self, envelopes: Iterable[Envelope]) -> None:
         """Takes commands; the caller has asked for `room`."""
@@ -78,6 +95,10 @@ class Inbox:
         if self._has_room:
             self._drained.set()
         return batch
+
+    def _take_report(self, envelope: Envelope) -> None:
+        self._urgent.append(SYSTEM.user_id, envelope)
+        self._filled.set()
 
     @property
     def _has_room(self) -> bool:

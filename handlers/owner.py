@@ -16,7 +16,7 @@ import structlog
 from bus.changes import ChangeEncoder
 from bus.clock import Clock
 from bus.commands import RestartJob, RetryExecution, SetMaintenance, StartJob
-from bus.dispatch import Inbox
+from bus.dispatch import AwaitedReport, Inbox
 from bus.envelope import Envelope, new_uuid
 from bus.errors import ErrorCode, NoSpace, Refused
 from bus.events import ExecutionProgress, Published
@@ -85,7 +85,6 @@ class Owner:
         self.published = table
         self._is_low = is_low
         self._undecided = undecided
-        self._orders: dict[int, asyncio.Future[None]] = {}
         self._working = table.twin()
         self._journal = journal
         self._next_seq = next_seq
@@ -140,13 +139,7 @@ class Owner:
 
     async def order(self, report: SetMaintenance) -> None:
         """The report has been decided and what came of it is published."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._orders[id(report)] = done
-        try:
-            self._inbox.report(report)
-            await done
-        finally:
-            del self._orders[id(report)]
+        await self._inbox.ask(report)
 
     async def note_projected(self, seq: int) -> None:
         """It is on record that the files of all that ended by `seq` are synced."""
@@ -218,8 +211,7 @@ class Owner:
             ids += spawned
         if ids:
             self._thread.submit(self._in_hand, ())  # before anything else that the thread does
-        if self._orders:
-            self._tell_orders(batch)
+        _answer_reports(batch)
 
     async def snapshot(self) -> None:
         """The journal begins anew with the table of now; what it covers is dropped.
@@ -343,12 +335,6 @@ class Owner:
                 if not future.done():
                     future.set_result(record)
 
-    def _tell_orders(self, batch: Sequence[Envelope]) -> None:
-        for envelope in batch:
-            done = self._orders.get(id(envelope.command))
-            if done is not None and not done.done():
-                done.set_result(None)
-
     async def _note_in_hand(self, command_ids: Sequence[str]) -> None:
         if command_ids:
             loop = asyncio.get_running_loop()
@@ -379,6 +365,13 @@ class Owner:
         return Circumstances(
             now_ms, _id_maker(now_ms), self._policy, random.random, self._undecided, self._is_low()
         )
+
+
+def _answer_reports(batch: Sequence[Envelope]) -> None:
+    """Those who wait for a report of the batch are answered."""
+    for envelope in batch:
+        if isinstance(envelope, AwaitedReport) and not envelope.done.done():
+            envelope.done.set_result(None)
 
 
 _encode_part = msgspec.json.Encoder().encode
