@@ -27,7 +27,7 @@ from bus.recurring import Recurring
 from bus.scarcity import reason_of
 from bus.threads import Pool
 from handlers.decisions.decision import (
-    Circumstances,
+    Context,
     Decision,
     DeleteFiles,
     Effect,
@@ -117,7 +117,7 @@ class Owner:
         Raises:
             NoSpace: it would start something, and little room is left on the disk.
         """
-        check(self.published, envelope, self._circumstances())
+        check(self.published, envelope, self._context())
         if isinstance(envelope.command, STARTING) and self._is_low():
             raise NoSpace(
                 "little room is left on the disk of the data directory; nothing is started until "
@@ -128,7 +128,7 @@ class Owner:
     def changes_others(self, envelope: Envelope) -> bool:
         """Whether more would come of the command than its own record, as far as is known now."""
         try:
-            decision = decide(self.published, envelope, self._circumstances())
+            decision = decide(self.published, envelope, self._context())
         except Refused:
             return False
         return changes_others(envelope, decision)
@@ -259,28 +259,28 @@ class Owner:
 
     def _decide(self, batch: Sequence[Envelope]) -> "_Decided":
         decided = _Decided()
-        around = self._circumstances()
+        context = self._context()
         for envelope in batch:
             if envelope.poison:
                 why = Refused(ErrorCode.POISON, envelope.poison)
-                decision = refusal(self._working, envelope, why, around)
+                decision = refusal(self._working, envelope, why, context)
             else:
-                decision = self._decision(envelope, around)
+                decision = self._decision(envelope, context)
             if decision.events:
-                self._number(decision, around.now_ms, decided)
+                self._number(decision, context.now_ms, decided)
             decided.effects.extend(decision.effects)
         if decided.published and self._next_seq > self._reserved - RESERVE // 2:
             decided.reserved = self._next_seq + RESERVE
             decided.records.append(
-                Record(seq=self._next_seq, at_ms=around.now_ms, reserved=decided.reserved)
+                Record(seq=self._next_seq, at_ms=context.now_ms, reserved=decided.reserved)
             )
         return decided
 
-    def _decision(self, envelope: Envelope, around: Circumstances) -> Decision:
+    def _decision(self, envelope: Envelope, context: Context) -> Decision:
         try:
-            return decide(self._working, envelope, around)
+            return decide(self._working, envelope, context)
         except Refused as refused:
-            return refusal(self._working, envelope, refused, around)
+            return refusal(self._working, envelope, refused, context)
 
     def _number(self, decision: Decision, now_ms: int, decided: "_Decided") -> None:
         first = self._next_seq
@@ -360,9 +360,9 @@ class Owner:
                 case StopExecution():
                     self._supervisor.stop(execution)
 
-    def _circumstances(self) -> Circumstances:
+    def _context(self) -> Context:
         now_ms = self._clock.now_ms()
-        return Circumstances(
+        return Context(
             now_ms, _id_maker(now_ms), self._policy, random.random, self._undecided, self._is_low()
         )
 

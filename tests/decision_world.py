@@ -17,7 +17,7 @@ from bus.events import AnyEvent, Published
 from bus.jobs import JobSpec
 from bus.model import CommandRecord, Execution, ExecutionStatus, ExitRecord, Principal, Reason
 from bus.ports import Policy
-from handlers.decisions.decision import Circumstances, Decision, Effect
+from handlers.decisions.decision import Context, Decision, Effect
 from handlers.decisions.registry import decide, refusal
 from handlers.decisions.table import JobTable
 from tests.fakes import ManualClock
@@ -71,25 +71,25 @@ class World:
     def take(self, envelope: Envelope) -> CommandRecord:
         if envelope.poison:
             why = Refused(ErrorCode.POISON, envelope.poison)
-            self._apply(refusal(self.table, envelope, why, self._around()))
+            self._apply(refusal(self.table, envelope, why, self._context()))
             return self.command(envelope.id)
         try:
-            decision = decide(self.table, envelope, self._around())
+            decision = decide(self.table, envelope, self._context())
         except Refused as refused:
-            decision = refusal(self.table, envelope, refused, self._around())
+            decision = refusal(self.table, envelope, refused, self._context())
         self._apply(decision)
         return self.command(envelope.id)
 
     def check(self, envelope: Envelope) -> None:
         """Implements `bus.ports.Checker` as the owner does."""
-        decide(self.table, envelope, self._around())
+        decide(self.table, envelope, self._context())
 
     def report(self, report: Report) -> list[AnyEvent]:
         envelope = Envelope(
             id="", command=report, principal=SYSTEM, submitted_ms=self.clock.now_ms()
         )
         before = len(self.events)
-        self._apply(decide(self.table, envelope, self._around()))
+        self._apply(decide(self.table, envelope, self._context()))
         return self.events[before:]
 
     def runs(self, execution_id: str) -> None:
@@ -129,8 +129,8 @@ class World:
     def status(self, execution_id: str | None) -> ExecutionStatus:
         return self.execution(execution_id).status
 
-    def _around(self) -> Circumstances:
-        return Circumstances(
+    def _context(self) -> Context:
+        return Context(
             self.clock.now_ms(),
             lambda: f"00000000-0000-7000-9000-{next(self._ids):012d}",
             self.policy,

@@ -11,7 +11,7 @@ from bus.jobs import Job, JobSpec, RestartPolicy, RetrySpec
 from bus.model import Execution, ExecutionStatus, Reason, Value
 from handlers.catalog.variables import resolve_variables
 from handlers.decisions.answers import attempts_of
-from handlers.decisions.decision import Circumstances
+from handlers.decisions.decision import Context
 from handlers.decisions.readable_table import ReadableTable
 
 RETRY = "policy:retry"
@@ -24,7 +24,7 @@ _STEADY_MS = 60_000
 
 
 def follow_up(
-    table: ReadableTable, execution: Execution, final: ExecutionEnded, around: Circumstances
+    table: ReadableTable, execution: Execution, final: ExecutionEnded, context: Context
 ) -> ExecutionQueued | JobGaveUp | None:
     """What the definition in force orders after this end; None if it orders nothing.
 
@@ -39,19 +39,19 @@ def follow_up(
     variables = _fitting(spec, execution.variables)
     is_retried = final.status in spec.retry.on and execution.attempt < spec.retry.attempts
     if is_retried and variables is not None:
-        delay_s = delay_of(spec.retry, execution.attempt, around)
-        return _queued(execution, job, variables, delay_s, RETRY, around)
+        delay_s = delay_of(spec.retry, execution.attempt, context)
+        return _queued(execution, job, variables, delay_s, RETRY, context)
     if not _wants_restart(spec, final):
         return None
-    since_ms = around.now_ms - int(spec.restart.limit_window_s * 1000)
+    since_ms = context.now_ms - int(spec.restart.limit_window_s * 1000)
     # One that seems to be still to come was before the clock was set back: nobody knows how long.
-    recent = [at_ms for at_ms in job.restarts_ms if since_ms < at_ms <= around.now_ms]
+    recent = [at_ms for at_ms in job.restarts_ms if since_ms < at_ms <= context.now_ms]
     if variables is None or len(recent) >= spec.restart.limit:
         return JobGaveUp(job_id=job.id, restarts=len(recent), window_s=spec.restart.limit_window_s)
-    ran_ms = around.now_ms - (execution.start_ms or around.now_ms)
+    ran_ms = context.now_ms - (execution.start_ms or context.now_ms)
     step = 1 if ran_ms >= _STEADY_MS else len(recent) + 1
-    delay_s = delay_of(spec.retry, step, around)
-    return _queued(execution, job, variables, delay_s, RESTART, around)
+    delay_s = delay_of(spec.retry, step, context)
+    return _queued(execution, job, variables, delay_s, RESTART, context)
 
 
 def is_still_ordered(execution: Execution, spec: JobSpec) -> bool:
@@ -82,11 +82,11 @@ def start_of(
     return ExecutionStarted(execution_id=execution.id, revision=job.revision, variables=variables)
 
 
-def delay_of(retry: RetrySpec, step: int, around: Circumstances) -> float:
+def delay_of(retry: RetrySpec, step: int, context: Context) -> float:
     """Seconds before the `step`-th repetition (1-based), jitter included."""
     exponent = min(step - 1, 64)
     delay_s = min(retry.delay_s * retry.backoff**exponent, retry.delay_s_max)
-    return delay_s * (1 + retry.jitter * around.random())
+    return delay_s * (1 + retry.jitter * context.random())
 
 
 def backing_off(table: ReadableTable, job_id: str, now_ms: int) -> list[Execution]:
@@ -139,10 +139,10 @@ def _queued(
     variables: dict[str, Value],
     delay_s: float,
     cause: str,
-    around: Circumstances,
+    context: Context,
 ) -> ExecutionQueued:
     return ExecutionQueued(
-        execution_id=around.new_id(),
+        execution_id=context.new_id(),
         job_id=execution.job_id,
         command_id=execution.command_id,
         user_id=execution.user_id,
@@ -151,7 +151,7 @@ def _queued(
         attempt=execution.attempt + 1,
         previous=execution.id,
         first=True,
-        not_before_ms=around.now_ms + int(delay_s * 1000),
+        not_before_ms=context.now_ms + int(delay_s * 1000),
         cause=cause,
         traceparent=execution.traceparent,
         attempts=attempts_of(job),

@@ -12,20 +12,20 @@ from bus.events import (
 )
 from bus.jobs import Job
 from bus.model import CommandStatus, Outcome, Value
-from handlers.decisions.decision import Circumstances, Decision
+from handlers.decisions.decision import Context, Decision
 
 
 def queued(
     envelope: Envelope,
     job: Job,
     variables: dict[str, Value],
-    around: Circumstances,
+    context: Context,
     *,
     first: bool = False,
     replaces: str | None = None,
 ) -> ExecutionQueued:
     return ExecutionQueued(
-        execution_id=around.new_id(),
+        execution_id=context.new_id(),
         job_id=job.id,
         command_id=envelope.id,
         user_id=envelope.principal.user_id,

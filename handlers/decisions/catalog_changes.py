@@ -14,12 +14,12 @@ from bus.events import (
 from bus.jobs import Job, JobSpec
 from bus.model import Execution, ExecutionStatus, Reason
 from handlers.decisions.again import is_still_ordered, start_of
-from handlers.decisions.decision import Circumstances, Decision, Effect, SpawnExecution
+from handlers.decisions.decision import Context, Decision, Effect, SpawnExecution
 from handlers.decisions.outcomes import end_waiting, next_to_start
 from handlers.decisions.readable_table import ReadableTable
 
 
-def apply_catalog(table: ReadableTable, report: ApplyCatalog, around: Circumstances) -> Decision:
+def apply_catalog(table: ReadableTable, report: ApplyCatalog, context: Context) -> Decision:
     """The events that turn the table's catalog into the one on disk; none if they are equal."""
     events: list[AnyEvent] = []
     effects: list[Effect] = []
@@ -29,23 +29,23 @@ def apply_catalog(table: ReadableTable, report: ApplyCatalog, around: Circumstan
         if difference and definition.spec is not None:
             unwanted = list(_unwanted(table, definition.job_id, definition.spec))
             for execution in unwanted:
-                events.extend(_called_off(table, execution, around))
+                events.extend(_called_off(table, execution, context))
             # More slots than before let waiting executions start at once.
             job = Job(id=definition.job_id, spec=definition.spec, revision=definition.revision)
             for execution in next_to_start(
                 table,
                 job.id,
-                around.now_ms,
+                context.now_ms,
                 without={execution.id for execution in unwanted},
                 slots=definition.spec.max_running,
-                is_low=around.is_low,
+                is_low=context.is_low,
             ):
                 events.append(start_of(table, execution, job))
                 effects.append(SpawnExecution(execution.id))
     present = {definition.job_id for definition in report.definitions}
     for gone in [job.id for job in table.jobs() if job.id not in present]:
         for execution in _unwanted(table, gone, None):
-            events.extend(_called_off(table, execution, around))
+            events.extend(_called_off(table, execution, context))
         events.append(JobRemoved(job_id=gone))
     return Decision(tuple(events), tuple(effects))
 
@@ -57,14 +57,12 @@ def _unwanted(table: ReadableTable, job_id: str, spec: JobSpec | None) -> Iterat
             yield execution
 
 
-def _called_off(
-    table: ReadableTable, execution: Execution, around: Circumstances
-) -> Iterator[AnyEvent]:
+def _called_off(table: ReadableTable, execution: Execution, context: Context) -> Iterator[AnyEvent]:
     final = ExecutionEnded(
         execution_id=execution.id,
         status=ExecutionStatus.SKIPPED,
         reason=Reason.DISABLED,
-        ended_ms=around.now_ms,
+        ended_ms=context.now_ms,
         output_end=0,
     )
     return end_waiting(table, execution, final)

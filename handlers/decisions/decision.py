@@ -46,7 +46,7 @@ class Decision(msgspec.Struct, frozen=True):
 NOTHING = Decision()
 
 
-class Circumstances(msgspec.Struct, frozen=True):
+class Context(msgspec.Struct, frozen=True):
     """What a pure decision may not find out by itself.
 
     `now_ms` is the wall time of the batch; `new_id` gives a fresh execution id and `random`

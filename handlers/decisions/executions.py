@@ -20,7 +20,7 @@ from bus.model import Execution, ExecutionStatus, Reason, Value
 from handlers.catalog.variables import check_secret_names, resolve_variables
 from handlers.decisions.again import backing_off, start_of
 from handlers.decisions.answers import accepted_as, merge, noop, queued
-from handlers.decisions.decision import Circumstances, Decision, SpawnExecution, StopExecution
+from handlers.decisions.decision import Context, Decision, SpawnExecution, StopExecution
 from handlers.decisions.permissions import permitted_execution, same_job, startable_job
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.stop_orders import cancel_queued, stop_order, supersede_starts
@@ -29,15 +29,15 @@ _WAITING = (ExecutionStatus.QUEUED, ExecutionStatus.STARTING)
 
 
 def start(
-    table: ReadableTable, envelope: Envelope, command: StartJob, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: StartJob, context: Context
 ) -> Decision:
-    return _cleared(table, _start(table, envelope, command, around))
+    return _cleared(table, _start(table, envelope, command, context))
 
 
 def restart(
-    table: ReadableTable, envelope: Envelope, command: RestartJob, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: RestartJob, context: Context
 ) -> Decision:
-    return _cleared(table, _restart(table, envelope, command, around))
+    return _cleared(table, _restart(table, envelope, command, context))
 
 
 def _cleared(table: ReadableTable, decision: Decision) -> Decision:
@@ -52,28 +52,28 @@ def _cleared(table: ReadableTable, decision: Decision) -> Decision:
 
 
 def _start(
-    table: ReadableTable, envelope: Envelope, command: StartJob, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: StartJob, context: Context
 ) -> Decision:
-    job, spec = startable_job(table, envelope, command.job_id, Action.START, around)
+    job, spec = startable_job(table, envelope, command.job_id, Action.START, context)
     variables = resolve_variables(spec, command.variables)
-    check_secret_names(variables, around.policy.secrets_for(job.id))
+    check_secret_names(variables, context.policy.secrets_for(job.id))
     busy = table.in_slots(job.id)
-    waiting = backing_off(table, job.id, around.now_ms)
+    waiting = backing_off(table, job.id, context.now_ms)
     if len(busy) < spec.max_running:  # nothing that could start waits beside a free slot
-        return _go_now(table, envelope, job, variables, waiting, around)
+        return _go_now(table, envelope, job, variables, waiting, context)
     if spec.overlap is not Overlap.QUEUE:
         for execution in table.live_of(job.id):
             if execution.status in _WAITING and execution.variables == variables:
                 return noop(envelope, job.id, execution.id)
     if any(e.status is ExecutionStatus.STOPPING for e in busy):
         if spec.overlap is Overlap.REPLACE:
-            return _replace_waiting(table, envelope, job, variables, around)
-        return _wait(table, envelope, job, variables, around)
+            return _replace_waiting(table, envelope, job, variables, context)
+        return _wait(table, envelope, job, variables, context)
     match spec.overlap:
         case Overlap.QUEUE:
-            return _wait(table, envelope, job, variables, around)
+            return _wait(table, envelope, job, variables, context)
         case Overlap.REPLACE:
-            return _replace(table, envelope, job, busy[0], variables, around)
+            return _replace(table, envelope, job, busy[0], variables, context)
         case Overlap.SKIP:
             return noop(envelope, job.id, busy[0].id)
         case Overlap.REJECT:
@@ -86,32 +86,32 @@ def _start(
 
 
 def _restart(
-    table: ReadableTable, envelope: Envelope, command: RestartJob, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: RestartJob, context: Context
 ) -> Decision:
-    old = _target_of_restart(table, envelope, command, around)
+    old = _target_of_restart(table, envelope, command, context)
     job_id = old.job_id if old is not None else command.job_id
     assert job_id is not None
-    job, spec = startable_job(table, envelope, job_id, Action.RESTART, around)
+    job, spec = startable_job(table, envelope, job_id, Action.RESTART, context)
     given = command.variables
     if given is None:
         given = old.variables if old is not None else {}
     variables = resolve_variables(spec, given)
-    check_secret_names(variables, around.policy.secrets_for(job.id))
+    check_secret_names(variables, context.policy.secrets_for(job.id))
     if old is None or old.is_final:
-        return _go(envelope, job, variables, around)
-    waiting = backing_off(table, job.id, around.now_ms)
+        return _go(envelope, job, variables, context)
+    waiting = backing_off(table, job.id, context.now_ms)
     if old in waiting and len(table.in_slots(job.id)) < spec.max_running:
-        return _go_now(table, envelope, job, variables, waiting, around)
+        return _go_now(table, envelope, job, variables, waiting, context)
     for waits in table.queued(job.id):
         if old.id in (waits.id, waits.replaces):
-            return _wait_in_its_place(table, envelope, command, job, waits, variables, around)
-    new = queued(envelope, job, variables, around, first=True, replaces=old.id)
+            return _wait_in_its_place(table, envelope, command, job, waits, variables, context)
+    new = queued(envelope, job, variables, context, first=True, replaces=old.id)
     events: list[AnyEvent] = [accepted_as(envelope, job.id, execution_id=new.execution_id), new]
     if old.status is ExecutionStatus.STARTING:
         # Wait behind the start; `outcomes.running` stops the old one as soon as it is up.
         return Decision(tuple(events))
     order = stop_order(
-        table, old, envelope, command.grace_s, command.kill, around, reason=Reason.REPLACED
+        table, old, envelope, command.grace_s, command.kill, context, reason=Reason.REPLACED
     )
     if order is None:
         return Decision(tuple(events))
@@ -120,11 +120,11 @@ def _restart(
 
 
 def _target_of_restart(
-    table: ReadableTable, envelope: Envelope, command: RestartJob, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: RestartJob, context: Context
 ) -> Execution | None:
     if command.execution_id is not None:
         execution = permitted_execution(
-            table, envelope, command.execution_id, Action.RESTART, around
+            table, envelope, command.execution_id, Action.RESTART, context
         )
         same_job(execution, command.job_id)
         return execution
@@ -136,7 +136,7 @@ def _target_of_restart(
     if len(live) > 1:  # what is on its way out is not meant, if something waits to follow it
         live = [e for e in live if e.status is not ExecutionStatus.STOPPING] or live
     if len(live) > 1:
-        startable_job(table, envelope, command.job_id, Action.RESTART, around)
+        startable_job(table, envelope, command.job_id, Action.RESTART, context)
         raise Refused(
             ErrorCode.EXECUTION_REQUIRED,
             f"{len(live)} executions of {command.job_id} are live; name one as `executionId`",
@@ -154,7 +154,7 @@ def _go_now(
     job: Job,
     variables: dict[str, Value],
     waiting: list[Execution],
-    around: Circumstances,
+    context: Context,
 ) -> Decision:
     """A person's start does not wait for a delay: it takes the waiting execution, or its place."""
     for execution in waiting:
@@ -162,17 +162,15 @@ def _go_now(
         if variables in (execution.variables, started.variables):
             accepted = accepted_as(envelope, job.id, execution_id=execution.id)
             return Decision((accepted, started), (SpawnExecution(execution.id),))
-    decision = _go(envelope, job, variables, around)
+    decision = _go(envelope, job, variables, context)
     if job.spec is None or job.spec.max_running > 1:
         return decision
-    cancelled = cancel_queued(table, waiting, Reason.SUPERSEDED, around)
+    cancelled = cancel_queued(table, waiting, Reason.SUPERSEDED, context)
     return Decision((*cancelled, *decision.events), decision.effects)
 
 
-def _go(
-    envelope: Envelope, job: Job, variables: dict[str, Value], around: Circumstances
-) -> Decision:
-    new = queued(envelope, job, variables, around)
+def _go(envelope: Envelope, job: Job, variables: dict[str, Value], context: Context) -> Decision:
+    new = queued(envelope, job, variables, context)
     return Decision(
         (
             accepted_as(envelope, job.id, execution_id=new.execution_id),
@@ -188,14 +186,14 @@ def _wait(
     envelope: Envelope,
     job: Job,
     variables: dict[str, Value],
-    around: Circumstances,
+    context: Context,
 ) -> Decision:
     waiting = len(table.queued(job.id))
-    if waiting >= around.policy.queue_max:
+    if waiting >= context.policy.queue_max:
         raise Refused(
             ErrorCode.QUEUE_FULL, f"{waiting} executions of {job.id} wait already; try again later"
         )
-    new = queued(envelope, job, variables, around)
+    new = queued(envelope, job, variables, context)
     return Decision((accepted_as(envelope, job.id, execution_id=new.execution_id), new))
 
 
@@ -206,14 +204,14 @@ def _wait_in_its_place(
     job: Job,
     waits: Execution,
     variables: dict[str, Value],
-    around: Circumstances,
+    context: Context,
 ) -> Decision:
     """One restart waits at a time: a second one is the same, unless it asks for other variables."""
     if command.variables is None or waits.variables == variables:
         return merge(envelope, job.id, waits.id)
-    new = queued(envelope, job, variables, around, first=True, replaces=waits.replaces)
+    new = queued(envelope, job, variables, context, first=True, replaces=waits.replaces)
     accepted = accepted_as(envelope, job.id, execution_id=new.execution_id)
-    cancelled = cancel_queued(table, [waits], Reason.SUPERSEDED, around)
+    cancelled = cancel_queued(table, [waits], Reason.SUPERSEDED, context)
     return Decision((accepted, *cancelled, new))
 
 
@@ -222,13 +220,13 @@ def _replace_waiting(
     envelope: Envelope,
     job: Job,
     variables: dict[str, Value],
-    around: Circumstances,
+    context: Context,
 ) -> Decision:
     """What has the slot is on its way out already; the newest start takes the place behind it."""
     waiting = table.queued(job.id)
-    decision = _wait(table, envelope, job, variables, around)
+    decision = _wait(table, envelope, job, variables, context)
     accepted, *events = decision.events
-    cancelled = cancel_queued(table, waiting, Reason.SUPERSEDED, around)
+    cancelled = cancel_queued(table, waiting, Reason.SUPERSEDED, context)
     return Decision((accepted, *cancelled, *events))
 
 
@@ -238,15 +236,15 @@ def _replace(
     job: Job,
     old: Execution,
     variables: dict[str, Value],
-    around: Circumstances,
+    context: Context,
 ) -> Decision:
-    new = queued(envelope, job, variables, around, first=True, replaces=old.id)
-    order = stop_order(table, old, envelope, None, False, around, reason=Reason.REPLACED)
+    new = queued(envelope, job, variables, context, first=True, replaces=old.id)
+    order = stop_order(table, old, envelope, None, False, context, reason=Reason.REPLACED)
     assert order is not None, "what is being stopped was handled before"
     return Decision(
         (
             accepted_as(envelope, job.id, execution_id=new.execution_id),
-            *cancel_queued(table, table.queued(job.id), Reason.SUPERSEDED, around),
+            *cancel_queued(table, table.queued(job.id), Reason.SUPERSEDED, context),
             new,
             ExecutionStopping(execution_id=old.id, stop=order),
             *supersede_starts(table, [old]),

@@ -16,7 +16,7 @@ from bus.jobs import Job
 from bus.model import CommandStatus, Execution, ExecutionStatus, Outcome
 from bus.views import execution_view, job_view
 from handlers.decisions.answers import accepted_as
-from handlers.decisions.decision import Circumstances, Decision
+from handlers.decisions.decision import Context, Decision
 from handlers.decisions.permissions import visible_job
 from handlers.decisions.readable_table import ReadableTable
 
@@ -24,9 +24,9 @@ _EXECUTIONS_MAX = 100
 
 
 def status(
-    table: ReadableTable, envelope: Envelope, command: GetStatus, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: GetStatus, context: Context
 ) -> Decision:
-    job = check_status(table, envelope, command, around)
+    job = check_status(table, envelope, command, context)
     live = table.live_of(job.id)[:_EXECUTIONS_MAX]
     last = next(iter(table.executions_of(job.id)), None)
     entry = {
@@ -46,10 +46,10 @@ def status(
 
 
 def check_status(
-    table: ReadableTable, envelope: Envelope, command: GetStatus, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: GetStatus, context: Context
 ) -> Job:
     """The job that may be told of; raises Refused if there is none."""
-    return visible_job(table, envelope, command.job_id, around)
+    return visible_job(table, envelope, command.job_id, context)
 
 
 def status_word(live: Iterable[Execution], last: Execution | None) -> str:

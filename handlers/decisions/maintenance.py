@@ -4,30 +4,28 @@ from bus.commands import SetMaintenance
 from bus.events import AnyEvent, SystemMaintenance
 from bus.model import ExecutionStatus
 from handlers.decisions.again import start_of
-from handlers.decisions.decision import NOTHING, Circumstances, Decision, Effect, SpawnExecution
+from handlers.decisions.decision import NOTHING, Context, Decision, Effect, SpawnExecution
 from handlers.decisions.outcomes import next_to_start
 from handlers.decisions.readable_table import ReadableTable
 
 
-def set_maintenance(
-    table: ReadableTable, report: SetMaintenance, around: Circumstances
-) -> Decision:
+def set_maintenance(table: ReadableTable, report: SetMaintenance, context: Context) -> Decision:
     """Nothing is started any more; or what had to wait for it starts now."""
     before = table.maintenance
     if not report.on:
-        return _end(table, report, around) if before is not None else NOTHING
+        return _end(table, report, context) if before is not None else NOTHING
     if before is not None and (before.reason, before.by) == (report.reason, report.by):
         return NOTHING
     return Decision((SystemMaintenance(on=True, by=report.by, reason=report.reason),))
 
 
-def _end(table: ReadableTable, report: SetMaintenance, around: Circumstances) -> Decision:
+def _end(table: ReadableTable, report: SetMaintenance, context: Context) -> Decision:
     events: list[AnyEvent] = [SystemMaintenance(on=False, by=report.by, reason=report.reason)]
     effects: list[Effect] = []
     waiting = [e for e in table.live_executions() if e.status is ExecutionStatus.QUEUED]
     for job_id in dict.fromkeys(execution.job_id for execution in waiting):
         for execution in next_to_start(
-            table, job_id, around.now_ms, after_maintenance=True, is_low=around.is_low
+            table, job_id, context.now_ms, after_maintenance=True, is_low=context.is_low
         ):
             events.append(start_of(table, execution))
             effects.append(SpawnExecution(execution.id))

@@ -39,7 +39,7 @@ from bus.model import (
 from handlers.decisions.again import follow_up, is_due, start_of
 from handlers.decisions.decision import (
     NOTHING,
-    Circumstances,
+    Context,
     Decision,
     Effect,
     SpawnExecution,
@@ -52,7 +52,7 @@ _LIMITS = _TIMEOUTS | {Reason.WATCHDOG}
 _ORDERED = frozenset({Reason.USER, Reason.POLICY, Reason.REPLACED, Reason.SHUTDOWN})
 
 
-def running(table: ReadableTable, report: ReportRunning, around: Circumstances) -> Decision:
+def running(table: ReadableTable, report: ReportRunning, context: Context) -> Decision:
     execution = table.execution(report.execution_id)
     if execution is None or execution.status not in (
         ExecutionStatus.STARTING,
@@ -66,7 +66,7 @@ def running(table: ReadableTable, report: ReportRunning, around: Circumstances) 
         stop = StopRequest(
             reason=Reason.REPLACED,
             by=follower.user_id,
-            at_ms=around.now_ms,
+            at_ms=context.now_ms,
             grace_s=_grace_of(table, execution),
             command_id=follower.command_id,
         )
@@ -75,14 +75,14 @@ def running(table: ReadableTable, report: ReportRunning, around: Circumstances) 
     return Decision(tuple(events), tuple(effects))
 
 
-def progress(table: ReadableTable, report: ReportProgress, _: Circumstances) -> Decision:
+def progress(table: ReadableTable, report: ReportProgress, _: Context) -> Decision:
     execution = table.execution(report.execution_id)
     if execution is None or execution.is_final or execution.progress == report.progress:
         return NOTHING
     return Decision((ExecutionProgress(execution_id=execution.id, progress=report.progress),))
 
 
-def stopping(table: ReadableTable, report: ReportStopping, _: Circumstances) -> Decision:
+def stopping(table: ReadableTable, report: ReportStopping, _: Context) -> Decision:
     execution = table.execution(report.execution_id)
     if execution is None or execution.status not in (
         ExecutionStatus.STARTING,
@@ -93,14 +93,14 @@ def stopping(table: ReadableTable, report: ReportStopping, _: Circumstances) -> 
     return Decision((ExecutionStopping(execution_id=execution.id, stop=report.stop),))
 
 
-def unknown(table: ReadableTable, report: ReportUnknown, _: Circumstances) -> Decision:
+def unknown(table: ReadableTable, report: ReportUnknown, _: Context) -> Decision:
     execution = table.execution(report.execution_id)
     if execution is None or execution.is_final or execution.status is ExecutionStatus.UNKNOWN:
         return NOTHING
     return Decision((ExecutionUnknown(execution_id=execution.id),))
 
 
-def ended(table: ReadableTable, report: ReportEnded, around: Circumstances) -> Decision:
+def ended(table: ReadableTable, report: ReportEnded, context: Context) -> Decision:
     execution = table.execution(report.execution_id)
     if execution is None or execution.is_final:
         return NOTHING
@@ -128,12 +128,10 @@ def ended(table: ReadableTable, report: ReportEnded, around: Circumstances) -> D
         progress=exit_.progress or execution.progress,
     )
     settled = {event.command_id for event in events if isinstance(event, CommandEnded)}
-    return after_end(table, execution, final, around, before=events, settled=settled)
+    return after_end(table, execution, final, context, before=events, settled=settled)
 
 
-def spawn_failed(
-    table: ReadableTable, report: ReportSpawnFailed, around: Circumstances
-) -> Decision:
+def spawn_failed(table: ReadableTable, report: ReportSpawnFailed, context: Context) -> Decision:
     execution = table.execution(report.execution_id)
     if execution is None or execution.is_final:
         return NOTHING
@@ -141,14 +139,14 @@ def spawn_failed(
         execution_id=execution.id,
         status=ExecutionStatus.FAILED,
         reason=Reason.SPAWN_ERROR,
-        ended_ms=around.now_ms,
+        ended_ms=context.now_ms,
         error=report.error,
         output_end=0,
     )
-    return after_end(table, execution, final, around)
+    return after_end(table, execution, final, context)
 
 
-def lost(table: ReadableTable, report: ReportLost, around: Circumstances) -> Decision:
+def lost(table: ReadableTable, report: ReportLost, context: Context) -> Decision:
     execution = table.execution(report.execution_id)
     if execution is None or execution.is_final:
         return NOTHING
@@ -160,11 +158,11 @@ def lost(table: ReadableTable, report: ReportLost, around: Circumstances) -> Dec
         execution_id=execution.id,
         status=status,
         reason=reason,
-        ended_ms=around.now_ms,
+        ended_ms=context.now_ms,
         progress=execution.progress,  # progress is not in the journal, so its last value ends here
     )
     # What may still run is not begun again by itself.
-    return after_end(table, execution, final, around, is_repeated=not report.elsewhere)
+    return after_end(table, execution, final, context, is_repeated=not report.elsewhere)
 
 
 def final_state(
@@ -204,7 +202,7 @@ def after_end(
     table: ReadableTable,
     execution: Execution,
     final: ExecutionEnded,
-    around: Circumstances,
+    context: Context,
     *,
     before: list[AnyEvent] | None = None,
     settled: set[str] | None = None,
@@ -213,12 +211,12 @@ def after_end(
     """The end itself, the commands it settles, and the next execution that gets the slot. With
     `is_repeated` the job's definition may order a retry or a restart."""
     events = [*(before or ()), *end_waiting(table, execution, final, settled=settled)]
-    again = follow_up(table, execution, final, around) if is_repeated else None
+    again = follow_up(table, execution, final, context) if is_repeated else None
     if again is not None:
         events.append(again)
     effects: list[Effect] = []
     for follower in next_to_start(
-        table, execution.job_id, around.now_ms, freed=execution, is_low=around.is_low
+        table, execution.job_id, context.now_ms, freed=execution, is_low=context.is_low
     ):
         events.append(start_of(table, follower))
         effects.append(SpawnExecution(follower.id))

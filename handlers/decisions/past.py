@@ -9,19 +9,19 @@ from bus.errors import ErrorCode, Refused
 from bus.events import ExecutionDeleted, ExecutionQueued
 from bus.model import Execution, Outcome
 from handlers.decisions.answers import accepted_as, completed
-from handlers.decisions.decision import Circumstances, Decision, DeleteFiles
+from handlers.decisions.decision import Context, Decision, DeleteFiles
 from handlers.decisions.executions import start
 from handlers.decisions.permissions import permitted_execution
 from handlers.decisions.readable_table import ReadableTable
 
 
 def retry(
-    table: ReadableTable, envelope: Envelope, command: RetryExecution, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: RetryExecution, context: Context
 ) -> Decision:
     """A start with the same variables that remembers whose attempt it follows."""
-    old = _ended(table, envelope, command.execution_id, Action.START, around)
+    old = _ended(table, envelope, command.execution_id, Action.START, context)
     again = StartJob(job_id=old.job_id, variables=old.variables)
-    decision = start(table, envelope, again, around)
+    decision = start(table, envelope, again, context)
     events = tuple(
         replace(event, attempt=old.attempt + 1, previous=old.id)
         if isinstance(event, ExecutionQueued)
@@ -32,10 +32,10 @@ def retry(
 
 
 def delete(
-    table: ReadableTable, envelope: Envelope, command: DeleteExecution, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: DeleteExecution, context: Context
 ) -> Decision:
     """The record goes with the decision, the files right after it."""
-    old = _ended(table, envelope, command.execution_id, Action.STOP, around)
+    old = _ended(table, envelope, command.execution_id, Action.STOP, context)
     gone = ExecutionDeleted(execution_id=old.id, job_id=old.job_id, user_id=old.user_id)
     return Decision(
         (
@@ -52,9 +52,9 @@ def _ended(
     envelope: Envelope,
     execution_id: str,
     action: Action,
-    around: Circumstances,
+    context: Context,
 ) -> Execution:
-    execution = permitted_execution(table, envelope, execution_id, action, around)
+    execution = permitted_execution(table, envelope, execution_id, action, context)
     if not execution.is_final:
         raise Refused(
             ErrorCode.NOT_ENDED,

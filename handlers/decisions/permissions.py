@@ -11,25 +11,23 @@ from bus.errors import ErrorCode, Refused
 from bus.jobs import Job, JobSpec, plain_id
 from bus.model import Execution
 from bus.wording import quoted
-from handlers.decisions.decision import Circumstances
+from handlers.decisions.decision import Context
 from handlers.decisions.readable_table import ReadableTable
 
 _WORDS_SHOWN_MAX = 10
 """Role words that a refusal repeats."""
 
 
-def visible_job(
-    table: ReadableTable, envelope: Envelope, job_id: str, around: Circumstances
-) -> Job:
+def visible_job(table: ReadableTable, envelope: Envelope, job_id: str, context: Context) -> Job:
     job = table.job(job_id)
-    if job is None or not _may(table, envelope, Action.VIEW, job_id, around):
+    if job is None or not _may(table, envelope, Action.VIEW, job_id, context):
         user = envelope.principal.user_id
         raise Refused(
             ErrorCode.UNKNOWN_JOB,
             f"no job {quoted(job_id)} that {user} may see"
             + (
-                _spelled_right(table, envelope, job_id, around)
-                or _roles_hint(table, envelope, around)
+                _spelled_right(table, envelope, job_id, context)
+                or _roles_hint(table, envelope, context)
             ),
             pointer="/jobId",
         )
@@ -37,17 +35,17 @@ def visible_job(
 
 
 def startable_job(
-    table: ReadableTable, envelope: Envelope, job_id: str, action: Action, around: Circumstances
+    table: ReadableTable, envelope: Envelope, job_id: str, action: Action, context: Context
 ) -> tuple[Job, JobSpec]:
-    job = visible_job(table, envelope, job_id, around)
+    job = visible_job(table, envelope, job_id, context)
     if job.spec is None:
         where = f" ({job.fault.file}:{job.fault.line}: {job.fault.reason})" if job.fault else ""
         raise Refused(ErrorCode.INVALID_JOB, f"the definition of {job_id} is faulty{where}")
-    if not _may(table, envelope, action, job_id, around):
+    if not _may(table, envelope, action, job_id, context):
         raise Refused(
             ErrorCode.NOT_PERMITTED,
             f"you may not {action} {job_id}: none of your roles allows it"
-            + _roles_hint(table, envelope, around),
+            + _roles_hint(table, envelope, context),
         )
     if job.spec.disabled:
         raise Refused(ErrorCode.DISABLED, f"{job_id} is disabled by its definition")
@@ -58,15 +56,15 @@ def startable_job(
 
 
 def may_stop(
-    table: ReadableTable, envelope: Envelope, job_id: str | None, around: Circumstances
+    table: ReadableTable, envelope: Envelope, job_id: str | None, context: Context
 ) -> bool:
-    return _may(table, envelope, Action.STOP, job_id, around)
+    return _may(table, envelope, Action.STOP, job_id, context)
 
 
 def may_view(
-    table: ReadableTable, envelope: Envelope, job_id: str | None, around: Circumstances
+    table: ReadableTable, envelope: Envelope, job_id: str | None, context: Context
 ) -> bool:
-    return _may(table, envelope, Action.VIEW, job_id, around)
+    return _may(table, envelope, Action.VIEW, job_id, context)
 
 
 def permitted_execution(
@@ -74,25 +72,25 @@ def permitted_execution(
     envelope: Envelope,
     execution_id: str,
     action: Action,
-    around: Circumstances,
+    context: Context,
 ) -> Execution:
     execution = table.execution(execution_id)
     roles = table.roles(execution.job_id) if execution is not None else None
-    principal, defaults = envelope.principal, around.policy.roles
+    principal, defaults = envelope.principal, context.policy.roles
     if execution is None or not may(
         principal, Action.VIEW, roles, defaults, owner=execution.user_id
     ):
         raise Refused(
             ErrorCode.UNKNOWN_EXECUTION,
             f"there is no execution {execution_id} that {principal.user_id} may see"
-            + _roles_hint(table, envelope, around),
+            + _roles_hint(table, envelope, context),
             pointer="/executionId",
         )
     if not may(principal, action, roles, defaults, owner=execution.user_id):
         raise Refused(
             ErrorCode.NOT_PERMITTED,
             f"you may not {action} {execution.job_id}: none of your roles allows it"
-            + _roles_hint(table, envelope, around),
+            + _roles_hint(table, envelope, context),
         )
     return execution
 
@@ -111,28 +109,26 @@ def _may(
     envelope: Envelope,
     action: Action,
     job_id: str | None,
-    around: Circumstances,
+    context: Context,
 ) -> bool:
     roles = table.roles(job_id) if job_id is not None else None
-    return may(envelope.principal, action, roles, around.policy.roles)
+    return may(envelope.principal, action, roles, context.policy.roles)
 
 
-def _spelled_right(
-    table: ReadableTable, envelope: Envelope, job_id: str, around: Circumstances
-) -> str:
+def _spelled_right(table: ReadableTable, envelope: Envelope, job_id: str, context: Context) -> str:
     """The end of the sentence that names the job which was meant, of those that the asker may see:
     Windows separates by a backslash and takes no notice of case, and people leave out the app."""
     meant = plain_id(job_id)
     for job in table.jobs():
         known = plain_id(job.id)
         if meant in (known, known.rpartition("/")[2]) and _may(
-            table, envelope, Action.VIEW, job.id, around
+            table, envelope, Action.VIEW, job.id, context
         ):
             return f"; did you mean {quoted(job.id)}?"
     return "" if "/" in meant else "; a job's id is App/Job"
 
 
-def _roles_hint(table: ReadableTable, envelope: Envelope, around: Circumstances) -> str:
+def _roles_hint(table: ReadableTable, envelope: Envelope, context: Context) -> str:
     """The end of the sentence for who wrote role words into a file: those that mean nothing here.
 
     Only files of the service's own account are believed; what other accounts may is set by uid.
@@ -143,7 +139,7 @@ def _roles_hint(table: ReadableTable, envelope: Envelope, around: Circumstances)
     if not principal.roles:
         return "; no role came that counts here (admin only with [directory] admin = true)"
     lists = (table.roles(job.id) for job in table.jobs())
-    known = role_words(around.policy.roles, lists) | around.policy.mapped_roles | {ADMIN}
+    known = role_words(context.policy.roles, lists) | context.policy.mapped_roles | {ADMIN}
     unknown = [word for word in principal.roles if word not in known][:_WORDS_SHOWN_MAX]
     if not unknown:
         return f"; the roles that count are {_listed(principal.roles[:_WORDS_SHOWN_MAX])}"

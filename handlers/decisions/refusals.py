@@ -16,7 +16,7 @@ from bus.model import CommandStatus
 from bus.ports import Policy, TableReader
 from handlers.catalog.variables import reveals
 from handlers.decisions.answers import accepted_as
-from handlers.decisions.decision import Circumstances, Decision
+from handlers.decisions.decision import Context, Decision
 from handlers.decisions.lasting import READS_BYTES_MAX
 from handlers.decisions.readable_table import ReadableTable
 
@@ -30,7 +30,7 @@ _UNATTEMPTED: dict[str, CommandStatus] = {
 
 
 def refusal(
-    table: ReadableTable, envelope: Envelope, refused: Refused, around: Circumstances
+    table: ReadableTable, envelope: Envelope, refused: Refused, context: Context
 ) -> Decision:
     """The record of a command that was not attempted.
 
@@ -39,7 +39,7 @@ def refusal(
     """
     command = envelope.command
     is_telling = refused.code is ErrorCode.SECRET_BY_VALUE or tells_secret(
-        table, command, around.policy
+        table, command, context.policy
     )
     assert not isinstance(command, _REPORTS), "reports are never refused"
     held_bytes = table.without_effect.of(envelope.principal.user_id).size_bytes

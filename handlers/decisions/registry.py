@@ -38,12 +38,12 @@ from handlers.decisions import (
     stopping,
     timing,
 )
-from handlers.decisions.decision import NOTHING, Circumstances, Decision
+from handlers.decisions.decision import NOTHING, Context, Decision
 from handlers.decisions.lasting import READS_BYTES_IN_ALL_MAX, READS_BYTES_MAX, READS_MAX
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.refusals import refusal, tells_secret
 
-COMMANDS: dict[type, Callable[[ReadableTable, Envelope, Any, Circumstances], Decision]] = {
+COMMANDS: dict[type, Callable[[ReadableTable, Envelope, Any, Context], Decision]] = {
     StartJob: executions.start,
     StopJob: stopping.stop,
     RestartJob: executions.restart,
@@ -54,13 +54,13 @@ COMMANDS: dict[type, Callable[[ReadableTable, Envelope, Any, Circumstances], Dec
 }
 """What people may ask for."""
 
-CHECKS: dict[type, Callable[[ReadableTable, Envelope, Any, Circumstances], Any]] = {
+CHECKS: dict[type, Callable[[ReadableTable, Envelope, Any, Context], Any]] = {
     **COMMANDS,
     GetStatus: job_status.check_status,
 }
 """What says no to them: the decision itself, or its refusals alone where the answer is dear."""
 
-REPORTS: dict[type, Callable[[ReadableTable, Any, Circumstances], Decision]] = {
+REPORTS: dict[type, Callable[[ReadableTable, Any, Context], Decision]] = {
     ReportRunning: outcomes.running,
     ReportProgress: outcomes.progress,
     ReportStopping: outcomes.stopping,
@@ -76,7 +76,7 @@ REPORTS: dict[type, Callable[[ReadableTable, Any, Circumstances], Decision]] = {
 """What the parts of the service tell."""
 
 
-def decide(table: ReadableTable, envelope: Envelope, around: Circumstances) -> Decision:
+def decide(table: ReadableTable, envelope: Envelope, context: Context) -> Decision:
     """What follows from this command or report on this table. The table is not changed.
 
     A command whose id the table knows leads to nothing: it was decided before.
@@ -87,36 +87,36 @@ def decide(table: ReadableTable, envelope: Envelope, around: Circumstances) -> D
     command = envelope.command
     report = REPORTS.get(type(command))
     if report is not None:
-        return report(table, command, around)
+        return report(table, command, context)
     if table.command(envelope.id) is not None or table.forgotten(envelope.id) is not None:
         return NOTHING
-    _check_times(table, envelope, around)
-    decision = COMMANDS[type(command)](table, envelope, command, around)
-    _check_room(table, envelope, decision, around)
+    _check_times(table, envelope, context)
+    decision = COMMANDS[type(command)](table, envelope, command, context)
+    _check_room(table, envelope, decision, context)
     return decision
 
 
-def check(table: ReadableTable, envelope: Envelope, around: Circumstances) -> None:
+def check(table: ReadableTable, envelope: Envelope, context: Context) -> None:
     """A new command would be attempted, as far as this table can tell.
 
     Raises:
         Refused: as `decide`.
     """
-    _check_times(table, envelope, around)
-    decision = CHECKS[type(envelope.command)](table, envelope, envelope.command, around)
-    _check_room(table, envelope, decision, around)
+    _check_times(table, envelope, context)
+    decision = CHECKS[type(envelope.command)](table, envelope, envelope.command, context)
+    _check_room(table, envelope, decision, context)
 
 
-def _check_times(table: ReadableTable, envelope: Envelope, around: Circumstances) -> None:
+def _check_times(table: ReadableTable, envelope: Envelope, context: Context) -> None:
     command = envelope.command
     is_urgent = isinstance(command, URGENT)  # these are late at worst, never too old
-    if not is_urgent and envelope.submitted_ms <= table.horizon_at(around.now_ms):
+    if not is_urgent and envelope.submitted_ms <= table.horizon_at(context.now_ms):
         raise Refused(
             ErrorCode.EXPIRED,
             "it was submitted longer ago than command ids are remembered; it may have been handled"
             " before, so it is not run: submit it again under a new id",
         )
-    if envelope.expires_ms is not None and envelope.expires_ms <= around.now_ms:
+    if envelope.expires_ms is not None and envelope.expires_ms <= context.now_ms:
         raise Refused(ErrorCode.EXPIRED, "its expiresAt passed before it was handled")
     if isinstance(command, StartJob | RestartJob) and command.job_id is not None:
         stopped_ns = table.stopped_ns(command.job_id)
@@ -125,7 +125,7 @@ def _check_times(table: ReadableTable, envelope: Envelope, around: Circumstances
 
 
 def _check_room(
-    table: ReadableTable, envelope: Envelope, decision: Decision | None, around: Circumstances
+    table: ReadableTable, envelope: Envelope, decision: Decision | None, context: Context
 ) -> None:
     """There is room to remember the command for as long as promised.
 
@@ -133,7 +133,7 @@ def _check_room(
     changes anything always passes: there are no more of these than starts. Of the others there may
     be twice as many ids, so that who has no room for starts still has it for them.
     """
-    user_id, keeping = envelope.principal.user_id, around.policy.keeping
+    user_id, keeping = envelope.principal.user_id, context.policy.keeping
     if isinstance(envelope.command, GetStatus):
         held, in_all = table.without_effect.of(user_id), table.without_effect.in_all
         share = READS_BYTES_IN_ALL_MAX // max(1, len(table.without_effect))

@@ -14,7 +14,7 @@ from bus.events import SystemForgotten
 from bus.jobs import Job, KeepSpec, OutputSpec
 from bus.model import CommandRecord, Execution
 from bus.retention_settings import DAY_MS, Keeping
-from handlers.decisions.decision import NOTHING, Circumstances, Decision, DeleteFiles
+from handlers.decisions.decision import NOTHING, Context, Decision, DeleteFiles
 from handlers.decisions.lasting import Holdings, fair_share, had_effect, size_of
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.records import awaited
@@ -70,7 +70,7 @@ def to_forget(past: Past, keeping: Keeping) -> Iterator[Forget | None]:
     yield from _ids(past, keeping)
 
 
-def forget(table: ReadableTable, report: Forget, _: Circumstances) -> Decision:
+def forget(table: ReadableTable, report: Forget, _: Context) -> Decision:
     """As much of the report as still holds."""
     awaited_now = _awaited(table.unfinished_commands())
     executions = [

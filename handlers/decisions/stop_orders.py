@@ -15,7 +15,7 @@ from bus.events import (
     ExecutionEnded,
 )
 from bus.model import CommandStatus, Execution, ExecutionStatus, Reason, StopRequest
-from handlers.decisions.decision import Circumstances
+from handlers.decisions.decision import Context
 from handlers.decisions.readable_table import ReadableTable
 
 
@@ -25,7 +25,7 @@ def stop_order(
     envelope: Envelope,
     grace_s: float | None,
     kill: bool,
-    around: Circumstances,
+    context: Context,
     *,
     reason: Reason = Reason.USER,
 ) -> StopRequest | None:
@@ -35,7 +35,7 @@ def stop_order(
     wanted = StopRequest(
         reason=reason,
         by=envelope.principal.user_id,
-        at_ms=around.now_ms,
+        at_ms=context.now_ms,
         grace_s=own_grace_s if grace_s is None else max(0.0, grace_s),
         kill=kill,
         command_id=envelope.id,
@@ -45,7 +45,7 @@ def stop_order(
         return wanted
     # One that lies ahead, or whose grace is over, measures nothing: the clock was set since, or the
     # program asked for more time. Whoever follows the order kills at the earlier moment of both.
-    measures = before.at_ms <= around.now_ms < _deadline_ms(before)
+    measures = before.at_ms <= context.now_ms < _deadline_ms(before)
     sooner = not measures or _deadline_ms(wanted) < _deadline_ms(before)
     if before.kill or not (kill or (grace_s is not None and sooner)):
         return None
@@ -66,14 +66,14 @@ def _deadline_ms(order: StopRequest) -> float:
 
 
 def cancel_queued(
-    table: ReadableTable, queued: Iterable[Execution], reason: Reason, around: Circumstances
+    table: ReadableTable, queued: Iterable[Execution], reason: Reason, context: Context
 ) -> Iterable[AnyEvent]:
     for execution in queued:
         yield ExecutionEnded(
             execution_id=execution.id,
             status=ExecutionStatus.CANCELLED,
             reason=reason,
-            ended_ms=around.now_ms,
+            ended_ms=context.now_ms,
             output_end=0,
         )
         superseded = reason is Reason.SUPERSEDED

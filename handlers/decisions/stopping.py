@@ -13,7 +13,7 @@ from bus.events import (
 )
 from bus.model import Execution, ExecutionStatus, Outcome, Reason
 from handlers.decisions.answers import accepted_as, completed, noop
-from handlers.decisions.decision import Circumstances, Decision, Effect, StopExecution
+from handlers.decisions.decision import Context, Decision, Effect, StopExecution
 from handlers.decisions.permissions import (
     may_stop,
     may_view,
@@ -26,13 +26,11 @@ from handlers.decisions.refusals import refusal
 from handlers.decisions.stop_orders import cancel_queued, stop_order, supersede_starts
 
 
-def stop(
-    table: ReadableTable, envelope: Envelope, command: StopJob, around: Circumstances
-) -> Decision:
-    targets = _targets_of_stop(table, envelope, command, around)
+def stop(table: ReadableTable, envelope: Envelope, command: StopJob, context: Context) -> Decision:
+    targets = _targets_of_stop(table, envelope, command, context)
     job_id = targets[0].job_id if targets else command.job_id
     # Stops go ahead of starts that wait undecided; those accepted before it must not run after it.
-    overtakes = command.execution_id is None and may_stop(table, envelope, command.job_id, around)
+    overtakes = command.execution_id is None and may_stop(table, envelope, command.job_id, context)
     supersedes_ns = envelope.accepted_ns if overtakes else 0
     if not targets:
         return noop(envelope, job_id, command.execution_id, supersedes_ns=supersedes_ns)
@@ -42,7 +40,7 @@ def stop(
     for execution in targets:
         if execution.status is ExecutionStatus.QUEUED:
             continue
-        order = stop_order(table, execution, envelope, command.grace_s, command.kill, around)
+        order = stop_order(table, execution, envelope, command.grace_s, command.kill, context)
         if order is not None:
             events.append(ExecutionStopping(execution_id=execution.id, stop=order))
             effects.append(StopExecution(execution.id))
@@ -56,7 +54,7 @@ def stop(
         merged=merged,
         supersedes_ns=supersedes_ns,
     )
-    events[:0] = [accepted, *cancel_queued(table, queued, Reason.SUPERSEDED, around)]
+    events[:0] = [accepted, *cancel_queued(table, queued, Reason.SUPERSEDED, context)]
     events.extend(supersede_starts(table, targets))
     if not waits_for:
         events.append(completed(envelope, Outcome.DONE))
@@ -64,16 +62,16 @@ def stop(
 
 
 def cancel(
-    table: ReadableTable, envelope: Envelope, command: CancelCommand, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: CancelCommand, context: Context
 ) -> Decision:
     target = table.command(command.target_id)
-    undecided = around.undecided(command.target_id) if target is None else None
+    undecided = context.undecided(command.target_id) if target is None else None
     if undecided is not None and table.forgotten(command.target_id) is None:
-        return _take_back(table, envelope, undecided, around)
+        return _take_back(table, envelope, undecided, context)
     own = target is not None and target.user_id == envelope.principal.user_id
-    if target is None or not (own or may_view(table, envelope, target.job_id, around)):
+    if target is None or not (own or may_view(table, envelope, target.job_id, context)):
         raise _no_such_command(command.target_id)
-    if not (own or may_stop(table, envelope, target.job_id, around)):
+    if not (own or may_stop(table, envelope, target.job_id, context)):
         raise _may_not_cancel(target.job_id)
     execution = table.execution(target.execution_id) if target.execution_id else None
     if target.is_final or execution is None or execution.status is not ExecutionStatus.QUEUED:
@@ -83,24 +81,24 @@ def cancel(
             "cancelled" + (f"; stop execution {execution.id} instead" if execution else ""),
         )
     accepted = accepted_as(envelope, target.job_id, execution_id=execution.id)
-    events = [accepted, *cancel_queued(table, [execution], Reason.USER, around)]
+    events = [accepted, *cancel_queued(table, [execution], Reason.USER, context)]
     return Decision((*events, completed(envelope, Outcome.DONE)))
 
 
 def _take_back(
-    table: ReadableTable, envelope: Envelope, target: Envelope, around: Circumstances
+    table: ReadableTable, envelope: Envelope, target: Envelope, context: Context
 ) -> Decision:
     """The command is on record as cancelled before its turn comes, and then nothing comes of it."""
     job_id = job_of(target.command)
     if target.principal.user_id != envelope.principal.user_id:
-        if not may_view(table, envelope, job_id, around):
+        if not may_view(table, envelope, job_id, context):
             raise _no_such_command(target.id)
-        if not may_stop(table, envelope, job_id, around):
+        if not may_stop(table, envelope, job_id, context):
             raise _may_not_cancel(job_id)
     taken_back = Refused(ErrorCode.CANCELLED, "it was cancelled while waiting")
     return Decision(
         (
-            *refusal(table, target, taken_back, around).events,
+            *refusal(table, target, taken_back, context).events,
             accepted_as(envelope, job_id),
             completed(envelope, Outcome.DONE),
         )
@@ -121,10 +119,10 @@ def _may_not_cancel(job_id: str | None) -> Refused:
 
 
 def _targets_of_stop(
-    table: ReadableTable, envelope: Envelope, command: StopJob, around: Circumstances
+    table: ReadableTable, envelope: Envelope, command: StopJob, context: Context
 ) -> list[Execution]:
     if command.execution_id is not None:
-        execution = permitted_execution(table, envelope, command.execution_id, Action.STOP, around)
+        execution = permitted_execution(table, envelope, command.execution_id, Action.STOP, context)
         same_job(execution, command.job_id)
         return [] if execution.is_final else [execution]
     if command.job_id is None:
@@ -133,12 +131,12 @@ def _targets_of_stop(
         )
     live = table.live_of(command.job_id)
     if not live:
-        visible_job(table, envelope, command.job_id, around)  # an idle job must be one at least
-    if may_stop(table, envelope, command.job_id, around):
+        visible_job(table, envelope, command.job_id, context)  # an idle job must be one at least
+    if may_stop(table, envelope, command.job_id, context):
         return live
     own = [e for e in live if e.user_id == envelope.principal.user_id]
     if not own:
-        visible_job(table, envelope, command.job_id, around)
+        visible_job(table, envelope, command.job_id, context)
         raise Refused(
             ErrorCode.NOT_PERMITTED,
             f"you may not stop {command.job_id}: none of your roles allows it",

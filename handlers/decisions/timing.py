@@ -4,31 +4,31 @@ from bus.commands import PassTime
 from bus.events import AnyEvent, ExecutionEnded
 from bus.model import Execution, ExecutionStatus, Reason
 from handlers.decisions.again import due_at_ms, start_of
-from handlers.decisions.decision import Circumstances, Decision, Effect, SpawnExecution
+from handlers.decisions.decision import Context, Decision, Effect, SpawnExecution
 from handlers.decisions.outcomes import end_waiting, next_to_start
 from handlers.decisions.readable_table import ReadableTable
 
 
-def pass_time(table: ReadableTable, _: PassTime, around: Circumstances) -> Decision:
+def pass_time(table: ReadableTable, _: PassTime, context: Context) -> Decision:
     """Cancels what waited longer than its command allowed, starts what has waited its delay."""
     events: list[AnyEvent] = []
     effects: list[Effect] = []
     expired: set[str] = set()
     for execution in table.live_executions():
-        due = execution.expires_ms is not None and execution.expires_ms <= around.now_ms
+        due = execution.expires_ms is not None and execution.expires_ms <= context.now_ms
         if due and execution.status is ExecutionStatus.QUEUED:
             final = ExecutionEnded(
                 execution_id=execution.id,
                 status=ExecutionStatus.CANCELLED,
                 reason=Reason.EXPIRED,
-                ended_ms=around.now_ms,
+                ended_ms=context.now_ms,
                 output_end=0,
             )
             expired.add(execution.id)
             events.extend(end_waiting(table, execution, final))
     for job_id in {e.job_id for e in table.live_executions()}:
         for execution in next_to_start(
-            table, job_id, around.now_ms, without=expired, is_low=around.is_low
+            table, job_id, context.now_ms, without=expired, is_low=context.is_low
         ):
             events.append(start_of(table, execution))
             effects.append(SpawnExecution(execution.id))

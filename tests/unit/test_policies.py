@@ -6,7 +6,7 @@ from bus.commands import PassTime, ReportLost, ReportSpawnFailed, StartJob, Stop
 from bus.jobs import Overlap, RestartPolicy, RestartSpec, RetrySpec
 from bus.model import Execution, ExecutionStatus, Reason
 from handlers.decisions.again import delay_of
-from handlers.decisions.decision import Circumstances
+from handlers.decisions.decision import Context
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import parts_of
 from handlers.decisions.timing import next_deadline_ms
@@ -83,8 +83,8 @@ def test_retry_follows_failures_and_no_loss_unless_it_is_listed(way: str) -> Non
 
 def test_delays_grow_up_to_their_most_and_jitter_only_adds() -> None:
     def delays(random: float) -> list[float]:
-        around = Circumstances(0, lambda: "", World().policy, lambda: random)
-        return [delay_of(RetrySpec(), step, around) for step in (1, 2, 3, 6, 7, 100, 10_000)]
+        context = Context(0, lambda: "", World().policy, lambda: random)
+        return [delay_of(RetrySpec(), step, context) for step in (1, 2, 3, 6, 7, 100, 10_000)]
 
     assert delays(0.0) == [1, 2, 4, 32, 60, 60, 60]
     assert delays(1.0) == [1.25, 2.5, 5, 40, 75, 75, 75]
