@@ -1,5 +1,6 @@
 """What README and docs name exists: tests, commands, files. Docs that lie are defects."""
 
+import json
 import re
 import subprocess
 import sys
@@ -7,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-ROOTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "THREAT_MODEL.md")
-PAGES = [*(ROOT / name for name in ROOTS), *sorted((ROOT / "docs").rglob("*.md"))]
+from bus.jobs import JobSpec
+from handlers.catalog.definition import decode_definition
+from jobbus.service.config import load_settings
+from tests.pages import PAGES, ROOT, Block, blocks_of
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
 def all_tests() -> str:
@@ -57,3 +61,55 @@ def test_quick_start_has_exactly_its_two_commands() -> None:
     assert [len(block.strip().splitlines()) for block in blocks] == [1, 1]
     assert "jobbus demo --once" in blocks[0]
     assert "pytest" in blocks[1]
+
+
+def test_every_fenced_block_is_run_or_read_or_says_why_not() -> None:
+    """`tests/e2e/test_pages.py` runs what is marked so, in the order of the page."""
+    marks = {
+        "sh": ("", "goes on", "until", "after ctrl-c", "fails", "not run", "quick-start"),
+        "python": ("file",),
+        "toml": ("file", "part of", "tested"),
+        "json": ("", "file"),
+        "js": ("page",),
+        "nginx": ("tested", "part of"),
+        "haproxy": ("tested",),
+        "caddyfile": ("tested",),
+        "text": ("", "prints"),
+        "": ("",),
+    }
+    assert [b.place for b in BLOCKS if b.mark not in marks.get(b.language, ())] == []
+    assert [b.place for b in BLOCKS if b.mark == "not run" and len(b.value.split()) < 3] == []
+
+
+def test_nearly_all_commands_of_the_pages_are_run() -> None:
+    commands = [block for block in BLOCKS if block.language == "sh"]
+    left_out = [block.place for block in commands if block.mark == "not run"]
+    assert len(left_out) <= 12, left_out
+    assert len(commands) - len(left_out) >= 10
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in BLOCKS if b.language == "toml"], ids=lambda block: block.place
+)
+def test_settings_and_definitions_of_a_page_are_taken(block: Block, tmp_path: Path) -> None:
+    name = block.value.rpartition("/")[2]
+    text = block.text.encode()
+    if block.mark != "tested" and name == "job.toml":
+        whole = text if b"command =" in text else b'command = ["true"]\n' + text
+        read = decode_definition(whole, file=block.place, directory=str(tmp_path))
+        assert isinstance(read, JobSpec), read
+    else:
+        file = tmp_path / "jobbus.toml"
+        file.write_bytes(text)
+        load_settings(file, {}, {})
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in BLOCKS if b.language == "json"], ids=lambda block: block.place
+)
+def test_json_of_a_page_is_json(block: Block) -> None:
+    try:
+        json.loads(block.text)
+    except ValueError:
+        for line in block.text.splitlines():
+            json.loads(line)

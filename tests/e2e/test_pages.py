@@ -1,0 +1,46 @@
+"""What the pages show is run as it stands there, in order, in a real shell with a real service."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.page_shell import PageShell
+from tests.pages import PAGES, ROOT, Block, blocks_of, prepared_by, printed_as
+
+RUN = [page for page in PAGES if any(block.language == "sh" for block in blocks_of(page))]
+ELSEWHERE = ("not run", "tested", "quick-start")
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[PageShell]:
+    opened = PageShell(tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_shows_runs_as_it_stands_there(page: Path, shell: PageShell) -> None:
+    before = prepared_by(page)
+    if before is not None:
+        for block in blocks_of(before):
+            if block.mark in ("file", "goes on"):
+                _do(block, shell)
+    for block in blocks_of(page):
+        _do(block, shell)
+
+
+def _do(block: Block, shell: PageShell) -> None:
+    if block.mark == "file":
+        shell.save(block, block.value)
+    elif block.mark == "prints":
+        shown = f"{block.place} shows what was not printed:\n{block.text}\n{shell.screen}"
+        assert printed_as(block.text, shell.screen), shown
+    elif block.language == "sh" and block.mark not in ELSEWHERE:
+        shell.run(block)
+
+
+def test_a_page_that_shows_what_is_not_printed_is_found_out() -> None:
+    assert printed_as("a … c\nd", "x\na  b c\nd\n")
+    assert not printed_as("a … c", "a b\nc")
+    assert not printed_as("d\na", "a\nd")
