@@ -35,7 +35,8 @@ from handlers.journal.format import Record
 from handlers.journal.recovery import RecoveredTable, recover
 from handlers.journal.snapshots import SnapshotHead
 from tests.gateway_world import World
-from transports.http.app import Gateway, GatewaySettings
+from transports.http.app import Gateway
+from transports.http.settings import GatewaySettings
 
 JOBS = ("A/One", "A/Two", "B/One")
 USERS = ("alice", "bob", "carol")

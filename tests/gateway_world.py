@@ -51,7 +51,9 @@ from bus.publisher import Publisher
 from handlers.output.lines import Rest, decode, split
 from transports.http.access.token_store import TokenStore
 from transports.http.access.tokens import Grant, TokenBook
-from transports.http.app import Gateway, GatewayPorts, GatewaySettings
+from transports.http.app import Gateway
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 
 EPOCH = "abc123"
 ADMIN = "jb_admin_secret"

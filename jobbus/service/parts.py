@@ -48,7 +48,8 @@ from transports.directory.recovery import records_in_files
 from transports.directory.transport import DirectoryTransport
 from transports.http.access.admin_token import admin_token
 from transports.http.access.token_store import TokenStore
-from transports.http.app import Gateway, GatewayPorts
+from transports.http.app import Gateway
+from transports.http.ports import GatewayPorts
 
 
 class Parts:

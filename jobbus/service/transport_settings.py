@@ -6,9 +6,8 @@ import ssl
 from bus.retention_settings import Keeping
 from jobbus.service.settings import DirectorySection, ServeSettings, Settings
 from transports.directory.settings import DirectorySettings
-from transports.http.access.proxy import LOOPBACK, ProxySettings, networks
-from transports.http.access.sessions import SessionLimits
-from transports.http.settings import GatewaySettings
+from transports.http.access.proxy import LOOPBACK, networks
+from transports.http.settings import GatewaySettings, ProxySettings, SessionLimits
 from transports.http.web.connections import connections_max
 from transports.http.web.tls import server_context
 

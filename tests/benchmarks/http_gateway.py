@@ -11,7 +11,8 @@ from jobbus.service.logs import configure_logs
 from tests.gateway_world import ADMIN, World
 from transports.directory.transport import DirectoryTransport
 from transports.http.app import Gateway
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 
 
 async def main(folder: Path) -> None:

@@ -17,7 +17,7 @@ from tests.browser import EVIL, chromium
 from tests.gateway_world import ALICE, World, serving
 from tests.service import ROOT, Service
 from tests.sign_in import COOKIE
-from transports.http.app import GatewaySettings
+from transports.http.settings import GatewaySettings
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

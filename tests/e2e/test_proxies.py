@@ -28,7 +28,7 @@ from tests.proxies import Certificate, Proxy
 from tests.service import Http, Service
 from tests.socket_client import SocketClient, open_socket
 from tests.stream_reader import StreamReader, open_stream
-from transports.http.app import GatewaySettings
+from transports.http.settings import GatewaySettings
 
 STEPS = "; ".join(
     (

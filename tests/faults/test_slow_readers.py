@@ -18,7 +18,7 @@ from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
 from tests.raw_socket import client_frame, handshake, raw_socket
 from tests.socket_client import open_socket
 from tests.stream_reader import open_stream
-from transports.http.app import GatewaySettings
+from transports.http.settings import GatewaySettings
 
 PATIENCE_S = 25.0
 HOST = "127.0.0.1"

@@ -25,7 +25,7 @@ from jobbus.client.state import StateMap
 from tests.feed_service import JOBS, USERS, Fact, FeedService
 from tests.gateway_world import ADMIN, bearer
 from tests.tally import Kind, Tally
-from transports.http.app import GatewaySettings
+from transports.http.settings import GatewaySettings
 
 SETTINGS = GatewaySettings(
     heartbeat_s=0.3, shutdown_s=0.2, streams_per_principal=100, age_s=20.0, version="test"

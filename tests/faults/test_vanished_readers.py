@@ -12,7 +12,8 @@ import pytest
 
 from tests.deaf_reader import get, subscribe
 from tests.gateway_world import ADMIN, World, bearer
-from transports.http.app import Gateway, GatewaySettings
+from transports.http.app import Gateway
+from transports.http.settings import GatewaySettings
 
 PATIENCE_S = 40.0
 NAMESPACE = f"jobbus{os.getpid()}"

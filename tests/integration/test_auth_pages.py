@@ -9,7 +9,8 @@ import pytest
 
 from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
 from tests.sign_in import SESSION, Browser
-from transports.http.app import Gateway, GatewaySettings
+from transports.http.app import Gateway
+from transports.http.settings import GatewaySettings
 
 DASHBOARD = "https://dash.example.org"
 NAMED = GatewaySettings(origins=(DASHBOARD,))

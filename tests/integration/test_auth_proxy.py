@@ -19,8 +19,8 @@ from jobbus.service.logs import configure_logs
 from tests.gateway_world import ALICE, World, bearer, serving
 from tests.sign_in import SESSION, Browser
 from tests.stream_reader import StreamReader
-from transports.http.access.proxy import LOOPBACK, ProxySettings, networks
-from transports.http.app import GatewaySettings
+from transports.http.access.proxy import LOOPBACK, networks
+from transports.http.settings import GatewaySettings, ProxySettings
 
 USER, ROLES = "X-Remote-User", "X-Remote-Roles"
 HOST = "jobs.example.org"

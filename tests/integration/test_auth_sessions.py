@@ -8,8 +8,7 @@ import pytest
 from tests.fakes import ManualClock
 from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
 from tests.sign_in import COOKIE, SESSION, Browser
-from transports.http.access.sessions import SessionLimits
-from transports.http.app import GatewaySettings
+from transports.http.settings import GatewaySettings, SessionLimits
 
 SHORT = SessionLimits(idle_ms=60_000, age_ms=300_000, most=5)
 

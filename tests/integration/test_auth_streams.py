@@ -13,7 +13,8 @@ from tests.fakes import ManualClock
 from tests.gateway_world import ADMIN, ALICE, VIEWER, World, bearer, serving
 from tests.sign_in import Browser
 from tests.stream_reader import StreamReader, Told, open_stream
-from transports.http.app import Gateway, GatewaySettings
+from transports.http.app import Gateway
+from transports.http.settings import GatewaySettings
 
 EVENTS = "/api/v1/events?start=now"
 NEVER = GatewaySettings(recheck_s=86_400.0)

@@ -10,7 +10,7 @@ from tests.fakes import ManualClock
 from tests.gateway_world import ADMIN, ALICE, STRANGER, World, bearer, serving
 from tests.sign_in import Browser
 from tests.stream_reader import StreamReader
-from transports.http.app import GatewaySettings
+from transports.http.settings import GatewaySettings
 
 EVENTS = "/api/v1/events?job=App/Job&start=now"
 SSE = {"Accept": "text/event-stream"}

@@ -7,7 +7,7 @@ import aiohttp
 
 from bus.errors import ErrorCode, NoSpace, Refused
 from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
-from transports.http.app import GatewaySettings
+from transports.http.settings import GatewaySettings
 
 PATH = "/api/v1/commands"
 NDJSON = {"Content-Type": "application/x-ndjson"}

@@ -10,7 +10,8 @@ import pytest
 
 from bus.errors import ErrorCode, IdInUse, NoSpace, Refused, TransportBusy
 from tests.gateway_world import ADMIN, ALICE, STRANGER, World, bearer, serving
-from transports.http.app import Gateway, GatewaySettings
+from transports.http.app import Gateway
+from transports.http.settings import GatewaySettings
 
 START = {"command": "start", "jobId": "App/Job", "variables": {"Interval": 30}}
 

@@ -11,7 +11,7 @@ from bus.jobs import RolesSpec
 from bus.ports import OutputPage
 from tests.gateway_world import ALICE, VIEWER, World, WorldOutput, bearer, serving
 from tests.stream_reader import Told, open_stream
-from transports.http.app import GatewaySettings
+from transports.http.settings import GatewaySettings
 
 
 def lines_of(told: list[Told]) -> list[Any]:

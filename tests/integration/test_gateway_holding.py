@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from tests.gateway_world import ADMIN, ALICE, World, serving
-from transports.http.app import GatewaySettings
+from transports.http.settings import GatewaySettings
 
 KIB = 1024
 SMALL = GatewaySettings(held_proven=256 * KIB, held_unproven=64 * KIB)

@@ -11,7 +11,8 @@ import pytest
 
 from jobbus.service.logs import configure_logs
 from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
-from transports.http.app import Gateway, GatewaySettings
+from transports.http.app import Gateway
+from transports.http.settings import GatewaySettings
 
 PROBLEM = "application/problem+json"
 

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from tests.gateway_world import ALICE, World, bearer, serving
-from transports.http.app import GatewaySettings
+from transports.http.settings import GatewaySettings
 
 
 async def ask(

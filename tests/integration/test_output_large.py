@@ -16,7 +16,8 @@ from handlers.output.index import HEADER, MAGIC, RECORD
 from handlers.output.store import OutputStore
 from tests.gateway_world import ALICE, World, bearer
 from tests.stream_reader import open_stream
-from transports.http.app import Gateway, GatewaySettings
+from transports.http.app import Gateway
+from transports.http.settings import GatewaySettings
 
 GIB = 1024**3
 SIZE = 2 * GIB

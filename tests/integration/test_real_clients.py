@@ -8,8 +8,8 @@ import pytest
 from yarl import URL
 
 from tests.gateway_world import ADMIN, ALICE, EPOCH, World, bearer, serving
-from transports.http.access.proxy import ProxySettings, networks
-from transports.http.app import GatewaySettings
+from transports.http.access.proxy import networks
+from transports.http.settings import GatewaySettings, ProxySettings
 
 SSE, JSON, NDJSON, TEXT = (
     "text/event-stream",

@@ -16,7 +16,8 @@ from bus.model import Principal
 from tests.gateway_world import ADMIN, ALICE, EPOCH, STRANGER, VIEWER, World, bearer, serving
 from tests.sign_in import Browser
 from tests.socket_client import PATH, PROTOCOL, Heard, SocketClient, ids, kinds, open_socket
-from transports.http.app import Gateway, GatewaySettings
+from transports.http.app import Gateway
+from transports.http.settings import GatewaySettings
 
 EXECUTION = "0190a1b2-c3d4-4e5f-8a9b-0c1d2e3f4a5b"
 

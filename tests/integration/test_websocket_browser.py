@@ -10,7 +10,7 @@ from playwright.async_api import Browser
 
 from tests.browser import chromium
 from tests.gateway_world import ALICE, World, serving
-from transports.http.app import GatewaySettings
+from transports.http.settings import GatewaySettings
 
 OPEN = """
 async ([url, first, then]) => {

@@ -17,7 +17,7 @@ from tests.raw_socket import (
     handshake,
     raw_socket,
 )
-from transports.http.app import GatewaySettings
+from transports.http.settings import GatewaySettings
 
 PINGING = b'{"op":"ping","n":1}'
 PONGED = b'{"op":"pong","n":1}'

@@ -12,7 +12,7 @@ from bus.feed import Feed
 from tests.fakes import ManualClock
 from tests.gateway_world import ALICE, EPOCH, World, serving
 from tests.socket_client import Heard, SocketClient, open_socket
-from transports.http.app import GatewaySettings
+from transports.http.settings import GatewaySettings
 
 JOBS = ("A/One", "A/Two", "B/One")
 FILTERS: tuple[dict[str, Any], ...] = (

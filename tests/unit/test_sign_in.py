@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from bus.model import Principal
 from transports.http.access.identity import Identity, Way
-from transports.http.access.sessions import SessionBook, SessionLimits
+from transports.http.access.sessions import SessionBook
 from transports.http.access.tickets import (
     CODE_S,
     CODES_MAX,
@@ -18,6 +18,7 @@ from transports.http.access.tickets import (
     place_of,
 )
 from transports.http.access.tokens import Grant, secret_hash
+from transports.http.settings import SessionLimits
 
 NOW_MS = 1_769_450_400_000
 LIMITS = SessionLimits(idle_ms=10_000, age_ms=60_000, most=3)

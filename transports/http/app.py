@@ -16,8 +16,7 @@ from transports.http.access.accesslog import AccessLogger
 from transports.http.access.admission import admission
 from transports.http.access.audit_notes import note_refusal
 from transports.http.access.auth import Gate
-from transports.http.access.cors import preflights
-from transports.http.access.proxy import ProxySettings, behind_proxy
+from transports.http.access.proxy import behind_proxy
 from transports.http.access.session_store import Sessions
 from transports.http.access.tokens import ADMIN_ID
 from transports.http.access.visibility import Visibility
@@ -36,14 +35,16 @@ from transports.http.console.routes import PageRoutes
 from transports.http.document import DocumentRoutes
 from transports.http.output.follow import FollowRoutes
 from transports.http.output.routes import OutputRoutes
+from transports.http.ports import GatewayPorts
 from transports.http.server import GivenListener, Listener, ProblemRunner
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.settings import GatewaySettings, ProxySettings
 from transports.http.sockets.routes import SocketRoutes
 from transports.http.sockets.topics import Topics
 from transports.http.streams.changes import Changes
 from transports.http.streams.events import EventRoutes
 from transports.http.streams.fanout import Fanout
 from transports.http.streams.registry import StreamRegistry
+from transports.http.web.cors import preflights
 from transports.http.web.holding import RECEIVE_MAX, Memory
 from transports.http.web.middleware import (
     allowed_hosts,
@@ -73,7 +74,9 @@ class Gateway:
         self._visibility = Visibility(ports.table, ports.roles)
         self._publishing = Publishing(ports, self._settings)
         sessions = Sessions(ports.sessions_file, ports.tokens, ports.clock, self._settings.sessions)
-        self._gate = Gate(ports, self._settings, sessions)
+        self._gate = Gate(
+            ports.tokens, ports.clock, self._settings, sessions, f"jobbus_{ports.instance}"
+        )
         self._registry = StreamRegistry(ports, self._settings, self._gate.again)
         self._memory = Memory(
             proven=self._settings.held_proven, unproven=self._settings.held_unproven

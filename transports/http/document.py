@@ -8,11 +8,11 @@ import msgspec
 from aiohttp import web
 
 from bus.commands import GRACE_S_MAX, Command
-from transports.http.access.auth import principal_of
+from transports.http.access.caller import principal_of
 from transports.http.api.schemas import Problem
 from transports.http.settings import GatewaySettings
 from transports.http.table import OPERATIONS, Access, Operation, Parameter, Types
-from transports.http.web.paging import conditional
+from transports.http.web.answers import conditional
 from transports.http.web.problems import PROBLEM_TYPE, code_of, known_slugs, type_of
 from transports.http.web.query import Query
 

@@ -1,22 +1,11 @@
-"""What the gateway is given: its ports and its limits. No behaviour beyond defaults."""
+"""The limits and times of the gateway. No behaviour beyond defaults."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+import ipaddress
+from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from typing import Any
 
-from bus.access import RoleDefaults
-from bus.audit import AuditTrail
-from bus.clock import Clock
-from bus.commands import SetMaintenance
-from bus.feed import Feed, History
-from bus.ports import CommandWaiter, Door, OutputLineReader, TableReader
-from transports.http.access.proxy import ProxySettings
-from transports.http.access.sessions import SessionLimits
-from transports.http.access.token_store import TokenStore
-from transports.http.output.shared import SharedOutput
-from transports.http.streams.metrics import Told
+import msgspec
+
 from transports.http.web.connections import DEFAULT_MAX
 
 
@@ -31,37 +20,28 @@ def installed_version() -> str:
         return "0+unknown"
 
 
-@dataclass(frozen=True, kw_only=True)
-class GatewayPorts:
-    """The rest of the house, as far as the gateway may know it.
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-    `secret` is the instance's own and never leaves it. `tokens` says whom a token speaks for,
-    now: it is asked again while a stream is open. `ready` is None, or why not. Without
-    `sessions_file` a restart signs everybody out.
+
+class ProxySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Which peers are the proxy, and the headers in which it names the user and their roles.
+
+    Without `user_header` the proxy vouches for nobody. `default_roles` are those of a user for whom
+    it names none.
     """
 
-    table: TableReader
-    door: Door
-    waiter: CommandWaiter
-    feed: Feed
-    history: History
-    output: OutputLineReader
-    clock: Clock
-    instance: str
-    secret: bytes
-    roles: RoleDefaults
-    tokens: TokenStore
-    system: Callable[[], dict[str, Any]]
-    maintain: Callable[[SetMaintenance], Awaitable[None]] | None = None
-    ready: Callable[[], str | None]
-    sessions_file: Path | None = None
-    audit: AuditTrail | None = None
-    told: Told = field(init=False, default_factory=Told)
-    tails: SharedOutput = field(init=False)
+    trusted: tuple[Network, ...]
+    user_header: str | None = None
+    roles_header: str | None = None
+    default_roles: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        # One for all ways to follow an execution, or they would not share.
-        object.__setattr__(self, "tails", SharedOutput(self.output))
+
+class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a session lives, used or not, and how many there may be."""
+
+    idle_ms: int = 12 * 3_600_000
+    age_ms: int = 7 * 86_400_000
+    most: int = 1000
 
 
 @dataclass(kw_only=True)

@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
-from transports.http.access.auth import known_principal
+from transports.http.access.caller import known_principal
 from transports.http.web.middleware import request_id_of, template_of
 from transports.http.web.quiet import Quiet
 

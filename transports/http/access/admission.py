@@ -4,8 +4,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from transports.http.access.auth import Gate
-from transports.http.server import prove
 from transports.http.web.middleware import template_of
+from transports.http.web.protocol import prove
 
 SIGN_IN = ("POST", "/api/v1/session")
 """Served without a credential, since it is how to get one."""
@@ -27,7 +27,7 @@ def admission(gate: Gate, public: frozenset[str]) -> Middleware:
             identity = known(request, template)
             gate.check_origin(request, template, identity)
             if identity is not None:
-                prove(request, identity.principal)
+                prove(request, identity.principal.user_id)
                 gate.check_pace(request, identity)
         return await handler(request)
 

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from bus.audit import NOBODY, AuditTrail
 from bus.model import Principal
-from transports.http.access.auth import known_principal, peer_of
+from transports.http.access.caller import known_principal, peer_of
 from transports.http.access.tickets import PARAMETER
 from transports.http.web.middleware import template_of
 from transports.http.web.problems import Problem, code_of

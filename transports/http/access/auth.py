@@ -1,58 +1,53 @@
-"""Who is asking: the one place where a request gets its identity, and a stream's is asked again."""
+"""The one place where a request gets its identity, and where that of a stream is checked again."""
 
-from typing import NoReturn
-
-import msgspec
 from aiohttp import web
 
-from bus.access import ADMIN
+from bus.clock import Clock
 from bus.model import Principal
+from transports.http.access.caller import seen_of, unauthenticated
 from transports.http.access.identity import Identity, Way
 from transports.http.access.origin_rules import Asked, own_origin, refusal
 from transports.http.access.proxy import proxied_grant
 from transports.http.access.session_store import Sessions
 from transports.http.access.tickets import PARAMETER, CodeBook, TicketBook, place_of
+from transports.http.access.token_store import TokenCheck
 from transports.http.access.tokens import Grant
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.settings import GatewaySettings
 from transports.http.web.accept import preferred_type
 from transports.http.web.problems import Problem
-from transports.http.web.rate import Attempts, Limiter, Pace, peer_key
+from transports.http.web.rate import Attempts, Limiter, Pace
 
 STREAMS = frozenset({"/api/v1/events", "/api/v1/executions/{id}/stream", "/api/v1/ws"})
 """The path templates of what stays open; only they take a ticket."""
 
 _STREAM_FIRST = ("text/event-stream", "application/json", "application/x-ndjson")
 
-REALM = 'Bearer realm="jobbus"'
 _TOKEN_MAX = 512
 _COOKIES_MAX = 8
 _PEER_PACE = Pace(per_s=0.2, burst=20)
 _ALL_PACE = Pace(per_s=5.0, burst=100)
 
 
-class _Seen(msgspec.Struct):
-    """Shared by a request and the copy of it that has the proxy's words worked in."""
-
-    identity: Identity | None = None
-    gate: "Gate | None" = None
-    peer: str = ""
-
-
-_SEEN = web.RequestKey("seen", _Seen)
-
-
 class Gate:
     """Everything that can prove who somebody is, and the limits on trying."""
 
-    def __init__(self, ports: GatewayPorts, settings: GatewaySettings, sessions: Sessions) -> None:
-        self._ports = ports
+    def __init__(
+        self,
+        tokens: TokenCheck,
+        clock: Clock,
+        settings: GatewaySettings,
+        sessions: Sessions,
+        cookie_name: str,
+    ) -> None:
+        self._tokens = tokens
+        self._clock = clock
         self._settings = settings
         self._posts = Limiter(Pace(settings.posts_per_s, settings.post_burst))
         self.sessions = sessions
         self.tickets = TicketBook()
         self.codes = CodeBook()
         self._attempts = Attempts(_PEER_PACE, _ALL_PACE)
-        self.cookie_name = f"jobbus_{ports.instance}"
+        self.cookie_name = cookie_name
 
     def go_by(self, settings: GatewaySettings) -> None:
         """From now on these limits count."""
@@ -67,7 +62,7 @@ class Gate:
         """
         identity = self.identify_if_any(request, template)
         if identity is None:
-            raise _unauthenticated("sign in, or send the header Authorization: Bearer <token>")
+            raise unauthenticated("sign in, or send the header Authorization: Bearer <token>")
         return identity
 
     def identify_if_any(self, request: web.Request, template: str) -> Identity | None:
@@ -76,11 +71,11 @@ class Gate:
         Raises:
             Problem: 401; what it carries proves nothing.
         """
-        request[_SEEN].peer = request.remote or ""
-        identity = self._found(request, template)
-        request[_SEEN].identity = identity
-        request[_SEEN].gate = self
-        return identity
+        seen = seen_of(request)
+        seen.peer = request.remote or ""
+        seen.identity = self._found(request, template)
+        seen.again = self.again
+        return seen.identity
 
     def refused(self, request: web.BaseRequest, answer: Problem) -> Problem:
         """What to answer to a proof that proves nothing: `answer`, or 429 where too many came.
@@ -89,7 +84,7 @@ class Gate:
         ones: secrets of 192 bits and more are not found by trying, so there is nothing to slow down
         but the noise.
         """
-        peer, now_s = request.remote or "", self._ports.clock.monotonic_s()
+        peer, now_s = request.remote or "", self._clock.monotonic_s()
         wait_s = self._attempts.wait_s(peer, now_s)
         if wait_s:
             return too_many("too many wrong tokens, codes or tickets came from there", wait_s)
@@ -98,7 +93,7 @@ class Gate:
 
     def by_token(self, token: str) -> Identity | None:
         """Whom a bearer token speaks for, now."""
-        grant = self._ports.tokens.check(token)
+        grant = self._tokens.check(token)
         if grant is None:
             return None
         return Identity(grant, Way.BEARER, expires_ms=grant.expires_ms)
@@ -114,7 +109,7 @@ class Gate:
         if identity.session is not None:
             found = self.sessions.again(identity.session)
             return _as(found.grant, identity) if found is not None else None
-        now = self._ports.tokens.grant(grant.token_id)
+        now = self._tokens.grant(grant.token_id)
         return _as(now, identity) if now is not None and now.seal == grant.seal else None
 
     def check_origin(self, request: web.Request, template: str, identity: Identity | None) -> None:
@@ -152,7 +147,7 @@ class Gate:
 
     def count_post(self, principal: Principal) -> None:
         """The principal changes something once more; raises 429 if that is too fast."""
-        wait_s = self._posts.take(principal.user_id, self._ports.clock.monotonic_s())
+        wait_s = self._posts.take(principal.user_id, self._clock.monotonic_s())
         if wait_s:
             raise too_many("you send too much at a time", wait_s)
 
@@ -178,7 +173,7 @@ class Gate:
             identity = self.by_token(_bearer_token(request))
             if identity is None:
                 why = "the bearer token is unknown, expired or revoked"
-                raise self.refused(request, _unauthenticated(why, "invalid_token"))
+                raise self.refused(request, unauthenticated(why, "invalid_token"))
             return identity
         if template in STREAMS and PARAMETER in request.query:
             return self._by_ticket(request)
@@ -193,85 +188,15 @@ class Gate:
         found = None
         if len(tickets) == 1 and streams and request.method == "GET":
             place = _place(request)
-            found = self.tickets.find(tickets[0], place, self._ports.clock.monotonic_s())
+            found = self.tickets.find(tickets[0], place, self._clock.monotonic_s())
         now = self.again(found) if found is not None else None
         if now is None:
             why = (
                 "the ticket is unknown or over, or it is for another path; get one by POST "
                 "/api/v1/tickets and use it for an event stream or a WebSocket"
             )
-            raise self.refused(request, _unauthenticated(why))
+            raise self.refused(request, unauthenticated(why))
         return Identity(now.grant, Way.TICKET, session=now.session, expires_ms=now.expires_ms)
-
-
-def hold(request: web.Request) -> None:
-    """Makes the place where the identity will be remembered; before any copy of the request."""
-    request[_SEEN] = _Seen()
-
-
-def credential_of(request: web.Request) -> Identity:
-    """What `Gate.identify` found; asking on a public path is a defect."""
-    identity = request[_SEEN].identity
-    assert identity is not None, "nobody had to be authenticated here"
-    return identity
-
-
-def check_again(request: web.Request) -> None:
-    """Whoever asked is still admitted; to be called after a wait.
-
-    Raises:
-        Problem: 401.
-    """
-    seen = request[_SEEN]
-    assert seen.gate is not None, "nobody had to be authenticated here"
-    if seen.identity is None or seen.gate.again(seen.identity) is None:
-        raise _unauthenticated("your access ended while you waited", "invalid_token")
-
-
-def check_while_telling(request: web.Request) -> None:
-    """The same once the head of the answer is out: who is not admitted any more is cut off.
-
-    Raises:
-        ConnectionError: they were.
-    """
-    try:
-        check_again(request)
-    except Problem:
-        cut_off(request, "access ended while the answer was told")
-
-
-def cut_off(request: web.Request, why: str) -> NoReturn:
-    """Breaks the connection: nothing else tells the other side that it has not got everything."""
-    if request.transport is not None:
-        request.transport.abort()
-    raise ConnectionResetError(why)
-
-
-def identity_of(request: web.Request) -> Identity | None:
-    """What was found, if anything."""
-    return request[_SEEN].identity
-
-
-def principal_of(request: web.Request) -> Principal:
-    """Whom `Gate.identify` found; asking on a public path is a defect."""
-    return credential_of(request).principal
-
-
-def known_principal(request: web.BaseRequest) -> Principal | None:
-    """The principal if the request got as far as having one; for the access log."""
-    seen = request.get(_SEEN)
-    return seen.identity.principal if seen is not None and seen.identity is not None else None
-
-
-def peer_of(request: web.Request) -> str:
-    """Where it came from, as the proxy says it if there is one; the /64 of IPv6, which is one
-    customer's."""
-    return peer_key(request[_SEEN].peer or request.remote or "")
-
-
-def need_admin(principal: Principal) -> None:
-    if ADMIN not in principal.roles:
-        raise Problem(403, "forbidden", "this needs the role admin")
 
 
 def is_upgrade(request: web.Request) -> bool:
@@ -304,12 +229,7 @@ def _bearer_token(request: web.Request) -> str:
     token = token.strip()
     usable = token.isascii() and token.isprintable() and 0 < len(token) <= _TOKEN_MAX
     if len(headers) > 1 or scheme.lower() != "bearer" or not usable or " " in token:
-        raise _unauthenticated(
+        raise unauthenticated(
             "the header must be one Authorization: Bearer <token>", "invalid_request"
         )
     return token
-
-
-def _unauthenticated(detail: str, error: str = "") -> Problem:
-    challenge = f'{REALM}, error="{error}"' if error else REALM
-    return Problem(401, "unauthenticated", detail, headers={"WWW-Authenticate": challenge})

@@ -4,20 +4,20 @@ import ipaddress
 from collections.abc import Callable, Iterable
 from time import monotonic
 
-import msgspec
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from aiohttp_remotes import XForwardedFiltered
 
 from bus.model import Principal
+from transports.http.access.caller import seen_of
 from transports.http.access.tokens import Grant, checked_roles, checked_user
+from transports.http.settings import Network, ProxySettings
 from transports.http.web.probes import is_probe
 from transports.http.web.problems import Problem
 from transports.http.web.quiet import Quiet
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 """Whom a service behind a proxy trusts unless told otherwise: this machine."""
@@ -25,19 +25,6 @@ LOOPBACK = ("127.0.0.0/8", "::1/128")
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
 _VOUCHED = web.RequestKey("vouched", Grant)
 _log = structlog.get_logger("jobbus.http")
-
-
-class ProxySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Which peers are the proxy, and the headers in which it names the user and their roles.
-
-    Without `user_header` the proxy vouches for nobody. `default_roles` are those of a user for whom
-    it names none.
-    """
-
-    trusted: tuple[Network, ...]
-    user_header: str | None = None
-    roles_header: str | None = None
-    default_roles: tuple[str, ...] = ()
 
 
 def behind_proxy(current: Callable[[], ProxySettings]) -> Middleware:
@@ -51,6 +38,7 @@ def behind_proxy(current: Callable[[], ProxySettings]) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         nonlocal made, forwarded
+        seen_of(request)  # before `forwarded` makes a copy of the request
         settings = current()
         if settings is not made:
             made, forwarded = settings, XForwardedFiltered(settings.trusted)

@@ -9,10 +9,11 @@ import structlog
 from bus.clock import Clock
 from bus.errors import DataDirectoryError, NoSpace
 from transports.http.access.identity import Identity, Way
-from transports.http.access.sessions import SessionBook, SessionLimits, SessionRecord
+from transports.http.access.sessions import SessionBook, SessionRecord
 from transports.http.access.state_file import StateFile, read_private
 from transports.http.access.token_store import TokenCheck
 from transports.http.access.tokens import Grant, secret_hash
+from transports.http.settings import SessionLimits
 
 FILE_SIZE_MAX = 4 * 1024 * 1024
 _log = structlog.get_logger("jobbus.http")

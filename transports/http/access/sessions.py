@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import msgspec
 
 from transports.http.access.tokens import Grant, secret_hash
+from transports.http.settings import SessionLimits
 from transports.http.web.rate import first_of_the_many
 
 _SEEN_STEP_MS = 300_000
@@ -24,14 +25,6 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     seal: str
     created_ms: int
     seen_ms: int
-
-
-class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a session lives, used or not, and how many there may be."""
-
-    idle_ms: int = 12 * 3_600_000
-    age_ms: int = 7 * 86_400_000
-    most: int = 1000
 
 
 class SessionBook:

@@ -1,10 +1,20 @@
 """What a principal may see and do: `bus.access.may` asked of the published table. No IO."""
 
+from aiohttp import web
+
 from bus.access import ADMIN, METRICS, Action, RoleDefaults, may, needed, role_words
+from bus.envelope import canonical_uuid
 from bus.feed import Frame
 from bus.jobs import Job
 from bus.model import CommandRecord, Execution, Principal
 from bus.ports import TableReader
+from transports.http.access.caller import principal_of
+from transports.http.web.problems import Problem, not_found
+
+
+def visible_execution(request: web.Request, visibility: "Visibility") -> Execution:
+    """The execution of the path, if it exists and may be seen; raises 404 in the same words."""
+    return visibility.execution(principal_of(request), request.match_info["id"])
 
 
 class Visibility:
@@ -33,6 +43,30 @@ class Visibility:
 
     def of_frame(self, principal: Principal, frame: Frame) -> bool:
         return self._may_view(principal, frame.job_id, frame.user_id)
+
+    def execution(self, principal: Principal, text: str) -> Execution:
+        """The execution with the id `text`, if it exists and may be seen.
+
+        Raises:
+            Problem: 404, in the same words for both.
+        """
+        try:
+            execution_id = canonical_uuid(text)
+        except ValueError:
+            raise not_found("such execution; ids are UUIDs") from None
+        execution = self._table.execution(execution_id)
+        if execution is None or not self.of_execution(principal, execution):
+            raise not_found(f"execution {execution_id}")
+        return execution
+
+    def check_output(self, principal: Principal, execution: Execution) -> None:
+        """Raises 403 if the principal may see the execution but not what it prints."""
+        if not self.of_execution(principal, execution, Action.OUTPUT):
+            raise Problem(
+                403,
+                "not-permitted",
+                f"you may not read output of {execution.job_id}: none of your roles allows it",
+            )
 
     def needed(self, job: Job, action: Action) -> tuple[str, ...]:
         """The roles of which one is needed for `action`."""

@@ -6,10 +6,11 @@ from aiohttp import web
 
 from bus.audit import AuditQuery, AuditTrail
 from bus.clock import from_rfc3339
-from transports.http.access.auth import check_while_telling, need_admin, principal_of
-from transports.http.api.publishing import json_response
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.access.caller import check_while_sending, need_admin, principal_of
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 from transports.http.web.accept import preferred_type
+from transports.http.web.answers import json_response
 from transports.http.web.problems import bad_parameter, not_found
 from transports.http.web.query import Query
 
@@ -54,7 +55,7 @@ class AuditRoutes:
             return response
         await response.prepare(request)
         async for piece in audit.export(wanted):
-            check_while_telling(request)
+            check_while_sending(request)
             async with asyncio.timeout(self._settings.write_timeout_s):
                 await response.write(piece)
         await response.write_eof()

@@ -14,16 +14,12 @@ from bus.envelope import Envelope, seal
 from bus.errors import BusError
 from bus.model import Principal
 from bus.ports import Receipt
-from transports.http.access.auth import principal_of
-from transports.http.api.publishing import (
-    command_links,
-    idempotency_key,
-    preferred_wait_s,
-    request_of,
-    traceparent_of,
-)
-from transports.http.settings import GatewayPorts
-from transports.http.web.body import command_of_line, read_lines
+from transports.http.access.caller import principal_of
+from transports.http.api.command_bodies import command_of_line
+from transports.http.api.publishing import command_links, request_of
+from transports.http.ports import GatewayPorts
+from transports.http.web.body import read_lines
+from transports.http.web.headers import idempotency_key, preferred_wait_s, traceparent_of
 from transports.http.web.middleware import request_id_of
 from transports.http.web.problems import Problem, from_bus_error, invalid, problem_body
 

@@ -8,14 +8,17 @@ from bus.access import ADMIN
 from bus.commands import CancelCommand
 from bus.envelope import canonical_uuid, waiting_record
 from bus.model import CommandRecord, CommandStatus, Principal
-from transports.http.access.auth import principal_of
+from transports.http.access.caller import principal_of
 from transports.http.access.visibility import Visibility
 from transports.http.api.batch import Batches, is_batch
+from transports.http.api.command_bodies import command_of_fields
 from transports.http.api.longpoll import LongPoll
-from transports.http.api.publishing import Publishing, command_body, preferred_wait_s, request_of
-from transports.http.settings import GatewayPorts
-from transports.http.web.body import command_of_fields, read_fields, refuse_unknown
-from transports.http.web.paging import Cursors, Page, Place, conditional, page_response
+from transports.http.api.publishing import Publishing, command_body, request_of
+from transports.http.ports import GatewayPorts
+from transports.http.web.answers import conditional
+from transports.http.web.body import read_fields, refuse_unknown
+from transports.http.web.headers import preferred_wait_s
+from transports.http.web.paging import Cursors, Page, Place, page_response
 from transports.http.web.problems import Problem, bad_parameter, not_found
 from transports.http.web.query import Query
 

@@ -5,20 +5,19 @@ from collections.abc import Iterable
 import msgspec
 from aiohttp import web
 
-from bus.access import Action
 from bus.commands import Command, DeleteExecution, RetryExecution, StopJob
-from bus.envelope import canonical_uuid
-from bus.model import Execution, ExecutionStatus, Principal
-from bus.ports import TableReader
+from bus.model import Execution, ExecutionStatus
 from bus.views import ExecutionView, execution_view
-from transports.http.access.auth import principal_of
-from transports.http.access.visibility import Visibility
+from transports.http.access.caller import principal_of
+from transports.http.access.visibility import Visibility, visible_execution
+from transports.http.api.command_bodies import decode_command
 from transports.http.api.longpoll import LongPoll
 from transports.http.api.publishing import Publishing
-from transports.http.settings import GatewayPorts
-from transports.http.web.body import decode_command, read_fields, refuse_unknown
-from transports.http.web.paging import Cursors, Page, Place, conditional, page_response
-from transports.http.web.problems import Problem, bad_parameter, not_found
+from transports.http.ports import GatewayPorts
+from transports.http.web.answers import conditional
+from transports.http.web.body import read_fields, refuse_unknown
+from transports.http.web.paging import Cursors, Page, Place, page_response
+from transports.http.web.problems import Problem, bad_parameter
 from transports.http.web.query import Query
 
 _STATUSES = tuple(status.value for status in ExecutionStatus)
@@ -85,14 +84,14 @@ class ExecutionRoutes:
         Query(request)
 
         def respond() -> web.Response:
-            execution = visible_execution(request, self._ports, self._visibility)
+            execution = visible_execution(request, self._visibility)
             return conditional(request, execution_body(execution))
 
         return await self._polls.answer(request, respond)
 
     async def stop(self, request: web.Request) -> web.Response:
         Query(request)
-        execution = visible_execution(request, self._ports, self._visibility)
+        execution = visible_execution(request, self._visibility)
         fields = await read_fields(request, empty=True)
         if "command" in fields or "jobId" in fields or "executionId" in fields:
             raise Problem(422, "validation", "the path says what to stop; send graceS and kill")
@@ -107,14 +106,14 @@ class ExecutionRoutes:
     async def retry(self, request: web.Request) -> web.Response:
         """The job of an ended execution is started again with its variables."""
         Query(request)
-        execution = visible_execution(request, self._ports, self._visibility)
+        execution = visible_execution(request, self._visibility)
         refuse_unknown(await read_fields(request, empty=True), ())
         return await self._published(request, RetryExecution(execution_id=execution.id))
 
     async def delete(self, request: web.Request) -> web.Response:
         """An ended execution is forgotten, its output removed."""
         Query(request)
-        execution = visible_execution(request, self._ports, self._visibility)
+        execution = visible_execution(request, self._visibility)
         refuse_unknown(await read_fields(request, empty=True), ())
         return await self._published(request, DeleteExecution(execution_id=execution.id))
 
@@ -127,43 +126,6 @@ class ExecutionRoutes:
         if len(jobs) == 1:
             return self._ports.table.executions_of(next(iter(jobs)))
         return self._ports.table.executions()
-
-
-def visible_execution(
-    request: web.Request, ports: GatewayPorts, visibility: Visibility
-) -> Execution:
-    """The execution of the path, if it exists and may be seen; raises 404 in the same words."""
-    return execution_seen_by(
-        principal_of(request), request.match_info["id"], ports.table, visibility
-    )
-
-
-def execution_seen_by(
-    principal: Principal, text: str, table: TableReader, visibility: Visibility
-) -> Execution:
-    """The execution with that id, if it exists and may be seen.
-
-    Raises:
-        Problem: 404, in the same words for both.
-    """
-    try:
-        execution_id = canonical_uuid(text)
-    except ValueError:
-        raise not_found("such execution; ids are UUIDs") from None
-    execution = table.execution(execution_id)
-    if execution is None or not visibility.of_execution(principal, execution):
-        raise not_found(f"execution {execution_id}")
-    return execution
-
-
-def may_read_output(principal: Principal, execution: Execution, visibility: Visibility) -> None:
-    """Raises 403 if the principal may see the execution but not what it prints."""
-    if not visibility.of_execution(principal, execution, Action.OUTPUT):
-        raise Problem(
-            403,
-            "not-permitted",
-            f"you may not read output of {execution.job_id}: none of your roles allows it",
-        )
 
 
 def execution_body(execution: Execution) -> dict[str, object]:

@@ -10,11 +10,12 @@ from bus.jobs import Job, plain_id
 from bus.model import Maintenance, Principal
 from bus.views import JobView, execution_view, job_view
 from bus.wording import quoted
-from transports.http.access.auth import principal_of
+from transports.http.access.caller import principal_of
 from transports.http.access.visibility import Visibility
 from transports.http.api.longpoll import LongPoll
-from transports.http.settings import GatewayPorts
-from transports.http.web.paging import conditional, page_response
+from transports.http.ports import GatewayPorts
+from transports.http.web.answers import conditional
+from transports.http.web.paging import page_response
 from transports.http.web.problems import not_found
 from transports.http.web.query import Query
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from aiohttp import web
 
 from bus.feed import Feed
-from transports.http.access.auth import check_again, principal_of
-from transports.http.api.publishing import preferred_wait_s
+from transports.http.access.caller import check_again, principal_of
 from transports.http.settings import GatewaySettings
+from transports.http.web.headers import preferred_wait_s
 from transports.http.web.rate import Places
 
 _PAUSE_S = 0.05

@@ -15,8 +15,9 @@ from bus.access import ADMIN, METRICS
 from bus.events import CommandEnded, ExecutionEnded, Published
 from bus.model import CommandRecord, ExecutionStatus
 from bus.threads import READS
-from transports.http.access.auth import principal_of
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.access.caller import principal_of
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 from transports.http.streams.registry import StreamRegistry
 from transports.http.web.holding import Memory
 from transports.http.web.middleware import template_of

@@ -9,8 +9,10 @@ import msgspec
 from aiohttp import web
 
 from bus.commands import Command
-from transports.http.api.publishing import Publishing, json_response
-from transports.http.web.body import decode_command, read_fields, with_canonical_ids
+from transports.http.api.command_bodies import decode_command, with_canonical_ids
+from transports.http.api.publishing import Publishing
+from transports.http.web.answers import json_response
+from transports.http.web.body import read_fields
 from transports.http.web.problems import Problem, invalid
 from transports.http.web.query import Query
 

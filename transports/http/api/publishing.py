@@ -2,32 +2,26 @@
 
 import asyncio
 import hashlib
-import re
 import uuid
 
 import msgspec
 from aiohttp import web
-from aiohttp.hdrs import CONTENT_TYPE
-from multidict import CIMultiDict
 
 from bus.clock import from_rfc3339
 from bus.commands import Command
-from bus.envelope import canonical_uuid, seal, trace_context
+from bus.envelope import canonical_uuid, seal
 from bus.errors import BusError
 from bus.model import CommandRecord, Principal
 from bus.ports import Receipt
 from bus.views import command_view
-from transports.http.access.auth import check_again, principal_of
-from transports.http.server import let_go
-from transports.http.settings import GatewayPorts, GatewaySettings
-from transports.http.web.problems import Problem, from_bus_error, invalid
+from transports.http.access.caller import check_again, principal_of
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
+from transports.http.web.answers import json_response
+from transports.http.web.headers import idempotency_key, preferred_wait_s, traceparent_of
+from transports.http.web.problems import from_bus_error, invalid
+from transports.http.web.protocol import let_go
 from transports.http.web.rate import Places
-
-_KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?\Z')
-_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
-
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -178,34 +172,6 @@ class Publishing:
             await asyncio.wait({ended, closing})
 
 
-def idempotency_key(request: web.Request) -> str | None:
-    """The header's key, with or without the quotes of a structured field.
-
-    Raises:
-        Problem: 400; the key is not 1 to 255 visible ASCII characters.
-    """
-    text = request.headers.get("Idempotency-Key")
-    if text is None:
-        return None
-    return checked_key(text)
-
-
-def checked_key(text: str) -> str:
-    """The key without its quotes; raises as `idempotency_key` does."""
-    match = _KEY.match(text.strip())
-    if match is None:
-        raise Problem(400, "malformed", "Idempotency-Key must be 1 to 255 visible ASCII characters")
-    return match[1]
-
-
-def preferred_wait_s(request: web.Request, most_s: float) -> int | None:
-    """N of `Prefer: wait=N` (RFC 7240 §4.3), clipped; what cannot be read is ignored (§2)."""
-    if "Prefer" not in request.headers:
-        return None
-    match = _WAIT.search(", ".join(request.headers.getall("Prefer", [])))
-    return min(int(match[1]), int(most_s)) if match else None
-
-
 def command_links(command_id: str, execution_id: str | None) -> dict[str, str]:
     links = {"self": f"/api/v1/commands/{command_id}"}
     if execution_id is not None:
@@ -235,16 +201,3 @@ def command_body(record: CommandRecord) -> dict[str, object]:
         for name, wire in zip(view.__struct_fields__, view.__struct_encode_fields__, strict=True)
     }
     return fields | {"links": command_links(record.id, record.execution_id)}
-
-
-def json_response(
-    body: object, *, status: int = 200, headers: dict[str, str] | None = None
-) -> web.Response:
-    told: CIMultiDict[str] = CIMultiDict(headers or ())
-    told[CONTENT_TYPE] = "application/json"
-    return web.Response(status=status, body=_encode(body), headers=told)
-
-
-def traceparent_of(request: web.Request) -> str | None:
-    """The caller's W3C trace context, if it is well-formed; else none, as the standard asks."""
-    return trace_context(request.headers.get("traceparent", ""))

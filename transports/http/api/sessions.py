@@ -9,15 +9,16 @@ from aiohttp import web
 from bus.clock import Clock, rfc3339
 from bus.errors import NoSpace, StorageFailed
 from transports.http.access.audit_notes import nobody, note
-from transports.http.access.auth import Gate, credential_of, too_many
+from transports.http.access.auth import Gate, too_many
+from transports.http.access.caller import credential_of
 from transports.http.access.identity import Identity, Way
 from transports.http.access.tickets import CODE_S, TICKET_S, TooMany, checked_target
 from transports.http.access.tokens import Grant
-from transports.http.api.publishing import json_response
-from transports.http.server import may_say
-from transports.http.settings import GatewayPorts
+from transports.http.ports import GatewayPorts
+from transports.http.web.answers import json_response
 from transports.http.web.body import decode_field, read_fields, refuse_unknown
 from transports.http.web.problems import Problem, code_of, invalid, not_kept
+from transports.http.web.protocol import may_say
 from transports.http.web.query import Query
 from transports.http.web.rate import peer_key
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from aiohttp import web
 
 from bus.commands import SetMaintenance
-from transports.http.access.auth import need_admin, principal_of
-from transports.http.api.publishing import json_response
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.access.caller import need_admin, principal_of
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
+from transports.http.web.answers import json_response
 from transports.http.web.body import decode_field, read_fields, refuse_unknown
 from transports.http.web.problems import Problem, invalid, is_known_slug, not_found, title_of
 from transports.http.web.query import Query

@@ -12,7 +12,7 @@ from bus.clock import from_rfc3339
 from bus.errors import NoSpace, StorageFailed
 from bus.reserve import NO_ROOM
 from transports.http.access.audit_notes import note
-from transports.http.access.auth import credential_of, need_admin
+from transports.http.access.caller import credential_of, need_admin
 from transports.http.access.token_store import TokenRefused
 from transports.http.access.tokens import (
     ADMIN_ID,
@@ -25,8 +25,8 @@ from transports.http.access.tokens import (
     token_view,
 )
 from transports.http.access.visibility import Visibility
-from transports.http.api.publishing import json_response
-from transports.http.settings import GatewayPorts
+from transports.http.ports import GatewayPorts
+from transports.http.web.answers import json_response
 from transports.http.web.body import decode_field, read_fields, refuse_unknown
 from transports.http.web.problems import Problem, invalid, not_found, not_kept
 from transports.http.web.query import Query

@@ -3,13 +3,13 @@
 from aiohttp import web
 
 from bus.model import Execution
-from transports.http.access.auth import principal_of
+from transports.http.access.caller import principal_of
 from transports.http.access.tickets import PARAMETER as TICKET
-from transports.http.access.visibility import Visibility
-from transports.http.api.executions import may_read_output, visible_execution
+from transports.http.access.visibility import Visibility, visible_execution
 from transports.http.output.follower import Follower, Place, parse_cursor
 from transports.http.output.routes import OFFSET_MAX, TAIL_MAX
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 from transports.http.streams.encodings import NDJSON, SSE, Encoding
 from transports.http.streams.events import cursor_of
 from transports.http.streams.fanout import Fanout
@@ -42,9 +42,9 @@ class FollowRoutes:
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         query = Query(request, ("from", "tail", "follow", "last_event_id", TICKET))
-        execution = visible_execution(request, self._ports, self._visibility)
+        execution = visible_execution(request, self._visibility)
         principal = principal_of(request)
-        may_read_output(principal, execution, self._visibility)
+        self._visibility.check_output(principal, execution)
         kind = preferred_type(request, tuple(_ENCODINGS))
         if request.method == "HEAD":
             return web.Response(headers={"Content-Type": kind})

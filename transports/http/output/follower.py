@@ -16,7 +16,8 @@ from transports.http.access.visibility import Visibility
 from transports.http.output.lines import gap_data
 from transports.http.output.open_lines import OpenLines
 from transports.http.output.shared import Tail, ToldPage
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 from transports.http.streams.changes import hello_data
 from transports.http.streams.outlets import End, Outlet
 from transports.http.streams.snapshot import items_of, record_json

@@ -8,12 +8,12 @@ from aiohttp import web
 
 from bus.model import Execution
 from bus.ports import OutputLine, OutputPage
-from transports.http.access.auth import check_again, check_while_telling, cut_off, principal_of
-from transports.http.access.visibility import Visibility
-from transports.http.api.executions import may_read_output, visible_execution
+from transports.http.access.caller import check_again, check_while_sending, cut_off, principal_of
+from transports.http.access.visibility import Visibility, visible_execution
 from transports.http.output.lines import gap_data, line_view, lines_json, text_json
 from transports.http.output.search import HITS_MAX, OutputSearch, Search
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 from transports.http.web.accept import preferred_type
 from transports.http.web.problems import Problem, bad_parameter
 from transports.http.web.query import Query, is_cache_buster
@@ -53,8 +53,8 @@ class OutputRoutes:
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         query = Query(request, NAMES)
-        execution = visible_execution(request, self._ports, self._visibility)
-        may_read_output(principal_of(request), execution, self._visibility)
+        execution = visible_execution(request, self._visibility)
+        self._visibility.check_output(principal_of(request), execution)
         form = query.choice("format", tuple(_FORMS.values()), "")
         if not form:
             form = _FORMS[preferred_type(request, tuple(_FORMS))]
@@ -234,10 +234,10 @@ class OutputRoutes:
         Raises:
             ConnectionError: who reads may not any more, or takes nothing, and was cut off.
         """
-        check_while_telling(request)
+        check_while_sending(request)
         try:
-            execution = visible_execution(request, self._ports, self._visibility)
-            may_read_output(principal_of(request), execution, self._visibility)
+            execution = visible_execution(request, self._visibility)
+            self._visibility.check_output(principal_of(request), execution)
         except Problem:
             cut_off(request, "the right to the output ended while it was told")
         try:

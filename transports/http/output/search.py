@@ -11,7 +11,8 @@ from bus.model import Execution, Principal
 from bus.ports import OutputHits
 from transports.http.access.auth import too_many
 from transports.http.output.lines import line_view, lines_json
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 from transports.http.web.problems import bad_parameter
 from transports.http.web.rate import Places
 

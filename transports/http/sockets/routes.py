@@ -8,12 +8,13 @@ from aiohttp import web
 
 from transports.http.access.admission import SOCKET
 from transports.http.access.audit_notes import note_refusal
-from transports.http.access.auth import Gate, identity_of, is_upgrade
+from transports.http.access.auth import Gate, is_upgrade
+from transports.http.access.caller import identity_of
 from transports.http.access.identity import Identity
 from transports.http.access.tickets import PARAMETER as TICKET
 from transports.http.api.publishing import Publishing
-from transports.http.server import prove
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 from transports.http.sockets.encoding import SUBPROTOCOL, problem_frame
 from transports.http.sockets.link import SocketLink
 from transports.http.sockets.requests import Auth, BadFrame, decode
@@ -23,6 +24,7 @@ from transports.http.streams.outlets import End
 from transports.http.streams.registry import StreamRegistry
 from transports.http.web.middleware import request_id_of
 from transports.http.web.problems import Problem
+from transports.http.web.protocol import prove
 from transports.http.web.query import Query
 from transports.http.web.rate import Places, peer_key
 
@@ -62,7 +64,7 @@ class SocketRoutes:
             identity = await self._proven(request, link)
             if identity is None or not self._admitted(request, link, identity):
                 return await link.close()
-            prove(request, identity.principal)
+            prove(request, identity.principal.user_id)
             return await self._serve(request, link, group, identity)
         self._registry.admit(identity.principal)
         return await self._serve(request, link, group, identity)

@@ -10,14 +10,10 @@ from bus.errors import BusError
 from bus.model import Principal
 from transports.http.access.auth import Gate
 from transports.http.access.identity import Identity
-from transports.http.api.publishing import (
-    Publishing,
-    accepted_body,
-    checked_key,
-    command_body,
-    request_of,
-)
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.api.command_bodies import command_of_fields
+from transports.http.api.publishing import Publishing, accepted_body, command_body, request_of
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 from transports.http.sockets.encoding import problem_frame, server_frame
 from transports.http.sockets.link import SocketLink
 from transports.http.sockets.requests import (
@@ -33,7 +29,7 @@ from transports.http.sockets.requests import (
 from transports.http.sockets.subscription import Subscription
 from transports.http.sockets.topics import Follow, Topics
 from transports.http.streams.outlets import TOLD, End
-from transports.http.web.body import command_of_fields
+from transports.http.web.headers import checked_key
 from transports.http.web.problems import Problem
 
 _TOLD = TOLD | {End.FAILED, End.RATE}

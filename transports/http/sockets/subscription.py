@@ -6,7 +6,8 @@ from contextlib import AbstractAsyncContextManager
 import msgspec
 
 from bus.model import Principal
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 from transports.http.sockets.encoding import SocketEncoding
 from transports.http.sockets.link import SocketLink
 from transports.http.streams.outlets import Bell, End

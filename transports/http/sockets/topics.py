@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable
 
 from bus.model import Execution, Principal
 from transports.http.access.visibility import Visibility
-from transports.http.api.executions import execution_seen_by, may_read_output
 from transports.http.output.follower import Follower
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 from transports.http.sockets.requests import Subscribe, filter_values
 from transports.http.sockets.subscription import Subscription
 from transports.http.streams.changes import Changes
@@ -60,10 +60,8 @@ class Topics:
     async def _output(self, asked: Subscribe, principal: Principal) -> Follow:
         if asked.execution is None:
             raise invalid("/execution", "missing; the id of the execution whose output is wanted")
-        execution = execution_seen_by(
-            principal, asked.execution, self._ports.table, self._visibility
-        )
-        may_read_output(principal, execution, self._visibility)
+        execution = self._visibility.execution(principal, asked.execution)
+        self._visibility.check_output(principal, execution)
         latest = asked.follow == "latest"
         start = await self._start(execution, asked)
         cursor = asked.after

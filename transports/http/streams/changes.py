@@ -5,7 +5,8 @@ import msgspec
 from bus.feed import Batch, FellBehind, Frame, ResetReason
 from bus.model import Principal
 from transports.http.access.visibility import Visibility
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 from transports.http.streams.encodings import NDJSON, Encoding
 from transports.http.streams.fanout import FRAMES_A_WRITE, Fanout, Reader, View
 from transports.http.streams.filters import Filters

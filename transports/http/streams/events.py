@@ -4,10 +4,10 @@ import msgspec
 from aiohttp import web
 
 from bus.feed import Batch, FellBehind, Frame, ResetReason
-from transports.http.access.auth import principal_of
+from transports.http.access.caller import principal_of
 from transports.http.access.tickets import PARAMETER as TICKET
-from transports.http.api.publishing import json_response
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 from transports.http.streams.changes import Changes
 from transports.http.streams.encodings import NDJSON, SSE, Encoding
 from transports.http.streams.fanout import View
@@ -15,6 +15,7 @@ from transports.http.streams.filters import NAMES, Filters
 from transports.http.streams.registry import StreamRegistry
 from transports.http.streams.streams import Stream
 from transports.http.web.accept import preferred_type
+from transports.http.web.answers import json_response
 from transports.http.web.problems import bad_parameter
 from transports.http.web.query import Query
 

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from bus.model import Principal
 from transports.http.access.identity import Identity
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 from transports.http.streams.outlets import End
 from transports.http.web.problems import Problem
 

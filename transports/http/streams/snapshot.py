@@ -12,7 +12,8 @@ from bus.jobs import Job
 from bus.model import Execution, Principal
 from bus.views import execution_view, job_view
 from transports.http.access.visibility import Visibility
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 from transports.http.streams.encodings import Encoding
 from transports.http.streams.filters import Filters
 

@@ -10,8 +10,9 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from bus.model import Principal
-from transports.http.access.auth import credential_of, principal_of
-from transports.http.settings import GatewayPorts, GatewaySettings
+from transports.http.access.caller import credential_of, principal_of
+from transports.http.ports import GatewayPorts
+from transports.http.settings import GatewaySettings
 from transports.http.streams.encodings import Encoding
 from transports.http.streams.outlets import TOLD, Bell, End
 

@@ -1,4 +1,4 @@
-"""Bodies become commands: strict JSON, and for each fault the place and what would be right."""
+"""Bodies are read and taken apart: strict JSON, and for each fault the place and what is right."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -9,21 +9,16 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from bus.commands import GRACE_S_MAX, Command, RestartJob, StopJob, command_decoder
-from bus.envelope import canonical_uuid
 from bus.malformed import (
     NO_SUCH_WORD,
-    described,
     escaped,
-    first_unfit,
     why_no_json,
     why_no_object,
     why_unfit,
 )
-from bus.wording import quoted
-from transports.http.server import Overdrawn, lease_of, no_memory, read_on
 from transports.http.web.middleware import follow_expectation
 from transports.http.web.problems import Problem, invalid
+from transports.http.web.protocol import Overdrawn, lease_of, no_memory, read_on
 
 JSON_TYPE = "application/json"
 BOM = b"\xef\xbb\xbf"
@@ -35,32 +30,22 @@ BODY_TIMEOUT_S = 30.0
 SMALL_MAX = 8 * 1024
 """Bytes of the longest honest body that holds no command with its variables."""
 
-BESIDE = ("commandId", "expiresAt")
-"""Fields of a body that belong to the request and not to the command."""
 
 _SAFELISTED = ("text/plain", "multipart/form-data", "application/x-www-form-urlencoded")
 
 _T = TypeVar("_T")
-_Fields = dict[str, msgspec.Raw]
-_NULL = b"null"
+Fields = dict[str, msgspec.Raw]
+NULL = b"null"
 
-_fields_decoder: msgspec.json.Decoder[_Fields] = msgspec.json.Decoder(_Fields)
-_text_decoder = msgspec.json.Decoder(str)
+_fields_decoder: msgspec.json.Decoder[Fields] = msgspec.json.Decoder(Fields)
 _any_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
-_KINDS: dict[str, type[msgspec.Struct]] = {
-    str(kind.__struct_config__.tag): kind for kind in Command.__args__
-}
 UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
-_OPTIONAL: dict[type, frozenset[str]] = {
-    kind: frozenset(f.encode_name for f in msgspec.structs.fields(kind) if not f.required)
-    for kind in _KINDS.values()
-}
 
 
 async def read_fields(
     request: web.Request, *, empty: bool = False, most: int = SMALL_MAX
-) -> _Fields:
+) -> Fields:
     """The members of the body's one JSON object, still undecoded; of at most `most` bytes.
 
     With `empty`, no body at all is an empty object.
@@ -70,7 +55,7 @@ async def read_fields(
             the same time, 400 for what is no JSON, 422 for no object.
     """
     raw = await _read_json(request, most, empty=empty)
-    return {} if not raw and empty else _fields_of(raw)
+    return {} if not raw and empty else fields_of(raw)
 
 
 async def read_lines(request: web.Request, kind: str, most: int) -> list[bytes]:
@@ -90,45 +75,6 @@ async def read_lines(request: web.Request, kind: str, most: int) -> list[bytes]:
     return lines
 
 
-def command_of_line(line: bytes) -> tuple[Command, str | None, str | None]:
-    """A command with the `commandId` and `expiresAt` beside it, each None if not given.
-
-    Raises:
-        Problem: as for a body of one command.
-    """
-    return command_of_fields(_fields_of(line))
-
-
-def command_of_fields(fields: _Fields) -> tuple[Command, str | None, str | None]:
-    """The same of a body that was read already."""
-    command_id, expires_at = (decode_field(fields, name, str) for name in BESIDE)
-    own = {name: raw for name, raw in fields.items() if name not in BESIDE}
-    return with_canonical_ids(decode_command(own, BESIDE)), command_id, expires_at
-
-
-def decode_command(fields: Mapping[str, msgspec.Raw], beside: tuple[str, ...]) -> Command:
-    """The command that `fields` spell; `beside` are the request's own fields, already taken out.
-
-    A field that may be absent may be null, too: serializers of .NET and Java write every
-    member that has no value.
-
-    Raises:
-        Problem: 422 with a pointer to the faulty field.
-    """
-    kind = _KINDS[_kind_in(fields)]
-    refuse_unknown(fields, ("command", *kind.__struct_encode_fields__, *beside))
-    given = {k: v for k, v in fields.items() if bytes(v) != _NULL or k not in _OPTIONAL[kind]}
-    raw = msgspec.json.encode(given)
-    try:
-        command = command_decoder.decode(raw)
-    except msgspec.ValidationError as exc:
-        raise _wrong_field(exc, fields) from exc
-    except UNREADABLE as exc:
-        raise unreadable(raw) from exc
-    _check_grace(getattr(command, "grace_s", None))
-    return command
-
-
 def decode_field(fields: Mapping[str, msgspec.Raw], name: str, type_: type[_T]) -> _T | None:
     """The field as `type_`; None if it is absent or null.
 
@@ -136,13 +82,13 @@ def decode_field(fields: Mapping[str, msgspec.Raw], name: str, type_: type[_T]) 
         Problem: 422 with a pointer to the field.
     """
     raw = fields.get(name)
-    if raw is None or bytes(raw) == _NULL:
+    if raw is None or bytes(raw) == NULL:
         return None
     try:
         return msgspec.json.decode(raw, type=type_)
     except msgspec.ValidationError as exc:
         steps, sentence = why_unfit(exc)
-        raise invalid(_pointer((name, *steps)), sentence) from exc
+        raise invalid(pointer_of((name, *steps)), sentence) from exc
     except UNREADABLE as exc:
         raise unreadable(raw) from exc
 
@@ -157,35 +103,13 @@ def refuse_unknown(fields: Mapping[str, msgspec.Raw], known: tuple[str, ...]) ->
         raise invalid(f"/{escaped(name[:80])}", f"unknown field; {hint}")
 
 
-def with_canonical_ids(command: Command) -> Command:
-    """The command with its ids in lower case.
-
-    Raises:
-        Problem: 422; what should be an id is none.
-    """
-    match command:
-        case StopJob(job_id=None, execution_id=None) | RestartJob(job_id=None, execution_id=None):
-            raise invalid("/jobId", "missing; name a jobId or an executionId")
-        case _:
-            pass
-    for field, wire in (("execution_id", "executionId"), ("target_id", "targetId")):
-        text = getattr(command, field, None)
-        if text is None:
-            continue
-        try:
-            command = msgspec.structs.replace(command, **{field: canonical_uuid(text)})
-        except ValueError as exc:
-            raise invalid(f"/{wire}", str(exc)) from exc
-    return command
-
-
 def wrong_shape(
     error: msgspec.ValidationError, words: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 ) -> Problem:
     """422 with the place and the sentence of a failed decoding; `words` are those that may stand at
     some places."""
     steps, sentence = why_unfit(error)
-    pointer = _pointer(steps)
+    pointer = pointer_of(steps)
     if sentence.endswith(NO_SUCH_WORD) and pointer in words:
         sentence += f": {', '.join(words[pointer])}"
     return invalid(pointer, sentence)
@@ -264,7 +188,7 @@ def _too_long(most: int) -> Problem:
     return Problem(413, "too-large", f"the body may be {most} bytes long here")
 
 
-def _fields_of(raw: bytes) -> _Fields:
+def fields_of(raw: bytes) -> Fields:
     try:
         return _fields_decoder.decode(raw)
     except msgspec.ValidationError:
@@ -281,42 +205,8 @@ def _needs_json() -> Problem:
     return Problem(415, "unsupported-type", f"send Content-Type: {JSON_TYPE}, in UTF-8")
 
 
-def _kind_in(fields: Mapping[str, msgspec.Raw]) -> str:
-    raw = fields.get("command")
-    kinds = ", ".join(_KINDS)
-    if raw is None:
-        raise invalid("/command", f"missing; one of {kinds}")
-    try:
-        kind = _text_decoder.decode(raw)
-    except UNREADABLE:
-        raise invalid("/command", f"must be one of {kinds}") from None
-    if kind not in _KINDS:
-        near = get_close_matches(kind, _KINDS, n=1)
-        hint = f"did you mean `{near[0]}`?" if near else f"one of {kinds}"
-        raise invalid("/command", f"unknown command {quoted(kind)}; {hint}")
-    return kind
-
-
-def _wrong_field(error: msgspec.ValidationError, fields: Mapping[str, msgspec.Raw]) -> Problem:
-    steps, sentence = why_unfit(error)
-    if steps[:1] == ("variables",):
-        # The decoder names no key that is the writer's own.
-        variables = decode_any(fields["variables"])
-        unfit = first_unfit(variables) if isinstance(variables, dict) else None
-        if unfit is not None:
-            return invalid(_pointer(("variables", unfit[0][:80])), unfit[1])
-        wanted = 'must be an object such as {"Interval": 30}'
-        return invalid("/variables", f"{wanted}, not {described(variables)}")
-    return invalid(_pointer(steps), sentence)
-
-
-def _pointer(steps: Iterable[str]) -> str:
+def pointer_of(steps: Iterable[str]) -> str:
     return "".join(f"/{escaped(step)}" for step in steps)
-
-
-def _check_grace(grace_s: float | None) -> None:
-    if grace_s is not None and not 0 <= grace_s <= GRACE_S_MAX:
-        raise invalid("/graceS", f"must be from 0 to {GRACE_S_MAX:.0f} seconds")
 
 
 def _same_letters(name: str, known: tuple[str, ...]) -> list[str]:

@@ -10,8 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import istr
 
-from transports.http.access.auth import hold
-from transports.http.access.cors import allow_origin
+from transports.http.web.cors import allow_origin
 from transports.http.web.probes import is_probe
 from transports.http.web.problems import Problem, problem_response
 
@@ -57,7 +56,6 @@ def problems(refused: Callable[[web.Request, Problem], None]) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         request_id = request_id_of(request)
-        hold(request)
         try:
             return await handler(request)
         except Problem as problem:

@@ -1,4 +1,4 @@
-"""Pages and conditional answers: cursors, limits, `asOf`, ETags."""
+"""Pages of lists: cursors, limits, `asOf`."""
 
 import base64
 import hashlib
@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from bus.feed import Feed
-from transports.http.api.publishing import json_response
+from transports.http.web.answers import etag_of, json_response, matches
 from transports.http.web.problems import bad_parameter
 
 T = TypeVar("T")
@@ -115,30 +115,6 @@ def page_response(
         url = request.rel_url.update_query(cursor=following)
         headers["Link"] = f'<{url}>; rel="next"'
     return json_response({"items": items, "next": following, "asOf": as_of}, headers=headers)
-
-
-def conditional(request: web.Request, body: object) -> web.Response:
-    """`body` with its ETag, or 304 if the caller has it."""
-    raw = msgspec.json.encode(body)
-    tag = _tag(raw)
-    if matches(request, tag):
-        return web.Response(status=304, headers={"ETag": tag})
-    return web.Response(body=raw, content_type="application/json", headers={"ETag": tag})
-
-
-def etag_of(body: object) -> str:
-    return _tag(msgspec.json.encode(body))
-
-
-def matches(request: web.Request, tag: str) -> bool:
-    """Whether `If-None-Match` names `tag` (RFC 9110 §13.1.2, weak comparison)."""
-    header = ",".join(request.headers.getall("If-None-Match", []))
-    given = {part.strip().removeprefix("W/") for part in header.split(",")}
-    return tag in given or "*" in given
-
-
-def _tag(raw: bytes) -> str:
-    return f'"{hashlib.blake2b(raw, digest_size=12).hexdigest()}"'
 
 
 def _mark(key: bytes, place: Place) -> str:

@@ -1,0 +1,49 @@
+"""What the gateway is given by the rest of the house. No behaviour."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bus.access import RoleDefaults
+from bus.audit import AuditTrail
+from bus.clock import Clock
+from bus.commands import SetMaintenance
+from bus.feed import Feed, History
+from bus.ports import CommandWaiter, Door, OutputLineReader, TableReader
+from transports.http.access.token_store import TokenStore
+from transports.http.output.shared import SharedOutput
+from transports.http.streams.metrics import Told
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewayPorts:
+    """The rest of the house, as far as the gateway may know it.
+
+    `secret` is the instance's own and never leaves it. `tokens` says whom a token speaks for,
+    now: it is asked again while a stream is open. `ready` is None, or why not. Without
+    `sessions_file` a restart signs everybody out.
+    """
+
+    table: TableReader
+    door: Door
+    waiter: CommandWaiter
+    feed: Feed
+    history: History
+    output: OutputLineReader
+    clock: Clock
+    instance: str
+    secret: bytes
+    roles: RoleDefaults
+    tokens: TokenStore
+    system: Callable[[], dict[str, Any]]
+    maintain: Callable[[SetMaintenance], Awaitable[None]] | None = None
+    ready: Callable[[], str | None]
+    sessions_file: Path | None = None
+    audit: AuditTrail | None = None
+    told: Told = field(init=False, default_factory=Told)
+    tails: SharedOutput = field(init=False)
+
+    def __post_init__(self) -> None:
+        # One for all ways to follow an execution, or they would not share.
+        object.__setattr__(self, "tails", SharedOutput(self.output))
