@@ -5,7 +5,9 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from bus.reserve import Need, write_new
+from bus.layout import FILE_MODE
+from bus.scarcity import NO_ROOM
+from bus.spares import CREATE_FLAGS, Need, remove, take
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {
@@ -23,6 +25,47 @@ NETWORK_FILE_SYSTEMS = frozenset(
     }
 )
 """Where a lock or a sync may not mean what we need it to mean."""
+
+
+def write_all(handle: int, data: bytes) -> None:
+    """All bytes are with the kernel, however many writes it took."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def write_new(
+    name: str,
+    inside: int,
+    data: bytes,
+    *,
+    need: Need | None = None,
+    finish: Callable[[int], None] | None = None,
+) -> None:
+    """A new file of `data` lies under `name`; on a full disk one that is made of a spare.
+
+    `finish` is called with its descriptor, e.g. to sync it. Without a `need` there is no spare.
+
+    Raises:
+        FileExistsError: there is one already.
+        OSError: of lack of room, and nothing is left of it; of anything else, and part of it may
+            lie there.
+    """
+    try:
+        _write(os.open(name, CREATE_FLAGS, FILE_MODE, dir_fd=inside), data, finish)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        remove(name, inside)
+        handle = None if need is None else take(name, inside, need)
+        if handle is None:
+            raise
+        try:
+            _write(handle, data, finish)
+        except OSError as again:
+            if again.errno in NO_ROOM:
+                remove(name, inside)
+            raise
 
 
 def write_private(path: Path, content: bytes, *, need: Need = Need.RECORD) -> None:
@@ -86,3 +129,15 @@ def _write_new(path: Path, content: bytes, need: Need = Need.RECORD) -> None:
         write_new(path.name, folder, content, need=need, finish=os.fsync)
     finally:
         os.close(folder)
+
+
+def _write(handle: int, data: bytes, finish: Callable[[int], None] | None) -> None:
+    """The file behind the descriptor, which is closed, is `data` and nothing else."""
+    try:
+        write_all(handle, data)
+        if os.fstat(handle).st_size != len(data):  # the cut would also take the room behind the end
+            os.ftruncate(handle, len(data))
+        if finish is not None:
+            finish(handle)
+    finally:
+        os.close(handle)

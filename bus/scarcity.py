@@ -20,6 +20,9 @@ _LACKS = {
     errno.ENOBUFS: "the system gives no more memory for sockets",
 }
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Of a call that writes: the disk, or what the account may have of it, is full."""
+
 NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
 
 NO_MEANS = NO_DESCRIPTOR | {errno.ENOMEM}

@@ -7,8 +7,8 @@ from pathlib import Path
 import structlog
 
 from bus.recurring import Recurring
-from bus.reserve import Space, space_of
 from bus.scarcity import reason_of
+from bus.space import Space, space_of
 from bus.threads import READS
 
 LOOK_S = 5.0

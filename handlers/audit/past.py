@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from bus.audit import NOTE, REFUSED, AuditEntry
 from bus.errors import StorageFailed
-from bus.reserve import NO_ROOM
+from bus.scarcity import NO_ROOM
 from handlers.audit.reading import entry_in, lines_of, segments_of
 
 LOOK_BACK_MAX = 8

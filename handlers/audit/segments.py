@@ -15,8 +15,9 @@ import msgspec
 from bus.audit import AuditEntry
 from bus.errors import StorageFailed
 from bus.layout import DIRECTORY_MODE, FILE_MODE
-from bus.reserve import NO_ROOM, Need, keep_room, take
 from bus.retention_settings import DAY_MS
+from bus.scarcity import NO_ROOM
+from bus.spares import Need, keep_room, take
 from handlers.audit.past import look_back, sync
 from handlers.audit.reading import day_of, segments_of
 from handlers.journal.format import frame_line

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bus.errors import DataDirectoryError, NoSpace, StorageFailed
-from bus.files import sync_directory
+from bus.files import sync_directory, write_new
 from bus.layout import FILE_MODE
-from bus.reserve import NO_ROOM, Need, write_new
-from bus.scarcity import NO_DESCRIPTOR, reason_of
+from bus.scarcity import NO_DESCRIPTOR, NO_ROOM, reason_of
+from bus.spares import Need
 
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY

@@ -15,11 +15,12 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from bus.files import write_new
 from bus.layout import DIRECTORY_MODE, DataLayout, ExecutionLayout
 from bus.model import ExitRecord, Reason, StopRequest
 from bus.recurring import Recurring
-from bus.reserve import NO_ROOM, Need, make_way, write_new
-from bus.scarcity import NO_MEANS, reason_of
+from bus.scarcity import NO_MEANS, NO_ROOM, reason_of
+from bus.spares import Need, make_way
 from handlers.shim.assignment import CLAIMED_BY_SERVICE, claim_name
 from handlers.shim.process_tree import boot_id, is_alive
 from handlers.supervision.record import ShimState, decode_exit, decode_state, encode_control

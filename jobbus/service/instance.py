@@ -17,8 +17,8 @@ from bus.errors import DataDirectoryError
 from bus.files import NETWORK_FILE_SYSTEMS, file_system_of, made_once, sync_directory, write_private
 from bus.layout import DIRECTORY_MODE, DataLayout
 from bus.marks import Place, place_of
-from bus.reserve import FOLDER as RESERVE
-from bus.reserve import Need
+from bus.spares import FOLDER as RESERVE
+from bus.spares import Need
 from bus.wording import quoted
 from jobbus.service.trial import PASSING, try_out
 

@@ -18,7 +18,7 @@ from bus.descriptors import DESCRIPTORS
 from bus.dispatch import pump
 from bus.model import Execution, ExecutionStatus
 from bus.ports import TableReader
-from bus.reserve import NO_ROOM
+from bus.scarcity import NO_ROOM
 from bus.tasks import done_while, kept_up, started, stopped
 from bus.threads import DISK
 from handlers.ambiguity import are_files_doubted, believe_files, protected_before_ms

@@ -376,7 +376,7 @@ def main() -> None:
 
 
 def _put_in(text: str) -> None:
-    from bus import reserve
+    from bus import reserve, spares
     from handlers import disk_space as room
     from handlers import owner
     from handlers.supervision import execution_files, spawner_link
@@ -384,7 +384,11 @@ def _put_in(text: str) -> None:
 
     plan = Plan.decode(text)
     if plan.at or plan.log:
-        vars(reserve)["SPARES"] = 4  # all are made alike: a sweep through more sees nothing new
+        for module in (
+            reserve,
+            spares,
+        ):  # all are made alike: a sweep through more sees nothing new
+            vars(module)["SPARES"] = 4
 
     spawner_link._START = (
         f"import sys; sys.path.append(sys.argv[1]); "
@@ -400,7 +404,7 @@ def _put_in(text: str) -> None:
     seam = Seam(plan, "service")
     seam.install()
     seam.wrap(disk, "_syncfs", "syncfs")
-    seam.wrap(reserve, "_fallocate", "fallocate")
+    seam.wrap(spares, "_fallocate", "fallocate")
 
 
 def _die_of_poison(plan: Plan) -> None:

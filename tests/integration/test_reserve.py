@@ -9,9 +9,10 @@ import pytest
 
 from bus.audit import AuditQuery
 from bus.errors import NoSpace
-from bus.files import write_private
+from bus.files import write_new, write_private
 from bus.layout import DataLayout
-from bus.reserve import SPARE_BYTES, SPARES, Need, Reserve, give_back, make_way, take, write_new
+from bus.reserve import Reserve
+from bus.spares import SPARE_BYTES, SPARES, Need, give_back, make_way, take
 from handlers.audit.reading import page
 from handlers.audit.segments import AuditSegments
 from handlers.journal.journal import Journal

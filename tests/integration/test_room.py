@@ -14,7 +14,7 @@ from bus.feed import Feed
 from bus.jobs import JobSpec
 from bus.model import Principal
 from bus.ports import Policy
-from bus.reserve import LOW_BYTES, LOW_INODES, Space
+from bus.space import LOW_BYTES, LOW_INODES, Space
 from handlers.decisions.table import JobTable
 from handlers.disk_space import RoomWatch, scarcest
 from handlers.journal.journal import Journal

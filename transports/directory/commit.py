@@ -15,8 +15,8 @@ import msgspec
 from bus.descriptors import DESCRIPTORS
 from bus.errors import BusError, NoSpace, StorageFailed, TransportBusy
 from bus.layout import DataLayout
-from bus.reserve import NO_ROOM, Need, make_way
-from bus.scarcity import NO_DESCRIPTOR, reason_of
+from bus.scarcity import NO_DESCRIPTOR, NO_ROOM, reason_of
+from bus.spares import Need, make_way
 from transports.directory import disk
 
 log = logging.getLogger(__name__)

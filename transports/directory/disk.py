@@ -16,9 +16,10 @@ from pathlib import Path
 import msgspec
 
 from bus.clock import TIME_MS_MAX
+from bus.files import write_new
 from bus.layout import DIRECTORY_MODE, FILE_MODE
-from bus.reserve import NO_ROOM, Need, write_new
-from bus.scarcity import NO_MEANS
+from bus.scarcity import NO_MEANS, NO_ROOM
+from bus.spares import Need
 
 FUSE_MAGIC = 0x65735546
 PASSING = ".tmp"

@@ -12,7 +12,7 @@ from bus.envelope import Envelope, canonical_uuid, weight_of
 from bus.errors import IdInUse, StorageFailed, TransportBusy
 from bus.layout import DataLayout
 from bus.model import CommandRecord
-from bus.reserve import Need
+from bus.spares import Need
 from bus.threads import DISK
 from transports.directory import disk, wire
 from transports.directory.commit import Piece

@@ -6,7 +6,7 @@ from bus.commands import NEEDED_WHEN_FULL
 from bus.envelope import Envelope, canonical_uuid
 from bus.errors import TransportBusy
 from bus.layout import DataLayout
-from bus.reserve import Need
+from bus.spares import Need
 from transports.directory import disk, wire
 from transports.directory.command_files import Reader
 from transports.directory.commit import Piece, commit

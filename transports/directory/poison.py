@@ -18,7 +18,8 @@ from typing import NamedTuple
 import msgspec
 
 from bus.layout import FILE_MODE, DataLayout
-from bus.reserve import NO_ROOM, Need, keep_room, take
+from bus.scarcity import NO_ROOM
+from bus.spares import Need, keep_room, take
 from transports.directory import disk
 
 log = logging.getLogger(__name__)

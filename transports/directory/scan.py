@@ -22,8 +22,8 @@ from bus.errors import ErrorCode, Refused
 from bus.layout import DataLayout
 from bus.model import CommandRecord
 from bus.recurring import Recurring
-from bus.reserve import give_back
 from bus.scarcity import reason_of
+from bus.spares import give_back
 from transports.directory import disk
 from transports.directory.command_files import SUFFIX, Reader, Sighting
 from transports.directory.disk import InMotion, Mark, Unfit

@@ -11,7 +11,7 @@ import structlog
 
 from bus.errors import DataDirectoryError, NoSpace, StorageFailed
 from bus.files import write_private
-from bus.reserve import NO_ROOM
+from bus.scarcity import NO_ROOM
 from bus.threads import DISK
 
 SAVE_SOON_S = 60.0

@@ -10,7 +10,7 @@ from aiohttp import web
 from bus.access import notes_on_roles
 from bus.clock import from_rfc3339
 from bus.errors import NoSpace, StorageFailed
-from bus.reserve import NO_ROOM
+from bus.scarcity import NO_ROOM
 from transports.http.access.audit_notes import note
 from transports.http.access.caller import credential_of, need_admin
 from transports.http.access.token_store import TokenRefused
