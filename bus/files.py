@@ -68,14 +68,25 @@ def write_new(
             raise
 
 
-def write_private(path: Path, content: bytes, *, need: Need = Need.RECORD) -> None:
+def write_private(
+    path: Path,
+    content: bytes,
+    *,
+    need: Need = Need.RECORD,
+    last_look: Callable[[], None] | None = None,
+) -> None:
     """The file says `content`, whole and durably, for this account alone; on a full disk, too, as
-    long as the reserve has a spare that is large enough."""
+    long as the reserve has a spare that is large enough.
+
+    `last_look` is called right before the file is replaced; what it raises leaves it as it was.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         _write_new(temporary, content, need)
+        if last_look is not None:
+            last_look()
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)

@@ -11,6 +11,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
@@ -98,6 +99,20 @@ class Lane:
         return await loop.run_in_executor(
             self._ready(), partial(context.run, partial(call, *args, **kwargs))
         )
+
+    async def finish(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `run`; but a caller that is cancelled waits until the call has returned, so that a
+        lock that it holds covers all of the call."""
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._ready(), partial(call, *args, **kwargs))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            while not work.done():
+                with suppress(asyncio.CancelledError):  # the first one is raised below
+                    await asyncio.wait([work])
+            work.exception()  # retrieved: asyncio would log it otherwise
+            raise
 
     def in_hand(self) -> set[Future[Any]]:
         """Calls that are not done yet."""

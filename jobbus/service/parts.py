@@ -226,11 +226,7 @@ class Parts:
             gateway_settings(self.settings),
         )
 
-    def read_tokens(self) -> TokenStore:
-        """The tokens as the disk has them now. Blocking; raises as a start does."""
-        return TokenStore.load(self.layout, admin_token(self.layout), self.clock)
-
-    def take(self, settings: Settings, tokens: TokenStore) -> None:
+    def take(self, settings: Settings) -> None:
         """These settings are in force, in one step: the parts keep what they hold and change what
         they go by. What only a start can change is as before, see `config_changes`."""
         self.settings = settings
@@ -242,7 +238,6 @@ class Parts:
         self.catalog.attention.often_s = settings.directory.look_ms / 1000
         self.retention.go_by(settings.keep)
         self.audit.keep_days(settings.keep.audit_days)
-        self.tokens.take(tokens)
         self.gateway.go_by(gateway_settings(settings), settings.roles)
 
     def notes_on_roles(self) -> tuple[str, ...]:

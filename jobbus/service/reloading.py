@@ -22,18 +22,18 @@ log = structlog.get_logger("jobbus")
 
 async def reload(parts: Parts, read: Callable[[], Settings]) -> None:
     """The settings, tokens and certificates that are on disk now are in force; if one of them is
-    broken, all stay as they were, and the log says why."""
+    broken, the settings stay as they were, and the log says why."""
     try:
         found = changes(parts.settings, await DISK.run(read))
         serve = found.settings.serve
-        tokens = await DISK.run(parts.read_tokens)
+        await parts.tokens.look()
         if parts.tls is not None and serve.tls_cert is not None and serve.tls_key is not None:
             await DISK.run(load_again, parts.tls, serve.tls_cert, serve.tls_key)
     except BusError as error:
         log.warning("the settings stay as they were", reason=str(error))
         return
     before = parts.settings.serve.log_level
-    parts.take(found.settings, tokens)
+    parts.take(found.settings)
     # Said also where from now on, or until now, less is logged.
     set_log_level(min("info", before, serve.log_level, key=LOG_LEVELS.index))
     log.info("the settings were read again", changed=list(found.changed))

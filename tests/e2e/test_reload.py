@@ -185,6 +185,53 @@ async def test_revoked_and_added_tokens_of_the_file_count(configured: Configured
     service.token = admin
 
 
+async def test_token_removed_by_hand_does_not_come_back_by_what_is_saved_next(
+    configured: Configured,
+) -> None:
+    configured.write("")
+    configured.start()
+    service = configured.service
+    tokens = service.data / "tokens.json"
+    async with service.http() as http:
+        made = await http.call("POST", "/tokens", {"userId": "gina", "roles": ["viewer"]})
+        admin, service.token = service.token, made.json["token"]
+        async with service.http() as gina, await service.stream() as stream:
+            await stream.until_kind("snapshot_end")
+            tokens.write_text('{"version": 1, "tokens": []}')
+            later = await http.call("POST", "/tokens", {"userId": "later", "roles": ["viewer"]})
+            assert later.status == 201
+            assert (await stream.rest())[-1].data["reason"] == "revoked"
+            assert (await gina.call("GET", "/jobs")).status == 401
+    service.token = admin
+    assert [each["userId"] for each in json.loads(tokens.read_bytes())["tokens"]] == ["later"]
+    service.restart()
+    service.token = made.json["token"]
+    async with service.http() as gina:
+        assert (await gina.call("GET", "/jobs")).status == 401
+
+
+async def test_tokens_made_during_hang_ups_are_all_in_force(configured: Configured) -> None:
+    configured.write("")
+    configured.start()
+    service = configured.service
+    over = asyncio.Event()
+
+    async def hang_up() -> None:
+        while not over.is_set():
+            kill(service.pid, signal.SIGHUP)
+            await asyncio.sleep(0.005)
+
+    async with service.http() as http:
+        hanging = asyncio.create_task(hang_up(), name="hang-ups")
+        bodies = [{"userId": f"u{number}", "roles": ["viewer"]} for number in range(60)]
+        made = [await http.call("POST", "/tokens", body) for body in bodies]
+        over.set()
+        await hanging
+        assert all(answer.status == 201 for answer in made)
+        in_force = {each["userId"] for each in (await http.get("/tokens"))["items"]}
+    assert in_force == {body["userId"] for body in bodies}
+
+
 def certificate(folder: Path, name: str) -> None:
     """`cert.pem` and `key.pem` for that name, in the place of others."""
     made = {part: folder / f"{name}.{part}" for part in ("cert", "key")}

@@ -73,7 +73,10 @@ class Gateway:
         self._hosts = self._allowed_hosts()
         self._visibility = Visibility(ports.table, ports.roles)
         self._publishing = Publishing(ports, self._settings)
-        sessions = Sessions(ports.sessions_file, ports.tokens, ports.clock, self._settings.sessions)
+        ports.tokens.listen(self.recheck)
+        sessions = Sessions(
+            ports.sessions_file, ports.tokens, ports.clock, self._settings.sessions, self.recheck
+        )
         self._gate = Gate(
             ports.tokens, ports.clock, self._settings, sessions, f"jobbus_{ports.instance}"
         )

@@ -1,16 +1,17 @@
 """The sessions of one data directory, in memory and in `sessions.json`, so that a restart signs
 nobody out."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from bus.clock import Clock
-from bus.errors import DataDirectoryError, NoSpace
+from bus.errors import NoSpace
 from transports.http.access.identity import Identity, Way
 from transports.http.access.sessions import SessionBook, SessionRecord
-from transports.http.access.state_file import StateFile, read_private
+from transports.http.access.state_file import NotPrivate, StateFile, read_private
 from transports.http.access.token_store import TokenCheck
 from transports.http.access.tokens import Grant, secret_hash
 from transports.http.settings import SessionLimits
@@ -25,15 +26,25 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sessions:
-    """Opens, finds and ends sessions. Only for the loop's thread; made before it, blocking."""
+    """Opens, finds and ends sessions. Only for the loop's thread; made before it, blocking.
+
+    `edited` is called when somebody else has changed the file.
+    """
 
     def __init__(
-        self, path: Path | None, tokens: TokenCheck, clock: Clock, limits: SessionLimits
+        self,
+        path: Path | None,
+        tokens: TokenCheck,
+        clock: Clock,
+        limits: SessionLimits,
+        edited: Callable[[], None] = lambda: None,
     ) -> None:
+        content = _read(path) if path is not None else None
         self._tokens = tokens
         self._clock = clock
-        self._book = SessionBook(limits, _kept(path) if path is not None else ())
-        self._file = StateFile(path, self._encoded)
+        self._edited = edited
+        self._book = SessionBook(limits, _kept(content))
+        self._file = StateFile(path, content, render=self._encoded, absorb=self._absorb, read=_read)
 
     def go_by(self, limits: SessionLimits) -> None:
         """Sessions last, from now on, as these say; those that are open, too."""
@@ -94,16 +105,37 @@ class Sessions:
             last_ms = min(last_ms, grant.expires_ms)
         return Identity(grant, Way.COOKIE, session=record.key, expires_ms=last_ms)
 
+    def _absorb(self, before: bytes | None, found: bytes | None) -> None:
+        """Others have changed the file from `before` to `found`."""
+        count = len(self._book)
+        self._book.take(_kept(before), _kept(found))
+        _log.info("sessions were edited", before=count, now=len(self._book))
+        self._edited()
+
     def _encoded(self) -> bytes:
         return msgspec.json.encode(_File(sessions=self._book.records()))
 
 
-def _kept(path: Path) -> tuple[SessionRecord, ...]:
-    """What the file holds. A damaged one only signs people out: it stops no start."""
+def _read(path: Path) -> bytes | None:
+    """The file, or something damaged in its place if others could have written it.
+
+    Raises:
+        DataDirectoryError: it cannot be read.
+    """
     try:
-        content = read_private(path, FILE_SIZE_MAX)
-        file = msgspec.json.decode(content, type=_File) if content is not None else _File()
-    except (DataDirectoryError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        return read_private(path, FILE_SIZE_MAX)
+    except NotPrivate as error:
+        _log.warning("sessions are not believed", reason=str(error))
+        return b""
+
+
+def _kept(content: bytes | None) -> tuple[SessionRecord, ...]:
+    """What the file holds. A damaged one only signs people out: it stops no start."""
+    if content is None:
+        return ()
+    try:
+        file = msgspec.json.decode(content, type=_File)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         _log.warning("sessions are lost; everybody signs in again", reason=str(error))
         return ()
     return file.sessions if file.version == 1 else ()

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from transports.http.access.merge import merged
 from transports.http.access.tokens import Grant, secret_hash
 from transports.http.settings import SessionLimits
 from transports.http.web.rate import first_of_the_many
@@ -39,6 +40,12 @@ class SessionBook:
 
     def records(self) -> tuple[SessionRecord, ...]:
         return tuple(self._records.values())
+
+    def take(self, before: Iterable[SessionRecord], theirs: Iterable[SessionRecord]) -> None:
+        """Others have changed `before`, which the book followed, to `theirs`: a session that either
+        side ended is over."""
+        found = merged(before, self.records(), theirs, lambda record: record.key, _with_last_use)
+        self._records = {record.key: record for record in found}
 
     def open(self, grant: Grant, now_ms: int) -> tuple[str, SessionRecord]:
         """A new session and the cookie for it. If there are too many, one ends of the token that
@@ -95,3 +102,7 @@ class SessionBook:
         ended = [r.key for r in self._records.values() if now_ms >= self.ends_ms(r)]
         for key in ended:
             del self._records[key]
+
+
+def _with_last_use(theirs: SessionRecord, ours: SessionRecord) -> SessionRecord:
+    return msgspec.structs.replace(theirs, seen_ms=max(theirs.seen_ms, ours.seen_ms))

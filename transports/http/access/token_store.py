@@ -1,19 +1,22 @@
 """The tokens of one data directory, in memory and in `tokens.json`: one owner, changes at once."""
 
+import asyncio
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
+import structlog
 
 from bus.access import ADMIN
 from bus.clock import Clock
 from bus.errors import BusError, DataDirectoryError
 from bus.files import write_private
 from bus.layout import DataLayout
+from bus.scarcity import reason_of
 from bus.threads import DISK
-from transports.http.access.admin_token import rotate_admin_token
+from transports.http.access.admin_token import admin_token, rotate_admin_token
 from transports.http.access.state_file import StateFile, read_private
 from transports.http.access.tokens import (
     ADMIN_ID,
@@ -22,6 +25,7 @@ from transports.http.access.tokens import (
     Grant,
     TokenBook,
     TokenRecord,
+    merged_tokens,
     secret_hash,
     split_token,
     token_text,
@@ -29,6 +33,7 @@ from transports.http.access.tokens import (
 
 FILE_SIZE_MAX = 16 * 1024 * 1024
 _HOUR_MS = DAY_MS // 24
+_log = structlog.get_logger("jobbus.http")
 
 
 class TokenCheck(Protocol):
@@ -55,7 +60,12 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenStore:
-    """Implements `TokenCheck`, and makes and revokes tokens. Only for the loop's thread."""
+    """Implements `TokenCheck`, and makes and revokes tokens. Only for the loop's thread.
+
+    `_book` holds the tokens in force: what is made and revoked here changes it, and what people
+    write into `tokens.json`. `_admin` holds the token of `admin.token` and nothing else; who has
+    `_admin_turn` reads or writes that file.
+    """
 
     def __init__(
         self,
@@ -64,25 +74,37 @@ class TokenStore:
         *,
         admin: TokenRecord | None = None,
         layout: DataLayout | None = None,
+        content: bytes | None = None,
     ) -> None:
-        """Without a layout nothing is kept on disk."""
+        """Without a layout nothing is kept on disk; `content` is what the book was read from."""
         self._layout = layout
         self._book = book
         self._clock = clock
         self._admin = TokenBook([admin] if admin is not None else ())
+        self._admin_turn = asyncio.Lock()
+        self._listeners: list[Callable[[], None]] = []
         self._file = StateFile(
-            layout.tokens if layout is not None else None, lambda: encode_book(self._book)
+            layout.tokens if layout is not None else None,
+            content,
+            render=lambda: encode_book(self._book),
+            absorb=self._absorb,
+            read=_read,
         )
 
     @classmethod
-    def load(cls, layout: DataLayout, admin_token: str, clock: Clock) -> "TokenStore":
+    def load(cls, layout: DataLayout, admin: str, clock: Clock) -> "TokenStore":
         """The tokens as the disk has them. Blocking.
 
         Raises:
             DataDirectoryError: a file is damaged or open to others.
         """
-        admin = _admin_record(admin_token)
-        return cls(clock, load_book(layout.tokens), admin=admin, layout=layout)
+        own, content = _admin_record(admin), _read(layout.tokens)
+        book = _book_of(layout.tokens, content)
+        return cls(clock, book, admin=own, layout=layout, content=content)
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """`listener` is called when tokens may have ended by an edit of a file."""
+        self._listeners.append(listener)
 
     def check(self, token: str) -> Grant | None:
         now_ms = self._clock.now_ms()
@@ -141,19 +163,33 @@ class TokenStore:
         await self._file.save()
         return record
 
-    def take(self, read: "TokenStore") -> None:
-        """The tokens are those that were just read from the disk."""
-        self._book, self._admin = read._book, read._admin
+    async def look(self) -> None:
+        """What people have written into the files counts, now.
+
+        Raises:
+            DataDirectoryError: a file is damaged or open to others; all stays as it was.
+        """
+        assert self._layout is not None, "there are no files"
+        async with self._admin_turn:
+            try:
+                text = await DISK.finish(admin_token, self._layout)
+            except OSError as exc:
+                raise DataDirectoryError(f"admin.token cannot be read: {reason_of(exc)}") from exc
+            admin = _admin_record(text)
+            await self._file.look()
+            self._admin.put(admin)
+        self._notify()
 
     async def rotate_admin(self) -> None:
-        """`admin.token` holds a new token, and the old one is void.
+        """`admin.token` holds a new token, and the old one is refused.
 
         Raises:
             OSError: it could not be written; the old one stays.
         """
         assert self._layout is not None, "there is no admin.token"
-        token = await DISK.run(rotate_admin_token, self._layout)
-        self._admin.put(_admin_record(token))
+        async with self._admin_turn:
+            token = await DISK.finish(rotate_admin_token, self._layout)
+            self._admin.put(_admin_record(token))
 
     async def run(self) -> None:
         """Keeps on disk when tokens were last used."""
@@ -161,6 +197,25 @@ class TokenStore:
 
     async def aclose(self) -> None:
         await self._file.aclose()
+
+    def _absorb(self, before: bytes | None, found: bytes | None) -> None:
+        """People have changed the file from `before` to `found`."""
+        assert self._layout is not None, "there is no file"
+        path = self._layout.tokens
+        theirs, ours = _book_of(path, found), self._book
+        known = _book_of(path, before)
+        self._book = TokenBook(merged_tokens(known.records(), ours.records(), theirs.records()))
+        for record in ours.records():
+            if self._book.get(record.id) is None:
+                _log.info("credential revoked", id=record.id, user=record.user_id, by=path.name)
+        for record in self._book.records():
+            if ours.get(record.id) is None:
+                _log.info("credential added", id=record.id, user=record.user_id, by=path.name)
+        self._notify()
+
+    def _notify(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def _note_use(self, token_id: str, now_ms: int) -> None:
         hour_ms = now_ms - now_ms % _HOUR_MS
@@ -209,7 +264,14 @@ def load_book(path: Path) -> TokenBook:
     Raises:
         DataDirectoryError: it is damaged or open to others.
     """
-    content = read_private(path, FILE_SIZE_MAX)
+    return _book_of(path, _read(path))
+
+
+def _read(path: Path) -> bytes | None:
+    return read_private(path, FILE_SIZE_MAX)
+
+
+def _book_of(path: Path, content: bytes | None) -> TokenBook:
     if content is None:
         return TokenBook()
     try:

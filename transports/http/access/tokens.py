@@ -15,6 +15,7 @@ from bus.clock import rfc3339
 from bus.envelope import RESERVED_USERS, USER_MAX, can_be_user
 from bus.model import Principal
 from bus.visible import hides
+from transports.http.access.merge import merged
 
 DAY_MS = 86_400_000
 LIFETIME_MS_DEFAULT = 90 * DAY_MS
@@ -126,6 +127,14 @@ class TokenBook:
         """Whom the token of this id speaks for, if there is one and it has not expired."""
         grant = self._grants.get(token_id)
         return grant if grant is not None and not grant.is_over(now_ms) else None
+
+
+def merged_tokens(
+    before: Iterable[TokenRecord], ours: Iterable[TokenRecord], theirs: Iterable[TokenRecord]
+) -> list[TokenRecord]:
+    """The tokens when both `ours` in memory and `theirs` in the file have changed since `before`:
+    revoked is what either side revoked, and what memory knows is when each was last used."""
+    return merged(before, ours, theirs, lambda record: record.id, _with_last_use)
 
 
 def secret_hash(secret: str) -> str:
@@ -247,6 +256,11 @@ def _grant(record: TokenRecord) -> Grant:
         seal=record.hash,
         expires_ms=record.expires_ms,
     )
+
+
+def _with_last_use(theirs: TokenRecord, ours: TokenRecord) -> TokenRecord:
+    used = [each.used_ms for each in (theirs, ours) if each.used_ms is not None]
+    return msgspec.structs.replace(theirs, used_ms=max(used, default=None))
 
 
 def _time(at_ms: int | None) -> str | None:
