@@ -2,8 +2,8 @@
 
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from bus.layout import DataLayout
 from bus.publisher import Publisher
@@ -11,7 +11,6 @@ from jobbus.service.logs import configure_logs
 from tests.gateway_world import ADMIN, World
 from transports.directory.transport import DirectoryTransport
 from transports.http.app import Gateway
-from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 
 
@@ -22,18 +21,13 @@ async def main(folder: Path) -> None:
         DataLayout(folder), clock=world.clock, known=world.table.command, secret=b"s" * 32
     )
     ready = asyncio.Event()
-    fields: dict[str, Any] = {
-        name: getattr(world.ports(), name)
-        for name, field in GatewayPorts.__dataclass_fields__.items()
-        if field.init
-    }
-    fields["door"] = Publisher(transport, world, world.table)
+    ports = replace(world.ports(), door=Publisher(transport, world, world.table))
     async with asyncio.TaskGroup() as group:
         group.create_task(transport.run(ready), name="transport")
         await ready.wait()
         group.create_task(_drop(transport), name="receiver")
         settings = GatewaySettings(posts_per_s=1e9, post_burst=1e9)
-        url = await Gateway(GatewayPorts(**fields), settings).start("127.0.0.1", 0)
+        url = await Gateway(ports, settings).start("127.0.0.1", 0)
         print(url.rpartition(":")[2], ADMIN, flush=True)
 
 

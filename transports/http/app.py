@@ -34,6 +34,7 @@ from transports.http.api.tokens import TokenRoutes
 from transports.http.console.routes import PageRoutes
 from transports.http.document import DocumentRoutes
 from transports.http.output.follow import FollowRoutes
+from transports.http.output.followers import Followers
 from transports.http.output.routes import OutputRoutes
 from transports.http.ports import GatewayPorts
 from transports.http.server import GivenListener, Listener, ProblemRunner
@@ -43,6 +44,8 @@ from transports.http.sockets.topics import Topics
 from transports.http.streams.changes import Changes
 from transports.http.streams.events import EventRoutes
 from transports.http.streams.fanout import Fanout
+from transports.http.streams.framing import Framing
+from transports.http.streams.metrics import StreamMetrics
 from transports.http.streams.registry import StreamRegistry
 from transports.http.web.cors import preflights
 from transports.http.web.holding import RECEIVE_MAX, Memory
@@ -84,9 +87,10 @@ class Gateway:
         self._memory = Memory(
             proven=self._settings.held_proven, unproven=self._settings.held_unproven
         )
-        self._fanout = Fanout(ports.feed, ports.clock, self._settings, self._visibility, ports.told)
-        self._changes = Changes(ports, self._settings, self._visibility, self._fanout)
-        self.metrics = Metrics(ports, self._settings, self._registry, self._memory)
+        sent = StreamMetrics()
+        self._framing = Framing(sent)
+        self._fanout = Fanout(ports.feed, ports.clock, self._settings, self._visibility, sent)
+        self.metrics = Metrics(ports, self._settings, self._registry, self._memory, sent)
         """To be told of every batch of changes."""
         self._streaming: asyncio.Task[None] | None = None
         self._broken = False
@@ -219,16 +223,21 @@ class Gateway:
         app = web.Application(client_max_size=self._settings.body_max, middlewares=middlewares)
         ports, settings, visibility = self._ports, self._settings, self._visibility
         polls = LongPoll(ports.feed, settings, self._publishing.closing, self._publishing.waits)
-        topics = Topics(ports, settings, visibility, self._fanout, self._changes)
+        framing, fanout = self._framing, self._fanout
+        changes = Changes(ports, settings, visibility, fanout, framing)
+        followers = Followers(ports, settings, visibility, fanout, framing)
+        topics = Topics(ports, visibility, changes, followers)
         for part in (
             CommandRoutes(ports, self._publishing, visibility, polls, self._gate.count_post),
             OriginRoutes(self._publishing),
             JobRoutes(ports, visibility, polls),
             ExecutionRoutes(ports, self._publishing, visibility, polls),
             OutputRoutes(ports, settings, visibility),
-            EventRoutes(ports, settings, self._registry, self._changes),
-            FollowRoutes(ports, settings, visibility, self._registry, self._fanout),
-            SocketRoutes(ports, settings, self._gate, self._registry, topics, self._publishing),
+            EventRoutes(ports, settings, self._registry, changes, framing),
+            FollowRoutes(ports, settings, visibility, self._registry, followers, framing),
+            SocketRoutes(
+                ports, settings, self._gate, self._registry, topics, self._publishing, framing
+            ),
             SessionRoutes(ports, self._gate, self.recheck),
             TokenRoutes(ports, self.recheck, visibility),
             AuditRoutes(ports, settings),

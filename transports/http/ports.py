@@ -1,7 +1,7 @@
 """What the gateway is given by the rest of the house. No behaviour."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,6 @@ from bus.commands import SetMaintenance
 from bus.feed import Feed, History
 from bus.ports import CommandWaiter, Door, OutputLineReader, TableReader
 from transports.http.access.token_store import TokenStore
-from transports.http.output.shared import SharedOutput
-from transports.http.streams.metrics import Told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +39,3 @@ class GatewayPorts:
     ready: Callable[[], str | None]
     sessions_file: Path | None = None
     audit: AuditTrail | None = None
-    told: Told = field(init=False, default_factory=Told)
-    tails: SharedOutput = field(init=False)
-
-    def __post_init__(self) -> None:
-        # One for all ways to follow an execution, or they would not share.
-        object.__setattr__(self, "tails", SharedOutput(self.output))

@@ -18,6 +18,7 @@ from bus.threads import READS
 from transports.http.access.caller import principal_of
 from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
+from transports.http.streams.metrics import StreamMetrics
 from transports.http.streams.registry import StreamRegistry
 from transports.http.web.holding import Memory
 from transports.http.web.middleware import template_of
@@ -52,11 +53,13 @@ class Metrics:
         settings: GatewaySettings,
         registry: StreamRegistry,
         memory: Memory,
+        sent: StreamMetrics,
     ) -> None:
         self._ports = ports
         self._settings = settings
         self._streams = registry
         self._memory = memory
+        self._sent = sent
         self._requests = Tally(
             "http_requests",
             "Answers by method, route template and status code.",
@@ -138,7 +141,7 @@ class Metrics:
         await READS.run(import_module, "transports.http.api.exposition")
         from transports.http.api import exposition as to
 
-        feed, told, streams = self._ports.feed, self._ports.told, self._streams
+        feed, sent, streams = self._ports.feed, self._sent, self._streams
         queue = self._ports.system().get("queue", {})
         version = self._settings.version_shown
         families = [
@@ -152,10 +155,10 @@ class Metrics:
             to.gauge("log_oldest_seq", "Changes after this number are in memory.", feed.oldest),
             to.gauges("streams_open", "Open streams.", "transport", streams.by_transport),
             to.counters("stream_disconnects", "Ended streams.", "reason", streams.ended),
-            to.tally(told.resets),
-            to.tally(told.frames),
-            to.counter("stream_bytes", "Bytes of frames told.", told.bytes),
-            to.histogram(told.lags),
+            to.tally(sent.resets),
+            to.tally(sent.frames),
+            to.counter("stream_bytes", "Bytes of frames sent.", sent.bytes),
+            to.histogram(sent.lags),
             to.gauges(
                 "http_held_bytes",
                 "Bytes above the floor of each connection that peers make the gateway hold.",

@@ -6,13 +6,14 @@ from bus.model import Execution
 from transports.http.access.caller import principal_of
 from transports.http.access.tickets import PARAMETER as TICKET
 from transports.http.access.visibility import Visibility, visible_execution
-from transports.http.output.follower import Follower, Place, parse_cursor
+from transports.http.output.follower import Place, parse_cursor
+from transports.http.output.followers import Followers
 from transports.http.output.routes import OFFSET_MAX, TAIL_MAX
 from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.streams.encodings import NDJSON, SSE, Encoding
 from transports.http.streams.events import cursor_of
-from transports.http.streams.fanout import Fanout
+from transports.http.streams.framing import Framing
 from transports.http.streams.registry import StreamRegistry
 from transports.http.streams.streams import Stream
 from transports.http.web.accept import preferred_type
@@ -29,13 +30,15 @@ class FollowRoutes:
         settings: GatewaySettings,
         visibility: Visibility,
         registry: StreamRegistry,
-        fanout: Fanout,
+        followers: Followers,
+        framing: Framing,
     ) -> None:
         self._ports = ports
         self._settings = settings
         self._visibility = visibility
         self._registry = registry
-        self._fanout = fanout
+        self._followers = followers
+        self._framing = framing
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/api/v1/executions/{id}/stream", self.show)]
@@ -54,14 +57,12 @@ class FollowRoutes:
         latest = query.choice("follow", ("all", "latest"), "all") == "latest"
         start = await self._start(execution, query)
         self._registry.admit(principal)
-        stream = Stream(request, _ENCODINGS[kind], self._ports, self._settings)
+        stream = Stream(request, _ENCODINGS[kind], self._framing, self._ports.clock, self._settings)
         self._registry.add(stream)
-        self._fanout.watch(execution.id, stream)
         try:
-            follower = Follower(execution.id, stream, self._ports, self._settings, self._visibility)
-            return await stream.close(await follower.run(cursor, start, latest=latest))
+            end = await self._followers.follow(execution.id, stream, cursor, start, latest=latest)
+            return await stream.close(end)
         finally:
-            self._fanout.unwatch(execution.id, stream)
             self._registry.remove(stream)
 
     async def _start(self, execution: Execution, query: Query) -> int:

@@ -15,10 +15,11 @@ from bus.ports import OutputPage
 from transports.http.access.visibility import Visibility
 from transports.http.output.lines import gap_data
 from transports.http.output.open_lines import OpenLines
-from transports.http.output.shared import Tail, ToldPage
+from transports.http.output.shared import SharedOutput, Tail, ToldPage
 from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.streams.changes import hello_data
+from transports.http.streams.framing import Framing
 from transports.http.streams.outlets import End, Outlet
 from transports.http.streams.snapshot import items_of, record_json
 from transports.http.web.problems import Problem, problem_body
@@ -63,6 +64,8 @@ class Follower:
         ports: GatewayPorts,
         settings: GatewaySettings,
         visibility: Visibility,
+        tails: SharedOutput,
+        framing: Framing,
     ) -> None:
         self._id = execution_id
         self._stream = stream
@@ -71,6 +74,8 @@ class Follower:
         self._feed = ports.feed
         self._settings = settings
         self._visibility = visibility
+        self._tails = tails
+        self._framing = framing
         self._latest = False
         self._tail: Tail | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -93,14 +98,14 @@ class Follower:
         return self._position()
 
     async def _follow(self) -> None:
-        self._tail = self._ports.tails.join(self._id, self._stream.wake)
+        self._tail = self._tails.join(self._id, self._stream.wake)
         try:
             while self._stream.ended is None:
                 await self._tell_news()
         finally:
             if self._timer is not None:
                 self._timer.cancel()
-            await self._ports.tails.leave(self._id, self._stream.wake)
+            await self._tails.leave(self._id, self._stream.wake)
 
     def _begin(self, cursor: str | None, start: int) -> bytes:
         """The first frames, and the place they leave the reader at: one synchronous step."""
@@ -273,16 +278,16 @@ class Follower:
             "outputFrom": self._offset,
         }
         return (
-            self._ports.told.reset(self._encoding, reason.value, msgspec.json.encode(data))
+            self._framing.reset(self._encoding, reason.value, msgspec.json.encode(data))
             + self._snapshot()
         )
 
     def _hello(self, *, resumed: bool) -> bytes:
         data = hello_data(self._ports, self._settings, self._stream.principal, resumed=resumed)
-        return self._ports.told.hello(self._encoding, data, resumed=resumed)
+        return self._framing.hello(self._encoding, data, resumed=resumed)
 
     def _frame(self, kind: str, data: bytes, *, id: str | None = None) -> bytes:
-        return self._ports.told.frame(self._encoding, kind, data, id=id)
+        return self._framing.frame(self._encoding, kind, data, id=id)
 
     def _position(self) -> str:
         return self._place(self._offset)

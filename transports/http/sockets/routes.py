@@ -20,6 +20,7 @@ from transports.http.sockets.link import SocketLink
 from transports.http.sockets.requests import Auth, BadFrame, decode
 from transports.http.sockets.session import Socket
 from transports.http.sockets.topics import Topics
+from transports.http.streams.framing import Framing
 from transports.http.streams.outlets import End
 from transports.http.streams.registry import StreamRegistry
 from transports.http.web.middleware import request_id_of
@@ -41,6 +42,7 @@ class SocketRoutes:
         registry: StreamRegistry,
         topics: Topics,
         publishing: Publishing,
+        framing: Framing,
     ) -> None:
         self._ports = ports
         self._settings = settings
@@ -48,6 +50,7 @@ class SocketRoutes:
         self._registry = registry
         self._topics = topics
         self._publishing = publishing
+        self._framing = framing
         most = settings.sockets_unproven_max
         self._unproven = Places(most, max(2, most // 4))
 
@@ -86,6 +89,7 @@ class SocketRoutes:
             self._gate,
             self._topics,
             self._publishing,
+            self._framing,
         )
         self._registry.add(socket)
         try:

@@ -28,6 +28,7 @@ from transports.http.sockets.requests import (
 )
 from transports.http.sockets.subscription import Subscription
 from transports.http.sockets.topics import Follow, Topics
+from transports.http.streams.framing import Framing
 from transports.http.streams.outlets import TOLD, End
 from transports.http.web.headers import checked_key
 from transports.http.web.problems import Problem
@@ -47,6 +48,7 @@ class Socket:
     """
 
     __slots__ = (
+        "_framing",
         "_gate",
         "_link",
         "_ports",
@@ -73,6 +75,7 @@ class Socket:
         gate: Gate,
         topics: Topics,
         publishing: Publishing,
+        framing: Framing,
     ) -> None:
         self.credential = identity
         self.principal: Principal = identity.principal
@@ -85,6 +88,7 @@ class Socket:
         self._gate = gate
         self._topics = topics
         self._publishing = publishing
+        self._framing = framing
         self._subscriptions: dict[str, Subscription] = {}
         self._serving: set[asyncio.Task[None]] = set()
         self._waiting: set[asyncio.Task[None]] = set()
@@ -183,7 +187,12 @@ class Socket:
             raise Problem(429, "too-many-streams", f"a socket holds {most} subscriptions at most")
         follow = await self._topics.follow(asked, self.principal)
         subscription = Subscription(
-            asked.sub, self.principal, self._link, self._ports, self._settings
+            asked.sub,
+            self.principal,
+            self._link,
+            self._framing,
+            self._ports.clock,
+            self._settings,
         )
         self._subscriptions[asked.sub] = subscription
         task = group.create_task(self._serve(asked.sub, subscription, follow), name="subscription")

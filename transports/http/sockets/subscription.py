@@ -5,11 +5,12 @@ from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
+from bus.clock import Clock
 from bus.model import Principal
-from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.sockets.encoding import SocketEncoding
 from transports.http.sockets.link import SocketLink
+from transports.http.streams.framing import Framing
 from transports.http.streams.outlets import Bell, End
 from transports.http.streams.streams import RETRY_MS
 
@@ -19,10 +20,10 @@ class Subscription:
 
     __slots__ = (
         "_clock",
+        "_framing",
         "_last_write_s",
         "_link",
         "_settings",
-        "_told",
         "encoding",
         "ended",
         "principal",
@@ -36,7 +37,8 @@ class Subscription:
         name: str,
         principal: Principal,
         link: SocketLink,
-        ports: GatewayPorts,
+        framing: Framing,
+        clock: Clock,
         settings: GatewaySettings,
     ) -> None:
         self.encoding = SocketEncoding(name)
@@ -44,10 +46,10 @@ class Subscription:
         self.wake = Bell()
         self.ended: End | None = None
         self._link = link
-        self._clock = ports.clock
-        self._told = ports.told
+        self._clock = clock
+        self._framing = framing
         self._settings = settings
-        self._last_write_s = ports.clock.monotonic_s()
+        self._last_write_s = clock.monotonic_s()
 
     @property
     def is_quiet(self) -> bool:
@@ -92,4 +94,4 @@ class Subscription:
         """What tells the client that nothing follows, and from where to go on."""
         retry_ms = random.randint(*RETRY_MS)  # noqa: S311
         data = msgspec.json.encode({"reason": self.ended, "retryMs": retry_ms})
-        return self._told.frame(self.encoding, "end", data, id=position)
+        return self._framing.frame(self.encoding, "end", data, id=position)

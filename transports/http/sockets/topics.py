@@ -4,13 +4,11 @@ from collections.abc import Awaitable, Callable
 
 from bus.model import Execution, Principal
 from transports.http.access.visibility import Visibility
-from transports.http.output.follower import Follower
+from transports.http.output.followers import Followers
 from transports.http.ports import GatewayPorts
-from transports.http.settings import GatewaySettings
 from transports.http.sockets.requests import Subscribe, filter_values
 from transports.http.sockets.subscription import Subscription
 from transports.http.streams.changes import Changes
-from transports.http.streams.fanout import Fanout
 from transports.http.streams.filters import Filters
 from transports.http.web.problems import invalid
 
@@ -25,16 +23,14 @@ class Topics:
     def __init__(
         self,
         ports: GatewayPorts,
-        settings: GatewaySettings,
         visibility: Visibility,
-        fanout: Fanout,
         changes: Changes,
+        followers: Followers,
     ) -> None:
         self._ports = ports
-        self._settings = settings
         self._visibility = visibility
-        self._fanout = fanout
         self._changes = changes
+        self._followers = followers
 
     async def follow(self, asked: Subscribe, principal: Principal) -> Follow:
         """How to serve the subscription.
@@ -66,15 +62,8 @@ class Topics:
         start = await self._start(execution, asked)
         cursor = asked.after
 
-        async def follow(subscription: Subscription) -> str:
-            follower = Follower(
-                execution.id, subscription, self._ports, self._settings, self._visibility
-            )
-            self._fanout.watch(execution.id, subscription)
-            try:
-                return await follower.run(cursor, start, latest=latest)
-            finally:
-                self._fanout.unwatch(execution.id, subscription)
+        def follow(subscription: Subscription) -> Awaitable[str]:
+            return self._followers.follow(execution.id, subscription, cursor, start, latest=latest)
 
         return follow
 

@@ -10,6 +10,7 @@ from transports.http.settings import GatewaySettings
 from transports.http.streams.encodings import NDJSON, Encoding
 from transports.http.streams.fanout import FRAMES_A_WRITE, Fanout, Reader, View
 from transports.http.streams.filters import Filters
+from transports.http.streams.framing import Framing
 from transports.http.streams.outlets import Outlet
 from transports.http.streams.snapshot import Snapshots
 from transports.http.web.problems import Problem
@@ -24,14 +25,15 @@ class Changes:
         settings: GatewaySettings,
         visibility: Visibility,
         fanout: Fanout,
+        framing: Framing,
     ) -> None:
         self._ports = ports
         self._feed = ports.feed
-        self._told = ports.told
+        self._framing = framing
         self._settings = settings
         self._visibility = visibility
         self._fanout = fanout
-        self._snapshots = Snapshots(ports, settings, visibility)
+        self._snapshots = Snapshots(ports, settings, visibility, framing)
 
     async def follow(self, stream: Outlet, filters: Filters, cursor: str | None, start: str) -> str:
         """The stream has ended, or its reader left; the position is where it would go on.
@@ -144,7 +146,9 @@ class Changes:
         if batch.frames:
             encoding = reader.stream.encoding
             data = self._fanout.joined_bytes(batch, encoding)
-            self._told.changes(encoding, len(batch.frames), len(data), behind=behind)
+            self._framing.metrics.changes(
+                encoding.name, len(batch.frames), len(data), behind=behind
+            )
             await reader.stream.send(data)
 
     async def _tell_what_the_ring_lacks(self, reader: Reader) -> None:
@@ -185,7 +189,7 @@ class Changes:
         )
         encoding, view = reader.stream.encoding, reader.view
         snapshot = self._snapshots.take(view.principal, view.filters, encoding)
-        return [self._told.reset(encoding, reason.value, data), *snapshot]
+        return [self._framing.reset(encoding, reason.value, data), *snapshot]
 
     async def _send_all(self, stream: Outlet, frames: list[bytes]) -> None:
         """All frames, joined up to the size of one write."""
@@ -202,10 +206,10 @@ class Changes:
 
     def _hello(self, stream: Outlet, *, resumed: bool) -> bytes:
         data = hello_data(self._ports, self._settings, stream.principal, resumed=resumed)
-        return self._told.hello(stream.encoding, data, resumed=resumed)
+        return self._framing.hello(stream.encoding, data, resumed=resumed)
 
     def _bookmark(self, encoding: Encoding, seq: int) -> bytes:
-        return self._told.frame(encoding, "bookmark", b"{}", id=self._feed.position(seq))
+        return self._framing.frame(encoding, "bookmark", b"{}", id=self._feed.position(seq))
 
     def wanted(self, frame: Frame, view: View) -> bool:
         return view.filters.fit(frame) and self._visibility.of_frame(view.principal, frame)

@@ -12,6 +12,7 @@ from transports.http.streams.changes import Changes
 from transports.http.streams.encodings import NDJSON, SSE, Encoding
 from transports.http.streams.fanout import View
 from transports.http.streams.filters import NAMES, Filters
+from transports.http.streams.framing import Framing
 from transports.http.streams.registry import StreamRegistry
 from transports.http.streams.streams import Stream
 from transports.http.web.accept import preferred_type
@@ -31,12 +32,14 @@ class EventRoutes:
         settings: GatewaySettings,
         registry: StreamRegistry,
         changes: Changes,
+        framing: Framing,
     ) -> None:
         self._ports = ports
         self._feed = ports.feed
         self._settings = settings
         self._registry = registry
         self._changes = changes
+        self._framing = framing
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/api/v1/events", self.show)]
@@ -55,7 +58,7 @@ class EventRoutes:
             return web.Response(headers={"Content-Type": kind})
         principal = principal_of(request)
         self._registry.admit(principal)
-        stream = Stream(request, _ENCODINGS[kind], self._ports, self._settings)
+        stream = Stream(request, _ENCODINGS[kind], self._framing, self._ports.clock, self._settings)
         self._registry.add(stream)
         try:
             return await stream.close(await self._changes.follow(stream, filters, cursor, start))

@@ -17,7 +17,7 @@ from transports.http.access.visibility import Visibility
 from transports.http.settings import GatewaySettings
 from transports.http.streams.encodings import SSE, Encoding
 from transports.http.streams.filters import EVERYTHING, Filters
-from transports.http.streams.metrics import Told
+from transports.http.streams.metrics import StreamMetrics
 from transports.http.streams.outlets import Outlet
 
 FRAMES_A_WRITE = 2_000
@@ -68,7 +68,7 @@ class Fanout:
         clock: Clock,
         settings: GatewaySettings,
         visibility: Visibility,
-        told: Told,
+        metrics: StreamMetrics,
     ) -> None:
         self._feed = feed
         self._clock = clock
@@ -77,7 +77,7 @@ class Fanout:
         self._joined: dict[View, dict[Reader, None]] = {}
         self._watched: defaultdict[str, set[Outlet]] = defaultdict(set)
         self._rung = feed.head
-        self._told = told
+        self._metrics = metrics
         self._newest: dict[int, bytes] = {}
         self._newest_bytes = 0
 
@@ -214,8 +214,8 @@ class Fanout:
                 lowest = reader.seq
         for seq, readers in writes.items():
             data, _, count = shares[seq]
-            encoding = some[0].view.encoding
-            self._told.changes(encoding, count, len(data), behind=head - seq, readers=readers)
+            name = some[0].view.encoding.name
+            self._metrics.changes(name, count, len(data), behind=head - seq, readers=readers)
         return lowest
 
     def _share(self, reader: Reader) -> Share:

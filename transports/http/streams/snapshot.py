@@ -16,6 +16,7 @@ from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.streams.encodings import Encoding
 from transports.http.streams.filters import Filters
+from transports.http.streams.framing import Framing
 
 RECORDS_A_FRAME = 100
 SCAN_MAX = 5_000
@@ -33,12 +34,16 @@ class Snapshots:
     """Makes snapshots; the encoded records are kept until the feed moves on."""
 
     def __init__(
-        self, ports: GatewayPorts, settings: GatewaySettings, visibility: Visibility
+        self,
+        ports: GatewayPorts,
+        settings: GatewaySettings,
+        visibility: Visibility,
+        framing: Framing,
     ) -> None:
         self._table = ports.table
         self._feed = ports.feed
         self._clock = ports.clock
-        self._told = ports.told
+        self._framing = framing
         self._settings = settings
         self._visibility = visibility
         self._at = -1
@@ -48,12 +53,12 @@ class Snapshots:
         """The frames of a snapshot at the feed's head, the last one with the position."""
         records = [r.data for r in self._current() if self._wanted(r.subject, principal, filters)]
         frames = [
-            self._told.frame(encoding, "snapshot", items_of(records[at : at + RECORDS_A_FRAME]))
+            self._framing.frame(encoding, "snapshot", items_of(records[at : at + RECORDS_A_FRAME]))
             for at in range(0, len(records), RECORDS_A_FRAME)
         ]
         count = b'{"count":%d}' % len(records)
         position = self._feed.position(self._feed.head)
-        frames.append(self._told.frame(encoding, "snapshot_end", count, id=position))
+        frames.append(self._framing.frame(encoding, "snapshot_end", count, id=position))
         return frames
 
     def _current(self) -> list[Record]:

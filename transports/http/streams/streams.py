@@ -9,11 +9,12 @@ import msgspec
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from bus.clock import Clock
 from bus.model import Principal
 from transports.http.access.caller import credential_of, principal_of
-from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.streams.encodings import Encoding
+from transports.http.streams.framing import Framing
 from transports.http.streams.outlets import TOLD, Bell, End
 
 RETRY_MS = (500, 3000)
@@ -30,10 +31,10 @@ class Stream:
 
     __slots__ = (
         "_clock",
+        "_framing",
         "_request",
         "_response",
         "_settings",
-        "_told",
         "_transport",
         "_writer",
         "checked_s",
@@ -52,7 +53,8 @@ class Stream:
         self,
         request: web.Request,
         encoding: Encoding,
-        ports: GatewayPorts,
+        framing: Framing,
+        clock: Clock,
         settings: GatewaySettings,
     ) -> None:
         self.principal = principal_of(request)
@@ -60,10 +62,10 @@ class Stream:
         self.encoding = encoding
         self.wake = Bell()
         self.ended: End | None = None
-        self.opened_s = self.last_write_s = self.checked_s = ports.clock.monotonic_s()
+        self.opened_s = self.last_write_s = self.checked_s = clock.monotonic_s()
         self.rotate_at_s = self.opened_s + settings.age_s * random.uniform(0.8, 1.0)  # noqa: S311
-        self._clock = ports.clock
-        self._told = ports.told
+        self._clock = clock
+        self._framing = framing
         self._settings = settings
         self._request = request
         self._response: web.StreamResponse | None = None
@@ -186,7 +188,7 @@ class Stream:
         retry_ms = random.randint(*RETRY_MS)  # noqa: S311
         data = msgspec.json.encode({"reason": self.ended, "retryMs": retry_ms})
         try:
-            await self.send(self._told.frame(self.encoding, "end", data, id=id))
+            await self.send(self._framing.frame(self.encoding, "end", data, id=id))
             await self._response.write_eof()
         except ConnectionError:
             return self._response  # it left first: nobody is there to be told
