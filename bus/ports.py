@@ -92,7 +92,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     replayed: bool = False
 
 
-class Door(Protocol):
+class CommandPublisher(Protocol):
     """How the gateway publishes: checked early, deduplicated, durable on return."""
 
     async def publish(self, envelope: Envelope) -> Receipt:
@@ -285,8 +285,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 __all__ = [
     "ChangeListener",
     "Checker",
+    "CommandPublisher",
     "CommandWaiter",
-    "Door",
     "OutputChunk",
     "OutputHits",
     "OutputLine",

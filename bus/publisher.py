@@ -23,7 +23,8 @@ _MAKES_ROOM = (StopJob, RestartJob, CancelCommand)
 
 
 class Publisher:
-    """Implements `bus.ports.Door` over a transport. `refused` hears of what came to nothing."""
+    """Implements `bus.ports.CommandPublisher` over a transport; `refused` is called with each
+    command that is refused."""
 
     def __init__(
         self,
@@ -88,7 +89,7 @@ class Publisher:
         return Receipt(command_id=envelope.id, replayed=known is not None)
 
     async def publish_many(self, envelopes: Sequence[Envelope]) -> list[Receipt | BusError]:
-        """See `bus.ports.Door`: side by side, so that the transport can commit them together."""
+        """See `CommandPublisher`: side by side, so that the transport can commit them together."""
         tasks: list[asyncio.Task[Receipt | BusError]] = []
         async with asyncio.TaskGroup() as group:
             for begin in range(0, len(envelopes), _SLICE):
@@ -102,7 +103,7 @@ class Publisher:
         return [task.result() for task in tasks]
 
     def undecided(self, command_id: str) -> Envelope | None:
-        """See `bus.ports.Door`."""
+        """See `bus.ports.CommandPublisher`."""
         found = self._waiting.get(command_id)
         return None if found is None or self._is_decided(command_id) else found
 

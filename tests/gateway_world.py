@@ -332,7 +332,7 @@ class World:
         self.output.is_live = self._is_live
         return GatewayPorts(
             table=self.table,
-            door=Publisher(self, self, self.table),  # type: ignore[arg-type]  # it only publishes
+            publisher=Publisher(self, self, self.table),  # type: ignore[arg-type]  # it only publishes
             waiter=self,
             feed=self.feed,
             history=self.history,

@@ -207,7 +207,7 @@ class Parts:
         self.gateway = Gateway(
             GatewayPorts(
                 table=self.table,
-                door=self.publisher,
+                publisher=self.publisher,
                 waiter=self.owner,
                 feed=self.recovered.feed,
                 history=JournalHistory(self.layout.journal, self.recovered.encoder),

@@ -21,7 +21,7 @@ async def main(folder: Path) -> None:
         DataLayout(folder), clock=world.clock, known=world.table.command, secret=b"s" * 32
     )
     ready = asyncio.Event()
-    ports = replace(world.ports(), door=Publisher(transport, world, world.table))
+    ports = replace(world.ports(), publisher=Publisher(transport, world, world.table))
     async with asyncio.TaskGroup() as group:
         group.create_task(transport.run(ready), name="transport")
         await ready.wait()

@@ -10,7 +10,7 @@ from bus.audit import AuditTrail
 from bus.clock import Clock
 from bus.commands import SetMaintenance
 from bus.feed import Feed, History
-from bus.ports import CommandWaiter, Door, OutputLineReader, TableReader
+from bus.ports import CommandPublisher, CommandWaiter, OutputLineReader, TableReader
 from transports.http.access.token_store import TokenStore
 
 
@@ -24,7 +24,7 @@ class GatewayPorts:
     """
 
     table: TableReader
-    door: Door
+    publisher: CommandPublisher
     waiter: CommandWaiter
     feed: Feed
     history: History

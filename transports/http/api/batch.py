@@ -60,7 +60,7 @@ class Batches:
             raise Problem(400, "malformed", "a batch does not wait; ask for each command")
         lines = await read_lines(request, NDJSON_TYPE, LINES_MAX)
         envelopes = await self._envelopes(request, lines)
-        told = await self._ports.door.publish_many(
+        told = await self._ports.publisher.publish_many(
             [envelope for envelope in envelopes if isinstance(envelope, Envelope)]
         )
         answers = iter(told)

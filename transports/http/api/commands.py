@@ -120,7 +120,7 @@ class CommandRoutes:
         except ValueError:
             raise not_found("such command; ids are UUIDs") from None
         record = self._ports.table.command(command_id)
-        undecided = self._ports.door.undecided(command_id) if record is None else None
+        undecided = self._ports.publisher.undecided(command_id) if record is None else None
         if undecided is not None:
             record = waiting_record(undecided)
         if record is None and self._was_theirs(request, command_id):

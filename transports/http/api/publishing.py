@@ -108,7 +108,7 @@ class Publishing:
             traceparent=traceparent,
         )
         try:
-            return await self._ports.door.publish(envelope)
+            return await self._ports.publisher.publish(envelope)
         except BusError as exc:
             raise from_bus_error(exc, key) from exc
 
