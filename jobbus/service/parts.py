@@ -169,7 +169,7 @@ class Parts:
             secret=self.secret,
             settings=directory_settings(self.settings.directory, self.settings.keep),
             refused=self.audit.refused_file,
-            tells_secret=lambda envelope: tells_secret(self.table, envelope.command, self.policy),
+            holds_secret=lambda envelope: tells_secret(self.table, envelope.command, self.policy),
             order_floor_ns=self.table.newest_stop_ns,
             before_answer=self.hold.end_if_lost,
             poisoned=lambda envelope: self.inbox.put([envelope]),

@@ -20,6 +20,7 @@ from tests.counterparts import missing
 from tests.jobs import Apps
 from tests.service import Service, eventually, eventually_told, is_alive, read_json
 from transports.directory import disk
+from transports.directory.poison import READING, InHandNote
 from transports.directory.rejects import Rejects
 from transports.directory.settings import DirectorySettings
 
@@ -276,6 +277,7 @@ def set_aside(service: Service, content: str) -> None:
     layout = DataLayout(service.data)
     name = f"{REJECTED['CommandID']}.json"
     (layout.queue / name).write_text(content, encoding="utf-8")
-    rejects = Rejects(layout, DirectorySettings(), SystemClock(), lambda *_: None)
+    note = InHandNote(layout, READING)
+    rejects = Rejects(layout, DirectorySettings(), SystemClock(), lambda *_: None, note)
     with disk.open_directory(layout.queue) as queue_fd:
         rejects.take(name, queue_fd, "poison: it killed the service twice")

@@ -380,7 +380,7 @@ def _put_in(text: str) -> None:
     from handlers import disk_space as room
     from handlers import owner
     from handlers.supervision import execution_files, spawner_link
-    from transports.directory import disk, projections, transport
+    from transports.directory import disk, projections, settled_files
 
     plan = Plan.decode(text)
     if plan.at or plan.log:
@@ -397,7 +397,11 @@ def _put_in(text: str) -> None:
     )
     if plan.boot:
         vars(execution_files)["boot_id"] = lambda: plan.boot
-    retries = (owner, "NO_SPACE_RETRY_S"), (projections, "RETRY_S"), (transport, "UNLINK_RETRY_S")
+    retries = (
+        (owner, "NO_SPACE_RETRY_S"),
+        (projections, "RETRY_S"),
+        (settled_files, "UNLINK_RETRY_S"),
+    )
     _shorten(plan, (room, "LOOK_S"), *retries)
     if plan.poison:
         _die_of_poison(plan)
@@ -412,7 +416,7 @@ def _die_of_poison(plan: Plan) -> None:
     memory killer would end it."""
     from handlers import owner
     from handlers.supervision.asking import Asking
-    from transports.directory.command_files import Reader
+    from transports.directory.command_files import FileReader
 
     def deadly(owner: Any, name: str, is_poison: Callable[..., bool]) -> None:
         real = getattr(owner, name)
@@ -429,11 +433,11 @@ def _die_of_poison(plan: Plan) -> None:
 
     match plan.poison:
         case "look":
-            deadly(Reader, "sighting", holds_poison)
+            deadly(FileReader, "sighting", holds_poison)
         case "read":
-            deadly(Reader, "envelope", holds_poison)
+            deadly(FileReader, "envelope", holds_poison)
         case "mended":
-            deadly(Reader, "mended_name", holds_poison)
+            deadly(FileReader, "repaired_name", holds_poison)
         case "decide":
             deadly(
                 owner,

@@ -160,7 +160,7 @@ async def test_other_refusals_of_the_system_are_said_and_pass(
 async def test_a_system_without_descriptors_keeps_files_waiting_and_hands_out_the_rest(
     layout: DataLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transports.directory.transport.READ_RETRY_S", 0.05)
+    monkeypatch.setattr("transports.directory.receiver.READ_RETRY_S", 0.05)
     fields, sent = origins_fields(), envelope()
     drop(layout, fields)
     loop, asked = asyncio.get_running_loop(), asyncio.Event()
@@ -268,7 +268,7 @@ async def test_a_queue_that_was_taken_away_with_what_waited_is_made_anew(
 async def test_an_unlink_that_fails_is_tried_again_and_runs_nothing_twice(
     layout: DataLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("transports.directory.transport.UNLINK_RETRY_S", 0.05)
+    monkeypatch.setattr("transports.directory.settled_files.UNLINK_RETRY_S", 0.05)
     sent = envelope()
     async with running(layout.root) as transport:
         await transport.publish(sent)

@@ -33,7 +33,7 @@ from handlers.shim.progress_words import parse_record
 from handlers.supervision.record import decode_exit, decode_state
 from tests.tally import Kind, Tally
 from transports.directory import disk, wire
-from transports.directory.command_files import Reader
+from transports.directory.command_files import FileReader
 from transports.directory.settings import DirectorySettings
 from transports.directory.wire import NotACommand
 
@@ -108,7 +108,7 @@ class Bench:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.reader = Reader(SECRET, DirectorySettings())
+        self.reader = FileReader(SECRET, DirectorySettings())
         self.folder = Folder(str(root / "execution"))
         self.progress = ProgressFile(self.folder)
 

@@ -10,9 +10,8 @@ from bus.errors import Refused
 from bus.model import CommandRecord
 from transports.directory import disk, foreign, foreign_commands, wire
 from transports.directory.settings import DirectorySettings
-from transports.directory.wire import NotACommand
+from transports.directory.wire import SUFFIX, NotACommand
 
-SUFFIX = ".json"
 OWNER_MAX = 64
 """Characters of a user's name that tell whose turn it is."""
 _MARKED = (
@@ -41,7 +40,7 @@ class Sighting(msgspec.Struct, frozen=True):
     size: int = 0
 
 
-class Reader:
+class FileReader:
     """Reads queue files. All methods block.
 
     The sealed files of other accounts are foreign files like any other: a seal says that our code
@@ -109,7 +108,7 @@ class Reader:
             return f"uid:{mark.uid}"
         return written[:OWNER_MAX] if isinstance(written, str) else ""
 
-    def mended_name(self, name: str, inside: int) -> str | None:
+    def repaired_name(self, name: str, inside: int) -> str | None:
         """Under which name a file from Rejects belongs into the queue; None if it is no command."""
         try:
             text, _ = self._text(name, inside)

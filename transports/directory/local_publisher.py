@@ -18,7 +18,7 @@ from transports.directory import disk, wire
 from transports.directory.commit import Piece
 from transports.directory.committer import Committer
 from transports.directory.pending import Entry, Pending, State
-from transports.directory.scan import Scan
+from transports.directory.queue_files import QueueFiles
 from transports.directory.settings import DirectorySettings
 
 SMALL_PART = 20
@@ -45,7 +45,7 @@ class _Commit(msgspec.Struct):
 class LocalPublisher:
     """The publishers' side of the transport. Lives in the event loop, commits in a thread.
 
-    `ring` makes the transport look into the directory. `changes_others` says whether more comes of
+    `wake` makes the transport scan the directory. `changes_others` says whether more comes of
     a command than its own record: the last spares of a full disk are for those.
     """
 
@@ -57,8 +57,8 @@ class LocalPublisher:
         secret: bytes,
         known: Callable[[str], CommandRecord | None],
         pending: Pending,
-        scan: Scan,
-        ring: Callable[[], None],
+        files: QueueFiles,
+        wake: Callable[[], None],
         before_answer: Callable[[], None] = lambda: None,
         changes_others: Callable[[Envelope], bool] = lambda envelope: True,
     ) -> None:
@@ -68,8 +68,8 @@ class LocalPublisher:
         self._secret = secret
         self._known = known
         self._pending = pending
-        self._scan = scan
-        self._ring = ring
+        self._files = files
+        self._wake = wake
         self._loop = asyncio.get_running_loop()
         self._committer = Committer(layout, settings, self._committed_in_thread, before_answer)
         self._committing: dict[str, _Commit] = {}
@@ -202,9 +202,9 @@ class LocalPublisher:
 
     async def _compare_with_file(self, name: str, envelope: Envelope) -> None:
         """A command of this id lies there already; if it is this one, it is made durable."""
-        self._ring()
+        self._wake()
         try:
-            there = await DISK.run(self._scan.durable_envelope, name)
+            there = await DISK.run(self._files.durable_envelope, name)
         except disk.SyncFailed as error:
             failure = StorageFailed(f"{error}; the service must restart and read what is there")
             self.fail(failure)

@@ -8,7 +8,7 @@ from bus.errors import TransportBusy
 from bus.layout import DataLayout
 from bus.spares import Need
 from transports.directory import disk, wire
-from transports.directory.command_files import Reader
+from transports.directory.command_files import FileReader
 from transports.directory.commit import Piece, commit
 from transports.directory.local_publisher import same_or_raise
 from transports.directory.settings import DirectorySettings
@@ -34,7 +34,7 @@ def publish_offline(layout: DataLayout, envelope: Envelope, secret: bytes) -> No
 def _compare(layout: DataLayout, piece: Piece, envelope: Envelope, secret: bytes) -> None:
     try:
         with disk.open_directory(layout.queue) as queue_fd:
-            there = Reader(secret, DirectorySettings()).envelope(piece.name, queue_fd)
+            there = FileReader(secret, DirectorySettings()).envelope(piece.name, queue_fd)
             disk.sync_file(piece.name, queue_fd)
     except (OSError, disk.Unfit, disk.InMotion, wire.NotACommand) as error:
         raise TransportBusy(f"{piece.name} lies there and cannot be read: {error}") from error

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,6 +120,15 @@ class InHandNote:
             elif self._hands.pop(holder, None) is None:
                 return
             self._write()
+
+    @contextlib.contextmanager
+    def holding(self, keys: Sequence[str], holder: str) -> Iterator[None]:
+        """A death in the block is put down to these."""
+        self.take(keys, holder)
+        try:
+            yield
+        finally:
+            self.take((), holder)
 
     def forget(self, keys: Iterable[str]) -> None:
         """These are no suspects any more."""

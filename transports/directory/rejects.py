@@ -1,4 +1,4 @@
-"""Files that are no command: kept aside with the reason, within bounds, let back when mended."""
+"""Files that are no command: kept aside with the reason, within bounds, let back when repaired."""
 
 import errno
 import hashlib
@@ -17,6 +17,7 @@ from bus.retention_settings import DAY_MS
 from bus.scarcity import reason_of
 from transports.directory import disk
 from transports.directory.disk import Mark
+from transports.directory.poison import InHandNote
 from transports.directory.settings import DirectorySettings
 
 log = logging.getLogger(__name__)
@@ -62,8 +63,8 @@ _decoder = msgspec.json.Decoder(ReasonFile)
 class Rejects:
     """The directory of rejected files. All methods block: they belong into the scanner's thread.
 
-    `parses` says of a changed file whether it is a command now (and then under which name it
-    belongs into the queue) or not.
+    `repaired_name` says of a changed file whether it is a command now (and then under which name it
+    belongs into the queue) or not. A death of reading it is put down to the file, by `in_hand`.
     """
 
     def __init__(
@@ -71,13 +72,15 @@ class Rejects:
         layout: DataLayout,
         settings: DirectorySettings,
         clock: Clock,
-        parses: Callable[[str, int], str | None],
+        repaired_name: Callable[[str, int], str | None],
+        in_hand: InHandNote,
     ) -> None:
         self._queue: Path = layout.queue
         self._path: Path = layout.rejects
         self._settings = settings
         self._clock = clock
-        self._parses = parses
+        self._repaired_name = repaired_name
+        self._in_hand = in_hand
         self._kept: dict[str, _Kept] | None = None
         self._troubles = Recurring(log)
         self._poisoned: frozenset[str] | None = None
@@ -172,6 +175,15 @@ class Rejects:
             self._poisoned = frozenset(each.poison for each in kept.values() if each.poison)
         return bool(self._poisoned) and name.lower() in self._poisoned
 
+    def name_of_key(self, key: str) -> str | None:
+        """The name of the file here that a note of what is in hand means by `key`; None if it means
+        another."""
+        prefix = self._key_of("")
+        return key.removeprefix(prefix) if key.startswith(prefix) else None
+
+    def _key_of(self, name: str) -> str:
+        return f"{self._path.name}/{name}"
+
     def _is_as_rejected(self, name: str, here: int, now: Mark, before: _Kept) -> bool:
         """Whether another look at the file finds what was rejected: what was copied, restored or
         touched is not mended, and must not run by itself."""
@@ -217,7 +229,8 @@ class Rejects:
         return disk.mark_of(kept_name, here)
 
     def _let_back(self, name: str, here: int, queue_fd: int) -> int:
-        original = self._parses(name, here)
+        with self._in_hand.holding((self._key_of(name),), "rejects"):
+            original = self._repaired_name(name, here)
         if original is None:
             return 0
         try:

@@ -27,6 +27,8 @@ from bus.envelope import Envelope, canonical_uuid
 from bus.malformed import why_no_json, why_no_object
 from bus.model import Principal, Value
 
+SUFFIX = ".json"
+"""A command file is called after its CommandID, with this behind it."""
 _PURPOSE = b"jobbus queue file 1\n"
 _SEAL = re.compile(rb',"Seal":"([0-9a-f]{64})"\}\n?\Z')
 _SEAL_BEGIN = b',"Seal":"'
