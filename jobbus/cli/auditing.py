@@ -4,14 +4,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from bus.audit import AuditEntry
 from bus.clock import from_rfc3339
 from jobbus.cli.commands import Json
 from jobbus.cli.exits import CliError, Exit
 from jobbus.cli.show import local_time, show_json, show_table
 from jobbus.cli.target import HERE, Target, service_at
-from jobbus.client.audit import AuditRecords
 from jobbus.client.client import Client
+from jobbus.client.records import AuditEntry, AuditPage
 
 _PAGE_MAX = 500
 _LIMIT_MAX = 10_000
@@ -68,7 +67,7 @@ async def audit(
             if cursor is None or len(found) >= most:
                 break
     if as_json:
-        show_json(AuditRecords(items=tuple(found), next=cursor))
+        show_json(AuditPage(items=tuple(found), next=cursor))
     else:
         show_table(_TITLES, map(_row, found))
     return 0

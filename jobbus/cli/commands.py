@@ -8,32 +8,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
+import msgspec
 from cyclopts import Parameter
 
 from bus.access import ADMIN
 from bus.clock import rfc3339
-from bus.commands import (
+from bus.commands import command_decoder, job_of, kind_of
+from bus.envelope import canonical_uuid, seal
+from bus.layout import DataLayout
+from bus.model import CommandStatus, Principal
+from jobbus.cli.exits import CliError, Exit, exit_of_command
+from jobbus.cli.show import say, show_command
+from jobbus.cli.target import HERE, Place, Target, client_of, locate
+from jobbus.cli.values import looks_typed, variables_of
+from jobbus.client.calls import WAIT_S_MAX
+from jobbus.client.commands import (
     CancelCommand,
-    Command,
+    CommandRequest,
     DeleteExecution,
     RestartJob,
     RetryExecution,
     StartJob,
     StopJob,
-    job_of,
-    kind_of,
 )
-from bus.envelope import canonical_uuid, seal
-from bus.layout import DataLayout
-from bus.model import CommandStatus, Principal
-from bus.views import VariableView
-from jobbus.cli.exits import CliError, Exit, exit_of_command
-from jobbus.cli.show import say, show_command
-from jobbus.cli.target import HERE, Place, Target, client_of, locate
-from jobbus.cli.values import looks_typed, variables_of
-from jobbus.client.client import WAIT_S_MAX
 from jobbus.client.errors import WaitTimeout
-from jobbus.client.records import CommandAnswer
+from jobbus.client.records import Command, Variable
 from jobbus.service.instance import prepare, secret_key
 from transports.directory.offline_publisher import publish_offline
 
@@ -220,7 +219,7 @@ def job_or_execution(what: str) -> tuple[str | None, str | None]:
 
 async def declared_variables(
     place: Place, job_id: str, var: tuple[str, ...]
-) -> Mapping[str, VariableView] | None:
+) -> Mapping[str, Variable] | None:
     """What the service knows about the job's variables; None if there is no service to ask."""
     if not var:
         return None
@@ -233,7 +232,7 @@ async def declared_variables(
         return (await client.job(job_id)).variables
 
 
-async def _send(place: Place, command: Command, reply: Reply) -> int:
+async def _send(place: Place, command: CommandRequest, reply: Reply) -> int:
     if place.url is None:
         assert place.layout is not None
         answer = await asyncio.to_thread(_into_directory, place.layout, command)
@@ -259,7 +258,7 @@ async def _send(place: Place, command: Command, reply: Reply) -> int:
     return exit_of_command(answer)
 
 
-def _into_directory(layout: DataLayout, command: Command) -> CommandAnswer:
+def _into_directory(layout: DataLayout, request: CommandRequest) -> Command:
     """The command is durable in the directory's queue. Blocking."""
     if layout.root.stat().st_uid != os.geteuid():
         # What is made here would belong to this account, and the service could not use it.
@@ -271,9 +270,10 @@ def _into_directory(layout: DataLayout, command: Command) -> CommandAnswer:
     prepare(layout)
     # Who may read the directory's secret could as well use its admin token.
     principal = Principal(user_id=_account(), roles=(ADMIN,), via="cli")
+    command = command_decoder.decode(msgspec.json.encode(request))
     envelope = seal(command, principal, now_ms=time.time_ns() // 1_000_000)
     publish_offline(layout, envelope, secret_key(layout))
-    return CommandAnswer(
+    return Command(
         command_id=envelope.id,
         status=CommandStatus.PENDING,
         command=kind_of(command),

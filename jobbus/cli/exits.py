@@ -4,8 +4,16 @@ from enum import IntEnum
 
 from bus.errors import BusError, ConfigError, ErrorCode
 from bus.model import CommandStatus
-from jobbus.client.errors import ApiProblem, Unreachable, WaitTimeout
-from jobbus.client.records import CommandAnswer
+from jobbus.client.errors import (
+    ApiProblem,
+    BadAddress,
+    BadToken,
+    CommandFailed,
+    JobbusError,
+    Unreachable,
+    WaitTimeout,
+)
+from jobbus.client.records import Command
 
 
 class Exit(IntEnum):
@@ -65,7 +73,7 @@ _OF_STATUS = {
 }
 
 
-def exit_of(error: BusError) -> Exit:
+def exit_of(error: BusError | JobbusError) -> Exit:
     """The exit code that says what kind of trouble it was."""
     match error:
         case CliError():
@@ -74,7 +82,9 @@ def exit_of(error: BusError) -> Exit:
             return Exit.UNREACHABLE
         case WaitTimeout():
             return Exit.TIMEOUT
-        case ConfigError():
+        case CommandFailed(command=command):
+            return exit_of_command(command) or Exit.ERROR
+        case ConfigError() | BadAddress() | BadToken():
             return Exit.USAGE
         case ApiProblem(code=code, status=status):
             return _of_code(code) or _OF_STATUS.get(status, Exit.ERROR)
@@ -82,7 +92,7 @@ def exit_of(error: BusError) -> Exit:
             return _of_code(error.code) or Exit.ERROR
 
 
-def exit_of_command(answer: CommandAnswer) -> Exit:
+def exit_of_command(answer: Command) -> Exit:
     """The exit code for an ended command; one that is still on its way is fine."""
     if answer.status in (CommandStatus.PENDING, CommandStatus.RUNNING, CommandStatus.COMPLETED):
         return Exit.OK

@@ -7,7 +7,6 @@ import msgspec
 from cyclopts import Parameter
 
 from bus.model import FINAL_EXECUTION, ExecutionStatus
-from bus.views import ExecutionView, JobView, VariableView
 from jobbus.cli.commands import AT_ONCE, Json, Reply, job_or_execution
 from jobbus.cli.exits import exit_of_command
 from jobbus.cli.show import (
@@ -22,7 +21,7 @@ from jobbus.cli.show import (
 )
 from jobbus.cli.target import HERE, Target, service_at
 from jobbus.client.client import Client
-from jobbus.client.records import CommandPage, ExecutionPage, JobPage
+from jobbus.client.records import CommandPage, Execution, ExecutionPage, Job, JobPage, Variable
 
 LIVE = tuple(status.value for status in ExecutionStatus if status not in FINAL_EXECUTION)
 _PAGE_MAX = 500
@@ -38,8 +37,8 @@ Limit = Annotated[int, Parameter(help="How many at most, 1 to 10000")]
 class JobStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A job with its newest executions; `status JOB --json`."""
 
-    job: JobView
-    executions: tuple[ExecutionView, ...]
+    job: Job
+    executions: tuple[Execution, ...]
 
 
 async def status(what: str, /, *, as_json: Json = False, target: Target = HERE) -> int:
@@ -184,7 +183,7 @@ async def _up_to(limit: int, page_of: Callable[[int, str | None], Awaitable[_Pag
     return page
 
 
-def _show_execution(execution: ExecutionView) -> None:
+def _show_execution(execution: Execution) -> None:
     show_pairs(
         (
             ("execution", execution.execution_id),
@@ -206,7 +205,7 @@ def _show_execution(execution: ExecutionView) -> None:
     )
 
 
-def _show_job(job: JobView, newest: tuple[ExecutionView, ...]) -> None:
+def _show_job(job: Job, newest: tuple[Execution, ...]) -> None:
     pairs = [
         ("job", job.job_id),
         ("description", job.description),
@@ -234,7 +233,7 @@ def _show_job(job: JobView, newest: tuple[ExecutionView, ...]) -> None:
         )
 
 
-def _state(job: JobView) -> str:
+def _state(job: Job) -> str:
     if job.fault is not None:
         return "last good version" if job.revision else "faulty"
     if job.gave_up_at is not None:
@@ -242,12 +241,12 @@ def _state(job: JobView) -> str:
     return "disabled" if job.disabled else "ok"
 
 
-def _fault(job: JobView) -> str:
+def _fault(job: Job) -> str:
     """Where and why the definition is faulty; empty for one that is not."""
     return f"{job.fault.file}:{job.fault.line}: {job.fault.reason}" if job.fault else ""
 
 
-def _declaration(spec: VariableView) -> str:
+def _declaration(spec: Variable) -> str:
     words = [spec.type, "required" if spec.required else f"default {spec.default!r}"]
     if spec.min is not None or spec.max is not None:
         words.append(f"{spec.min if spec.min is not None else ''}..{spec.max or ''}")

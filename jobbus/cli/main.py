@@ -135,9 +135,11 @@ def _version() -> str:
 
 def _explain(error: BaseException) -> int:
     """Tells what went wrong in a sentence, and how to see more; the exit code."""
-    from jobbus.cli.exits import exit_of  # here, since it loads the HTTP client's errors
+    from jobbus.cli.exits import exit_of  # here, since it loads the client's records
+    from jobbus.client.errors import JobbusError
 
-    known = [leaf for leaf in _leaves(error) if isinstance(leaf, BusError | OSError | MemoryError)]
+    ours = (BusError, JobbusError)
+    known = [leaf for leaf in _leaves(error) if isinstance(leaf, (*ours, OSError, MemoryError))]
     if os.environ.get("JOBBUS_DEBUG"):
         raise error
     if not known:
@@ -146,14 +148,16 @@ def _explain(error: BaseException) -> int:
             first = first.__cause__
         _say(f"unexpected {type(first).__name__}: {first}; JOBBUS_DEBUG=1 shows where")
         return 1
-    _say(_sentence(known[0]))
-    return exit_of(known[0]) if isinstance(known[0], BusError) else 1
+    first = known[0]
+    if isinstance(first, BusError | JobbusError):
+        _say(str(first))
+        return exit_of(first)
+    _say(_sentence(first))
+    return 1
 
 
-def _sentence(error: BusError | OSError | MemoryError) -> str:
+def _sentence(error: BaseException) -> str:
     """Without the numbers of the system: what is missing, or which file is to blame for what."""
-    if isinstance(error, BusError):
-        return str(error)
     from bus.scarcity import lack_of, reason_of  # here, since a call that succeeds needs it not
 
     if (lack := lack_of(error)) is not None:

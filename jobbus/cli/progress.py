@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from bus.model import FINAL_EXECUTION
-from bus.views import ExecutionView
 from jobbus.cli.show import clean, ending_word, percent_word, progress_word, say
 from jobbus.cli.terminal import Harmless
+from jobbus.client.records import Execution
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -20,7 +20,7 @@ _OPEN_LINE_MAX = 65_536
 
 
 class ProgressDisplay(Protocol):
-    def show(self, execution: ExecutionView) -> None:
+    def show(self, execution: Execution) -> None:
         """What is known of the execution now is shown, as far as it is worth it."""
         ...
 
@@ -64,7 +64,7 @@ class LineDisplay:
         self._note = ""
         self._harmless = Harmless()
 
-    def show(self, execution: ExecutionView) -> None:
+    def show(self, execution: Execution) -> None:
         progress = execution.progress
         if progress is not None and progress.note != self._note:
             self._note = progress.note
@@ -92,7 +92,7 @@ class BarDisplay:
         self._harmless = Harmless()
         self._open_line = ""
 
-    def show(self, execution: ExecutionView) -> None:
+    def show(self, execution: Execution) -> None:
         progress = execution.progress
         percent = progress.percent if progress else None
         self._bar.update(

@@ -12,7 +12,6 @@ from cyclopts import Parameter
 
 from bus.endings import exit_code_of
 from bus.model import ExecutionStatus
-from bus.views import ExecutionView, JobView
 from jobbus.cli.commands import Json, Variables, declared_variables, job_or_execution
 from jobbus.cli.exits import CliError, Exit, exit_of_command
 from jobbus.cli.progress import progress_display
@@ -28,7 +27,7 @@ from jobbus.cli.show import (
 from jobbus.cli.target import HERE, Place, Target, service_at
 from jobbus.cli.terminal import Harmless
 from jobbus.cli.values import variables_of
-from jobbus.client.client import Client, is_ended
+from jobbus.client.client import Client
 from jobbus.client.frames import (
     Change,
     Frame,
@@ -38,15 +37,11 @@ from jobbus.client.frames import (
     Snapshot,
     SnapshotEnd,
 )
-from jobbus.client.records import CommandAnswer, DeletedExecution, Record
+from jobbus.client.records import Command, DeletedExecution, Execution, Job, Record
 from jobbus.client.stream import StreamTiming
 
 LOST_S_MAX = 300.0
 """How long a lost service is tried again before that is exit code 5."""
-
-_RETRY = "policy:retry"
-_FOLLOWERS_MAX = 100
-"""Executions of the job that may have come since the end of one that is followed."""
 
 _TIMING = StreamTiming(give_up_s=LOST_S_MAX, patient=False)
 
@@ -185,41 +180,32 @@ def following_client(url: str, token: str, certificate: Path | None = None) -> C
     return Client(url, token, certificate, timing=_TIMING, on_retry=lost)
 
 
-async def show_execution(client: Client, execution_id: str) -> ExecutionView:
+async def show_execution(client: Client, execution_id: str) -> Execution:
     """The ended execution; its output went to stdout, its progress to stderr."""
-    last: ExecutionView | None = None
+    last: Execution | None = None
     with progress_display() as display:
         frames = client.follow(execution_id)
         async with aclosing(frames):
             async for frame in frames:
                 _print_output(frame, display.write)
                 for record in _records(frame):
-                    if isinstance(record, ExecutionView):
+                    if isinstance(record, Execution):
                         last = record
                         display.show(record)
-    if last is None or not is_ended(last):
+    if last is None or not last.has_ended:
         last = await client.execution(execution_id)
     return last
 
 
-async def _show_attempts(client: Client, execution_id: str) -> ExecutionView:
+async def _show_attempts(client: Client, execution_id: str) -> Execution:
     """The ended execution, or the last of those that followed it as retries."""
     while True:
         execution = await show_execution(client, execution_id)
-        retry = await _retry_of(client, execution)
+        retry = await client.retry_of(execution)
         if retry is None:
             return execution
         say(f"{execution.job_id}: {ending_word(execution)}; {waiting_word(retry) or 'retry'}")
         execution_id = retry.execution_id
-
-
-async def _retry_of(client: Client, execution: ExecutionView) -> ExecutionView | None:
-    """The retry that followed the end by itself; it is on record with that end."""
-    if execution.attempt >= execution.attempts:
-        return None
-    page = await client.executions(job=execution.job_id, limit=_FOLLOWERS_MAX)
-    found = (e for e in page.items if e.previous == execution.execution_id and e.cause == _RETRY)
-    return next(found, None)
 
 
 async def show_output(
@@ -335,9 +321,9 @@ def _show_frame_json(frame: Frame) -> None:
 
 def _name(record: Record) -> str:
     match record:
-        case ExecutionView(execution_id=id_):
+        case Execution(execution_id=id_):
             return f"executions/{id_}"
-        case CommandAnswer(command_id=id_):
+        case Command(command_id=id_):
             return f"commands/{id_}"
         case DeletedExecution(execution_id=id_):
             return f"executions/{id_}"
@@ -347,14 +333,14 @@ def _name(record: Record) -> str:
 
 def _about(record: Record | None) -> str:
     match record:
-        case ExecutionView():
+        case Execution():
             return f"{record.job_id} {ending_word(record)} {percent_word(record.progress)}".rstrip()
-        case CommandAnswer():
+        case Command():
             words = (record.command, record.job_id, record.status, record.error_code)
             return " ".join(word for word in words if word)
-        case JobView(fault=fault) if fault is not None:
+        case Job(fault=fault) if fault is not None:
             return f"{fault.file}:{fault.line}: {fault.reason}"
-        case JobView(gave_up_at=at) if at is not None:
+        case Job(gave_up_at=at) if at is not None:
             return "restarted too often; a person must start it"
         case _:
             return ""

@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from bus.clock import from_rfc3339
-from bus.views import ExecutionView, ProgressView
 from bus.visible import visible, visible_json
-from jobbus.client.records import CommandAnswer
+from jobbus.client.records import Command, Execution, Progress
 
 
 def say(text: str) -> None:
@@ -44,7 +43,7 @@ def show_pairs(pairs: Iterable[tuple[str, str]]) -> None:
         print(f"{name.ljust(width)}  {clean(value)}")
 
 
-def show_command(answer: CommandAnswer, *, as_json: bool) -> None:
+def show_command(answer: Command, *, as_json: bool) -> None:
     """A command with its status; why it did not work goes to stderr as well."""
     if as_json:
         show_json(answer)
@@ -64,13 +63,13 @@ def clean(text: str) -> str:
     return visible(text)
 
 
-def progress_word(execution: ExecutionView) -> str:
+def progress_word(execution: Execution) -> str:
     """How far it is, e.g. `42 % copying`."""
     progress = execution.progress
     return "" if progress is None else f"{percent_word(progress)} {progress.message}".strip()
 
 
-def ending_word(execution: ExecutionView, width: int | None = None) -> str:
+def ending_word(execution: Execution, width: int | None = None) -> str:
     """How it ended, e.g. `failed: exit code 3`; the state and what it waits for until then.
 
     Cut to `width`, as far as a column has room.
@@ -81,7 +80,7 @@ def ending_word(execution: ExecutionView, width: int | None = None) -> str:
     return word if width is None or len(word) <= width else word[: width - 1] + "…"
 
 
-def percent_word(progress: ProgressView | None) -> str:
+def percent_word(progress: Progress | None) -> str:
     """As the page says it too (`share` of app.js): `42 %`, below one `0.5 %`.
 
     Never rounded up, so that what is not done is not `100 %` and what has begun is not `0 %`.
@@ -95,7 +94,7 @@ def percent_word(progress: ProgressView | None) -> str:
     return f"0.{tenths} %" if tenths else "< 0.1 %"
 
 
-def waiting_word(execution: ExecutionView) -> str:
+def waiting_word(execution: Execution) -> str:
     """What an execution waits for whose delay has not passed, e.g. `retry in 4 s, attempt 2 of 3`;
     empty for any other."""
     if execution.not_before is None:
@@ -105,7 +104,7 @@ def waiting_word(execution: ExecutionView) -> str:
     return f"{what} in {max(0, math.ceil(wait_s))} s, {attempt_word(execution)}"
 
 
-def attempt_word(execution: ExecutionView) -> str:
+def attempt_word(execution: Execution) -> str:
     """Which start it is, e.g. `attempt 2 of 3`."""
     of = f" of {execution.attempts}" if execution.attempts >= execution.attempt > 0 else ""
     return f"attempt {execution.attempt}{of}"

@@ -8,8 +8,9 @@ import getpass
 import re
 import time
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TypeVar
 
+import msgspec
 from cyclopts import App, Parameter
 
 from bus.access import ADMIN, METRICS, RoleDefaults, notes_on_roles, role_words
@@ -20,13 +21,12 @@ from jobbus.cli.commands import Json
 from jobbus.cli.exits import CliError, Exit
 from jobbus.cli.show import say, show_json, show_table
 from jobbus.cli.target import HERE, Place, Target, client_of, locate
+from jobbus.client.records import NewToken, Token
 from jobbus.service.hold import locked_data_directory
 from transports.http.access.admin_token import rotate_admin_token
 from transports.http.access.token_store import load_book, make_token, save_book
 from transports.http.access.tokens import (
     ADMIN_ID,
-    NewToken,
-    TokenView,
     checked_name,
     checked_roles,
     checked_user,
@@ -38,6 +38,7 @@ from transports.http.access.tokens import (
 app = App(name="token", help="Make, list and revoke the tokens of people and services.")
 
 _ID = re.compile(r"[a-z0-9]{1,32}\Z")
+_T = TypeVar("_T")
 
 
 @app.command
@@ -171,15 +172,16 @@ async def _create(
         note_offline(layout, "token.create", token=record.id, user=user, roles=" ".join(roles))
     # Without a service nobody knows the lists of jobs: only what looks like a slip is said.
     notes = notes_on_roles(roles, role_words(RoleDefaults(), ()) | {ADMIN, METRICS})
-    return new_token_view(record, token, tuple(each for each in notes if "did you mean" in each))
+    slips = tuple(each for each in notes if "did you mean" in each)
+    return _as_sent(new_token_view(record, token, slips), NewToken)
 
 
-async def _all(place: Place) -> Sequence[TokenView]:
+async def _all(place: Place) -> Sequence[Token]:
     if place.url is not None:
         async with client_of(place) as client:
             return await client.tokens.list()
     book = load_book(_layout(place).tokens)
-    return [token_view(record, _now_ms()) for record in book.records()]
+    return [_as_sent(token_view(record, _now_ms()), Token) for record in book.records()]
 
 
 def _revoke_here(layout: DataLayout, token_id: str) -> None:
@@ -192,6 +194,11 @@ def _revoke_here(layout: DataLayout, token_id: str) -> None:
             raise CliError(f"there is no token {token_id}", Exit.NOT_FOUND)
         save_book(locked.tokens, book)
         note_offline(locked, "token.revoke", token=token_id, user=removed.user_id)
+
+
+def _as_sent(view: msgspec.Struct, kind: type[_T]) -> _T:
+    """The record as a service would have sent it."""
+    return msgspec.json.decode(msgspec.json.encode(view), type=kind)
 
 
 def _layout(place: Place) -> DataLayout:

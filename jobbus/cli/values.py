@@ -8,15 +8,15 @@ import msgspec
 
 from bus.jobs import VariableType
 from bus.malformed import why_no_json, why_no_value
-from bus.model import SecretRef, Value
-from bus.views import VariableView
 from jobbus.cli.exits import CliError, Exit
+from jobbus.client.commands import SecretRef, Value
+from jobbus.client.records import Variable
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:?=)(.*)", re.DOTALL)
 
 
 def variables_of(
-    assignments: Sequence[str], declared: Mapping[str, VariableView] | None
+    assignments: Sequence[str], declared: Mapping[str, Variable] | None
 ) -> dict[str, Value]:
     """The variables of `NAME=VALUE` and `NAME:=JSON`.
 

@@ -1,1 +1,1 @@
-"""The Python client of the gateway."""
+"""The Python client of a jobbus service: aiohttp, msgspec and the standard library only."""

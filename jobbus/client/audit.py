@@ -1,18 +1,9 @@
 """The audit over the API, for admins."""
 
-import msgspec
-
-from bus.audit import AuditEntry
 from jobbus.client.http import Http, decode, query_of
+from jobbus.client.records import AuditPage
 
 _PATH = "/api/v1/audit"
-
-
-class AuditRecords(msgspec.Struct, frozen=True, kw_only=True):
-    """Entries, newest first; `next` is the cursor of the rest."""
-
-    items: tuple[AuditEntry, ...]
-    next: str | None = None
 
 
 class AuditCalls:
@@ -31,7 +22,7 @@ class AuditCalls:
         until: str | None = None,
         limit: int = 100,
         cursor: str | None = None,
-    ) -> AuditRecords:
+    ) -> AuditPage:
         """Up to `limit` (at most 500) entries; `since` and `until` are RFC 3339 times."""
         query = query_of(
             actor=actor,
@@ -42,4 +33,4 @@ class AuditCalls:
             limit=str(limit),
             cursor=cursor,
         )
-        return decode(await self._http.repeated("GET", _PATH, query=query), AuditRecords)
+        return decode(await self._http.repeated("GET", _PATH, query=query), AuditPage)

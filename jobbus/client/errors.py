@@ -2,13 +2,13 @@
 
 import msgspec
 
-from bus.errors import BusError
+from jobbus.client.records import Command
 
 TEMPORARY_STATUSES = frozenset({408, 425, 429})
 """Refusals that pass by themselves; so does everything from 500 on."""
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
+class FieldFault(msgspec.Struct, frozen=True, kw_only=True):
     """One fault in what was sent: where, as a JSON pointer, and what would be right."""
 
     pointer: str = ""
@@ -23,11 +23,41 @@ class ProblemBody(msgspec.Struct, frozen=True, kw_only=True):
     status: int = 0
     detail: str = ""
     code: str = ""
-    errors: tuple[Fault, ...] = ()
+    errors: tuple[FieldFault, ...] = ()
 
 
-class ApiProblem(BusError):
-    """The service answered no. `slug` is the stable word, `code` the same with underscores."""
+class JobbusError(Exception):
+    """The root of what the client raises; `code` is a stable word."""
+
+    code: str = "error"
+
+
+class BadAddress(JobbusError):
+    """The address of the service, or the file of its certificate, cannot be used."""
+
+    code = "bad_address"
+
+
+class BadToken(JobbusError):
+    """The token is not one word of visible ASCII characters."""
+
+    code = "bad_token"
+
+
+class NotOpen(JobbusError):
+    """The client was used outside of its `async with` block."""
+
+    code = "not_open"
+
+
+class BadFrame(JobbusError):
+    """The service sent something that is not in the contract."""
+
+    code = "bad_frame"
+
+
+class ApiProblem(JobbusError):
+    """The service refused. `slug` is the stable word, `code` the same with underscores."""
 
     def __init__(
         self,
@@ -35,7 +65,7 @@ class ApiProblem(BusError):
         slug: str,
         title: str,
         detail: str,
-        errors: tuple[Fault, ...] = (),
+        errors: tuple[FieldFault, ...] = (),
         *,
         retry_after_s: float = 0.0,
     ) -> None:
@@ -49,13 +79,24 @@ class ApiProblem(BusError):
         self.retry_after_s = retry_after_s
 
 
-class Unreachable(BusError):
-    """Nobody answered, or the connection broke: the service may be down, or starting again."""
+class Unreachable(JobbusError):
+    """No answer, or the connection broke: the service may be down, or starting again."""
 
     code = "unreachable"
 
 
-class WaitTimeout(BusError):
+class CommandFailed(JobbusError):
+    """A command ended without reaching its aim; `command` is its record."""
+
+    code = "command_failed"
+
+    def __init__(self, command: Command) -> None:
+        what = f"{command.command} {command.job_id or ''}".strip()
+        super().__init__(command.error or f"{what} ended {command.status}")
+        self.command = command
+
+
+class WaitTimeout(JobbusError):
     """What was waited for did not happen in time; it may still happen."""
 
     code = "wait_timeout"
@@ -77,13 +118,13 @@ def problem_of(status: int, phrase: str, raw: bytes, retry_after: str | None = N
     )
 
 
-def is_temporary(error: BusError) -> bool:
+def is_temporary(error: JobbusError) -> bool:
     """Whether the same request may work later."""
     match error:
         case Unreachable():
             return True
         case ApiProblem(slug="maintenance" | "bad-answer"):
-            # Somebody began it and will end it, or there is no jobbus: seconds do not help.
+            # A person ends a maintenance; and what is not jobbus does not become it.
             return False
         case ApiProblem(status=status):
             return status >= 500 or status in TEMPORARY_STATUSES

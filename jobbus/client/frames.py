@@ -7,10 +7,8 @@ from typing import Any
 
 import msgspec
 
-from bus.errors import BusError
-from bus.views import ExecutionView, JobView
-from jobbus.client.errors import ProblemBody
-from jobbus.client.records import CommandAnswer, DeletedExecution, Record, RemovedJob
+from jobbus.client.errors import BadFrame, ProblemBody
+from jobbus.client.records import Command, DeletedExecution, Execution, Job, Record, RemovedJob
 from jobbus.client.sse import SseEvent
 
 
@@ -125,12 +123,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 Frame = (
     Hello | Snapshot | SnapshotEnd | Change | Bookmark | Reset | Output | Gap | ProblemFrame | End
 )
-
-
-class BadFrame(BusError):
-    """The service sent something that is not in the contract."""
-
-    code = "bad_frame"
+"""Everything that a stream may bring; `match` it by class, see examples/client/follow_job.py."""
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,22 +168,22 @@ def decode_frame(event: SseEvent) -> Frame | None:
         raise BadFrame(f"the service sent a broken {event.event!r} frame: {exc}") from exc
 
 
-def output_after(output: Output, told_to: int) -> Output | None:
-    """What of `output` lies after the offset `told_to`; None if nothing does.
+def output_after(output: Output, seen_to: int) -> Output | None:
+    """What of `output` lies after the offset `seen_to`; None if nothing does.
 
     Only a reset can bring bytes again. Where replaced characters hide how text and bytes belong
     together, the whole is given: better twice than lost.
     """
-    lines = tuple(line for line in output.lines if line.partial or line.end > told_to)
-    if output.end <= told_to:
+    lines = tuple(line for line in output.lines if line.partial or line.end > seen_to)
+    if output.end <= seen_to:
         if not lines:
             return None
         return Output(id=output.id, start=output.end, end=output.end, text="", lines=lines)
     raw = output.text.encode()
-    if output.start >= told_to or len(raw) != output.end - output.start:
+    if output.start >= seen_to or len(raw) != output.end - output.start:
         return output
-    text = raw[told_to - output.start :].decode("utf-8", "replace")
-    return Output(id=output.id, start=told_to, end=output.end, text=text, lines=lines)
+    text = raw[seen_to - output.start :].decode("utf-8", "replace")
+    return Output(id=output.id, start=seen_to, end=output.end, text=text, lines=lines)
 
 
 def _decode(event: SseEvent) -> Frame | None:
@@ -228,32 +221,32 @@ def _decode(event: SseEvent) -> Frame | None:
 
 
 def _change(event: SseEvent, data: bytes) -> Change:
-    told = msgspec.json.decode(data, type=_Event)
-    kind: Any = _RECORD_OF.get(told.type) or _RECORD_OF.get(told.type.partition(".")[0])
+    change = msgspec.json.decode(data, type=_Event)
+    kind: Any = _RECORD_OF.get(change.type) or _RECORD_OF.get(change.type.partition(".")[0])
     return Change(
         id=event.id,
-        type=told.type,
-        subject=told.subject,
-        time=told.time,
-        record=msgspec.json.decode(told.data, type=kind) if kind is not None else None,
+        type=change.type,
+        subject=change.subject,
+        time=change.time,
+        record=msgspec.json.decode(change.data, type=kind) if kind is not None else None,
         raw=event.data,
-        job=told.job,
-        execution=told.execution,
-        user=told.user,
+        job=change.job,
+        execution=change.execution,
+        user=change.user,
     )
 
 
 _RECORD_OF: dict[str, Any] = {
-    "execution": ExecutionView,
-    "command": CommandAnswer,
-    "job": JobView,
+    "execution": Execution,
+    "command": Command,
+    "job": Job,
     "job.removed": RemovedJob,
     "execution.deleted": DeletedExecution,
 }
 _RECORD_AT: dict[str, Any] = {
-    "executions": ExecutionView,
-    "commands": CommandAnswer,
-    "jobs": JobView,
+    "executions": Execution,
+    "commands": Command,
+    "jobs": Job,
 }
 
 

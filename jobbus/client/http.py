@@ -1,17 +1,26 @@
-"""Requests of a client: bounded answers, a few tries, and foreign errors turned into ours."""
+"""Requests of a client: bounded answers, a few tries, and library errors turned into ours."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
-from bus.envelope import canonical_uuid
-from bus.errors import BusError
-from jobbus.client.errors import ApiProblem, Unreachable, is_temporary, problem_of
-from transports.http.web.tls import pinned_context
+from jobbus.client.commands import canonical_id
+from jobbus.client.errors import (
+    ApiProblem,
+    BadAddress,
+    BadToken,
+    JobbusError,
+    NotOpen,
+    Unreachable,
+    is_temporary,
+    problem_of,
+)
 
 ANSWER_SIZE_MAX = 64 * 1024 * 1024
 CALL_TIMEOUT_S = 60.0
@@ -19,6 +28,7 @@ CONNECT_TIMEOUT_S = 10.0
 TRIES = 4
 
 _RETRY_AFTER_S_MAX = 5.0
+_EXAMPLE = "http://127.0.0.1:8765"
 _T = TypeVar("_T")
 
 Query = Mapping[str, str | Sequence[str]]
@@ -36,8 +46,8 @@ class Http:
         certificate: Path | None = None,
     ) -> None:
         self._certificate = certificate
-        self.base_url = base_url.rstrip("/")
-        self._token = token
+        self.base_url = _checked_address(base_url)
+        self._token = _checked_token(token) if token is not None else None
         self._backoff_s = backoff_s
         self.was_answered = False
         """Whether this service has ever answered, and not with trouble of its own."""
@@ -48,7 +58,7 @@ class Http:
         headers = {"Accept": "application/json", "User-Agent": "jobbus-client"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
-        pinned = pinned_context(self._certificate) if self._certificate is not None else True
+        pinned = _pinned(self._certificate) if self._certificate is not None else True
         # No cookies, no proxies of the environment, no redirects: the token goes here only.
         self._session = aiohttp.ClientSession(
             headers=headers,
@@ -59,7 +69,9 @@ class Http:
         )
 
     async def aclose(self) -> None:
-        await self.session.close()
+        """All connections are closed; `open` makes the next ones."""
+        session, self._session = self.session, None
+        await session.close()
 
     async def repeated(
         self,
@@ -72,13 +84,13 @@ class Http:
     ) -> bytes:
         """The answer to a request that may be sent more than once; a few tries if it is broken.
 
-        Nobody listening at all is told at once: that is for the caller to decide about.
+        A refused connection is raised at once: whether to try again is for the caller to decide.
         """
         for last in (*[False] * (TRIES - 1), True):
             pause_s = self._backoff_s
             try:
                 return await self._call(method, path, query=query, body=body, headers=headers)
-            except BusError as exc:
+            except JobbusError as exc:
                 refused = isinstance(exc.__cause__, aiohttp.ClientConnectorError)
                 if last or refused or not is_temporary(exc):
                     raise
@@ -149,11 +161,64 @@ class Http:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        assert self._session is not None, "use the client as an async context manager"
+        if self._session is None:
+            raise NotOpen("the client is not open; use it as: async with Client(…) as client")
         return self._session
 
     def _unreachable(self, exc: BaseException) -> Unreachable:
         return Unreachable(f"{self.base_url} cannot be reached: {str(exc) or type(exc).__name__}")
+
+
+def _checked_address(base_url: str) -> str:
+    """The address without a trailing slash.
+
+    Raises:
+        BadAddress: it is no address of a service.
+    """
+    address = base_url.strip()
+    scheme, _, rest = address.rpartition("://")
+    if scheme.lower() not in ("http", "https"):
+        example = f"http://{rest}" if rest.strip("/") and rest[0] != ":" else _EXAMPLE
+        raise BadAddress(
+            f"{base_url!r} does not begin with http:// or https://; write e.g. {example}"
+        )
+    try:
+        parts = urlsplit(address)
+        _ = parts.port  # raises for what is no number, or too large
+    except ValueError as exc:
+        raise BadAddress(f"{base_url!r} is no address; write e.g. {_EXAMPLE}") from exc
+    if not parts.hostname:
+        raise BadAddress(f"{base_url!r} names no host; write e.g. {_EXAMPLE}")
+    return address.rstrip("/")
+
+
+def _checked_token(token: str) -> str:
+    """The token without the line end of the file that it was read from.
+
+    Raises:
+        BadToken: a header cannot hold it.
+    """
+    word = token.strip()
+    if not word or not word.isascii() or not word.isprintable() or " " in word:
+        raise BadToken("the token must be one word of visible ASCII characters")
+    return word
+
+
+def _pinned(certificate: Path) -> ssl.SSLContext:
+    """Trusts exactly this certificate, under whatever name the service is reached.
+
+    Raises:
+        BadAddress: it cannot be read.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    # The certificate itself is the anchor, no matter which authority signed it.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cafile=str(certificate))
+    except (ssl.SSLError, OSError) as exc:
+        raise BadAddress(f"{certificate} cannot be read as a certificate in PEM") from exc
+    return context
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -209,7 +274,7 @@ def id_in_path(text: str) -> str:
         ApiProblem: 404, as the service would say.
     """
     try:
-        return canonical_uuid(text)
+        return canonical_id(text)
     except ValueError as exc:
         raise ApiProblem(
             404, "not-found", "There is no such thing", f"{text[:80]!r} is no id: {exc}"

@@ -1,15 +1,98 @@
-"""What the service tells about commands, executions and jobs, as a client gets it. No IO.
+"""Commands, executions and jobs as the service sends them. No IO.
 
-The records of `bus.views` are used as they are; here is what differs on the client's side.
+Each field but the identifying ones has a default, so that a client and a service of different
+versions understand each other: fields that a service adds are passed over.
 """
+
+from typing import Any
 
 import msgspec
 
-from bus.views import ExecutionView, JobView
+from jobbus.client.commands import Scalar, Value
+
+FINAL_COMMAND = frozenset({"Completed", "Failed", "Rejected", "Expired", "Cancelled"})
+FINAL_EXECUTION = frozenset(
+    {"Succeeded", "Failed", "Stopped", "TimedOut", "Cancelled", "Skipped", "Lost"}
+)
+"""The states that are never left."""
 
 
-class CommandAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A command as the service tells it; right after publishing only id and status are known."""
+class Progress(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """How far a program says it is; `percent` is 0 to 100.
+
+    `note` says what the program wrote first that was not understood.
+    """
+
+    percent: float | None = None
+    message: str = ""
+    data: dict[str, Any] | None = None
+    note: str = ""
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True, rename={"grace_s": "graceS"}):
+    """The order to stop: `reason` is a word of the contract, `by` a user or a part of the service.
+
+    `at` is an RFC 3339 time, `grace_s` are the seconds between the stop signal and KILL.
+    """
+
+    reason: str
+    by: str = ""
+    at: str = ""
+    grace_s: float = 0.0
+    kill: bool = False
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One process start of a job. Times are RFC 3339 in UTC.
+
+    `output_end` (bytes) is set once it has ended and its output is complete to there. `ending` says
+    in words how it ended, e.g. `failed: exit code 3`. `attempts` is how many starts in all its job
+    allows (0: it is not retried), `cause` is `policy:retry` or `policy:restart` if no person
+    started it, `not_before` is the end of the delay that it waits for. `links` are the paths of
+    what can be read or done; a record of a stream has none.
+    """
+
+    execution_id: str
+    job_id: str
+    status: str
+    command_id: str = ""
+    user_id: str = ""
+    reason: str | None = None
+    attempt: int = 1
+    previous: str | None = None
+    variables: dict[str, Value] = {}
+    queued_at: str = ""
+    start_time: str | None = None
+    end_time: str | None = None
+    pid: int | None = None
+    progress: Progress | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    error: str | None = None
+    contained: bool | None = None
+    survivors: tuple[int, ...] = ()
+    containment: str = ""
+    stop: Stop | None = None
+    output_end: int | None = None
+    revision: str = ""
+    version: int = 0
+    attempts: int = 0
+    cause: str = ""
+    not_before: str | None = None
+    ending: str = ""
+    links: dict[str, str] = {}
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the execution is in a final state."""
+        return self.status in FINAL_EXECUTION
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A command; right after publishing only its id, its status and its links are known.
+
+    `result` is JSON: what a `status` command answers, for instance.
+    """
 
     command_id: str
     status: str
@@ -24,6 +107,80 @@ class CommandAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     execution_id: str | None = None
     result: msgspec.Raw = msgspec.Raw(b"null")
     version: int = 0
+    links: dict[str, str] = {}
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the command is in a final state."""
+        return self.status in FINAL_COMMAND
+
+
+class Variable(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a start of the job may be given under one name."""
+
+    type: str = "string"
+    required: bool = False
+    default: Scalar | None = None
+    min: int | float | None = None
+    max: int | float | None = None
+    max_length: int | None = None
+    pattern: str | None = None
+    choices: tuple[str, ...] = ()
+    description: str = ""
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong with a definition, and in which file and line."""
+
+    file: str = ""
+    line: int = 0
+    reason: str = ""
+
+
+_JOB_NAMES = {
+    "job_id": "jobId",
+    "max_running": "maxRunning",
+    "timeout_s": "timeoutS",
+    "stop_grace_s": "stopGraceS",
+    "gave_up_at": "gaveUpAt",
+    "last_executions": "lastExecutions",
+}
+
+
+class Permission(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the caller may do something with a job, and if not, why not."""
+
+    allowed: bool = False
+    why: str | None = None
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, rename=_JOB_NAMES):
+    """One job of the catalog; with `fault` and a revision, the last good version is in force.
+
+    `attempts` counts the starts in all that its retries allow, `restart` is its policy after an
+    end, and `gave_up_at` is when the limit of restarts was reached: then a person must start it.
+    `may`, `last_executions` and `links` are for the caller; a record of a stream has none.
+    """
+
+    job_id: str
+    name: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    revision: str = ""
+    disabled: bool = False
+    overlap: str = ""
+    max_running: int = 0
+    timeout_s: float = 0.0
+    stop_grace_s: float = 0.0
+    variables: dict[str, Variable] = {}
+    fault: Fault | None = None
+    version: int = 0
+    attempts: int = 1
+    restart: str = "no"
+    gave_up_at: str | None = None
+    may: dict[str, Permission] = {}
+    last_executions: tuple[Execution, ...] = ()
+    links: dict[str, str] = {}
 
 
 class RemovedJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -34,31 +191,104 @@ class RemovedJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class DeletedExecution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """An execution that was forgotten."""
+    """An execution that was deleted."""
 
     execution_id: str
     version: int = 0
 
 
-Record = ExecutionView | CommandAnswer | JobView | RemovedJob | DeletedExecution
+Record = Execution | Command | Job | RemovedJob | DeletedExecution
 """What a change or a snapshot is about. Apply it if its `version` is higher than what you hold."""
 
 
 class ExecutionPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Executions, newest first; `next` is the cursor of the rest, `as_of` a position to follow."""
 
-    items: tuple[ExecutionView, ...]
+    items: tuple[Execution, ...]
     next: str | None = None
     as_of: str = ""
 
 
 class CommandPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    items: tuple[CommandAnswer, ...]
+    """Commands, newest first; `next` and `as_of` as above."""
+
+    items: tuple[Command, ...]
     next: str | None = None
     as_of: str = ""
 
 
 class JobPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    items: tuple[JobView, ...]
+    """Jobs by name; `next` and `as_of` as above."""
+
+    items: tuple[Job, ...]
     next: str | None = None
     as_of: str = ""
+
+
+class NewToken(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A token just made: `token` is in this answer only, the service keeps a hash.
+
+    `notes` are sentences on roles that may be a slip.
+    """
+
+    token: str
+    id: str
+    user_id: str = ""
+    roles: tuple[str, ...] = ()
+    expires_at: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A token without what would let somebody use it."""
+
+    id: str
+    user_id: str = ""
+    roles: tuple[str, ...] = ()
+    name: str = ""
+    created_at: str = ""
+    created_by: str = ""
+    expires_at: str | None = None
+    last_used_at: str | None = None
+    expired: bool = False
+
+
+class SignInCode(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A code that signs one browser in, once; `path` is that of the page which takes it."""
+
+    code: str
+    path: str
+    expires_at: str = ""
+
+
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One act: who did what, when, and what it changed. Fields without a value are left out."""
+
+    n: int = 0
+    seq: int = 0
+    at: str = ""
+    kind: str = ""
+    actor: str = ""
+    action: str = ""
+    roles: tuple[str, ...] = ()
+    via: str = ""
+    job: str | None = None
+    execution: str | None = None
+    command: str | None = None
+    submitted_at: str | None = None
+    processed_at: str | None = None
+    status: str | None = None
+    outcome: str | None = None
+    error_code: str | None = None
+    cause: str | None = None
+    before: str | None = None
+    after: str | None = None
+    detail: dict[str, str] = {}
+    count: int = 1
+
+
+class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Entries, newest first; `next` is the cursor of the rest."""
+
+    items: tuple[AuditEntry, ...]
+    next: str | None = None

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from bus.errors import BusError
+from jobbus.client.errors import JobbusError
 
 EVENT_SIZE_MAX = 32 * 1024 * 1024
 """Bytes of one event; a snapshot of 100 records with large variables stays below."""
@@ -23,8 +23,8 @@ class SseEvent(msgspec.Struct, frozen=True, kw_only=True):
     id: str = ""
 
 
-class EventTooLarge(BusError):
-    """The stream holds an event that nobody would want in memory."""
+class EventTooLarge(JobbusError):
+    """The stream holds an event larger than a client may be made to keep."""
 
     code = "event_too_large"
 

@@ -1,31 +1,33 @@
 """What a follower of the changes holds: the newest record of each thing. No IO.
 
 The contract's rule: a change counts only if its version is higher than what is held; a reset
-forgets everything; what a whole snapshot does not name is gone.
+drops everything; what a whole snapshot does not name is gone.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from bus.views import ExecutionView
 from jobbus.client.frames import Change, Frame, Hello, Reset, Snapshot, SnapshotEnd
 from jobbus.client.records import (
-    CommandAnswer,
+    Command,
     DeletedExecution,
+    Execution,
     Record,
     RemovedJob,
 )
 
 
 class StateMap:
-    """Give it every frame of `Client.events`; `records` is then the state as far as it was told.
+    """Give it every frame of `Client.events`; `records` is then the state up to that frame.
 
     Keys are the subjects of changes: `executions/<id>`, `jobs/<App/Job>`, `commands/<id>`.
     """
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
-        self._versions: dict[str, int] = {}  # also of what is gone: late news must not revive it
+        self._versions: dict[
+            str, int
+        ] = {}  # also of what is gone: a late change must not revive it
         self._in_snapshot: set[str] = set()
 
     @property
@@ -37,7 +39,7 @@ class StateMap:
         """The keys of what the frame changed."""
         match frame:
             case Hello():
-                self._in_snapshot = set()  # one that was cut off is told anew
+                self._in_snapshot = set()  # a snapshot that was cut off comes again from its start
                 return ()
             case Reset():
                 return self._forget()
@@ -80,9 +82,9 @@ class StateMap:
 def key_of(record: Record) -> str:
     """The subject that changes of this record carry."""
     match record:
-        case ExecutionView() | DeletedExecution():
+        case Execution() | DeletedExecution():
             return f"executions/{record.execution_id}"
-        case CommandAnswer():
+        case Command():
             return f"commands/{record.command_id}"
         case _:
             return f"jobs/{record.job_id}"

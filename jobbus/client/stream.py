@@ -8,8 +8,13 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from bus.errors import BusError
-from jobbus.client.errors import ApiProblem, Unreachable, is_temporary, problem_of
+from jobbus.client.errors import (
+    ApiProblem,
+    JobbusError,
+    Unreachable,
+    is_temporary,
+    problem_of,
+)
 from jobbus.client.frames import End, Frame, Hello, ProblemFrame, decode_frame
 from jobbus.client.http import CONNECT_TIMEOUT_S, Query, pairs_of
 from jobbus.client.sse import SseParser
@@ -18,7 +23,7 @@ PROBLEM_SIZE_MAX = 1024 * 1024
 _RETRY_S_DEFAULT = 1.0
 
 RetryListener = Callable[[str, float], None]
-"""Told why a connection was lost and after how many seconds the next one is tried."""
+"""Called with why a connection was lost, and the seconds until the next one is tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +113,8 @@ class ResumingStream:
                         yield frame
                 if self._finished:
                     return
-                trouble: BusError = Unreachable("the service closed the stream")
-            except BusError as exc:
+                trouble: JobbusError = Unreachable("the service closed the stream")
+            except JobbusError as exc:
                 trouble = exc
             now_s = clock.time()
             lost_at_s = now_s if lost_at_s is None else lost_at_s
@@ -120,7 +125,7 @@ class ResumingStream:
                 self._on_retry(str(trouble), pause_s)
             await asyncio.sleep(pause_s)
 
-    def _worth_another_try(self, trouble: BusError, lost_s: float) -> bool:
+    def _worth_another_try(self, trouble: JobbusError, lost_s: float) -> bool:
         if self._broken or not is_temporary(trouble):
             return False
         if not (self._worked or self._timing.patient):
@@ -142,7 +147,7 @@ class ResumingStream:
             ) as response:
                 try:
                     await self._check(response)
-                    async with aclosing(self._told(response)) as frames:
+                    async with aclosing(self._decoded(response)) as frames:
                         async for frame in frames:
                             yield frame
                 finally:
@@ -167,7 +172,7 @@ class ResumingStream:
                 f"the server answered with {response.content_type}; is this the URL of jobbus?",
             )
 
-    async def _told(self, response: aiohttp.ClientResponse) -> AsyncGenerator[Frame, None]:
+    async def _decoded(self, response: aiohttp.ClientResponse) -> AsyncGenerator[Frame, None]:
         parser = SseParser(last_event_id=self._cursor)
         while chunk := await self._chunk(response):
             for event in parser.feed(chunk):
@@ -187,7 +192,7 @@ class ResumingStream:
             async with asyncio.timeout(longest_s):
                 return await response.content.readany()
         except TimeoutError as exc:
-            raise Unreachable(f"nothing was heard for {longest_s:.0f} s") from exc
+            raise Unreachable(f"the service sent nothing for {longest_s:.0f} s") from exc
 
     def _note(self, frame: Frame | None) -> None:
         """Takes what a frame means for the connection itself."""
@@ -201,7 +206,7 @@ class ResumingStream:
             case End(retry_ms=int() as retry_ms):
                 self._backoff.retry_s = max(0, retry_ms) / 1000
             case ProblemFrame(problem=problem):
-                self._broken = True  # the service said so itself: asking again is no use
+                self._broken = True  # the service said so itself: another request gets the same
                 slug = problem.type.rpartition("/")[2]
                 raise ApiProblem(
                     problem.status, slug, problem.title, problem.detail, problem.errors

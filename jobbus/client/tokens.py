@@ -1,24 +1,18 @@
-"""Tokens over the API, for admins: the calls and the records they answer with."""
+"""Tokens over the API, for admins."""
 
 import msgspec
 
 from jobbus.client.http import Http, decode
-from transports.http.access.tokens import NewToken, TokenView
+from jobbus.client.records import NewToken, SignInCode, Token
 
 _PATH = "/api/v1/tokens"
 _JSON = {"Content-Type": "application/json"}
 
 
 class TokenPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    items: tuple[TokenView, ...]
+    """All tokens; the service sends them in one page."""
 
-
-class SignInCode(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """`path` is that of the page which signs in with the code."""
-
-    code: str
-    path: str
-    expires_at: str
+    items: tuple[Token, ...]
 
 
 class TokenCalls:
@@ -30,21 +24,22 @@ class TokenCalls:
     async def create(
         self, user_id: str, roles: tuple[str, ...], *, expires_at: str | None, name: str = ""
     ) -> NewToken:
-        """A new token, asked for once: a broken connection may leave one that nobody knows."""
+        """A new token. Sent once: a connection that breaks may leave a token without a holder."""
         body = msgspec.json.encode(
             {"userId": user_id, "roles": roles, "expiresAt": expires_at, "name": name}
         )
         return decode(await self._http.once("POST", _PATH, body=body, headers=_JSON), NewToken)
 
-    async def list(self) -> tuple[TokenView, ...]:
+    async def list(self) -> tuple[Token, ...]:
+        """All tokens, without their secrets."""
         return decode(await self._http.repeated("GET", _PATH), TokenPage).items
 
     async def revoke(self, token_id: str) -> None:
-        """The token is void, durably."""
+        """The token is revoked, durably."""
         await self._http.once("DELETE", f"{_PATH}/{token_id}")
 
     async def rotate_admin(self) -> None:
-        """The service's own token is another; this client's may be void now."""
+        """The service's own token is replaced; this client's may be refused from now on."""
         await self._http.once("POST", f"{_PATH}/admin/rotate", headers=_JSON, body=b"{}")
 
     async def sign_in_code(self) -> SignInCode:

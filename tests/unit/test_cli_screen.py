@@ -2,10 +2,10 @@
 
 import pytest
 
-from bus.views import ProgressView
 from jobbus.cli.run import Screen, _print_output
 from jobbus.cli.show import percent_word
 from jobbus.client.frames import Bookmark, Frame, Output, OutputLine
+from jobbus.client.records import Progress
 
 
 def shown(*frames: Frame) -> str:
@@ -61,4 +61,4 @@ def test_an_open_line_cannot_steer_the_terminal() -> None:
     ],
 )
 def test_percent_is_never_rounded_up(percent: float | None, word: str) -> None:
-    assert percent_word(ProgressView(percent, "", None)) == word
+    assert percent_word(Progress(percent=percent)) == word

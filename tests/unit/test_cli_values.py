@@ -2,15 +2,14 @@
 
 import pytest
 
-from bus.model import SecretRef
-from bus.views import VariableView
 from jobbus.cli.exits import CliError, Exit, exit_of_command
 from jobbus.cli.values import looks_typed, variables_of
-from jobbus.client.records import CommandAnswer
+from jobbus.client.commands import SecretRef
+from jobbus.client.records import Command, Variable
 
 
-def declared(kind: str) -> VariableView:
-    return VariableView(kind, False, None, None, None, None, None, (), "")
+def declared(kind: str) -> Variable:
+    return Variable(type=kind)
 
 
 DECLARED = {kind: declared(kind) for kind in ("string", "integer", "number", "boolean", "secret")}
@@ -81,5 +80,5 @@ def test_without_a_definition_plain_values_stay_text() -> None:
     ],
 )
 def test_ended_command_has_its_exit_code(status: str, code: str | None, expected: int) -> None:
-    answer = CommandAnswer(command_id="c", status=status, error_code=code)
+    answer = Command(command_id="c", status=status, error_code=code)
     assert exit_of_command(answer) == expected

@@ -12,13 +12,13 @@ from jobbus.client.frames import (
     SnapshotEnd,
     decode_frame,
 )
-from jobbus.client.records import CommandAnswer, DeletedExecution, Record
+from jobbus.client.records import Command, DeletedExecution, Record
 from jobbus.client.sse import SseEvent
 from jobbus.client.state import StateMap
 
 
-def command(name: str, version: int) -> CommandAnswer:
-    return CommandAnswer(command_id=name, status="Running", version=version)
+def command(name: str, version: int) -> Command:
+    return Command(command_id=name, status="Running", version=version)
 
 
 def change(record: Record, type_: str = "command.ended") -> Change:

@@ -1,4 +1,4 @@
-"""TLS of the listening side, and how our own client knows that certificate again. Blocking IO."""
+"""TLS of the listening side. Blocking IO."""
 
 import ssl
 from pathlib import Path
@@ -37,23 +37,6 @@ def load_again(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     """
     server_context(certificate, key)  # so that what is wrong is noticed before it is in force
     context.load_cert_chain(certificate, key, password=_no_password)
-
-
-def pinned_context(certificate: Path) -> ssl.SSLContext:
-    """Trusts exactly this certificate, under whatever name the service is reached.
-
-    Raises:
-        ConfigError: it cannot be read.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    # The certificate itself is the anchor, whoever signed it.
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    try:
-        context.load_verify_locations(cafile=str(certificate))
-    except (ssl.SSLError, OSError) as exc:
-        raise ConfigError(f"{certificate} cannot be read as a certificate: {exc}") from exc
-    return context
 
 
 def _no_password() -> str:

@@ -1,0 +1,181 @@
+"""The calls that are one request and one answer each: commands, and what there is.
+
+Every command gets its id here, so that a request repeated after a broken connection can never make
+a second one.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from jobbus.client.commands import (
+    CancelCommand,
+    CommandRequest,
+    DeleteExecution,
+    GetStatus,
+    RestartJob,
+    RetryExecution,
+    StartJob,
+    StopJob,
+    Value,
+    encode_body,
+    new_command_id,
+    word_of,
+)
+from jobbus.client.http import Http, Query, decode, id_in_path, query_of
+from jobbus.client.records import (
+    Command,
+    CommandPage,
+    Execution,
+    ExecutionPage,
+    Job,
+    JobPage,
+)
+
+WAIT_S_MAX = 30
+"""What the service waits at most in one request (`Prefer: wait`)."""
+
+_MAINTENANCE = "/api/v1/system/maintenance"
+_JSON = {"Content-Type": "application/json"}
+_T = TypeVar("_T")
+
+
+class _Maintenance(msgspec.Struct, frozen=True, kw_only=True):
+    maintenance: dict[str, str] | None = None
+
+
+class Calls:
+    """The half of `Client` that neither waits nor follows."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+
+    # Commands
+
+    async def start(
+        self, job_id: str, variables: Mapping[str, Value] | None = None, *, wait_s: int = 0
+    ) -> Command:
+        """A start is accepted, durably.
+
+        With `wait_s` (seconds, at most 30) the answer is the command as it is when it has ended or
+        the time has passed.
+        """
+        return await self.publish(
+            StartJob(job_id=job_id, variables=dict(variables or {})), wait_s=wait_s
+        )
+
+    async def stop(
+        self,
+        job_id: str | None = None,
+        *,
+        execution_id: str | None = None,
+        grace_s: float | None = None,
+        kill: bool = False,
+        wait_s: int = 0,
+    ) -> Command:
+        """A stop is accepted, of one execution or of all of the job's."""
+        command = StopJob(job_id=job_id, execution_id=execution_id, grace_s=grace_s, kill=kill)
+        return await self.publish(command, wait_s=wait_s)
+
+    async def restart(
+        self,
+        job_id: str | None = None,
+        *,
+        execution_id: str | None = None,
+        variables: Mapping[str, Value] | None = None,
+        grace_s: float | None = None,
+        kill: bool = False,
+        wait_s: int = 0,
+    ) -> Command:
+        """A restart is accepted; without `variables` the old ones are kept."""
+        command = RestartJob(
+            job_id=job_id,
+            execution_id=execution_id,
+            variables=dict(variables) if variables is not None else None,
+            grace_s=grace_s,
+            kill=kill,
+        )
+        return await self.publish(command, wait_s=wait_s)
+
+    async def status(self, job_id: str) -> Command:
+        """The ended status command; its `result` holds the job's entry."""
+        return await self.publish(GetStatus(job_id=job_id), wait_s=WAIT_S_MAX)
+
+    async def cancel(self, command_id: str, *, wait_s: int = 0) -> Command:
+        """The cancelling of a waiting command is accepted."""
+        return await self.publish(CancelCommand(target_id=command_id), wait_s=wait_s)
+
+    async def retry(self, execution_id: str, *, wait_s: int = 0) -> Command:
+        """An ended execution's job is started again with the same variables."""
+        return await self.publish(RetryExecution(execution_id=execution_id), wait_s=wait_s)
+
+    async def delete(self, execution_id: str, *, wait_s: int = 0) -> Command:
+        """An ended execution and its output are forgotten."""
+        return await self.publish(DeleteExecution(execution_id=execution_id), wait_s=wait_s)
+
+    async def publish(
+        self, command: CommandRequest, *, command_id: str | None = None, wait_s: int = 0
+    ) -> Command:
+        """The command is durable at the service. Safe to repeat with the same `command_id`."""
+        body = encode_body(command, command_id or new_command_id(time.time_ns() // 1_000_000))
+        headers = dict(_JSON)
+        if wait_s > 0:
+            headers["Prefer"] = f"wait={min(wait_s, WAIT_S_MAX)}"
+        raw = await self._http.repeated("POST", "/api/v1/commands", body=body, headers=headers)
+        answer = decode(raw, Command)
+        if answer.command:
+            return answer
+        job_id = getattr(command, "job_id", None)
+        return msgspec.structs.replace(answer, command=word_of(command), job_id=job_id)
+
+    # What there is
+
+    async def command(self, command_id: str) -> Command:
+        """The command with this id, as it is now."""
+        return await self._get(f"/api/v1/commands/{id_in_path(command_id)}", Command)
+
+    async def commands(self, *, limit: int = 50, cursor: str | None = None) -> CommandPage:
+        """Commands that are kept, newest first."""
+        return await self._get(
+            "/api/v1/commands", CommandPage, query_of(limit=str(limit), cursor=cursor)
+        )
+
+    async def jobs(self) -> JobPage:
+        """All jobs that the caller may view."""
+        return await self._get("/api/v1/jobs", JobPage)
+
+    async def job(self, job_id: str) -> Job:
+        """One job of the catalog; `job_id` is `App/Job`."""
+        return await self._get(f"/api/v1/jobs/{quote(job_id, safe='/')}", Job)
+
+    async def executions(
+        self,
+        *,
+        job: str | None = None,
+        user: str | None = None,
+        status: Sequence[str] = (),
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> ExecutionPage:
+        """Executions that match, newest first; any of the given states."""
+        query = query_of(job=job, user=user, status=status, limit=str(limit), cursor=cursor)
+        return await self._get("/api/v1/executions", ExecutionPage, query)
+
+    async def execution(self, execution_id: str) -> Execution:
+        """The execution with this id, as it is now."""
+        return await self._get(f"/api/v1/executions/{id_in_path(execution_id)}", Execution)
+
+    async def set_maintenance(self, on: bool, reason: str = "") -> dict[str, str] | None:
+        """While `on`, no execution starts. The maintenance in force (`by`, `reason`), or None.
+
+        Needs the role `admin`.
+        """
+        body = msgspec.json.encode({"on": on, "reason": reason} if on else {"on": False})
+        raw = await self._http.repeated("POST", _MAINTENANCE, body=body, headers=_JSON)
+        return decode(raw, _Maintenance).maintenance
+
+    async def _get(self, path: str, kind: type[_T], query: Query | None = None) -> _T:
+        return decode(await self._http.repeated("GET", path, query=query), kind)

@@ -1,0 +1,142 @@
+"""What may be published, as typed records that encode to bodies of `POST /commands`. No IO."""
+
+import os
+import re
+
+import msgspec
+
+Scalar = str | int | float | bool
+"""What most variables hold."""
+
+
+class SecretRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret by its name: its value stays on the service's machine."""
+
+    secret: str
+
+
+Value = Scalar | SecretRef | None
+"""The value of a variable; None stands for the default of its job."""
+
+
+class StartJob(
+    msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="command", rename="camel"
+):
+    """Start the job once."""
+
+    job_id: str
+    variables: dict[str, Value] = {}
+
+
+class StopJob(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="stop",
+    tag_field="command",
+    rename={"job_id": "jobId", "execution_id": "executionId", "grace_s": "graceS"},
+    omit_defaults=True,
+):
+    """Stop one execution, or without `execution_id` all of the job's.
+
+    `grace_s` (seconds) shortens or lengthens the job's own grace; `kill` skips it.
+    """
+
+    job_id: str | None = None
+    execution_id: str | None = None
+    grace_s: float | None = None
+    kill: bool = False
+
+
+class RestartJob(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="restart",
+    tag_field="command",
+    rename={"job_id": "jobId", "execution_id": "executionId", "grace_s": "graceS"},
+    omit_defaults=True,
+):
+    """Stop what runs and start it again, as one command. `variables` of None keeps the old ones."""
+
+    job_id: str | None = None
+    execution_id: str | None = None
+    variables: dict[str, Value] | None = None
+    grace_s: float | None = None
+    kill: bool = False
+
+
+class GetStatus(
+    msgspec.Struct, frozen=True, kw_only=True, tag="status", tag_field="command", rename="camel"
+):
+    """Answer with the job's entry; changes nothing."""
+
+    job_id: str
+
+
+class CancelCommand(
+    msgspec.Struct, frozen=True, kw_only=True, tag="cancel", tag_field="command", rename="camel"
+):
+    """Take back a command whose execution has not started."""
+
+    target_id: str
+
+
+class RetryExecution(
+    msgspec.Struct, frozen=True, kw_only=True, tag="retry", tag_field="command", rename="camel"
+):
+    """Start the job of an ended execution again with the same variables."""
+
+    execution_id: str
+
+
+class DeleteExecution(
+    msgspec.Struct, frozen=True, kw_only=True, tag="delete", tag_field="command", rename="camel"
+):
+    """Forget an ended execution and remove its output."""
+
+    execution_id: str
+
+
+CommandRequest = (
+    StartJob | StopJob | RestartJob | GetStatus | CancelCommand | RetryExecution | DeleteExecution
+)
+"""Everything that may be published."""
+
+_encoder = msgspec.json.Encoder()
+_Fields = dict[str, msgspec.Raw]
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
+
+
+def encode_body(command: CommandRequest, command_id: str) -> bytes:
+    """The body of `POST /commands`."""
+    fields = msgspec.json.decode(_encoder.encode(command), type=_Fields)
+    return _encoder.encode({"commandId": command_id, **fields})
+
+
+def word_of(command: CommandRequest) -> str:
+    """The command's word on the wire, e.g. `start`."""
+    tag = type(command).__struct_config__.tag
+    assert isinstance(tag, str)
+    return tag
+
+
+def new_command_id(now_ms: int) -> str:
+    """A UUIDv7 (RFC 9562 §5.7): 48 bits of milliseconds, the rest random; sorts by time."""
+    raw = bytearray(now_ms.to_bytes(6, "big") + os.urandom(10))
+    raw[6] = (raw[6] & 0x0F) | 0x70
+    raw[8] = (raw[8] & 0x3F) | 0x80
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def canonical_id(text: str) -> str:
+    """`text` in lower case, if it is a UUID in the usual form with dashes.
+
+    Raises:
+        ValueError: it is not; nothing else may become part of a path.
+    """
+    lowered = text.lower() if len(text) == 36 else ""
+    if not _UUID.match(lowered):
+        raise ValueError("not a UUID such as 0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b")
+    return lowered
