@@ -29,7 +29,6 @@ from tests.service import FINAL, Running, Service
 from transports.directory.results import encode_result, encode_status, result_name
 
 PATIENCE_S = 40.0
-POISON_START = "the service died of starting it"
 QUIET_S = 0.02
 
 STARTED = 'echo "$JOBBUS_EXECUTION_ID" >> "$BOARD/starts"; '
@@ -139,7 +138,8 @@ class Load:
 
     `seen` is the highest version that was read of each execution and command. `ran_before` are
     executions whose programs ran in an earlier life of the machine. `deaths` is how often the
-    service is made to die: what was in hand twice is poison, whatever it died of.
+    service is made to die: what was in hand twice before it was on record is poison, whatever the
+    service died of.
     """
 
     service: SeamService
@@ -368,8 +368,6 @@ def _wrong_ends(
             yield f"never ran, and is told to have: {item}"
         if unstarted and not ran and end == ("Failed", None) and unstarted in item["error"]:
             continue
-        if load.deaths > 1 and not ran and POISON_START in (item["error"] or ""):
-            continue  # in hand at both deaths, so it is blamed: set aside, and never run
         if exact_ends and end not in ENDS[item["jobId"]]:
             yield f"{item['jobId']} ended as {end} {item['reason']} {item['error']}"
         if ran and item["startTime"] is None and exact_ends:

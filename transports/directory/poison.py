@@ -3,8 +3,9 @@ death.
 
 Two notes lie beside the queue: `.handling` has the ids of commands that are decided and acted upon,
 `.reading` the names of files that are read. What was in hand when two starts died is poison: it is
-set aside, so that the third start lives. A note is overwritten in place and not synced: a process
-that dies leaves it with the kernel, and after a power cut nobody is to blame.
+set aside, so that the third start lives. A command that is on record was accepted, so it takes one
+death more. A note is overwritten in place and not synced: a process that dies leaves it with the
+kernel, and a power cut blames no command.
 """
 
 import contextlib
@@ -27,6 +28,12 @@ log = logging.getLogger(__name__)
 CAREFUL_COMMANDS = 2048
 """More than can have been under way (inbox and batch) when the service died."""
 DEATHS_MAX = 2
+"""So often a start may die of what is not on record: setting it aside is a refusal."""
+
+DEATHS_RECORDED_MAX = 3
+"""… and of what is. It failed no check, and it is in hand also for what merely comes with it: two
+kills from outside, one in a batch and one in the start after it, met an execution that was to blame
+for neither."""
 HANDLING = ".handling"
 READING = ".reading"
 ROOM_BYTES = 32 * 1024

@@ -15,6 +15,7 @@ from transports.directory import disk
 from transports.directory.poison import (
     CAREFUL_COMMANDS,
     DEATHS_MAX,
+    DEATHS_RECORDED_MAX,
     Deaths,
     InHandNote,
 )
@@ -83,7 +84,7 @@ class Quarantine:
         self._careful = 0 if found is None else CAREFUL_COMMANDS
         self._died_of = found or {}
         self._died_reading = self._reading.begin() or {}
-        return frozenset(key for key, n in self._died_of.items() if n.after >= DEATHS_MAX)
+        return frozenset(key for key, n in self._died_of.items() if n.after >= DEATHS_RECORDED_MAX)
 
     def in_hand(self, command_ids: Sequence[str]) -> None:
         """These commands are decided and acted upon now, and no others. Blocking, if only for a

@@ -234,7 +234,7 @@ class DirectoryTransport:
 
     def look_back(self) -> frozenset[str]:
         """What earlier starts died of is known; the ids of commands that are on record and were
-        acted upon when two of them died. Blocking; before `run`, if somebody else wants to know."""
+        acted upon when three of them died. Blocking; before `run`, if somebody else asks."""
         return self._quarantine.look_back()
 
     def in_hand(self, command_ids: Sequence[str]) -> None:
