@@ -9,7 +9,7 @@ all of them have been looked at.
 import uuid
 from pathlib import Path
 
-from bus.files import write_private
+from bus.files import replace_file
 from bus.layout import DataLayout
 from bus.model import CommandRecord, Execution
 
@@ -19,8 +19,8 @@ DOUBTED = "files-doubted"
 
 def protect(journal: Path, now_ms: int) -> None:
     """Nothing that was begun before now is ever swept, and files are doubted."""
-    write_private(journal / NAME, b"%d\n" % now_ms)
-    write_private(journal / DOUBTED, b"")
+    replace_file(journal / NAME, b"%d\n" % now_ms)
+    replace_file(journal / DOUBTED, b"")
 
 
 def are_files_doubted(journal: Path) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 
 from bus.audit import AuditEntry
 from bus.errors import StorageFailed
+from bus.files import write_all
 from bus.layout import DIRECTORY_MODE, FILE_MODE
 from bus.retention_settings import DAY_MS
 from bus.scarcity import NO_ROOM
@@ -62,7 +63,7 @@ class AuditSegments:
         data = b"".join(frame_line(_encoder.encode(entry)) for entry in numbered)
         descriptor = self._open_for(now_ms)
         try:
-            _write_all(descriptor, data)
+            write_all(descriptor, data)
         except OSError:
             # A second try must not stand behind half a line.
             os.ftruncate(descriptor, self._size)
@@ -179,9 +180,3 @@ def _give_back_ahead(directory: Path) -> None:
     for path in segments_of(directory)[-1:]:
         with suppress(OSError):
             os.truncate(path, path.stat().st_size)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]

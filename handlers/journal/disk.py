@@ -1,21 +1,17 @@
 """What the journal asks of a file system: small blocking calls that raise the errors of ours."""
 
-import errno
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from bus.errors import DataDirectoryError, NoSpace, StorageFailed
-from bus.files import sync_directory, write_new
+from bus.files import READ_FLAGS, NotRegular, create_file, open_regular
 from bus.layout import FILE_MODE
 from bus.scarcity import NO_DESCRIPTOR, NO_ROOM, reason_of
-from bus.spares import Need
 
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _READ_BYTES = 256 * 1024
 
@@ -41,38 +37,32 @@ def our_errors(aim: str) -> Iterator[None]:
         raise StorageFailed(f"the journal could not {aim}: {error}") from error
 
 
-def create_file(path: Path) -> int:
+def begin_file(path: Path) -> int:
     """A descriptor of a new, empty file."""
     return os.open(path, _WRITE | os.O_CREAT | os.O_EXCL, FILE_MODE)
 
 
-def open_file(path: Path) -> int:
-    """A descriptor of a regular file, to be read and written."""
-    return _regular(os.open(path, _WRITE), path)
+def open_file(path: Path, flags: int = _WRITE) -> int:
+    """A descriptor of a regular file, to be read and written.
+
+    Raises:
+        DataDirectoryError: a link, a pipe or a device has the name.
+    """
+    try:
+        return open_regular(path, flags)
+    except NotRegular as error:
+        raise DataDirectoryError(
+            f"{path} is {error}; a file of the journal belongs there, move this away"
+        ) from error
 
 
 def open_for_reading(path: Path) -> BinaryIO:
-    """The regular file `path`; a link, a pipe or a device in its place is refused.
+    """The regular file `path`.
 
     Raises:
-        DataDirectoryError: it is something else.
+        DataDirectoryError: as `open_file`.
     """
-    try:
-        descriptor = os.open(path, _READ)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise DataDirectoryError(f"{path} is a symbolic link; put the file itself") from error
-        raise
-    return os.fdopen(_regular(descriptor, path), "rb", buffering=_READ_BYTES)
-
-
-def write_all(descriptor: int, content: bytes, offset: int) -> None:
-    """All of `content` stands at `offset`, not synced; a short write is gone on with."""
-    view = memoryview(content)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view = view[written:]
-        offset += written
+    return os.fdopen(open_file(path, READ_FLAGS), "rb", buffering=_READ_BYTES)
 
 
 def sync_content(descriptor: int) -> None:
@@ -85,15 +75,6 @@ def sync_content(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """The file has this content, whole and durable, and its name is durable too."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    _write_new(temporary, content)
-    temporary.replace(path)
-    sync_directory(path.parent)
-
-
 def keep_good_part(path: Path, end: int, suffix: str) -> Path:
     """The file ends at `end`; the whole of it goes on under the name that is given back.
 
@@ -103,7 +84,7 @@ def keep_good_part(path: Path, end: int, suffix: str) -> Path:
     temporary.unlink(missing_ok=True)
     with open_for_reading(path) as file:
         good = file.read(end)
-    _write_new(temporary, good)
+    create_file(temporary, good)
     evidence = free_name(path, suffix)
     os.link(path, evidence)
     temporary.replace(path)
@@ -125,21 +106,3 @@ def free_name(path: Path, suffix: str) -> Path:
         number += 1
         free = path.with_name(f"{path.name}{suffix}-{number}")
     return free
-
-
-def _write_new(path: Path, content: bytes) -> None:
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        write_new(path.name, folder, content, need=Need.RECORD, finish=os.fsync)
-    except OSError:
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(folder)
-
-
-def _regular(descriptor: int, path: Path) -> int:
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    raise DataDirectoryError(f"{path} is not a regular file; move it away")

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import msgspec
 
+from bus.files import replace_file
 from bus.marks import FileMark, mark_of
-from handlers.journal.disk import open_for_reading, replace_file, set_aside
+from handlers.journal.disk import open_for_reading, set_aside
 
 NAME = "epoch.json"
 EPOCH_BYTES = 5
@@ -54,7 +55,7 @@ def read_identity(directory: Path) -> Identity | None:
 
 def write_identity(directory: Path, identity: Identity) -> None:
     """The record is durable, and so are all names in the directory."""
-    replace_file(directory / NAME, msgspec.json.encode(identity))
+    replace_file(directory / NAME, msgspec.json.encode(identity), one_writer=True)
 
 
 def is_copied(directory: Path) -> bool:

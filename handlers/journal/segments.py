@@ -11,8 +11,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from bus.errors import NoSpace
+from bus.files import write_all
 from bus.marks import FileMark, mark_of
-from handlers.journal.disk import create_file, open_file, our_errors, sync_content, write_all
+from handlers.journal.disk import begin_file, open_file, our_errors, sync_content
 
 AHEAD_BYTES = 1024 * 1024
 PAGE_BYTES = 4096
@@ -60,7 +61,7 @@ class Segment:
             NoSpace: there is none; the name is free again.
         """
         with our_errors("begin a new segment"):
-            segment = cls(path, create_file(path), 0, 0)
+            segment = cls(path, begin_file(path), 0, 0)
         try:
             segment._prepare(1)
         except (NoSpace, MemoryError):

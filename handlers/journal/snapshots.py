@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from bus.files import sync_directory
-from handlers.journal.disk import create_file, open_for_reading, our_errors
+from handlers.journal.disk import begin_file, open_for_reading, our_errors
 from handlers.journal.format import Torn, frame_line, unframe_line
 
 _NAME = re.compile(r"[0-9]{20}\.snapshot\Z")
@@ -77,7 +77,7 @@ def write_snapshot(directory: Path, head: SnapshotHead, lines: Iterable[bytes]) 
     with our_errors("write a snapshot"):
         temporary.unlink(missing_ok=True)
         try:
-            with os.fdopen(create_file(temporary), "wb") as file:
+            with os.fdopen(begin_file(temporary), "wb") as file:
                 for line in _framed(head, lines):
                     file.write(line)
                 file.flush()

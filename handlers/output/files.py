@@ -4,7 +4,6 @@
 has no offsets. `output.N` holds the Nth `segment_bytes` after them; the writer removes old ones.
 """
 
-import errno
 import os
 import re
 import stat
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from bus.files import READ_FLAGS, NotRegular, open_regular
 from bus.ports import OutputChunk
 from handlers.output.index import OutputIndex
 
@@ -22,8 +22,6 @@ SEGMENTS_MAX = 256
 """Segments that are looked at, the newest; a writer keeps about nine."""
 
 _SEGMENT = re.compile(r"output\.([1-9][0-9]{0,11})")
-_NO_FILE = (errno.ENOENT, errno.ELOOP, errno.ENXIO)
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Extent:
@@ -248,13 +246,11 @@ class OutputFiles:
         if self._folder is None:
             return None
         try:
-            descriptor = os.open(name, _FLAGS, dir_fd=self._folder)
-        except OSError as exc:
-            if exc.errno in _NO_FILE:  # a link or a socket is none of ours
-                return None
-            raise
+            descriptor = open_regular(name, inside=self._folder)
+        except (FileNotFoundError, NotRegular):
+            return None
         self._closing.callback(os.close, descriptor)
-        return descriptor if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        return descriptor
 
 
 @contextmanager
@@ -262,7 +258,7 @@ def open_output(folder: Path, ended_at: int | None = None) -> Iterator[OutputFil
     """The output in an execution's folder; without files if there is none."""
     with ExitStack() as closing:
         try:
-            descriptor = os.open(folder, os.O_DIRECTORY | _FLAGS)
+            descriptor = os.open(folder, os.O_DIRECTORY | READ_FLAGS)
         except (FileNotFoundError, NotADirectoryError):
             yield OutputFiles(None, closing, ended_at)
             return

@@ -75,7 +75,7 @@ class Folder:
         except FileExistsError:
             return False
         try:
-            os.write(self._claim, content)
+            _write_all(self._claim, content)
         except OSError:
             os.unlink(name, dir_fd=self.descriptor)  # an empty one would tell of a run
             raise
@@ -157,7 +157,7 @@ class Folder:
         `durable`: what it holds is, once its name is (`settle_names`).
 
         Raises:
-            OSError: it could not be written; the old one stays.
+            OSError: it could not be written; the old one stays, and nothing is left of the new.
         """
         temporary = f".{name}.{os.getpid()}"
         descriptor = self._create(temporary)
@@ -165,6 +165,9 @@ class Folder:
             _write_all(descriptor, encode(content))
             if durable:
                 os.fsync(descriptor)
+        except OSError:
+            os.unlink(temporary, dir_fd=self.descriptor)
+            raise
         finally:
             os.close(descriptor)
         try:

@@ -6,16 +6,21 @@ The order of the questions matters. A shim takes `lock` before it creates its cl
 
 import fcntl
 import os
-import secrets
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 import structlog
 
-from bus.files import write_new
+from bus.files import (
+    NotRegular,
+    created_once,
+    open_directory,
+    read_regular,
+    replace_file,
+    sync_directory,
+)
 from bus.layout import DIRECTORY_MODE, DataLayout, ExecutionLayout
 from bus.model import ExitRecord, Reason, StopRequest
 from bus.recurring import Recurring
@@ -116,7 +121,8 @@ def write_control(layout: DataLayout, execution_id: str, order: StopRequest) -> 
     """The order is durable; the shim follows it when it looks."""
     place = layout.execution(execution_id)
     _open_up(place.root)
-    _write_durably(place.control, encode_control(order))
+    # Not the last spares: an order reaches its shim without the file, a command does not.
+    replace_file(place.control, encode_control(order), need=Need.RECORD)
 
 
 def _investigate_or_wait(layout: DataLayout, execution_id: str, *, is_copied: bool) -> Finding:
@@ -140,16 +146,9 @@ def _look_or_wait(layout: DataLayout, execution_id: str) -> ShimState | None:
 def _win(claim: Path) -> bool:
     """Creates the claim in our name unless it exists. Linked, so that its content is never partial:
     an empty claim is a shim's."""
-    temporary = claim.with_name(f".claim.{secrets.token_hex(4)}")
-    _write_new(temporary, CLAIMED_BY_SERVICE, Need.STOP)
-    try:
-        claim.hardlink_to(temporary)
-    except FileExistsError:
+    if not created_once(claim, CLAIMED_BY_SERVICE, need=Need.STOP):
         return False
-    finally:
-        temporary.unlink()
-    _sync_directory(claim.parent)
-    _sync_directory(claim.parent.parent)
+    sync_directory(claim.parent.parent)
     return True
 
 
@@ -235,51 +234,15 @@ def _is_locked(lock: Path) -> bool:
 
 def _read(path: Path) -> bytes | None:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_regular(path, RECORD_BYTES_MAX)
+    except NotRegular:
+        return None
     except OSError as error:
         if error.errno in NO_MEANS:
             raise
         return None
-    try:
-        return os.read(descriptor, RECORD_BYTES_MAX)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-
-
-def _write_new(path: Path, data: bytes, need: Need) -> None:
-    """The file is durable, also on a full disk: orders and claims must not wait for room."""
-    with _opened(path.parent) as folder:
-        write_new(path.name, folder, data, need=need, finish=os.fsync)
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        # Not the last spares: an order reaches its shim without the file, a command does not.
-        _write_new(temporary, data, Need.RECORD)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)  # it is tried again, under another name
-        raise
-    _sync_directory(path.parent)
 
 
 def _make_way(folder: Path) -> bool:
-    with _opened(folder) as descriptor:
+    with open_directory(folder) as descriptor:
         return make_way(descriptor)
-
-
-def _sync_directory(path: Path) -> None:
-    with _opened(path) as descriptor:
-        os.fsync(descriptor)
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from bus.errors import DataDirectoryError
-from bus.files import sync_directory, write_private
+from bus.files import replace_file, sync_directory
 from bus.layout import DataLayout
 from handlers.journal.opening import NEW_EPOCH_FILE
 from jobbus.doctor.files import look_at_files, look_at_leftovers
@@ -67,7 +67,7 @@ def begin_new_epoch(root: Path) -> None:
         DataDirectoryError: a service runs there.
     """
     with locked_data_directory(root, allow_network_fs=True) as layout:
-        write_private(layout.journal / NEW_EPOCH_FILE, b"")
+        replace_file(layout.journal / NEW_EPOCH_FILE, b"")
         sync_directory(layout.journal)
 
 

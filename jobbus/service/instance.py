@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from bus.errors import DataDirectoryError
-from bus.files import NETWORK_FILE_SYSTEMS, file_system_of, made_once, sync_directory, write_private
+from bus.files import NETWORK_FILE_SYSTEMS, file_system_of, made_once, replace_file, sync_directory
 from bus.layout import DIRECTORY_MODE, DataLayout
 from bus.marks import Place, place_of
 from bus.spares import FOLDER as RESERVE
@@ -189,7 +189,7 @@ def read_instance(layout: DataLayout) -> InstanceFile | None:
 
 def write_instance(layout: DataLayout, content: InstanceFile) -> None:
     """The file says `content`, whole, whatever happens meanwhile. Without it there is no start."""
-    write_private(layout.instance, msgspec.json.encode(content), need=Need.STOP)
+    replace_file(layout.instance, msgspec.json.encode(content), need=Need.STOP)
 
 
 def own_identity(layout: DataLayout, *, is_copied: bool) -> InstanceFile:

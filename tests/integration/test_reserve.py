@@ -9,7 +9,7 @@ import pytest
 
 from bus.audit import AuditQuery
 from bus.errors import NoSpace
-from bus.files import write_new, write_private
+from bus.files import replace_file, write_new
 from bus.layout import DataLayout
 from bus.reserve import Reserve
 from bus.spares import SPARE_BYTES, SPARES, Need, give_back, make_way, take
@@ -179,7 +179,7 @@ def test_each_file_system_has_spares_of_its_own(layout: DataLayout) -> None:
 def test_private_files_are_replaced_on_a_full_disk(layout: DataLayout, filler: Filler) -> None:
     for content in (b"first", b"second"):
         filler.go_on()
-        write_private(layout.tokens, content)
+        replace_file(layout.tokens, content)
         assert layout.tokens.read_bytes() == content
 
 

@@ -10,22 +10,20 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from bus.clock import TIME_MS_MAX
-from bus.files import write_new
+from bus.files import READ_FLAGS, replace_in, write_new
+from bus.files import open_directory as open_directory
 from bus.layout import DIRECTORY_MODE, FILE_MODE
 from bus.scarcity import NO_MEANS, NO_ROOM
 from bus.spares import Need
 
 FUSE_MAGIC = 0x65735546
 PASSING = ".tmp"
-_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _SHARED = stat.S_ISGID | stat.S_IRGRP
-_DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 _libc = ctypes.CDLL(None, use_errno=True)
 CAN_SYNC_ALL = sys.platform == "linux" and hasattr(_libc, "syncfs")
@@ -64,16 +62,6 @@ class Unfit(Exception):
 
 class InMotion(Exception):
     """The file changed while it was read."""
-
-
-@contextlib.contextmanager
-def open_directory(path: Path | str, *, inside: int | None = None) -> Iterator[int]:
-    """A descriptor of the directory for the length of the block."""
-    handle = os.open(path, _DIRECTORY_FLAGS, dir_fd=inside)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
 
 
 def make_directory(path: Path) -> None:
@@ -119,7 +107,7 @@ def read_file(name: str, inside: int, size_max: int) -> FoundFile:
         OSError: the system lacks the means to read any file.
     """
     try:
-        handle = os.open(name, _READ_FLAGS, dir_fd=inside)
+        handle = os.open(name, READ_FLAGS, dir_fd=inside)
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -170,12 +158,7 @@ def replace_file(name: str, inside: int, data: bytes, need: Need | None = None) 
         os.fchmod(handle, FILE_MODE | stat.S_IRGRP)  # whatever the umask says
 
     finish = share if folder.st_mode & _SHARED == _SHARED else None
-    try:
-        write_new(passing, inside, data, need=need, finish=finish)
-        os.rename(passing, name, src_dir_fd=inside, dst_dir_fd=inside)
-    except OSError:
-        remove(passing, inside)
-        raise
+    replace_in(inside, name, data, passing=passing, need=need, finish=finish)
 
 
 def sweep_passing(inside: int) -> None:
@@ -215,7 +198,7 @@ class SyncFailed(Exception):
 
 def sync_file(name: str, inside: int) -> None:
     """A regular file and its name in the directory survive a power cut, whoever wrote them."""
-    handle = os.open(name, _READ_FLAGS, dir_fd=inside)
+    handle = os.open(name, READ_FLAGS, dir_fd=inside)
     try:
         sync_data(handle)
     finally:

@@ -2,7 +2,7 @@
 
 import secrets
 
-from bus.files import made_once, write_private
+from bus.files import made_once, replace_file
 from bus.layout import DataLayout
 
 
@@ -15,7 +15,7 @@ def admin_token(layout: DataLayout) -> str:
 def rotate_admin_token(layout: DataLayout) -> str:
     """A new token of that kind; the file no longer holds the old one."""
     token = _new_admin_token()
-    write_private(layout.admin_token, token)
+    replace_file(layout.admin_token, token)
     return token.decode("ascii").strip()
 
 

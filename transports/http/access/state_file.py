@@ -2,9 +2,7 @@
 never over what somebody else has put there."""
 
 import asyncio
-import errno
 import os
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +11,7 @@ import msgspec
 import structlog
 
 from bus.errors import DataDirectoryError, NoSpace, StorageFailed
-from bus.files import write_private
+from bus.files import NotRegular, open_regular, replace_file
 from bus.recurring import Recurring
 from bus.scarcity import NO_ROOM, reason_of
 from bus.threads import DISK
@@ -208,7 +206,7 @@ class StateFile:
             if found != self._known:
                 raise _Changed(self._read_settled(path))
 
-        write_private(path, content, last_look=look)
+        replace_file(path, content, last_look=look)
         self._known, self._mark = content, None
 
     def _read_settled(self, path: Path) -> bytes | None:
@@ -238,28 +236,22 @@ def read_private(path: Path, size_max: int) -> bytes | None:
         NotPrivate: others could have written or read it, or it is no plain file.
         DataDirectoryError: it cannot be read.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, flags)
+        descriptor = open_regular(path)
     except FileNotFoundError:
         return None
+    except NotRegular as exc:
+        raise NotPrivate(f"{path} is {exc}; move it away") from exc
     except OSError as exc:
-        if exc.errno == errno.ELOOP:
-            raise NotPrivate(f"{path} is no plain file; move it away") from exc
         raise DataDirectoryError(f"{path} cannot be read: {reason_of(exc)}") from exc
-    try:
+    with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise NotPrivate(f"{path} is no plain file; move it away")
         if found.st_mode & 0o077 or found.st_uid != os.geteuid():
             raise NotPrivate(
                 f"{path} must belong to this account alone; look who changed it, then run: "
                 f"chmod 600 {path}"
             )
-        with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(size_max + 1)
-    finally:
-        os.close(descriptor)
+        content = file.read(size_max + 1)
     if len(content) > size_max:
         raise NotPrivate(f"{path} is larger than {size_max} bytes; move it away")
     return content

@@ -12,7 +12,7 @@ import structlog
 from bus.access import ADMIN
 from bus.clock import Clock
 from bus.errors import BusError, DataDirectoryError
-from bus.files import write_private
+from bus.files import replace_file
 from bus.layout import DataLayout
 from bus.scarcity import reason_of
 from bus.threads import DISK
@@ -287,7 +287,7 @@ def _book_of(path: Path, content: bytes | None) -> TokenBook:
 
 def save_book(path: Path, book: TokenBook) -> None:
     """The file holds the book, durably. Blocking; only while holding the directory's lock."""
-    write_private(path, encode_book(book))
+    replace_file(path, encode_book(book))
 
 
 def encode_book(book: TokenBook) -> bytes:
