@@ -247,8 +247,7 @@ Report = (
 
 AnyCommand = Command | Report
 
-URGENT = (StopJob, CancelCommand)
-"""Commands that go ahead of waiting starts; reports do too."""
+_URGENT = (StopJob, CancelCommand)
 
 NEEDED_WHEN_FULL = (StopJob, CancelCommand, DeleteExecution)
 """Commands that end what fills the disk, or make room: they are accepted when it is full."""
@@ -262,6 +261,19 @@ def kind_of(command: AnyCommand) -> str:
     tag = type(command).__struct_config__.tag
     assert isinstance(tag, str)
     return tag
+
+
+def is_urgent(command: AnyCommand) -> bool:
+    """Whether the command goes ahead of waiting starts; reports do too."""
+    return isinstance(command, _URGENT)
+
+
+def is_urgent_kind(word: object) -> bool:
+    """The same for the wire word of a command, in any case, before it is a command."""
+    return isinstance(word, str) and word.lower() in _URGENT_KINDS
+
+
+_URGENT_KINDS = frozenset(kind.__struct_config__.tag for kind in _URGENT)
 
 
 def job_of(command: AnyCommand) -> str | None:

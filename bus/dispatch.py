@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable
 
 from bus.clock import Clock
-from bus.commands import URGENT, Report
+from bus.commands import Report, is_urgent
 from bus.envelope import SYSTEM, Envelope, weight_of
 from bus.transport import Transport
 from bus.turns import Turns
@@ -70,7 +70,7 @@ class Inbox:
     def put(self, envelopes: Iterable[Envelope]) -> None:
         """Takes commands; the caller has asked for `room`."""
         for envelope in envelopes:
-            lane = self._urgent if isinstance(envelope.command, URGENT) else self._normal
+            lane = self._urgent if is_urgent(envelope.command) else self._normal
             lane.append(envelope.principal.user_id, envelope)
             self._bytes += weight_of(envelope)
         if not self._has_room:

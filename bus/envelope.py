@@ -2,11 +2,13 @@
 
 import os
 import re
+from typing import NamedTuple
 
 import msgspec
 
 from bus.commands import AnyCommand, Command, body_hash, job_of, kind_of
-from bus.model import CommandRecord, CommandStatus, Principal
+from bus.errors import IdInUse
+from bus.model import CommandRecord, CommandStatus, ForgottenCommand, Principal
 from bus.visible import hides
 
 SYSTEM = Principal(user_id="system:bus", roles=(), via="system")
@@ -67,6 +69,33 @@ def seal(
         session_hash=session_hash,
         traceparent=traceparent,
     )
+
+
+class Identity(NamedTuple):
+    """What makes two commands under one id the same: what is asked for, and on whose behalf."""
+
+    body_hash: str
+    user_id: str
+
+
+def identity_of(command: Envelope | CommandRecord | ForgottenCommand) -> Identity:
+    """The identity of a command, on its way or on record."""
+    if isinstance(command, Envelope):
+        return Identity(command.body_hash, command.principal.user_id)
+    return Identity(command.body_hash, command.user_id)
+
+
+def check_same(envelope: Envelope, known: Identity) -> None:
+    """The command is the one that is known under its id.
+
+    Raises:
+        IdInUse: it is another one, or of another principal.
+    """
+    if identity_of(envelope) != known:
+        raise IdInUse(
+            f"the command id {envelope.id} stands for another command",
+            same_principal=envelope.principal.user_id == known.user_id,
+        )
 
 
 ENVELOPE_BYTES = 1024

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from bus.commands import AnyCommand, CancelCommand, GetStatus, RestartJob, StopJob, job_of
-from bus.envelope import Envelope
+from bus.envelope import Envelope, Identity, check_same, identity_of
 from bus.errors import BusError, ErrorCode, IdInUse, Refused
 from bus.ports import Checker, Receipt, TableReader
 from bus.transport import Transport
@@ -39,7 +39,7 @@ class Publisher:
         self._checker = checker
         self._table = table
         # Ids on their way from here to the table; what falls out is known there long since.
-        self._recent: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._recent: OrderedDict[str, Identity] = OrderedDict()
         # Of these, those whose first publication has not returned: it may still come to nothing.
         self._publishing: set[str] = set()
         self._waiting: OrderedDict[str, Envelope] = OrderedDict()
@@ -54,7 +54,7 @@ class Publisher:
             raise
 
     async def _publish(self, envelope: Envelope) -> Receipt:
-        identity = (envelope.body_hash, envelope.principal.user_id)
+        identity = identity_of(envelope)
         if isinstance(envelope.command, GetStatus):
             self._let_read_again(envelope.id)
         known = self._known(envelope.id)
@@ -66,14 +66,10 @@ class Publisher:
                 self._recent.popitem(last=False)
             self._note_room(envelope)
             self._note_waiting(envelope)
-        elif known != identity:
-            raise IdInUse(
-                f"the command id {envelope.id} stands for another command",
-                same_principal=known[1] == identity[1],
-            )
-        elif self._is_handled(envelope.id):
-            return Receipt(command_id=envelope.id, replayed=True)
         else:
+            check_same(envelope, known)
+            if self._is_handled(envelope.id):
+                return Receipt(command_id=envelope.id, replayed=True)
             self._check_held(envelope.id)
         try:
             await self._transport.publish(envelope)
@@ -184,10 +180,10 @@ class Publisher:
             del self._recent[command_id]
             self._waiting.pop(command_id, None)
 
-    def _known(self, command_id: str) -> tuple[str, str] | None:
+    def _known(self, command_id: str) -> Identity | None:
         record = self._table.command(command_id) or self._table.forgotten(command_id)
         if record is not None:
-            return record.body_hash, record.user_id
+            return identity_of(record)
         return self._recent.get(command_id)
 
     def _is_decided(self, command_id: str) -> bool:

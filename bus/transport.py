@@ -32,7 +32,7 @@ class Transport(Protocol):
     async def receive(self, limit: int) -> Sequence[Envelope]:
         """The next commands in order, at least one and at most `limit`; waits for the first.
 
-        Urgent ones (`bus.commands.URGENT`) come first. Each is received once per run.
+        Urgent ones (`bus.commands.is_urgent`) come first. Each is received once per run.
         """
         ...
 

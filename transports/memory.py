@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from bus.clock import Clock
-from bus.commands import URGENT
-from bus.envelope import Envelope
-from bus.errors import IdInUse, TransportBusy
+from bus.commands import is_urgent
+from bus.envelope import Envelope, Identity, check_same, identity_of
+from bus.errors import TransportBusy
 from bus.model import CommandRecord
 from bus.turns import Turns
 
@@ -30,7 +30,7 @@ class MemoryTransport:
         self._inbox_max = inbox_max
         self._urgent: Turns[Envelope] = Turns()
         self._normal: Turns[Envelope] = Turns()
-        self._unsettled: dict[str, tuple[str, str]] = {}
+        self._unsettled: dict[str, Identity] = {}
         self._arrived = asyncio.Event()
         self._closed = asyncio.Event()
         self._last_ns = 0
@@ -59,12 +59,12 @@ class MemoryTransport:
             raise TransportBusy("shutting down; nothing is accepted")
         if self._is_repeat(envelope):
             return
-        urgent = isinstance(envelope.command, URGENT)
+        urgent = is_urgent(envelope.command)
         if self.waiting >= self._inbox_max * (2 if urgent else 1):
             raise TransportBusy(f"{self.waiting} commands wait already; try again later")
         self._last_ns = max(self._last_ns + 1, self._clock.now_ms() * 1_000_000)
         numbered = msgspec.structs.replace(envelope, accepted_ns=self._last_ns)
-        self._unsettled[envelope.id] = (envelope.body_hash, envelope.principal.user_id)
+        self._unsettled[envelope.id] = identity_of(envelope)
         lane = self._urgent if urgent else self._normal
         lane.append(envelope.principal.user_id, numbered)
         self._arrived.set()
@@ -93,16 +93,11 @@ class MemoryTransport:
         self._closed.set()
 
     def _is_repeat(self, envelope: Envelope) -> bool:
-        identity = self._unsettled.get(envelope.id)
-        if identity is None:
+        known = self._unsettled.get(envelope.id)
+        if known is None:
             record = self._known(envelope.id)
             if record is None:
                 return False
-            identity = (record.body_hash, record.user_id)
-        same_principal = identity[1] == envelope.principal.user_id
-        if not same_principal or identity[0] != envelope.body_hash:
-            raise IdInUse(
-                f"the command id {envelope.id} stands for another command",
-                same_principal=same_principal,
-            )
+            known = identity_of(record)
+        check_same(envelope, known)
         return True

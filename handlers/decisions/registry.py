@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from bus.commands import (
-    URGENT,
     ApplyCatalog,
     CancelCommand,
     Command,
@@ -24,6 +23,7 @@ from bus.commands import (
     SetMaintenance,
     StartJob,
     StopJob,
+    is_urgent,
 )
 from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
@@ -109,8 +109,8 @@ def check(table: ReadableTable, envelope: Envelope, context: Context) -> None:
 
 def _check_times(table: ReadableTable, envelope: Envelope, context: Context) -> None:
     command = envelope.command
-    is_urgent = isinstance(command, URGENT)  # these are late at worst, never too old
-    if not is_urgent and envelope.submitted_ms <= table.horizon_at(context.now_ms):
+    # What is urgent is late at worst, never too old.
+    if not is_urgent(command) and envelope.submitted_ms <= table.horizon_at(context.now_ms):
         raise Refused(
             ErrorCode.EXPIRED,
             "it was submitted longer ago than command ids are remembered; it may have been handled"
@@ -147,10 +147,10 @@ def _check_room(
                 f"{user_id} has {held.count} answers that are kept for a moment; ask less often",
             )
         return
-    is_urgent = isinstance(envelope.command, URGENT)
-    if is_urgent and changes_others(envelope, decision):
+    urgent = is_urgent(envelope.command)
+    if urgent and changes_others(envelope, decision):
         return
-    times = 2 if is_urgent else 1
+    times = 2 if urgent else 1
     ids, most_in_all = table.ids_of(user_id), times * keeping.ids_in_all
     share = most_in_all // max(1, table.remembered.principals, len(table.with_effect))
     if ids >= times * keeping.ids or (table.ids_in_all >= most_in_all and ids >= share):

@@ -18,6 +18,9 @@ from bus.commands import (
     RetryExecution,
     StartJob,
     StopJob,
+    is_urgent,
+    is_urgent_kind,
+    kind_of,
 )
 from bus.envelope import Envelope, seal
 from bus.errors import ErrorCode, Refused
@@ -189,6 +192,12 @@ def test_a_sealed_file_reads_as_the_origin_writes_it() -> None:
         "SubmittedAt": "2026-01-26T18:00:00.000Z",
     }
     assert fields["AcceptedAt"] == 5
+
+
+@given(commands, st.booleans())
+def test_the_word_of_a_command_is_as_urgent_as_the_command(command: Command, loud: bool) -> None:
+    word = kind_of(command)
+    assert is_urgent_kind(word.upper() if loud else word) == is_urgent(command)
 
 
 @given(envelopes)

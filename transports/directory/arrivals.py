@@ -5,11 +5,11 @@ import logging
 from collections.abc import Callable, Sequence
 
 from bus.clock import Clock
-from bus.envelope import Envelope
+from bus.envelope import Envelope, Identity, identity_of
 from bus.model import CommandRecord
 from bus.threads import DISK
 from transports.directory.command_files import Sighting
-from transports.directory.local_publisher import LocalPublisher, is_same
+from transports.directory.local_publisher import LocalPublisher
 from transports.directory.pending import Entry, Pending, State
 from transports.directory.queue_files import QueueFiles
 from transports.directory.refusals import RefusalResults, unreadable
@@ -92,7 +92,7 @@ class Arrivals:
         [found] = await DISK.run(self._files.envelopes, [sighting.name])
         if found is None or identity is None:
             return
-        if isinstance(found, Envelope) and is_same(found, *identity):
+        if isinstance(found, Envelope) and identity_of(found) == identity:
             await self._repeated(sighting)
         elif self._must_not_stay(found, other):
             await DISK.run(self._files.unlink, [sighting.name])
@@ -107,19 +107,19 @@ class Arrivals:
 
     async def _identity(
         self, local: LocalPublisher, other: Entry | CommandRecord
-    ) -> tuple[str, str] | None:
+    ) -> Identity | None:
         if isinstance(other, CommandRecord):
-            return other.body_hash, other.user_id
+            return identity_of(other)
         envelope = local.envelope_of(other)
         if envelope is None:
             record = self._known(other.id)
             if record is not None:
-                return record.body_hash, record.user_id
+                return identity_of(record)
             [read] = await DISK.run(self._files.envelopes, [other.name])
             if not isinstance(read, Envelope):
                 return None
             envelope = read
-        return envelope.body_hash, envelope.principal.user_id
+        return identity_of(envelope)
 
     async def _repeated(self, sighting: Sighting) -> None:
         """The same command: its file goes when the command ends, at once if it has."""

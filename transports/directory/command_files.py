@@ -5,6 +5,7 @@ import os
 
 import msgspec
 
+from bus.commands import is_urgent_kind
 from bus.envelope import Envelope
 from bus.errors import Refused
 from bus.model import CommandRecord
@@ -98,7 +99,7 @@ class FileReader:
             name,
             accepted_ns,
             0 if accepted_ns else foreign.submitted_ms(outline.submitted_at, mtime_ms),
-            foreign.is_urgent(outline.command),
+            is_urgent_kind(outline.command),
             self._owner(outline.user_id, found.mark),
             len(text),
         )

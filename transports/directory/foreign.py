@@ -108,11 +108,6 @@ def principal_of(file: ForeignFile, writer: Writer, settings: DirectorySettings)
     return Principal(user_id=name if believed else account, roles=roles, via="directory")
 
 
-def is_urgent(word: object) -> bool:
-    """Whether commands with this word go ahead of others (see `bus.commands.URGENT`)."""
-    return isinstance(word, str) and word.lower() in ("stop", "cancel")
-
-
 def _roles(written: Any, settings: DirectorySettings) -> tuple[str, ...]:
     """The words that came, but for `admin`, and what they count as; the default where none came."""
     words = _role_words(written)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from bus.clock import Clock
-from bus.commands import NEEDED_WHEN_FULL, URGENT
-from bus.envelope import Envelope, canonical_uuid, weight_of
-from bus.errors import IdInUse, StorageFailed, TransportBusy
+from bus.commands import NEEDED_WHEN_FULL, is_urgent
+from bus.envelope import Envelope, canonical_uuid, check_same, identity_of, weight_of
+from bus.errors import StorageFailed, TransportBusy
 from bus.layout import DataLayout
 from bus.model import CommandRecord
 from bus.spares import Need
@@ -101,9 +101,9 @@ class LocalPublisher:
         commit = self._committing.get(envelope.id)
         if commit is not None:
             first = commit.envelope
-            same_or_raise(envelope, first.body_hash, first.principal.user_id)
+            check_same(envelope, identity_of(first))
         elif record is not None:
-            same_or_raise(envelope, record.body_hash, record.user_id)
+            check_same(envelope, identity_of(record))
             return
         elif entry is not None:
             await self._repeat_of_file(entry, envelope)
@@ -129,7 +129,7 @@ class LocalPublisher:
         principal."""
         order_ns = self._pending.next_order_ns(self._clock.now_ms() * 1_000_000)
         need = self._need_of(envelope)
-        urgent, owner = isinstance(envelope.command, URGENT), envelope.principal.user_id
+        urgent, owner = is_urgent(envelope.command), envelope.principal.user_id
         data = wire.encode(envelope, order_ns, self._secret)
         piece = Piece(envelope.id, data, need, urgent=urgent, owner=owner)
         entry = Entry(
@@ -195,7 +195,7 @@ class LocalPublisher:
     async def _repeat_of_file(self, entry: Entry, envelope: Envelope) -> None:
         there = self.envelope_of(entry)
         if there is not None:
-            same_or_raise(envelope, there.body_hash, there.principal.user_id)
+            check_same(envelope, identity_of(there))
             if entry.local:
                 return
         await self._compare_with_file(entry.name, envelope)
@@ -213,8 +213,7 @@ class LocalPublisher:
             raise TransportBusy(f"{name} cannot be read: {error.strerror}") from error
         if there is None:
             raise TransportBusy("a file with this command id is being written or removed")
-        user_id = there.principal.user_id if isinstance(there, Envelope) else there.user_id
-        same_or_raise(envelope, there.body_hash, user_id)
+        check_same(envelope, identity_of(there))
 
     def _check_open(self) -> None:
         if self.failure is not None:
@@ -230,28 +229,10 @@ class LocalPublisher:
         owner, most = envelope.principal.user_id, self._settings.inbox_max
         most_bytes = self._settings.inbox_bytes_max
         theirs = self._committing_of[owner] + self._pending.local_of[owner]
-        if isinstance(envelope.command, URGENT) or theirs < most // SMALL_PART:
+        if is_urgent(envelope.command) or theirs < most // SMALL_PART:
             most, most_bytes = most * 2, most_bytes * 2
         if under_way >= most:
             raise TransportBusy(f"{under_way} commands wait already; try again later")
         if under_way_bytes + weight_of(envelope) > most_bytes:
             mib = under_way_bytes / 1024**2
             raise TransportBusy(f"commands of {mib:.0f} MiB wait already; try again later")
-
-
-def is_same(envelope: Envelope, body_hash: str, user_id: str) -> bool:
-    """Whether the command is the one that is known under its id."""
-    return (envelope.body_hash, envelope.principal.user_id) == (body_hash, user_id)
-
-
-def same_or_raise(envelope: Envelope, body_hash: str, user_id: str) -> None:
-    """The command is the one that is known under its id.
-
-    Raises:
-        IdInUse: it is another one, or somebody else's.
-    """
-    if not is_same(envelope, body_hash, user_id):
-        raise IdInUse(
-            f"the command id {envelope.id} stands for another command",
-            same_principal=envelope.principal.user_id == user_id,
-        )

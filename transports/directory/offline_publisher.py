@@ -3,14 +3,13 @@
 import time
 
 from bus.commands import NEEDED_WHEN_FULL
-from bus.envelope import Envelope, canonical_uuid
+from bus.envelope import Envelope, canonical_uuid, check_same, identity_of
 from bus.errors import TransportBusy
 from bus.layout import DataLayout
 from bus.spares import Need
 from transports.directory import disk, wire
 from transports.directory.command_files import FileReader
 from transports.directory.commit import Piece, commit
-from transports.directory.local_publisher import same_or_raise
 from transports.directory.settings import DirectorySettings
 
 
@@ -38,4 +37,4 @@ def _compare(layout: DataLayout, piece: Piece, envelope: Envelope, secret: bytes
             disk.sync_file(piece.name, queue_fd)
     except (OSError, disk.Unfit, disk.InMotion, wire.NotACommand) as error:
         raise TransportBusy(f"{piece.name} lies there and cannot be read: {error}") from error
-    same_or_raise(envelope, there.body_hash, there.principal.user_id)
+    check_same(envelope, identity_of(there))
