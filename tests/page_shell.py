@@ -15,11 +15,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from tests.counterparts import missing, needs
 from tests.pages import Block
 from tests.service import PATIENCE_S, children_of, kill, processes_of
 
 PORT_SHOWN = "8765"
 COMMAND_S = 60.0
+CHANGED = ("etc", "opt", "srv", "var")
+"""Folders of the system that a page may change: each is covered, and the change goes with it."""
+
 _CODES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[=>78])")
 
 
@@ -30,13 +34,13 @@ class PageShell:
     an unset one is an error, as is a command that fails. What goes on runs in a bash of its own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, around: tuple[str, ...] = ()) -> None:
         self.folder = folder
         self.screen = ""
         self.port = str(_free_port())
         self._count = 0
         self._beside: list[_Screen] = []
-        self._main = self._open("bash", "--noprofile", "--norc", "-s")
+        self._main = self._open(*around, "bash", "--noprofile", "--norc", "-s")
 
     def run(self, block: Block) -> None:
         """The block's commands have run, or are up, as its mark says."""
@@ -53,7 +57,7 @@ class PageShell:
 
     def save(self, block: Block, name: str) -> None:
         """The block is a file of the reader."""
-        path = self.folder / name
+        path = self._place() / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self._here(block.text), encoding="utf-8")
 
@@ -107,6 +111,10 @@ class PageShell:
         script.write_text(self._here(block.text), encoding="utf-8")
         return script
 
+    def _place(self) -> Path:
+        """Where the reader is: `cd` counts."""
+        return Path(f"/proc/{self._main.pid}/cwd").resolve()
+
     def _here(self, text: str) -> str:
         return text.replace(PORT_SHOWN, self.port)
 
@@ -120,7 +128,32 @@ class PageShell:
             "LC_ALL": "C.UTF-8",
             "JOBBUS_SERVE_LISTEN": f"127.0.0.1:{self.port}",
         }
-        return _Screen(command, self.folder, kept | own)
+        place = self._place() if self._beside or self._count else self.folder
+        return _Screen(command, place, kept | own)
+
+
+def own_machine(folder: Path) -> tuple[str, ...]:
+    """The words before a command that runs it as root of a machine that looks like this one.
+
+    What is written to `CHANGED` is written to memory. `/opt/jobbus` has the program already.
+    """
+    script = folder / ".machine.sh"
+    cover = folder / ".cover"
+    cover.mkdir()
+    program = Path(sys.executable).parent / "jobbus"
+    covers = "\n".join(
+        f"mkdir -p {cover}/{name} {cover}/{name}.work; mount -t overlay overlay -o "
+        f"lowerdir=/{name},upperdir={cover}/{name},workdir={cover}/{name}.work /{name}"
+        for name in CHANGED
+    )
+    script.write_text(
+        f"set -eu\nmount -t tmpfs tmpfs {cover}\n{covers}\nmkdir -p /opt/jobbus/bin\n"
+        f'ln -s {program} /opt/jobbus/bin/jobbus\nexec "$@"\n',
+        encoding="utf-8",
+    )
+    around = (needs("unshare"), "--mount", "--propagation", "private", "bash", str(script))
+    tried = subprocess.run([*around, "true"], capture_output=True, text=True, check=False)
+    return around if tried.returncode == 0 else missing(f"no file system over /etc: {tried.stderr}")
 
 
 class _Screen:
@@ -140,6 +173,10 @@ class _Screen:
             start_new_session=True,
         )
         os.close(screen)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def type(self, line: str) -> None:
         assert self._process.stdin is not None

@@ -1,5 +1,7 @@
 """The pages for people, read as their readers do: fenced blocks in order, and what to do with each.
 
+`<!-- after: PAGE -->` at the top: the reader has done that page up to its service.
+`<!-- on: a machine of its own -->`: the page changes the system itself.
 A comment right above a fence says more than its language does:
 
 - `<!-- not run: REASON -->`: a command that no test can run.
@@ -20,8 +22,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ROOTS = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "THREAT_MODEL.md")
-PAGES = [*(ROOT / name for name in ROOTS), *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ROOTS),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
+_OWN_MACHINE = "<!-- on: a machine of its own -->"
 _AFTER = re.compile(r"^<!-- after: ([\w/.-]+\.md) -->$", re.M)
 _BLOCK = re.compile(
     r"^(?:<!-- (?P<mark>[a-z -]+?)(?:: (?P<value>[^\n]+?))? -->\n)?"
@@ -66,6 +72,11 @@ def prepared_by(page: Path) -> Path | None:
     """The page whose files and service the reader of this one has already, if it says so."""
     found = _AFTER.search(page.read_text(encoding="utf-8"))
     return None if found is None else page.parent / found[1]
+
+
+def wants_own_machine(page: Path) -> bool:
+    """Whether the page changes the machine itself: accounts, units, folders of the system."""
+    return _OWN_MACHINE in page.read_text(encoding="utf-8")
 
 
 def printed_as(shown: str, printed: str) -> bool:

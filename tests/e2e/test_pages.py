@@ -5,29 +5,37 @@ from pathlib import Path
 
 import pytest
 
-from tests.page_shell import PageShell
-from tests.pages import PAGES, ROOT, Block, blocks_of, prepared_by, printed_as
+from tests.page_shell import PageShell, own_machine
+from tests.pages import PAGES, ROOT, Block, blocks_of, prepared_by, printed_as, wants_own_machine
 
 RUN = [page for page in PAGES if any(block.language == "sh" for block in blocks_of(page))]
 ELSEWHERE = ("not run", "tested", "quick-start")
 
 
-@pytest.fixture
-def shell(tmp_path: Path) -> Iterator[PageShell]:
-    opened = PageShell(tmp_path)
-    yield opened
-    opened.close()
-
-
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_shows_runs_as_it_stands_there(page: Path, shell: PageShell) -> None:
+def test_what_a_page_shows_runs_as_it_stands_there(page: Path, tmp_path: Path) -> None:
+    around = own_machine(tmp_path) if wants_own_machine(page) else ()
+    shell = PageShell(tmp_path, around)
+    try:
+        _read(page, shell)
+    finally:
+        shell.close()
+
+
+def _read(page: Path, shell: PageShell) -> None:
     before = prepared_by(page)
     if before is not None:
-        for block in blocks_of(before):
-            if block.mark in ("file", "goes on"):
-                _do(block, shell)
+        for block in _up_to_its_service(before):
+            _do(block, shell)
     for block in blocks_of(page):
         _do(block, shell)
+
+
+def _up_to_its_service(page: Path) -> Iterator[Block]:
+    for block in blocks_of(page):
+        yield block
+        if block.mark == "goes on":
+            return
 
 
 def _do(block: Block, shell: PageShell) -> None:

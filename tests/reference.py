@@ -1,0 +1,275 @@
+"""The reference pages, made from the types, their checks and the command line itself.
+
+`python -m tests.reference` writes them to `docs/reference`; a test says when that is to be done.
+"""
+
+import contextlib
+import io
+import os
+import re
+import tomllib
+import types
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Union, get_args, get_origin
+
+import msgspec
+
+from bus.errors import ConfigError
+from bus.jobs import DefinitionFault, JobSpec, VariableSpec
+from bus.secret_sources import SecretSource
+from handlers.catalog import definition_checks
+from handlers.catalog.definition import decode_definition
+from jobbus.cli.main import run
+from jobbus.service import config
+from jobbus.service.config_changes import FIXED
+
+FOLDER: Final = Path(__file__).parents[1] / "docs" / "reference"
+MADE: Final = "<!-- Made by `python -m tests.reference`: change the types or the words there. -->\n"
+_TEXTS: Final = tomllib.loads((FOLDER / "words.toml").read_text(encoding="utf-8"))
+INTROS: Final[dict[str, str]] = _TEXTS["intros"]
+JOB_TABLES: Final[dict[str, str]] = _TEXTS["job_tables"]
+JOB_KEYS: Final[dict[str, str]] = _TEXTS["job_keys"]
+SERVICE_TABLES: Final[dict[str, str]] = _TEXTS["service_tables"]
+SERVICE_KEYS: Final[dict[str, str]] = _TEXTS["service_keys"]
+_FROM_CATALOG: Final = "directory"
+LISTS: Final = ("schedule", "after")
+"""Sections of `job.toml` that may stand several times."""
+LATER: Final = "**Not built yet**: a definition with it is refused.\n\n"
+_RANGE: Final = re.compile(r"must be from (\S+) to (\S+?),")
+_WORDS: Final = {
+    str: "text",
+    bool: "`true`, `false`",
+    int: "whole number",
+    float: "number",
+    Path: "path",
+}
+_UNITS: Final = {"_s": "s", "_ms": "ms", "_days": "days", "days": "days", "_bytes": "bytes"}
+
+
+def pages() -> dict[str, str]:
+    """The content of each reference page, by the name of its file."""
+    return {"job-toml.md": job_page(), "jobbus-toml.md": service_page(), "cli.md": cli_page()}
+
+
+def job_page() -> str:
+    tables = dict(_tables(JobSpec))
+    assert set(tables) == set(JOB_TABLES), set(tables) ^ set(JOB_TABLES)
+    parts = [
+        "# job.toml\n",
+        MADE,
+        INTROS["job"] + "\n",
+    ]
+    for name, record in tables.items():
+        parts.append(_job_table(name, record))
+    return "\n".join(parts)
+
+
+def _job_table(name: str, record: type[msgspec.Struct]) -> str:
+    brackets = "[[{}]]" if name in LISTS else "[{}]"
+    title = brackets.format(name) if name else "At the top"
+    rows: list[_Row] = []
+    for field in msgspec.structs.fields(record):
+        is_section = not name and _record_in(field.type) is not None
+        if field.name == _FROM_CATALOG or is_section:
+            continue
+        path = ".".join(filter(None, (name, field.name)))
+        rows.append((field, JOB_KEYS[path] + _later(path), _job_range(path, field)))
+    later = LATER if name in definition_checks.NOT_BUILT else ""
+    return f"## {title}\n\n{JOB_TABLES[name]}\n\n{later}{_table(rows)}"
+
+
+def _later(path: str) -> str:
+    """What is added to keys, or ways of a key, that the service does not build yet."""
+    if path == "ready" and "ready" in definition_checks.NOT_BUILT:
+        return '. Not built yet: `"tcp:PORT"`, `"output:REGEX"`'
+    return ". **Not built yet**" if path in definition_checks.NOT_BUILT else ""
+
+
+def service_page() -> str:
+    tables: dict[str, type[msgspec.Struct]] = {**config.SECTIONS, config.SECRETS: SecretSource}
+    assert set(tables) == set(SERVICE_TABLES), set(tables) ^ set(SERVICE_TABLES)
+    parts = [
+        "# jobbus.toml\n",
+        MADE,
+        INTROS["service"] + "\n",
+    ]
+    for name, record in tables.items():
+        rows = [
+            (
+                field,
+                SERVICE_KEYS[f"{name}.{field.name}"] + _at_restart(name, field.name),
+                _service_range(name, field),
+            )
+            for field in msgspec.structs.fields(record)
+        ]
+        parts.append(f"## [{name}]\n\n{SERVICE_TABLES[name]}\n\n{_table(rows)}")
+    later = ", ".join(f"`[{name}]`" for name in config.NOT_BUILT)
+    parts.append(f"## Not built yet\n\n{later}: a file with such a section is refused.\n")
+    return "\n".join(parts)
+
+
+def _at_restart(section: str, key: str) -> str:
+    return " (*restart*)" if key in FIXED.get(section, ()) else ""
+
+
+def cli_page() -> str:
+    parts = [
+        "# Commands\n",
+        MADE,
+        INTROS["cli"] + "\n",
+        f"```text\n{_help()}```\n",
+    ]
+    parts += (f"## {' '.join(words)}\n\n```text\n{_help(*words)}```\n" for words in _commands(()))
+    return "\n".join(parts)
+
+
+def _commands(group: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Every command below the group, as its help lists them."""
+    listed = _help(*group).partition("Commands:\n")[2].partition("\n\n")[0]
+    for name in re.findall(r"^  ([a-z][\w-]*):", listed, re.M):
+        yield (*group, name)
+        yield from _commands((*group, name))
+
+
+def _help(*words: str) -> str:
+    """What `--help` prints; the sentences below every help stand below that of `jobbus` alone."""
+    os.environ["COLUMNS"] = "100"
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        assert run([*words, "--help"]) == 0, words
+    lines = [line.rstrip() for line in text.getvalue().rstrip().splitlines()]
+    if words:
+        whole = "\n".join(lines)
+        common = _help().rpartition("\n\n\n")[2].rstrip()
+        lines = whole.removesuffix(common).rstrip().splitlines()
+    return "\n".join(lines) + "\n"
+
+
+def _tables(record: type[msgspec.Struct]) -> Iterator[tuple[str, type[msgspec.Struct]]]:
+    """The top of a definition and each section of it, by name."""
+    yield "", record
+    for field in msgspec.structs.fields(record):
+        inner = _record_in(field.type)
+        if inner is not None:
+            yield (f"{field.name}.NAME" if inner is VariableSpec else field.name), inner
+
+
+def _record_in(hint: Any) -> type[msgspec.Struct] | None:
+    for kind in (hint, *get_args(hint)):
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            return kind
+    return None
+
+
+_Row = tuple[msgspec.structs.FieldInfo, str, str]
+
+
+def _table(rows: list[_Row]) -> str:
+    lines = ["| key | value | default | |", "|---|---|---|---|"]
+    for field, words, span in rows:
+        value = _kind(field.type) + (f", {span}" if span else "") + _unit(field)
+        lines.append(f"| `{field.name}` | {value} | {_default(field)} | {words} |")
+    return "\n".join(lines) + "\n"
+
+
+def _kind(hint: Any) -> str:
+    hint = _without_none(hint)
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        return "list of words" if arguments[0] is str else f"list of {_kind(arguments[0])}"
+    if origin is dict:
+        inner = {"list of words": "lists of words", "text": "texts"}.get(
+            _kind(arguments[1]), "values"
+        )
+        return f"table of {inner}"
+    if origin in (Union, types.UnionType):
+        return "text, number, `true` or `false`" if str in arguments else "number"
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        words = [f'`"{word}"`' for word in hint]
+        return ", ".join(words) if len(words) < 8 else "final states"
+    return _WORDS[hint]
+
+
+def _without_none(hint: Any) -> Any:
+    if get_origin(hint) not in (Union, types.UnionType):
+        return hint
+    rest = tuple(each for each in get_args(hint) if each is not type(None))
+    return rest[0] if len(rest) == 1 else Union[rest]  # noqa: UP007 - made at run time
+
+
+def _unit(field: msgspec.structs.FieldInfo) -> str:
+    if _without_none(field.type) not in (int, float):
+        return ""
+    name = field.name.removesuffix("_max").removesuffix("_in_all")
+    unit = next((unit for end, unit in _UNITS.items() if name.endswith(end)), "")
+    return f" {unit}" if unit and not field.name.endswith("_per_s") else ""
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    match field.default_factory() if callable(field.default_factory) else field.default:
+        case msgspec.UNSET | msgspec.NODEFAULT:
+            return "**required**"
+        case None:
+            return ""
+        case bool() as yes:
+            return f"`{str(yes).lower()}`"
+        case tuple() as words:
+            return f"`[{', '.join(_quoted(word) for word in words)}]`"
+        case dict():
+            return "`{}`"
+        case float() as number:
+            return f"`{number:.15g}`"
+        case str() | Path() as text:
+            return f"`{_quoted(text)}`"
+        case other:
+            return f"`{other}`"
+
+
+def _quoted(word: object) -> str:
+    return str(word) if isinstance(word, int) else f'"{word}"'
+
+
+def _job_range(path: str, field: msgspec.structs.FieldInfo) -> str:
+    """What the checks themselves say about a number that cannot be right."""
+    if _without_none(field.type) not in (int, float) or path.startswith("variables"):
+        return ""
+    section, _, key = path.rpartition(".")
+    head = (
+        f"[{section}]\n"
+        if section not in ("", "schedule", "after")
+        else f"[[{section}]]\n" * bool(section)
+    )
+    start = 'cron = "0 3 * * *"\n' if section == "schedule" else ""
+    text = f'command = ["x"]\n{head}{start}{key} = -1000000\n'
+    found = decode_definition(text.encode(), file="job.toml", directory="/x")
+    assert isinstance(found, DefinitionFault), path
+    return "" if "not built" in found.reason else _span(found.reason)
+
+
+def _service_range(section: str, field: msgspec.structs.FieldInfo) -> str:
+    if field.type not in (int, float):
+        return ""
+    try:
+        config.load_settings(None, {f"JOBBUS_{section}_{field.name}".upper(): "-1000000"}, {})
+    except ConfigError as error:
+        return _span(str(error))
+    raise AssertionError(f"[{section}] {field.name} takes anything")
+
+
+def _span(sentence: str) -> str:
+    found = _RANGE.search(sentence)
+    assert found is not None, sentence
+    low, high = found.groups()
+    return f"from {low}" if len(high) > 7 else f"{low} to {high}"
+
+
+def write(made: Mapping[str, str], folder: Path = FOLDER) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, text in made.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(pages())
