@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from bus.clock import Clock
 from bus.commands import Report, is_urgent
 from bus.envelope import SYSTEM, Envelope, weight_of
+from bus.fair_queue import FairQueue
 from bus.transport import Transport
-from bus.turns import Turns
 
 INBOX_MAX = 1024
 """Commands that wait in memory; the rest waits in the transport, where it is durable."""
@@ -39,8 +39,8 @@ class Inbox:
         self._clock = clock
         self._size_max = size_max
         self._bytes = 0
-        self._urgent: Turns[Envelope] = Turns()
-        self._normal: Turns[Envelope] = Turns()
+        self._urgent: FairQueue[Envelope] = FairQueue()
+        self._normal: FairQueue[Envelope] = FairQueue()
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()

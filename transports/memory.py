@@ -9,8 +9,8 @@ from bus.clock import Clock
 from bus.commands import is_urgent
 from bus.envelope import Envelope, Identity, check_same, identity_of
 from bus.errors import TransportBusy
+from bus.fair_queue import FairQueue
 from bus.model import CommandRecord
-from bus.turns import Turns
 
 INBOX_MAX = 10_000
 
@@ -28,8 +28,8 @@ class MemoryTransport:
         self._clock = clock
         self._known = known
         self._inbox_max = inbox_max
-        self._urgent: Turns[Envelope] = Turns()
-        self._normal: Turns[Envelope] = Turns()
+        self._urgent: FairQueue[Envelope] = FairQueue()
+        self._normal: FairQueue[Envelope] = FairQueue()
         self._unsettled: dict[str, Identity] = {}
         self._arrived = asyncio.Event()
         self._closed = asyncio.Event()

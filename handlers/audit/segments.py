@@ -6,21 +6,24 @@ that was not written whole is passed over. Old segments go as wholes.
 
 import fcntl
 import os
+import pwd
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from bus.audit import AuditEntry
+from bus.audit import NOTE, AuditEntry, cut
+from bus.clock import rfc3339
 from bus.errors import StorageFailed
 from bus.files import write_all
-from bus.layout import DIRECTORY_MODE, FILE_MODE
+from bus.layout import DIRECTORY_MODE, FILE_MODE, DataLayout
 from bus.retention_settings import DAY_MS
 from bus.scarcity import NO_ROOM
 from bus.spares import Need, keep_room, take
-from handlers.audit.past import look_back, sync
 from handlers.audit.reading import day_of, segments_of
+from handlers.audit.resume_point import look_back, sync
 from handlers.journal.format import frame_line
 
 SEGMENT_BYTES = 4 << 20
@@ -180,3 +183,31 @@ def _give_back_ahead(directory: Path) -> None:
     for path in segments_of(directory)[-1:]:
         with suppress(OSError):
             os.truncate(path, path.stat().st_size)
+
+
+def note_offline(layout: DataLayout, action: str, **detail: str) -> None:
+    """The act stands in the audit, durably, as one of this account; no service runs, and the caller
+    holds the lock."""
+    segments = AuditSegments(layout.audit)
+    now_ms = time.time_ns() // 1_000_000
+    entry = AuditEntry(
+        seq=segments.last_seq,
+        at=rfc3339(now_ms),
+        kind=NOTE,
+        actor=_account(),
+        via="cli",
+        action=action,
+        status="Completed",
+        detail={name: cut(text) for name, text in detail.items() if text},
+    )
+    segments.append([entry], now_ms)
+    segments.close()
+
+
+def _account() -> str:
+    """The name of the account, not what the environment calls it."""
+    uid = os.geteuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid-{uid}"

@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bus.attention import Attention
 from bus.commands import ApplyCatalog, Definition
 from bus.files import file_system_of
+from bus.polling import FolderPolling
 from bus.ports import ReportSink
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
 from bus.threads import READS
+from handlers.catalog.definition_files import FILE_NAME, DefinitionFiles, Folders
 from handlers.catalog.doorbell import SLOW_LOOK_S, Doorbell
-from handlers.catalog.files import FILE_NAME, DefinitionFiles, Folders
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class CatalogWatch:
 
     def __init__(self, apps: Path, report: ReportSink, look_s: float = 0.25) -> None:
         self._apps = apps
-        self.attention = Attention(
+        self.polling = FolderPolling(
             str(apps), rare_s=SLOW_LOOK_S, often_s=look_s, grace_s=RING_LATE_S
         )
         self._files = DefinitionFiles(apps)
@@ -57,7 +57,7 @@ class CatalogWatch:
         """Reports the catalog, then again whenever it is another; until cancelled."""
         bell = Doorbell()
         async with asyncio.TaskGroup() as group:
-            self.attention.expect(await READS.run(self._kind))
+            self.polling.expect(await READS.run(self._kind))
             watched: Folders | None = None
             listener: asyncio.Task[None] | None = None
             if self._last is None:
@@ -70,14 +70,14 @@ class CatalogWatch:
                     watched = self._files.folders
                     listening = bell.listen(self._places(watched))
                     listener = group.create_task(listening, name="catalog doorbell")
-                rung = await bell.wait(self.attention.interval_s, self._took_s)
+                rung = await bell.wait(self.polling.interval_s, self._took_s)
                 began_s = time.monotonic()
                 changed = await self._look()
                 if rung:
-                    self.attention.announce()
-                    self.attention.looks()
+                    self.polling.announce()
+                    self.polling.looks()
                 else:
-                    self.attention.found((FILE_NAME,) if changed else (), began_s)
+                    self.polling.found((FILE_NAME,) if changed else (), began_s)
 
     def _kind(self) -> str:
         """The type of the file system that the definitions are on, or would be."""

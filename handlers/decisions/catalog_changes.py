@@ -13,9 +13,9 @@ from bus.events import (
 )
 from bus.jobs import Job, JobSpec
 from bus.model import Execution, ExecutionStatus, Reason
-from handlers.decisions.again import is_still_ordered, start_of
 from handlers.decisions.decision import Context, Decision, Effect, SpawnExecution
 from handlers.decisions.outcomes import end_waiting, next_to_start
+from handlers.decisions.policies import is_still_ordered, start_of
 from handlers.decisions.readable_table import ReadableTable
 
 

@@ -15,7 +15,7 @@ from bus.events import (
 from bus.jobs import Job
 from bus.model import CommandStatus, Execution, ExecutionStatus, Outcome
 from bus.views import execution_view, job_view
-from handlers.decisions.answers import accepted_as
+from handlers.decisions.command_events import accepted_as
 from handlers.decisions.decision import Context, Decision
 from handlers.decisions.permissions import visible_job
 from handlers.decisions.readable_table import ReadableTable

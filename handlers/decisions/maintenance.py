@@ -3,9 +3,9 @@
 from bus.commands import SetMaintenance
 from bus.events import AnyEvent, SystemMaintenance
 from bus.model import ExecutionStatus
-from handlers.decisions.again import start_of
 from handlers.decisions.decision import NOTHING, Context, Decision, Effect, SpawnExecution
 from handlers.decisions.outcomes import next_to_start
+from handlers.decisions.policies import start_of
 from handlers.decisions.readable_table import ReadableTable
 
 

@@ -36,7 +36,6 @@ from bus.model import (
     Reason,
     StopRequest,
 )
-from handlers.decisions.again import follow_up, is_due, start_of
 from handlers.decisions.decision import (
     NOTHING,
     Context,
@@ -45,6 +44,7 @@ from handlers.decisions.decision import (
     SpawnExecution,
     StopExecution,
 )
+from handlers.decisions.policies import follow_up, is_due, start_of
 from handlers.decisions.readable_table import ReadableTable
 
 _TIMEOUTS = frozenset({Reason.RUN_TIMEOUT, Reason.START_TIMEOUT})

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from bus.jobs import Job, JobSpec, RolesSpec
 from bus.model import HOLDS_SLOT, CommandRecord, Execution, ForgottenCommand, Maintenance
-from handlers.decisions.lasting import Holdings
+from handlers.decisions.holdings import Holdings
 from handlers.decisions.remembered import Remembered
 
 

@@ -1,7 +1,7 @@
 """What an event makes of one record: of a command, of an execution, of a job. No IO, no clock.
 
 Which records there are, and the ways to them, are the table's. The other way round, from a record
-to the events that lead to it, is `handlers.decisions.facts`.
+to the events that lead to it, is `handlers.journal.repair.facts`.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from bus.events import (
 from bus.jobs import Job
 from bus.lifecycle import command_may_follow, may_follow
 from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus
-from handlers.decisions.again import RESTART
+from handlers.decisions.policies import RESTART
 
 
 def accepted(event: CommandAccepted, seq: int) -> CommandRecord:

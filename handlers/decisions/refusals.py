@@ -15,9 +15,9 @@ from bus.jobs import JobSpec
 from bus.model import CommandStatus
 from bus.ports import Policy, TableReader
 from handlers.catalog.variables import reveals
-from handlers.decisions.answers import accepted_as
+from handlers.decisions.command_events import accepted_as
 from handlers.decisions.decision import Context, Decision
-from handlers.decisions.lasting import READS_BYTES_MAX
+from handlers.decisions.holdings import READS_BYTES_MAX
 from handlers.decisions.readable_table import ReadableTable
 
 _REPORTS = get_args(Report)

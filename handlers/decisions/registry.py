@@ -29,17 +29,17 @@ from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
 from handlers.decisions import catalog_changes as definitions
 from handlers.decisions import (
+    ended_executions,
     executions,
     job_status,
     maintenance,
     outcomes,
-    past,
     retention,
     stopping,
     timing,
 )
 from handlers.decisions.decision import NOTHING, Context, Decision
-from handlers.decisions.lasting import READS_BYTES_IN_ALL_MAX, READS_BYTES_MAX, READS_MAX
+from handlers.decisions.holdings import READS_BYTES_IN_ALL_MAX, READS_BYTES_MAX, READS_MAX
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.refusals import refusal, tells_secret
 
@@ -49,8 +49,8 @@ COMMANDS: dict[type, Callable[[ReadableTable, Envelope, Any, Context], Decision]
     RestartJob: executions.restart,
     CancelCommand: stopping.cancel,
     GetStatus: job_status.status,
-    RetryExecution: past.retry,
-    DeleteExecution: past.delete,
+    RetryExecution: ended_executions.retry,
+    DeleteExecution: ended_executions.delete,
 }
 """What people may ask for."""
 

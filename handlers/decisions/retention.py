@@ -15,7 +15,7 @@ from bus.jobs import Job, KeepSpec, OutputSpec
 from bus.model import CommandRecord, Execution
 from bus.retention_settings import DAY_MS, Keeping
 from handlers.decisions.decision import NOTHING, Context, Decision, DeleteFiles
-from handlers.decisions.lasting import Holdings, fair_share, had_effect, size_of
+from handlers.decisions.holdings import Holdings, fair_share, had_effect, size_of
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.records import awaited
 from handlers.decisions.remembered import DAYS_CUT, TURNS, Turn

@@ -12,7 +12,7 @@ from bus.events import (
     ExecutionStopping,
 )
 from bus.model import Execution, ExecutionStatus, Outcome, Reason
-from handlers.decisions.answers import accepted_as, completed, noop
+from handlers.decisions.command_events import accepted_as, completed, noop
 from handlers.decisions.decision import Context, Decision, Effect, StopExecution
 from handlers.decisions.permissions import (
     may_stop,

@@ -3,9 +3,9 @@
 from bus.commands import PassTime
 from bus.events import AnyEvent, ExecutionEnded
 from bus.model import Execution, ExecutionStatus, Reason
-from handlers.decisions.again import due_at_ms, start_of
 from handlers.decisions.decision import Context, Decision, Effect, SpawnExecution
 from handlers.decisions.outcomes import end_waiting, next_to_start
+from handlers.decisions.policies import due_at_ms, start_of
 from handlers.decisions.readable_table import ReadableTable
 
 

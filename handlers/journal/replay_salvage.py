@@ -10,11 +10,11 @@ from typing import Protocol
 from bus.events import AnyEvent, Published
 from bus.model import CommandRecord, Execution
 from bus.ports import TableReader
-from handlers.decisions.facts import facts_of
-from handlers.decisions.salvage import fitting, stranded, without_trace
 from handlers.decisions.table import JobTable
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal, Recovered
+from handlers.journal.repair.facts import facts_of
+from handlers.journal.repair.fitting import fitting, stranded, without_trace
 
 WRITE_MAX = 500
 """Decisions that are synced with one write."""

@@ -4,9 +4,9 @@ import threading
 from collections.abc import Iterator
 
 from bus.ports import OutputHits, OutputLine, OutputPage
-from handlers.output.files import OutputFiles
 from handlers.output.index import RecordCursor
 from handlers.output.lines import LINE_MAX, Piece, Rest, decode, split
+from handlers.output.output_files import OutputFiles
 
 PAGE_MIN = 4 * LINE_MAX
 PAGE_MAX = 1024 * 1024

@@ -9,7 +9,7 @@ from bus.envelope import canonical_uuid
 from bus.layout import DataLayout
 from bus.ports import OutputChunk, OutputHits, OutputLine, OutputPage
 from bus.threads import READS
-from handlers.output.files import OutputFiles, open_output
+from handlers.output.output_files import OutputFiles, open_output
 from handlers.output.search import offset_of_tail, page_of, search
 
 LIVE_LOOK_S = 2.0

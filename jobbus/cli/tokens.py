@@ -16,7 +16,7 @@ from cyclopts import App, Parameter
 from bus.access import ADMIN, METRICS, RoleDefaults, notes_on_roles, role_words
 from bus.clock import rfc3339
 from bus.layout import DataLayout
-from handlers.audit.offline import note_offline
+from handlers.audit.segments import note_offline
 from jobbus.cli.commands import Json
 from jobbus.cli.exits import CliError, Exit
 from jobbus.cli.show import say, show_json, show_table

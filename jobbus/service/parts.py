@@ -18,7 +18,7 @@ from bus.publisher import Publisher
 from bus.reserve import Reserve
 from bus.threads import DISK
 from handlers.ambiguity import has_trace
-from handlers.audit.catching_up import CatchUp
+from handlers.audit.resume_point import CatchUp
 from handlers.audit.segments import AuditSegments
 from handlers.audit.trail import Audit
 from handlers.catalog.watch import CatalogWatch
@@ -32,7 +32,7 @@ from handlers.journal.identity import is_copied
 from handlers.journal.recovery import RecoveredTable, recover
 from handlers.output.store import OutputStore
 from handlers.owner import Owner
-from handlers.progress import ProgressCoalescer
+from handlers.progress_coalescer import ProgressCoalescer
 from handlers.retention import Retention, TrustedClock, last_ms
 from handlers.supervision.request import ProgramDefaults
 from handlers.supervision.secrets import SecretValues
@@ -235,7 +235,7 @@ class Parts:
         self.secrets.go_by(settings.secrets)
         self.supervisor.go_by(programs_of(settings))
         self.transport.go_by(directory_settings(settings.directory, settings.keep))
-        self.catalog.attention.often_s = settings.directory.look_ms / 1000
+        self.catalog.polling.often_s = settings.directory.look_ms / 1000
         self.retention.go_by(settings.keep)
         self.audit.keep_days(settings.keep.audit_days)
         self.gateway.go_by(gateway_settings(settings), settings.roles)
@@ -298,7 +298,7 @@ class Parts:
 
     def _unannounced(self) -> list[str]:
         """The folders that are looked at all the time, and why."""
-        places = (self.transport.looks_often_because, self.catalog.attention.why)
+        places = (self.transport.looks_often_because, self.catalog.polling.why)
         return [why for why in places if why is not None]
 
     def _system(self) -> dict[str, object]:

@@ -14,7 +14,7 @@ import watchfiles
 from bus.commands import ApplyCatalog, Definition
 from handlers.catalog import doorbell
 from handlers.catalog.definition import SIZE_MAX
-from handlers.catalog.files import DefinitionFiles
+from handlers.catalog.definition_files import DefinitionFiles
 from handlers.catalog.watch import CatalogWatch
 from tests.service import eventually
 

@@ -17,8 +17,8 @@ from bus.layout import DataLayout
 from bus.ports import OutputLine, OutputLineReader, OutputNotice
 from handlers.output import search as output_search
 from handlers.output import store as output
-from handlers.output.files import OutputFiles, open_output
 from handlers.output.lines import LINE_MAX
+from handlers.output.output_files import OutputFiles, open_output
 from handlers.output.search import offset_of_tail, page_of, search
 from handlers.output.store import OutputStore
 from handlers.shim.files import Folder

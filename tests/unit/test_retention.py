@@ -15,7 +15,7 @@ from bus.ports import Policy
 from bus.retention_settings import Keeping
 from handlers.decisions import registry, retention
 from handlers.decisions.decision import DeleteFiles
-from handlers.decisions.lasting import Holding
+from handlers.decisions.holdings import Holding
 from handlers.decisions.retention import Past, to_forget
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import TableContent, parts_of

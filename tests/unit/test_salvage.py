@@ -30,8 +30,8 @@ from bus.events import (
 )
 from bus.jobs import Overlap, RestartPolicy, RestartSpec, RetrySpec
 from bus.model import CommandStatus, ExecutionStatus, Reason
-from handlers.decisions.salvage import fitting, stranded, without_trace
 from handlers.decisions.table import JobTable
+from handlers.journal.repair.fitting import fitting, stranded, without_trace
 from tests.decision_world import World
 
 JOB = "Demo/Job"

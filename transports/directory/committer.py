@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from bus.errors import StorageFailed
+from bus.fair_queue import FairQueue
 from bus.layout import DataLayout
 from bus.threads import start_thread
-from bus.turns import Turns
 from transports.directory.commit import Piece, can_group, commit
 from transports.directory.settings import DirectorySettings
 
@@ -38,8 +38,8 @@ class Committer:
         self._settings = settings
         self._done = done
         self._filled = threading.Condition()
-        self._urgent: Turns[Piece] = Turns()
-        self._normal: Turns[Piece] = Turns()
+        self._urgent: FairQueue[Piece] = FairQueue()
+        self._normal: FairQueue[Piece] = FairQueue()
         self._is_open = True
         self._was_urgent = False
         self._failure: StorageFailed | None = None

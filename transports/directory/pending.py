@@ -12,7 +12,7 @@ from enum import Enum, auto
 import msgspec
 
 from bus.envelope import Envelope
-from bus.turns import Turns
+from bus.fair_queue import FairQueue
 
 CACHED_MAX = 2048
 """Commands kept whole in memory; the others are read again when their turn comes."""
@@ -62,9 +62,9 @@ class Pending:
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
         self._odd_names: dict[str, str] = {}
-        self._urgent: Turns[Entry] = Turns()
-        self._ours: Turns[Entry] = Turns()
-        self._foreign: Turns[Entry] = Turns()
+        self._urgent: FairQueue[Entry] = FairQueue()
+        self._ours: FairQueue[Entry] = FairQueue()
+        self._foreign: FairQueue[Entry] = FairQueue()
         self._cached = 0
         self._cached_bytes = 0
         self._in_a_row = 0
@@ -199,7 +199,7 @@ class Pending:
         self._cached += by
         self._cached_bytes += by * entry.size
 
-    def _next_lane(self) -> Turns[Entry]:
+    def _next_lane(self) -> FairQueue[Entry]:
         if self._urgent:
             return self._urgent
         if self._foreign and not self.held and (not self._ours or self._in_a_row >= FOREIGN_SHARE):
@@ -208,7 +208,7 @@ class Pending:
         self._in_a_row += 1
         return self._ours
 
-    def _lane(self, entry: Entry) -> Turns[Entry]:
+    def _lane(self, entry: Entry) -> FairQueue[Entry]:
         if entry.urgent:
             return self._urgent
         return self._ours if entry.ours else self._foreign

@@ -4,10 +4,10 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from bus.attention import Attention
 from bus.clock import Clock
 from bus.descriptors import DESCRIPTORS
 from bus.layout import DataLayout
+from bus.polling import FolderPolling
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
 from bus.threads import DISK
@@ -38,7 +38,7 @@ class Scanner:
 
     `_announced` has the names that the watch gave since the last scan, and `_woken` is set when
     there is anything to scan for: `wake` writes both, `run` takes them. `_swept_s` and `_rejects_s`
-    are when `.tmp` was swept and Rejects were examined last; only `run` writes them. `attention`
+    are when `.tmp` was swept and Rejects were examined last; only `run` writes them. `polling`
     decides how often to scan without an announcement.
     """
 
@@ -65,7 +65,7 @@ class Scanner:
         self._announced: dict[str, None] = {}
         self._troubles = Recurring(log)
         self._swept_s = self._rejects_s = clock.monotonic_s()
-        self.attention = Attention(
+        self.polling = FolderPolling(
             str(layout.queue), rare_s=settings.scan_interval_s, often_s=settings.look_ms / 1000
         )
 
@@ -96,10 +96,10 @@ class Scanner:
         """Everything found is pending; the seconds to leave the directory alone."""
         now_s = self._clock.monotonic_s()
         if woken:
-            self.attention.looks()
+            self.polling.looks()
         findings = await DISK.run(self._scan_with_rejects, limit, woken, now_s)
         if not woken:
-            self.attention.found(findings.fresh, now_s)
+            self.polling.found(findings.fresh, now_s)
         await self._arrivals.take(local, findings)
         if findings.more:
             self.wake()
@@ -125,7 +125,7 @@ class Scanner:
         if not woken and now_s - self._rejects_s >= self._settings.scan_interval_s / 2:
             self._rejects_s = now_s
             came_back = self._rejects.come_back() > 0
-        must_list = woken or came_back or self.attention.is_full_look_due(now_s)
+        must_list = woken or came_back or self.polling.is_full_look_due(now_s)
         findings = self._scan.scan(self._pending, limit, must_list=must_list)
         if came_back:
             findings.fresh.clear()
@@ -133,7 +133,7 @@ class Scanner:
 
     async def _wait(self) -> bool:
         """Until the next scan is due; whether something woke it before."""
-        interval_s = self.attention.interval_s
+        interval_s = self.polling.interval_s
         due_in_s = self._scan.due_in_s
         if due_in_s is not None:
             interval_s = min(interval_s, max(due_in_s, SOONEST_S))

@@ -120,7 +120,7 @@ class DirectoryTransport:
     @property
     def looks_often_because(self) -> str | None:
         """Why the queue is looked at all the time; None while changes are announced."""
-        return self._scanner.attention.why
+        return self._scanner.polling.why
 
     @property
     def oldest_age_s(self) -> float:
@@ -138,7 +138,7 @@ class DirectoryTransport:
         """Files that are read from now on are believed, and rejects kept, by these settings."""
         self._reader.go_by(settings)
         self._rejects.go_by(settings)
-        self._scanner.attention.often_s = settings.look_ms / 1000
+        self._scanner.polling.often_s = settings.look_ms / 1000
 
     def forget_rejects(self, before_ms: int) -> None:
         """Files that were rejected before this time will be removed."""
@@ -196,7 +196,7 @@ class DirectoryTransport:
         if not self._quarantine.has_looked_back:
             await DISK.run(self.look_back)
         await DISK.run(self._prepare)
-        self._scanner.attention.expect(await DISK.run(file_system_of, self._layout.queue))
+        self._scanner.polling.expect(await DISK.run(file_system_of, self._layout.queue))
         await self._quarantine.set_aside()
         await self._scanner.scan(local, None, woken=True)
         self._quarantine.limit(self._pending.waiting)
@@ -247,7 +247,7 @@ class DirectoryTransport:
             self._layout.queue,
             self._scanner.wake,
             self._pending.__contains__,
-            self._scanner.attention.announce,
+            self._scanner.polling.announce,
         )
         async with asyncio.TaskGroup() as group:
             parts = [

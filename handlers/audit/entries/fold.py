@@ -27,7 +27,7 @@ from bus.events import (
 )
 from bus.model import ExecutionStatus
 from handlers.audit.entries import acts
-from handlers.audit.entries.commands import CommandEntries
+from handlers.audit.entries.command_entries import CommandEntries
 from handlers.audit.entries.states import States
 from handlers.decisions.readable_table import ReadableTable
 

@@ -12,9 +12,8 @@ from bus.audit import NOTE, REFUSED
 from bus.clock import SystemClock
 from bus.events import Published
 from bus.layout import DataLayout
-from handlers.audit.catching_up import CatchUp
-from handlers.audit.past import Past, look_back
 from handlers.audit.reading import entry_in, lines_of, segments_of
+from handlers.audit.resume_point import CatchUp, Past, look_back
 from handlers.decisions.table import JobTable
 from handlers.journal.recovery import recover
 from handlers.shim.assignment import CLAIMED_BY_SERVICE, claim_name

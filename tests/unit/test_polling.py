@@ -2,11 +2,11 @@
 
 import pytest
 
-from bus.attention import NAMES_MAX, Attention, is_silent
+from bus.polling import NAMES_MAX, FolderPolling, is_silent
 
 
-def attention() -> Attention:
-    return Attention("the queue", rare_s=5.0, often_s=0.25)
+def attention() -> FolderPolling:
+    return FolderPolling("the queue", rare_s=5.0, often_s=0.25)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from bus.events import ExecutionEnded, ExecutionQueued, ExecutionStarted, JobGav
 from bus.jobs import Job, JobSpec, RestartPolicy, RetrySpec
 from bus.model import Execution, ExecutionStatus, Reason, Value
 from handlers.catalog.variables import resolve_variables
-from handlers.decisions.answers import attempts_of
+from handlers.decisions.command_events import attempts_of
 from handlers.decisions.decision import Context
 from handlers.decisions.readable_table import ReadableTable
 

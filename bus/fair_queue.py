@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Turns(Generic[T]):
+class FairQueue(Generic[T]):
     """First in, first out for each owner; between owners one item a turn.
 
     `_waiting` holds the items of each owner that has any; the first owner is the next to have a

@@ -30,7 +30,7 @@ def is_silent(kind: str) -> bool:
     return kind in SILENT_FILE_SYSTEMS or kind.startswith("fuse")
 
 
-class Attention:
+class FolderPolling:
     """Of one folder, called `name` to people. Lives where its folder is looked at.
 
     `_reason` says why it is looked at often, and is empty while its announcements are believed; of

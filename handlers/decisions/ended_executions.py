@@ -8,7 +8,7 @@ from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
 from bus.events import ExecutionDeleted, ExecutionQueued
 from bus.model import Execution, Outcome
-from handlers.decisions.answers import accepted_as, completed
+from handlers.decisions.command_events import accepted_as, completed
 from handlers.decisions.decision import Context, Decision, DeleteFiles
 from handlers.decisions.executions import start
 from handlers.decisions.permissions import permitted_execution

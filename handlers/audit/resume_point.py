@@ -11,8 +11,11 @@ from typing import NamedTuple
 
 from bus.audit import NOTE, REFUSED, AuditEntry
 from bus.errors import StorageFailed
+from bus.events import Published
 from bus.scarcity import NO_ROOM
+from handlers.audit.entries.fold import AuditFold
 from handlers.audit.reading import entry_in, lines_of, segments_of
+from handlers.decisions.table import JobTable
 
 LOOK_BACK_MAX = 8
 """Segments. Each start begins one, so this is how many starts in a row may die in catching up."""
@@ -28,6 +31,23 @@ class Past(NamedTuple):
     last_seq: int = 0
     told_until: int = 0
     told_behind: frozenset[int] = frozenset()
+
+
+class CatchUp:
+    """Watches a recovery; implements `handlers.journal.recovery.Witness`."""
+
+    def __init__(self, past: Past) -> None:
+        self._told_behind = past.told_behind
+        self.fold = AuditFold(told_until=past.told_until)
+        self.missing: list[AuditEntry] = []
+
+    def begin(self, table: JobTable) -> None:
+        self.fold.begin(table)
+
+    def see(self, published: Published) -> None:
+        entry = self.fold.take(published)
+        if entry is not None and published.seq not in self._told_behind:
+            self.missing.append(entry)
 
 
 def look_back(directory: Path) -> Past:

@@ -6,13 +6,13 @@ from bus.clock import SystemClock
 from bus.commands import PassTime, StartJob, StopJob
 from bus.dispatch import Inbox
 from bus.envelope import Envelope, seal
+from bus.fair_queue import FairQueue
 from bus.model import Principal
-from bus.turns import Turns
 
 
 def test_each_owner_has_a_turn_and_keeps_their_order() -> None:
     chance = random.Random(4)
-    turns: Turns[tuple[str, int]] = Turns()
+    turns: FairQueue[tuple[str, int]] = FairQueue()
     put = [(chance.choice("aaaaaaabc"), number) for number in range(500)]
     for owner, number in put:
         turns.append(owner, (owner, number))
@@ -24,7 +24,7 @@ def test_each_owner_has_a_turn_and_keeps_their_order() -> None:
 
 
 def test_what_is_put_back_is_next() -> None:
-    turns: Turns[int] = Turns()
+    turns: FairQueue[int] = FairQueue()
     for number in range(4):
         turns.append("a", number)
     turns.append("b", 10)

@@ -1,0 +1,1 @@
+"""How a table takes in what is left of a damaged journal. Pure: no IO, no clock, no entropy."""
