@@ -59,6 +59,9 @@ def test_quick_start_has_exactly_its_two_commands() -> None:
     section = readme.partition("## Quick start")[2].partition("\n## ")[0]
     blocks = re.findall(r"```sh\n(.*?)```", section, re.S)
     assert [len(block.strip().splitlines()) for block in blocks] == [1, 1]
+    marks = [block.value for block in BLOCKS if block.mark == "quick-start"]
+    assert marks == ["run", "test"]
+    assert "for name in run test; do" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "jobbus demo --once" in blocks[0]
     assert "pytest" in blocks[1]
 
