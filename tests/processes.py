@@ -49,6 +49,11 @@ def starting(execution_id: str | None = None) -> Execution:
     )
 
 
+def seen(execution_id: str, status: ExecutionStatus = ExecutionStatus.RUNNING) -> Execution:
+    """An execution that an earlier service reported as running."""
+    return msgspec.structs.replace(starting(execution_id), status=status, start_ms=1, pid=1)
+
+
 def ordered_to_stop(execution: Execution, *, grace_s: float = 5.0, kill: bool = False) -> Execution:
     """The execution with a stop by a person on it."""
     order = StopRequest(

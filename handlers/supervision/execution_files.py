@@ -10,7 +10,6 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
 import structlog
 
 from bus.files import (
@@ -22,12 +21,21 @@ from bus.files import (
     sync_directory,
 )
 from bus.layout import DIRECTORY_MODE, DataLayout, ExecutionLayout
-from bus.model import ExitRecord, Reason, StopRequest
+from bus.model import Reason, StopRequest
 from bus.recurring import Recurring
 from bus.scarcity import NO_MEANS, NO_ROOM, reason_of
 from bus.spares import Need, make_way
 from handlers.shim.assignment import CLAIMED_BY_SERVICE, claim_name
 from handlers.shim.process_tree import boot_id, is_alive
+from handlers.supervision.execution_inputs import (
+    Alive,
+    Elsewhere,
+    Ended,
+    Finding,
+    Gone,
+    NeverRan,
+    Orphaned,
+)
 from handlers.supervision.record import ShimState, decode_exit, decode_state, encode_control
 
 log = structlog.get_logger("jobbus.adoption")
@@ -37,43 +45,6 @@ GENERATIONS_MAX = 1000
 CLAIM_WORDS = 4
 """Of a shim's claim: `shim`, its pid, its folder's device and inode, the start of the machine."""
 RECORD_BYTES_MAX = 1 << 20
-
-
-class NeverRan(msgspec.Struct, frozen=True):
-    """We hold the claim: no shim ever ran the program, and none can under a lower generation."""
-
-    generation: int
-
-
-class Alive(msgspec.Struct, frozen=True):
-    """A shim holds the lock; `state` is None while it has not said who it is."""
-
-    state: ShimState | None
-
-
-class Ended(msgspec.Struct, frozen=True):
-    exit: ExitRecord
-
-
-class Orphaned(msgspec.Struct, frozen=True):
-    """The shim is dead without a record; its tree may still live."""
-
-    state: ShimState
-
-
-class Gone(msgspec.Struct, frozen=True):
-    """Nothing is left that could tell."""
-
-    reason: Reason
-
-
-class Elsewhere(msgspec.Struct, frozen=True):
-    """The files are copies, and so is `state`: what became of it only the original can tell."""
-
-    state: ShimState | None
-
-
-Finding = Elsewhere | NeverRan | Alive | Ended | Orphaned | Gone
 
 
 def investigate(layout: DataLayout, execution_id: str, *, is_copied: bool = False) -> Finding:

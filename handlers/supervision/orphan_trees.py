@@ -1,5 +1,4 @@
-"""Trees whose shim is dead: watched, stopped on order, told lost when they are gone, or what
-survived.
+"""Trees whose shim is dead: watched, stopped on order, until they are gone or survived their KILL.
 
 No exit code can be had for them any more; only the service acts here, by pidfd.
 """
@@ -93,19 +92,26 @@ class OrphanTree:
         kill_all(lambda table: self.find(table, all_marks(table)))
 
 
-class Orphanage:
-    """All such trees; one look at the process table serves them all."""
+class OrphanTrees:
+    """All such trees; one look at the process table serves them all.
+
+    `_trees` are those that are watched, by execution: `take` adds, `discard` and the looks of `run`
+    take out. `found` is called at each look at which members live or may live, `gone` or `survived`
+    once, when the tree is watched no more.
+    """
 
     def __init__(
-        self, gone: Callable[[str], None], survived: Callable[[str, tuple[int, ...]], None]
+        self,
+        *,
+        found: Callable[[str], None],
+        gone: Callable[[str], None],
+        survived: Callable[[str, tuple[int, ...]], None],
     ) -> None:
+        self._found = found
         self._gone = gone
         self._survived = survived
         self._trees: dict[str, OrphanTree] = {}
         self._changed = asyncio.Event()
-
-    def __contains__(self, execution_id: str) -> bool:
-        return execution_id in self._trees
 
     def take(self, state: ShimState, stop_signal: int) -> None:
         """The tree is watched from now on."""
@@ -117,30 +123,31 @@ class Orphanage:
         self._trees[execution_id].order(request, now_ms)
         self._changed.set()
 
-    def is_alive(self, execution_id: str) -> bool:
-        """Whether any member of the tree lives, or may live. Blocking."""
-        tree = self._trees.get(execution_id)
-        if tree is None:
-            return False
-        try:
-            table = _processes()
-        except OSError:
-            return True
-        return bool(tree.find(table, all_marks(table)))
+    def discard(self, execution_id: str) -> None:
+        """The tree, if there is one, is not watched any more."""
+        self._trees.pop(execution_id, None)
 
     async def run(self) -> None:
         """Looks while there are any."""
         while True:
             self._changed.clear()
             if self._trees:
-                over = await DISK.run(_look_or_wait, dict(self._trees))
-                for execution_id, survivors in over.items():
-                    del self._trees[execution_id]
-                    if survivors:
-                        self._survived(execution_id, survivors)
-                    else:
-                        self._gone(execution_id)
+                trees = dict(self._trees)
+                over = await DISK.run(_look_or_wait, trees)
+                for execution_id, tree in trees.items():
+                    if self._trees.get(execution_id) is tree:  # not let go meanwhile
+                        self._looked(execution_id, over.get(execution_id))
             await self._rest()
+
+    def _looked(self, execution_id: str, survivors: tuple[int, ...] | None) -> None:
+        if survivors is None:
+            self._found(execution_id)
+            return
+        del self._trees[execution_id]
+        if survivors:
+            self._survived(execution_id, survivors)
+        else:
+            self._gone(execution_id)
 
     async def _rest(self) -> None:
         if not self._trees:
@@ -159,7 +166,7 @@ def look_at(trees: dict[str, OrphanTree]) -> dict[str, tuple[int, ...]]:
     Blocking.
 
     Raises:
-        OSError: the system does not tell who lives.
+        OSError: the living processes cannot be read.
     """
     table = _processes()
     marks = all_marks(table)

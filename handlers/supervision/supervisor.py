@@ -1,6 +1,7 @@
-"""The service's side of running programs: what it is made of, what it is told to do, when it looks.
+"""The service's side of running programs: feeds the machine of each execution, and acts for it.
 
-It never holds a pipe or waits for a job: the shims do, and go on when this part is dead.
+It never holds a pipe or waits for a job: the shims do, and go on when this part is dead. What
+follows from what is decided by `execution_machine`; here is what that takes of the system.
 """
 
 import asyncio
@@ -8,36 +9,71 @@ import math
 import os
 from collections.abc import Callable, Container, Coroutine, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
+import msgspec
+import structlog
+
 from bus.clock import Clock
+from bus.descriptors import DESCRIPTORS
 from bus.jobs import JobSpec
 from bus.layout import DataLayout
-from bus.model import Execution, ExecutionStatus, ExitRecord, Reason
+from bus.model import Execution, StopRequest
 from bus.ports import OutputNotice, ReportSink
+from bus.recurring import Recurring
+from bus.scarcity import reason_of
 from bus.tasks import kept_up
-from bus.threads import DISK
+from bus.threads import DISK, STOPS
+from handlers.shim.process_tree import is_alive
+from handlers.supervision import execution_actions as actions
 from handlers.supervision import execution_files
-from handlers.supervision.asking import Asking
+from handlers.supervision import execution_inputs as inputs
 from handlers.supervision.doorbell import Doorbell
 from handlers.supervision.environment import base_environment
-from handlers.supervision.execution_files import NeverRan
-from handlers.supervision.hearing import Hearing
-from handlers.supervision.orders import Orders
-from handlers.supervision.orphan_trees import Orphanage
+from handlers.supervision.execution_machine import ExecutionMachine, Phase
+from handlers.supervision.orphan_trees import OrphanTrees
 from handlers.supervision.progress_watch import ProgressWatch
+from handlers.supervision.record import ShimState, encode_control
 from handlers.supervision.request import ProgramDefaults, Requests, SupervisorSettings
-from handlers.supervision.roster import Roster
-from handlers.supervision.secrets import SecretValues
-from handlers.supervision.settling import Settling
-from handlers.supervision.spawner_link import SpawnerLink
-from handlers.supervision.watched import Watched
+from handlers.supervision.secrets import SecretUnavailable, SecretValues, references_in
+from handlers.supervision.shim_ends import ShimEnds
+from handlers.supervision.spawner_link import Forked, SpawnerLink
 
 __all__ = ["ProcessSupervisor", "SupervisorSettings"]
 
+log = structlog.get_logger("jobbus.supervisor")
+
+_NO_SECRETS: Mapping[str, str] = MappingProxyType({})
+
+
+class Supervised:
+    """One live execution. `machine` knows all about it; only `ProcessSupervisor._take` feeds it.
+
+    `is_copied`: it was begun before this data directory was copied, perhaps by the original.
+    `timers` are those that run, by what they are for.
+    """
+
+    __slots__ = ("is_copied", "machine", "spec", "timers")
+
+    def __init__(self, machine: ExecutionMachine, spec: JobSpec | None, *, is_copied: bool) -> None:
+        self.machine = machine
+        self.spec = spec
+        self.is_copied = is_copied
+        self.timers: dict[actions.Timer, asyncio.TimerHandle] = {}
+
+    @property
+    def id(self) -> str:
+        return self.machine.execution.id
+
 
 class ProcessSupervisor:
-    """Implements `bus.ports.Supervisor`; all methods are called in the loop."""
+    """Implements `bus.ports.Supervisor`; all methods are called in the loop.
+
+    `_supervised` has each live execution: `spawn` and `adopt` add it, its machine's `Forget` takes
+    it out. `_group` is that of `run`, None while it does not run; every task here is made in it.
+    The parts below each keep what their own class says, and call back with an execution's id.
+    """
 
     def __init__(
         self,
@@ -54,60 +90,49 @@ class ProcessSupervisor:
         look_s_max: Callable[[], float] = lambda: math.inf,
         in_hand: Callable[[Sequence[str]], None] = lambda command_ids: None,
     ) -> None:
-        self._in_hand = in_hand
-        self._is_copy = is_copy
         self._layout = layout
+        self._instance = instance
         self._clock = clock
+        self._report = report
+        self._output = output
         self._settings = settings or SupervisorSettings()
+        self._secrets = secrets or SecretValues({})
+        self._is_copy = is_copy
+        self._in_hand = in_hand
+        self._supervised: dict[str, Supervised] = {}
         self._group: asyncio.TaskGroup | None = None
-        self._bell = Doorbell(layout.sockets)
-        self._progress = ProgressWatch(self._progress_written)
-        self._roster = Roster(report, output, self._progress, self._shim_ended)
-        self._hearing = Hearing(layout, self._roster, self._bell, self._progress, report, output)
-        self._link = SpawnerLink(self._hearing.forked, self._spawner_died)
-        self._orders = Orders(layout, self._bell, self._roster.holds, self._start)
-        self._orphans = Orphanage(self._orphan_gone, self._orphan_survived)
+        self._troubles = Recurring(log)
         env = base_environment(os.environ if base_env is None else base_env)
         self._requests = Requests(layout, instance, self._settings, env, look_s_max)
-        self._asking = Asking(
-            self._requests,
-            self._link,
-            secrets or SecretValues({}),
-            is_watched=self._roster.holds,
-            fail=self._roster.fail,
-            start=self._start,
-        )
-        self._settling = Settling(
-            layout,
-            instance,
-            clock,
-            report,
-            self._roster,
-            self._hearing,
-            self._asking,
-            self._orphans,
-            start=self._start,
+        self._doorbell = Doorbell(layout.sockets)
+        self._progress = ProgressWatch(lambda each: self._happened(each, inputs.ProgressWritten()))
+        self._ends = ShimEnds(lambda each: self._happened(each, inputs.ShimEnded()))
+        self._spawner = SpawnerLink(self._spawner_answered, self._spawner_died)
+        self._orphans = OrphanTrees(
+            found=lambda each: self._happened(each, inputs.OrphansFound()),
+            gone=lambda each: self._happened(each, inputs.OrphansGone()),
+            survived=lambda each, pids: self._happened(each, inputs.OrphansSurvived(pids)),
         )
 
     @property
     def spawner_pid(self) -> int:
         """The warm process that runs now; 0 before the first."""
-        return self._link.pid
+        return self._spawner.pid
 
     @property
     def trouble(self) -> str | None:
         """Why no program can be started now; None if some can."""
-        return self._link.trouble
+        return self._spawner.trouble
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
         """Ends on cancellation; all jobs go on. `ready` is set when orders are taken."""
         warm = asyncio.Event()
-        with self._bell.listening(self._hearing.rung):
+        with self._doorbell.listening(self._shim_sent):
             try:
                 async with asyncio.TaskGroup() as group:
                     self._group = group
-                    self._start(partial(self._link.run, warm), "spawner")
-                    self._start(self._orphans.run, "orphans")
+                    self._start(partial(self._spawner.run, warm), "spawner")
+                    self._start(self._orphans.run, "orphan trees")
                     self._start(self._progress.run, "progress watch")
                     await warm.wait()
                     if ready is not None:
@@ -115,7 +140,9 @@ class ProcessSupervisor:
                     await kept_up(self._look_now_and_then, "supervisor")
             finally:
                 self._group = None
-                self._roster.unfollow_all()
+                self._ends.leave_all()
+                for supervised in self._supervised.values():
+                    _cancel_timers(supervised)
 
     # -- orders
 
@@ -125,27 +152,21 @@ class ProcessSupervisor:
 
     def spawn(self, execution: Execution, spec: JobSpec | None) -> None:
         """Start the program under a shim, at most once; what comes of it is reported."""
-        watched = Watched(execution, spec)
-        self._roster.add(watched)
-        self._asking.ask(watched)
+        if execution.id not in self._supervised:
+            supervised = self._add(ExecutionMachine(execution, spec), spec)
+            self._take(supervised, inputs.Wanted())
 
     def stop(self, execution: Execution) -> None:
-        """Make whoever watches the tree follow `execution.stop`."""
-        watched, order = self._roster.get(execution.id), execution.stop
-        if order is None or watched is None:
-            return
-        watched.stop = order
-        if execution.id in self._orphans:
-            self._orphans.order(execution.id, order, self._clock.now_ms())
-        else:
-            self._orders.pass_on(watched)
+        """Make the shim, or us if it is dead, follow `execution.stop`."""
+        if execution.stop is not None:
+            self._happened(execution.id, inputs.StopOrdered(execution.stop))
 
     async def adopt(
         self,
         live: Sequence[tuple[Execution, JobSpec | None]],
         poison: Container[str] = frozenset(),
     ) -> None:
-        """Every live execution is watched, spawned afresh, or reported as over.
+        """Every live execution is supervised, spawned, or reported as over.
 
         Those of the commands `poison` are not spawned any more: starts of the service died of it.
         """
@@ -153,74 +174,219 @@ class ProcessSupervisor:
         findings = await DISK.run(
             execution_files.investigate_all, self._layout, ids, is_copied=self._is_copy
         )
-        spawned = []
+        unstarted = []
         for (execution, spec), finding in zip(live, findings, strict=True):
-            watched = Watched(execution, spec)
-            watched.is_copied = self._is_copy
-            watched.is_poison = execution.command_id in poison
-            watched.ran = execution.start_ms is not None or execution.pid is not None
-            watched.told_running = watched.ran and execution.status is not ExecutionStatus.UNKNOWN
-            self._roster.add(watched)
-            if isinstance(finding, NeverRan):
-                spawned.append((watched, finding))
+            is_poison = execution.command_id in poison
+            machine = ExecutionMachine(execution, spec, is_poison=is_poison)
+            supervised = self._add(machine, spec, is_copied=self._is_copy)
+            if isinstance(finding, inputs.NeverRan):
+                unstarted.append((supervised, finding))
             else:
-                self._settling.conclude(watched, finding)
-        for watched, finding in spawned:
-            if self._roster.holds(watched):
-                command_id = watched.execution.command_id
-                await DISK.run(self._in_hand, (command_id,))
-                self._settling.conclude(watched, finding)
-        if spawned:
+                self._take(supervised, inputs.FilesRead(finding))
+        for supervised, finding in unstarted:
+            await DISK.run(self._in_hand, (supervised.machine.execution.command_id,))
+            self._take(supervised, inputs.FilesRead(finding))
+        if unstarted:
             await DISK.run(self._in_hand, ())
 
-    # -- what the parts have to tell one another
+    def _add(
+        self, machine: ExecutionMachine, spec: JobSpec | None, *, is_copied: bool = False
+    ) -> Supervised:
+        supervised = Supervised(machine, spec, is_copied=is_copied)
+        self._supervised[supervised.id] = supervised
+        return supervised
 
-    def _progress_written(self, execution_id: str) -> None:
-        self._hearing.progress_written(execution_id)
+    # -- inputs
 
-    def _shim_ended(self, watched: Watched) -> None:
-        self._settling.soon(watched)
+    def _happened(self, execution_id: str, happened: inputs.Input) -> None:
+        supervised = self._supervised.get(execution_id)
+        if supervised is not None:
+            self._take(supervised, happened)
+
+    def _shim_sent(self, sender: int, state: ShimState) -> None:
+        self._happened(state.execution, inputs.ShimSent(sender, state))
+
+    def _spawner_answered(self, answer: Forked, pidfd: int | None) -> None:
+        forked = (
+            inputs.ShimForked(answer.pid)
+            if answer.error is None
+            else inputs.ForkRefused(answer.error)
+        )
+        self._happened(answer.id, forked)
+        if pidfd is None:
+            return
+        supervised = self._supervised.get(answer.id)
+        if supervised is not None and supervised.machine.shim == answer.pid:
+            self._ends.follow(answer.id, pidfd)
+        else:
+            os.close(pidfd)
 
     def _spawner_died(self, unanswered: frozenset[str]) -> None:
-        """Their requests may have been carried out or not: the claims decide."""
         for execution_id in unanswered:
-            watched = self._roster.get(execution_id)
-            if watched is not None:
-                self._settling.soon(watched)
+            self._happened(execution_id, inputs.RequestLost())
 
-    def _orphan_gone(self, execution_id: str) -> None:
-        self._roster.lose(execution_id, Reason.NO_EXIT_RECORD)
+    async def _look_now_and_then(self) -> None:
+        """Backs every hint by a look at the files."""
+        while True:
+            await asyncio.sleep(self._settings.look_s)
+            if not self._supervised:
+                continue
+            self._progress.try_again()
+            ids = [
+                execution_id
+                for execution_id, each in self._supervised.items()
+                if each.machine.phase is not Phase.ORPHANED
+            ]
+            looks = await DISK.run(execution_files.look_at_all, self._layout, ids)
+            for execution_id, (state, has_exit) in zip(ids, looks, strict=True):
+                self._happened(
+                    execution_id, inputs.Looked(state, has_exit, execution_id in self._ends)
+                )
 
-    def _orphan_survived(self, execution_id: str, survivors: tuple[int, ...]) -> None:
-        """The stop has done what it can, as a shim's own ladder would tell."""
-        watched = self._roster.get(execution_id)
-        if watched is not None:
-            cause = watched.stop.reason if watched.stop is not None else None
-            now_ms = self._clock.now_ms()
-            exit_ = ExitRecord(ended_ms=now_ms, cause=cause, contained=False, survivors=survivors)
-            self._roster.end(watched, exit_)
+    # -- outputs
+
+    def _take(
+        self,
+        supervised: Supervised,
+        happened: inputs.Input,
+        secrets: Mapping[str, str] = _NO_SECRETS,
+    ) -> None:
+        """The machine knows of it, and what it asks for is done, in that order."""
+        for output in supervised.machine.take(happened, self._clock.now_ms()):
+            self._do(supervised, output, secrets)
+
+    def _do(
+        self, supervised: Supervised, output: actions.Output, secrets: Mapping[str, str]
+    ) -> None:
+        execution_id = supervised.id
+        match output:
+            case actions.ReadFiles():
+                self._start(partial(self._read_files, supervised), f"reconcile {execution_id}")
+            case actions.ReadSecrets(generation=generation):
+                reading = partial(self._read_secrets, supervised, generation)
+                self._start(reading, f"secrets {execution_id}")
+            case actions.AskSpawner(generation=generation):
+                self._ask_spawner(supervised, generation, secrets)
+            case actions.FollowShim(state=state):
+                is_there = self._ends.find(state)
+                self._take(
+                    supervised, inputs.ShimFollowed(state) if is_there else inputs.ShimMissing()
+                )
+            case actions.UnfollowShim():
+                self._ends.leave(execution_id)
+            case actions.WriteControl(order=order):
+                self._start(
+                    partial(self._write_control, supervised, order), f"order {execution_id}"
+                )
+            case actions.WakeShim(address=address, order=order):
+                self._wake(supervised, address, order)
+            case actions.WatchProgress():
+                self._progress.add(execution_id, self._layout.execution(execution_id).progress)
+            case actions.TakeOrphans(state=state, stop_signal=stop_signal):
+                self._orphans.take(state or self._only_marked(execution_id), stop_signal)
+            case actions.OrderOrphans(order=order):
+                self._orphans.order(execution_id, order, self._clock.now_ms())
+            case actions.WarnOfCopy(state=state):
+                _warn_of_copy(execution_id, state)
+            case actions.Wait(timer=timer, delay_s=delay_s):
+                self._wait(supervised, timer, delay_s)
+            case actions.NoteGrowth():
+                self._output.grown(execution_id)
+            case actions.Forget():
+                self._forget(supervised)
+            case _:
+                self._report(output)
 
     def _start(self, run: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         """Nothing that happens to one execution ends the supervision of the others."""
         assert self._group is not None, "orders are taken only while run() runs"
         self._group.create_task(kept_up(run, name), name=name)
 
-    # -- looks
+    async def _read_files(self, supervised: Supervised) -> None:
+        [finding] = await DISK.run(
+            execution_files.investigate_all,
+            self._layout,
+            [supervised.id],
+            is_copied=supervised.is_copied,
+        )
+        self._take(supervised, inputs.FilesRead(finding))
 
-    async def _look_now_and_then(self) -> None:
-        """Backs every hint by a look at the files."""
-        while True:
-            await asyncio.sleep(self._settings.look_s)
-            if not self._roster:
-                continue
-            self._progress.try_again()
-            ids = [each for each in self._roster if each not in self._orphans]
-            looks = await DISK.run(execution_files.look_at_all, self._layout, ids)
-            for execution_id, (state, has_ended) in zip(ids, looks, strict=True):
-                watched = self._roster.get(execution_id)
-                if watched is None:
-                    continue
-                if state is not None:
-                    self._hearing.learn(watched, state)
-                if has_ended or (watched.pidfd is None and watched.shim):
-                    self._settling.soon(watched)
+    async def _read_secrets(self, supervised: Supervised, generation: int) -> None:
+        """The values go with the request; nothing here keeps them."""
+        execution = supervised.machine.execution
+        references = references_in(execution.variables)
+        try:
+            values = await DISK.run(self._secrets.read, execution.job_id, references)
+        except SecretUnavailable as error:
+            self._take(supervised, inputs.CallFailed(generation, str(error)))
+        else:
+            self._take(supervised, inputs.SecretsRead(generation), values)
+
+    def _ask_spawner(
+        self, supervised: Supervised, generation: int, secrets: Mapping[str, str]
+    ) -> None:
+        execution, spec = supervised.machine.execution, supervised.spec
+        assert spec is not None
+        try:
+            self._spawner.request(self._requests.assignment(execution, spec, generation, secrets))
+        except (ValueError, msgspec.MsgspecError) as error:
+            sentence = f"the program call cannot be made: {error}"
+            self._take(supervised, inputs.CallFailed(generation, sentence))
+
+    async def _write_control(self, supervised: Supervised, order: StopRequest) -> None:
+        try:
+            await STOPS.run(execution_files.write_control, self._layout, supervised.id, order)
+        except (OSError, MemoryError) as error:
+            if isinstance(error, OSError) and DESCRIPTORS.release_for(error):
+                await self._write_control(supervised, order)
+                return
+            self._troubles.say(f"stops cannot be written, only sent: {reason_of(error)}")
+            self._take(supervised, inputs.ControlTried(order, is_written=False))
+        else:
+            self._troubles.over("stops can be written again")
+            self._take(supervised, inputs.ControlTried(order, is_written=True))
+
+    def _wake(self, supervised: Supervised, address: str, order: StopRequest | None) -> None:
+        execution_id = supervised.id
+        if order is not None:
+            self._ends.set_going(execution_id)
+        content = None if order is None else encode_control(order)
+        if not self._doorbell.wake(execution_id, address, content):
+            self._take(supervised, inputs.WakeRefused(order))
+
+    def _only_marked(self, execution_id: str) -> ShimState:
+        """For a tree that no file describes: its members carry the marker."""
+        return ShimState(execution=execution_id, shim=0, instance=self._instance)
+
+    def _wait(self, supervised: Supervised, timer: actions.Timer, delay_s: float) -> None:
+        earlier = supervised.timers.get(timer)
+        if earlier is not None:
+            earlier.cancel()
+        loop = asyncio.get_running_loop()
+        supervised.timers[timer] = loop.call_later(
+            delay_s, self._take, supervised, inputs.TimePassed(timer)
+        )
+
+    def _forget(self, supervised: Supervised) -> None:
+        del self._supervised[supervised.id]
+        self._ends.leave(supervised.id)
+        self._progress.discard(supervised.id)
+        self._orphans.discard(supervised.id)
+        _cancel_timers(supervised)
+
+
+def _cancel_timers(supervised: Supervised) -> None:
+    for handle in supervised.timers.values():
+        handle.cancel()
+    supervised.timers.clear()
+
+
+def _warn_of_copy(execution_id: str, state: ShimState | None) -> None:
+    """What may run is not ours to signal: the files here are copies of its files."""
+    if state is not None and is_alive(state.shim, state.shim_ticks):
+        log.warning(
+            "an execution runs in the directory that this one is a copy of; it is left alone",
+            execution=execution_id,
+            shim=state.shim,
+            pid=state.pid,
+        )

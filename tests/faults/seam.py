@@ -415,7 +415,7 @@ def _die_of_poison(plan: Plan) -> None:
     """The service kills itself at one point of handling, as a defect of ours or of the kernel's
     memory killer would end it."""
     from handlers import owner
-    from handlers.supervision.asking import Asking
+    from handlers.supervision.supervisor import ProcessSupervisor
     from transports.directory.command_files import FileReader
 
     def deadly(owner: Any, name: str, is_poison: Callable[..., bool]) -> None:
@@ -430,6 +430,9 @@ def _die_of_poison(plan: Plan) -> None:
 
     def holds_poison(reader: Any, name: str, inside: int) -> bool:
         return POISON_JOB.encode() in Path(_path_of(inside), name).read_bytes()
+
+    def asks_for_poison(_: Any, supervised: Any, *__: Any) -> bool:
+        return bool(supervised.machine.execution.job_id == POISON_JOB)
 
     match plan.poison:
         case "look":
@@ -447,7 +450,7 @@ def _die_of_poison(plan: Plan) -> None:
                 ),
             )
         case "spawn":
-            deadly(Asking, "ask", lambda asking, watched: watched.execution.job_id == POISON_JOB)
+            deadly(ProcessSupervisor, "_ask_spawner", asks_for_poison)
         case other:
             raise AssertionError(other)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import msgspec
 import pytest
 
 from bus.commands import (
@@ -29,17 +28,15 @@ from bus.model import Execution, ExecutionStatus, Reason
 from handlers.shim.assignment import CLAIMED_BY_SERVICE
 from handlers.shim.process_tree import all_processes, boot_id, is_alive, marks_of
 from handlers.supervision.execution_files import (
-    Alive,
-    Ended,
-    NeverRan,
     investigate,
     investigate_all,
     look,
     look_at_all,
     write_control,
 )
+from handlers.supervision.execution_inputs import Alive, Ended, NeverRan
 from handlers.supervision.record import ShimState
-from tests.processes import WITHOUT_GROUPS, Bench, bench, ordered_to_stop, sh, starting
+from tests.processes import WITHOUT_GROUPS, Bench, bench, ordered_to_stop, seen, sh, starting
 
 ROOT = Path(__file__).resolve().parents[2]
 INSTANCE_BYTES = 6
@@ -74,10 +71,6 @@ async def another_service(
         if process.returncode is None:
             process.kill()
         await process.wait()
-
-
-def seen(execution_id: str, status: ExecutionStatus = ExecutionStatus.RUNNING) -> Execution:
-    return msgspec.structs.replace(starting(execution_id), status=status, start_ms=1, pid=1)
 
 
 def members(execution_id: str) -> list[int]:

@@ -15,8 +15,8 @@ from bus.commands import ReportLost, ReportUnknown
 from bus.model import Reason
 from handlers.supervision.execution_files import look_at_all
 from handlers.supervision.record import decode_exit
-from tests.faults.test_adoption import INSTANCE_BYTES, another_service, members, seen
-from tests.processes import bench, ordered_to_stop, sh, starting
+from tests.faults.test_adoption import INSTANCE_BYTES, another_service, members
+from tests.processes import bench, ordered_to_stop, seen, sh, starting
 
 FOLDER = "cd ${JOBBUS_PROGRESS%/*}; "
 PUT = {

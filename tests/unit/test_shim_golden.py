@@ -8,7 +8,8 @@ import pytest
 from bus.layout import DataLayout
 from bus.model import ExitRecord, Progress, Reason, StopRequest
 from handlers.shim.assignment import StopOrder
-from handlers.supervision.execution_files import Ended, investigate
+from handlers.supervision.execution_files import investigate
+from handlers.supervision.execution_inputs import Ended
 from handlers.supervision.record import ShimState, decode_exit, decode_state, encode_control
 
 GOLDEN = Path(__file__).parent / "golden" / "shim-1"
