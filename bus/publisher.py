@@ -4,13 +4,16 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from bus.commands import AnyCommand, CancelCommand, GetStatus, RestartJob, StopJob, job_of
 from bus.envelope import Envelope, Identity, check_same, identity_of
 from bus.errors import BusError, ErrorCode, IdInUse, Refused
 from bus.ports import Checker, Receipt, TableReader
 from bus.transport import Transport
 
-_RECENT_MAX = 20_000
+_REMEMBERED_MAX = 20_000
+"""Ids of commands that were accepted here, those on their way and those decided together."""
 _SLICE = 50
 """Commands of a batch that are checked before others may run."""
 
@@ -22,9 +25,23 @@ _PASSING = frozenset(
 _MAKES_ROOM = (StopJob, RestartJob, CancelCommand)
 
 
+class _InFlight(msgspec.Struct, eq=False):
+    """A command on its way to the table. `is_publishing`: its first publication has not returned,
+    so it may still come to nothing."""
+
+    envelope: Envelope
+    is_publishing: bool = True
+
+
 class Publisher:
     """Implements `bus.ports.CommandPublisher` over a transport; `refused` is called with each
-    command that is refused."""
+    command that is refused. Lives in the event loop, and nobody else writes what it holds:
+
+    `_in_flight` has each command that was published here and, as far as is known, not decided, by
+    id and in order of publication. Of these, `_making_room` has by job the ids of those that may
+    end the reason of a refusal. `_decided` has what came before them: ids whose commands were
+    decided and dropped from `_in_flight`, with their identities. An id is in one of the two maps.
+    """
 
     def __init__(
         self,
@@ -38,12 +55,8 @@ class Publisher:
         self._transport = transport
         self._checker = checker
         self._table = table
-        # Ids on their way from here to the table; what falls out is known there long since.
-        self._recent: OrderedDict[str, Identity] = OrderedDict()
-        # Of these, those whose first publication has not returned: it may still come to nothing.
-        self._publishing: set[str] = set()
-        self._waiting: OrderedDict[str, Envelope] = OrderedDict()
-        # By job, those of them that make room: what follows is not judged by the time before.
+        self._in_flight: OrderedDict[str, _InFlight] = OrderedDict()
+        self._decided: OrderedDict[str, Identity] = OrderedDict()
         self._making_room: dict[str, list[str]] = {}
 
     async def publish(self, envelope: Envelope) -> Receipt:
@@ -54,35 +67,28 @@ class Publisher:
             raise
 
     async def _publish(self, envelope: Envelope) -> Receipt:
-        identity = identity_of(envelope)
         if isinstance(envelope.command, GetStatus):
             self._let_read_again(envelope.id)
         known = self._known(envelope.id)
         if known is None:
-            self._check(envelope)
-            self._recent[envelope.id] = identity
-            self._publishing.add(envelope.id)
-            if len(self._recent) > _RECENT_MAX:
-                self._recent.popitem(last=False)
-            self._note_room(envelope)
-            self._note_waiting(envelope)
-        else:
-            check_same(envelope, known)
-            if self._is_handled(envelope.id):
-                return Receipt(command_id=envelope.id, replayed=True)
+            return await self._publish_first(envelope)
+        check_same(envelope, known)
+        if not self._is_handled(envelope.id):
             self._check_held(envelope.id)
+            await self._transport.publish(envelope)
+        return Receipt(command_id=envelope.id, replayed=True)
+
+    async def _publish_first(self, envelope: Envelope) -> Receipt:
+        self._check(envelope)
+        in_flight = self._note(envelope)
         try:
             await self._transport.publish(envelope)
         except BaseException:  # also a cancellation: what became of it is open, a repeat finds out
-            if known is None:
-                self._recent.pop(envelope.id, None)
-                self._forget_room(envelope)
-                self._waiting.pop(envelope.id, None)
+            self._forget(envelope)
             raise
         finally:
-            if known is None:
-                self._publishing.discard(envelope.id)
-        return Receipt(command_id=envelope.id, replayed=known is not None)
+            in_flight.is_publishing = False
+        return Receipt(command_id=envelope.id)
 
     async def publish_many(self, envelopes: Sequence[Envelope]) -> list[Receipt | BusError]:
         """See `CommandPublisher`: side by side, so that the transport can commit them together."""
@@ -100,8 +106,8 @@ class Publisher:
 
     def undecided(self, command_id: str) -> Envelope | None:
         """See `bus.ports.CommandPublisher`."""
-        found = self._waiting.get(command_id)
-        return None if found is None or self._is_decided(command_id) else found
+        found = self._in_flight.get(command_id)
+        return None if found is None or self._is_decided(command_id) else found.envelope
 
     async def _receipt_or_error(self, envelope: Envelope) -> Receipt | BusError:
         try:
@@ -118,25 +124,27 @@ class Publisher:
             if refused.code not in _PASSING or not self._undecided(job_id):
                 raise
 
-    def _note_waiting(self, envelope: Envelope) -> None:
-        """Those that were decided meanwhile go: mostly they stand at the front."""
-        self._waiting[envelope.id] = envelope
-        while len(self._waiting) > _RECENT_MAX or self._is_decided(next(iter(self._waiting))):
-            self._waiting.popitem(last=False)
-
-    def _note_room(self, envelope: Envelope) -> None:
-        """A stop, restart or cancel counts until it is decided."""
-        if not isinstance(envelope.command, _MAKES_ROOM):
-            return
+    def _note(self, envelope: Envelope) -> _InFlight:
+        """The command is on its way. Those before it that were decided meanwhile are not any more:
+        mostly they stand at the front."""
+        in_flight = self._in_flight[envelope.id] = _InFlight(envelope)
+        while self._is_decided(first := next(iter(self._in_flight))):
+            self._decided[first] = identity_of(self._in_flight.pop(first).envelope)
+        if len(self._in_flight) + len(self._decided) > _REMEMBERED_MAX:
+            # What falls out is known to the table long since.
+            (self._decided or self._in_flight).popitem(last=False)
         job_id = self._job_of(envelope.command)
-        if job_id is not None:
+        if isinstance(envelope.command, _MAKES_ROOM) and job_id is not None:
             self._making_room[job_id] = [*self._undecided(job_id), envelope.id]
+        return in_flight
 
-    def _forget_room(self, envelope: Envelope) -> None:
-        """It was not accepted after all."""
-        waiting = self._making_room.get(self._job_of(envelope.command) or "", [])
-        if envelope.id in waiting:
-            waiting.remove(envelope.id)
+    def _forget(self, envelope: Envelope) -> None:
+        """The command was not accepted after all."""
+        self._in_flight.pop(envelope.id, None)
+        self._decided.pop(envelope.id, None)
+        making_room = self._making_room.get(self._job_of(envelope.command) or "", [])
+        if envelope.id in making_room:
+            making_room.remove(envelope.id)
 
     def _undecided(self, job_id: str | None) -> list[str]:
         waiting = self._making_room.pop(job_id, []) if job_id is not None else []
@@ -158,12 +166,8 @@ class Publisher:
 
     def _is_lost(self, command_id: str) -> bool:
         """It was accepted here, and neither the transport nor the table knows it any more."""
-        return (
-            command_id in self._recent
-            and command_id not in self._publishing
-            and not self._is_handled(command_id)
-            and not self._transport.holds(command_id)
-        )
+        was_here = command_id in self._in_flight or command_id in self._decided
+        return was_here and not self._is_handled(command_id) and not self._is_held(command_id)
 
     def _check_held(self, command_id: str) -> None:
         """A repeat finds its first where it should be; it is never published in its place."""
@@ -177,20 +181,26 @@ class Publisher:
     def _let_read_again(self, command_id: str) -> None:
         """A read leaves nothing behind: when its answer is gone, a repeat of it asks again."""
         if self._is_lost(command_id):
-            del self._recent[command_id]
-            self._waiting.pop(command_id, None)
+            self._in_flight.pop(command_id, None)
+            self._decided.pop(command_id, None)
 
     def _known(self, command_id: str) -> Identity | None:
         record = self._table.command(command_id) or self._table.forgotten(command_id)
         if record is not None:
             return identity_of(record)
-        return self._recent.get(command_id)
+        found = self._in_flight.get(command_id)
+        return identity_of(found.envelope) if found is not None else self._decided.get(command_id)
 
     def _is_decided(self, command_id: str) -> bool:
         """Nothing comes of it any more. The table alone does not say so: it forgets what had no
         effect, and what waited behind such a command would be kept for ever."""
-        is_on_its_way = command_id in self._publishing or self._transport.holds(command_id)
-        return self._is_handled(command_id) or not is_on_its_way
+        return self._is_handled(command_id) or not self._is_held(command_id)
+
+    def _is_held(self, command_id: str) -> bool:
+        """Whether the command is being published, or the transport has it."""
+        found = self._in_flight.get(command_id)
+        is_publishing = found is not None and found.is_publishing
+        return is_publishing or self._transport.holds(command_id)
 
     def _is_handled(self, command_id: str) -> bool:
         table = self._table
