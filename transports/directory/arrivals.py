@@ -9,7 +9,6 @@ from bus.envelope import Envelope, Identity, identity_of
 from bus.model import CommandRecord
 from bus.threads import DISK
 from transports.directory.command_files import Sighting
-from transports.directory.local_publisher import LocalPublisher
 from transports.directory.pending import Entry, Pending, State
 from transports.directory.queue_files import QueueFiles
 from transports.directory.refusals import RefusalResults, unreadable
@@ -47,7 +46,7 @@ class Arrivals:
         self._refusals = refusals
         self._holds_secret = holds_secret
 
-    async def take(self, local: LocalPublisher, findings: Findings) -> None:
+    async def take(self, findings: Findings) -> None:
         """What was found is pending, or is known already; what was given up is in Rejects."""
         doubtful: list[tuple[Sighting, Entry | CommandRecord]] = []
         for count, sighting in enumerate(findings.found, 1):
@@ -59,7 +58,7 @@ class Arrivals:
             elif not (isinstance(other, Entry) and other.name == sighting.name):
                 doubtful.append((sighting, other))
         for sighting, other in doubtful:
-            await self._second_of_an_id(local, sighting, other)
+            await self._second_of_an_id(sighting, other)
         if findings.given_up:
             await self._give_up(findings.given_up)
 
@@ -84,11 +83,9 @@ class Arrivals:
         self._pending.add(entry)
         self._pending.enqueue(entry)
 
-    async def _second_of_an_id(
-        self, local: LocalPublisher, sighting: Sighting, other: Entry | CommandRecord
-    ) -> None:
+    async def _second_of_an_id(self, sighting: Sighting, other: Entry | CommandRecord) -> None:
         """A file whose id is known: the same command again, or another one that borrowed the id."""
-        identity = await self._identity(local, other)
+        identity = await self._identity(other)
         [found] = await DISK.run(self._files.envelopes, [sighting.name])
         if found is None or identity is None:
             return
@@ -105,12 +102,10 @@ class Arrivals:
         was_refused = isinstance(other, CommandRecord) and not other.body_hash
         return was_refused or (isinstance(found, Envelope) and self._holds_secret(found))
 
-    async def _identity(
-        self, local: LocalPublisher, other: Entry | CommandRecord
-    ) -> Identity | None:
+    async def _identity(self, other: Entry | CommandRecord) -> Identity | None:
         if isinstance(other, CommandRecord):
             return identity_of(other)
-        envelope = local.envelope_of(other)
+        envelope = other.envelope
         if envelope is None:
             record = self._known(other.id)
             if record is not None:

@@ -1,7 +1,6 @@
 """Publishing from inside the process: each command becomes one durable file, many in one commit."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -23,23 +22,6 @@ from transports.directory.settings import DirectorySettings
 
 SMALL_PART = 20
 """Who has less than one in so many of what may wait is let in while others fill the rest."""
-
-
-class _Commit(msgspec.Struct):
-    """A command on its way to the disk. Everybody who waits for it has a future of his own: who
-    gives up takes neither the commit nor its repeats with him."""
-
-    envelope: Envelope
-    told: list["asyncio.Future[None]"] = []
-
-    def tell(self, error: Exception | None) -> None:
-        for future in self.told:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(error)
 
 
 class LocalPublisher:
@@ -72,9 +54,6 @@ class LocalPublisher:
         self._wake = wake
         self._loop = asyncio.get_running_loop()
         self._committer = Committer(layout, settings, self._committed_in_thread, before_answer)
-        self._committing: dict[str, _Commit] = {}
-        self._committing_bytes = 0
-        self._committing_of: Counter[str] = Counter()
         self._next: list[Piece] = []
         self._open = True
         self.failure: StorageFailed | None = None
@@ -89,8 +68,8 @@ class LocalPublisher:
         if self._next:
             self._flush()
         await DISK.run(self._committer.stop)
-        # The loop was told of each batch before it was told of the thread's end.
-        assert not self._committing, "the committer ended before its work"
+        # Each batch was reported to the loop before the end of the thread was.
+        assert not self._pending.is_committing(), "the committer ended before its work"
 
     async def publish(self, envelope: Envelope) -> None:
         """See `bus.transport.Transport.publish`."""
@@ -98,10 +77,9 @@ class LocalPublisher:
         self._check_open()
         entry = self._pending.get(envelope.id)
         record = self._known(envelope.id)
-        commit = self._committing.get(envelope.id)
-        if commit is not None:
-            first = commit.envelope
-            check_same(envelope, identity_of(first))
+        if entry is not None and entry.state is State.COMMITTING:
+            assert entry.envelope is not None
+            check_same(envelope, identity_of(entry.envelope))
         elif record is not None:
             check_same(envelope, identity_of(record))
             return
@@ -110,21 +88,15 @@ class LocalPublisher:
             return
         else:
             self._check_room(envelope)
-            commit = self._begin(envelope)
-        told: asyncio.Future[None] = self._loop.create_future()
-        commit.told.append(told)
+            entry = self._begin(envelope)
+        committed: asyncio.Future[None] = self._loop.create_future()
+        entry.publishers.append(committed)
         try:
-            await told
+            await committed
         except FileExistsError as error:
             await self._compare_with_file(str(error), envelope)
 
-    def envelope_of(self, entry: Entry) -> Envelope | None:
-        """What this process knows of an entry without reading its file."""
-        if entry.id in self._committing:
-            return self._committing[entry.id].envelope
-        return entry.envelope
-
-    def _begin(self, envelope: Envelope) -> "_Commit":
+    def _begin(self, envelope: Envelope) -> Entry:
         """From the number to the hand-over there is no await: both grow in the same order, for each
         principal."""
         order_ns = self._pending.next_order_ns(self._clock.now_ms() * 1_000_000)
@@ -141,17 +113,14 @@ class LocalPublisher:
             local=True,
             owner=owner,
             size=weight_of(envelope),
+            envelope=msgspec.structs.replace(envelope, accepted_ns=order_ns),
         )
         self._pending.add(entry)
-        self._committing_bytes += entry.size
-        commit = _Commit(msgspec.structs.replace(envelope, accepted_ns=order_ns))
-        self._committing[envelope.id] = commit
-        self._committing_of[owner] += 1
         if not self._next:
             # One turn of the loop later: publishers that woke together are committed together.
             self._loop.call_soon(self._flush)
         self._next.append(piece)
-        return commit
+        return entry
 
     def _need_of(self, envelope: Envelope) -> Need | None:
         if not isinstance(envelope.command, NEEDED_WHEN_FULL):
@@ -168,22 +137,16 @@ class LocalPublisher:
 
     def _committed(self, pieces: Sequence[Piece], failure: StorageFailed | None) -> None:
         for piece in pieces:
-            commit = self._committing.pop(piece.id)
-            self._committing_of[piece.owner] -= 1
-            if not self._committing_of[piece.owner]:
-                del self._committing_of[piece.owner]
             entry = self._pending.get(piece.id)
             assert entry is not None, piece.id
-            self._committing_bytes -= entry.size
             error: Exception | None = failure or piece.error
             if piece.taken:
                 error = FileExistsError(piece.name)
             if error is None:
-                entry.envelope = commit.envelope
                 self._pending.enqueue(entry)
             else:
                 self._pending.drop(entry)
-            commit.tell(error)
+            _answer(entry, error)
         if failure is not None:
             self.fail(failure)
 
@@ -193,7 +156,7 @@ class LocalPublisher:
         self.failed.set()
 
     async def _repeat_of_file(self, entry: Entry, envelope: Envelope) -> None:
-        there = self.envelope_of(entry)
+        there = entry.envelope
         if there is not None:
             check_same(envelope, identity_of(there))
             if entry.local:
@@ -224,15 +187,26 @@ class LocalPublisher:
     def _check_room(self, envelope: Envelope) -> None:
         """Stops are admitted when everything else is not any more, and so is who has little there:
         what somebody fills, others need."""
-        under_way = len(self._committing) + self._pending.local_waiting
-        under_way_bytes = self._committing_bytes + self._pending.local_bytes
+        under_way, under_way_bytes = self._pending.local, self._pending.local_bytes
         owner, most = envelope.principal.user_id, self._settings.inbox_max
         most_bytes = self._settings.inbox_bytes_max
-        theirs = self._committing_of[owner] + self._pending.local_of[owner]
-        if is_urgent(envelope.command) or theirs < most // SMALL_PART:
+        is_small = self._pending.local_of[owner] < most // SMALL_PART
+        if is_urgent(envelope.command) or is_small:
             most, most_bytes = most * 2, most_bytes * 2
         if under_way >= most:
             raise TransportBusy(f"{under_way} commands wait already; try again later")
         if under_way_bytes + weight_of(envelope) > most_bytes:
             mib = under_way_bytes / 1024**2
             raise TransportBusy(f"commands of {mib:.0f} MiB wait already; try again later")
+
+
+def _answer(entry: Entry, error: Exception | None) -> None:
+    """Everybody who waits for the commit has its outcome."""
+    publishers, entry.publishers = entry.publishers, []
+    for publisher in publishers:
+        if publisher.done():
+            continue
+        if error is None:
+            publisher.set_result(None)
+        else:
+            publisher.set_exception(error)

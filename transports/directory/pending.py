@@ -39,7 +39,9 @@ class Entry(msgspec.Struct, eq=False):
     """One command id in the queue. `order_ns` is when it was accepted or, if foreign, arrived.
 
     `ours`: sealed by this instance; `local`: published by this process, for `owner`. `size` is
-    about what its command takes in memory.
+    about what its command takes in memory. `envelope` is the command, while it is being committed
+    and as long as there is room for it in memory. `publishers` wait for the end of the commit, each
+    by a future of its own: one that gives up takes neither the commit nor its repeats with it.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Entry(msgspec.Struct, eq=False):
     owner: str = ""
     size: int = 0
     envelope: Envelope | None = None
+    publishers: list["asyncio.Future[None]"] = []
     more_names: tuple[str, ...] = ()
 
 
@@ -69,10 +72,9 @@ class Pending:
         self._cached_bytes = 0
         self._in_a_row = 0
         self.last_order_ns = 0
-        self.local_waiting = 0
+        self.local = 0
         self.local_bytes = 0
         self.local_of: Counter[str] = Counter()
-        """Of these, how many each owner has."""
         self.held = False
         """Files of strangers wait while this is set."""
         self._submitted_ms: list[int | None] = [None, None]
@@ -119,6 +121,10 @@ class Pending:
     def get(self, command_id: str) -> Entry | None:
         return self._entries.get(command_id)
 
+    def is_committing(self) -> bool:
+        """Whether there are commands of which nobody knows yet whether they are accepted."""
+        return any(entry.state is State.COMMITTING for entry in self._entries.values())
+
     def handed(self) -> Iterator[str]:
         """The ids that were received and not settled."""
         return (entry.id for entry in self._entries.values() if entry.state is State.HANDED)
@@ -132,6 +138,8 @@ class Pending:
         """The id is accounted for; it is received only after `enqueue`."""
         assert entry.id not in self._entries
         self._entries[entry.id] = entry
+        if entry.state is State.COMMITTING:
+            self._count(entry, 1)
         self._note_name(entry.name, entry.id)
         self.last_order_ns = max(self.last_order_ns, entry.order_ns)
 
@@ -142,6 +150,8 @@ class Pending:
 
     def drop(self, entry: Entry) -> None:
         """The id is forgotten, as if its file had never been seen."""
+        if entry.state is State.COMMITTING:
+            self._count(entry, -1)
         entry.state = State.DONE
         del self._entries[entry.id]
         for name in (entry.name, *entry.more_names):
@@ -149,13 +159,14 @@ class Pending:
 
     def enqueue(self, entry: Entry) -> None:
         """The entry waits, behind all others of its lane."""
+        if entry.state is not State.COMMITTING:
+            self._count(entry, 1)
         entry.state = State.WAITING
         if entry.envelope is not None:
             if self._cached < CACHED_MAX and self._cached_bytes < CACHED_BYTES_MAX:
                 self._count_cached(entry, 1)
             else:
                 entry.envelope = None
-        self._count(entry, 1)
         self._lane(entry).append(entry.owner, entry)
         self.arrived.set()
 
@@ -189,7 +200,7 @@ class Pending:
 
     def _count(self, entry: Entry, by: int) -> None:
         if entry.local:
-            self.local_waiting += by
+            self.local += by
             self.local_bytes += by * entry.size
             self.local_of[entry.owner] += by
             if not self.local_of[entry.owner]:

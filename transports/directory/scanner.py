@@ -13,7 +13,6 @@ from bus.scarcity import reason_of
 from bus.threads import DISK
 from transports.directory import disk
 from transports.directory.arrivals import Arrivals
-from transports.directory.local_publisher import LocalPublisher
 from transports.directory.pending import Pending
 from transports.directory.queue_files import QueueFiles
 from transports.directory.rejects import Rejects
@@ -74,13 +73,13 @@ class Scanner:
         self._announced.update(dict.fromkeys(names[: ANNOUNCED_MAX - len(self._announced)]))
         self._woken.set()
 
-    async def run(self, local: LocalPublisher) -> None:
+    async def run(self) -> None:
         """Scans for ever."""
         while True:
             woken = await self._wait()
             pause_s = 0.0
             try:
-                pause_s = await self._scan_once(local, woken)
+                pause_s = await self._scan_once(woken)
             except OSError as error:
                 if DESCRIPTORS.release_for(error):
                     self.wake()
@@ -90,9 +89,9 @@ class Scanner:
             else:
                 self._troubles.over("the queue directory can be read again")
             if pause_s:
-                await self._pause(local, pause_s)
+                await self._pause(pause_s)
 
-    async def scan(self, local: LocalPublisher, limit: int | None, *, woken: bool) -> float:
+    async def scan(self, limit: int | None, *, woken: bool) -> float:
         """Everything found is pending; the seconds to leave the directory alone."""
         now_s = self._clock.monotonic_s()
         if woken:
@@ -100,24 +99,24 @@ class Scanner:
         findings = await DISK.run(self._scan_with_rejects, limit, woken, now_s)
         if not woken:
             self.polling.found(findings.fresh, now_s)
-        await self._arrivals.take(local, findings)
+        await self._arrivals.take(findings)
         if findings.more:
             self.wake()
             return 0.0
         return min(DUTY * findings.busy_s, self._settings.scan_interval_s)
 
-    async def _scan_once(self, local: LocalPublisher, woken: bool) -> float:
+    async def _scan_once(self, woken: bool) -> float:
         if self._clock.monotonic_s() - self._swept_s > SWEEP_S:
             self._swept_s = self._clock.monotonic_s()
             await DISK.run(self._files.sweep)
         if self._announced:
-            await self._scan_announced(local)
-        return await self.scan(local, EXAMINED_MAX, woken=woken)
+            await self._scan_announced()
+        return await self.scan(EXAMINED_MAX, woken=woken)
 
-    async def _scan_announced(self, local: LocalPublisher) -> None:
+    async def _scan_announced(self) -> None:
         names, self._announced = list(self._announced), {}
         findings = await DISK.run(self._scan.scan_names, names, self._pending)
-        await self._arrivals.take(local, findings)
+        await self._arrivals.take(findings)
 
     def _scan_with_rejects(self, limit: int | None, woken: bool, now_s: float) -> Findings:
         """Blocking. Unless woken, what was rejected is examined first: it may have come back."""
@@ -145,7 +144,7 @@ class Scanner:
         self._woken.clear()
         return True
 
-    async def _pause(self, local: LocalPublisher, pause_s: float) -> None:
+    async def _pause(self, pause_s: float) -> None:
         """The directory is not listed meanwhile. What is announced by its name is examined all the
         same: no command waits for what others have piled up."""
         until_s = self._clock.monotonic_s() + pause_s
@@ -159,7 +158,7 @@ class Scanner:
             self._woken.clear()
             is_owed = True
             if self._announced:
-                await self._scan_announced(local)
+                await self._scan_announced()
         if is_owed:
             self.wake()
 

@@ -7,7 +7,6 @@ found by looking. What a command means is decided behind `receive`; its file sta
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from bus.clock import Clock
 from bus.envelope import Envelope
@@ -198,7 +197,7 @@ class DirectoryTransport:
         await DISK.run(self._prepare)
         self._scanner.polling.expect(await DISK.run(file_system_of, self._layout.queue))
         await self._quarantine.set_aside()
-        await self._scanner.scan(local, None, woken=True)
+        await self._scanner.scan(None, woken=True)
         self._quarantine.limit(self._pending.waiting)
         await DISK.run(self._quarantine.forget_gone)
         local.start()
@@ -254,7 +253,7 @@ class DirectoryTransport:
                 group.create_task(kept_up(run, name), name=name)
                 for run, name in (
                     (bell.run, "directory doorbell"),
-                    (partial(self._scanner.run, local), "directory scanner"),
+                    (self._scanner.run, "directory scanner"),
                     (self._settled.run, "directory unlinks"),
                 )
             ]
