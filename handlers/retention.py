@@ -8,7 +8,7 @@ import structlog
 
 from bus.clock import Clock
 from bus.commands import Forget
-from bus.events import CommandEnded, ExecutionEnded, Published, SystemForgotten
+from bus.events import CommandEnded, ExecutionEnded, JobChanged, Published, SystemForgotten
 from bus.ports import ReportSink
 from bus.retention_settings import DAY_MS, Keeping
 from bus.threads import READS
@@ -99,6 +99,8 @@ class Retention:
         for published in batch:
             if isinstance(published.event, ExecutionEnded | CommandEnded):
                 self._ended += 1
+            elif isinstance(published.event, JobChanged):
+                self._due.set()  # it may keep less by its own definition
             elif isinstance(published.event, SystemForgotten):
                 self._taken.set()
                 if published.event.turned:

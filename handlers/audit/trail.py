@@ -69,6 +69,7 @@ class Audit:
         self._clock = clock
         self._keep_ms = int(days * DAY_MS)
         self._is_trusted = is_trusted
+        self._is_tidy = True
         self._waiting: list[AuditEntry] = list(missing)
         self._loose = 0
         self._dropped = 0
@@ -81,8 +82,10 @@ class Audit:
             self._filled.set()
 
     def keep_days(self, days: float) -> None:
-        """From now on entries are kept so long."""
+        """From now on entries are kept so long; older ones go at once."""
         self._keep_ms = int(days * DAY_MS)
+        self._is_tidy = False
+        self._filled.set()
 
     def __call__(self, batch: Sequence[Published]) -> None:
         """See `bus.ports.ChangeListener`."""
@@ -155,8 +158,8 @@ class Audit:
                     raise StorageFailed(f"the audit cannot be written: {error}") from error
                 await asyncio.sleep(RETRY_S)
                 continue
-            if now_s - tidied_s >= TIDY_S:
-                tidied_s = now_s
+            if not self._is_tidy or now_s - tidied_s >= TIDY_S:
+                self._is_tidy, tidied_s = True, now_s
                 await self._tidy()
             await asyncio.sleep(WRITE_S)
 

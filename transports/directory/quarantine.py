@@ -78,7 +78,7 @@ class Quarantine:
 
     def look_back(self) -> frozenset[str]:
         """What earlier starts died of is known; the ids of commands that are on record and were
-        acted upon when two of them died. Blocking."""
+        acted upon when three of them died. Blocking."""
         disk.make_directory(self._layout.queue_tmp)
         found = self._handling.begin()
         self._careful = 0 if found is None else CAREFUL_COMMANDS

@@ -87,10 +87,12 @@ class Rejects:
         self.forget_before_ms = 0
         """Files rejected before this time go with the next look."""
         self._forgotten_ms = 0
+        self._is_bound_new = False
 
     def go_by(self, settings: DirectorySettings) -> None:
-        """From now on these count."""
+        """From now on these count; what is more than they allow goes with the next look."""
         self._settings = settings
+        self._is_bound_new = True
 
     def take(self, name: str, queue_fd: int, reason: str) -> None:
         """The file is out of the queue and lies here with its reason; nothing is overwritten."""
@@ -127,6 +129,10 @@ class Rejects:
         kept = self._load()
         if self.forget_before_ms > self._forgotten_ms:
             self._forget_old()
+        if self._is_bound_new:
+            self._is_bound_new = False
+            with disk.open_directory(self._path) as here:
+                self._prune(here)
         if not kept:
             return 0
         came = 0
