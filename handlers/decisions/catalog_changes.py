@@ -14,9 +14,10 @@ from bus.events import (
 from bus.jobs import Job, JobSpec
 from bus.model import Execution, ExecutionStatus, Reason
 from handlers.decisions.decision import Context, Decision, Effect, SpawnExecution
-from handlers.decisions.outcomes import end_waiting, next_to_start
 from handlers.decisions.policies import is_still_ordered, start_of
 from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.slots import next_to_start
+from handlers.decisions.waiting_commands import end_waiting
 
 
 def apply_catalog(table: ReadableTable, report: ApplyCatalog, context: Context) -> Decision:

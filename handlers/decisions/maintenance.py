@@ -4,9 +4,9 @@ from bus.commands import SetMaintenance
 from bus.events import AnyEvent, SystemMaintenance
 from bus.model import ExecutionStatus
 from handlers.decisions.decision import NOTHING, Context, Decision, Effect, SpawnExecution
-from handlers.decisions.outcomes import next_to_start
 from handlers.decisions.policies import start_of
 from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.slots import next_to_start
 
 
 def set_maintenance(table: ReadableTable, report: SetMaintenance, context: Context) -> Decision:

@@ -3,7 +3,7 @@
 Pure: no IO, no clock, no entropy.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from bus.commands import (
     ReportEnded,
@@ -14,7 +14,6 @@ from bus.commands import (
     ReportStopping,
     ReportUnknown,
 )
-from bus.errors import ErrorCode
 from bus.events import (
     AnyEvent,
     CommandEnded,
@@ -26,9 +25,6 @@ from bus.events import (
 )
 from bus.jobs import JobSpec
 from bus.model import (
-    FINAL_EXECUTION,
-    CommandRecord,
-    CommandStatus,
     Execution,
     ExecutionStatus,
     ExitRecord,
@@ -44,8 +40,10 @@ from handlers.decisions.decision import (
     SpawnExecution,
     StopExecution,
 )
-from handlers.decisions.policies import follow_up, is_due, start_of
+from handlers.decisions.policies import follow_up, start_of
 from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.slots import next_to_start
+from handlers.decisions.waiting_commands import completed_by, end_waiting
 
 _TIMEOUTS = frozenset({Reason.RUN_TIMEOUT, Reason.START_TIMEOUT})
 _LIMITS = _TIMEOUTS | {Reason.WATCHDOG}
@@ -223,56 +221,6 @@ def after_end(
     return Decision(tuple(events), tuple(effects))
 
 
-def end_waiting(
-    table: ReadableTable,
-    execution: Execution,
-    final: ExecutionEnded,
-    *,
-    settled: set[str] | None = None,
-) -> Iterator[AnyEvent]:
-    """The end, and of each command that waited for it; `settled` are those that ended before."""
-    yield final
-    for command in table.commands_waiting_for(execution.id):
-        if command.id not in (settled or ()):
-            yield from settle(table, command, execution, final)
-
-
-def next_to_start(
-    table: ReadableTable,
-    job_id: str,
-    now_ms: int,
-    *,
-    freed: Execution | None = None,
-    without: Collection[str] = (),
-    slots: int | None = None,
-    after_maintenance: bool = False,
-    is_low: bool = False,
-) -> Iterator[Execution]:
-    """The queued executions that may start now; none during maintenance, unless its end is decided.
-
-    `freed` is one whose end is being decided, `without` are waiting ones whose end is; `slots` is
-    a number that is about to be in force.
-    """
-    if table.maintenance is not None and not after_maintenance:
-        return
-    busy = [e for e in table.in_slots(job_id) if freed is None or e.id != freed.id]
-    busy_ids = {e.id for e in busy}
-    job = table.job(job_id)
-    if slots is None:
-        slots = job.spec.max_running if job is not None and job.spec is not None else 1
-    for execution in table.queued(job_id):
-        if len(busy_ids) >= slots:
-            return
-        if execution.id in without:
-            continue
-        if execution.replaces in busy_ids or not is_due(execution, now_ms):
-            continue
-        if is_low and execution.replaces is None and execution.previous is None:
-            continue  # new work; what takes the place of another needs no more than that did
-        busy_ids.add(execution.id)
-        yield execution
-
-
 def _now_running(
     table: ReadableTable, execution: Execution, started_ms: int, pid: int | None
 ) -> Iterator[AnyEvent]:
@@ -280,78 +228,6 @@ def _now_running(
     for command in table.commands_waiting_for(execution.id):
         if not command.waits_for:
             yield completed_by(command, Outcome.MERGED if command.merged else Outcome.DONE)
-
-
-def settle(
-    table: ReadableTable, command: CommandRecord, execution: Execution, final: ExecutionEnded
-) -> Iterator[AnyEvent]:
-    """How the end of `execution` ends a command that waited for it."""
-    if not command.waits_for:
-        yield _never_ran(command, final)
-        return
-    others = [i for i in command.waits_for if i != execution.id]
-    ends = [found for i in others if (found := table.execution(i)) is not None]
-    if any(not e.is_final for e in ends):
-        return
-    incomplete = [e.id for e in ends if e.reason is Reason.STOP_INCOMPLETE]
-    if final.reason is Reason.STOP_INCOMPLETE:
-        incomplete.append(execution.id)
-    if incomplete:
-        yield CommandEnded(
-            command_id=command.id,
-            status=CommandStatus.FAILED,
-            error_code=ErrorCode.STOP_INCOMPLETE,
-            error=f"processes outlived the KILL, see survivors of {', '.join(incomplete)}",
-            execution_id=execution.id,
-        )
-    else:
-        yield completed_by(
-            command, Outcome.MERGED if command.merged else Outcome.DONE, execution_id=execution.id
-        )
-
-
-def _never_ran(command: CommandRecord, final: ExecutionEnded) -> CommandEnded:
-    """The end of a start or restart whose execution ended before it ran."""
-    match final.status:
-        case ExecutionStatus.CANCELLED if final.reason is Reason.EXPIRED:
-            status, code = CommandStatus.EXPIRED, ErrorCode.EXPIRED
-            text = "it expired before the execution could start"
-        case ExecutionStatus.CANCELLED | ExecutionStatus.STOPPED:
-            status = CommandStatus.CANCELLED
-            if final.reason is Reason.USER and final.status is ExecutionStatus.CANCELLED:
-                code, text = ErrorCode.CANCELLED, "it was cancelled while waiting"
-            else:
-                code, text = ErrorCode.SUPERSEDED, "a later stop came before the execution ran"
-        case ExecutionStatus.SKIPPED:
-            status, code = CommandStatus.CANCELLED, ErrorCode.DISABLED
-            text = "the job was disabled, or taken from the catalog, before the execution ran"
-        case _ if final.reason is Reason.SPAWN_ERROR:
-            status, code = CommandStatus.FAILED, ErrorCode.SPAWN_ERROR
-            text = final.error or "the program could not be started"
-        case ExecutionStatus.LOST:
-            status, code = CommandStatus.FAILED, ErrorCode.INTERRUPTED
-            text = "the execution was lost before it was seen running"
-        case _:
-            status, code = CommandStatus.FAILED, ErrorCode.NOT_READY
-            text = final.error or "the program ended before it was ready"
-    return CommandEnded(
-        command_id=command.id,
-        status=status,
-        error_code=code,
-        error=text,
-        execution_id=final.execution_id,
-    )
-
-
-def completed_by(
-    command: CommandRecord, outcome: Outcome, *, execution_id: str | None = None
-) -> CommandEnded:
-    return CommandEnded(
-        command_id=command.id,
-        status=CommandStatus.COMPLETED,
-        outcome=outcome,
-        execution_id=execution_id,
-    )
 
 
 def _replacement_of(table: ReadableTable, execution: Execution) -> Execution | None:
@@ -365,7 +241,3 @@ def _replacement_of(table: ReadableTable, execution: Execution) -> Execution | N
 def _grace_of(table: ReadableTable, execution: Execution) -> float:
     spec = table.spec(execution.job_id, execution.revision)
     return spec.stop_grace_s if spec is not None else JobSpec(command=("-",)).stop_grace_s
-
-
-def is_over(status: ExecutionStatus) -> bool:
-    return status in FINAL_EXECUTION

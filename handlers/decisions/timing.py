@@ -4,9 +4,10 @@ from bus.commands import PassTime
 from bus.events import AnyEvent, ExecutionEnded
 from bus.model import Execution, ExecutionStatus, Reason
 from handlers.decisions.decision import Context, Decision, Effect, SpawnExecution
-from handlers.decisions.outcomes import end_waiting, next_to_start
 from handlers.decisions.policies import due_at_ms, start_of
 from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.slots import next_to_start
+from handlers.decisions.waiting_commands import end_waiting
 
 
 def pass_time(table: ReadableTable, _: PassTime, context: Context) -> Decision:

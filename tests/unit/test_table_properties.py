@@ -21,7 +21,7 @@ from bus.events import ExecutionEnded
 from bus.jobs import Overlap, RestartPolicy, RestartSpec, RetrySpec, VariableSpec, VariableType
 from bus.lifecycle import EXECUTION_TRANSITIONS
 from bus.model import FINAL_EXECUTION, HOLDS_SLOT, ExecutionStatus, Reason, Value
-from handlers.decisions.outcomes import next_to_start
+from handlers.decisions.slots import next_to_start
 from handlers.decisions.table import JobTable
 from tests.decision_world import World
 

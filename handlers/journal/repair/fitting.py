@@ -34,9 +34,9 @@ from bus.events import (
 from bus.jobs import Job
 from bus.lifecycle import command_may_follow, may_follow
 from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus, Outcome, Reason
-from handlers.decisions.outcomes import completed_by, end_waiting, settle
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.records import awaited
+from handlers.decisions.waiting_commands import completed_by, end_waiting, settle
 
 _BECOMES = {
     ExecutionStarted: ExecutionStatus.STARTING,

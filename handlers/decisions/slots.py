@@ -1,0 +1,43 @@
+"""Which of a job's queued executions may start: who has a slot, who waits for what. Pure."""
+
+from collections.abc import Collection, Iterator
+
+from bus.model import Execution
+from handlers.decisions.policies import is_due
+from handlers.decisions.readable_table import ReadableTable
+
+
+def next_to_start(
+    table: ReadableTable,
+    job_id: str,
+    now_ms: int,
+    *,
+    freed: Execution | None = None,
+    without: Collection[str] = (),
+    slots: int | None = None,
+    after_maintenance: bool = False,
+    is_low: bool = False,
+) -> Iterator[Execution]:
+    """The queued executions that may start now; none during maintenance, unless its end is decided.
+
+    `freed` is one whose end is being decided, `without` are waiting ones whose end is; `slots` is
+    a number that is about to be in force.
+    """
+    if table.maintenance is not None and not after_maintenance:
+        return
+    busy = [e for e in table.in_slots(job_id) if freed is None or e.id != freed.id]
+    busy_ids = {e.id for e in busy}
+    job = table.job(job_id)
+    if slots is None:
+        slots = job.spec.max_running if job is not None and job.spec is not None else 1
+    for execution in table.queued(job_id):
+        if len(busy_ids) >= slots:
+            return
+        if execution.id in without:
+            continue
+        if execution.replaces in busy_ids or not is_due(execution, now_ms):
+            continue
+        if is_low and execution.replaces is None and execution.previous is None:
+            continue  # new work; what takes the place of another needs no more than that did
+        busy_ids.add(execution.id)
+        yield execution

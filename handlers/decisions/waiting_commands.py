@@ -1,0 +1,94 @@
+"""How the end of an execution ends the commands that waited for it. Pure."""
+
+from collections.abc import Iterator
+
+from bus.errors import ErrorCode
+from bus.events import AnyEvent, CommandEnded, ExecutionEnded
+from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus, Outcome, Reason
+from handlers.decisions.readable_table import ReadableTable
+
+
+def end_waiting(
+    table: ReadableTable,
+    execution: Execution,
+    final: ExecutionEnded,
+    *,
+    settled: set[str] | None = None,
+) -> Iterator[AnyEvent]:
+    """The end, and of each command that waited for it; `settled` are those that ended before."""
+    yield final
+    for command in table.commands_waiting_for(execution.id):
+        if command.id not in (settled or ()):
+            yield from settle(table, command, execution, final)
+
+
+def settle(
+    table: ReadableTable, command: CommandRecord, execution: Execution, final: ExecutionEnded
+) -> Iterator[AnyEvent]:
+    """How the end of `execution` ends a command that waited for it."""
+    if not command.waits_for:
+        yield _never_ran(command, final)
+        return
+    others = [i for i in command.waits_for if i != execution.id]
+    ends = [found for i in others if (found := table.execution(i)) is not None]
+    if any(not e.is_final for e in ends):
+        return
+    incomplete = [e.id for e in ends if e.reason is Reason.STOP_INCOMPLETE]
+    if final.reason is Reason.STOP_INCOMPLETE:
+        incomplete.append(execution.id)
+    if incomplete:
+        yield CommandEnded(
+            command_id=command.id,
+            status=CommandStatus.FAILED,
+            error_code=ErrorCode.STOP_INCOMPLETE,
+            error=f"processes outlived the KILL, see survivors of {', '.join(incomplete)}",
+            execution_id=execution.id,
+        )
+    else:
+        yield completed_by(
+            command, Outcome.MERGED if command.merged else Outcome.DONE, execution_id=execution.id
+        )
+
+
+def _never_ran(command: CommandRecord, final: ExecutionEnded) -> CommandEnded:
+    """The end of a start or restart whose execution ended before it ran."""
+    match final.status:
+        case ExecutionStatus.CANCELLED if final.reason is Reason.EXPIRED:
+            status, code = CommandStatus.EXPIRED, ErrorCode.EXPIRED
+            text = "it expired before the execution could start"
+        case ExecutionStatus.CANCELLED | ExecutionStatus.STOPPED:
+            status = CommandStatus.CANCELLED
+            if final.reason is Reason.USER and final.status is ExecutionStatus.CANCELLED:
+                code, text = ErrorCode.CANCELLED, "it was cancelled while waiting"
+            else:
+                code, text = ErrorCode.SUPERSEDED, "a later stop came before the execution ran"
+        case ExecutionStatus.SKIPPED:
+            status, code = CommandStatus.CANCELLED, ErrorCode.DISABLED
+            text = "the job was disabled, or taken from the catalog, before the execution ran"
+        case _ if final.reason is Reason.SPAWN_ERROR:
+            status, code = CommandStatus.FAILED, ErrorCode.SPAWN_ERROR
+            text = final.error or "the program could not be started"
+        case ExecutionStatus.LOST:
+            status, code = CommandStatus.FAILED, ErrorCode.INTERRUPTED
+            text = "the execution was lost before it was seen running"
+        case _:
+            status, code = CommandStatus.FAILED, ErrorCode.NOT_READY
+            text = final.error or "the program ended before it was ready"
+    return CommandEnded(
+        command_id=command.id,
+        status=status,
+        error_code=code,
+        error=text,
+        execution_id=final.execution_id,
+    )
+
+
+def completed_by(
+    command: CommandRecord, outcome: Outcome, *, execution_id: str | None = None
+) -> CommandEnded:
+    return CommandEnded(
+        command_id=command.id,
+        status=CommandStatus.COMPLETED,
+        outcome=outcome,
+        execution_id=execution_id,
+    )
