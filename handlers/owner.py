@@ -8,7 +8,6 @@ state are plain functions; the one wait of a batch is the journal's.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 
 import msgspec
 import structlog
@@ -25,7 +24,7 @@ from bus.model import CommandRecord
 from bus.ports import ChangeListener, Policy, Supervisor
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
-from bus.threads import Pool
+from handlers.command_waiters import CommandWaiters
 from handlers.decisions.decision import (
     Context,
     Decision,
@@ -40,6 +39,7 @@ from handlers.decisions.table_content import parts_of
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal
 from handlers.journal.snapshots import SnapshotHead
+from handlers.journal.writer import NO_SPACE_RETRY_S, JournalWriter
 
 RESERVE = 1 << 16
 """Numbers reserved at a time: progress takes numbers without a sync of its own."""
@@ -47,7 +47,6 @@ RESERVE = 1 << 16
 SNAPSHOT_BYTES = 32 * 1024 * 1024
 """So much journal is worth a snapshot: replaying it would take about a second."""
 
-NO_SPACE_RETRY_S = 1.0
 NO_SPACE_AGAIN_S = 5.0
 """When a start that found little room may be tried again: the next look at the disk."""
 
@@ -80,13 +79,11 @@ class Owner:
         before_append: Callable[[], None] = lambda: None,
     ) -> None:
         self._before_snapshot = before_snapshot
-        self._in_hand = in_hand
-        self._before_append = before_append
         self.published = table
         self._is_low = is_low
         self._undecided = undecided
         self._working = table.twin()
-        self._journal = journal
+        self._journal = JournalWriter(journal, before_append, in_hand)
         self._next_seq = next_seq
         self._snapshot_at = SNAPSHOT_BYTES
         self._reserved = next_seq  # nothing reserved yet: the first batch does it
@@ -98,8 +95,7 @@ class Owner:
         self._clock = clock
         self._policy = policy
         self._listeners: list[ChangeListener] = []
-        self._waiters: dict[str, list[asyncio.Future[CommandRecord]]] = {}
-        self._thread = Pool("journal")
+        self._waiters = CommandWaiters(table)
         self._troubles = Recurring(log)
 
     @property
@@ -144,30 +140,15 @@ class Owner:
     async def note_projected(self, seq: int) -> None:
         """It is on record that the files of all that ended by `seq` are synced."""
         record = Record(seq=self._next_seq, at_ms=self._clock.now_ms(), projected=seq)
-        loop = asyncio.get_running_loop()
-        with suppress(NoSpace):  # a start after a crash then writes some files again
-            await loop.run_in_executor(self._thread, self._append, [record])
+        await self._journal.note(record)  # without it a start after a crash writes some files again
 
     async def hold_ballast(self) -> None:
         """The journal's reserve is held again, if there is room for it."""
-        ballast = self._journal.ballast
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, ballast.hold)
+        await self._journal.hold_ballast()
 
     async def command_ended(self, command_id: str) -> CommandRecord:
         """See `bus.ports.CommandWaiter`."""
-        record = self.published.command(command_id)
-        if record is not None and record.is_final:
-            return record
-        future: asyncio.Future[CommandRecord] = asyncio.get_running_loop().create_future()
-        waiting = self._waiters.setdefault(command_id, [])
-        waiting.append(future)
-        try:
-            return await future
-        finally:
-            waiting.remove(future)
-            if not waiting:
-                self._waiters.pop(command_id, None)
+        return await self._waiters.command_ended(command_id)
 
     async def run(self) -> None:
         """Handles batches for ever; ends only by cancellation, between two batches.
@@ -198,19 +179,19 @@ class Owner:
     async def handle(self, batch: Sequence[Envelope]) -> None:
         """The batch is decided, durable, visible and under way when this returns."""
         ids = [envelope.id for envelope in batch if envelope.id]
-        await self._note_in_hand(ids)
+        await self._journal.note_in_hand(ids)
         decided = await self._decide_with_patience(batch)
         if decided.published:
             if decided.records:
-                await self._record(decided.records)
+                await self._journal.record(decided.records)
                 self._reserved = decided.reserved or self._reserved
             self._publish(decided.published)
             spawned = self._spawned_for(decided.effects)
-            await self._note_in_hand([*ids, *spawned] if set(spawned) - set(ids) else [])
+            await self._journal.note_in_hand([*ids, *spawned] if set(spawned) - set(ids) else [])
             self._act(decided.effects)
             ids += spawned
         if ids:
-            self._thread.submit(self._in_hand, ())  # before anything else that the thread does
+            self._journal.end_in_hand()
         _answer_reports(batch)
 
     async def snapshot(self) -> None:
@@ -224,12 +205,10 @@ class Owner:
         content = self.published.freeze()
         head = SnapshotHead(seq=self._next_seq, at_ms=self._clock.now_ms(), reserved=self._reserved)
         lines = (_encode_part(part) for part in parts_of(content))
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._journal.write_snapshot, head, lines)
+        await self._journal.write_snapshot(head, lines)
 
     def close(self) -> None:
         """Marks the orderly end in the journal; nothing is handled afterwards."""
-        self._thread.shutdown(wait=True)
         self._journal.close(self._next_seq, self._clock.now_ms())
 
     # -- one batch -------------------------------------------------------------------------------
@@ -292,24 +271,6 @@ class Owner:
         if not isinstance(decision.events[0], ExecutionProgress):
             decided.records.append(Record(seq=first, at_ms=now_ms, events=decision.events))
 
-    async def _record(self, records: list[Record]) -> None:
-        """The records are synced; while the disk is full this waits for room."""
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                await loop.run_in_executor(self._thread, self._append, records)
-            except (NoSpace, MemoryError) as error:
-                self._troubles.say(f"deciding waits: {reason_of(error)}")
-                await asyncio.sleep(NO_SPACE_RETRY_S)
-            else:
-                self._troubles.over("deciding goes on")
-                return
-
-    def _append(self, records: Sequence[Record]) -> None:
-        """They are durable, in a directory that is still ours."""
-        self._before_append()
-        self._journal.append(records)
-
     def _publish(self, batch: Sequence[Published]) -> None:
         """One synchronous step: the table, the feed, and everybody who waits."""
         frames: list[Frame] = []
@@ -321,24 +282,7 @@ class Owner:
         self._feed.publish(frames, batch[-1].seq)
         for listener in self._listeners:
             listener(batch)
-        self._tell_waiters(batch)
-
-    def _tell_waiters(self, batch: Sequence[Published]) -> None:
-        if not self._waiters:
-            return
-        for published in batch:
-            command_id = getattr(published.event, "command_id", None)
-            record = self.published.command(command_id) if command_id is not None else None
-            if record is None or not record.is_final:
-                continue
-            for future in self._waiters.get(record.id, ()):
-                if not future.done():
-                    future.set_result(record)
-
-    async def _note_in_hand(self, command_ids: Sequence[str]) -> None:
-        if command_ids:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, self._in_hand, command_ids)
+        self._waiters(batch)
 
     def _spawned_for(self, effects: Sequence[Effect]) -> list[str]:
         """The commands for which something is about to be started."""

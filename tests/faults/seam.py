@@ -379,6 +379,7 @@ def _put_in(text: str) -> None:
     from bus import reserve, spares
     from handlers import disk_space as room
     from handlers import owner
+    from handlers.journal import writer
     from handlers.supervision import execution_files, spawner_link
     from transports.directory import disk, projections, settled_files
 
@@ -399,6 +400,7 @@ def _put_in(text: str) -> None:
         vars(execution_files)["boot_id"] = lambda: plan.boot
     retries = (
         (owner, "NO_SPACE_RETRY_S"),
+        (writer, "NO_SPACE_RETRY_S"),
         (projections, "RETRY_S"),
         (settled_files, "UNLINK_RETRY_S"),
     )
