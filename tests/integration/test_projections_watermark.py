@@ -15,7 +15,8 @@ from tests.decision_world import World
 from tests.fakes import ManualClock
 from transports.directory import disk
 from transports.directory import projections as module
-from transports.directory.projections import PAST_MAX, Projections
+from transports.directory.changed_records import PAST_MAX
+from transports.directory.projections import Projections
 
 
 class Rig:

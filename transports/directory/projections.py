@@ -6,73 +6,26 @@ after an unclean stop. For one command always in this order: status file, result
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
-
-import msgspec
 
 from bus.clock import Clock
 from bus.events import COMMAND_EVENTS, EXECUTION_EVENTS, CommandEnded, Published
 from bus.layout import DataLayout
-from bus.model import CommandRecord, Execution
 from bus.ports import TableReader
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
 from bus.threads import DISK
 from transports.directory import disk, results
+from transports.directory.changed_records import BATCH_MAX, Batch, ChangedRecords
 from transports.directory.orphans import sweep
 
 Record = TypeVar("Record")
 
 log = logging.getLogger(__name__)
 
-INTERVAL_S = 1.0
-"""The status file of a live execution is written at most so often."""
-BATCH_MAX = 256
-PAST_MAX = 64
-"""Records of the past that are looked at beside each batch of news."""
 RETRY_S = 2.0
-
-
-class _Batch(msgspec.Struct, frozen=True):
-    """What is written in one go, and the commands that are settled then.
-
-    `past_…` are written only if their files differ, and settle nothing.
-    """
-
-    executions: tuple[Execution, ...] = ()
-    commands: tuple[CommandRecord, ...] = ()
-    past_executions: tuple[Execution, ...] = ()
-    past_commands: tuple[CommandRecord, ...] = ()
-    status_gone: tuple[str, ...] = ()
-    results_gone: tuple[str, ...] = ()
-
-    @property
-    def ids(self) -> list[str]:
-        """Of the records that are written."""
-        return [one.id for one in self.executions] + [one.id for one in self.commands] + self.past
-
-    @property
-    def past(self) -> list[str]:
-        """Of those that are only looked at."""
-        return [one.id for one in self.past_executions] + [one.id for one in self.past_commands]
-
-    def only(self, ids: Container[str]) -> "_Batch":
-        """The records with these ids, and nothing else."""
-        return self._selected(lambda one: one.id in ids)
-
-    def without(self, ids: Container[str]) -> "_Batch":
-        """All but the records with these ids."""
-        return self._selected(lambda one: one.id not in ids)
-
-    def _selected(self, is_wanted: Callable[[Execution | CommandRecord], bool]) -> "_Batch":
-        return _Batch(
-            tuple(one for one in self.executions if is_wanted(one)),
-            tuple(one for one in self.commands if is_wanted(one)),
-            tuple(one for one in self.past_executions if is_wanted(one)),
-            tuple(one for one in self.past_commands if is_wanted(one)),
-        )
 
 
 class Projections:
@@ -83,8 +36,16 @@ class Projections:
     `settle` is called when the files of a command are there, `settle_own` when its result found no
     room: it comes later, and what it holds in the queue may be needed for other stops.
 
-    In memory are ids of records that changed since they were written, never the records: however
-    far the disk lags behind, it is at most one id for each record of the table.
+    `_changed` has the ids of what has to be written; the listener, `forget` and `doubt_past` add to
+    it, `run` takes from it and gives back what could not be written. `_seen` is the number of the
+    last change that was noted; only the listener writes it. `_writing` is the batch that `run` has
+    in hand. `_owed` are the ids that a `sync` under way waits for: `sync` fills it, `run` and
+    `forget` empty it and set `_paid` then. `_sync_failed` is set, for ever, by a sync that failed.
+
+    `_news` wakes `run`; everything that notes a change sets it. `_idle` is set by `run` while all
+    that was noted is written, and cleared by what notes. `_lags` says that some files found no room
+    at the last try; `run` writes it, and `drain` clears it to wait for the next try. `run` sets
+    `_turned` after each try. `_hurry` is set while `drain` waits: no file waits for its interval.
     """
 
     def __init__(
@@ -100,17 +61,11 @@ class Projections:
         self._table = table
         self._clock = clock
         self._settle = settle
-        self._at_once: dict[str, None] = {}
-        self._later: dict[str, float] = {}
-        self._commands: dict[str, None] = {}
-        self._past: dict[str, None] = {}
-        self._written_s: dict[str, float] = {}
-        self._status_gone: dict[str, None] = {}
-        self._results_gone: dict[str, None] = {}
+        self._changed = ChangedRecords(table)
         self._troubles = Recurring(log)
         self._seen = 0
         self._sync_failed = False
-        self._writing = _Batch()
+        self._writing = Batch()
         self._owed: set[str] = set()
         self._paid = asyncio.Event()
         self._news = asyncio.Event()
@@ -134,19 +89,11 @@ class Projections:
         self, execution_ids: Sequence[str], command_ids: Sequence[str], spellings: Sequence[str]
     ) -> None:
         """The files of these will be removed; `spellings` are what the result files are called."""
-        self._busy()
-        for execution_id in execution_ids:
-            self._at_once.pop(execution_id, None)
-            self._later.pop(execution_id, None)
-            self._written_s.pop(execution_id, None)
-            self._past.pop(execution_id, None)
-            self._status_gone[f"{execution_id}.json"] = None
+        self._idle.clear()
+        self._changed.forget(execution_ids, command_ids, spellings)
         for command_id in command_ids:
-            self._commands.pop(command_id, None)
-            self._past.pop(command_id, None)
             self._settle(command_id)
         self._pay((*execution_ids, *command_ids))
-        self._results_gone.update((f"{spelling}.json", None) for spelling in spellings)
         self._news.set()
 
     async def sweep(self, since_ms: int, keep_s: float) -> int:
@@ -161,7 +108,7 @@ class Projections:
     async def run(self) -> None:
         """Writes what was noted, until it is cancelled."""
         while True:
-            batch = self._next_batch()
+            batch = self._changed.take(self._clock.monotonic_s(), hurry=self._hurry)
             if batch is None:
                 await self._wait()
                 continue
@@ -170,16 +117,16 @@ class Projections:
                 without = await DISK.run(self._write, batch)
             except OSError as error:
                 self._troubles.say(f"status and result files lag behind: {reason_of(error)}")
-                self._note_again(batch)
+                self._changed.note_again(batch)
                 await asyncio.sleep(RETRY_S)
                 continue
             except BaseException:  # also a cancellation: the files would never be written
-                self._note_again(batch)
+                self._changed.note_again(batch)
                 raise
             self._troubles.over("status and result files are written again")
             self._written(batch.without(without))
             if without:
-                self._note_again(batch.only(without))
+                self._changed.note_again(batch.only(without))
                 for command_id in without:
                     self._settle_own(command_id)
             self._tell_lag(lags=bool(without))
@@ -196,12 +143,12 @@ class Projections:
         await DISK.run(self._sweep)
         executions = [e for e in self._table.executions() if e.version > synced or not e.is_final]
         for chunk in _chunks(executions):
-            batch = _Batch(past_executions=tuple(chunk))
+            batch = Batch(past_executions=tuple(chunk))
             for execution_id in await DISK.run(self._write, batch):
                 self._note_execution(execution_id)
         commands = [c for c in self._table.commands() if c.version > synced and c.is_final]
         for ended in _chunks(commands):
-            without = await DISK.run(self._write, _Batch(past_commands=tuple(ended)))
+            without = await DISK.run(self._write, Batch(past_commands=tuple(ended)))
             for command in ended:
                 if command.id in without:
                     self._note_command(command.id)
@@ -215,10 +162,9 @@ class Projections:
 
     def doubt_past(self) -> None:
         """`run` looks at the files of all that has ended, a few beside each batch of news."""
-        self._past.update((e.id, None) for e in self._table.executions() if e.is_final)
-        self._past.update((c.id, None) for c in self._table.commands() if c.is_final)
-        self._busy()
-        self._news.set()
+        self._changed.note_past(e.id for e in self._table.executions() if e.is_final)
+        self._changed.note_past(c.id for c in self._table.commands() if c.is_final)
+        self._note_news()
 
     async def sync(self) -> int | None:
         """The files of everything that has ended by now survive a power cut; the number of the last
@@ -229,7 +175,7 @@ class Projections:
         if self._sync_failed:
             return None  # a second try would report success for what the first one lost
         seen, writing = self._seen, self._writing
-        self._owed = {*self._at_once, *self._commands, *self._past}
+        self._owed = self._changed.to_be_written()
         self._owed.update(writing.ids)
         while self._owed:
             self._paid.clear()
@@ -259,80 +205,35 @@ class Projections:
         return self._idle.is_set()
 
     def _note_execution(self, execution_id: str) -> None:
-        self._busy()
-        execution = self._table.execution(execution_id)
-        written_s = self._written_s.get(execution_id)
-        if execution is None or execution.is_final or written_s is None:
-            self._later.pop(execution_id, None)
-            self._at_once[execution_id] = None
-        elif execution_id not in self._at_once:
-            self._later.setdefault(execution_id, written_s + INTERVAL_S)
-        self._news.set()
+        self._changed.note_execution(execution_id)
+        self._note_news()
 
     def _note_command(self, command_id: str) -> None:
-        self._busy()
-        self._commands[command_id] = None
-        command = self._table.command(command_id)
-        execution_id = command.execution_id if command is not None else None
-        if execution_id is not None and self._later.pop(execution_id, None) is not None:
-            # Who reads the result looks at the status next: it must not tell an older story.
-            self._at_once[execution_id] = None
-        self._news.set()
+        self._changed.note_command(command_id)
+        self._note_news()
 
-    def _busy(self) -> None:
+    def _note_news(self) -> None:
         self._idle.clear()
-
-    def _next_batch(self) -> _Batch | None:
-        """What is due now: status files first, results when no status file is."""
-        now_s = self._clock.monotonic_s()
-        if self._later:
-            # Every interval is the same, so the first noted is the first due.
-            for execution_id, due_s in list(islice(self._later.items(), BATCH_MAX)):
-                if due_s > now_s and not self._hurry:
-                    break
-                del self._later[execution_id]
-                self._at_once[execution_id] = None
-        ids = _take(self._at_once, BATCH_MAX)
-        executions = [one for one in map(self._table.execution, ids) if one is not None]
-        self._written_s.update((one.id, now_s) for one in executions)
-        commands: list[CommandRecord | None] = []
-        if len(ids) < BATCH_MAX:
-            commands = [self._table.command(one) for one in _take(self._commands, BATCH_MAX)]
-        status_gone = tuple(_take(self._status_gone, BATCH_MAX))
-        results_gone = tuple(_take(self._results_gone, BATCH_MAX))
-        past = _take(self._past, PAST_MAX)
-        if not (ids or commands or status_gone or results_gone or past):
-            return None
-        return _Batch(
-            tuple(executions),
-            tuple(one for one in commands if one is not None and one.is_final),
-            tuple(one for one in map(self._table.execution, past) if one is not None),
-            tuple(one for one in map(self._table.command, past) if one is not None),
-            status_gone,
-            results_gone,
-        )
+        self._news.set()
 
     async def _wait(self) -> None:
         """Until there is news or the next status file is due."""
-        if not self._later:
+        due_s = self._changed.due_s
+        if due_s is None:
             self._idle.set()
             self._turned.set()
         self._news.clear()
-        timeout_s = None
-        if self._later:
-            timeout_s = max(0.0, next(iter(self._later.values())) - self._clock.monotonic_s())
+        timeout_s = None if due_s is None else max(0.0, due_s - self._clock.monotonic_s())
         try:
             async with asyncio.timeout(timeout_s):
                 await self._news.wait()
         except TimeoutError:
             return
 
-    def _written(self, batch: _Batch) -> None:
-        self._writing = _Batch()
+    def _written(self, batch: Batch) -> None:
+        self._writing = Batch()
         self._pay(batch.ids)
-        for execution in batch.executions:
-            if execution.is_final:
-                self._written_s.pop(execution.id, None)
+        self._changed.written(batch)
         for command in batch.commands:
             self._settle(command.id)
 
@@ -342,13 +243,6 @@ class Projections:
             self._owed.difference_update(ids)
             if not self._owed:
                 self._paid.set()
-
-    def _note_again(self, batch: _Batch) -> None:
-        self._at_once.update(dict.fromkeys(one.id for one in batch.executions))
-        self._commands.update(dict.fromkeys(one.id for one in batch.commands))
-        self._past.update(dict.fromkeys(batch.past))
-        self._status_gone.update(dict.fromkeys(batch.status_gone))
-        self._results_gone.update(dict.fromkeys(batch.results_gone))
 
     def _sweep(self) -> None:
         for folder in (self._layout.status, self._layout.results):
@@ -367,20 +261,13 @@ class Projections:
         else:
             log.info("all status and result files find room again")
 
-    def _write(self, batch: _Batch) -> set[str]:
+    def _write(self, batch: Batch) -> set[str]:
         """The ids of records whose files found no room."""
         results.remove(self._layout.status, batch.status_gone)
         results.remove(self._layout.results, batch.results_gone)
         without = results.write(self._layout, batch.executions, batch.commands)
         past = (batch.past_executions, batch.past_commands)
         return without | results.write(self._layout, *past, results.replace_unless_same)
-
-
-def _take(ids: dict[str, None], limit: int) -> list[str]:
-    taken = list(islice(ids, limit))
-    for one in taken:
-        del ids[one]
-    return taken
 
 
 def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
