@@ -12,7 +12,7 @@ A comment right above a fence says more than its language does:
 - `<!-- after ctrl-c -->`: what goes on elsewhere is interrupted before.
 - `<!-- fails: CODE -->`: ends with that exit code.
 - `<!-- prints -->`: a text block with what the commands before it print; `…` stands for anything.
-- `<!-- page: PROGRAM -->`: JavaScript that a browser runs in the service's own page.
+- `<!-- page: WORDS, WORDS -->`: JavaScript for the service's own page, which prints all of these.
 - `<!-- tested: NAME -->`, `<!-- quick-start: NAME -->`: run elsewhere, word for word.
 """
 

@@ -1,12 +1,15 @@
 """What the pages show is run as it stands there, in order, in a real shell with a real service."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.browser import chromium
 from tests.page_shell import PageShell, own_machine
 from tests.pages import PAGES, ROOT, Block, blocks_of, prepared_by, printed_as, wants_own_machine
+from tests.service import PATIENCE_S, running_service
 
 RUN = [page for page in PAGES if any(block.language == "sh" for block in blocks_of(page))]
 ELSEWHERE = ("not run", "tested", "quick-start")
@@ -52,3 +55,32 @@ def test_a_page_that_shows_what_is_not_printed_is_found_out() -> None:
     assert printed_as("a … c\nd", "x\na  b c\nd\n")
     assert not printed_as("a … c", "a b\nc")
     assert not printed_as("d\na", "a\nd")
+
+
+SIGN_IN = """async (token) => (await fetch("/api/v1/session", {
+  method: "POST", headers: { "Content-Type": "application/json" },
+  body: JSON.stringify({ token }) })).status"""
+
+
+def _shown_to_browsers() -> list[Block]:
+    return [block for page in PAGES for block in blocks_of(page) if block.mark == "page"]
+
+
+@pytest.mark.parametrize("block", _shown_to_browsers(), ids=lambda block: block.place)
+async def test_javascript_of_a_page_runs_in_the_page_of_the_service(
+    block: Block, tmp_path: Path
+) -> None:
+    printed: asyncio.Queue[str] = asyncio.Queue()
+    with running_service(tmp_path, lambda apps: apps.shell("T/Short", "true")) as service:
+        async with chromium() as browser, service.http() as http:
+            page = await browser.new_page()
+            page.on("console", lambda message: printed.put_nowait(message.text))
+            await page.goto(service.url)
+            assert await page.evaluate(SIGN_IN, service.token) == 204
+            await page.evaluate(f"() => {{ {block.text} }}")
+            await http.start("T/Short")
+            async with asyncio.timeout(PATIENCE_S):
+                wanted = set(block.value.split(", "))
+                while wanted:
+                    line = await printed.get()
+                    wanted -= {words for words in wanted if words in line}
