@@ -1,2 +1,4 @@
-"""What `jobbus doctor` looks at in a data directory. Rim: it knows all parts; nobody imports it but
-the command line and the start of the service."""
+"""What `jobbus doctor` checks in a data directory.
+
+It knows all parts; only the command line and the start of the service import it.
+"""

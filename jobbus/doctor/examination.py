@@ -51,12 +51,12 @@ def examine(root: Path, *, repair: bool = False, settings: Settings | None = Non
     check_ours(layout)
     running = is_running(layout)
     if not repair:
-        return _report(layout, running, _told(_look(layout, settings, running=running)))
+        return _report(layout, running, _findings(_look(layout, settings, running=running)))
     if running:
         raise DataDirectoryError(f"stop the service of {layout.root} first: it owns the files now")
-    first = list(_mended(look_at_place(layout)))
+    first = list(_repaired(look_at_place(layout)))
     with locked_data_directory(layout.root, allow_network_fs=True):
-        rest = list(_mended(_look_inside(layout, settings, running=False)))
+        rest = list(_repaired(_look_inside(layout, settings, running=False)))
     return _report(layout, False, [*first, *rest])
 
 
@@ -103,15 +103,15 @@ def _instance(layout: DataLayout, *, running: bool) -> Iterator[Finding | Fix]:
         yield from look_at_unit(found.pid)
 
 
-def _told(looked: Iterable[Finding | Fix]) -> Iterator[Finding]:
-    for one in looked:
-        yield one.finding if isinstance(one, Fix) else one
+def _findings(looked: Iterable[Finding | Fix]) -> Iterator[Finding]:
+    for each in looked:
+        yield each.finding if isinstance(each, Fix) else each
 
 
-def _mended(looked: Iterable[Finding | Fix]) -> Iterator[Finding]:
-    for one in looked:
-        if isinstance(one, Fix):
-            one.mend()
-            yield replace(one.finding, repaired=True)
+def _repaired(looked: Iterable[Finding | Fix]) -> Iterator[Finding]:
+    for each in looked:
+        if isinstance(each, Fix):
+            each.repair()
+            yield replace(each.finding, repaired=True)
         else:
-            yield one
+            yield each

@@ -41,7 +41,7 @@ def look_at_leftovers(layout: DataLayout) -> Look:
         if stale:
             finding = warning(
                 "stale",
-                f"{folder.name}/{disk.PASSING} holds {len(stale)} files that nobody finished",
+                f"{folder.name}/{disk.PASSING} holds {len(stale)} unfinished files",
                 repair="remove them",
             )
             yield Fix(finding, lambda paths=stale: _unlink(paths))  # type: ignore[misc]
@@ -83,7 +83,7 @@ def _outputs(layout: DataLayout, table: JobTable) -> Look:
         yield error(
             "outputs",
             f"the output of {len(lost)} executions is gone, e.g. of {lost[0]}; restore "
-            f"{layout.output.name}/ from where it went, or live without it",
+            f"{layout.output.name}/ from a backup, or live without it",
         )
 
 

@@ -15,7 +15,7 @@ class Level(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing, in one sentence that says what it means and what to do.
+    """A fact, in one sentence that says what it means and what to do.
 
     `check` is a stable word for programs. `repair` says what `--repair` would do, if it can do
     something; `repaired` that it has.
@@ -32,7 +32,7 @@ class Fix(msgspec.Struct, frozen=True):
     """A finding with what would end it; to be called only while no service runs."""
 
     finding: Finding
-    mend: Callable[[], object]
+    repair: Callable[[], object]
 
 
 Look = Iterator[Finding | Fix]

@@ -27,7 +27,7 @@ _content_decoder = msgspec.json.Decoder(TableContent)
 
 @dataclass
 class JournalLook:
-    """What was learned. `table` is None where the journal cannot tell all of it."""
+    """What was found. `table` is None where the journal lacks a part."""
 
     is_running: bool
     is_whole: bool = True
@@ -94,7 +94,7 @@ class JournalLook:
                 yield error(
                     "journal",
                     f"{path.name} is damaged ({fault}): the next start sets it aside and takes "
-                    "the one before, or reads the journal from its beginning",
+                    "the snapshot before, or reads the journal from its beginning",
                 )
 
     def _segment(self, path: Path, identity: Identity | None, *, is_last: bool) -> Look:
@@ -106,7 +106,7 @@ class JournalLook:
                 "journal",
                 f"{path.name} is damaged at byte {scan.end}, before its end: copy the directory, "
                 "check the disk, then start; what stands before the damage is used, what can be "
-                "read behind it is told again, the files are kept aside and a new epoch begins",
+                "read behind it is emitted again, the files are kept aside and a new epoch begins",
             )
         elif scan.torn and not self.is_running:
             yield note(
@@ -134,12 +134,12 @@ class JournalLook:
                 self.is_whole = False
                 yield error(
                     "journal",
-                    f"{name} is missing: put it back from wherever it went, or "
+                    f"{name} is missing: put it back, or "
                     "what it held is lost and a new epoch begins",
                 )
 
     def _replayed(self, directory: Path) -> JobTable:
-        """The table as the journal tells it; as far as it was written when it was looked at."""
+        """The table as the journal has it, as far as it was written by now."""
         snapshot = self.snapshots[-1] if self.snapshots else None
         from_seq = snapshot.head.seq if snapshot is not None else 1
         table = JobTable.thaw(_content_decoder.decode(line) for line in snapshot or ())

@@ -74,7 +74,8 @@ def _secrets(layout: DataLayout) -> Look:
         if not stat.S_ISREG(mode):
             yield error("secrets", f"{name} is not a regular file; put the file itself")
         elif mode & 0o077:
-            yield _chmod(path, FILE_MODE, f"{name} can be read by others; who has it may sign in")
+            text = f"{name} can be read by other accounts, which may then sign in with it"
+            yield _chmod(path, FILE_MODE, text)
 
 
 def _chmod(path: Path, mode: int, text: str) -> Fix:

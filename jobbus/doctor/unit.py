@@ -1,4 +1,4 @@
-"""What stands over the service: systemd with its way of stopping, or a container's first process.
+"""What supervises the service: systemd with its way of stopping, or a container's first process.
 
 Blocking; nothing here changes anything.
 """
@@ -14,7 +14,7 @@ _ASK_S = 5.0
 
 
 def unit_of(pid: int) -> tuple[str, bool] | None:
-    """The systemd service that a process belongs to, and whether it is one of a user's manager."""
+    """The systemd service that a process belongs to, and whether a user's manager runs it."""
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -29,7 +29,7 @@ def unit_of(pid: int) -> tuple[str, bool] | None:
 
 
 def look_at_unit(pid: int) -> Iterator[Finding]:
-    """Whether whoever ends this service would end its executions with it."""
+    """Whether an end of this service would end its executions with it."""
     if pid == 1:
         yield warning(
             "unit",

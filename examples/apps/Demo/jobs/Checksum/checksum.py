@@ -27,7 +27,7 @@ class File(NamedTuple):
 
 
 class Progress:
-    """Tells how many of `total` bytes are done."""
+    """Reports how many of `total` bytes are done."""
 
     def __init__(self, total: int, out: TextIO | None) -> None:
         self.total = total
@@ -38,9 +38,9 @@ class Progress:
     def add(self, count: int, path: str) -> None:
         self.done += count
         if time.monotonic() >= self._next_s:
-            self.tell(path)
+            self.report(path)
 
-    def tell(self, message: str) -> None:
+    def report(self, message: str) -> None:
         if self._out is None:
             return
         # A file may have grown since it was counted: never more than all.
@@ -62,7 +62,7 @@ def main() -> int:
     with progress_file() as out:
         progress = Progress(sum(file.size for file in files), out)
         digest = checksum_all(folder, files, progress, unreadable)
-        progress.tell(f"{len(files)} files")
+        progress.report(f"{len(files)} files")
     print(f"# total {digest}  {len(files)} files, {progress.done} bytes")
     return UNREADABLE if unreadable else 0
 

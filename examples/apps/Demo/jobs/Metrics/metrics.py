@@ -1,6 +1,6 @@
 """Prints a JSON line about the machine every few seconds, from /proc, until TERM; then exits 0.
 
-Usage: metrics.py [SECONDS]. The latest sample is also told as progress, in words.
+Usage: metrics.py [SECONDS]. The latest sample is also the progress message.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> int:
         now = cpu_times()
         sample = take_sample(before, now)
         print(json.dumps(sample), flush=True)
-        tell(f"load {sample['load1']}, memory {sample['memoryPercent']}%")
+        report(f"load {sample['load1']}, memory {sample['memoryPercent']}%")
         before = now
         samples += 1
     print(f"stopped after {samples} samples", file=sys.stderr)
@@ -77,8 +77,8 @@ def read(path: str) -> str:
         return file.read()
 
 
-def tell(message: str) -> None:
-    """One line for whoever watches the job; nowhere when the program is run by hand."""
+def report(message: str) -> None:
+    """One line of progress; it goes nowhere when the program is run by hand."""
     with open(os.environ.get("JOBBUS_PROGRESS") or os.devnull, "a", encoding="utf-8") as out:
         out.write(json.dumps({"message": message}) + "\n")
 
