@@ -209,3 +209,33 @@ async def test_program_arguments_and_folder_are_of_one_release_when_a_link_is_sw
         assert said <= {f"program {n}, arguments {n}, in {n}\n" for n in (1, 2, 3)}
     finally:
         service.clear_away()
+
+
+async def test_definition_of_a_mounted_config_map_is_in_force_when_it_was_switched(
+    service: Service,
+) -> None:
+    """`job.toml` -> `..data/job.toml`, and `..data` leads to another folder by one rename."""
+    volume = service.apps.definition("T/Mounted").parent
+    volume.mkdir(parents=True)
+
+    def publish(number: int) -> None:
+        folder = volume / f"..2026_11_29_12_00_0{number}"
+        folder.mkdir()
+        (folder / "job.toml").write_text(f'command = ["echo", "version {number}"]\n')
+        draft = volume / "..data_tmp"
+        draft.symlink_to(folder.name)
+        draft.rename(volume / "..data")
+
+    publish(1)
+    (volume / "job.toml").symlink_to("..data/job.toml")
+    async with service.http() as http:
+        first = await job_when(http, "T/Mounted", fault=False)
+        assert await said(http, "T/Mounted") == b"version 1\n"
+        publish(2)
+
+        async def is_new() -> bool:
+            job: dict[str, Any] = await http.get("/jobs/T/Mounted")
+            return bool(job["revision"] != first["revision"])
+
+        await eventually_told(is_new, "the switch was noticed")
+        assert await said(http, "T/Mounted") == b"version 2\n"

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import shutil
 from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import pytest
 import watchfiles
 
 from bus.commands import ApplyCatalog, Definition
-from handlers.catalog import doorbell
+from handlers.catalog import doorbell, watch
 from handlers.catalog.definition import SIZE_MAX
 from handlers.catalog.definition_files import DefinitionFiles
 from handlers.catalog.watch import CatalogWatch
@@ -258,7 +259,7 @@ def quick_bell(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_slow_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the doorbell can bring a change in time."""
-    monkeypatch.setattr(doorbell, "SLOW_LOOK_S", 3600.0)
+    monkeypatch.setattr(watch, "SLOW_LOOK_S", 3600.0)
 
 
 async def test_the_first_report_comes_even_when_nothing_is_defined(tmp_path: Path) -> None:
@@ -369,7 +370,7 @@ async def test_release_that_a_link_leads_to_is_in_force_without_the_slow_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Links at each place of the way: to the apps, to an app, to a job."""
-    monkeypatch.setattr(doorbell, "SLOW_LOOK_S", 3600.0)
+    monkeypatch.setattr(watch, "SLOW_LOOK_S", 3600.0)
     apps = tmp_path / "apps"
     for name in ("a", "b"):
         for place in ("root/App/jobs/Job", "app/jobs/Job", "job"):
@@ -381,11 +382,11 @@ async def test_release_that_a_link_leads_to_is_in_force_without_the_slow_look(
     for link, what in swaps:
         link.symlink_to(tmp_path / "a" / what)
     reports: list[ApplyCatalog] = []
-    watch = CatalogWatch(apps, lambda report: reports.append(report))
-    watch.first()
+    catalog = CatalogWatch(apps, lambda report: reports.append(report))
+    catalog.first()
     # Seen by the look that follows when the watches stand.
     (tmp_path / "a/root/App/jobs/Job/job.toml").write_text('command = ["changed"]\n')
-    task = asyncio.create_task(watch.run(), name="watch")
+    task = asyncio.create_task(catalog.run(), name="watch")
     try:
         await eventually(lambda: reports, "the watches stand")
         for link, what in reversed(swaps):
@@ -397,3 +398,69 @@ async def test_release_that_a_link_leads_to_is_in_force_without_the_slow_look(
     finally:
         task.cancel()
         await asyncio.wait([task])
+
+
+def publish(volume: Path, version: str, files: dict[str, str]) -> None:
+    """A version of the volume is in force by one rename, and the last one is gone: so does the
+    kubelet with a ConfigMap. What is named in the volume leads there over `..data`."""
+    folder = volume / f"..2026_11_29_12_00_{version}"
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    draft, data = volume / "..data_tmp", volume / "..data"
+    last = data.readlink() if data.is_symlink() else None
+    draft.symlink_to(folder.name)
+    draft.rename(data)
+    for top in {name.partition("/")[0] for name in files}:
+        if not (volume / top).is_symlink():
+            (volume / top).symlink_to(f"..data/{top}")
+    if last is not None:
+        shutil.rmtree(volume / last)
+
+
+@pytest.mark.usefixtures("no_slow_look")
+@pytest.mark.parametrize(
+    ("volume", "name"),
+    [
+        ("apps/A/jobs/job", "job.toml"),
+        ("apps/A/jobs", "job/job.toml"),
+        ("apps", "A/jobs/job/job.toml"),
+        ("elsewhere", "job.toml"),
+    ],
+)
+async def test_definition_behind_links_that_are_switched_is_noticed(
+    tmp_path: Path, volume: str, name: str
+) -> None:
+    mounted = tmp_path / volume
+    mounted.mkdir(parents=True)
+    publish(mounted, "1", {name: GOOD, f"{name}.other": "none of ours"})
+    if volume == "elsewhere":
+        place = tmp_path / "apps" / "A" / "jobs" / "job"
+        place.mkdir(parents=True)
+        (place / "job.toml").symlink_to(mounted / "job.toml")
+    async with watching(tmp_path / "apps") as reports:
+        await reports.until(valid={"A/job"})
+        for version, text in (("2", BROKEN), ("3", GOOD), ("4", BROKEN), ("5", GOOD)):
+            publish(mounted, version, {name: text})
+            if text == GOOD:
+                await reports.until(valid={"A/job"})
+            else:
+                await reports.until(valid=set(), broken={"A/job"})
+
+
+@pytest.mark.usefixtures("no_slow_look")
+async def test_file_that_a_definition_links_to_is_watched_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    real = tmp_path / "files" / "nightly.toml"
+    real.write_text(GOOD)
+    folder = tmp_path / "apps" / "A" / "jobs" / "job"
+    folder.mkdir(parents=True)
+    (folder / "job.toml").symlink_to("../../../../files/nightly.toml")
+    async with watching(tmp_path / "apps") as reports:
+        await reports.until(valid={"A/job"})
+        real.write_text(BROKEN)
+        await reports.until(valid=set(), broken={"A/job"})
+        real.unlink()
+        await reports.until(valid=set())
+        real.write_text(GOOD)
+        await reports.until(valid={"A/job"})
