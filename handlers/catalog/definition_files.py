@@ -35,7 +35,8 @@ class DefinitionFiles:
         self._apps = Path(os.path.abspath(apps))  # noqa: PTH100
         self._decoded: dict[str, tuple[str, Definition]] = {}  # by folder, with the revision
         self.folders: Folders = frozenset()
-        """The folders that the last scan went through, and those that hold links to them."""
+        """The folders that the last scan went through, and those that hold links to them or to
+        definitions."""
 
     def scan(self) -> tuple[Definition, ...]:
         """What is defined now, by id; nothing if the folder does not exist. Renews `folders`.
@@ -57,6 +58,7 @@ class DefinitionFiles:
             try:
                 for job, job_folder in _subfolders(jobs_folder):
                     folder = _resolved(folders, job_folder)
+                    _note_links_of(folders, f"{folder}/{FILE_NAME}")
                     definition = self._read(app, job, folder, decoded)
                     if definition is not None:
                         found.setdefault(definition.job_id, definition)
@@ -152,6 +154,14 @@ def _content(path: str) -> bytes:
                 break
             content += piece
         return content
+
+
+def _note_links_of(folders: set[tuple[str, int, int]], file: str) -> None:
+    """Noted: where `file` is if it is a link, with the folders of all links on the way. There it is
+    replaced, by one rename of a link in between where a ConfigMap is mounted."""
+    if os.path.islink(file):  # noqa: PTH114 - paths stay text here
+        _resolved(folders, file)
+        _note(folders, os.path.dirname(os.path.realpath(file)))  # noqa: PTH120
 
 
 def _resolved(folders: set[tuple[str, int, int]], path: str) -> str:

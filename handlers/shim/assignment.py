@@ -59,7 +59,6 @@ class Assignment(NamedTuple):
     open_files_default: int | None = None
     masks: list[str] | None = None
     instance: str = ""
-    job_id: str = ""
 
 
 class StopOrder(NamedTuple):
