@@ -1,4 +1,4 @@
-"""The doorbell: it rings in time, survives everything, and nothing depends on it."""
+"""The watch on the queue: it notifies in time, survives everything, and nothing depends on it."""
 
 import asyncio
 import os
@@ -17,25 +17,27 @@ from bus.layout import DataLayout
 from bus.model import Principal
 from tests.directory_rig import QUICK, drop, origins_fields, received, running, until
 from transports.directory import watch
-from transports.directory.watch import Doorbell
+from transports.directory.watch import DirectoryWatch
 
 RARE = msgspec.structs.replace(QUICK, scan_interval_s=3600)
-"""So rare are looks without a ring that the test would time out waiting for one."""
+"""So rare are scans without a notification that the test would time out waiting for one."""
 
 
 @asynccontextmanager
-async def rung(path: Path, ours: set[str]) -> AsyncIterator[tuple[Doorbell, asyncio.Event]]:
-    ring = asyncio.Event()
-    bell = Doorbell(path, lambda _: ring.set(), ours.__contains__)
+async def watched(
+    path: Path, ours: set[str]
+) -> AsyncIterator[tuple[DirectoryWatch, asyncio.Event]]:
+    notified = asyncio.Event()
+    made = DirectoryWatch(path, lambda _: notified.set(), ours.__contains__)
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        task = group.create_task(bell.run(), name="doorbell")
-        await until(lambda: bell.armed)
-        ring.clear()
-        yield bell, ring
+        task = group.create_task(made.run(), name="watch")
+        await until(lambda: made.armed)
+        notified.clear()
+        yield made, notified
         task.cancel()
 
 
-async def test_a_foreign_file_is_received_without_waiting_for_a_look(tmp_path: Path) -> None:
+async def test_a_foreign_file_is_received_without_waiting_for_a_scan(tmp_path: Path) -> None:
     async with running(tmp_path, settings=RARE) as transport:
         for _ in range(20):
             fields = origins_fields()
@@ -44,13 +46,13 @@ async def test_a_foreign_file_is_received_without_waiting_for_a_look(tmp_path: P
             assert got.id == fields["CommandID"]
 
 
-async def test_without_a_bell_the_slow_look_finds_the_file(
+async def test_without_a_watch_the_slow_scan_finds_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def deaf(self: Doorbell) -> None:
+    async def blind(self: DirectoryWatch) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(Doorbell, "run", deaf)
+    monkeypatch.setattr(DirectoryWatch, "run", blind)
     async with running(tmp_path) as transport:
         fields = origins_fields()
         drop(DataLayout(tmp_path), fields)
@@ -58,53 +60,53 @@ async def test_without_a_bell_the_slow_look_finds_the_file(
     assert got.id == fields["CommandID"]
 
 
-async def test_it_rings_for_strangers_and_not_for_ours(tmp_path: Path) -> None:
-    async with rung(tmp_path, {"ours.json"}) as (_, ring):
+async def test_files_of_others_are_announced_and_ours_are_not(tmp_path: Path) -> None:
+    async with watched(tmp_path, {"ours.json"}) as (_, notified):
         (tmp_path / "ours.json").write_bytes(b"x")
-        (tmp_path / "stranger.json").write_bytes(b"x")
-        await ring.wait()
-        ring.clear()
+        (tmp_path / "other.json").write_bytes(b"x")
+        await notified.wait()
+        notified.clear()
         (tmp_path / "ours.json").write_bytes(b"y")
         await asyncio.sleep(0.05)
-        assert not ring.is_set()
+        assert not notified.is_set()
 
 
-async def test_it_rings_for_a_name_that_is_not_utf8(tmp_path: Path) -> None:
-    async with rung(tmp_path, set()) as (_, ring):
+async def test_a_name_that_is_not_utf8_is_announced(tmp_path: Path) -> None:
+    async with watched(tmp_path, set()) as (_, notified):
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe")).touch()
-        await ring.wait()
+        await notified.wait()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="inotify")
-async def test_it_rings_when_events_were_lost(tmp_path: Path) -> None:
+async def test_lost_events_are_announced(tmp_path: Path) -> None:
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     if limit > 50_000:
         pytest.skip(f"the queue of this system is too long to overflow quickly ({limit})")
     names = [str(tmp_path / str(n)) for n in (1, 2)]
-    async with rung(tmp_path, {"1", "2"}) as (_, ring):
+    async with watched(tmp_path, {"1", "2"}) as (_, notified):
         for n in range(limit + 10):  # the loop does not run meanwhile; equal neighbours would merge
             os.close(os.open(names[n % 2], os.O_WRONLY | os.O_CREAT))
-        await ring.wait()
+        await notified.wait()
 
 
-async def test_it_is_armed_again_when_the_directory_is_replaced(
+async def test_the_watch_is_made_again_when_the_directory_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "REARM_S", 0.02)
     folder = tmp_path / "queue"
     folder.mkdir()
-    async with rung(folder, set()) as (bell, ring):
+    async with watched(folder, set()) as (made, notified):
         for way in ("moved", "removed"):
-            armed = bell.armed
+            armed = made.armed
             if way == "moved":
                 folder.rename(tmp_path / "elsewhere")
             else:
                 folder.rmdir()
             folder.mkdir()
-            await until(lambda before=armed: bell.armed > before)  # type: ignore[misc]
-            ring.clear()
+            await until(lambda before=armed: made.armed > before)  # type: ignore[misc]
+            notified.clear()
             (folder / "new").touch()
-            await ring.wait()
+            await notified.wait()
             (folder / "new").unlink()
 
 

@@ -32,7 +32,7 @@ from transports.directory.scan_plan import ScanPlan
 from transports.directory.scanner import Scanner
 from transports.directory.settings import DirectorySettings
 from transports.directory.settled_files import SettledFiles
-from transports.directory.watch import Doorbell
+from transports.directory.watch import DirectoryWatch
 
 log = logging.getLogger(__name__)
 
@@ -242,7 +242,7 @@ class DirectoryTransport:
         self._quarantine.in_hand(command_ids)
 
     async def _serve(self, local: LocalPublisher) -> None:
-        bell = Doorbell(
+        watch = DirectoryWatch(
             self._layout.queue,
             self._scanner.wake,
             self._pending.__contains__,
@@ -252,7 +252,7 @@ class DirectoryTransport:
             parts = [
                 group.create_task(kept_up(run, name), name=name)
                 for run, name in (
-                    (bell.run, "directory doorbell"),
+                    (watch.run, "directory watch"),
                     (self._scanner.run, "directory scanner"),
                     (self._settled.run, "directory unlinks"),
                 )
