@@ -34,7 +34,7 @@ from handlers.history import JournalHistory
 from handlers.journal.format import Record
 from handlers.journal.recovery import RecoveredTable, recover
 from handlers.journal.snapshots import SnapshotHead
-from tests.gateway_world import World
+from tests.gateway_fixture import World
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
 

@@ -5,7 +5,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.gateway_world import ALICE
+from tests.gateway_fixture import ALICE
 from tests.socket_client import PATH, PROTOCOL
 
 PATIENCE_S = 20.0

@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from tests.gateway_world import ALICE, bearer
+from tests.gateway_fixture import ALICE, bearer
 
 PATH = "/api/v1/ws"
 PROTOCOL = "jobbus.v1"

@@ -7,7 +7,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.gateway_world import ALICE, bearer
+from tests.gateway_fixture import ALICE, bearer
 
 
 @dataclass(frozen=True)

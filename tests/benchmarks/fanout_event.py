@@ -10,7 +10,7 @@ from bus.changes import ChangeEncoder
 from bus.events import ExecutionProgress, Published
 from bus.feed import Frame
 from bus.model import Progress
-from tests.gateway_world import EPOCH, WorldTable
+from tests.gateway_fixture import EPOCH, WorldTable
 
 _ENCODER = ChangeEncoder("bench", EPOCH)
 STAMP_SIZE = 21

@@ -10,7 +10,7 @@ from typing import Any
 
 from bus.model import Principal
 from tests.benchmarks.fanout_event import progress_frame, take_core_0
-from tests.gateway_world import World
+from tests.gateway_fixture import World
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from bus.layout import DataLayout
 from bus.publisher import Publisher
 from jobbus.service.logs import configure_logs
-from tests.gateway_world import ADMIN, World
+from tests.gateway_fixture import ADMIN, World
 from transports.directory.transport import DirectoryTransport
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.directory_rig import origins_fields
+from tests.directory_fixture import origins_fields
 from tests.jobs import WAITING, Apps
 from tests.service import Service, running_service
 

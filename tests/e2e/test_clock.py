@@ -15,7 +15,7 @@ from handlers.journal.format import Record
 from handlers.journal.recovery import recover
 from tests.jobs import Apps
 from tests.service import Http, Service, eventually, eventually_told, running_service
-from tests.shifted import DAY_S, HOUR_S, YEAR_S, ShiftedService, run_shifted, shifted_service
+from tests.shifted_clock import DAY_S, HOUR_S, YEAR_S, ShiftedService, run_shifted, shifted_service
 
 LONG = "T/Long"
 OTHER = "T/Other"

@@ -14,7 +14,7 @@ from aiohttp import web
 from playwright.async_api import Browser
 
 from tests.browser import EVIL, chromium
-from tests.gateway_world import ALICE, World, serving
+from tests.gateway_fixture import ALICE, World, serving
 from tests.service import ROOT, Service
 from tests.sign_in import COOKIE
 from transports.http.settings import GatewaySettings

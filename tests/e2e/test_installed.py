@@ -16,7 +16,7 @@ import pytest
 
 from tests.counterparts import missing
 from tests.jobs import Apps
-from tests.nursery import is_readable
+from tests.preforked_service import is_readable
 from tests.service import READY_S, ROOT
 
 RIVALS = ("bus", "handlers", "transports")

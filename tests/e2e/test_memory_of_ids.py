@@ -9,7 +9,7 @@ import pytest
 
 from tests.jobs import Apps
 from tests.service import Http, Service, eventually, eventually_told, running_service
-from tests.shifted import ShiftedService, shifted_service
+from tests.shifted_clock import ShiftedService, shifted_service
 
 START: dict[str, object] = {"command": "start", "jobId": "T/Once"}
 KEPT = 20

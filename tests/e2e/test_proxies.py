@@ -22,7 +22,7 @@ from jobbus.client.frames import Change, Frame, Reset
 from jobbus.client.stream import StreamTiming
 from tests import proxies
 from tests.browser import EVIL, SITE, chromium
-from tests.gateway_world import ALICE, World, serving
+from tests.gateway_fixture import ALICE, World, serving
 from tests.jobs import WAITING, Apps
 from tests.proxies import Certificate, Proxy
 from tests.service import Http, Service

@@ -1,7 +1,7 @@
 """Who may do what, in every door: each kind of person, each kind of job, each action.
 
-The answers of a whole service are held against `tests.permission_world.expected`, which knows only
-the words of the contract. Every door is one test; each of its cells is one question.
+The answers of a whole service are held against `tests.permission_fixture.expected`, which knows
+only the words of the contract. Every door is one test; each of its cells is one question.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from jobbus.cli.main import run as jobbus
-from tests.permission_world import (
+from tests.permission_fixture import (
     JOBS,
     PEOPLE,
     Job,

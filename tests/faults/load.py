@@ -24,7 +24,7 @@ from bus.views import command_view, execution_view
 from handlers.journal.recovery import recover
 from tests.faults.seam import Plan
 from tests.jobs import Apps
-from tests.nursery import nursery
+from tests.preforked_service import nursery
 from tests.service import FINAL, Running, Service
 from transports.directory.results import encode_result, encode_status, result_name
 

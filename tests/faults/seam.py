@@ -465,7 +465,7 @@ def _shorten(plan: Plan, *pauses: tuple[ModuleType, str]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "nursery":
-        from tests.nursery import be_forked
+        from tests.preforked_service import be_forked
 
         be_forked(int(sys.argv[2]))
     main()

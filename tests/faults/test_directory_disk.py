@@ -19,7 +19,7 @@ from bus.envelope import Envelope, seal
 from bus.errors import BusError, NoSpace, StorageFailed, TransportBusy
 from bus.layout import DataLayout
 from bus.model import Principal
-from tests.directory_rig import (
+from tests.directory_fixture import (
     QUICK,
     SECRET,
     drop,

@@ -15,7 +15,7 @@ from bus.commands import StartJob
 from bus.envelope import Envelope, seal
 from bus.layout import DataLayout
 from bus.model import CommandRecord, CommandStatus, Principal
-from tests.directory_rig import (
+from tests.directory_fixture import (
     SECRET,
     drop,
     origins_fields,
@@ -84,7 +84,7 @@ import asyncio, os, signal, sys
 from pathlib import Path
 from bus.clock import SystemClock
 from bus.layout import DataLayout
-from tests.directory_rig import record_of
+from tests.directory_fixture import record_of
 from transports.directory.transport import DirectoryTransport
 
 async def main():

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.jobs import Apps
-from tests.scarce import (
+from tests.scarce_resources import (
     ProcessGroup,
     in_own_namespace,
     without_descriptors,

@@ -19,7 +19,7 @@ from handlers.journal.journal import Journal
 from handlers.journal.snapshots import SnapshotHead
 from tests.counterparts import missing, needs
 from tests.fault_points import Interrupt, count_calls, watched_calls
-from tests.journal_rig import (
+from tests.journal_fixture import (
     NOW_MS,
     content_of,
     log_files,
@@ -356,7 +356,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from bus.errors import StorageFailed
-from tests.journal_rig import record, reopen
+from tests.journal_fixture import record, reopen
 found = reopen(Path(sys.argv[1]))
 seq = found.next_seq
 try:

@@ -10,7 +10,7 @@ import pytest
 
 from handlers.journal.journal import Journal
 from tests.fault_points import count_calls, killed_at
-from tests.journal_rig import (
+from tests.journal_fixture import (
     NOW_MS,
     content_of,
     log_files,

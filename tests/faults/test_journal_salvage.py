@@ -12,11 +12,11 @@ from handlers.ambiguity import are_files_doubted
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal
 from handlers.journal.recovery import RecoveredTable, recover
-from tests.decision_world import World
+from tests.decision_fixture import World
 from tests.fakes import ManualClock
 from tests.fault_points import count_calls, killed_at
 from tests.jobs import Apps
-from tests.journal_rig import content_of, log_files, patch
+from tests.journal_fixture import content_of, log_files, patch
 from tests.service import Service, eventually, eventually_told, running_service
 
 STEPS = [

@@ -13,10 +13,10 @@ import aiohttp
 import pytest
 
 from bus.jobs import RolesSpec
-from tests.deaf_reader import answered, ask, connection, get, is_held, subscribe, subscription
-from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, World, bearer, serving
 from tests.raw_socket import client_frame, handshake, raw_socket
 from tests.socket_client import open_socket
+from tests.stalled_reader import answered, ask, connection, get, is_held, subscribe, subscription
 from tests.stream_reader import open_stream
 from transports.http.settings import GatewaySettings
 

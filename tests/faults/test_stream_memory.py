@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.deaf_reader import answered, ask, connection, get, subscribe, subscription
 from tests.jobs import Apps
 from tests.raw_stream import RawStream
 from tests.service import Http, Service, eventually_told, running_service
+from tests.stalled_reader import answered, ask, connection, get, subscribe, subscription
 
 HOST = "127.0.0.1"
 MIB = 1024 * 1024

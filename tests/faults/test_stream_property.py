@@ -23,7 +23,7 @@ from jobbus.client.frames import decode_frame
 from jobbus.client.sse import SseEvent, SseParser
 from jobbus.client.state import StateMap
 from tests.feed_service import JOBS, USERS, Fact, FeedService
-from tests.gateway_world import ADMIN, bearer
+from tests.gateway_fixture import ADMIN, bearer
 from tests.tally import Kind, Tally
 from transports.http.settings import GatewaySettings
 

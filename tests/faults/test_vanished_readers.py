@@ -10,8 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import aiohttp
 import pytest
 
-from tests.deaf_reader import get, subscribe
-from tests.gateway_world import ADMIN, World, bearer
+from tests.gateway_fixture import ADMIN, World, bearer
+from tests.stalled_reader import get, subscribe
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import aiohttp
 import pytest
 
-from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, World, bearer, serving
 from tests.sign_in import SESSION, Browser
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings

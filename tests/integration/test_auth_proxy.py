@@ -16,7 +16,7 @@ from handlers.audit.entries.fold import AuditFold
 from handlers.audit.segments import AuditSegments
 from handlers.audit.trail import Audit
 from jobbus.service.logs import configure_logs
-from tests.gateway_world import ALICE, World, bearer, serving
+from tests.gateway_fixture import ALICE, World, bearer, serving
 from tests.sign_in import SESSION, Browser
 from tests.stream_reader import StreamReader
 from transports.http.access.proxy import LOOPBACK, networks

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from tests.fakes import ManualClock
-from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, World, bearer, serving
 from tests.sign_in import COOKIE, SESSION, Browser
 from transports.http.settings import GatewaySettings, SessionLimits
 

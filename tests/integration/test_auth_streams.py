@@ -10,7 +10,7 @@ import pytest
 
 from bus.jobs import Job, RolesSpec
 from tests.fakes import ManualClock
-from tests.gateway_world import ADMIN, ALICE, VIEWER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, VIEWER, World, bearer, serving
 from tests.sign_in import Browser
 from tests.stream_reader import StreamReader, Told, open_stream
 from transports.http.app import Gateway

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from tests.fakes import ManualClock
-from tests.gateway_world import ADMIN, ALICE, STRANGER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, STRANGER, World, bearer, serving
 from tests.sign_in import Browser
 from tests.stream_reader import StreamReader
 from transports.http.settings import GatewaySettings

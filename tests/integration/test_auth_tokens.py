@@ -8,7 +8,7 @@ import pytest
 
 from bus.layout import DataLayout
 from tests.fakes import ManualClock
-from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, World, bearer, serving
 from tests.socket_client import open_socket
 from transports.http.access.admin_token import admin_token
 from transports.http.access.token_store import TokenStore

@@ -9,7 +9,7 @@ from bus.commands import StartJob
 from bus.envelope import seal
 from jobbus.cli.list import commands, ps
 from jobbus.cli.target import Target
-from tests.gateway_world import ALICE, World, serving
+from tests.gateway_fixture import ALICE, World, serving
 
 
 async def test_lists_go_on_over_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from bus.commands import StartJob
 from bus.envelope import seal
 from bus.layout import DataLayout
 from bus.model import CommandRecord, CommandStatus, Principal
-from tests.directory_rig import (
+from tests.directory_fixture import (
     QUICK,
     drop,
     names,

@@ -18,7 +18,7 @@ from bus.envelope import Envelope, seal, waiting_record
 from bus.errors import TransportBusy
 from bus.layout import DataLayout
 from bus.model import CommandRecord, CommandStatus, Principal
-from tests.directory_rig import (
+from tests.directory_fixture import (
     QUICK,
     drop,
     names,

@@ -32,7 +32,7 @@ from bus.model import (
     Progress,
     Reason,
 )
-from tests.directory_rig import drop, names, origins_fields, received, running, until
+from tests.directory_fixture import drop, names, origins_fields, received, running, until
 from transports.directory import disk
 from transports.directory.projections import Projections
 

@@ -15,7 +15,7 @@ from bus.commands import StartJob
 from bus.envelope import seal
 from bus.layout import DataLayout
 from bus.model import Principal
-from tests.directory_rig import (
+from tests.directory_fixture import (
     QUICK,
     SECRET,
     drop,

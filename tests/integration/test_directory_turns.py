@@ -11,7 +11,7 @@ from bus.envelope import Envelope, seal
 from bus.errors import StorageFailed, TransportBusy
 from bus.layout import DataLayout
 from bus.model import Principal
-from tests.directory_rig import QUICK, drop, origins_fields, received, running
+from tests.directory_fixture import QUICK, drop, origins_fields, received, running
 from transports.directory.commit import Piece
 from transports.directory.committer import Committer
 from transports.directory.settings import DirectorySettings

@@ -15,7 +15,7 @@ from bus.commands import StartJob
 from bus.envelope import seal
 from bus.layout import DataLayout
 from bus.model import Principal
-from tests.directory_rig import QUICK, drop, origins_fields, received, running, until
+from tests.directory_fixture import QUICK, drop, origins_fields, received, running, until
 from transports.directory import watch
 from transports.directory.watch import DirectoryWatch
 

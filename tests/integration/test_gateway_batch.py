@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 
 from bus.errors import ErrorCode, NoSpace, Refused
-from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, World, bearer, serving
 from transports.http.settings import GatewaySettings
 
 PATH = "/api/v1/commands"

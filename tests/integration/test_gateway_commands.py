@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from bus.errors import ErrorCode, IdInUse, NoSpace, Refused, TransportBusy
-from tests.gateway_world import ADMIN, ALICE, STRANGER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, STRANGER, World, bearer, serving
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
 

@@ -14,7 +14,7 @@ from bus.feed import Feed
 from bus.jobs import JobSpec, RolesSpec
 from bus.model import Principal
 from tests.fakes import ManualClock
-from tests.gateway_world import ADMIN, ALICE, EPOCH, STRANGER, VIEWER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, EPOCH, STRANGER, VIEWER, World, bearer, serving
 from tests.stream_reader import StreamReader, Told, open_stream
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings

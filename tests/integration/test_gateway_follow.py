@@ -9,7 +9,7 @@ import pytest
 
 from bus.jobs import RolesSpec
 from bus.ports import OutputPage
-from tests.gateway_world import ALICE, VIEWER, World, WorldOutput, bearer, serving
+from tests.gateway_fixture import ALICE, VIEWER, World, WorldOutput, bearer, serving
 from tests.stream_reader import Told, open_stream
 from transports.http.settings import GatewaySettings
 

@@ -4,7 +4,7 @@ import aiohttp
 
 from bus.commands import StartJob, body_hash
 from bus.model import ForgottenCommand
-from tests.gateway_world import ADMIN, ALICE, VIEWER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, VIEWER, World, bearer, serving
 
 ID = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
 BODY = {"command": "start", "jobId": "Demo/Job", "commandId": ID}

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from tests.gateway_world import ADMIN, ALICE, World, serving
+from tests.gateway_fixture import ADMIN, ALICE, World, serving
 from transports.http.settings import GatewaySettings
 
 KIB = 1024

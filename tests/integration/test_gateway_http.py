@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from jobbus.service.logs import configure_logs
-from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, World, bearer, serving
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
 

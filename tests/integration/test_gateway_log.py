@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.gateway_world import World, serving
+from tests.gateway_fixture import World, serving
 
 MANY = 400
 

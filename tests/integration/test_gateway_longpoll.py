@@ -5,7 +5,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from tests.gateway_world import ALICE, World, bearer, serving
+from tests.gateway_fixture import ALICE, World, bearer, serving
 from transports.http.settings import GatewaySettings
 
 

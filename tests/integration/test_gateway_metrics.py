@@ -6,7 +6,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from bus.model import Principal
-from tests.gateway_world import ADMIN, ALICE, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, World, bearer, serving
 from tests.socket_client import open_socket
 from tests.stream_reader import open_stream
 from transports.http.api.exposition import histogram, text_of

@@ -5,7 +5,7 @@ import re
 from playwright.async_api import Route, expect
 
 from tests.browser import chromium
-from tests.gateway_world import ALICE, World, serving
+from tests.gateway_fixture import ALICE, World, serving
 from transports.http.settings import GatewaySettings
 
 HOSTILE = "<img src=x onerror=document.title='owned'>\x1b[31mred\x1b[0m\n"

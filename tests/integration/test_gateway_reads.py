@@ -10,7 +10,7 @@ from yarl import URL
 from bus.commands import StartJob
 from bus.envelope import seal
 from bus.jobs import DefinitionFault, Job, RolesSpec
-from tests.gateway_world import ADMIN, ALICE, STRANGER, VIEWER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, STRANGER, VIEWER, World, bearer, serving
 
 START = {"command": "start", "jobId": "App/Job"}
 

@@ -26,7 +26,7 @@ from handlers.decisions.table_content import parts_of
 from handlers.history import JournalHistory, Replay
 from handlers.journal.format import Record
 from handlers.journal.snapshots import SnapshotHead
-from tests.journal_rig import LONG_AGO_MS, NOW_MS, reopen
+from tests.journal_fixture import LONG_AGO_MS, NOW_MS, reopen
 
 ENCODER = ChangeEncoder("test", "abc123")
 SEGMENT_BYTES = 8_000

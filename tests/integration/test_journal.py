@@ -14,7 +14,7 @@ from handlers.journal.format import Record, frame_line
 from handlers.journal.journal import Journal
 from handlers.journal.segments import AHEAD_BYTES
 from handlers.journal.snapshots import SnapshotHead
-from tests.journal_rig import (
+from tests.journal_fixture import (
     LONG_AGO_MS,
     NOW_MS,
     content_of,

@@ -12,7 +12,7 @@ from handlers.ambiguity import are_files_doubted
 from handlers.journal.disk import EVIDENCE, SALVAGE
 from handlers.journal.journal import Recovered
 from handlers.journal.opening import NEW_EPOCH_FILE
-from tests.journal_rig import (
+from tests.journal_fixture import (
     NOW_MS,
     content_of,
     log_files,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from openapi_spec_validator import validate
 
-from tests.gateway_world import ADMIN, STRANGER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, STRANGER, World, bearer, serving
 from transports.http.app import Gateway
 from transports.http.document import PATH, document
 from transports.http.table import OPERATIONS

@@ -14,7 +14,7 @@ import pytest
 from bus.layout import DataLayout
 from handlers.output.index import HEADER, MAGIC, RECORD
 from handlers.output.store import OutputStore
-from tests.gateway_world import ALICE, World, bearer
+from tests.gateway_fixture import ALICE, World, bearer
 from tests.stream_reader import open_stream
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings

@@ -11,7 +11,7 @@ from bus.commands import Forget, StartJob, StopJob
 from bus.events import Published
 from bus.layout import DataLayout
 from handlers.decisions.retention import BATCH_MAX as FORGET_MAX
-from tests.decision_world import World
+from tests.decision_fixture import World
 from tests.fakes import ManualClock
 from transports.directory import disk
 from transports.directory import projections as module

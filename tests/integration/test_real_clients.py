@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from tests.gateway_world import ADMIN, ALICE, EPOCH, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, EPOCH, World, bearer, serving
 from transports.http.access.proxy import networks
 from transports.http.settings import GatewaySettings, ProxySettings
 

@@ -18,7 +18,7 @@ from handlers.audit.segments import AuditSegments
 from handlers.journal.journal import Journal
 from jobbus.service.instance import prepare
 from tests.integration.test_audit_segments import NOON, entries
-from tests.journal_rig import NOW_MS, record, reopen, seqs
+from tests.journal_fixture import NOW_MS, record, reopen, seqs
 from tests.small_disk import Filler, mounted
 
 ROOMY = "size=90m,nr_inodes=4000,mode=0700"

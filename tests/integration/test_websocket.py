@@ -13,7 +13,7 @@ from bus.errors import ErrorCode, Refused
 from bus.feed import Feed
 from bus.jobs import RolesSpec
 from bus.model import Principal
-from tests.gateway_world import ADMIN, ALICE, EPOCH, STRANGER, VIEWER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, EPOCH, STRANGER, VIEWER, World, bearer, serving
 from tests.sign_in import Browser
 from tests.socket_client import PATH, PROTOCOL, Heard, SocketClient, ids, kinds, open_socket
 from transports.http.app import Gateway

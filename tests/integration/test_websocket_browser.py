@@ -9,7 +9,7 @@ from aiohttp import web
 from playwright.async_api import Browser
 
 from tests.browser import chromium
-from tests.gateway_world import ALICE, World, serving
+from tests.gateway_fixture import ALICE, World, serving
 from transports.http.settings import GatewaySettings
 
 OPEN = """

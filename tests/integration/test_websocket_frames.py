@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.gateway_world import ALICE, World, bearer, serving
+from tests.gateway_fixture import ALICE, World, bearer, serving
 from tests.raw_socket import (
     BINARY,
     CLOSE,

@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 
 from bus.feed import Feed
 from tests.fakes import ManualClock
-from tests.gateway_world import ALICE, EPOCH, World, serving
+from tests.gateway_fixture import ALICE, EPOCH, World, serving
 from tests.socket_client import Heard, SocketClient, open_socket
 from transports.http.settings import GatewaySettings
 

@@ -24,7 +24,7 @@ from handlers.audit.coalescer import WINDOW_S, Coalescer
 from handlers.audit.entries.fold import AuditFold
 from handlers.audit.entries.refusals import entry_of_refusal
 from handlers.decisions.table import JobTable
-from tests.decision_world import VIEWER, World
+from tests.decision_fixture import VIEWER, World
 
 JOB = "Demo/Job"
 

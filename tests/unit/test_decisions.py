@@ -34,7 +34,7 @@ from bus.ports import Policy
 from handlers.decisions.decision import DeleteFiles, SpawnExecution, StopExecution
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import parts_of
-from tests.decision_world import OPERATOR, STRANGER, VIEWER, World
+from tests.decision_fixture import OPERATOR, STRANGER, VIEWER, World
 
 START = StartJob(job_id="Demo/Job")
 STOP = StopJob(job_id="Demo/Job")

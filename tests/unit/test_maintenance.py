@@ -7,7 +7,7 @@ from bus.jobs import Overlap, RetrySpec
 from bus.model import CommandStatus, ExecutionStatus
 from handlers.decisions.decision import SpawnExecution
 from handlers.decisions.timing import next_deadline_ms
-from tests.decision_world import World
+from tests.decision_fixture import World
 
 ON = SetMaintenance(on=True, by="root", reason="a new disk")
 OFF = SetMaintenance(on=False, by="root")

@@ -9,7 +9,7 @@ from bus.events import ExecutionEnded, ExecutionQueued
 from bus.jobs import Overlap, RetrySpec, VariableSpec, VariableType
 from bus.model import CommandRecord, CommandStatus, ExecutionStatus, Outcome
 from handlers.decisions.decision import SpawnExecution, StopExecution
-from tests.decision_world import World
+from tests.decision_fixture import World
 
 JOB = "Demo/Job"
 START = StartJob(job_id=JOB)

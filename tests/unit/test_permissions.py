@@ -8,7 +8,7 @@ from bus.jobs import DefinitionFault, Overlap, RolesSpec
 from bus.model import ExecutionStatus, Principal
 from bus.ports import Policy
 from handlers.decisions.table import JobTable
-from tests.decision_world import STRANGER, VIEWER, World
+from tests.decision_fixture import STRANGER, VIEWER, World
 
 START = StartJob(job_id="Demo/Job")
 RESTART = RestartJob(job_id="Demo/Job")

@@ -10,7 +10,7 @@ from handlers.decisions.policies import delay_of
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import parts_of
 from handlers.decisions.timing import next_deadline_ms
-from tests.decision_world import World
+from tests.decision_fixture import World
 
 JOB = "Demo/Job"
 

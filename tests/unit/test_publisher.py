@@ -14,7 +14,7 @@ from bus.jobs import Overlap, RolesSpec
 from bus.model import CommandStatus, ExecutionStatus, Outcome, Principal, Value
 from bus.ports import Policy, Receipt
 from bus.publisher import Publisher
-from tests.decision_world import OPERATOR, STRANGER, VIEWER, World
+from tests.decision_fixture import OPERATOR, STRANGER, VIEWER, World
 from transports.memory import MemoryTransport
 
 JOB = "Demo/Job"

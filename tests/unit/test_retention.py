@@ -19,7 +19,7 @@ from handlers.decisions.holdings import Holding
 from handlers.decisions.retention import Past, to_forget
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import TableContent, parts_of
-from tests.decision_world import OPERATOR, VIEWER, World
+from tests.decision_fixture import OPERATOR, VIEWER, World
 
 DAY_S = 86_400.0
 

@@ -32,7 +32,7 @@ from bus.jobs import Overlap, RestartPolicy, RestartSpec, RetrySpec
 from bus.model import CommandStatus, ExecutionStatus, Reason
 from handlers.decisions.table import JobTable
 from handlers.journal.repair.fitting import fitting, stranded, without_trace
-from tests.decision_world import World
+from tests.decision_fixture import World
 
 JOB = "Demo/Job"
 ACTS = (

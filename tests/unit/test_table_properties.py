@@ -23,7 +23,7 @@ from bus.lifecycle import EXECUTION_TRANSITIONS
 from bus.model import FINAL_EXECUTION, HOLDS_SLOT, ExecutionStatus, Reason, Value
 from handlers.decisions.slots import next_to_start
 from handlers.decisions.table import JobTable
-from tests.decision_world import World
+from tests.decision_fixture import World
 
 JOBS = ("Demo/A", "Demo/B")
 job_ids = st.sampled_from(JOBS)

@@ -11,7 +11,7 @@ from bus.dispatch import INBOX_BYTES_MAX, Inbox
 from bus.envelope import Envelope, seal, weight_of
 from bus.errors import TransportBusy
 from bus.model import Principal
-from tests.directory_rig import QUICK, received, running
+from tests.directory_fixture import QUICK, received, running
 from tests.fakes import ManualClock
 from transports.directory.pending import TAKEN_BYTES_MAX, Entry, Pending
 

@@ -19,7 +19,7 @@ from handlers.decisions.table import JobTable
 from handlers.disk_space import RoomWatch, scarcest
 from handlers.journal.journal import Journal
 from handlers.owner import Owner
-from tests.directory_rig import drop, origins_fields, received, running
+from tests.directory_fixture import drop, origins_fields, received, running
 from tests.fakes import ManualClock
 
 OLGA = Principal(user_id="olga", roles=("operator",), via="http")

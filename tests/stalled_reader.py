@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.gateway_world import ALICE
+from tests.gateway_fixture import ALICE
 from tests.raw_socket import client_frame, handshake
 
 RECEIVE_BUFFER = 4096
