@@ -126,7 +126,7 @@ class Run:
         return f"{self.owner}'s {'live' if self.is_live else 'ended'} {self.job.id}{again}"
 
 
-class PermissionWorld:
+class PermissionService:
     """A service with two live executions of each job and six that have ended, two of them made by
     the policy that retries; and a token a person."""
 
@@ -220,10 +220,10 @@ def define(apps: Apps) -> None:
 
 
 @contextmanager
-def permission_world(root: Path) -> Iterator[PermissionWorld]:
+def permission_service(root: Path) -> Iterator[PermissionService]:
     """After a restart: what is known must not be so from memory alone."""
     with running_service(root, define) as service:
-        world = PermissionWorld(service)
+        world = PermissionService(service)
         asyncio.run(world.fill())
         service.restart()
         yield world

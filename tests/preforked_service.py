@@ -1,9 +1,9 @@
 """Services that are forked from a process which has imported everything: a start for a sixth.
 
-The tests start hundreds of services, the sweeps thousands, and most of a start is imports. One
-nursery of each kind serves a whole test process. What it forks has the imports and nothing else:
-it becomes the caller's service by its arguments and its environment, and runs to the interpreter's
-own end, so that late complaints are heard too.
+The tests start hundreds of services, the sweeps thousands, and most of a start is imports. A fork
+server of each kind serves a whole test process. What it forks has the imports and nothing else: it
+becomes the caller's service by its arguments and its environment, and runs to the interpreter's own
+end, so that late complaints are seen, too.
 """
 
 import array
@@ -28,7 +28,7 @@ DESCRIPTORS = 2  # stdout and stderr
 
 
 class Forked:
-    """A service from the nursery, with as much of `subprocess.Popen` as its callers use."""
+    """A service from the fork server, with as much of `subprocess.Popen` as its callers use."""
 
     def __init__(self, link: socket.socket, stdout: IO[bytes]) -> None:
         self._link = link
@@ -69,7 +69,7 @@ class Forked:
         self._link.close()
 
 
-class Nursery:
+class ForkServer:
     """The one of its kind in this process; it is started when it is first asked, and ends with it.
 
     `program` is what `python` runs to become it: it calls `be_forked` with its last argument.
@@ -105,20 +105,20 @@ class Nursery:
         self._process.wait()
 
 
-_mine: dict[tuple[str, ...], Nursery] = {}
+_mine: dict[tuple[str, ...], ForkServer] = {}
 _making = threading.Lock()
 
 
-def nursery(*program: str) -> Nursery:
-    """The nursery of this process that runs `program`."""
+def fork_server(*program: str) -> ForkServer:
+    """The fork server of this process that runs `program`."""
     with _making:
         if program not in _mine:
-            _mine[program] = Nursery(program)
+            _mine[program] = ForkServer(program)
         return _mine[program]
 
 
 def be_forked(descriptor: int) -> None:
-    """Returns in each child, with its arguments in `sys.argv` and its environment; the nursery
+    """Returns in each child, with its arguments in `sys.argv` and its environment; the fork server
     itself ends in here."""
     _import_all()
     link = socket.socket(fileno=descriptor)
@@ -157,11 +157,11 @@ def be_forked(descriptor: int) -> None:
 def _settle(
     descriptors: Sequence[int], strange: Sequence[socket.socket], pidfds: Iterable[int]
 ) -> None:
-    """Nothing of the nursery's is left in the child but its imports."""
+    """Nothing of the fork server's is left in the child but its imports."""
     asked, stdout, stderr = descriptors
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
-    # Those that Python opened know the files of the nursery: whether one can seek there, say.
+    # Those that Python opened know the files of the fork server: whether one can seek there, say.
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", closefd=False, buffering=1, errors="backslashreplace")  # noqa: SIM115
     for link in strange:

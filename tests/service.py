@@ -20,7 +20,7 @@ from typing import IO, Any, Protocol, TypeVar
 import aiohttp
 
 from tests.jobs import Apps
-from tests.preforked_service import is_readable, nursery
+from tests.preforked_service import fork_server, is_readable
 from tests.raw_stream import RawAnswer, RawStream, request
 
 ROOT = Path(__file__).parents[1]
@@ -100,7 +100,7 @@ class Service:
     def _run(self, *arguments: str) -> Running:
         """The same as `spawn` without its imports, for they are most of a start's CPU."""
         with self.log.open("ab") as log:
-            return nursery("-W", "error", "-m", "tests.preforked_service").fork(
+            return fork_server("-W", "error", "-m", "tests.preforked_service").fork(
                 ["serve", *self.places(), *arguments], self.environment(), log.fileno()
             )
 

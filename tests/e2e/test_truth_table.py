@@ -21,13 +21,13 @@ from tests.permission_fixture import (
     JOBS,
     PEOPLE,
     Job,
-    PermissionWorld,
+    PermissionService,
     Person,
     Run,
     Verdict,
     expected,
     expected_of_job,
-    permission_world,
+    permission_service,
 )
 from tests.service import PATIENCE_S, eventually
 from tests.socket_client import open_socket
@@ -46,15 +46,17 @@ Cell = tuple[str, object, object]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PermissionWorld]:
-    with permission_world(tmp_path_factory.mktemp("table")) as made:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PermissionService]:
+    with permission_service(tmp_path_factory.mktemp("table")) as made:
         yield made
 
 
 class Asking:
     """One person's session with the service."""
 
-    def __init__(self, world: PermissionWorld, person: Person, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, world: PermissionService, person: Person, http: aiohttp.ClientSession
+    ) -> None:
         self.world = world
         self.person = person
         self.http = http
@@ -97,7 +99,7 @@ def verdict_of(status: int, body: bytes) -> Verdict:
 
 
 @asynccontextmanager
-async def asking(world: PermissionWorld, person: Person) -> AsyncIterator[Asking]:
+async def asking(world: PermissionService, person: Person) -> AsyncIterator[Asking]:
     headers = {"Authorization": f"Bearer {world.tokens[person.name]}"}
     timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
     async with aiohttp.ClientSession(world.service.url, headers=headers, timeout=timeout) as http:
@@ -317,7 +319,7 @@ def executions_in(frame: dict[str, Any]) -> set[str]:
 
 
 def drop(
-    world: PermissionWorld, person: Person, command: str, job_id: str, roles: tuple[str, ...]
+    world: PermissionService, person: Person, command: str, job_id: str, roles: tuple[str, ...]
 ) -> str:
     """A file of the service's own account, as a host writes it: its user and roles are believed."""
     command_id = str(uuid4())
@@ -494,7 +496,7 @@ DOORS: tuple[Door, ...] = (
 
 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
-async def test_door_keeps_to_the_table(world: PermissionWorld, door: Door, tally: Tally) -> None:
+async def test_door_keeps_to_the_table(world: PermissionService, door: Door, tally: Tally) -> None:
     async def of(person: Person) -> list[Cell]:
         async with asking(world, person) as me:
             return [cell async for cell in door(me)]
@@ -517,7 +519,7 @@ EXIT = {ALLOWED: {0, 6}, REFUSED: {4}, HIDDEN: {3}}
 
 
 def test_command_line_exits_as_the_table_says(
-    world: PermissionWorld,
+    world: PermissionService,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tally: Tally,
@@ -545,7 +547,7 @@ def _exit(wanted: Verdict, *arguments: str) -> tuple[str, str]:
 
 
 async def test_live_changes_reach_those_who_may_see_them_and_nobody_else(
-    world: PermissionWorld, tally: Tally
+    world: PermissionService, tally: Tally
 ) -> None:
     """Last, since it forgets the ended executions: that is the change."""
     told = {person.name: set[str]() for person in PEOPLE}

@@ -24,7 +24,7 @@ from bus.views import command_view, execution_view
 from handlers.journal.recovery import recover
 from tests.faults.seam import Plan
 from tests.jobs import Apps
-from tests.preforked_service import nursery
+from tests.preforked_service import fork_server
 from tests.service import FINAL, Running, Service
 from transports.directory.results import encode_result, encode_status, result_name
 
@@ -77,7 +77,7 @@ class SeamService(Service):
         """Without `-W error`: a service that dies leaves what only Python would warn of."""
         plan = "" if self.plan is None else self.plan.encode()
         with self.log.open("ab") as log:
-            return nursery("-m", "tests.faults.seam", "nursery").fork(
+            return fork_server("-m", "tests.faults.seam", "fork_server").fork(
                 [plan, "serve", *self.places(), *arguments], self.environment(), log.fileno()
             )
 

@@ -464,7 +464,7 @@ def _shorten(plan: Plan, *pauses: tuple[ModuleType, str]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "nursery":
+    if sys.argv[1] == "fork_server":
         from tests.preforked_service import be_forked
 
         be_forked(int(sys.argv[2]))
