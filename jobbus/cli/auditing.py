@@ -5,10 +5,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from bus.clock import from_rfc3339
-from jobbus.cli.commands import Json
+from jobbus.cli.answers import Json
 from jobbus.cli.exits import CliError, Exit
-from jobbus.cli.show import local_time, show_json, show_table
+from jobbus.cli.show import show_json, show_table
 from jobbus.cli.target import HERE, Target, service_at
+from jobbus.cli.words import local_time
 from jobbus.client.client import Client
 from jobbus.client.records import AuditEntry, AuditPage
 

@@ -1,27 +1,28 @@
-"""`start`, `stop`, `cancel` and others: a command goes out, by HTTP or into the data directory."""
+"""`start`, `stop`, `restart`, `cancel`, `retry`, `delete`: commands to the service."""
 
-import asyncio
-import os
-import pwd
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated
 
-import msgspec
 from cyclopts import Parameter
 
-from bus.access import ADMIN
-from bus.clock import rfc3339
-from bus.commands import command_decoder, job_of, kind_of
-from bus.envelope import canonical_uuid, seal
-from bus.layout import DataLayout
-from bus.model import CommandStatus, Principal
-from jobbus.cli.exits import CliError, Exit, exit_of_command
-from jobbus.cli.show import say, show_command
-from jobbus.cli.target import HERE, Place, Target, client_of, locate
+from bus.wording import quoted
+from jobbus.cli.answers import AT_ONCE, Reply, left_in_directory, published, show_answer
+from jobbus.cli.exits import CliError, Exit
+from jobbus.cli.naming import (
+    LIVE,
+    execution_meant,
+    for_each,
+    full_id,
+    is_job_name,
+    job_called,
+    job_expected,
+    listed,
+    meaning,
+)
+from jobbus.cli.show import say
+from jobbus.cli.target import HERE, Target, client_of, locate
 from jobbus.cli.values import looks_typed, variables_of
-from jobbus.client.calls import WAIT_S_MAX
+from jobbus.client.client import Client
 from jobbus.client.commands import (
     CancelCommand,
     CommandRequest,
@@ -30,13 +31,10 @@ from jobbus.client.commands import (
     RetryExecution,
     StartJob,
     StopJob,
+    Value,
 )
-from jobbus.client.errors import WaitTimeout
-from jobbus.client.records import Command, Variable
-from jobbus.service.instance import prepare, secret_key
-from transports.directory.offline_publisher import publish_offline
+from jobbus.client.records import Execution, Job, Variable
 
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON")]
 Variables = Annotated[
     tuple[str, ...],
     Parameter(
@@ -53,22 +51,6 @@ Grace = Annotated[
 Kill = Annotated[bool, Parameter(negative=(), help="Kill at once")]
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """The flags that say what is to be heard of a command, and when."""
-
-    wait: Annotated[bool, Parameter(negative=(), help="Wait until the command has ended")] = False
-    timeout: Annotated[
-        float | None,
-        Parameter(help="Seconds to wait at most; then exit code 124", show_default=False),
-    ] = None
-    as_json: Json = False
-
-
-AT_ONCE = Reply()
-
-
 async def start(
     job: str,
     /,
@@ -77,41 +59,70 @@ async def start(
     reply: Reply = AT_ONCE,
     target: Target = HERE,
 ) -> int:
-    """Start a job once: prints the command's id and status.
+    """Start a job once: prints the execution's id, and on a terminal what to do next.
 
     Parameters
     ----------
     job
         The job's id, App/Job.
     """
+    reply.check()
     place = locate(target)
-    values = variables_of(var, await declared_variables(place, job, var))
-    return await _send(place, StartJob(job_id=job, variables=values), reply)
+    _check_job(job)
+    if place.url is None:
+        return await left_in_directory(place, StartJob(job_id=job, variables=_untyped(var)), reply)
+    async with client_of(place) as client:
+        async with job_expected(client, job):
+            values = variables_of(var, await declared_variables(client, job, var))
+            answer = await published(client, StartJob(job_id=job, variables=values), reply)
+        return await show_answer(client, answer, reply)
 
 
 async def stop(
-    what: str,
+    what: tuple[str, ...],
     /,
     *,
+    all_: Annotated[
+        bool, Parameter(name="--all", negative=(), help="All executions of a job, not just one")
+    ] = False,
     grace: Grace = None,
     kill: Kill = False,
     reply: Reply = AT_ONCE,
     target: Target = HERE,
 ) -> int:
-    """Stop one execution, or all of a job's.
+    """Stop executions. Of a job with several that run, say which, or --all.
 
     Parameters
     ----------
     what
-        An execution's id, or a job's, App/Job.
+        Ids of executions, of the commands that made them, or of jobs (App/Job).
     """
-    job_id, execution_id = job_or_execution(what)
-    command = StopJob(job_id=job_id, execution_id=execution_id, grace_s=grace, kill=kill)
-    return await _send(locate(target), command, reply)
+
+    def order(job_id: str | None, execution_id: str | None) -> StopJob:
+        return StopJob(job_id=job_id, execution_id=execution_id, grace_s=grace, kill=kill)
+
+    async def stop_one(client: Client, word: str) -> CommandRequest:
+        meant = await meaning(client, word)
+        if not isinstance(meant, Job):
+            found = meant if isinstance(meant, Execution) else await execution_meant(client, word)
+            return order(None, found.execution_id)
+        live = (await client.executions(job=meant.job_id, status=LIVE, limit=100)).items
+        if len(live) > 1 and not all_:
+            raise CliError(
+                f"{len(live)} executions of {meant.job_id} have not ended: {listed(live)}; "
+                "say which, or --all",
+                Exit.CONFLICT,
+            )
+        return order(meant.job_id, None)
+
+    def stop_offline(word: str) -> CommandRequest:
+        return order(word, None) if is_job_name(word) else order(None, full_id(word, _EXECUTION))
+
+    return await _each(what, stop_one, stop_offline, reply, target)
 
 
 async def restart(
-    what: str,
+    what: tuple[str, ...],
     /,
     *,
     var: Variables = (),
@@ -125,168 +136,167 @@ async def restart(
     Parameters
     ----------
     what
-        An execution's id, or a job's, App/Job.
+        Ids of executions, of the commands that made them, or of jobs (App/Job).
     """
-    place = locate(target)
-    job_id, execution_id = job_or_execution(what)
-    declared = await declared_variables(place, job_id, var) if job_id is not None else None
-    command = RestartJob(
-        job_id=job_id,
-        execution_id=execution_id,
-        variables=variables_of(var, declared) if var else None,
-        grace_s=grace,
-        kill=kill,
-    )
-    return await _send(place, command, reply)
+
+    def order(job_id: str | None, execution_id: str | None, values: dict[str, Value]) -> RestartJob:
+        return RestartJob(
+            job_id=job_id,
+            execution_id=execution_id,
+            variables=values if var else None,
+            grace_s=grace,
+            kill=kill,
+        )
+
+    async def restart_one(client: Client, word: str) -> CommandRequest:
+        meant = await meaning(client, word)
+        if isinstance(meant, Job):
+            return order(meant.job_id, None, variables_of(var, meant.variables))
+        found = meant if isinstance(meant, Execution) else await execution_meant(client, word)
+        declared = await declared_variables(client, found.job_id, var)
+        return order(None, found.execution_id, variables_of(var, declared))
+
+    def restart_offline(word: str) -> CommandRequest:
+        values = _untyped(var)
+        if is_job_name(word):
+            return order(word, None, values)
+        return order(None, full_id(word, _EXECUTION), values)
+
+    return await _each(what, restart_one, restart_offline, reply, target)
 
 
 async def cancel(
-    command: str,
+    what: tuple[str, ...],
     /,
     *,
     reply: Reply = AT_ONCE,
     target: Target = HERE,
 ) -> int:
-    """Take back a command whose execution still waits for its turn.
+    """Take back commands whose executions still wait for their turn.
 
     Parameters
     ----------
-    command
-        A command's id.
+    what
+        Ids of commands, of the executions that they made, or of jobs (App/Job).
     """
-    taken_back = CancelCommand(target_id=_id_of(command, "a command"))
-    return await _send(locate(target), taken_back, reply)
+
+    async def cancel_one(client: Client, word: str) -> CommandRequest:
+        meant = await meaning(client, word)
+        if not isinstance(meant, Job):
+            return CancelCommand(target_id=meant.command_id)
+        page = await client.executions(job=meant.job_id, status=("Queued",), limit=100)
+        waiting = page.items
+        if len(waiting) == 1:
+            return CancelCommand(target_id=waiting[0].command_id)
+        if not waiting:
+            raise CliError(f"no execution of {meant.job_id} waits for its turn", Exit.CONFLICT)
+        raise CliError(
+            f"{len(waiting)} executions of {meant.job_id} wait: {listed(waiting)}; say which",
+            Exit.CONFLICT,
+        )
+
+    def cancel_offline(word: str) -> CommandRequest:
+        return CancelCommand(target_id=full_id(word, "a command"))
+
+    return await _each(what, cancel_one, cancel_offline, reply, target)
 
 
 async def retry(
-    execution: str,
+    what: tuple[str, ...],
     /,
     *,
     reply: Reply = AT_ONCE,
     target: Target = HERE,
 ) -> int:
-    """Start the job of an ended execution again, with the same variables.
+    """Start the jobs of ended executions again, with the same variables.
 
     Parameters
     ----------
-    execution
-        An execution's id.
+    what
+        Ids of executions, of the commands that made them, or of jobs (App/Job), for the newest.
     """
-    command = RetryExecution(execution_id=_id_of(execution, "an execution"))
-    return await _send(locate(target), command, reply)
+
+    async def retry_one(client: Client, word: str) -> CommandRequest:
+        return RetryExecution(execution_id=(await execution_meant(client, word)).execution_id)
+
+    def retry_offline(word: str) -> CommandRequest:
+        return RetryExecution(execution_id=full_id(word, _EXECUTION))
+
+    return await _each(what, retry_one, retry_offline, reply, target)
 
 
 async def delete(
-    execution: str,
+    what: tuple[str, ...],
     /,
     *,
     reply: Reply = AT_ONCE,
     target: Target = HERE,
 ) -> int:
-    """Forget an ended execution and remove its output.
+    """Forget ended executions and remove their output.
 
     Parameters
     ----------
-    execution
-        An execution's id.
+    what
+        Ids of executions, or of the commands that made them.
     """
-    command = DeleteExecution(execution_id=_id_of(execution, "an execution"))
-    return await _send(locate(target), command, reply)
+
+    async def delete_one(client: Client, word: str) -> CommandRequest:
+        if is_job_name(word):
+            job = await job_called(client, word)
+            raise CliError(
+                f"{job.job_id} is a job: name the executions that are to be deleted; "
+                f"jobbus ps -a --job {job.job_id} lists them",
+                Exit.USAGE,
+            )
+        return DeleteExecution(execution_id=(await execution_meant(client, word)).execution_id)
+
+    def delete_offline(word: str) -> CommandRequest:
+        return DeleteExecution(execution_id=full_id(word, _EXECUTION))
+
+    return await _each(what, delete_one, delete_offline, reply, target)
 
 
-def _id_of(text: str, of_what: str) -> str:
-    try:
-        return canonical_uuid(text)
-    except ValueError as exc:
-        raise CliError(f"{text!r} is not the id of {of_what}: {exc}", Exit.USAGE) from exc
-
-
-def job_or_execution(what: str) -> tuple[str | None, str | None]:
-    """Job id and execution id, one of which is None.
-
-    Raises:
-        CliError: `what` looks like neither.
-    """
-    if "/" in what:
-        return what, None
-    try:
-        return None, canonical_uuid(what)
-    except ValueError as exc:
-        raise CliError(
-            f"{what!r} is neither a job's id (App/Job) nor an execution's (a UUID)", Exit.USAGE
-        ) from exc
+_EXECUTION = "an execution"
 
 
 async def declared_variables(
-    place: Place, job_id: str, var: tuple[str, ...]
+    client: Client, job_id: str, var: tuple[str, ...]
 ) -> Mapping[str, Variable] | None:
-    """What the service knows about the job's variables; None if there is no service to ask."""
-    if not var:
-        return None
+    """What the service knows about the job's variables, if some are given."""
+    return (await job_called(client, job_id)).variables if var else None
+
+
+async def _each(
+    words: tuple[str, ...],
+    request: Callable[[Client, str], Awaitable[CommandRequest]],
+    offline: Callable[[str], CommandRequest],
+    reply: Reply,
+    target: Target,
+) -> int:
+    """The command was sent for each word, and what became of it shown; the exit code."""
+    reply.check()
+    place = locate(target)
     if place.url is None:
-        for assignment in filter(looks_typed, var):
-            name = assignment.partition("=")[0]
-            say(f"no service to ask for types: {assignment} is text; write {name}:=… for JSON")
-        return None
+        return await for_each(words, lambda word: left_in_directory(place, offline(word), reply))
     async with client_of(place) as client:
-        return (await client.job(job_id)).variables
+
+        async def act(word: str) -> int:
+            answer = await published(client, await request(client, word), reply)
+            return await show_answer(client, answer, reply)
+
+        return await for_each(words, act)
 
 
-async def _send(place: Place, command: CommandRequest, reply: Reply) -> int:
-    if place.url is None:
-        assert place.layout is not None
-        answer = await asyncio.to_thread(_into_directory, place.layout, command)
-        say(f"no service runs for {place.layout.root}; the command waits there for one")
-        show_command(answer, as_json=reply.as_json)
-        if reply.wait:
-            raise CliError("there is no service to wait for", Exit.UNREACHABLE)
-        return Exit.OK
-    async with client_of(place) as client:
-        timeout_s = reply.timeout
-        wait_s = WAIT_S_MAX if timeout_s is None else min(int(timeout_s), WAIT_S_MAX)
-        begun_s = time.monotonic()
-        answer = await client.publish(command, wait_s=wait_s if reply.wait else 0)
-        if reply.wait:
-            left_s = None if timeout_s is None else timeout_s - (time.monotonic() - begun_s)
-            try:
-                answer = await client.wait_command(answer.command_id, timeout_s=left_s)
-            except WaitTimeout as late:
-                raise WaitTimeout(
-                    f"command {answer.command_id} has not ended within {timeout_s:g} s; it goes on"
-                ) from late
-    show_command(answer, as_json=reply.as_json)
-    return exit_of_command(answer)
+def _check_job(word: str) -> None:
+    if not word.strip():
+        raise CliError("the name of the job is empty; jobs are called App/Job", Exit.USAGE)
+    if "=" in word:
+        raise CliError(f"{quoted(word)} is no job; a variable is given as --var {word}", Exit.USAGE)
 
 
-def _into_directory(layout: DataLayout, request: CommandRequest) -> Command:
-    """The command is durable in the directory's queue. Blocking."""
-    if layout.root.stat().st_uid != os.geteuid():
-        # What is made here would belong to this account, and the service could not use it.
-        raise CliError(
-            f"no service runs for {layout.root}, and only the account that owns it may leave "
-            "commands there this way",
-            Exit.NOT_PERMITTED,
-        )
-    prepare(layout)
-    # Who may read the directory's secret could as well use its admin token.
-    principal = Principal(user_id=_account(), roles=(ADMIN,), via="cli")
-    command = command_decoder.decode(msgspec.json.encode(request))
-    envelope = seal(command, principal, now_ms=time.time_ns() // 1_000_000)
-    publish_offline(layout, envelope, secret_key(layout))
-    return Command(
-        command_id=envelope.id,
-        status=CommandStatus.PENDING,
-        command=kind_of(command),
-        job_id=job_of(command),
-        user_id=principal.user_id,
-        submitted_at=rfc3339(envelope.submitted_ms),
-    )
-
-
-def _account() -> str:
-    """The name of the account, not what the environment calls it."""
-    uid = os.geteuid()
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid-{uid}"  # an account without a name, as in some containers
+def _untyped(var: tuple[str, ...]) -> dict[str, Value]:
+    """Variables for a command that no service has typed."""
+    for assignment in filter(looks_typed, var):
+        name = assignment.partition("=")[0]
+        say(f"no service to ask for types: {assignment} is text; write {name}:=… for JSON")
+    return variables_of(var, None)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from jobbus.cli.commands import Json
+from jobbus.cli.answers import Json
 from jobbus.cli.examples import systemd_unit
 from jobbus.cli.exits import Exit
 from jobbus.cli.show import clean, say, show_json

@@ -1,83 +1,100 @@
-"""`status`, `jobs`, `ps`, `command`, `commands`: what there is, read once."""
+"""`jobs`, `ps`, `commands`: what there is, as tables."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, TypeVar
 
 import msgspec
 from cyclopts import Parameter
 
-from bus.model import FINAL_EXECUTION, ExecutionStatus
-from jobbus.cli.commands import AT_ONCE, Json, Reply, job_or_execution
-from jobbus.cli.exits import exit_of_command
+from bus.endings import duration
+from bus.wording import did_you_mean, quoted
+from jobbus.cli.answers import Json
+from jobbus.cli.exits import CliError, Exit
+from jobbus.cli.naming import LIVE, no_job
 from jobbus.cli.show import (
-    attempt_word,
-    ending_word,
-    local_time,
-    progress_word,
-    show_command,
+    STYLES,
+    Cell,
+    Cells,
+    draws_blocks,
+    on_terminal,
     show_json,
-    show_pairs,
     show_table,
+    table_lines,
+    terminal_console,
 )
 from jobbus.cli.target import HERE, Target, service_at
+from jobbus.cli.words import (
+    age_word,
+    bar,
+    ending_word,
+    fault_word,
+    local_time,
+    median_s,
+    percent_word,
+    plain_ending,
+    progress_word,
+    short_ids,
+    state_word,
+    time_word,
+    waiting_word,
+    why_word,
+)
 from jobbus.client.client import Client
-from jobbus.client.records import CommandPage, Execution, ExecutionPage, Job, JobPage, Variable
+from jobbus.client.records import (
+    FINAL_EXECUTION,
+    CommandPage,
+    Execution,
+    ExecutionPage,
+    Job,
+    JobPage,
+)
 
-LIVE = tuple(status.value for status in ExecutionStatus if status not in FINAL_EXECUTION)
+STATES = (*LIVE, *sorted(FINAL_EXECUTION))
+"""All states of an execution."""
+
 _PAGE_MAX = 500
 _LIMIT_MAX = 10_000
-_ENDING_WIDTH = 60
-"""Room for how an execution ended in a list; `jobbus status` has all of it."""
+_AT_ONCE = 8
+"""Requests at once, where each job needs its own."""
+_HISTORY = 10
+_KNOWN_OF_JOB = 5
+"""Executions that come with each job; one with fewer has no more."""
+_BAR = 10
+_WATCH_S = 1.0
 
 _Page = TypeVar("_Page", ExecutionPage, CommandPage)
 
 Limit = Annotated[int, Parameter(help="How many at most, 1 to 10000")]
+Wide = Annotated[
+    bool, Parameter(negative=(), help="Whole ids and texts, as on a pipe, however wide")
+]
 
 
-class JobStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A job with its newest executions; `status JOB --json`."""
+async def jobs(*, as_json: Json = False, wide: Wide = False, target: Target = HERE) -> int:
+    """List the jobs that you may view: what runs, how the last ones ended, faults.
 
-    job: Job
-    executions: tuple[Execution, ...]
-
-
-async def status(what: str, /, *, as_json: Json = False, target: Target = HERE) -> int:
-    """Show a job with its newest executions, or one execution.
-
-    Parameters
-    ----------
-    what
-        A job's id, App/Job, or an execution's.
+    MEDIAN is how long those that succeeded usually took; LAST 10 is how the last ones ended, the
+    newest on the right: a block succeeded, ✗ failed, ■ was stopped, · did not run.
     """
-    job_id, execution_id = job_or_execution(what)
-    async with Client(*service_at(target)) as client:
-        if execution_id is not None:
-            execution = await client.execution(execution_id)
-            show_json(execution) if as_json else _show_execution(execution)
-            return 0
-        assert job_id is not None
-        job = await client.job(job_id)
-        newest = await client.executions(job=job_id, limit=5)
-    if as_json:
-        show_json(JobStatus(job=job, executions=newest.items))
-    else:
-        _show_job(job, newest.items)
-    return 0
-
-
-async def jobs(*, as_json: Json = False, target: Target = HERE) -> int:
-    """List the jobs that you may view."""
     async with Client(*service_at(target)) as client:
         page = await client.jobs()
-    if as_json:
-        show_json(JobPage(items=page.items, as_of=page.as_of))
+        if as_json:
+            show_json(JobPage(items=page.items, as_of=page.as_of))
+            return 0
+        history = await _histories(client, page.items)
+    now_s = time.time()
+    if on_terminal() and not wide:
+        show_table(
+            ("JOB", "STATE", "LAST", "MEDIAN", "LAST 10"),
+            (_job_cells(job, history[job.job_id], now_s) for job in page.items),
+        )
         return 0
     show_table(
-        ("JOB", "STATE", "VARIABLES", "DESCRIPTION"),
-        (
-            (job.job_id, _state(job), " ".join(job.variables), _fault(job) or job.description)
-            for job in page.items
-        ),
+        ("JOB", "STATE", "LAST", "LAST RUN", "MEDIAN", "VARIABLES", "DESCRIPTION"),
+        (_wide_job_cells(job, history[job.job_id]) for job in page.items),
+        wide=True,
     )
     return 0
 
@@ -88,59 +105,46 @@ async def ps(
         bool, Parameter(name=("--all", "-a"), negative=(), help="Those that have ended too")
     ] = False,
     job: Annotated[str | None, Parameter(help="Only of this job", show_default=False)] = None,
+    status: Annotated[
+        tuple[str, ...],
+        Parameter(negative=(), help="Only in this state, e.g. running, failed; may be repeated"),
+    ] = (),
     limit: Limit = 100,
+    wide: Wide = False,
+    watch: Annotated[
+        bool, Parameter(negative=(), help="Go on and show changes in place, until Ctrl-C")
+    ] = False,
     as_json: Json = False,
     target: Target = HERE,
 ) -> int:
     """List the executions that have not ended; with -a all, newest first."""
+    states = tuple(map(_state_called, status)) or (() if all_ else LIVE)
+    if watch and (as_json or not on_terminal()):
+        raise CliError(
+            "--watch draws on a terminal; for programs: jobbus events --json", Exit.USAGE
+        )
     async with Client(*service_at(target)) as client:
 
-        async def executions(count: int, cursor: str | None) -> ExecutionPage:
-            status = () if all_ else LIVE
-            return await client.executions(job=job, status=status, limit=count, cursor=cursor)
+        async def look() -> ExecutionPage:
+            async def executions(count: int, cursor: str | None) -> ExecutionPage:
+                return await client.executions(job=job, status=states, limit=count, cursor=cursor)
 
-        page = await _up_to(limit, executions)
-    if as_json:
-        show_json(page)
-        return 0
-    show_table(
-        ("EXECUTION", "JOB", "STATUS", "PROGRESS", "STARTED", "USER"),
-        (
-            (
-                one.execution_id,
-                one.job_id,
-                ending_word(one, _ENDING_WIDTH),
-                progress_word(one),
-                local_time(one.start_time),
-                one.user_id,
-            )
-            for one in page.items
-        ),
-    )
-    return 0
+            return await _up_to(limit, executions)
 
-
-async def command(
-    command_id: str,
-    /,
-    *,
-    reply: Reply = AT_ONCE,
-    target: Target = HERE,
-) -> int:
-    """Show what became of a command; the exit code is that of its outcome.
-
-    Parameters
-    ----------
-    command_id
-        The id that start, stop or restart printed.
-    """
-    async with Client(*service_at(target)) as client:
-        if reply.wait:
-            answer = await client.wait_command(command_id, timeout_s=reply.timeout)
+        page = await look()
+        if not page.items and job is not None:
+            await _check_job(client, job)
+        if as_json:
+            show_json(page)
+            return 0
+        if watch:
+            await _watch(client, look)
+            return 0
+        if wide or not on_terminal():
+            show_table(_WIDE_TITLES, map(_wide_cells, page.items), wide=True)
         else:
-            answer = await client.command(command_id)
-    show_command(answer, as_json=reply.as_json)
-    return exit_of_command(answer)
+            show_table(_TITLES, _rows(page.items, await _usual(client, page.items)))
+    return 0
 
 
 async def commands(*, limit: Limit = 50, as_json: Json = False, target: Target = HERE) -> int:
@@ -154,27 +158,32 @@ async def commands(*, limit: Limit = 50, as_json: Json = False, target: Target =
     if as_json:
         show_json(page)
         return 0
+    narrow = on_terminal()
+    shown = short_ids(each.command_id for each in page.items)
+    now_s = time.time()
     show_table(
         ("ID", "COMMAND", "JOB", "STATUS", "SUBMITTED", "USER", "ERROR"),
         (
             (
-                one.command_id,
-                one.command,
-                one.job_id or "",
-                " ".join(filter(None, (one.status, one.outcome))),
-                local_time(one.submitted_at),
-                one.user_id or "",
-                one.error_code or "",
+                Cell(shown[each.command_id] if narrow else each.command_id, "bold"),
+                each.command,
+                each.job_id or "",
+                " ".join(filter(None, (each.status, each.outcome))),
+                age_word(each.submitted_at, now_s) if narrow else local_time(each.submitted_at),
+                each.user_id or "",
+                each.error_code or "",
             )
-            for one in page.items
+            for each in page.items
         ),
     )
     return 0
 
 
 async def _up_to(limit: int, page_of: Callable[[int, str | None], Awaitable[_Page]]) -> _Page:
-    """Up to `limit` items over as many pages as it takes; the position is that of the first: what
-    changed since is told from there."""
+    """A page with the first `limit` records, read in as many pages as the service needs.
+
+    Its position is that of the first: where a follower takes over, nothing may be missed.
+    """
     most = min(max(limit, 1), _LIMIT_MAX)
     page = await page_of(min(most, _PAGE_MAX), None)
     while page.next is not None and len(page.items) < most:
@@ -183,72 +192,185 @@ async def _up_to(limit: int, page_of: Callable[[int, str | None], Awaitable[_Pag
     return page
 
 
-def _show_execution(execution: Execution) -> None:
-    show_pairs(
+def _state_called(word: str) -> str:
+    """The state of that name, in any case and with or without a blank.
+
+    Raises:
+        CliError: there is none.
+    """
+    known = {state.casefold(): state for state in STATES}
+    plain = "".join(c for c in word.casefold() if c not in " -_")
+    if plain in known:
+        return known[plain]
+    hint = did_you_mean(plain, sorted(known)) or ""
+    raise CliError(f"there is no state {quoted(word)}{hint}", Exit.USAGE)
+
+
+async def _check_job(client: Client, word: str) -> None:
+    """Raises CliError if there is no such job: an empty table would hide a slip."""
+    known = {each.job_id for each in (await client.jobs()).items}
+    if word not in known and not (await client.executions(job=word, limit=1)).items:
+        raise await no_job(client, word)
+
+
+async def _usual(client: Client, executions: Sequence[Execution]) -> Mapping[str, float]:
+    """How long the jobs of what runs usually take, in seconds."""
+    if not any(each.status == "Running" for each in executions):
+        return {}
+    medians = ((job.job_id, median_s(job.last_executions)) for job in (await client.jobs()).items)
+    return {job_id: seconds for job_id, seconds in medians if seconds is not None}
+
+
+_TITLES = ("ID", "JOB", "STATE", "TIME", "PROGRESS")
+_WIDE_TITLES = ("EXECUTION", "JOB", "STATUS", "TIME", "PROGRESS", "STARTED", "USER")
+
+
+def _rows(executions: Sequence[Execution], usual: Mapping[str, float]) -> list[Cells]:
+    shown = short_ids(each.execution_id for each in executions)
+    now_s = time.time()
+    return [
         (
-            ("execution", execution.execution_id),
-            ("job", execution.job_id),
-            ("status", ending_word(execution)),
-            ("progress", progress_word(execution)),
-            ("note", execution.progress.note if execution.progress else ""),
-            ("user", execution.user_id),
-            ("attempt", attempt_word(execution).removeprefix("attempt ")),
-            ("queued", local_time(execution.queued_at)),
-            ("started", local_time(execution.start_time)),
-            ("ended", local_time(execution.end_time)),
-            ("pid", str(execution.pid or "")),
-            ("error", execution.error or ""),
-            ("survivors", " ".join(map(str, execution.survivors))),
-            ("variables", msgspec.json.encode(execution.variables).decode()),
-            ("command", execution.command_id),
+            Cell(shown[each.execution_id], "bold"),
+            each.job_id,
+            Cell(state_word(each), STYLES.get(each.status, "")),
+            time_word(each, now_s),
+            _about(each, usual.get(each.job_id), now_s),
         )
+        for each in executions
+    ]
+
+
+def _about(execution: Execution, usual_s: float | None, now_s: float) -> str:
+    """How far it is, why it ended so, or what it waits for."""
+    if execution.has_ended:
+        return why_word(execution)
+    if execution.not_before is not None:
+        return waiting_word(execution, now_s)
+    progress = execution.progress
+    words = [progress.message] if progress is not None and progress.message else []
+    if not words and usual_s is not None:
+        words = [f"usually {duration(usual_s)}"]
+    if progress is not None and progress.percent is not None:
+        drawn = bar(progress.percent, _BAR, blocks=draws_blocks())
+        words = [drawn, percent_word(progress).rjust(5), *words]
+    return " ".join(words)
+
+
+def _wide_cells(execution: Execution) -> Cells:
+    now_s = time.time()
+    return (
+        execution.execution_id,
+        execution.job_id,
+        ending_word(execution, now_s),
+        time_word(execution, now_s),
+        progress_word(execution),
+        local_time(execution.start_time),
+        execution.user_id,
     )
 
 
-def _show_job(job: Job, newest: tuple[Execution, ...]) -> None:
-    pairs = [
-        ("job", job.job_id),
-        ("description", job.description),
-        ("state", _state(job)),
-        ("fault", _fault(job)),
-    ]
-    if job.gave_up_at is not None:
-        why = "restarted too often; a start by a person is needed: jobbus start"
-        pairs.append(("", f"{why} {job.job_id}"))
-    pairs += [(f"  {name}", _declaration(spec)) for name, spec in job.variables.items()]
-    show_pairs(pairs)
-    if newest:
-        print()
-        show_table(
-            ("EXECUTION", "STATUS", "PROGRESS", "STARTED"),
-            (
-                (
-                    e.execution_id,
-                    ending_word(e, _ENDING_WIDTH),
-                    progress_word(e),
-                    local_time(e.start_time),
-                )
-                for e in newest
-            ),
-        )
+async def _watch(client: Client, look: Callable[[], Awaitable[ExecutionPage]]) -> None:
+    """The list is drawn in place, until Ctrl-C; what it showed last stays on the screen."""
+    from rich.console import Group
+    from rich.live import Live
+
+    page = await look()
+    usual = await _usual(client, page.items)
+    with Live(console=terminal_console(), auto_refresh=False) as live:
+        while True:
+            lines = table_lines(_TITLES, _rows(page.items, usual))
+            room = max(2, live.console.height - 1)
+            live.update(Group(*lines[:room]), refresh=True)
+            await asyncio.sleep(_WATCH_S)
+            page = await look()
 
 
-def _state(job: Job) -> str:
+async def _histories(client: Client, jobs: Sequence[Job]) -> Mapping[str, Sequence[Execution]]:
+    """The newest executions of each job: most come with one page, the others by their own."""
+    found: dict[str, list[Execution]] = {job.job_id: [] for job in jobs}
+    page = await client.executions(limit=_PAGE_MAX)
+    for execution in page.items:
+        found.setdefault(execution.job_id, []).append(execution)
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def fill(job: Job) -> None:
+        async with gate:
+            own = await client.executions(job=job.job_id, limit=2 * _HISTORY)
+        found[job.job_id] = list(own.items)
+
+    async with asyncio.TaskGroup() as group:
+        for job in jobs:
+            known = found[job.job_id]
+            if len(known) >= _HISTORY or page.next is None:
+                continue
+            if len(job.last_executions) < _KNOWN_OF_JOB:
+                found[job.job_id] = list(job.last_executions)
+            else:
+                group.create_task(fill(job), name=f"history {job.job_id}")
+    return found
+
+
+def _job_cells(job: Job, history: Sequence[Execution], now_s: float) -> Cells:
+    name = Cell(job.job_id, "bold")
+    state, style = _state(job, history)
+    if job.fault is not None and not job.revision:
+        return (name, Cell(state, style), fault_word(job))
+    live = [each for each in history if not each.has_ended]
+    ended = [each for each in history if each.has_ended]
+    usual_s = median_s(ended)
     if job.fault is not None:
-        return "last good version" if job.revision else "faulty"
+        last = Cell(f"last good version in use; {fault_word(job)}", "red")
+        return (name, Cell(state, style), last)
+    if not history and job.description:
+        return (name, Cell(state, style), Cell(job.description, "dim"))
+    return (
+        name,
+        Cell(state, style),
+        time_word(live[-1], now_s) if live else age_word(ended[0].end_time, now_s) if ended else "",
+        duration(usual_s) if usual_s is not None else "",
+        _marks(ended),
+    )
+
+
+def _wide_job_cells(job: Job, history: Sequence[Execution]) -> Cells:
+    ended = [each for each in history if each.has_ended]
+    usual_s = median_s(ended)
+    return (
+        job.job_id,
+        _state(job, history)[0],
+        plain_ending(ended[0]) if ended else "",
+        local_time(ended[0].end_time) if ended else "",
+        duration(usual_s) if usual_s is not None else "",
+        " ".join(job.variables),
+        fault_word(job) or job.description,
+    )
+
+
+def _state(job: Job, history: Sequence[Execution]) -> tuple[str, str]:
+    """What the job does, else how it stands, with the style of that."""
+    live = [each for each in history if not each.has_ended]
+    if live:
+        first = next((each for each in live if each.status == "Running"), live[-1])
+        count = f" ({len(live)})" if len(live) > 1 else ""
+        return f"{state_word(first)}{count}", STYLES.get(first.status, "")
+    if job.fault is not None:
+        return "broken", "red"
     if job.gave_up_at is not None:
-        return f"gave up {local_time(job.gave_up_at)}"
-    return "disabled" if job.disabled else "ok"
+        return "gave up", "red"
+    if job.disabled:
+        return "disabled", "dim"
+    ended = next((each for each in history if each.status not in ("Cancelled", "Skipped")), None)
+    if ended is None or ended.status == "Succeeded":
+        return "ok", "green"
+    return state_word(ended), STYLES.get(ended.status, "")
 
 
-def _fault(job: Job) -> str:
-    """Where and why the definition is faulty; empty for one that is not."""
-    return f"{job.fault.file}:{job.fault.line}: {job.fault.reason}" if job.fault else ""
+_MARKS = {"Succeeded": "▇", "Stopped": "■", "Cancelled": "·", "Skipped": "·"}
+_PLAIN_MARKS = {"Succeeded": "+", "Stopped": "s", "Cancelled": "-", "Skipped": "-"}
 
 
-def _declaration(spec: Variable) -> str:
-    words = [spec.type, "required" if spec.required else f"default {spec.default!r}"]
-    if spec.min is not None or spec.max is not None:
-        words.append(f"{spec.min if spec.min is not None else ''}..{spec.max or ''}")
-    words += [f"one of {', '.join(spec.choices)}"] if spec.choices else []
-    return "; ".join(filter(None, (*words, spec.description)))
+def _marks(ended: Sequence[Execution]) -> str:
+    """How the last ones ended, the newest on the right."""
+    marks, other = (_MARKS, "✗") if draws_blocks() else (_PLAIN_MARKS, "x")
+    newest = ended[:_HISTORY]
+    return "".join(marks.get(each.status, other) for each in reversed(newest)).rjust(_HISTORY)

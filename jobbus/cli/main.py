@@ -25,22 +25,32 @@ COMMANDS = {
         "Run the service; SIGTERM or Ctrl-C ends it and leaves executions running.",
     ),
     "demo": ("jobbus.cli.demo:demo", "Serve the example apps and run a real job at once."),
-    "start": ("jobbus.cli.commands:start", "Start a job once; prints the command's id and status."),
-    "stop": ("jobbus.cli.commands:stop", "Stop an execution, or all of a job's."),
+    "start": ("jobbus.cli.commands:start", "Start a job once; prints the execution's id."),
+    "stop": ("jobbus.cli.commands:stop", "Stop executions; with --all every one of a job."),
     "restart": ("jobbus.cli.commands:restart", "Stop what runs and start it again."),
-    "cancel": ("jobbus.cli.commands:cancel", "Take back a command that still waits."),
+    "cancel": ("jobbus.cli.commands:cancel", "Take back what still waits for its turn."),
     "retry": ("jobbus.cli.commands:retry", "Start an ended execution's job again as it was."),
     "delete": ("jobbus.cli.commands:delete", "Forget an ended execution and its output."),
     "run": ("jobbus.cli.run:run", "Start a job and follow it to its end; Ctrl-C only detaches."),
-    "status": ("jobbus.cli.list:status", "Show a job or an execution."),
-    "jobs": ("jobbus.cli.list:jobs", "List the jobs."),
+    "wait": ("jobbus.cli.run:wait", "Wait until executions have ended."),
+    "status": ("jobbus.cli.status:status", "Show jobs or executions."),
+    "inspect": ("jobbus.cli.status:inspect", "Print everything about them as JSON."),
+    "jobs": ("jobbus.cli.list:jobs", "List the jobs: what runs, how the last ones ended."),
     "ps": ("jobbus.cli.list:ps", "List what runs; with -a what has ended too."),
-    "logs": ("jobbus.cli.run:logs", "Show what an execution prints."),
-    "events": ("jobbus.cli.run:events", "Follow all changes."),
-    "command": ("jobbus.cli.list:command", "Show a command."),
+    "logs": ("jobbus.cli.logs:logs", "Show what executions print."),
+    "events": ("jobbus.cli.events:events", "Follow all changes."),
+    "command": ("jobbus.cli.status:command", "Show a command."),
     "commands": ("jobbus.cli.list:commands", "List the commands, newest first."),
+    "maintenance": (
+        "jobbus.cli.maintenance:maintenance",
+        "Begin or end a maintenance: nothing starts.",
+    ),
     "doctor": ("jobbus.cli.doctor:doctor", "Check a data directory, and repair what is safe."),
     "audit": ("jobbus.cli.auditing:audit", "Show who did what, newest first."),
+    "completion": (
+        "jobbus.cli.completion:completion",
+        "Print the script that completes words in bash, zsh or fish.",
+    ),
     "token": ("jobbus.cli.tokens:app", "Make, list and revoke the tokens of people and services."),
 }
 """Name, where it is, what it does: in the order of the help."""
@@ -61,6 +71,10 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """The exit code of `jobbus` with these arguments; errors are told in a sentence on stderr."""
     try:
+        if arguments and arguments[0] == "__complete":
+            from jobbus.cli.completion import complete  # here: for scripts of shells alone
+
+            return complete(_app(), arguments[1:])
         return _call(arguments)
     except KeyboardInterrupt:
         return 130

@@ -1,13 +1,14 @@
 """How far a job is, on stderr: a bar on a terminal, otherwise a line now and then."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from bus.model import FINAL_EXECUTION
-from jobbus.cli.show import clean, ending_word, percent_word, progress_word, say
+from jobbus.cli.show import clean, say
 from jobbus.cli.terminal import Harmless
+from jobbus.cli.words import ending_word, percent_word, progress_word
 from jobbus.client.records import Execution
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _OPEN_LINE_MAX = 65_536
 
 class ProgressDisplay(Protocol):
     def show(self, execution: Execution) -> None:
-        """What is known of the execution now is shown, as far as it is worth it."""
+        """The execution is shown as it is now, if that is worth a line."""
         ...
 
     def write(self, text: str) -> None:
@@ -71,11 +72,12 @@ class LineDisplay:
             say(f"{execution.job_id}: {self._note}")
         percent = progress.percent if progress else None
         moved = percent is not None and percent - self._percent >= _STEP
-        if execution.status in FINAL_EXECUTION or (execution.status == self._status and not moved):
-            return  # the end is told by whoever follows
+        if execution.has_ended or (execution.status == self._status and not moved):
+            return  # the end is said by the command that follows it
         self._status = execution.status
         self._percent = percent if percent is not None else self._percent
-        say(f"{execution.job_id}: {ending_word(execution)} {progress_word(execution)}".rstrip())
+        words = (ending_word(execution, time.time()), progress_word(execution))
+        say(f"{execution.job_id}: {' '.join(words)}".rstrip())
 
     def write(self, text: str) -> None:
         sys.stdout.write(self._harmless.of(text) if sys.stdout.isatty() else text)
@@ -101,7 +103,7 @@ class BarDisplay:
             completed=percent or 0.0,
             job=execution.job_id,
             percent=percent_word(progress),
-            message=clean(progress.message if progress else ending_word(execution)),
+            message=clean(progress.message if progress else ending_word(execution, time.time())),
         )
 
     def write(self, text: str) -> None:
@@ -124,5 +126,5 @@ class BarDisplay:
     def _print(self, text: str) -> None:
         from rich.text import Text  # loaded with the bar
 
-        # Without soft_wrap, long lines would be broken for whoever copies them.
+        # Without soft_wrap, long lines would be broken where they are copied.
         self._bar.console.print(Text.from_ansi(text), soft_wrap=True, highlight=False)

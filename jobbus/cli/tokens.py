@@ -17,7 +17,7 @@ from bus.access import ADMIN, METRICS, RoleDefaults, notes_on_roles, role_words
 from bus.clock import rfc3339
 from bus.layout import DataLayout
 from handlers.audit.segments import note_offline
-from jobbus.cli.commands import Json
+from jobbus.cli.answers import Json
 from jobbus.cli.exits import CliError, Exit
 from jobbus.cli.show import say, show_json, show_table
 from jobbus.cli.target import HERE, Place, Target, client_of, locate

@@ -25,6 +25,7 @@ from jobbus.client.commands import (
     new_command_id,
     word_of,
 )
+from jobbus.client.frames import OutputPage
 from jobbus.client.http import Http, Query, decode, id_in_path, query_of
 from jobbus.client.records import (
     Command,
@@ -137,11 +138,12 @@ class Calls:
         """The command with this id, as it is now."""
         return await self._get(f"/api/v1/commands/{id_in_path(command_id)}", Command)
 
-    async def commands(self, *, limit: int = 50, cursor: str | None = None) -> CommandPage:
-        """Commands that are kept, newest first."""
-        return await self._get(
-            "/api/v1/commands", CommandPage, query_of(limit=str(limit), cursor=cursor)
-        )
+    async def commands(
+        self, *, id: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> CommandPage:
+        """Commands that are kept, newest first; with `id` those whose id begins so."""
+        query = query_of(id=id, limit=str(limit), cursor=cursor)
+        return await self._get("/api/v1/commands", CommandPage, query)
 
     async def jobs(self) -> JobPage:
         """All jobs that the caller may view."""
@@ -154,19 +156,44 @@ class Calls:
     async def executions(
         self,
         *,
+        id: str | None = None,
         job: str | None = None,
         user: str | None = None,
         status: Sequence[str] = (),
         limit: int = 50,
         cursor: str | None = None,
     ) -> ExecutionPage:
-        """Executions that match, newest first; any of the given states."""
-        query = query_of(job=job, user=user, status=status, limit=str(limit), cursor=cursor)
+        """Executions that match, newest first.
+
+        Any of the given states; with `id` those whose id begins so.
+        """
+        query = query_of(id=id, job=job, user=user, status=status, limit=str(limit), cursor=cursor)
         return await self._get("/api/v1/executions", ExecutionPage, query)
 
     async def execution(self, execution_id: str) -> Execution:
         """The execution with this id, as it is now."""
         return await self._get(f"/api/v1/executions/{id_in_path(execution_id)}", Execution)
+
+    async def output_lines(
+        self,
+        execution_id: str,
+        *,
+        start: int = 0,
+        tail: int | None = None,
+        stream: str | None = None,
+    ) -> OutputPage:
+        """Some lines of what the execution printed, from the byte `start` or the last `tail` on.
+
+        `stream` is `out` or `err` for the lines of that one. Read on at the page's `next`.
+        """
+        where = {"from": str(start)} if tail is None else {"tail": str(tail)}
+        query = query_of(format="json", stream=stream, **where)
+        path = f"/api/v1/executions/{id_in_path(execution_id)}/output"
+        return await self._get(path, OutputPage, query)
+
+    async def maintenance(self) -> dict[str, str] | None:
+        """The maintenance in force (`by`, `reason`), or None. Needs the role `admin`."""
+        return (await self._get("/api/v1/system", _Maintenance)).maintenance
 
     async def set_maintenance(self, on: bool, reason: str = "") -> dict[str, str] | None:
         """While `on`, no execution starts. The maintenance in force (`by`, `reason`), or None.

@@ -100,6 +100,16 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[OutputLine, ...] = ()
 
 
+class OutputPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Lines of an output as one answer. The next page begins at `next`; the output ends at `end`
+    now, and with `complete` nothing will ever come after this page."""
+
+    next: int = msgspec.field(default=0, name="to")
+    end: int = 0
+    complete: bool = False
+    lines: tuple[OutputLine, ...] = ()
+
+
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
     """Output that is no longer kept, or was skipped: the bytes from `start` to `end`."""
 

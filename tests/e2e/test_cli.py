@@ -1,126 +1,33 @@
 """The command line against a real service: its words, its exit codes, its two output forms."""
 
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
-from jobbus.cli.main import run
+from tests.command_line import (
+    ENDINGS,
+    JOBS,
+    PATIENCE_S,
+    ROOT,
+    Cli,
+    environment,
+    in_this_process,
+    made,
+    out_of,
+    process,
+    service,
+    spawned,
+)
 
-ROOT = Path(__file__).parents[2]
-PATIENCE_S = 30.0
 UNKNOWN = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
-
-JOBS = {
-    "Talk": ('for n in 1 2 3; do echo "line $n"; sleep 0.1; done; echo bad >&2; exit "$1"', 10),
-    "Stay": ("echo here; exec sleep 60", 10),
-    "Late": ("trap '' TERM; while :; do sleep 0.5; done", 30),
-    "Deaf": ("trap '' TERM; echo armed; while :; do sleep 0.5; done", 30),
-}
-
-
-ENDINGS = {
-    "Slow": """command = ["/bin/sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
-timeout_s = 1
-""",
-    "Gone": 'command = ["./nowhere"]\n',
-    "Fault": 'command = ["/bin/sh", "-c", "kill -SEGV $$"]\n',
-    "Picky": 'command = ["true"]\nsuccess_codes = [3]\n',
-}
-
-
-class Ended:
-    """What one run of the CLI left behind."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code = code
-        self.out = out
-        self.err = err
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Cli = Callable[..., Ended]
-
-
-def made(place: Path) -> Path:
-    """A folder with an app `T` and room for a data directory."""
-    for name, (script, grace_s) in JOBS.items():
-        folder = place / "apps" / "T" / "jobs" / name
-        folder.mkdir(parents=True)
-        (folder / "job.toml").write_text(
-            f'command = ["/bin/sh", "-c", """{script}""", "sh", "{{{{Code}}}}"]\n'
-            f"stop_grace_s = {grace_s}\n"
-            '[variables.Code]\ntype = "integer"\ndefault = 0\nmax = 9\n',
-            encoding="utf-8",
-        )
-    for name, text in ENDINGS.items():
-        folder = place / "apps" / "T" / "jobs" / name
-        folder.mkdir(parents=True)
-        (folder / "job.toml").write_text(text, encoding="utf-8")
-    return place
-
-
-def environment(place: Path) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return kept | {"PYTHONPATH": str(ROOT), "JOBBUS_DATA": str(place / "data")}
-
-
-def spawned(place: Path, *arguments: str, stderr: int | IO[bytes]) -> subprocess.Popen[bytes]:
-    """The CLI as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "jobbus", *arguments],
-        cwd=place,
-        env=environment(place),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-    )
-
-
-@contextmanager
-def process(place: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """One call of the CLI; killed at the end or when it takes far too long."""
-    with spawned(place, *arguments, stderr=subprocess.PIPE) as child:
-        alarm = threading.Timer(PATIENCE_S, child.kill)
-        alarm.start()
-        try:
-            yield child
-        finally:
-            alarm.cancel()
-            child.kill()
-
-
-@contextmanager
-def service(place: Path) -> Iterator[str]:
-    """A running service of `place`; its URL. Afterwards it has ended in order and with 0."""
-    arguments = ("serve", "--apps", str(place / "apps"), "--listen", "127.0.0.1:0")
-    with (place / "service.log").open("ab") as log, spawned(place, *arguments, stderr=log) as child:
-        try:
-            line = out_of(child).readline().decode()
-            assert line.startswith("jobbus ready http://127.0.0.1:"), line
-            yield line.split()[-1]
-            child.terminate()
-            assert child.wait(PATIENCE_S) == 0
-        finally:
-            child.kill()
-
-
-def out_of(child: subprocess.Popen[bytes]) -> IO[bytes]:
-    assert child.stdout is not None
-    return child.stdout
 
 
 @pytest.fixture(scope="module")
@@ -138,30 +45,33 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def jobbus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs the CLI in this process, which is what its users get but for the start-up time."""
-
-    def call(place: Path, *arguments: str, token: str = "") -> Ended:
-        monkeypatch.chdir(place)
-        monkeypatch.setenv("JOBBUS_DATA", str(place / "data"))
-        monkeypatch.setenv("JOBBUS_TOKEN", token)
-        code = run(arguments)
-        out, err = capsys.readouterr()
-        return Ended(code, out, err)
-
-    return call
+    return in_this_process(monkeypatch, capsys)
 
 
-def test_start_prints_the_command_and_its_status(shared: Path, jobbus: Cli) -> None:
+def test_start_prints_what_every_other_command_takes(shared: Path, jobbus: Cli) -> None:
     started = jobbus(shared, "start", "T/Talk", "-V", "Code=0")
     assert (started.code, started.err) == (0, "")
-    command_id, status = started.out.split()
-    assert status == "Pending"
-    shown = jobbus(shared, "command", command_id, "--wait", "--json")
+    execution_id = started.out.strip()
+    assert len(execution_id) == 36
+    shown = jobbus(shared, "command", execution_id, "--wait", "--json")
     assert shown.code == 0
     assert (shown.json["status"], shown.json["outcome"]) == ("Completed", "done")
+    assert shown.json["executionId"] == execution_id
+    command_id = shown.json["commandId"]
     listed = jobbus(shared, "commands", "--json").json["items"]
     assert command_id in [one["commandId"] for one in listed]
-    assert jobbus(shared, "logs", "-f", "T/Talk").code == 0
+    assert jobbus(shared, "wait", execution_id).code == 0
+    for word in (execution_id, command_id, execution_id[:18], command_id[:18], "T/Talk"):
+        assert "line 3" in jobbus(shared, "logs", word).out, word
+        if word != "T/Talk":
+            assert jobbus(shared, "status", word, "--json").json["executionId"] == execution_id
+        inspected = jobbus(shared, "inspect", word).json
+        assert execution_id in (
+            inspected.get("execution", {}).get("executionId"),
+            *(each["executionId"] for each in inspected.get("executions", ())),
+        )
+    again = jobbus(shared, "retry", command_id[:18]).out.strip()
+    assert jobbus(shared, "wait", again).code == 0
 
 
 def test_run_shows_output_and_says_how_it_ended(shared: Path, jobbus: Cli) -> None:
@@ -207,7 +117,7 @@ def test_execution_is_listed_followed_restarted_and_stopped(shared: Path, jobbus
     with process(shared, "logs", "-f", "T/Stay") as follower:
         assert out_of(follower).readline() == b"here\n"
         stopped = jobbus(shared, "stop", execution, "--wait", "--timeout", "20")
-        assert (stopped.code, "Completed done" in stopped.out) == (0, True)
+        assert (stopped.code, stopped.out.strip()) == (0, execution)
         assert follower.communicate() == (b"", b"")
         assert follower.returncode == 0
     assert execution not in jobbus(shared, "ps").out
@@ -226,7 +136,7 @@ def test_waiting_start_is_cancelled_and_an_ended_one_retried_and_deleted(
     first = jobbus(shared, "start", "T/Late", "--wait", "--json").json["executionId"]
     assert jobbus(shared, "retry", first).code == 6
     jobbus(shared, "stop", first)
-    waits = jobbus(shared, "start", "T/Late", "-V", "Code=1").out.split()[0]
+    waits = jobbus(shared, "start", "T/Late", "-V", "Code=1").out.strip()
     cancelled = jobbus(shared, "cancel", waits, "--wait", "--json")
     assert (cancelled.code, cancelled.json["outcome"]) == (0, "done")
     assert jobbus(shared, "command", waits, "--json").json["status"] == "Cancelled"
@@ -258,14 +168,14 @@ def test_jobs_and_status_show_what_there_is(shared: Path, jobbus: Cli) -> None:
         (("status", UNKNOWN), 3, UNKNOWN),
         (("stop", UNKNOWN), 3, UNKNOWN),
         (("command", UNKNOWN), 3, "command"),
-        (("logs", "T/Deaf"), 3, "no executions"),
+        (("logs", "T/Deaf"), 3, "has not been started yet"),
         (("start", "T/Talk", "-V", "Code=x"), 2, "whole number"),
         (("start", "T/Talk", "-V", "Code=99"), 2, "9"),
         (("start", "T/Talk", "-V", "Kode=1"), 2, "Kode"),
         (("start", "T/Talk", "-V", "Code"), 2, "NAME=VALUE"),
         (("start",), 2, "JOB"),
-        (("stop", "no-id"), 2, "App/Job"),
-        (("cancel", "no-id"), 2, "a command"),
+        (("stop", "no-id"), 2, "no job (App/Job), and no id"),
+        (("cancel", "no-id"), 2, "of an execution or a command"),
         (("cancel", UNKNOWN), 3, UNKNOWN),
         (("retry", "no-id"), 2, "an execution"),
         (("delete", UNKNOWN), 3, UNKNOWN),
@@ -399,7 +309,7 @@ def test_without_a_service_commands_wait_in_the_directory(place: Path, jobbus: C
     typed = jobbus(place, "start", "T/Talk", "-V", "Code:=3", "--json").json["commandId"]
     assert jobbus(place, "ps").code == 5
     with service(place):
-        textual = started.out.split()[0]
+        textual = started.out.strip()
         assert jobbus(place, "command", textual, "--wait", "--timeout", "20").code == 2
         assert jobbus(place, "command", typed, "--wait", "--timeout", "20").code == 0
         assert jobbus(place, "logs", "-f", "T/Talk").out.count("line") == 3

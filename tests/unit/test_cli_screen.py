@@ -2,8 +2,9 @@
 
 import pytest
 
-from jobbus.cli.run import Screen, _print_output
-from jobbus.cli.show import percent_word
+from jobbus.cli.logs import Screen
+from jobbus.cli.run import print_output
+from jobbus.cli.words import percent_word
 from jobbus.client.frames import Bookmark, Frame, Output, OutputLine
 from jobbus.client.records import Progress
 
@@ -22,7 +23,7 @@ def shown(*frames: Frame) -> str:
     screen = Screen(write)
     for frame in frames:
         screen.clear(frame)
-        _print_output(frame, write)
+        print_output(frame, write)
         screen.show(frame)
     return text
 

@@ -117,4 +117,4 @@ def test_nothing_makes_a_thread_at_the_moment_of_need() -> None:
         )
     }
     # Commands of the command line are not the service.
-    assert makers == {"bus/threads.py", "jobbus/cli/demo.py", "jobbus/cli/commands.py"}
+    assert makers == {"bus/threads.py", "jobbus/cli/demo.py", "jobbus/cli/answers.py"}

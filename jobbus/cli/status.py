@@ -1,0 +1,340 @@
+"""`status`, `inspect`, `command`: one thing looked at closely."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+
+from bus.endings import duration
+from bus.envelope import canonical_uuid
+from jobbus.cli.answers import AT_ONCE, Json, Reply, check_timeout, refusal_word
+from jobbus.cli.exits import CliError, Exit, exit_of_command
+from jobbus.cli.naming import for_each, is_job_name, meaning
+from jobbus.cli.show import (
+    STYLES,
+    Cell,
+    on_terminal,
+    say,
+    show_json,
+    show_line,
+    show_pairs,
+    show_table,
+)
+from jobbus.cli.target import HERE, Target, service_at
+from jobbus.cli.words import (
+    age_word,
+    attempt_word,
+    ending_word,
+    fault_word,
+    local_time,
+    plain_ending,
+    progress_word,
+    run_seconds,
+    short_id,
+    short_ids,
+)
+from jobbus.client.client import Client
+from jobbus.client.errors import ApiProblem
+from jobbus.client.frames import OutputLine
+from jobbus.client.records import Command, Execution, Job, Variable
+
+_NEWEST = 5
+_LINES = 20
+"""Last lines of output that `inspect` has."""
+_BEFORE_MAX = 100
+_ID_SIGNS = frozenset("0123456789abcdef-")
+_T = TypeVar("_T")
+
+
+class JobStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A job with its newest executions; `status JOB --json`."""
+
+    job: Job
+    executions: tuple[Execution, ...]
+
+
+class Everything(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What is known of one thing; `inspect`."""
+
+    execution: Execution | None = None
+    command: Command | None = None
+    job: Job | None = None
+    executions: tuple[Execution, ...] = ()
+    last_lines: tuple[OutputLine, ...] = ()
+
+
+async def status(what: tuple[str, ...], /, *, as_json: Json = False, target: Target = HERE) -> int:
+    """Show jobs with their newest executions, or executions.
+
+    Parameters
+    ----------
+    what
+        Jobs (App/Job), or ids of executions or of the commands that made them.
+    """
+    async with Client(*service_at(target)) as client:
+
+        async def show(word: str) -> int:
+            meant = await meaning(client, word)
+            match meant:
+                case Job():
+                    newest = (await client.executions(job=meant.job_id, limit=_NEWEST)).items
+                    if as_json:
+                        show_json(JobStatus(job=meant, executions=newest))
+                    else:
+                        _show_job(meant, newest)
+                case Execution():
+                    if as_json:
+                        show_json(meant)
+                    else:
+                        await _show_execution(client, meant)
+                case Command():
+                    show_command(meant, as_json=as_json)
+            return Exit.OK
+
+        return await for_each(what, show)
+
+
+async def inspect(what: tuple[str, ...], /, *, target: Target = HERE) -> int:
+    """Print everything about executions, commands or jobs as JSON, one document each.
+
+    Parameters
+    ----------
+    what
+        Ids of executions or commands, or jobs (App/Job).
+    """
+    async with Client(*service_at(target)) as client:
+
+        async def show(word: str) -> int:
+            show_json(await _everything(client, await meaning(client, word)))
+            return Exit.OK
+
+        return await for_each(what, show)
+
+
+async def command(
+    command_id: str,
+    /,
+    *,
+    reply: Reply = AT_ONCE,
+    target: Target = HERE,
+) -> int:
+    """Show what became of a command; the exit code is that of its outcome.
+
+    Parameters
+    ----------
+    command_id
+        The id of a command, or of the execution that it made.
+    """
+    check_timeout(reply.timeout)
+    async with Client(*service_at(target)) as client:
+        id_ = await _command_meant(client, command_id)
+        if reply.wait:
+            answer = await client.wait_command(id_, timeout_s=reply.timeout)
+        else:
+            reply.check()
+            answer = await client.command(id_)
+    show_command(answer, as_json=reply.as_json)
+    return exit_of_command(answer)
+
+
+def show_command(answer: Command, *, as_json: bool) -> None:
+    """A command with its status; why it did not work goes to stderr as well."""
+    if as_json:
+        show_json(answer)
+        return
+    narrow = on_terminal()
+    words = [short_id(answer.command_id) if narrow else answer.command_id]
+    words += [answer.command, answer.job_id or "", answer.status.lower(), answer.outcome or ""]
+    if answer.execution_id:
+        words.append(
+            f"execution {short_id(answer.execution_id) if narrow else answer.execution_id}"
+        )
+    show_line(" ".join(filter(None, words)))
+    if answer.error or answer.error_code:
+        say(f"jobbus: {refusal_word(answer)}")
+
+
+async def _command_meant(client: Client, word: str) -> str:
+    """The id of the command: given whole, begun, or by the execution that it made."""
+    try:
+        id_ = canonical_uuid(word)
+    except ValueError:
+        found = (await client.commands(id=word, limit=2)).items if _may_begin(word) else ()
+        if len(found) == 1:
+            return found[0].command_id
+        meant = await meaning(client, word)
+    else:
+        try:
+            return (await client.command(id_)).command_id
+        except ApiProblem as problem:
+            if problem.status != 404:
+                raise
+        meant = await meaning(client, id_)
+    match meant:
+        case Execution() | Command():
+            return meant.command_id
+        case Job(job_id=job_id):
+            raise CliError(f"{job_id} is a job; jobbus commands lists commands", Exit.USAGE)
+
+
+def _may_begin(word: str) -> bool:
+    return not is_job_name(word) and 4 <= len(word) < 36 and set(word.lower()) <= _ID_SIGNS
+
+
+async def _everything(client: Client, meant: Job | Execution | Command) -> Everything:
+    match meant:
+        case Job():
+            page = await client.executions(job=meant.job_id, limit=2 * _NEWEST)
+            return Everything(job=meant, executions=page.items)
+        case Command():
+            return Everything(command=meant)
+        case Execution():
+            return Everything(
+                execution=meant,
+                command=await _found(client.command, meant.command_id),
+                job=await _found(client.job, meant.job_id),
+                last_lines=await _last_lines(client, meant),
+            )
+
+
+async def _show_execution(client: Client, execution: Execution) -> None:
+    now_s = time.time()
+    ran_s = run_seconds(execution, now_s)
+    when = age_word(execution.end_time or execution.start_time or execution.queued_at, now_s)
+    ran = f", {duration(ran_s)}" if ran_s is not None else ""
+    id_ = short_id(execution.execution_id) if on_terminal() else execution.execution_id
+    show_line(
+        f"{execution.job_id} {id_}",
+        Cell(plain_ending(execution), STYLES.get(execution.status, "")),
+        f"{when}{ran}",
+    )
+    started = f"{execution.user_id}{f' ({execution.cause})' if execution.cause else ''}"
+    page = await client.executions(job=execution.job_id, limit=_BEFORE_MAX)
+    values = msgspec.to_builtins(execution.variables)
+    show_pairs(
+        (
+            ("progress", "" if execution.has_ended else progress_word(execution)),
+            ("note", execution.progress.note if execution.progress else ""),
+            ("started by", started),
+            ("variables", " ".join(f"{name}={_value(values[name])}" for name in values)),
+            ("output", await _output_word(client, execution)),
+            ("before", _before_word(execution, page.items, now_s)),
+            ("attempt", _attempt(execution)),
+            ("queued", local_time(execution.queued_at)),
+            ("started", local_time(execution.start_time)),
+            ("ended", local_time(execution.end_time)),
+            ("pid", str(execution.pid or "")),
+            ("survivors", " ".join(map(str, execution.survivors))),
+            ("execution", execution.execution_id),
+            ("command", execution.command_id),
+        ),
+        indent=2,
+    )
+
+
+def _attempt(execution: Execution) -> str:
+    is_other = execution.attempt > 1 or execution.attempts > 1
+    return attempt_word(execution).removeprefix("attempt ") if is_other else ""
+
+
+def _value(value: object) -> str:
+    if isinstance(value, str):
+        return value or '""'
+    if isinstance(value, dict):
+        return f"secret {value.get('secret')}"
+    return msgspec.json.encode(value).decode()
+
+
+async def _output_word(client: Client, execution: Execution) -> str:
+    lines = await _last_lines(client, execution)
+    if not lines:
+        return ""
+    count = f"{lines[-1].number} line{'s' if lines[-1].number != 1 else ''}"
+    text = next((line.text.strip() for line in reversed(lines) if line.text.strip()), "")
+    return f"{count}, last: {text}" if text else count
+
+
+def _before_word(execution: Execution, newest: tuple[Execution, ...], now_s: float) -> str:
+    """How the ones before it ended, e.g. `failed 3 times in a row; last success 2 days ago`."""
+    if not execution.has_ended or execution.status == "Succeeded":
+        return ""
+    before = [each for each in newest if each.queued_at <= execution.queued_at and each.has_ended]
+    row = next((n for n, each in enumerate(before) if each.status == "Succeeded"), len(before))
+    good = next((each for each in before if each.status == "Succeeded"), None)
+    words = [f"did not succeed {row} times in a row"] if row > 1 else []
+    if good is not None:
+        words.append(
+            f"last success {age_word(good.end_time, now_s)} ({short_id(good.execution_id)})"
+        )
+    return "; ".join(words)
+
+
+async def _last_lines(client: Client, execution: Execution) -> tuple[OutputLine, ...]:
+    if execution.start_time is None:
+        return ()
+    try:
+        page = await client.output_lines(execution.execution_id, tail=_LINES)
+    except ApiProblem:
+        return ()  # may be read by others only, or is not kept any more
+    return page.lines[-_LINES:]
+
+
+async def _found(look: Callable[[str], Awaitable[_T]], id_: str) -> _T | None:
+    try:
+        return await look(id_)
+    except ApiProblem as problem:
+        if problem.status not in (403, 404, 410):
+            raise
+        return None
+
+
+def _show_job(job: Job, newest: tuple[Execution, ...]) -> None:
+    pairs = [
+        ("job", job.job_id),
+        ("description", job.description),
+        ("state", _state(job)),
+        ("fault", fault_word(job)),
+    ]
+    if job.gave_up_at is not None:
+        why = "restarted too often; a start by a person is needed: jobbus start"
+        pairs.append(("", f"{why} {job.job_id}"))
+    pairs += [(f"  {name}", _declaration(spec)) for name, spec in job.variables.items()]
+    show_pairs(pairs)
+    if newest:
+        print()
+        narrow = on_terminal()
+        shown = short_ids(each.execution_id for each in newest)
+        now_s = time.time()
+        show_table(
+            ("ID", "STATE", "PROGRESS", "STARTED"),
+            (
+                (
+                    Cell(shown[each.execution_id] if narrow else each.execution_id, "bold"),
+                    Cell(ending_word(each, now_s), STYLES.get(each.status, "")),
+                    progress_word(each),
+                    age_word(each.start_time, now_s) if narrow else local_time(each.start_time),
+                )
+                for each in newest
+            ),
+        )
+
+
+def _state(job: Job) -> str:
+    if job.fault is not None:
+        return "broken; the last good version is in use" if job.revision else "broken"
+    if not job.revision:
+        return "gone from the apps; its executions are kept"
+    if job.gave_up_at is not None:
+        return f"gave up {local_time(job.gave_up_at)}"
+    return "disabled" if job.disabled else "ok"
+
+
+def _declaration(spec: Variable) -> str:
+    words = [spec.type, "required" if spec.required else f"default {_value(spec.default)}"]
+    if spec.min is not None or spec.max is not None:
+        low = spec.min if spec.min is not None else ""
+        high = spec.max if spec.max is not None else ""
+        words.append(f"{low}..{high}")
+    words += [f"one of {', '.join(spec.choices)}"] if spec.choices else []
+    return "; ".join(filter(None, (*words, spec.description)))
