@@ -1,11 +1,10 @@
 """What a changed catalog leads to: jobs defined, changed, faulty, removed. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from bus.commands import ApplyCatalog, Definition
 from bus.events import (
     AnyEvent,
-    ExecutionEnded,
     JobChanged,
     JobDefined,
     JobInvalid,
@@ -13,42 +12,38 @@ from bus.events import (
 )
 from bus.jobs import Job, JobSpec
 from bus.model import Execution, ExecutionStatus, Reason
-from handlers.decisions.decision import Context, Decision, Effect, SpawnExecution
-from handlers.decisions.policies import is_still_ordered, start_of
+from handlers.decisions.decision import Context, Decision, joined
+from handlers.decisions.policies import is_still_ordered
 from handlers.decisions.readable_table import ReadableTable
-from handlers.decisions.slots import next_to_start
-from handlers.decisions.waiting_commands import end_waiting
+from handlers.decisions.slots import next_to_start, starts
+from handlers.decisions.waiting_commands import end_unstarted
 
 
 def apply_catalog(table: ReadableTable, report: ApplyCatalog, context: Context) -> Decision:
     """The events that turn the table's catalog into the one on disk; none if they are equal."""
-    events: list[AnyEvent] = []
-    effects: list[Effect] = []
-    for definition in report.definitions:
-        difference = _difference(table, definition)
-        events.extend(difference)
-        if difference and definition.spec is not None:
-            unwanted = list(_unwanted(table, definition.job_id, definition.spec))
-            for execution in unwanted:
-                events.extend(_called_off(table, execution, context))
-            # More slots than before let waiting executions start at once.
-            job = Job(id=definition.job_id, spec=definition.spec, revision=definition.revision)
-            for execution in next_to_start(
-                table,
-                job.id,
-                context.now_ms,
-                without={execution.id for execution in unwanted},
-                slots=definition.spec.max_running,
-                is_low=context.is_low,
-            ):
-                events.append(start_of(table, execution, job))
-                effects.append(SpawnExecution(execution.id))
+    changed = (_changed(table, definition, context) for definition in report.definitions)
     present = {definition.job_id for definition in report.definitions}
-    for gone in [job.id for job in table.jobs() if job.id not in present]:
-        for execution in _unwanted(table, gone, None):
-            events.extend(_called_off(table, execution, context))
-        events.append(JobRemoved(job_id=gone))
-    return Decision(tuple(events), tuple(effects))
+    removed = (_removed(table, job.id, context) for job in table.jobs() if job.id not in present)
+    return joined([*changed, *removed])
+
+
+def _changed(table: ReadableTable, definition: Definition, context: Context) -> Decision:
+    difference = _difference(table, definition)
+    if not difference or definition.spec is None:
+        return Decision(tuple(difference))
+    unwanted = list(_unwanted(table, definition.job_id, definition.spec))
+    events = (*difference, *_called_off(table, unwanted, context))
+    # More slots than before let waiting executions start at once.
+    job = Job(id=definition.job_id, spec=definition.spec, revision=definition.revision)
+    followers = next_to_start(
+        table,
+        job.id,
+        context.now_ms,
+        without={execution.id for execution in unwanted},
+        slots=definition.spec.max_running,
+        is_low=context.is_low,
+    )
+    return joined([Decision(events), starts(table, followers, job)])
 
 
 def _unwanted(table: ReadableTable, job_id: str, spec: JobSpec | None) -> Iterator[Execution]:
@@ -58,15 +53,18 @@ def _unwanted(table: ReadableTable, job_id: str, spec: JobSpec | None) -> Iterat
             yield execution
 
 
-def _called_off(table: ReadableTable, execution: Execution, context: Context) -> Iterator[AnyEvent]:
-    final = ExecutionEnded(
-        execution_id=execution.id,
-        status=ExecutionStatus.SKIPPED,
-        reason=Reason.DISABLED,
-        ended_ms=context.now_ms,
-        output_end=0,
-    )
-    return end_waiting(table, execution, final)
+def _removed(table: ReadableTable, job_id: str, context: Context) -> Decision:
+    unwanted = _unwanted(table, job_id, None)
+    return Decision((*_called_off(table, unwanted, context), JobRemoved(job_id=job_id)))
+
+
+def _called_off(
+    table: ReadableTable, executions: Iterable[Execution], context: Context
+) -> Iterator[AnyEvent]:
+    for execution in executions:
+        yield from end_unstarted(
+            table, execution, ExecutionStatus.SKIPPED, Reason.DISABLED, context.now_ms
+        )
 
 
 def _difference(table: ReadableTable, definition: Definition) -> list[AnyEvent]:

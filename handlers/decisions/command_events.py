@@ -1,17 +1,20 @@
-"""The records of a command that several decisions share.
+"""The events of a command, each made in one place for all decisions.
 
 Pure: no IO, no clock, no entropy.
 """
 
+import msgspec
+
 from bus.commands import kind_of, variables_of
 from bus.envelope import Envelope
+from bus.errors import ErrorCode
 from bus.events import (
     CommandAccepted,
     CommandEnded,
     ExecutionQueued,
 )
 from bus.jobs import Job
-from bus.model import CommandStatus, Outcome, Value
+from bus.model import NO_RESULT, CommandStatus, Outcome, Value
 from handlers.decisions.decision import Context, Decision
 
 
@@ -49,7 +52,7 @@ def noop(
     envelope: Envelope, job_id: str | None, execution_id: str | None, *, supersedes_ns: int = 0
 ) -> Decision:
     accepted = accepted_as(envelope, job_id, execution_id=execution_id, supersedes_ns=supersedes_ns)
-    return Decision((accepted, completed(envelope, Outcome.NOOP)))
+    return Decision((accepted, completed(envelope.id, Outcome.NOOP)))
 
 
 def merge(envelope: Envelope, job_id: str, execution_id: str) -> Decision:
@@ -89,5 +92,47 @@ def accepted_as(
     )
 
 
-def completed(envelope: Envelope, outcome: Outcome) -> CommandEnded:
-    return CommandEnded(command_id=envelope.id, status=CommandStatus.COMPLETED, outcome=outcome)
+def completed(
+    command_id: str,
+    outcome: Outcome,
+    *,
+    execution_id: str | None = None,
+    result: msgspec.Raw = NO_RESULT,
+) -> CommandEnded:
+    """The command did what it asked for."""
+    return CommandEnded(
+        command_id=command_id,
+        status=CommandStatus.COMPLETED,
+        outcome=outcome,
+        execution_id=execution_id,
+        result=result,
+    )
+
+
+def ended_without_success(
+    command_id: str,
+    status: CommandStatus,
+    code: str,
+    error: str,
+    *,
+    execution_id: str | None = None,
+) -> CommandEnded:
+    """The command did not do what it asked for; `error` is a sentence for people."""
+    return CommandEnded(
+        command_id=command_id,
+        status=status,
+        error_code=code,
+        error=error,
+        execution_id=execution_id,
+    )
+
+
+def superseded(command_id: str, execution_id: str) -> CommandEnded:
+    """A start or restart that will never run: what came later overtook it."""
+    return ended_without_success(
+        command_id,
+        CommandStatus.CANCELLED,
+        ErrorCode.SUPERSEDED,
+        "a later stop, start or restart came before the execution ran",
+        execution_id=execution_id,
+    )

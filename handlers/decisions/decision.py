@@ -1,6 +1,7 @@
 """What a decision is: events to record and effects to have afterwards. No IO, clock or entropy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 
 import msgspec
 
@@ -44,6 +45,15 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 NOTHING = Decision()
+
+
+def joined(decisions: Iterable[Decision]) -> Decision:
+    """All of them as one unit, in this order."""
+    parts = tuple(decisions)
+    return Decision(
+        tuple(chain.from_iterable(part.events for part in parts)),
+        tuple(chain.from_iterable(part.effects for part in parts)),
+    )
 
 
 class Context(msgspec.Struct, frozen=True):

@@ -41,7 +41,7 @@ def delete(
         (
             accepted_as(envelope, old.job_id, execution_id=old.id),
             gone,
-            completed(envelope, Outcome.DONE),
+            completed(envelope.id, Outcome.DONE),
         ),
         (DeleteFiles(execution_ids=(old.id,)),),
     )

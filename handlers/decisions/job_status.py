@@ -9,13 +9,10 @@ import msgspec
 
 from bus.commands import GetStatus
 from bus.envelope import Envelope
-from bus.events import (
-    CommandEnded,
-)
 from bus.jobs import Job
-from bus.model import CommandStatus, Execution, ExecutionStatus, Outcome
+from bus.model import Execution, ExecutionStatus, Outcome
 from bus.views import execution_view, job_view
-from handlers.decisions.command_events import accepted_as
+from handlers.decisions.command_events import accepted_as, completed
 from handlers.decisions.decision import Context, Decision
 from handlers.decisions.permissions import visible_job
 from handlers.decisions.readable_table import ReadableTable
@@ -36,12 +33,7 @@ def status(
         "last": execution_view(last) if last is not None else None,
     }
     result = msgspec.Raw(msgspec.json.encode(entry))
-    ended = CommandEnded(
-        command_id=envelope.id,
-        status=CommandStatus.COMPLETED,
-        outcome=Outcome.DONE,
-        result=result,
-    )
+    ended = completed(envelope.id, Outcome.DONE, result=result)
     return Decision((accepted_as(envelope, job.id), ended))
 
 

@@ -1,12 +1,11 @@
 """What begins and ends a maintenance. Pure."""
 
 from bus.commands import SetMaintenance
-from bus.events import AnyEvent, SystemMaintenance
+from bus.events import SystemMaintenance
 from bus.model import ExecutionStatus
-from handlers.decisions.decision import NOTHING, Context, Decision, Effect, SpawnExecution
-from handlers.decisions.policies import start_of
+from handlers.decisions.decision import NOTHING, Context, Decision, joined
 from handlers.decisions.readable_table import ReadableTable
-from handlers.decisions.slots import next_to_start
+from handlers.decisions.slots import next_to_start, starts
 
 
 def set_maintenance(table: ReadableTable, report: SetMaintenance, context: Context) -> Decision:
@@ -20,13 +19,10 @@ def set_maintenance(table: ReadableTable, report: SetMaintenance, context: Conte
 
 
 def _end(table: ReadableTable, report: SetMaintenance, context: Context) -> Decision:
-    events: list[AnyEvent] = [SystemMaintenance(on=False, by=report.by, reason=report.reason)]
-    effects: list[Effect] = []
+    over = Decision((SystemMaintenance(on=False, by=report.by, reason=report.reason),))
     waiting = [e for e in table.live_executions() if e.status is ExecutionStatus.QUEUED]
-    for job_id in dict.fromkeys(execution.job_id for execution in waiting):
-        for execution in next_to_start(
-            table, job_id, context.now_ms, after_maintenance=True, is_low=context.is_low
-        ):
-            events.append(start_of(table, execution))
-            effects.append(SpawnExecution(execution.id))
-    return Decision(tuple(events), tuple(effects))
+    followers = (
+        next_to_start(table, job_id, context.now_ms, after_maintenance=True, is_low=context.is_low)
+        for job_id in dict.fromkeys(execution.job_id for execution in waiting)
+    )
+    return joined([over, *(starts(table, each) for each in followers)])

@@ -28,7 +28,6 @@ from bus.model import (
     Execution,
     ExecutionStatus,
     ExitRecord,
-    Outcome,
     Reason,
     StopRequest,
 )
@@ -37,13 +36,14 @@ from handlers.decisions.decision import (
     Context,
     Decision,
     Effect,
-    SpawnExecution,
     StopExecution,
+    joined,
 )
-from handlers.decisions.policies import follow_up, start_of
+from handlers.decisions.policies import follow_up
 from handlers.decisions.readable_table import ReadableTable
-from handlers.decisions.slots import next_to_start
-from handlers.decisions.waiting_commands import completed_by, end_waiting
+from handlers.decisions.slots import next_to_start, starts
+from handlers.decisions.stop_orders import grace_of
+from handlers.decisions.waiting_commands import done_or_merged, end_waiting, unstarted
 
 _TIMEOUTS = frozenset({Reason.RUN_TIMEOUT, Reason.START_TIMEOUT})
 _LIMITS = _TIMEOUTS | {Reason.WATCHDOG}
@@ -65,7 +65,7 @@ def running(table: ReadableTable, report: ReportRunning, context: Context) -> De
             reason=Reason.REPLACED,
             by=follower.user_id,
             at_ms=context.now_ms,
-            grace_s=_grace_of(table, execution),
+            grace_s=grace_of(table, execution),
             command_id=follower.command_id,
         )
         events.append(ExecutionStopping(execution_id=execution.id, stop=stop))
@@ -133,13 +133,8 @@ def spawn_failed(table: ReadableTable, report: ReportSpawnFailed, context: Conte
     execution = table.execution(report.execution_id)
     if execution is None or execution.is_final:
         return NOTHING
-    final = ExecutionEnded(
-        execution_id=execution.id,
-        status=ExecutionStatus.FAILED,
-        reason=Reason.SPAWN_ERROR,
-        ended_ms=context.now_ms,
-        error=report.error,
-        output_end=0,
+    final = unstarted(
+        execution, ExecutionStatus.FAILED, Reason.SPAWN_ERROR, context.now_ms, error=report.error
     )
     return after_end(table, execution, final, context)
 
@@ -212,13 +207,10 @@ def after_end(
     again = follow_up(table, execution, final, context) if is_repeated else None
     if again is not None:
         events.append(again)
-    effects: list[Effect] = []
-    for follower in next_to_start(
+    followers = next_to_start(
         table, execution.job_id, context.now_ms, freed=execution, is_low=context.is_low
-    ):
-        events.append(start_of(table, follower))
-        effects.append(SpawnExecution(follower.id))
-    return Decision(tuple(events), tuple(effects))
+    )
+    return joined([Decision(tuple(events)), starts(table, followers)])
 
 
 def _now_running(
@@ -227,7 +219,7 @@ def _now_running(
     yield ExecutionRunning(execution_id=execution.id, started_ms=started_ms, pid=pid)
     for command in table.commands_waiting_for(execution.id):
         if not command.waits_for:
-            yield completed_by(command, Outcome.MERGED if command.merged else Outcome.DONE)
+            yield done_or_merged(command)
 
 
 def _replacement_of(table: ReadableTable, execution: Execution) -> Execution | None:
@@ -236,8 +228,3 @@ def _replacement_of(table: ReadableTable, execution: Execution) -> Execution | N
         if queued.replaces == execution.id:
             return queued
     return None
-
-
-def _grace_of(table: ReadableTable, execution: Execution) -> float:
-    spec = table.spec(execution.job_id, execution.revision)
-    return spec.stop_grace_s if spec is not None else JobSpec(command=("-",)).stop_grace_s

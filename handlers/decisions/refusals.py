@@ -10,12 +10,11 @@ from msgspec.structs import replace
 from bus.commands import AnyCommand, Report, RestartJob, job_of, variables_of
 from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
-from bus.events import CommandEnded
 from bus.jobs import JobSpec
 from bus.model import CommandStatus
 from bus.ports import Policy, TableReader
 from handlers.catalog.variables import reveals
-from handlers.decisions.command_events import accepted_as
+from handlers.decisions.command_events import accepted_as, ended_without_success
 from handlers.decisions.decision import Context, Decision
 from handlers.decisions.holdings import READS_BYTES_MAX
 from handlers.decisions.readable_table import ReadableTable
@@ -48,12 +47,8 @@ def refusal(
         accepted = replace(accepted, body_hash="")
     if is_telling or held_bytes >= READS_BYTES_MAX:
         accepted = replace(accepted, variables=None)
-    ended = CommandEnded(
-        command_id=envelope.id,
-        status=_UNATTEMPTED.get(refused.code, CommandStatus.REJECTED),
-        error_code=refused.code,
-        error=refused.message,
-    )
+    status = _UNATTEMPTED.get(refused.code, CommandStatus.REJECTED)
+    ended = ended_without_success(envelope.id, status, refused.code, refused.message)
     return Decision((accepted, ended))
 
 

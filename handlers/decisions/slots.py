@@ -1,9 +1,11 @@
 """Which of a job's queued executions may start: who has a slot, who waits for what. Pure."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
+from bus.jobs import Job
 from bus.model import Execution
-from handlers.decisions.policies import is_due
+from handlers.decisions.decision import Decision, SpawnExecution
+from handlers.decisions.policies import is_due, start_of
 from handlers.decisions.readable_table import ReadableTable
 
 
@@ -41,3 +43,14 @@ def next_to_start(
             continue  # new work; what takes the place of another needs no more than that did
         busy_ids.add(execution.id)
         yield execution
+
+
+def starts(
+    table: ReadableTable, executions: Iterable[Execution], job: Job | None = None
+) -> Decision:
+    """The starts of queued executions; `job` is the entry of the catalog about to be in force."""
+    taken = list(executions)
+    return Decision(
+        tuple(start_of(table, execution, job) for execution in taken),
+        tuple(SpawnExecution(execution.id) for execution in taken),
+    )

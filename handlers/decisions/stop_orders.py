@@ -3,20 +3,18 @@
 Pure: no IO, no clock, no entropy.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from bus.envelope import Envelope
-from bus.errors import ErrorCode
-from bus.events import (
-    AnyEvent,
-    CommandEnded,
-    ExecutionEnded,
-)
-from bus.model import CommandStatus, Execution, ExecutionStatus, Reason, StopRequest
+from bus.events import AnyEvent
+from bus.jobs import JobSpec
+from bus.model import Execution, ExecutionStatus, Reason, StopRequest
+from handlers.decisions.command_events import superseded
 from handlers.decisions.decision import Context
 from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.waiting_commands import end_unstarted
 
 
 def stop_order(
@@ -30,13 +28,11 @@ def stop_order(
     reason: Reason = Reason.USER,
 ) -> StopRequest | None:
     """The order to give, or None if the one that is being followed is at least as sharp."""
-    spec = table.spec(execution.job_id, execution.revision)
-    own_grace_s = spec.stop_grace_s if spec is not None else 10.0
     wanted = StopRequest(
         reason=reason,
         by=envelope.principal.user_id,
         at_ms=context.now_ms,
-        grace_s=own_grace_s if grace_s is None else max(0.0, grace_s),
+        grace_s=grace_of(table, execution) if grace_s is None else max(0.0, grace_s),
         kill=kill,
         command_id=envelope.id,
     )
@@ -61,45 +57,31 @@ def stop_order(
     )
 
 
+def grace_of(table: ReadableTable, execution: Execution) -> float:
+    """Seconds that the definition the execution runs by gives it to end."""
+    spec = table.spec(execution.job_id, execution.revision) or JobSpec(command=())
+    return spec.stop_grace_s
+
+
 def _deadline_ms(order: StopRequest) -> float:
     return order.at_ms + (0.0 if order.kill else order.grace_s * 1000)
 
 
 def cancel_queued(
     table: ReadableTable, queued: Iterable[Execution], reason: Reason, context: Context
-) -> Iterable[AnyEvent]:
+) -> Iterator[AnyEvent]:
+    """The ends of queued executions, for `reason`, and of the commands that made them."""
     for execution in queued:
-        yield ExecutionEnded(
-            execution_id=execution.id,
-            status=ExecutionStatus.CANCELLED,
-            reason=reason,
-            ended_ms=context.now_ms,
-            output_end=0,
+        yield from end_unstarted(
+            table, execution, ExecutionStatus.CANCELLED, reason, context.now_ms
         )
-        superseded = reason is Reason.SUPERSEDED
-        code = ErrorCode.SUPERSEDED if superseded else ErrorCode.CANCELLED
-        text = "a later stop came first" if superseded else "it was cancelled while waiting"
-        for command in table.commands_waiting_for(execution.id):
-            yield CommandEnded(
-                command_id=command.id,
-                status=CommandStatus.CANCELLED,
-                error_code=code,
-                error=text,
-                execution_id=execution.id,
-            )
 
 
-def supersede_starts(table: ReadableTable, targets: Iterable[Execution]) -> Iterable[AnyEvent]:
+def supersede_starts(table: ReadableTable, targets: Iterable[Execution]) -> Iterator[AnyEvent]:
     """Starts that had not come through when the stop arrived never will."""
     for execution in targets:
         if execution.status is not ExecutionStatus.STARTING:
             continue
         for command in table.commands_waiting_for(execution.id):
             if not command.waits_for:
-                yield CommandEnded(
-                    command_id=command.id,
-                    status=CommandStatus.CANCELLED,
-                    error_code=ErrorCode.SUPERSEDED,
-                    error="a later stop came before the execution ran",
-                    execution_id=execution.id,
-                )
+                yield superseded(command.id, execution.id)

@@ -24,6 +24,7 @@ from handlers.decisions.permissions import (
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.refusals import refusal
 from handlers.decisions.stop_orders import cancel_queued, stop_order, supersede_starts
+from handlers.decisions.waiting_commands import CANCELLED_WAITING
 
 
 def stop(table: ReadableTable, envelope: Envelope, command: StopJob, context: Context) -> Decision:
@@ -57,7 +58,7 @@ def stop(table: ReadableTable, envelope: Envelope, command: StopJob, context: Co
     events[:0] = [accepted, *cancel_queued(table, queued, Reason.SUPERSEDED, context)]
     events.extend(supersede_starts(table, targets))
     if not waits_for:
-        events.append(completed(envelope, Outcome.DONE))
+        events.append(completed(envelope.id, Outcome.DONE))
     return Decision(tuple(events), tuple(effects))
 
 
@@ -82,7 +83,7 @@ def cancel(
         )
     accepted = accepted_as(envelope, target.job_id, execution_id=execution.id)
     events = [accepted, *cancel_queued(table, [execution], Reason.USER, context)]
-    return Decision((*events, completed(envelope, Outcome.DONE)))
+    return Decision((*events, completed(envelope.id, Outcome.DONE)))
 
 
 def _take_back(
@@ -95,12 +96,12 @@ def _take_back(
             raise _no_such_command(target.id)
         if not may_stop(table, envelope, job_id, context):
             raise _may_not_cancel(job_id)
-    taken_back = Refused(ErrorCode.CANCELLED, "it was cancelled while waiting")
+    taken_back = Refused(ErrorCode.CANCELLED, CANCELLED_WAITING)
     return Decision(
         (
             *refusal(table, target, taken_back, context).events,
             accepted_as(envelope, job_id),
-            completed(envelope, Outcome.DONE),
+            completed(envelope.id, Outcome.DONE),
         )
     )
 

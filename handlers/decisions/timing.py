@@ -1,39 +1,31 @@
 """What the mere passing of time leads to: waiting executions expire, delays end. Pure."""
 
 from bus.commands import PassTime
-from bus.events import AnyEvent, ExecutionEnded
 from bus.model import Execution, ExecutionStatus, Reason
-from handlers.decisions.decision import Context, Decision, Effect, SpawnExecution
-from handlers.decisions.policies import due_at_ms, start_of
+from handlers.decisions.decision import Context, Decision, joined
+from handlers.decisions.policies import due_at_ms
 from handlers.decisions.readable_table import ReadableTable
-from handlers.decisions.slots import next_to_start
-from handlers.decisions.waiting_commands import end_waiting
+from handlers.decisions.slots import next_to_start, starts
+from handlers.decisions.waiting_commands import end_unstarted
 
 
 def pass_time(table: ReadableTable, _: PassTime, context: Context) -> Decision:
     """Cancels what waited longer than its command allowed, starts what has waited its delay."""
-    events: list[AnyEvent] = []
-    effects: list[Effect] = []
-    expired: set[str] = set()
-    for execution in table.live_executions():
-        due = execution.expires_ms is not None and execution.expires_ms <= context.now_ms
-        if due and execution.status is ExecutionStatus.QUEUED:
-            final = ExecutionEnded(
-                execution_id=execution.id,
-                status=ExecutionStatus.CANCELLED,
-                reason=Reason.EXPIRED,
-                ended_ms=context.now_ms,
-                output_end=0,
-            )
-            expired.add(execution.id)
-            events.extend(end_waiting(table, execution, final))
-    for job_id in {e.job_id for e in table.live_executions()}:
-        for execution in next_to_start(
-            table, job_id, context.now_ms, without=expired, is_low=context.is_low
-        ):
-            events.append(start_of(table, execution))
-            effects.append(SpawnExecution(execution.id))
-    return Decision(tuple(events), tuple(effects))
+    live = list(table.live_executions())
+    expired = [execution for execution in live if _has_expired(execution, context.now_ms)]
+    ends = (
+        event
+        for execution in expired
+        for event in end_unstarted(
+            table, execution, ExecutionStatus.CANCELLED, Reason.EXPIRED, context.now_ms
+        )
+    )
+    ids = {execution.id for execution in expired}
+    followers = (
+        next_to_start(table, job_id, context.now_ms, without=ids, is_low=context.is_low)
+        for job_id in dict.fromkeys(execution.job_id for execution in live)
+    )
+    return joined([Decision(tuple(ends)), *(starts(table, each) for each in followers)])
 
 
 def next_deadline_ms(table: ReadableTable, now_ms: int, *, is_low: bool = False) -> int | None:
@@ -60,3 +52,8 @@ def _may_start_then(
     return due_ms > now_ms or execution in next_to_start(
         table, execution.job_id, now_ms, is_low=is_low
     )
+
+
+def _has_expired(execution: Execution, now_ms: int) -> bool:
+    is_due = execution.expires_ms is not None and execution.expires_ms <= now_ms
+    return is_due and execution.status is ExecutionStatus.QUEUED

@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from bus.errors import ErrorCode
 from bus.events import AnyEvent, CommandEnded, ExecutionEnded
 from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus, Outcome, Reason
+from handlers.decisions.command_events import completed, ended_without_success, superseded
 from handlers.decisions.readable_table import ReadableTable
+
+CANCELLED_WAITING = "it was cancelled while waiting"
 
 
 def end_waiting(
@@ -20,6 +23,38 @@ def end_waiting(
     for command in table.commands_waiting_for(execution.id):
         if command.id not in (settled or ()):
             yield from settle(table, command, execution, final)
+
+
+def end_unstarted(
+    table: ReadableTable,
+    execution: Execution,
+    status: ExecutionStatus,
+    reason: Reason,
+    now_ms: int,
+    *,
+    error: str | None = None,
+) -> Iterator[AnyEvent]:
+    """The end of an execution of which no program has run, and of each command that waited."""
+    return end_waiting(table, execution, unstarted(execution, status, reason, now_ms, error=error))
+
+
+def unstarted(
+    execution: Execution,
+    status: ExecutionStatus,
+    reason: Reason,
+    now_ms: int,
+    *,
+    error: str | None = None,
+) -> ExecutionEnded:
+    """The end of an execution of which no program has run: it printed nothing."""
+    return ExecutionEnded(
+        execution_id=execution.id,
+        status=status,
+        reason=reason,
+        ended_ms=now_ms,
+        error=error,
+        output_end=0,
+    )
 
 
 def settle(
@@ -37,17 +72,21 @@ def settle(
     if final.reason is Reason.STOP_INCOMPLETE:
         incomplete.append(execution.id)
     if incomplete:
-        yield CommandEnded(
-            command_id=command.id,
-            status=CommandStatus.FAILED,
-            error_code=ErrorCode.STOP_INCOMPLETE,
-            error=f"processes outlived the KILL, see survivors of {', '.join(incomplete)}",
+        yield ended_without_success(
+            command.id,
+            CommandStatus.FAILED,
+            ErrorCode.STOP_INCOMPLETE,
+            f"processes outlived the KILL, see survivors of {', '.join(incomplete)}",
             execution_id=execution.id,
         )
     else:
-        yield completed_by(
-            command, Outcome.MERGED if command.merged else Outcome.DONE, execution_id=execution.id
-        )
+        yield done_or_merged(command, execution_id=execution.id)
+
+
+def done_or_merged(command: CommandRecord, *, execution_id: str | None = None) -> CommandEnded:
+    """The command did what it asked for, or another had asked for it before."""
+    outcome = Outcome.MERGED if command.merged else Outcome.DONE
+    return completed(command.id, outcome, execution_id=execution_id)
 
 
 def _never_ran(command: CommandRecord, final: ExecutionEnded) -> CommandEnded:
@@ -56,12 +95,11 @@ def _never_ran(command: CommandRecord, final: ExecutionEnded) -> CommandEnded:
         case ExecutionStatus.CANCELLED if final.reason is Reason.EXPIRED:
             status, code = CommandStatus.EXPIRED, ErrorCode.EXPIRED
             text = "it expired before the execution could start"
+        case ExecutionStatus.CANCELLED if final.reason is Reason.USER:
+            status, code = CommandStatus.CANCELLED, ErrorCode.CANCELLED
+            text = CANCELLED_WAITING
         case ExecutionStatus.CANCELLED | ExecutionStatus.STOPPED:
-            status = CommandStatus.CANCELLED
-            if final.reason is Reason.USER and final.status is ExecutionStatus.CANCELLED:
-                code, text = ErrorCode.CANCELLED, "it was cancelled while waiting"
-            else:
-                code, text = ErrorCode.SUPERSEDED, "a later stop came before the execution ran"
+            return superseded(command.id, final.execution_id)
         case ExecutionStatus.SKIPPED:
             status, code = CommandStatus.CANCELLED, ErrorCode.DISABLED
             text = "the job was disabled, or taken from the catalog, before the execution ran"
@@ -74,21 +112,4 @@ def _never_ran(command: CommandRecord, final: ExecutionEnded) -> CommandEnded:
         case _:
             status, code = CommandStatus.FAILED, ErrorCode.NOT_READY
             text = final.error or "the program ended before it was ready"
-    return CommandEnded(
-        command_id=command.id,
-        status=status,
-        error_code=code,
-        error=text,
-        execution_id=final.execution_id,
-    )
-
-
-def completed_by(
-    command: CommandRecord, outcome: Outcome, *, execution_id: str | None = None
-) -> CommandEnded:
-    return CommandEnded(
-        command_id=command.id,
-        status=CommandStatus.COMPLETED,
-        outcome=outcome,
-        execution_id=execution_id,
-    )
+    return ended_without_success(command.id, status, code, text, execution_id=final.execution_id)

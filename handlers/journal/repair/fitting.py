@@ -33,10 +33,11 @@ from bus.events import (
 )
 from bus.jobs import Job
 from bus.lifecycle import command_may_follow, may_follow
-from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus, Outcome, Reason
+from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus, Reason
+from handlers.decisions.command_events import ended_without_success
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.records import awaited
-from handlers.decisions.waiting_commands import completed_by, end_waiting, settle
+from handlers.decisions.waiting_commands import done_or_merged, end_waiting, settle
 
 _BECOMES = {
     ExecutionStarted: ExecutionStatus.STARTING,
@@ -82,14 +83,14 @@ def stranded(table: ReadableTable) -> Iterator[CommandEnded]:
         found = [table.execution(execution_id) for execution_id in awaited(command)]
         known = [execution for execution in found if execution is not None]
         if not known:
-            yield CommandEnded(
-                command_id=command.id,
-                status=CommandStatus.FAILED,
-                error_code=ErrorCode.INTERRUPTED,
-                error="the journal was damaged where it told what became of this command",
+            yield ended_without_success(
+                command.id,
+                CommandStatus.FAILED,
+                ErrorCode.INTERRUPTED,
+                "the journal was damaged where the end of this command stood",
             )
         elif not command.waits_for and known[0].start_ms is not None:
-            yield completed_by(command, Outcome.MERGED if command.merged else Outcome.DONE)
+            yield done_or_merged(command)
         elif all(execution.is_final for execution in known):
             yield from _ends_of(settle(table, command, known[-1], _end_of(known[-1])))
 
