@@ -341,8 +341,8 @@ class Soak:
             await self._kill(how)
 
     async def _kill(self, how: str) -> None:
-        spawners = [pid for pid in children_of(self.service.pid) if _is(pid, "jobbus-spawner")]
-        shims = [pid for pid in processes_of(self.service.data) if _is(pid, "jobbus-shim")]
+        spawners = [pid for pid in children_of(self.service.pid) if _is(pid, "jobbus: spawner")]
+        shims = [pid for pid in processes_of(self.service.data) if _is(pid, "jobbus: shim")]
         match how:
             case "spawner":
                 self._end(spawners)

@@ -59,6 +59,7 @@ class Assignment(NamedTuple):
     open_files_default: int | None = None
     masks: list[str] | None = None
     instance: str = ""
+    job_id: str = ""
 
 
 class StopOrder(NamedTuple):

@@ -35,10 +35,10 @@ def become_subreaper() -> bool:
     return _libc is not None and _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
-def name_process(name: str) -> None:
-    """`ps` and `top` show `name` (15 bytes at most)."""
+def set_name(name: bytes) -> None:
+    """The calling thread is called `name`, of which the kernel keeps 15 bytes."""
     if _libc is not None:
-        _prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+        _prctl(_PR_SET_NAME, name[:15], 0, 0, 0)
 
 
 def start_write_back(descriptor: int, offset: int, length: int) -> None:

@@ -9,8 +9,9 @@ import os
 import signal
 
 from handlers.shim.assignment import Assignment
-from handlers.shim.kernel import become_subreaper, name_process
+from handlers.shim.kernel import become_subreaper
 from handlers.shim.pool import FREE, LENGTH
+from handlers.shim.process_title import show_title, title_of_shim
 from handlers.shim.shim import run_shim
 from handlers.shim.state_sender import Bell
 
@@ -31,10 +32,10 @@ class Serving:
 
     def run(self, line: int) -> None:
         """Returns when the spawner has gone, or this process should not be used again."""
-        name_process("jobbus-shim")
         become_subreaper()
         children = _watch_children()
         for _ in range(RUNS_MAX):
+            show_title("jobbus: shim (waiting)")
             content = _take(line)
             if content is None or not self._see_through(content, children):
                 return
@@ -50,6 +51,7 @@ class Serving:
         if fields["cgroup"] == "":
             fields["cgroup"] = self._group
         work = Assignment(**fields)
+        show_title(title_of_shim(work.job_id, work.execution_id))
         try:
             is_sound = run_shim(work, self._bell, self._boot, children)
         except Exception:  # nothing else can come: signals are caught, and nobody exits from here

@@ -21,9 +21,9 @@ from typing import NoReturn
 from handlers.shim.cgroup import own_group
 from handlers.shim.files import encode
 from handlers.shim.inherited import forget_ignored
-from handlers.shim.kernel import name_process
 from handlers.shim.launch import no_process_sentence
 from handlers.shim.pool import LENGTH, Pool
+from handlers.shim.process_title import show_title
 from handlers.shim.process_tree import boot_id, process
 from handlers.shim.serving import Serving
 from handlers.shim.state_sender import Bell
@@ -47,7 +47,7 @@ ignored would stay ignored in there."""
 
 def main(descriptor: int) -> None:
     """Serves the socket `descriptor` until its other end is closed."""
-    name_process("jobbus-spawner")
+    show_title("jobbus: spawner")
     _take_signals()
     _close_strangers(descriptor)
     Spawner(socket.socket(fileno=descriptor)).run()

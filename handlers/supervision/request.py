@@ -106,6 +106,7 @@ class Requests:
             open_files_default=self._programs.open_files,
             masks=list(secrets.values()) or None,
             instance=self._instance,
+            job_id=execution.job_id,
         )
 
 

@@ -19,6 +19,7 @@ from bus.recurring import Backoff, Recurring
 from bus.scarcity import reason_of
 from bus.threads import DISK
 from handlers.shim.assignment import Assignment
+from handlers.shim.process_title import room_for_title
 from handlers.supervision.record import encode_assignment
 
 log = structlog.get_logger("jobbus.spawner")
@@ -229,7 +230,7 @@ def _start(link: socket.socket) -> int:
     try:
         return os.posix_spawn(
             sys.executable,
-            [sys.executable, *_LEAN, "-c", _START, root, "3"],
+            room_for_title([sys.executable, *_LEAN, "-c", _START, root, "3"]),
             {},
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, link.fileno(), 3),

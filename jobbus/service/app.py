@@ -19,6 +19,7 @@ from bus.recurring import Recurring
 from bus.scarcity import lack_of
 from bus.threads import DISK, prepare_threads, threads_at_rest
 from handlers.owner import Owner
+from handlers.shim.process_title import show_title
 from jobbus.doctor.unit import look_at_unit
 from jobbus.service.draining import Orders, orders_by_signal, until_drained
 from jobbus.service.hold import held_data_directory
@@ -60,6 +61,7 @@ async def serve(
 ) -> int:
     """Runs a node until SIGTERM or SIGINT; executions go on without it, or with `drain` are waited
     for. SIGHUP puts in force what `read_again` gives. Returns the exit code."""
+    show_title(f"jobbus: service {settings.serve.data}")
     writer_to(STDOUT)  # now, so that nothing is lacking when it is needed
     manager = ServiceManager.from_environ(os.environ)
     with orders_by_signal() as orders:
