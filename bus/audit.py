@@ -52,7 +52,7 @@ class AuditEntry(
     count: int = 1
 
 
-NOBODY = "anonymous"
+ANONYMOUS = "anonymous"
 """The actor of what comes without a proof of who it is; `peer` says from where."""
 
 COMMAND, AUTOMATIC, REFUSED, NOTE = "command", "automatic", "refused", "note"

@@ -16,7 +16,7 @@ from bus.errors import BusError
 from bus.events import Published
 from bus.jobs import Job, JobSpec, RolesSpec
 from bus.model import CommandRecord, Execution, ForgottenCommand, Maintenance, Progress
-from bus.retention_settings import Keeping
+from bus.retention_settings import RetentionSettings
 from bus.secret_sources import SecretSource
 
 
@@ -273,7 +273,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     roles: RoleDefaults = RoleDefaults()
     mapped_roles: frozenset[str] = frozenset()
-    keeping: Keeping = Keeping()
+    keeping: RetentionSettings = RetentionSettings()
     queue_max: int = 100
     secrets: dict[str, SecretSource] = {}
 

@@ -5,7 +5,7 @@ import msgspec
 DAY_MS = 86_400_000
 
 
-class Keeping(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is forgotten first when there is more; on from the first day.
 
     `executions`, `days`: ended executions of one job, their status files and output; a job's own

@@ -25,7 +25,7 @@ def scarcest(places: Sequence[Path]) -> Space:
     return Space(min(s.bytes_free for s in spaces), min(s.inodes_free for s in spaces))
 
 
-class RoomWatch:
+class SpaceWatch:
     """Knows how much room there was at the last look.
 
     `look` blocks; it tells what is left, and whether the reserve is held back. `changed` is told

@@ -62,7 +62,7 @@ class JournalHistory:
                     replay = await READS.run(Replay.begin, self._directory, self._encoder)
                 if replay.passed > seq:
                     raise FellBehind
-                batch = await _told(replay, seq, until, limit, size_max, wanted)
+                batch = await _next_batch(replay, seq, until, limit, size_max, wanted)
             except (OSError, AssertionError, KeyError, Torn, Unknown) as error:
                 # A file was dropped meanwhile, or one in the middle was damaged and set aside: what
                 # follows it cannot be told in full.
@@ -184,7 +184,7 @@ class Replay:
                 self.frames.append(frame)
 
 
-async def _told(
+async def _next_batch(
     replay: Replay, seq: int, until: int, limit: int, size_max: int, wanted: Predicate
 ) -> Batch:
     taken: list[Frame] = []

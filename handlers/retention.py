@@ -10,7 +10,7 @@ from bus.clock import Clock
 from bus.commands import Forget
 from bus.events import CommandEnded, ExecutionEnded, JobChanged, Published, SystemForgotten
 from bus.ports import ReportSink
-from bus.retention_settings import DAY_MS, Keeping
+from bus.retention_settings import DAY_MS, RetentionSettings
 from bus.threads import READS
 from handlers.decisions.retention import Past, to_forget
 from handlers.decisions.table import JobTable
@@ -70,7 +70,7 @@ class Retention:
     def __init__(
         self,
         table: JobTable,
-        keeping: Keeping,
+        keeping: RetentionSettings,
         clock: Clock,
         trusted: TrustedClock,
         report: ReportSink,
@@ -90,7 +90,7 @@ class Retention:
         self._due = asyncio.Event()
         self._taken = asyncio.Event()
 
-    def go_by(self, keeping: Keeping) -> None:
+    def go_by(self, keeping: RetentionSettings) -> None:
         """The next look keeps so much; it is soon."""
         self._keeping = keeping
         self._due.set()

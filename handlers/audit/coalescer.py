@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from bus.audit import NOBODY, AuditEntry
+from bus.audit import ANONYMOUS, AuditEntry
 
 WINDOW_S = 60.0
 KEYS_MAX = 10_000
@@ -61,14 +61,14 @@ class Coalescer:
             return False
         if window is not None:
             del self._windows[key]
-            self._early.extend(_told(window))
+            self._early.extend(_counted(window))
         if _chooses(entry.actor) and not self._is_one_of_few(entry.actor, now_s):
             self._count_rest(entry, now_s)
             return False
         self._windows[key] = _Window(now_s + WINDOW_S)
         if len(self._windows) > KEYS_MAX:
             _, oldest = self._windows.popitem(last=False)
-            self._early.extend(_told(oldest))
+            self._early.extend(_counted(oldest))
         return True
 
     def _is_one_of_few(self, actor: str, now_s: float) -> bool:
@@ -92,12 +92,12 @@ class Coalescer:
         yield from early
         for kind, rest in list(self._rest.items()):
             if now_s is None or now_s >= rest.until_s:
-                yield from _told(rest)
+                yield from _counted(rest)
                 del self._rest[kind]
         for key, window in list(self._windows.items()):
             if now_s is not None and now_s < window.until_s:
                 break  # they begin in order
-            yield from _told(window)
+            yield from _counted(window)
             if now_s is None:
                 window.last, window.count = None, 0
             else:
@@ -105,9 +105,9 @@ class Coalescer:
 
 
 def _chooses(actor: str) -> bool:
-    return actor == NOBODY or actor.startswith(OUTSIDE)
+    return actor == ANONYMOUS or actor.startswith(OUTSIDE)
 
 
-def _told(window: _Window) -> Iterator[AuditEntry]:
+def _counted(window: _Window) -> Iterator[AuditEntry]:
     if window.last is not None:
         yield msgspec.structs.replace(window.last, count=window.count)

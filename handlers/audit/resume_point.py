@@ -21,24 +21,24 @@ LOOK_BACK_MAX = 8
 """Segments. Each start begins one, so this is how many starts in a row may die in catching up."""
 
 
-class Past(NamedTuple):
+class ResumePoint(NamedTuple):
     """Where the audit goes on.
 
-    Events up to `told_until` have their entries, and so have those in `told_behind`.
+    Events up to `written_until` have their entries, and so have those in `written_behind`.
     """
 
     next_n: int = 1
     last_seq: int = 0
-    told_until: int = 0
-    told_behind: frozenset[int] = frozenset()
+    written_until: int = 0
+    written_behind: frozenset[int] = frozenset()
 
 
 class CatchUp:
-    """Watches a recovery; implements `handlers.journal.recovery.Witness`."""
+    """Watches a recovery; implements `handlers.journal.recovery.RecoveryListener`."""
 
-    def __init__(self, past: Past) -> None:
-        self._told_behind = past.told_behind
-        self.fold = AuditFold(told_until=past.told_until)
+    def __init__(self, past: ResumePoint) -> None:
+        self._written_behind = past.written_behind
+        self.fold = AuditFold(written_until=past.written_until)
         self.missing: list[AuditEntry] = []
 
     def begin(self, table: JobTable) -> None:
@@ -46,32 +46,32 @@ class CatchUp:
 
     def see(self, published: Published) -> None:
         entry = self.fold.take(published)
-        if entry is not None and published.seq not in self._told_behind:
+        if entry is not None and published.seq not in self._written_behind:
             self.missing.append(entry)
 
 
-def look_back(directory: Path) -> Past:
+def find_resume_point(directory: Path) -> ResumePoint:
     """What there is, from the newest on, as far back as it matters; it survives a power cut now."""
     last: AuditEntry | None = None
-    told_until: int | None = None
+    written_until: int | None = None
     behind: set[int] = set()
     for path in segments_of(directory)[: -LOOK_BACK_MAX - 1 : -1]:
         whole, rest = _parted(path)
         if last is None:
             _sync_file(path)  # a crash may have come before the sync, and nobody else will do it
             last = max((*whole, *rest), key=lambda entry: entry.n, default=None)
-        if told_until is None:
+        if written_until is None:
             behind |= _events_of(rest, 0)
-            told_until = whole[-1].seq if whole else None
+            written_until = whole[-1].seq if whole else None
             continue
         # A hole that was filled stays a hole, and what filled it stands behind everything.
-        newer = _events_of((*whole, *rest), told_until)
+        newer = _events_of((*whole, *rest), written_until)
         if not newer:
             break
         behind |= newer
     if last is None:
-        return Past()
-    return Past(last.n + 1, last.seq, told_until or 0, frozenset(behind))
+        return ResumePoint()
+    return ResumePoint(last.n + 1, last.seq, written_until or 0, frozenset(behind))
 
 
 def _parted(path: Path) -> tuple[list[AuditEntry], list[AuditEntry]]:

@@ -23,7 +23,7 @@ from bus.retention_settings import DAY_MS
 from bus.scarcity import NO_ROOM
 from bus.spares import Need, keep_room, take
 from handlers.audit.reading import day_of, segments_of
-from handlers.audit.resume_point import look_back, sync
+from handlers.audit.resume_point import find_resume_point, sync
 from handlers.journal.format import frame_line
 
 SEGMENT_BYTES = 4 << 20
@@ -48,10 +48,10 @@ class AuditSegments:
         self._unsynced = False
         self._failed: StorageFailed | None = None
         directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-        self.past = look_back(directory)
+        self.resume_point = find_resume_point(directory)
         _give_back_ahead(directory)
-        self.next_n = self.past.next_n
-        self.last_seq = self.past.last_seq
+        self.next_n = self.resume_point.next_n
+        self.last_seq = self.resume_point.last_seq
 
     def append(self, entries: Sequence[AuditEntry], now_ms: int) -> None:
         """The entries, which get their numbers here, are in the file.

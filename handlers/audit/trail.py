@@ -65,7 +65,7 @@ class Audit:
         self._directory = directory
         self._segments = segments
         self._fold = fold
-        fold.tell_everything()
+        fold.begin_writing()
         self._clock = clock
         self._keep_ms = int(days * DAY_MS)
         self._is_trusted = is_trusted

@@ -58,16 +58,16 @@ def build_launch(
     hold references: they get into the environment and nowhere else.
     """
     values = execution.variables
-    told: Mapping[str, Value] = {**values, **secrets}
+    with_secrets: Mapping[str, Value] = {**values, **secrets}
     return Launch(
         argv=tuple(render(element, values) for element in spec.command),
         cwd=str(PurePosixPath(spec.directory) / spec.cwd),
         env={
             **BASE_DEFAULTS,
             **{name: base_env[name] for name in BASE_NAMES if name in base_env},
-            **{name: render(text, told) for name, text in spec.env.items()},
-            **_told(execution, notify_socket, progress_file, instance),
-            **_variables(told),
+            **{name: render(text, with_secrets) for name, text in spec.env.items()},
+            **_own_environment(execution, notify_socket, progress_file, instance),
+            **_variables(with_secrets),
         },
     )
 
@@ -77,10 +77,10 @@ def render_description(spec: JobSpec, values: Mapping[str, Value]) -> str:
     return render(spec.description, values)
 
 
-def _told(
+def _own_environment(
     execution: Execution, notify_socket: str, progress_file: str, instance: str
 ) -> dict[str, str]:
-    told = {
+    own = {
         "JOBBUS_EXECUTION_ID": execution.id,
         "JOBBUS_JOB_ID": execution.job_id,
         "JOBBUS_COMMAND_ID": execution.command_id,
@@ -90,10 +90,10 @@ def _told(
         "NOTIFY_SOCKET": notify_socket,
     }
     if instance:
-        told["JOBBUS_INSTANCE"] = instance
+        own["JOBBUS_INSTANCE"] = instance
     if execution.traceparent is not None:
-        told["TRACEPARENT"] = child_of(execution.traceparent, execution.id)
-    return told
+        own["TRACEPARENT"] = child_of(execution.traceparent, execution.id)
+    return own
 
 
 def child_of(traceparent: str, execution_id: str) -> str:

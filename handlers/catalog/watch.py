@@ -14,11 +14,11 @@ from bus.recurring import Recurring
 from bus.scarcity import reason_of
 from bus.threads import READS
 from handlers.catalog.definition_files import FILE_NAME, DefinitionFiles, Folders
-from handlers.catalog.doorbell import SLOW_LOOK_S, Doorbell
+from handlers.catalog.folder_watch import SLOW_LOOK_S, FolderWatch
 
 log = logging.getLogger(__name__)
 
-RING_LATE_S = 3.0
+ANNOUNCED_LATE_S = 3.0
 """A change may be announced that late: the watcher may gather changes before it rings."""
 
 WATCHED_MAX = 4000
@@ -40,7 +40,7 @@ class CatalogWatch:
     def __init__(self, apps: Path, report: ReportSink, look_s: float = 0.25) -> None:
         self._apps = apps
         self.polling = FolderPolling(
-            str(apps), rare_s=SLOW_LOOK_S, often_s=look_s, grace_s=RING_LATE_S
+            str(apps), rare_s=SLOW_LOOK_S, often_s=look_s, grace_s=ANNOUNCED_LATE_S
         )
         self._files = DefinitionFiles(apps)
         self._report = report
@@ -55,25 +55,25 @@ class CatalogWatch:
 
     async def run(self) -> None:
         """Reports the catalog, then again whenever it is another; until cancelled."""
-        bell = Doorbell()
+        watch = FolderWatch()
         async with asyncio.TaskGroup() as group:
             self.polling.expect(await READS.run(self._kind))
             watched: Folders | None = None
-            listener: asyncio.Task[None] | None = None
+            watching: asyncio.Task[None] | None = None
             if self._last is None:
                 await self._look()
             while True:
-                if watched != self._files.folders or bell.lost_a_folder:
-                    if listener is not None:
-                        listener.cancel()
-                        await asyncio.wait([listener])
+                if watched != self._files.folders or watch.lost_a_folder:
+                    if watching is not None:
+                        watching.cancel()
+                        await asyncio.wait([watching])
                     watched = self._files.folders
-                    listening = bell.listen(self._places(watched))
-                    listener = group.create_task(listening, name="catalog doorbell")
-                rung = await bell.wait(self.polling.interval_s, self._took_s)
+                    listening = watch.watch_folders(self._places(watched))
+                    watching = group.create_task(listening, name="catalog folders")
+                announced = await watch.wait(self.polling.interval_s, self._took_s)
                 began_s = time.monotonic()
                 changed = await self._look()
-                if rung:
+                if announced:
                     self.polling.announce()
                     self.polling.looks()
                 else:

@@ -37,22 +37,22 @@ def refusal(
     a value could be guessed. Nothing of the variables is, either, of who has sent too many already.
     """
     command = envelope.command
-    is_telling = refused.code is ErrorCode.SECRET_BY_VALUE or tells_secret(
+    is_revealing = refused.code is ErrorCode.SECRET_BY_VALUE or reveals_secret(
         table, command, context.policy
     )
     assert not isinstance(command, _REPORTS), "reports are never refused"
     held_bytes = table.without_effect.of(envelope.principal.user_id).size_bytes
     accepted = accepted_as(envelope, job_of(command), attempted=False)
-    if is_telling:
+    if is_revealing:
         accepted = replace(accepted, body_hash="")
-    if is_telling or held_bytes >= READS_BYTES_MAX:
+    if is_revealing or held_bytes >= READS_BYTES_MAX:
         accepted = replace(accepted, variables=None)
     status = _UNATTEMPTED.get(refused.code, CommandStatus.REJECTED)
     ended = ended_without_success(envelope.id, status, refused.code, refused.message)
     return Decision((accepted, ended))
 
 
-def tells_secret(table: TableReader, command: AnyCommand, policy: Policy) -> bool:
+def reveals_secret(table: TableReader, command: AnyCommand, policy: Policy) -> bool:
     """Whether a value that was meant to be secret may stand in the command: it must not be kept,
     whatever else is wrong with it, and whoever may not hear of the job."""
     job_id = job_of(command)

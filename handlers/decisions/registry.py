@@ -41,7 +41,7 @@ from handlers.decisions import (
 from handlers.decisions.decision import NOTHING, Context, Decision
 from handlers.decisions.holdings import READS_BYTES_IN_ALL_MAX, READS_BYTES_MAX, READS_MAX
 from handlers.decisions.readable_table import ReadableTable
-from handlers.decisions.refusals import refusal, tells_secret
+from handlers.decisions.refusals import refusal, reveals_secret
 
 COMMANDS: dict[type, Callable[[ReadableTable, Envelope, Any, Context], Decision]] = {
     StartJob: executions.start,
@@ -177,5 +177,5 @@ __all__ = [
     "check",
     "decide",
     "refusal",
-    "tells_secret",
+    "reveals_secret",
 ]

@@ -13,7 +13,7 @@ from bus.commands import Forget
 from bus.events import SystemForgotten
 from bus.jobs import Job, KeepSpec, OutputSpec
 from bus.model import CommandRecord, Execution
-from bus.retention_settings import DAY_MS, Keeping
+from bus.retention_settings import DAY_MS, RetentionSettings
 from handlers.decisions.decision import NOTHING, Context, Decision, DeleteFiles
 from handlers.decisions.holdings import Holdings, fair_share, had_effect, size_of
 from handlers.decisions.readable_table import ReadableTable
@@ -49,7 +49,7 @@ class Past(msgspec.Struct, frozen=True):
     running_ms: int = 0
 
 
-def to_forget(past: Past, keeping: Keeping) -> Iterator[Forget | None]:
+def to_forget(past: Past, keeping: RetentionSettings) -> Iterator[Forget | None]:
     """One report for each batch, oldest first; None after each slice without one."""
     executions: list[str] = []
     for execution_id in _executions(past, keeping):
@@ -106,7 +106,7 @@ def forget(table: ReadableTable, report: Forget, _: Context) -> Decision:
     return Decision((event,), (files,))
 
 
-def _executions(past: Past, keeping: Keeping) -> Iterator[str | None]:
+def _executions(past: Past, keeping: RetentionSettings) -> Iterator[str | None]:
     """Ended executions that are too many, too old or hold too much, newest first."""
     jobs = {job.id: job for job in past.content.jobs}
     needed = _awaited(c for c in past.content.commands if not c.is_final)
@@ -167,7 +167,7 @@ class _Room:
         return False
 
 
-def _commands(past: Past, keeping: Keeping) -> Iterator[str | None]:
+def _commands(past: Past, keeping: RetentionSettings) -> Iterator[str | None]:
     """Ended commands that are too many, too old or hold too much, newest first."""
     reads = _Room(
         _Kind(
@@ -198,7 +198,7 @@ def _commands(past: Past, keeping: Keeping) -> Iterator[str | None]:
             yield command.id
 
 
-def _ids(past: Past, keeping: Keeping) -> Iterator[Forget]:
+def _ids(past: Past, keeping: RetentionSettings) -> Iterator[Forget]:
     """A turn that is due, the ids that are old enough by now, a horizon that cannot be true."""
     content = past.content
     turns = content.remembered.turns
@@ -235,7 +235,7 @@ class _Limits(msgspec.Struct, frozen=True):
     age_ms: float
 
 
-def _limits_of(job: Job | None, keeping: Keeping) -> _Limits:
+def _limits_of(job: Job | None, keeping: RetentionSettings) -> _Limits:
     """The job's own `[keep]` before the configured one; that of a removed job is not known."""
     own = job.spec.keep if job is not None and job.spec is not None else KeepSpec()
     days = keeping.days if own.days is None else own.days

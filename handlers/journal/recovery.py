@@ -17,7 +17,7 @@ from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import TableContent
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal
-from handlers.journal.replay_salvage import NoTraces, Traces, tell_again
+from handlers.journal.replay_salvage import NoTraces, Traces, replay_salvage
 
 HELD_MAX = 100_000
 """Events whose frames may still be wanted; more than these would not fit into the feed anyway."""
@@ -40,7 +40,7 @@ class RecoveredTable(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-class Witness(Protocol):
+class RecoveryListener(Protocol):
     """Somebody who has to see the events of a recovery, too."""
 
     def begin(self, table: JobTable) -> None:
@@ -56,7 +56,7 @@ def recover(
     directory: Path,
     instance: str,
     clock: Clock,
-    witness: Witness | None = None,
+    witness: RecoveryListener | None = None,
     traces: Traces | None = None,
     *,
     is_copy: bool = False,
@@ -90,7 +90,7 @@ def recover(
             take(published, published.seq)
     next_seq, notes = found.next_seq, found.notes
     if not found.continuous or found.salvaged.salvage or next_seq == 1:
-        next_seq, count = tell_again(found, table, take, clock.now_ms(), traces or NoTraces())
+        next_seq, count = replay_salvage(found, table, take, clock.now_ms(), traces or NoTraces())
         if count:
             source = "of a lost journal, in files," if found.next_seq == 1 else "behind the damage"
             notes = (*notes, f"{count} decisions {source} were told again")

@@ -45,7 +45,7 @@ class NoTraces:
         return ()
 
 
-def tell_again(
+def replay_salvage(
     found: Recovered, table: JobTable, take: Take, now_ms: int, traces: Traces
 ) -> tuple[int, int]:
     """The table has all that can be known, and the journal tells the same.

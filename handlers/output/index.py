@@ -142,14 +142,14 @@ class RecordCursor:
     def spans(self, start: int, end: int) -> Iterator[Span]:
         """The bytes from `start` to `end`, cut where the stream changes; at least one span."""
         self._advance(start)
-        span, at = Span(start, self._telling(start)), start
+        span, at = Span(start, self._record_of(start)), start
         while True:
             at = self._known_until(at, end)
             if at >= end:
                 yield span
                 return
             self._advance(at)
-            following = Span(at, self._telling(at))
+            following = Span(at, self._record_of(at))
             if following.kind != span.kind:
                 yield span
                 span = following
@@ -157,8 +157,8 @@ class RecordCursor:
     def _known_until(self, at: int, end: int) -> int:
         """Where another record, or a hole between records, may begin."""
         upcoming = self._next.offset if self._next else end
-        telling = self._telling(at)
-        return min(telling.end, upcoming) if telling else upcoming
+        record = self._record_of(at)
+        return min(record.end, upcoming) if record else upcoming
 
     def _advance(self, offset: int) -> None:
         for _ in range(_STEPS_MAX):
@@ -173,5 +173,5 @@ class RecordCursor:
         self._now = next(self._rest, None) if position is not None else None
         self._next = next(self._rest, None)
 
-    def _telling(self, offset: int) -> Record | None:
+    def _record_of(self, offset: int) -> Record | None:
         return self._now if self._now and self._now.offset <= offset < self._now.end else None

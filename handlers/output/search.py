@@ -60,13 +60,13 @@ def page_of(
     continued = chunk.start > 0 and before not in (b"\n", b"\r")
     number = files.line_at(chunk.start)
     pieces = split(chunk.data, chunk.start, number, continued=continued, rest=rest)
-    told = files.index.covered if is_live and files.index.is_valid else files.end
+    known_until = files.index.covered if is_live and files.index.is_valid else files.end
     lines: list[OutputLine] = []
     reached, after = chunk.start, None
     cursor = RecordCursor(files.index)
     for count, piece in enumerate(pieces, 1):
         # What the index does not tell of yet may turn out to be of the other stream.
-        is_partial = piece.is_open or piece.end > told
+        is_partial = piece.is_open or piece.end > known_until
         lines.extend(_lines(piece, cursor, is_partial=is_partial))
         reached = piece.end
         if is_partial and after is None:

@@ -15,7 +15,7 @@ import msgspec
 from bus.access import RoleDefaults
 from bus.errors import ConfigError
 from bus.malformed import why_unfit
-from bus.retention_settings import Keeping
+from bus.retention_settings import RetentionSettings
 from bus.secret_sources import SECRET_NAME, SecretSource
 from jobbus.service.config_checks import check
 from jobbus.service.settings import (
@@ -35,7 +35,7 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "roles": RoleDefaults,
     "proxy": ProxySection,
     "limits": LimitsSection,
-    "keep": Keeping,
+    "keep": RetentionSettings,
     "jobs": JobsSection,
 }
 SECRETS: Final = "secrets"

@@ -8,7 +8,7 @@ from bus.access import ADMIN, RoleDefaults
 from bus.envelope import RESERVED_USERS
 from bus.errors import ConfigError
 from bus.jobs import UMASK
-from bus.retention_settings import Keeping
+from bus.retention_settings import RetentionSettings
 from jobbus.service.settings import (
     LISTEN_DEFAULT,
     JobsSection,
@@ -126,7 +126,7 @@ def _check_jobs(jobs: JobsSection) -> None:
         raise ConfigError(f"[jobs] open_files must be from 16 to {1 << 30}, not {jobs.open_files}")
 
 
-def _check_keep(keep: Keeping) -> None:
+def _check_keep(keep: RetentionSettings) -> None:
     for name in keep.__struct_fields__:
         value = getattr(keep, name)
         if not 1 <= value <= 1 << 50:

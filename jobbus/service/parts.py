@@ -23,9 +23,9 @@ from handlers.audit.segments import AuditSegments
 from handlers.audit.trail import Audit
 from handlers.catalog.watch import CatalogWatch
 from handlers.decisions.decision import DeleteFiles
-from handlers.decisions.registry import tells_secret
+from handlers.decisions.registry import reveals_secret
 from handlers.decisions.remembered import as_record
-from handlers.disk_space import RoomWatch, scarcest
+from handlers.disk_space import SpaceWatch, scarcest
 from handlers.disposal import Disposal
 from handlers.history import JournalHistory
 from handlers.journal.identity import is_copied
@@ -92,7 +92,7 @@ class Parts:
         self.token = admin_token(self.layout)
         self.tls = tls_of(self.settings.serve)
         segments = AuditSegments(self.layout.audit)
-        caught_up = CatchUp(segments.past)
+        caught_up = CatchUp(segments.resume_point)
         self.recovered: RecoveredTable = recover(
             self.layout.journal,
             self.instance,
@@ -169,7 +169,7 @@ class Parts:
             secret=self.secret,
             settings=directory_settings(self.settings.directory, self.settings.keep),
             refused=self.audit.refused_file,
-            holds_secret=lambda envelope: tells_secret(self.table, envelope.command, self.policy),
+            holds_secret=lambda envelope: reveals_secret(self.table, envelope.command, self.policy),
             order_floor_ns=self.table.newest_stop_ns,
             before_answer=self.hold.end_if_lost,
             poisoned=lambda envelope: self.inbox.put([envelope]),
@@ -185,7 +185,7 @@ class Parts:
         layout = self.layout
         places = (layout.queue, layout.journal, layout.output, layout.status)
         ballast = self.recovered.journal.ballast
-        self.room = RoomWatch(
+        self.room = SpaceWatch(
             lambda: (scarcest(places), ballast.is_held and self.reserve.is_held),
             self._room_changed,
             self._hold_reserve,

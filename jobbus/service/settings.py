@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from bus.access import RoleDefaults
-from bus.retention_settings import Keeping
+from bus.retention_settings import RetentionSettings
 from bus.secret_sources import SecretSource
 
 DATA_DEFAULT = Path("jobbus-data")
@@ -108,7 +108,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     roles: RoleDefaults = RoleDefaults()
     proxy: ProxySection = ProxySection()
     limits: LimitsSection = LimitsSection()
-    keep: Keeping = Keeping()
+    keep: RetentionSettings = RetentionSettings()
     jobs: JobsSection = JobsSection()
     secrets: dict[str, SecretSource] = {}
 

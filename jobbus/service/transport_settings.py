@@ -3,7 +3,7 @@
 import resource
 import ssl
 
-from bus.retention_settings import Keeping
+from bus.retention_settings import RetentionSettings
 from jobbus.service.settings import DirectorySection, ServeSettings, Settings
 from transports.directory.settings import DirectorySettings
 from transports.http.access.proxy import LOOPBACK, networks
@@ -46,7 +46,7 @@ def tls_of(serve: ServeSettings) -> ssl.SSLContext | None:
     return server_context(serve.tls_cert, serve.tls_key)
 
 
-def directory_settings(section: DirectorySection, keeping: Keeping) -> DirectorySettings:
+def directory_settings(section: DirectorySection, keeping: RetentionSettings) -> DirectorySettings:
     """As configured; what cannot be configured has its default."""
     return DirectorySettings(
         rejects_max=keeping.rejects,

@@ -203,9 +203,9 @@ def test_behind_a_hole_only_what_is_there_counts_as_told(tmp_path: Path) -> None
     lines = path.read_bytes().splitlines(keepends=True)
     lost = bytes(len(lines[4]) + len(lines[5]))  # pages that never reached the disk
     path.write_bytes(b"".join((*lines[:4], lost, *lines[6:])))
-    past = AuditSegments(tmp_path).past
-    assert (past.next_n, past.told_until) == (10, 14)
-    assert past.told_behind == {18, 19}  # the line of 17 begins in the hole: nobody can read it
+    past = AuditSegments(tmp_path).resume_point
+    assert (past.next_n, past.written_until) == (10, 14)
+    assert past.written_behind == {18, 19}  # the line of 17 begins in the hole: nobody can read it
 
 
 def test_who_dies_while_a_hole_is_filled_fills_the_rest_of_it_later(tmp_path: Path) -> None:
@@ -216,12 +216,12 @@ def test_who_dies_while_a_hole_is_filled_fills_the_rest_of_it_later(tmp_path: Pa
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join((*lines[:2], *lines[6:])))
     filling = AuditSegments(tmp_path)
-    assert filling.past.told_until == 12
+    assert filling.resume_point.written_until == 12
     filling.append(acts(2, seq=13), NOON)
     filling.close()
-    past = AuditSegments(tmp_path).past
-    assert past.told_until == 14
-    assert past.told_behind == {17, 18, 19}
+    past = AuditSegments(tmp_path).resume_point
+    assert past.written_until == 14
+    assert past.written_behind == {17, 18, 19}
 
 
 def test_a_failed_sync_is_never_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

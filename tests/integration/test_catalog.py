@@ -13,7 +13,8 @@ import pytest
 import watchfiles
 
 from bus.commands import ApplyCatalog, Definition
-from handlers.catalog import doorbell, watch
+from handlers.catalog import folder_watch as doorbell
+from handlers.catalog import watch
 from handlers.catalog.definition import SIZE_MAX
 from handlers.catalog.definition_files import DefinitionFiles
 from handlers.catalog.watch import CatalogWatch
@@ -253,7 +254,7 @@ def quick_bell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doorbell, "STEP_MS", 20)
     monkeypatch.setattr(doorbell, "DEBOUNCE_MS", 60)
     monkeypatch.setattr(doorbell, "REST_S", 0.02)
-    monkeypatch.setattr(doorbell, "DEAF_LOOK_S", 0.1)
+    monkeypatch.setattr(doorbell, "UNWATCHED_LOOK_S", 0.1)
 
 
 @pytest.fixture

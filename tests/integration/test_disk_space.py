@@ -16,7 +16,7 @@ from bus.model import Principal
 from bus.ports import Policy
 from bus.space import LOW_BYTES, LOW_INODES, Space
 from handlers.decisions.table import JobTable
-from handlers.disk_space import RoomWatch, scarcest
+from handlers.disk_space import SpaceWatch, scarcest
 from handlers.journal.journal import Journal
 from handlers.owner import Owner
 from tests.directory_fixture import drop, origins_fields, received, running
@@ -37,7 +37,7 @@ class Disk:
         self.told: list[bool] = []
         self.held = 0
         self.is_held = False
-        self.watch = RoomWatch(self._look, self.told.append, self._hold)
+        self.watch = SpaceWatch(self._look, self.told.append, self._hold)
 
     def _look(self) -> tuple[Space, bool]:
         if self.broken:

@@ -24,7 +24,7 @@ from bus.jobs import JobSpec
 from bus.layout import DataLayout
 from bus.model import Execution, ExitRecord, Principal
 from bus.ports import Policy, ReportSink
-from bus.retention_settings import Keeping
+from bus.retention_settings import RetentionSettings
 from handlers.decisions.decision import DeleteFiles
 from handlers.disposal import Disposal
 from handlers.journal.journal import SEGMENT_BYTES
@@ -66,7 +66,7 @@ class Ends:
 class House:
     """An owner with everything that keeps and forgets."""
 
-    def __init__(self, root: Path, keeping: Keeping) -> None:
+    def __init__(self, root: Path, keeping: RetentionSettings) -> None:
         self.layout = DataLayout(root)
         self.clock = SystemClock()
         folders = (self.layout.output, self.layout.status, self.layout.results, self.layout.journal)
@@ -157,7 +157,7 @@ class House:
             await self.news.wait()
 
 
-async def leaves(root: Path, count: int, keeping: Keeping, commands: int) -> None:
+async def leaves(root: Path, count: int, keeping: RetentionSettings, commands: int) -> None:
     """After `count` short executions no more is there than is kept."""
     house = House(root, keeping)
     async with house.at_work():
@@ -187,18 +187,18 @@ async def _emptied(house: House) -> None:
 
 
 async def test_many_short_executions_leave_no_more_than_is_kept(tmp_path: Path) -> None:
-    await leaves(tmp_path / "data", 600, Keeping(executions=20), commands=600)
+    await leaves(tmp_path / "data", 600, RetentionSettings(executions=20), commands=600)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(7200)
 async def test_a_million_short_executions_leave_no_more_than_is_kept(tmp_path: Path) -> None:
     # The kept commands, those of the last minute, and those of the time between two looks.
-    await leaves(tmp_path / "data", 1_000_000, Keeping(), commands=300_000)
+    await leaves(tmp_path / "data", 1_000_000, RetentionSettings(), commands=300_000)
 
 
 async def test_a_table_read_again_is_the_one_that_forgot(tmp_path: Path) -> None:
-    house = House(tmp_path / "data", Keeping(executions=3))
+    house = House(tmp_path / "data", RetentionSettings(executions=3))
     async with house.at_work():
         await house.run(100)
         await house.retention.look()
@@ -211,7 +211,7 @@ async def test_a_table_read_again_is_the_one_that_forgot(tmp_path: Path) -> None
 
 async def test_the_feed_is_not_told_of_what_is_forgotten(tmp_path: Path) -> None:
     encoder = ChangeEncoder("instance", "abc123")
-    house = House(tmp_path / "data", Keeping(executions=1))
+    house = House(tmp_path / "data", RetentionSettings(executions=1))
     frames: list[Frame | None] = []
 
     def listener(batch: Sequence[Published]) -> None:
@@ -264,7 +264,7 @@ def test_a_clock_that_is_set_a_little_is_trusted(jump_s: float) -> None:
 
 @pytest.mark.exhaustive
 async def test_many_ends_are_looked_at_soon_without_waiting_for_the_hour(tmp_path: Path) -> None:
-    house = House(tmp_path / "data", Keeping(executions=2))
+    house = House(tmp_path / "data", RetentionSettings(executions=2))
     async with house.at_work():
         await house.run(LOOK_AFTER_ENDS + 50)
         with suppress(TimeoutError):

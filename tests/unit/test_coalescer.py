@@ -2,7 +2,7 @@
 
 import pytest
 
-from bus.audit import NOBODY, REFUSED, AuditEntry
+from bus.audit import ANONYMOUS, REFUSED, AuditEntry
 from handlers.audit.coalescer import FEW_BURST, REST, REST_S, Coalescer
 
 
@@ -18,7 +18,7 @@ def entry(number: int, actor: str, **fields: str) -> AuditEntry:
     )
 
 
-@pytest.mark.parametrize("actor", [NOBODY, "uid:1001"])
+@pytest.mark.parametrize("actor", [ANONYMOUS, "uid:1001"])
 @pytest.mark.parametrize("chosen", ["peer", "action", "job"])
 def test_whatever_an_outsider_chooses_a_flood_leaves_few_entries(actor: str, chosen: str) -> None:
     coalescer = Coalescer()
@@ -39,19 +39,19 @@ def test_a_flood_that_goes_on_for_a_day_stays_small() -> None:
     coalescer, entries, now_s = Coalescer(), 0, 0.0
     for number in range(86_400):
         now_s += 1.0
-        entries += coalescer.is_first(entry(number, NOBODY), now_s)
+        entries += coalescer.is_first(entry(number, ANONYMOUS), now_s)
         entries += len(list(coalescer.due(now_s)))
     assert entries < 2 * (FEW_BURST + 24 * 60) + 2 * 24
 
 
 def test_few_from_different_places_are_told_apart() -> None:
     coalescer = Coalescer()
-    assert all(coalescer.is_first(entry(number, NOBODY), 0.0) for number in range(50))
-    assert not coalescer.is_first(entry(7, NOBODY), 1.0)
+    assert all(coalescer.is_first(entry(number, ANONYMOUS), 0.0) for number in range(50))
+    assert not coalescer.is_first(entry(7, ANONYMOUS), 1.0)
 
 
 def test_a_flood_of_outsiders_hides_nobody_elses_entry() -> None:
     coalescer = Coalescer()
     for number in range(1000):
-        coalescer.is_first(entry(number, NOBODY), 0.0)
+        coalescer.is_first(entry(number, ANONYMOUS), 0.0)
     assert coalescer.is_first(entry(0, "alice"), 0.0)

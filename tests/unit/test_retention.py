@@ -12,7 +12,7 @@ from bus.events import SystemForgotten
 from bus.jobs import KeepSpec, RetrySpec, VariableSpec
 from bus.model import CommandStatus, Principal
 from bus.ports import Policy
-from bus.retention_settings import Keeping
+from bus.retention_settings import RetentionSettings
 from handlers.decisions import registry, retention
 from handlers.decisions.decision import DeleteFiles
 from handlers.decisions.holdings import Holding
@@ -34,7 +34,7 @@ def past_of(world: World, *, by_age: bool = True, waiting_since_ms: int | None =
     )
 
 
-def look(world: World, keeping: Keeping, **around: object) -> list[Forget]:
+def look(world: World, keeping: RetentionSettings, **around: object) -> list[Forget]:
     """What a look finds, after the owner has taken it in."""
     found = [r for r in to_forget(past_of(world, **around), keeping) if r is not None]  # type: ignore[arg-type]
     for report in found:
@@ -67,7 +67,7 @@ def kept(world: World) -> int:
 
 def test_nothing_is_forgotten_while_there_is_no_more_than_is_kept() -> None:
     world = world_with(10)
-    assert look(world, Keeping(executions=10)) == []
+    assert look(world, RetentionSettings(executions=10)) == []
 
 
 def test_the_oldest_of_a_job_go_when_there_are_too_many_of_it() -> None:
@@ -75,7 +75,7 @@ def test_the_oldest_of_a_job_go_when_there_are_too_many_of_it() -> None:
     world.define("Demo/A")
     world.define("Demo/B")
     first, few = ended(world, 8, "Demo/A"), ended(world, 3, "Demo/B")
-    look(world, Keeping(executions=5))
+    look(world, RetentionSettings(executions=5))
     left = {execution.id for execution in world.table.executions()}
     assert left == {*first[3:], *few}
     assert [e.id for e in world.table.executions_of("Demo/A")] == first[:2:-1]
@@ -87,10 +87,10 @@ def test_a_jobs_own_keep_goes_before_the_configured_one() -> None:
     world.define("Demo/B", keep=KeepSpec(days=1))
     ended(world, 5, "Demo/A")
     ended(world, 5, "Demo/B")
-    look(world, Keeping(executions=4))
+    look(world, RetentionSettings(executions=4))
     assert [len(list(world.table.executions_of(job))) for job in ("Demo/A", "Demo/B")] == [2, 4]
     world.clock.advance_s(DAY_S + 1)
-    look(world, Keeping(executions=4))
+    look(world, RetentionSettings(executions=4))
     assert [len(list(world.table.executions_of(job))) for job in ("Demo/A", "Demo/B")] == [2, 0]
 
 
@@ -98,22 +98,22 @@ def test_old_executions_and_commands_go_each_after_its_days() -> None:
     world = world_with(3)
     status = world.send(GetStatus(job_id="Demo/Job"))
     world.clock.advance_s(3601)
-    look(world, Keeping())
+    look(world, RetentionSettings())
     assert world.table.command(status.id) is None
     assert (kept(world), len(list(world.table.commands()))) == (3, 3)
     world.clock.advance_s(7 * DAY_S)
-    look(world, Keeping())
+    look(world, RetentionSettings())
     assert (kept(world), len(list(world.table.commands()))) == (3, 0)
     world.clock.advance_s(23 * DAY_S)
-    look(world, Keeping())
+    look(world, RetentionSettings())
     assert kept(world) == 0
 
 
 def test_nothing_is_too_old_while_the_clock_is_not_trusted() -> None:
     world = world_with(3)
     world.clock.advance_s(400 * DAY_S)
-    assert look(world, Keeping(), by_age=False) == []
-    look(world, Keeping(executions=1), by_age=False)
+    assert look(world, RetentionSettings(), by_age=False) == []
+    look(world, RetentionSettings(executions=1), by_age=False)
     assert kept(world) == 1
 
 
@@ -122,7 +122,9 @@ def test_the_oldest_go_when_all_output_together_is_too_much() -> None:
     content = world.table.freeze()
     big = tuple(msgspec.structs.replace(e, output_end=1000) for e in content.executions)
     past = msgspec.structs.replace(content, executions=big)
-    found = list(to_forget(Past(past, (), world.clock.now_ms()), Keeping(output_bytes=3500)))
+    found = list(
+        to_forget(Past(past, (), world.clock.now_ms()), RetentionSettings(output_bytes=3500))
+    )
     assert [r.executions for r in found if r] == [tuple(e.id for e in big[:3])]
 
 
@@ -136,8 +138,8 @@ def test_the_oldest_commands_go_when_they_hold_too_much_together() -> None:
         world.ends(sent.execution_id or "")
         ids.append(sent.id)
     world.clock.advance_s(61)
-    assert look(world, Keeping(command_bytes=3100)) == []
-    [report] = look(world, Keeping(command_bytes=3000))
+    assert look(world, RetentionSettings(command_bytes=3100)) == []
+    [report] = look(world, RetentionSettings(command_bytes=3000))
     assert report.commands == (ids[0],)
 
 
@@ -148,7 +150,7 @@ def test_live_executions_and_waiting_commands_are_never_forgotten() -> None:
     world.runs(running.execution_id or "")
     stop = world.send(StopJob(job_id="Demo/Job"))
     world.clock.advance_s(400 * DAY_S)
-    look(world, Keeping(executions=1, commands=1))
+    look(world, RetentionSettings(executions=1, commands=1))
     assert [e.id for e in world.table.executions()] == [running.execution_id]
     assert [c.id for c in world.table.commands()] == [stop.id]
 
@@ -161,20 +163,20 @@ def test_an_end_that_a_command_still_waits_with_is_kept() -> None:
     world.runs(second)
     stop = world.send(StopJob(job_id="Demo/Job"))
     world.ends(first, signal=9, exit_code=None, contained=False)
-    look(world, Keeping())
+    look(world, RetentionSettings())
     world.report(Forget(executions=(first,)))
     assert world.execution(first).is_final
     world.ends(second, signal=15, exit_code=None)
     assert world.command(stop.id).status is CommandStatus.FAILED
-    look(world, Keeping())
+    look(world, RetentionSettings())
     assert kept(world) == 0
 
 
 def test_just_ended_commands_are_kept_whatever_their_number() -> None:
     world = world_with(20, every_s=0.1)
-    assert look(world, Keeping(commands=1)) == []
+    assert look(world, RetentionSettings(commands=1)) == []
     world.clock.advance_s(61)
-    look(world, Keeping(commands=5))
+    look(world, RetentionSettings(commands=5))
     assert len(list(world.table.commands())) == 5
 
 
@@ -211,7 +213,7 @@ def test_a_repeat_of_a_forgotten_command_is_not_run_again() -> None:
     world.runs(execution_id)
     world.ends(execution_id)
     world.clock.advance_s(8 * DAY_S)
-    look(world, Keeping())
+    look(world, RetentionSettings())
     before = len(world.events)
     with pytest.raises(AssertionError):
         world.take(envelope)  # there is no record to give back
@@ -221,7 +223,9 @@ def test_a_repeat_of_a_forgotten_command_is_not_run_again() -> None:
     assert (known.body_hash, known.user_id) == (envelope.body_hash, "olga")
 
 
-def pass_days(world: World, days: int, keeping: Keeping, *, every_s: float = DAY_S) -> None:
+def pass_days(
+    world: World, days: int, keeping: RetentionSettings, *, every_s: float = DAY_S
+) -> None:
     """So many days pass, and each is looked at."""
     for _ in range(days):
         world.clock.advance_s(every_s)
@@ -231,9 +235,9 @@ def pass_days(world: World, days: int, keeping: Keeping, *, every_s: float = DAY
 def test_ids_go_after_their_days_and_what_was_submitted_with_them_expires() -> None:
     world = world_with(4)
     late = seal(StartJob(job_id="Demo/Job"), OPERATOR, now_ms=world.clock.now_ms() - 2000)
-    pass_days(world, 37, Keeping())
+    pass_days(world, 37, RetentionSettings())
     assert len(world.table.remembered) == 4
-    pass_days(world, 4, Keeping())
+    pass_days(world, 4, RetentionSettings())
     assert len(world.table.remembered) == 0
     assert world.take(late).status is CommandStatus.EXPIRED
     fresh = world.send(StartJob(job_id="Demo/Job"))
@@ -243,7 +247,7 @@ def test_ids_go_after_their_days_and_what_was_submitted_with_them_expires() -> N
 def test_no_number_of_later_commands_drops_an_id_before_its_time() -> None:
     world = world_with(5)
     [first, *_] = [command.id for command in world.table.freeze().commands]
-    keeping = Keeping(commands=1)
+    keeping = RetentionSettings(commands=1)
     for _ in range(20):
         ended(world, 50, "Demo/Job", every_s=0.1)
         pass_days(world, 1, keeping)
@@ -254,13 +258,13 @@ def test_no_number_of_later_commands_drops_an_id_before_its_time() -> None:
 def test_the_horizon_does_not_pass_what_still_waits() -> None:
     world = world_with(10)
     begun_ms = world.clock.now_ms() - 10_000
-    pass_days(world, 40, Keeping())
+    pass_days(world, 40, RetentionSettings())
     before = len(world.table.remembered)
     world.clock.advance_s(5 * DAY_S)
     for _ in range(3):
-        look(world, Keeping(), waiting_since_ms=begun_ms + 2000)
+        look(world, RetentionSettings(), waiting_since_ms=begun_ms + 2000)
     assert len(world.table.remembered) == before == 10
-    look(world, Keeping())
+    look(world, RetentionSettings())
     assert (len(world.table.remembered), world.table.horizon_ms) == (0, begun_ms + 9000)
 
 
@@ -272,9 +276,9 @@ def test_a_clock_that_was_wrong_drops_no_id_and_refuses_nothing_submitted_after_
     for jump in (0.0, jump_s, -jump_s):
         world.clock.jump_wall_s(jump)
         ended(world, 3, "Demo/Job")
-        pass_days(world, 9, Keeping(commands=2))
+        pass_days(world, 9, RetentionSettings(commands=2))
     assert len(world.table.remembered) == 12
-    pass_days(world, 40, Keeping(commands=2))
+    pass_days(world, 40, RetentionSettings(commands=2))
     assert world.send(StartJob(job_id="Demo/Job")).status is CommandStatus.RUNNING
     assert world.table.horizon_ms <= world.clock.now_ms()
 
@@ -284,12 +288,14 @@ def test_turns_come_by_the_time_that_runs_where_the_wall_clock_says_nothing(
     *, restarts: bool
 ) -> None:
     world = world_with(3)
-    pass_days(world, 8, Keeping())
+    pass_days(world, 8, RetentionSettings())
     turns = len(world.table.remembered.turns)
     world.clock.jump_wall_s(-3600)
     past = past_of(world)
     running_ms = 0 if restarts else int(DAY_S * 1000)
-    found = list(to_forget(msgspec.structs.replace(past, running_ms=running_ms), Keeping()))
+    found = list(
+        to_forget(msgspec.structs.replace(past, running_ms=running_ms), RetentionSettings())
+    )
     assert any(report.turned for report in found if report) is not restarts
     assert turns == 1
 
@@ -299,7 +305,7 @@ def test_a_horizon_that_lies_ahead_refuses_nothing_and_is_lowered_at_the_first_l
     now_ms = world.clock.now_ms()
     world.table.horizon_ms = now_ms + 3 * 3_600_000  # as an older version could leave it
     assert world.send(StartJob(job_id="Demo/Job")).status is CommandStatus.RUNNING
-    look(world, Keeping())
+    look(world, RetentionSettings())
     assert world.table.horizon_ms == now_ms - 30 * int(DAY_S * 1000)
     waiting = seal(StopJob(job_id="Demo/Job"), OPERATOR, now_ms=now_ms + 1000)
     world.clock.advance_s(4 * 3600)
@@ -308,7 +314,7 @@ def test_a_horizon_that_lies_ahead_refuses_nothing_and_is_lowered_at_the_first_l
 
 def test_stops_and_cancels_are_never_too_old() -> None:
     world = world_with(2)
-    pass_days(world, 45, Keeping())
+    pass_days(world, 45, RetentionSettings())
     assert world.table.horizon_ms > 0
     start = world.send(StartJob(job_id="Demo/Job"))
     world.runs(start.execution_id or "")
@@ -324,7 +330,7 @@ def test_reads_and_refusals_leave_no_id() -> None:
     sent += [world.send(StartJob(job_id="Demo/Job"), VIEWER) for _ in range(3)]
     sent.append(world.send(StartJob(job_id="Demo/None")))
     world.clock.advance_s(8 * DAY_S)
-    look(world, Keeping())
+    look(world, RetentionSettings())
     assert all(world.table.command(one.id) is None for one in sent)
     assert all(world.table.forgotten(one.id) is None for one in sent)
     assert len(world.table.remembered) == 1
@@ -341,7 +347,7 @@ def test_who_sends_much_without_an_effect_pushes_nothing_of_others_out(
         world.send(GetStatus(job_id="Demo/Job"), VIEWER)
         world.send(StartJob(job_id="Demo/Job"), VIEWER)
     world.clock.advance_s(61)
-    look(world, Keeping(**limit))
+    look(world, RetentionSettings(**limit))
     kept = list(world.table.commands())
     assert sum(command.kind == "start" and command.user_id == "olga" for command in kept) == 3
     assert all(world.table.command(one.id) for one in own)
@@ -356,17 +362,17 @@ def test_who_has_most_gives_way_first_among_those_with_an_effect() -> None:
         sent = world.send(StartJob(job_id="Demo/Job"), OPERATOR if number % 10 else other)
         world.runs(sent.execution_id or "")
     world.clock.advance_s(61)
-    look(world, Keeping(commands=20))
+    look(world, RetentionSettings(commands=20))
     kept = Counter(command.user_id for command in world.table.commands())
     assert kept == {"otto": 6, "olga": 14}
 
 
 def test_a_principal_with_all_its_ids_starts_nothing_more_but_stops_and_hinders_nobody() -> None:
-    world = World(Policy(keeping=Keeping(ids=5)))
+    world = World(Policy(keeping=RetentionSettings(ids=5)))
     world.define()
     ended(world, 5, "Demo/Job")
     world.clock.advance_s(8 * DAY_S)
-    look(world, Keeping(ids=5))
+    look(world, RetentionSettings(ids=5))
     refused = world.send(StartJob(job_id="Demo/Job"))
     assert (refused.status, refused.error_code) == (
         CommandStatus.REJECTED,
@@ -377,7 +383,7 @@ def test_a_principal_with_all_its_ids_starts_nothing_more_but_stops_and_hinders_
     running = world.send(StartJob(job_id="Demo/Job"), otto)
     world.runs(running.execution_id or "")
     assert world.send(StopJob(job_id="Demo/Job")).status is CommandStatus.RUNNING
-    pass_days(world, 35, Keeping(ids=5))
+    pass_days(world, 35, RetentionSettings(ids=5))
     world.ends(running.execution_id or "")
     assert world.send(StartJob(job_id="Demo/Job")).status is CommandStatus.RUNNING
 
@@ -385,7 +391,7 @@ def test_a_principal_with_all_its_ids_starts_nothing_more_but_stops_and_hinders_
 def test_stops_that_change_nothing_take_no_more_than_twice_the_ids_and_the_others_always_pass() -> (
     None
 ):
-    world = World(Policy(keeping=Keeping(ids=3)))
+    world = World(Policy(keeping=RetentionSettings(ids=3)))
     world.define()
     for _ in range(6):
         assert world.send(StopJob(job_id="Demo/Job")).status is CommandStatus.COMPLETED
@@ -406,14 +412,14 @@ def test_id_of_what_the_service_died_of_is_remembered_and_that_of_a_refusal_is_n
     poison = world.take(msgspec.structs.replace(start, poison="two starts died of it"))
     refused = world.send(StartJob(job_id="Demo/Unknown"))
     assert poison.status is refused.status is CommandStatus.REJECTED
-    pass_days(world, 8, Keeping())
+    pass_days(world, 8, RetentionSettings())
     assert [world.table.command(each.id) for each in (poison, refused)] == [None, None]
     assert world.table.forgotten(poison.id) is not None
     assert world.table.forgotten(refused.id) is None
 
 
 def test_when_all_together_have_too_many_ids_only_who_has_more_than_a_part_is_refused() -> None:
-    world = World(Policy(keeping=Keeping(ids_in_all=10)))
+    world = World(Policy(keeping=RetentionSettings(ids_in_all=10)))
     world.define()
     ended(world, 9, "Demo/Job")
     otto = Principal(user_id="otto", roles=("operator",), via="http")
@@ -438,11 +444,11 @@ def test_reads_are_refused_when_their_answers_come_faster_than_they_go() -> None
 def test_replay_and_snapshot_make_the_same_table_as_forgetting_did() -> None:
     world = world_with(30)
     world.clock.advance_s(8 * DAY_S)
-    look(world, Keeping(executions=4, commands=3))
+    look(world, RetentionSettings(executions=4, commands=3))
     ended(world, 3, "Demo/Job")
     world.clock.advance_s(8 * DAY_S)
-    look(world, Keeping(executions=4, commands=1))
-    pass_days(world, 33, Keeping(executions=4))
+    look(world, RetentionSettings(executions=4, commands=1))
+    pass_days(world, 33, RetentionSettings(executions=4))
     world.send(GetStatus(job_id="Demo/Job"), VIEWER)
     replayed = JobTable()
     for published in world.log:
@@ -463,7 +469,7 @@ def test_a_look_at_a_large_past_comes_in_slices_and_batches() -> None:
     many = tuple(msgspec.structs.replace(one, id=f"e{n}") for n in range(12_000))
     past = past_of(world)
     past = Past(msgspec.structs.replace(past.content, executions=many), (), past.now_ms)
-    steps = list(to_forget(past, Keeping()))
+    steps = list(to_forget(past, RetentionSettings()))
     assert [step for step in steps if step is None] == [None] * (12_000 // retention.SLICE)
     sizes = [len(step.executions) for step in steps if step is not None]
     assert (sum(sizes), max(sizes)) == (11_900, retention.BATCH_MAX)
@@ -475,7 +481,7 @@ def test_twin_tables_share_the_ids_and_stay_equal() -> None:
     world.clock.advance_s(8 * DAY_S)
     published = world.table.twin()
     before = len(world.log)
-    look(world, Keeping(executions=1))
+    look(world, RetentionSettings(executions=1))
     assert published.command(next(iter(world.table.freeze().remembered.users), "")) is None
     for change in world.log[before:]:
         published.apply(change)

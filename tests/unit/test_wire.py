@@ -25,7 +25,7 @@ from bus.commands import (
 from bus.envelope import Envelope, seal
 from bus.errors import ErrorCode, Refused
 from bus.model import Principal, SecretRef
-from bus.retention_settings import Keeping
+from bus.retention_settings import RetentionSettings
 from jobbus.service.settings import DirectorySection
 from jobbus.service.transport_settings import directory_settings
 from transports.directory import foreign, foreign_commands, wire
@@ -297,7 +297,7 @@ def test_names_of_variables_are_taken_as_they_are() -> None:
 def mapped(roles: object, **settings: object) -> tuple[str, ...]:
     section = msgspec.convert(settings, DirectorySection)
     return foreign.principal_of(
-        written(Roles=roles), SERVICE, directory_settings(section, Keeping())
+        written(Roles=roles), SERVICE, directory_settings(section, RetentionSettings())
     ).roles
 
 

@@ -35,11 +35,11 @@ from handlers.decisions.readable_table import ReadableTable
 class AuditFold:
     """Follows the events from a table on.
 
-    Events up to `told_until` only change what is held: their entries are there already.
+    Events up to `written_until` only change what is held: their entries are there already.
     """
 
-    def __init__(self, *, told_until: int = 0) -> None:
-        self._told_until = told_until
+    def __init__(self, *, written_until: int = 0) -> None:
+        self._written_until = written_until
         self._states = States()
         self._commands = CommandEntries(self._states)
 
@@ -48,20 +48,20 @@ class AuditFold:
         self._states.begin(table)
         self._commands.begin(table)
 
-    def tell_everything(self) -> None:
+    def begin_writing(self) -> None:
         """The replay is over: what comes now is new, even if a new journal counts from 1 again."""
-        self._told_until = 0
+        self._written_until = 0
 
     def take(self, published: Published) -> AuditEntry | None:
         """The entry that this event makes, if it makes one. The table may be ahead of it."""
-        is_told = published.seq <= self._told_until
+        is_written = published.seq <= self._written_until
         event = published.event
-        if is_told and isinstance(event, CommandEnded):
+        if is_written and isinstance(event, CommandEnded):
             # Most of what a start replays; making these would be most of its time.
             self._commands.drop(event.command_id)
             return None
         entry = self._entry(published)
-        return None if is_told else entry
+        return None if is_written else entry
 
     def _entry(self, published: Published) -> AuditEntry | None:
         states = self._states

@@ -13,7 +13,7 @@ from bus.clock import SystemClock
 from bus.events import Published
 from bus.layout import DataLayout
 from handlers.audit.reading import entry_in, lines_of, segments_of
-from handlers.audit.resume_point import CatchUp, Past, look_back
+from handlers.audit.resume_point import CatchUp, ResumePoint, find_resume_point
 from handlers.decisions.table import JobTable
 from handlers.journal.recovery import recover
 from handlers.shim.assignment import CLAIMED_BY_SERVICE, claim_name
@@ -35,8 +35,8 @@ def broken_promises(root: Path, promised: Promised) -> Iterator[str]:
             yield "the data directory is gone"
         return
     yield from _torn(layout)
-    past = look_back(layout.audit)
-    audit = AuditWitness(CatchUp(past), CatchUp(Past()))
+    past = find_resume_point(layout.audit)
+    audit = AuditListener(CatchUp(past), CatchUp(ResumePoint()))
     found = recover(layout.journal, "0" * 12, SystemClock(), audit)
     found.journal.close(found.next_seq, SystemClock().now_ms())
     if promised.anything and not found.continuous:
@@ -56,7 +56,7 @@ def broken_promises(root: Path, promised: Promised) -> Iterator[str]:
             yield f"{execution_id} ran, and could be started again"
 
 
-class AuditWitness(NamedTuple):
+class AuditListener(NamedTuple):
     """`all` makes every entry anew, which is possible as long as the journal has no snapshot."""
 
     missing: CatchUp

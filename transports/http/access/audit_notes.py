@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from bus.audit import NOBODY, AuditTrail
+from bus.audit import ANONYMOUS, AuditTrail
 from bus.model import Principal
 from transports.http.access.caller import known_principal, peer_of
 from transports.http.access.tickets import PARAMETER
@@ -45,4 +45,4 @@ def note(
 
 
 def nobody() -> Principal:
-    return Principal(user_id=NOBODY, via="http")
+    return Principal(user_id=ANONYMOUS, via="http")

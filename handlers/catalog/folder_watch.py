@@ -44,7 +44,7 @@ SLOW_LOOK_S = 5.0
 SLOW_LOOKS = 50.0
 """The same in looks: where nothing changes, looking costs a fiftieth at the most."""
 
-DEAF_LOOK_S = 1.0
+UNWATCHED_LOOK_S = 1.0
 """The slow look while nothing can be watched, and the first pause before watching is tried again …
 """
 
@@ -52,13 +52,13 @@ AGAIN_S_MAX = 60.0
 """… which grows up to this."""
 
 
-class Doorbell:
+class FolderWatch:
     """Rings when something changed in a set of folders, and now and then."""
 
     def __init__(self) -> None:
-        self._rung = asyncio.Event()
-        self._deaf = False
-        self._pauses = Backoff(DEAF_LOOK_S, AGAIN_S_MAX)
+        self._changed = asyncio.Event()
+        self._unwatched = False
+        self._pauses = Backoff(UNWATCHED_LOOK_S, AGAIN_S_MAX)
         self._troubles = Recurring(log)
         self.lost_a_folder = False
         """A watched folder was removed. One made anew in its place is not watched any more, and
@@ -68,34 +68,34 @@ class Doorbell:
         """Returns at the next ring since the last call, or False when it is time for a look; after
         the rest that a look needs which took so long."""
         await asyncio.sleep(max(min(REST_S, look_s), REST_LOOKS * took_s))
-        patience_s = min(DEAF_LOOK_S, look_s) if self._deaf else look_s
+        patience_s = min(UNWATCHED_LOOK_S, look_s) if self._unwatched else look_s
         try:
             async with asyncio.timeout(max(patience_s, SLOW_LOOKS * took_s)):
-                await self._rung.wait()
+                await self._changed.wait()
         except TimeoutError:
             return False
         finally:
-            self._rung.clear()
+            self._changed.clear()
         return True
 
-    async def listen(self, places: Callable[[], tuple[str, ...]]) -> None:
+    async def watch_folders(self, places: Callable[[], tuple[str, ...]]) -> None:
         """Rings at every change directly in these folders, for ever; failures begin it anew."""
         while True:
             paths = await READS.run(places)
-            self._deaf, self.lost_a_folder = not paths, False
+            self._unwatched, self.lost_a_folder = not paths, False
             try:
                 if paths:
-                    await self._ring_at_changes(paths)
+                    await self._announce_changes(paths)
             except FileNotFoundError:
                 self._pauses.reset()  # it went between the look and this: the next look tells
             except Exception as error:
                 reason = lack_of_watches(error) or reason_of(error)
                 self._troubles.say(f"definitions cannot be watched, but are looked at: {reason}")
-            self._deaf = True
-            self._rung.set()
+            self._unwatched = True
+            self._changed.set()
             await asyncio.sleep(self._pauses.next_s())
 
-    async def _ring_at_changes(self, paths: tuple[str, ...]) -> None:
+    async def _announce_changes(self, paths: tuple[str, ...]) -> None:
         await READS.run(check_threads, THREADS + THREADS_SPARE)
         # Runs when `awatch` first waits, thus when the watches stand: whatever came between the
         # last look and them is seen by the look that this causes.
@@ -106,11 +106,11 @@ class Doorbell:
             ):
                 removed = {path for kind, path in changes if kind is Change.deleted}
                 self.lost_a_folder |= not removed.isdisjoint(paths)
-                self._rung.set()
+                self._changed.set()
         finally:
             stands.cancel()  # no watch was to be had
 
     def _stands(self) -> None:
         self._pauses.reset()
         self._troubles.over("changes of definitions are noticed at once again")
-        self._rung.set()
+        self._changed.set()
