@@ -36,7 +36,9 @@ def test_links_and_paths_of_a_page_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
     broken = [link for link in links if not (page.parent / link).exists()]
     assert broken == []
-    paths = re.findall(r"`((?:bus|handlers|transports|tests)/[\w/]+(?:\.py|/))`", text)
+    paths = re.findall(
+        r"`((?:bus|handlers|transports|jobbus|tests|examples)/[\w/]+(?:\.py|/))`", text
+    )
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
@@ -116,3 +118,11 @@ def test_json_of_a_page_is_json(block: Block) -> None:
     except ValueError:
         for line in block.text.splitlines():
             json.loads(line)
+
+
+def test_contributing_answers_fifteen_questions_on_where_things_are() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text.partition("### In which file would you change")[2].partition("###")[0]
+    answers = re.findall(r"^\| \d+ \| .+ \| `([\w/]+\.py)` \|$", section, re.M)
+    assert len(answers) == len(set(answers)) == 15
+    assert [path for path in answers if not (ROOT / path).is_file()] == []
