@@ -35,7 +35,7 @@ class _InFlight(msgspec.Struct, eq=False):
 
 class Publisher:
     """Implements `bus.ports.CommandPublisher` over a transport; `refused` is called with each
-    command that is refused. Lives in the event loop, and nobody else writes what it holds:
+    command that is refused. Lives in the event loop, and only its own methods write what it holds:
 
     `_in_flight` has each command that was published here and, as far as is known, not decided, by
     id and in order of publication. Of these, `_making_room` has by job the ids of those that may

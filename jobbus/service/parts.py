@@ -251,14 +251,14 @@ class Parts:
         """Who asks is sent elsewhere; files of others wait for the next start."""
         self.not_ready = "draining: waiting for what runs"
         self._draining = True
-        self.transport.hold_strangers(True)
+        self.transport.hold_foreign(True)
 
     async def _hold_reserve(self) -> None:
         await self.owner.hold_ballast()
         await DISK.run(self.reserve.hold)
 
     def _room_changed(self, is_low: bool) -> None:
-        self.transport.hold_strangers(is_low or self._draining)
+        self.transport.hold_foreign(is_low or self._draining)
         if not is_low:
             self.inbox.report(PassTime())  # what is queued may start now
 

@@ -117,7 +117,7 @@ async def test_strangers_files_wait_while_they_are_held_but_for_their_stops(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path) as transport:
-        transport.hold_strangers(True)
+        transport.hold_foreign(True)
         layout = transport._layout
         start = origins_fields()
         stop = origins_fields(Command="stop")
@@ -129,7 +129,7 @@ async def test_strangers_files_wait_while_they_are_held_but_for_their_stops(
         while transport.waiting == 0:
             await asyncio.sleep(0.01)
         assert not waiting.done()
-        transport.hold_strangers(False)
+        transport.hold_foreign(False)
         async with asyncio.timeout(20):
             [second] = await waiting
         assert second.id == start["CommandID"]

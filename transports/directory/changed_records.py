@@ -21,7 +21,7 @@ PAST_MAX = 64
 class Batch(msgspec.Struct, frozen=True):
     """What is written in one go, and the commands that are settled then.
 
-    `past_…` are written only if their files differ, and settle nothing.
+    `past_…` are compared: written only if their files differ, and they settle nothing.
     """
 
     executions: tuple[Execution, ...] = ()
@@ -38,7 +38,7 @@ class Batch(msgspec.Struct, frozen=True):
 
     @property
     def past(self) -> list[str]:
-        """Of those that are only looked at."""
+        """Of those that are only compared."""
         return [one.id for one in self.past_executions] + [one.id for one in self.past_commands]
 
     def only(self, ids: Container[str]) -> "Batch":

@@ -14,7 +14,7 @@ from transports.directory.settings import DirectorySettings
 from transports.directory.wire import SUFFIX, NotACommand
 
 OWNER_MAX = 64
-"""Characters of a user's name that tell whose turn it is."""
+"""Characters of a user's name that say whose turn it is."""
 _MARKED = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
@@ -45,7 +45,7 @@ class FileReader:
     """Reads queue files. All methods block.
 
     The sealed files of other accounts are foreign files like any other: a seal says that our code
-    wrote the bytes, the owner of the file says that nobody else put them there.
+    wrote the bytes, the owner of the file says that no other account put them there.
     """
 
     def __init__(self, secret: bytes, settings: DirectorySettings) -> None:
@@ -63,7 +63,7 @@ class FileReader:
         Raises:
             FileNotFoundError, Unfit, InMotion: see `disk.read_file`.
             NotACommand: the bytes are none, or one under another name.
-            Refused: a command that cannot be carried out; nobody but its writer is told.
+            Refused: a command that cannot be carried out; only its writer gets to know.
         """
         text, found = self._text(name, inside)
         sealed = self._sealed(text, found.mark)

@@ -90,7 +90,7 @@ def can_group(layout: DataLayout) -> bool:
 
 
 class _OpenBoth:
-    """Descriptors of the queue and of its `.tmp`, which is made if somebody removed it."""
+    """Descriptors of the queue and of its `.tmp`, which is made if it was removed."""
 
     def __init__(self, layout: DataLayout) -> None:
         self._layout = layout

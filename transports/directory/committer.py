@@ -21,9 +21,13 @@ class Committer:
     """The thread that commits what waits, up to `batch_max` pieces at once.
 
     `done` is called from that thread, once a batch. What is urgent goes first, and within a lane
-    each owner has a turn after the other. After a failed sync nothing is written any more: every
-    later batch is told of the same failure. `before_answer` is called once what a batch wrote is
-    durable, and may end the process: nobody is answered then.
+    each owner has a turn after the other. `before_answer` is called when what a batch wrote is
+    durable, and may end the process: no publisher is answered then.
+
+    `_urgent` and `_normal` have the pieces that wait: `put` appends, the thread takes, both under
+    `_filled`, as `_is_open` is, which `stop` clears. The rest is the thread's own: `_was_urgent`
+    says that the batch before was only urgent, `_failure` is a sync that failed. After that nothing
+    is written any more: every later batch gets the same failure.
     """
 
     def __init__(
@@ -58,7 +62,7 @@ class Committer:
             self._filled.notify()
 
     def stop(self) -> None:
-        """Everything handed over before is committed and told; blocks until then."""
+        """Everything handed over before is committed and reported; blocks until then."""
         with self._filled:
             self._is_open = False
             self._filled.notify()
@@ -103,7 +107,15 @@ class Committer:
 
 
 class Grouping:
-    """Lives in the committer's thread."""
+    """Whether one `syncfs` serves a whole batch, or each file is synced for itself. Pure.
+
+    `syncfs` waits for all dirty pages on the file system. Where that takes long, few commands are
+    sooner durable one by one; many are not, since each of their syncs waits in the same line.
+
+    `can_group`: whether `syncfs` does its work on the queue's file system; the committer's thread
+    sets it once. The times are seconds: when a group may be synced again, how long the last group
+    took, and about how long one file takes; `took` writes them.
+    """
 
     def __init__(self, settings: DirectorySettings) -> None:
         self._settings = settings
@@ -111,7 +123,6 @@ class Grouping:
         self._group_took_s = 0.0
         self._file_took_s = 0.0
         self.can_group = False
-        """Whether `syncfs` does its work on the queue's file system."""
 
     def pays(self, count: int, now_s: float) -> bool:
         """Whether so many files are to be synced as a group."""

@@ -31,7 +31,7 @@ CAN_SYNC_ALL = sys.platform == "linux" and hasattr(_libc, "syncfs")
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """What tells two looks at one name apart: equal marks, unchanged file."""
+    """By what two marks of one name differ: equal marks, unchanged file."""
 
     inode: int
     size: int
@@ -88,7 +88,7 @@ def mark_of(name: str, inside: int) -> Mark:
 
 
 def time_of(mark: Mark) -> int:
-    """When the file changed; its owner can set that to years that no record can tell."""
+    """When the file changed; its owner can set that to years that no record can hold."""
     return min(max(mark.mtime_ns // 1_000_000, 0), TIME_MS_MAX)
 
 
@@ -103,7 +103,7 @@ def read_file(name: str, inside: int, size_max: int) -> FoundFile:
     Raises:
         FileNotFoundError: it is gone.
         Unfit: it is no regular file, has a second name, is too large or cannot be read.
-        InMotion: it changed meanwhile; look again.
+        InMotion: it changed meanwhile; read it again.
         OSError: the system lacks the means to read any file.
     """
     try:
@@ -146,7 +146,7 @@ def replace_file(name: str, inside: int, data: bytes, need: Need | None = None) 
     It is for the owner alone, and for the group of a folder that is shared (`[directory] group`).
 
     The name that is used on the way is hidden, this call's alone (the past is written again beside
-    the work) and none that somebody who looks for `*.json` would take: a death in here leaves it,
+    the work) and none that a reader of `*.json` would take: a death in here leaves it,
     half-written. On a full disk it is made of a spare, if there is a `need` for one.
     """
     passing = f".{name}.{secrets.token_hex(4)}{PASSING}"
@@ -173,7 +173,7 @@ def truncate_file(name: str, inside: int, size: int) -> None:
     """The regular file under `name` has at most `size` bytes.
 
     Raises:
-        OSError: EMLINK; it has another name, and whoever has it there wants it whole.
+        OSError: EMLINK; it has another name, under which its owner wants it whole.
     """
     handle = os.open(
         name, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=inside
@@ -197,7 +197,7 @@ class SyncFailed(Exception):
 
 
 def sync_file(name: str, inside: int) -> None:
-    """A regular file and its name in the directory survive a power cut, whoever wrote them."""
+    """A regular file and its name in the directory survive a power cut, of any writer."""
     handle = os.open(name, READ_FLAGS, dir_fd=inside)
     try:
         sync_data(handle)

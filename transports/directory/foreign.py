@@ -1,4 +1,4 @@
-"""A command file that somebody else wrote, made an envelope. Pure: no IO, no clock.
+"""A command file of another writer, made an envelope. Pure: no IO, no clock.
 
 Two kinds of fault: a file that is `NotACommand` (Rejects, in the end), and a command that says what
 cannot be done (`Refused`: its writer finds a Rejected result under its CommandID).
@@ -29,7 +29,7 @@ from transports.directory.wire import command_id_of
 
 
 class Writer(msgspec.Struct, frozen=True):
-    """Who wrote the file, as the file system knows it, and when it last changed."""
+    """The writer of the file, as the file system knows it, and when the file last changed."""
 
     uid: int
     is_service: bool
@@ -43,7 +43,7 @@ def envelope_of(
 
     Raises:
         NotACommand: it has no CommandID.
-        Refused: it cannot be carried out, whoever asks.
+        Refused: it cannot be carried out for any user.
     """
     command_id = command_id_of(file.command_id)
     for name in file.said_twice:
@@ -95,7 +95,8 @@ def rejected(
 
 
 def principal_of(file: ForeignFile, writer: Writer, settings: DirectorySettings) -> Principal:
-    """Who acts: the service's own account is believed, others are who the file system says.
+    """The acting user: the service's own account is believed, of others the file system names the
+    account.
 
     `admin`, names that only jobbus gives and what is no visible name are not believed from a file.
     """

@@ -1,4 +1,4 @@
-"""The fields of a command file that somebody else wrote, and the typed command they make. Pure.
+"""The fields of another writer's command file, and the typed command they make. Pure.
 
 Writers spell what is missing in many ways (null, an empty text, an empty list): all of them count.
 """

@@ -21,11 +21,15 @@ from transports.directory.queue_files import QueueFiles
 from transports.directory.settings import DirectorySettings
 
 SMALL_PART = 20
-"""Who has less than one in so many of what may wait is let in while others fill the rest."""
+"""A principal with a smaller part than one in so many is let in while others fill the rest."""
 
 
 class LocalPublisher:
     """The publishers' side of the transport. Lives in the event loop, commits in a thread.
+
+    What is being committed are the `COMMITTING` entries of `_pending`. `_next` are the pieces that
+    go to the committer with the next turn of the loop; `publish` appends, `_flush` empties it.
+    `failure` is the first sync that failed, if any, and `failed` is set then: the transport ends.
 
     `wake` makes the transport scan the directory. `changes_others` says whether more comes of
     a command than its own record: the last spares of a full disk are for those.
@@ -63,7 +67,7 @@ class LocalPublisher:
         self._committer.start()
 
     async def stop(self) -> None:
-        """Takes nothing more; what is under way is committed, its publishers are told."""
+        """Takes nothing more; what is under way is committed, its publishers are answered."""
         self._open = False
         if self._next:
             self._flush()
@@ -185,8 +189,8 @@ class LocalPublisher:
             raise TransportBusy("shutting down; nothing is accepted")
 
     def _check_room(self, envelope: Envelope) -> None:
-        """Stops are admitted when everything else is not any more, and so is who has little there:
-        what somebody fills, others need."""
+        """Stops are admitted when everything else is not any more, and so are principals with few
+        commands there: what one of them fills, others need."""
         under_way, under_way_bytes = self._pending.local, self._pending.local_bytes
         owner, most = envelope.principal.user_id, self._settings.inbox_max
         most_bytes = self._settings.inbox_bytes_max
@@ -201,7 +205,7 @@ class LocalPublisher:
 
 
 def _answer(entry: Entry, error: Exception | None) -> None:
-    """Everybody who waits for the commit has its outcome."""
+    """All publishers that wait for the commit have its outcome."""
     publishers, entry.publishers = entry.publishers, []
     for publisher in publishers:
         if publisher.done():

@@ -19,11 +19,11 @@ CACHED_MAX = 2048
 CACHED_BYTES_MAX = 32 * 1024 * 1024
 """The same in bytes."""
 TAKEN_BYTES_MAX = 8 * 1024 * 1024
-"""So much is read for one answer to who receives, and one command more."""
+"""So much is read for one batch that is received, and one command more."""
 SEALED_AGO_MS = 60_000
 """Our own commands are accepted within that time after they were submitted."""
 FOREIGN_SHARE = 32
-"""After so many of ours in a row, one foreign file goes first: nobody waits for a stranger."""
+"""After so many of ours in a row a foreign file goes first: neither waits for all of the other."""
 
 
 class State(Enum):
@@ -59,8 +59,20 @@ class Entry(msgspec.Struct, eq=False):
 
 
 class Pending:
-    """All entries by id, and those that wait in three lanes: urgent, ours, foreign. Within a lane
-    each owner has a turn after the other, as far as they are known."""
+    """What lies in the queue, by id, and what waits, in three lanes: urgent, ours, foreign. Within
+    a lane each owner has a turn after the other, as far as they are known.
+
+    `_entries` has every entry, `_odd_names` the names that are not spelled as their id, `_urgent`,
+    `_ours` and `_foreign` the entries that wait; `_cached` and `_cached_bytes` count the commands
+    that these keep in memory. `local`, `local_bytes` and `local_of` (by owner) count the entries
+    published by this process that are committed or wait. All of it is written here alone: `add`
+    makes an entry known, `enqueue`, `take` and `put_back` move it, `drop` forgets it. The transport
+    raises `last_order_ns` at the start, and sets `held` while foreign files have to wait.
+
+    `_in_a_row`: how many of ours were taken since the last foreign one. `_submitted_ms`: the
+    earliest submission among foreign commands received before and since the last question for it.
+    `arrived` is set by what adds to a lane and cleared by the receiver when all are empty.
+    """
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
@@ -76,7 +88,6 @@ class Pending:
         self.local_bytes = 0
         self.local_of: Counter[str] = Counter()
         self.held = False
-        """Files of strangers wait while this is set."""
         self._submitted_ms: list[int | None] = [None, None]
         self.arrived = asyncio.Event()
 
@@ -91,15 +102,15 @@ class Pending:
         return min((head.order_ns for lane in lanes for head in lane.heads()), default=None)
 
     def note_submitted(self, submitted_ms: int) -> None:
-        """A stranger's command that was submitted then begins to wait."""
+        """A foreign command that was submitted then begins to wait."""
         known_ms = self._submitted_ms[-1]
         self._submitted_ms[-1] = submitted_ms if known_ms is None else min(known_ms, submitted_ms)
 
     def waiting_since_ms(self) -> int | None:
         """No command that waits, or was received since the last question, was submitted before.
 
-        None if there is none. Rather too early than too late: strangers write what they like, so
-        theirs moves on only when none of them waits.
+        None if there is none. Rather too early than too late: other writers say what they like, so
+        their time moves on only when none of their commands waits.
         """
         known = [ms for ms in self._submitted_ms if ms is not None]
         known += [
@@ -122,7 +133,7 @@ class Pending:
         return self._entries.get(command_id)
 
     def is_committing(self) -> bool:
-        """Whether there are commands of which nobody knows yet whether they are accepted."""
+        """Whether there are commands of which it is open whether they are accepted."""
         return any(entry.state is State.COMMITTING for entry in self._entries.values())
 
     def handed(self) -> Iterator[str]:

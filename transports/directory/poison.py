@@ -1,5 +1,4 @@
-"""Which work kills the service: what is in hand is noted before it begins, and looked for after a
-death.
+"""Which work kills the service: what is in hand is noted before it begins, and read after a death.
 
 Two notes lie beside the queue: `.handling` has the ids of commands that are decided and acted upon,
 `.reading` the names of files that are read. What was in hand when two starts died is poison: it is
@@ -77,8 +76,8 @@ _encoder = msgspec.json.Encoder()
 class InHandNote:
     """One note. All methods block, if only for a write to memory; from any thread.
 
-    `is_recorded` tells, at the start, whether the journal knows what came of it.
-    `_hands` has what is in hand by who holds it, `_deaths` in how many starts that died each
+    `is_recorded` says, at the start, whether the journal knows what came of it.
+    `_hands` has what is in hand by its holder, `_deaths` in how many starts that died each
     suspect was. The file exists exactly while a service runs or after one died.
     """
 
@@ -181,7 +180,7 @@ class InHandNote:
         try:
             found = disk.read_file(self._name, queue_fd, _SIZE_MAX)
             if found.mark.uid != os.geteuid():
-                return None  # somebody of the group would name others' commands
+                return None  # another account of the group could blame others' commands
             note = _decoder.decode(found.data.partition(b"\n")[0])
         except FileNotFoundError:
             return None
@@ -226,7 +225,7 @@ def _text(key: str) -> str:
 
 
 def _key(text: str) -> str:
-    """The opposite of `_text`; of what nobody wrote so, what can be made of it."""
+    """The opposite of `_text`; of what was not written so, what can be made of it."""
     return os.fsdecode(text.encode("latin-1", "replace"))
 
 

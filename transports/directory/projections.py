@@ -97,10 +97,10 @@ class Projections:
         self._news.set()
 
     async def sweep(self, since_ms: int, keep_s: float) -> int:
-        """Files of records that nobody knows any more are removed; how many there were.
+        """Files whose records are gone are removed; how many there were.
 
         Those from before `since_ms` stay: the table may lack their records. So do, for `keep_s`,
-        results that the table never had (of refused files), and what does not look like ours.
+        results that the table never had (of refused files), and what is not called like ours.
         """
         until_ms = self._clock.now_ms() - int(keep_s * 1000)
         return await DISK.run(sweep, self._layout, self._table, since_ms, until_ms)
@@ -129,7 +129,7 @@ class Projections:
                 self._changed.note_again(batch.only(without))
                 for command_id in without:
                     self._settle_own(command_id)
-            self._tell_lag(lags=bool(without))
+            self._log_lag(lags=bool(without))
             if without:
                 await asyncio.sleep(RETRY_S)
 
@@ -161,7 +161,7 @@ class Projections:
         return self._seen
 
     def doubt_past(self) -> None:
-        """`run` looks at the files of all that has ended, a few beside each batch of news."""
+        """`run` compares the files of all that has ended, a few beside each batch of changes."""
         self._changed.note_past(e.id for e in self._table.executions() if e.is_final)
         self._changed.note_past(c.id for c in self._table.commands() if c.is_final)
         self._note_news()
@@ -250,7 +250,7 @@ class Projections:
             with disk.open_directory(folder) as here:
                 disk.sweep_passing(here)
 
-    def _tell_lag(self, *, lags: bool) -> None:
+    def _log_lag(self, *, lags: bool) -> None:
         """Logged when it begins and when it has passed: it is tried again and again."""
         self._turned.set()
         if lags == self._lags:

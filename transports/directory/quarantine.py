@@ -1,4 +1,4 @@
-"""Commands and files that starts of the service died of: set aside, and looked for with care."""
+"""Commands and files that starts of the service died of: set aside, and handed out with care."""
 
 import asyncio
 import os

@@ -154,7 +154,7 @@ class QueueFiles:
                 try:
                     mark = disk.mark_of(name, tmp_fd)
                     # Two names: its writer was killed between link and unlink. Without this its
-                    # queue file would look like somebody's hard link for ever.
+                    # queue file would pass for a hard link of another program for ever.
                     if mark.links == 2 or mark.mtime_ns / 1e9 < oldest_s:
                         disk.remove(name, tmp_fd)
                 except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What status and result files tell of records that the table lacks, after damage to the journal.
+"""What status and result files say of records that the table lacks, after damage to the journal.
 
 They were written behind it, so they are true as of some moment before its end. Blocking.
 """
@@ -82,11 +82,11 @@ class _Result(msgspec.Struct, frozen=True, kw_only=True, rename=RESULT_NAMES):
 
 def records_in_files(layout: DataLayout, table: TableReader) -> Iterator[CommandRecord | Execution]:
     """First commands in the order of their ends, then executions in the order of their ids, which
-    is that of their beginnings; what is no such file of ours is passed over. Files tell neither the
+    is that of their beginnings; what is no such file of ours is passed over. Files have neither the
     hash of a command nor the variables of an execution."""
     yield from _records(
         layout.results,
-        _written,  # ids of commands are others', and tell no time
+        _written,  # ids of commands are others', and say no time
         lambda own: table.command(own) is None and table.forgotten(own) is None,
         decode_result,
     )
@@ -96,7 +96,7 @@ def records_in_files(layout: DataLayout, table: TableReader) -> Iterator[Command
 
 
 def decode_status(data: bytes) -> Execution | None:
-    """The execution that a status file tells of; None if it is none."""
+    """The execution that a status file describes; None if it is none."""
     try:
         file = msgspec.json.decode(data, type=_Status)
         return Execution(
@@ -130,10 +130,10 @@ def decode_status(data: bytes) -> Execution | None:
 
 
 def decode_result(data: bytes) -> CommandRecord | None:
-    """The ended command that a result file tells of; None if it is none."""
+    """The ended command that a result file describes; None if it is none."""
     try:
         file = msgspec.json.decode(data, type=_Result)
-        if not file.command:  # of a file that was none: nobody has handled it
+        if not file.command:  # of a file that was none: it was not handled
             return None
         return CommandRecord(
             id=canonical_uuid(file.command_id),
@@ -201,7 +201,7 @@ def _progress(file: _Status) -> Progress | None:
 
 
 def _stop(file: _Status) -> StopRequest | None:
-    """Who stopped it; the order itself stands nowhere any more."""
+    """By whom it was stopped; the order itself stands nowhere any more."""
     if file.stopped_by is None:
         return None
     reason = file.reason or Reason.USER

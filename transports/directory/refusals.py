@@ -1,6 +1,6 @@
-"""Results of files that were refused before anybody decided about them. Blocking.
+"""Results of files that were refused before they were decided. Blocking.
 
-Who asks by id finds the reason there. No record stands behind such a result, so what they take is
+A request by id finds the reason there. No record stands behind such a result, so what they take is
 bounded here: when there are too many, the oldest of the account that has the most goes.
 """
 
@@ -44,7 +44,8 @@ def command_id_in(name: str) -> str | None:
 
 
 def unreadable(name: str, mark: Mark, reason: str, now_ms: int) -> CommandRecord | None:
-    """What who asks by the id in the name finds, of a file that is no command; None without one."""
+    """What a request by the id in the name finds, of a file that is no command; None without an
+    id."""
     command_id = command_id_in(name)
     if command_id is None:
         return None
@@ -67,8 +68,8 @@ def unreadable(name: str, mark: Mark, reason: str, now_ms: int) -> CommandRecord
 class RefusalResults:
     """`known`: whether the table knows a command of this id; its results are never touched.
 
-    `_kept` has the names of the results by who caused them, oldest first. It is read from the
-    directory when the first one is written. Threads take turns by `_turn`.
+    `_kept` has the names of the results by the account that caused them, oldest first. It is read
+    from the directory when the first result is written. Threads take turns by `_turn`.
     """
 
     def __init__(self, layout: DataLayout, most: int, known: Callable[[str], bool]) -> None:

@@ -32,7 +32,7 @@ class ReasonFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     "inode": "Inode", "size": "Size", "mtime_ns": "ModifiedNs", "uid": "OwnerUid",
     "digest": "Digest",
 }):  # fmt: skip
-    """Why a file lies in Rejects, and what it looked like then (to see whether it was mended)."""
+    """Why a file lies in Rejects, and what it was like then (to see whether it was repaired)."""
 
     original_name: str
     reason: str
@@ -45,7 +45,7 @@ class ReasonFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    """A rejected file: the mark at its last look, and what it held when it was rejected.
+    """A rejected file: its mark when it was last examined, and what it held when it was rejected.
 
     `digest` is empty where that could not be read, and in what earlier versions rejected. `poison`
     is the name it had, if starts died of it.
@@ -65,6 +65,12 @@ class Rejects:
 
     `repaired_name` says of a changed file whether it is a command now (and then under which name it
     belongs into the queue) or not. A death of reading it is put down to the file, by `in_hand`.
+
+    `_kept` has the rejected files by name, oldest first, with their marks; it is read from the
+    directory at the first call, and every method keeps it in step. `_poisoned` are the names in it
+    that starts died of, None if that has to be worked out again. `forget_before_ms` is set from
+    outside, `_forgotten_ms` is how far that was done. `_is_bound_new`: the bounds changed since the
+    files were counted.
     """
 
     def __init__(
@@ -85,12 +91,11 @@ class Rejects:
         self._troubles = Recurring(log)
         self._poisoned: frozenset[str] | None = None
         self.forget_before_ms = 0
-        """Files rejected before this time go with the next look."""
         self._forgotten_ms = 0
         self._is_bound_new = False
 
     def go_by(self, settings: DirectorySettings) -> None:
-        """From now on these count; what is more than they allow goes with the next look."""
+        """From now on these count; what is more than they allow goes with the next examination."""
         self._settings = settings
         self._is_bound_new = True
 
@@ -98,7 +103,7 @@ class Rejects:
         """The file is out of the queue and lies here with its reason; nothing is overwritten."""
         kept = self._load()
         now_ms = self._clock.now_ms()
-        disk.make_directory(self._path)  # somebody may have cleared it away altogether
+        disk.make_directory(self._path)  # it may have been removed altogether
         with disk.open_directory(self._path) as here:
             try:
                 mark = disk.mark_of(name, queue_fd)
@@ -191,8 +196,8 @@ class Rejects:
         return f"{self._path.name}/{name}"
 
     def _is_as_rejected(self, name: str, here: int, now: Mark, before: _Kept) -> bool:
-        """Whether another look at the file finds what was rejected: what was copied, restored or
-        touched is not mended, and must not run by itself."""
+        """Whether the file holds what was rejected: what was copied, restored or touched is not
+        repaired, and must not run by itself."""
         if before.digest:
             return self._digest(name, here) == before.digest
         return (now.size, now.mtime_ns) == (before.mark.size, before.mark.mtime_ns)
@@ -247,7 +252,7 @@ class Rejects:
             return 0
         disk.remove(name, here)
         self._forget(name, here)
-        log.info("%s was mended and is back in the queue", original)
+        log.info("%s was repaired and is back in the queue", original)
         return 1
 
     def _load(self) -> dict[str, _Kept]:

@@ -101,7 +101,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def result_name(command: CommandRecord) -> str:
-    """The file's name: the id as its writer spelled it, since that is what the writer looks for."""
+    """The file's name: the id as its writer spelled it, since its writer waits for that name."""
     return f"{command.id_text or command.id}.json"
 
 
@@ -222,7 +222,7 @@ def _wrong(folder: Path, files: Iterable[tuple[str, bytes]]) -> list[str]:
 
 
 def sync(*folders: Path) -> bool:
-    """Everything in the file systems of the folders is on the disk; False if nobody can tell."""
+    """Everything in the file systems of the folders is on the disk; False if that is not known."""
     done = set()
     for folder in folders:
         with disk.open_directory(folder) as here:

@@ -164,7 +164,7 @@ class DirectoryScan:
             piece = names[begin : begin + NOTED_TOGETHER]
             alone = any(map(self._in_hand.is_suspect, piece))
             for held in ([name] for name in piece) if alone else [piece]:
-                with self._in_hand.holding(held, "look"):
+                with self._in_hand.holding(held, "scan"):
                     for name in held:
                         self._examine_one(name, queue_fd, findings)
 

@@ -6,15 +6,15 @@ from bus.access import ADMIN
 
 
 class DirectorySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is believed what, and the bounds. Durations are seconds.
+    """Which writers are believed what, and the bounds. Durations are seconds.
 
     admin: whether `admin` in the Roles of a file of the service's own account is believed.
     default_roles: what such a file has without Roles.
     role_map: the roles that a word in such a file counts as, beside itself.
     uid_roles: what files of other accounts may; an account that is not named has no roles.
     settle_s: how long a file that is no command must stand still before it goes to Rejects.
-    scan_interval_s: the directory is looked at so often even if nothing rings.
-    look_ms: and so often where nothing rings for what others change.
+    scan_interval_s: the directory is scanned so often even if no change is announced.
+    look_ms: and so often where what others change is not announced.
     group_from: from so many commands on, one `syncfs` serves all of a batch.
     syncfs_slow_s: a `syncfs` that took longer makes the next `syncfs_pause_s` do without, unless
         file by file would take even longer.

@@ -1,7 +1,7 @@
-"""The durable transport: commands come in through a directory, whoever puts them there.
+"""The durable transport: commands come in through a directory, from this process and from others.
 
 Publishers of this process are committed in groups and handed over in memory; files of others are
-found by looking. What a command means is decided behind `receive`; its file stays until `settle`.
+found by scans. What a command means is decided behind `receive`; its file stays until `settle`.
 """
 
 import asyncio
@@ -41,12 +41,15 @@ class DirectoryTransport:
     """Implements `bus.transport.Transport`. Lives in the event loop, while `run` runs.
 
     known: the published record of a command id, if it was handled before.
-    refused: told of commands that were answered here with a Rejected result, for the audit.
-    poisoned: told of commands that starts died of, to put them on record; without it, `refused` is.
+    refused: called with commands that were answered here with a Rejected result, for the audit.
+    poisoned: called with commands that starts died of, to put them on record, else `refused` is.
     holds_secret: whether a command holds a secret's value, so that no copy of it may be kept.
     before_answer: called, in a thread, before a command is acknowledged; it may end the process.
     order_floor_ns: the largest acceptance number that the table remembers.
     changes_others: whether a stop, cancel or delete leads to anything; see `LocalPublisher`.
+
+    The parts hold the state; here are `_local`, which `run` sets when commands may be published,
+    and `_closing` and `_closed`, which `aclose` and the end of `run` set.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class DirectoryTransport:
         self._secret = secret
         self._settings = settings
         self._pending = Pending()
-        # Numbers grow over restarts too, even if somebody set the clock back meanwhile.
+        # Numbers grow over restarts too, even if the clock was set back meanwhile.
         self._pending.last_order_ns = order_floor_ns
         reader = self._reader = FileReader(secret, settings)
         handling = InHandNote(layout, HANDLING, lambda key: known(key) is not None)
@@ -113,12 +116,12 @@ class DirectoryTransport:
 
     @property
     def waiting(self) -> int:
-        """Commands that nobody has received yet."""
+        """Commands that were not received yet."""
         return self._pending.waiting
 
     @property
     def looks_often_because(self) -> str | None:
-        """Why the queue is looked at all the time; None while changes are announced."""
+        """Why the queue is scanned all the time; None while changes are announced."""
         return self._scanner.polling.why
 
     @property
@@ -143,7 +146,7 @@ class DirectoryTransport:
         """Files that were rejected before this time will be removed."""
         self._rejects.forget_before_ms = before_ms
 
-    def hold_strangers(self, held: bool) -> None:
+    def hold_foreign(self, held: bool) -> None:
         """Files that this service did not write wait (but for stops), or come in again."""
         self._pending.held = held
         if not held:
@@ -168,14 +171,14 @@ class DirectoryTransport:
         self._settled.settle(command_id)
 
     def settle_own(self, command_id: str) -> None:
-        """The same for a command that was published in this process, where nobody waits for files;
-        one that another program wrote stays until its result is there."""
+        """The same for a command that was published in this process, where no publisher waits for
+        files; that of another program stays until its result is there."""
         entry = self._pending.get(command_id)
         if entry is not None and entry.local:
             self.settle(command_id)
 
     async def run(self, ready: asyncio.Event | None = None) -> None:
-        """Serves until `aclose`; `ready` is set after the first look.
+        """Serves until `aclose`; `ready` is set after the first scan.
 
         Raises:
             StorageFailed: a sync failed; restart from disk.
@@ -227,17 +230,17 @@ class DirectoryTransport:
         self._files.sweep()
 
     def _ends_orderly(self, local: LocalPublisher) -> bool:
-        """Closed on purpose, and whoever got the commands has put all of them on record."""
+        """Closed on purpose, and all commands that were received are on record."""
         closed = self._closing.is_set() and local.failure is None
         return closed and all(self._known(one) is not None for one in self._pending.handed())
 
     def look_back(self) -> frozenset[str]:
         """What earlier starts died of is known; the ids of commands that are on record and were
-        acted upon when three of them died. Blocking; before `run`, if somebody else asks."""
+        acted upon when three of them died. Blocking; before `run`, if another part asks."""
         return self._quarantine.look_back()
 
     def in_hand(self, command_ids: Sequence[str]) -> None:
-        """These commands are decided and acted upon now, and no others: the next start looks at
+        """These commands are decided and acted upon now, and no others: the next start suspects
         them if this one dies. Blocking, if only for a write to memory; from any thread."""
         self._quarantine.in_hand(command_ids)
 

@@ -150,7 +150,7 @@ else:
     DEBOUNCE_MS = 800
 
     async def watch(folder: Path, receive: Receive, begun: Callable[[], None]) -> None:
-        """The same, by a thread that looks for changes every 400 ms."""
+        """The same, by a thread that asks for changes every 400 ms."""
         # Runs when `awatch` first waits, thus when the watches are made.
         asyncio.get_running_loop().call_soon(begun)
         async for changes in awatch(

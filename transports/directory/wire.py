@@ -125,7 +125,7 @@ def open_seal(data: bytes, secret: bytes) -> SealedFile | None:
 
 
 def looks_sealed(data: bytes) -> bool:
-    """Whether the file ends as sealed ones do; whether the seal is good, `open_seal` tells."""
+    """Whether the file ends as sealed ones do; whether the seal is good is known to `open_seal`."""
     return _SEAL_BEGIN in data[-_SEAL_LENGTH:]
 
 
@@ -221,7 +221,7 @@ def _is_json(text: bytes) -> bool:
 
 
 def command_id_of(written: object) -> str:
-    """The canonical form of a CommandID as somebody wrote it.
+    """The canonical form of a CommandID as it was written.
 
     Raises:
         NotACommand: it is no UUID.
