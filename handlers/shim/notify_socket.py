@@ -16,7 +16,6 @@ import struct
 from collections.abc import Callable, Iterator
 
 from handlers.shim.assignment import ORDER
-from handlers.shim.notify import parse_notify
 
 DATAGRAM_BYTES_MAX = 65_536
 DATAGRAMS_A_TURN = 64
@@ -76,6 +75,16 @@ class Hearing:
                 del found[ORDER]
             if "CONTROL" in found or _is_permitted(sender, owns):
                 yield found
+
+
+def parse_notify(datagram: bytes) -> dict[str, str]:
+    """The assignments of an sd_notify datagram; later ones win (sd_notify(3))."""
+    found: dict[str, str] = {}
+    for line in datagram.split(b"\n"):
+        name, equals, value = line.partition(b"=")
+        if equals:
+            found[name.decode("ascii", "replace")] = value.decode("utf-8", "replace")
+    return found
 
 
 def _sender(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int] | None:

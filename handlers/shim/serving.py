@@ -8,11 +8,13 @@ import json
 import os
 import signal
 
-from handlers.shim.assignment import Assignment
+from handlers.shim.assignment import FORMAT, Assignment, claim_name
+from handlers.shim.files import NO_ROOM, Folder
 from handlers.shim.kernel import become_subreaper
+from handlers.shim.pipes import now_ms
 from handlers.shim.pool import FREE, LENGTH
 from handlers.shim.process_title import show_title, title_of_shim
-from handlers.shim.shim import run_shim
+from handlers.shim.shim import Shim
 from handlers.shim.state_sender import Bell
 
 RUNS_MAX = 200
@@ -59,6 +61,59 @@ class Serving:
             raise
         # A shim that was told secrets forgets them by ending.
         return is_sound and not work.masks and len(content) <= WORK_BYTES_MAX
+
+
+def run_shim(work: Assignment, bell: Bell, boot: str, children: int) -> bool:
+    """The execution has run, or somebody else decides about it; the record is on disk.
+
+    `children` can be read when a child may have ended. True if nothing is left of the execution in
+    this process, and whoever should know of the end has been told.
+    """
+    try:
+        folder = _claimed(work, boot)
+        if folder is None:
+            return False
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _tell_of_no_room(work, bell, boot)
+        return False
+    is_sound = Shim(work, folder, bell, boot, children).run()
+    folder.close()
+    return is_sound
+
+
+def _claimed(work: Assignment, boot: str) -> Folder | None:
+    """The folder with the lock, room for the record of the end, and the claim; None if somebody
+    else has it.
+
+    Raises:
+        OSError: there is no room for all of that; then there is no claim.
+    """
+    folder = Folder(work.folder)
+    # The lock comes before the claim: a claim without a held lock then means a dead shim.
+    if not folder.take_lock():
+        return None
+    claim = f"shim {os.getpid()} {folder.mark} {boot}\n".encode()
+    try:
+        folder.hold_room()
+        if folder.create_claim(claim_name(work.generation), claim):
+            return folder
+    except OSError:
+        folder.drop_room()
+        raise
+    folder.drop_room()
+    return None
+
+
+def _tell_of_no_room(work: Assignment, bell: Bell, boot: str) -> None:
+    """A start that finds a full disk has failed, and can be made again. Nothing of it ran, and
+    without a claim nothing is left to run: if nobody hears this, the next recovery starts it."""
+    about = {"version": FORMAT, "execution": work.execution_id}
+    error = "there is no room on the disk for the files of the execution"
+    end = {**about, "ended_ms": now_ms(), "error": error}
+    bell.ring_at(work.sockets)
+    bell.ring_out({**about, "shim": os.getpid(), "boot": boot, "exit": end})
 
 
 def _watch_children() -> int:

@@ -30,12 +30,16 @@ from handlers.supervision import execution_actions as actions
 from handlers.supervision import execution_files
 from handlers.supervision import execution_inputs as inputs
 from handlers.supervision.doorbell import Doorbell
-from handlers.supervision.environment import base_environment
 from handlers.supervision.execution_machine import ExecutionMachine, Phase
 from handlers.supervision.orphan_trees import OrphanTrees
 from handlers.supervision.progress_watch import ProgressWatch
 from handlers.supervision.record import ShimState, encode_control
-from handlers.supervision.request import ProgramDefaults, Requests, SupervisorSettings
+from handlers.supervision.request import (
+    ProgramDefaults,
+    Requests,
+    SupervisorSettings,
+    base_environment,
+)
 from handlers.supervision.secrets import SecretUnavailable, SecretValues, references_in
 from handlers.supervision.shim_ends import ShimEnds
 from handlers.supervision.spawner_link import Forked, SpawnerLink

@@ -27,7 +27,7 @@ from handlers.journal.format import Record, Torn, Unknown, decode_line, decode_o
 from handlers.shim.assignment import StopOrder
 from handlers.shim.files import Folder
 from handlers.shim.ladder import StopLadder
-from handlers.shim.notify import parse_notify
+from handlers.shim.notify_socket import parse_notify
 from handlers.shim.progress_file import ProgressFile
 from handlers.shim.progress_words import parse_record
 from handlers.supervision.record import decode_exit, decode_state
