@@ -12,7 +12,7 @@ TIME_MS_MAX = 253_402_300_800_000
 WAKE = b"CONTROL=1"
 """The datagram that makes a shim look at `control` and at the progress file at once."""
 
-BELL = "bell"
+SERVICE_SOCKET = "bell"
 """The name of the service's socket, in the folder where also those of the shims are."""
 
 ORDER = "ORDER"

@@ -19,13 +19,13 @@ _GO = b"g"
 
 
 class Launched(NamedTuple):
-    """The child in front of the barrier. `told` ends with the exec, or says why there is none."""
+    """The child in front of the barrier. `failure` ends with the exec, or has why there is none."""
 
     pid: int
     out: int
     err: int
     barrier: int
-    told: int
+    failure: int
 
     def release(self) -> None:
         """The program may run."""
@@ -47,16 +47,16 @@ def launch(work: Assignment, fork: Callable[[], int]) -> Launched:
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
     barrier_read, barrier_write = os.pipe()
-    told_read, told_write = os.pipe()
+    failure_read, failure_write = os.pipe()
     pid = fork()
     if pid == 0:
         os.close(barrier_write)
-        _run_child(work, out_write, err_write, barrier_read, told_write)
-    for descriptor in (out_write, err_write, barrier_read, told_write):
+        _run_child(work, out_write, err_write, barrier_read, failure_write)
+    for descriptor in (out_write, err_write, barrier_read, failure_write):
         os.close(descriptor)
     os.set_blocking(out_read, False)
     os.set_blocking(err_read, False)
-    return Launched(pid, out_read, err_read, barrier_write, told_read)
+    return Launched(pid, out_read, err_read, barrier_write, failure_read)
 
 
 def no_process_sentence(error: OSError) -> str:
@@ -70,9 +70,9 @@ def no_process_sentence(error: OSError) -> str:
     )
 
 
-def failure_sentence(work: Assignment, told: bytes) -> str:
+def failure_sentence(work: Assignment, content: bytes) -> str:
     """Why the program could not be executed, for people."""
-    failure = json.loads(told)
+    failure = json.loads(content)
     stage, number = failure["stage"], failure["errno"]
     program, reason = work.argv[0], os.strerror(number)
     if stage == "cwd":
@@ -95,7 +95,7 @@ def failure_sentence(work: Assignment, told: bytes) -> str:
     return f"the program {program!r} could not be executed: {reason}"
 
 
-def _run_child(work: Assignment, out: int, err: int, barrier: int, told: int) -> NoReturn:
+def _run_child(work: Assignment, out: int, err: int, barrier: int, failure: int) -> NoReturn:
     """Becomes the program; never returns, whatever happens.
 
     Each function that is called here copies pages of the shim, so there are few. No signal is
@@ -120,10 +120,10 @@ def _run_child(work: Assignment, out: int, err: int, barrier: int, told: int) ->
             "errno": error.errno or 0,
             "exists": os.path.exists(work.argv[0]),  # noqa: PTH110 - lean start
         }
-        os.write(told, json.dumps(reason).encode())
+        os.write(failure, json.dumps(reason).encode())
     except ValueError:  # a NUL inside an argument
         reason = {"stage": stage, "errno": errno.EINVAL, "exists": True}
-        os.write(told, json.dumps(reason).encode())
+        os.write(failure, json.dumps(reason).encode())
     finally:
         os._exit(127)
 

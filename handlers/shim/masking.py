@@ -65,7 +65,7 @@ def masked(masking: Masking | None, content: Any) -> Any:
 class MaskedStream:
     """One stream of bytes on its way to the disk.
 
-    `_held` may be the beginning of a secret; its first `_told` bytes belong to one that was
+    `_held` may be the beginning of a secret; its first `_replaced` bytes belong to one that was
     replaced already.
     """
 
@@ -73,7 +73,7 @@ class MaskedStream:
         self._needles = needles
         self._longest = len(needles[0]) if needles else 0
         self._held = b""
-        self._told = 0
+        self._replaced = 0
 
     def feed(self, data: bytes) -> bytes:
         """What may be written now of `data` and of what was held before it."""
@@ -85,33 +85,33 @@ class MaskedStream:
 
         A long one is: it would give away most of the value.
         """
-        rest, told = self._held[self._told :], self._told
+        rest, is_replaced = self._held[self._replaced :], self._replaced
         is_long = len(self._held) >= BYTES_MIN
-        self._held, self._told = b"", 0
+        self._held, self._replaced = b"", 0
         if not rest:
             return b""
-        return (b"" if told else MASK) if is_long else rest
+        return (b"" if is_replaced else MASK) if is_long else rest
 
     def _pass(self, buffer: bytes, until: int) -> bytes:
         """`buffer` up to `until` with its secrets replaced; the rest is held."""
         spans = self._spans(buffer)
-        if not spans and not self._told:
+        if not spans and not self._replaced:
             self._held = buffer[until:]
             return buffer[:until] if until < len(buffer) else buffer
         said: list[bytes] = []
-        at, told_to = 0, 0
-        if self._told:
-            at = told_to = self._told
+        at, replaced_to = 0, 0
+        if self._replaced:
+            at = replaced_to = self._replaced
         for start, end in spans:
             if start >= until:
                 break
-            if start >= told_to:
+            if start >= replaced_to:
                 said.append(buffer[at:start])
                 said.append(MASK)
-            at = told_to = max(at, end)
+            at = replaced_to = max(at, end)
         said.append(buffer[at : max(at, until)])
         self._held = buffer[until:]
-        self._told = max(0, told_to - until)
+        self._replaced = max(0, replaced_to - until)
         return b"".join(said)
 
     def _spans(self, buffer: bytes) -> list[tuple[int, int]]:

@@ -29,7 +29,7 @@ into each shim."""
 _CREDENTIALS = struct.Struct("3i")
 
 
-class Hearing:
+class NotifySocket:
     """One bound datagram socket. `address` is its name as `NOTIFY_SOCKET` wants it.
 
     `folder` is its path, `handle` a descriptor of it that stays open as long as this does.
@@ -60,7 +60,7 @@ class Hearing:
             with contextlib.suppress(OSError):
                 os.unlink(self._name, dir_fd=self._handle)
 
-    def words(self, owns: Callable[[int], bool | None]) -> Iterator[dict[str, str]]:
+    def received(self, owns: Callable[[int], bool | None]) -> Iterator[dict[str, str]]:
         """What arrived, checked. `owns(pid)` says if it is of the tree; None: it is gone."""
         for _ in range(DATAGRAMS_A_TURN):
             try:

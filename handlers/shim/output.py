@@ -53,13 +53,13 @@ class OutputWriter:
             if self.dropped < self._drop_until:
                 self.dropped += len(data)
                 return
-            self._tell_of_drop(time_ms)
+            self._note_drop(time_ms)
         self._append(data, stream, time_ms)
 
     def note(self, text: str, time_ms: int) -> None:
         """One line of our own in the output, marked as such."""
         if self.dropped:
-            self._tell_of_drop(time_ms)
+            self._note_drop(time_ms)
         self._append(f"[jobbus: {text}]\n".encode(), ERR, time_ms)
 
     def flush_index(self) -> None:
@@ -71,12 +71,12 @@ class OutputWriter:
     def close(self, time_ms: int) -> None:
         """All that can be kept is in the files."""
         if self.dropped:
-            self._tell_of_drop(time_ms)
+            self._note_drop(time_ms)
         self.flush_index()
         os.close(self._log)
         os.close(self._index)
 
-    def _tell_of_drop(self, time_ms: int) -> None:
+    def _note_drop(self, time_ms: int) -> None:
         lost, self.dropped = self.dropped, 0
         line = f"[jobbus: {lost} bytes of output were dropped: the disk took no more]\n".encode()
         if self._append(line, ERR, time_ms) < len(line):

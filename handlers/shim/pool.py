@@ -87,7 +87,7 @@ class Pool:
             self._drop(line)
         return pid
 
-    def hear(self, line: int) -> None:
+    def receive(self, line: int) -> None:
         """The shim behind `line` is free, or gone."""
         if line not in self._pids:
             return  # given up a moment ago

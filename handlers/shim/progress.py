@@ -49,7 +49,7 @@ class Progress:
             self._wait_s = min(self._wait_s * SLOWER, self._look_s)
         self.look_at_s = now_s + self._wait_s
 
-    def hear(self, words: dict[str, str]) -> None:
+    def take(self, words: dict[str, str]) -> None:
         """The program has sent this to its socket; what it did not say stays."""
         said: JobProgress = {}
         if "X_PROGRESS" in words:

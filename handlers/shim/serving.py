@@ -15,7 +15,7 @@ from handlers.shim.pipes import now_ms
 from handlers.shim.pool import FREE, LENGTH
 from handlers.shim.process_title import show_title, title_of_shim
 from handlers.shim.shim import Shim
-from handlers.shim.state_sender import Bell
+from handlers.shim.state_sender import StateSender
 
 RUNS_MAX = 200
 """Memory in pieces, a number that was never given back: nothing gets old enough to matter."""
@@ -27,8 +27,8 @@ WORK_BYTES_MAX = 65_536
 class Serving:
     """What all shims of one spawner share. `group` is the control group that theirs are made in."""
 
-    def __init__(self, bell: Bell, boot: str, group: str | None) -> None:
-        self._bell = bell
+    def __init__(self, sender: StateSender, boot: str, group: str | None) -> None:
+        self._sender = sender
         self._boot = boot
         self._group = group
 
@@ -55,7 +55,7 @@ class Serving:
         work = Assignment(**fields)
         show_title(title_of_shim(work.job_id, work.execution_id))
         try:
-            is_sound = run_shim(work, self._bell, self._boot, children)
+            is_sound = run_shim(work, self._sender, self._boot, children)
         except Exception:  # nothing else can come: signals are caught, and nobody exits from here
             _record_crash(work.folder)
             raise
@@ -63,7 +63,7 @@ class Serving:
         return is_sound and not work.masks and len(content) <= WORK_BYTES_MAX
 
 
-def run_shim(work: Assignment, bell: Bell, boot: str, children: int) -> bool:
+def run_shim(work: Assignment, sender: StateSender, boot: str, children: int) -> bool:
     """The execution has run, or somebody else decides about it; the record is on disk.
 
     `children` can be read when a child may have ended. True if nothing is left of the execution in
@@ -76,9 +76,9 @@ def run_shim(work: Assignment, bell: Bell, boot: str, children: int) -> bool:
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        _tell_of_no_room(work, bell, boot)
+        _report_no_room(work, sender, boot)
         return False
-    is_sound = Shim(work, folder, bell, boot, children).run()
+    is_sound = Shim(work, folder, sender, boot, children).run()
     folder.close()
     return is_sound
 
@@ -106,14 +106,14 @@ def _claimed(work: Assignment, boot: str) -> Folder | None:
     return None
 
 
-def _tell_of_no_room(work: Assignment, bell: Bell, boot: str) -> None:
+def _report_no_room(work: Assignment, sender: StateSender, boot: str) -> None:
     """A start that finds a full disk has failed, and can be made again. Nothing of it ran, and
     without a claim nothing is left to run: if nobody hears this, the next recovery starts it."""
     about = {"version": FORMAT, "execution": work.execution_id}
     error = "there is no room on the disk for the files of the execution"
     end = {**about, "ended_ms": now_ms(), "error": error}
-    bell.ring_at(work.sockets)
-    bell.ring_out({**about, "shim": os.getpid(), "boot": boot, "exit": end})
+    sender.send_to(work.sockets)
+    sender.send_last({**about, "shim": os.getpid(), "boot": boot, "exit": end})
 
 
 def _watch_children() -> int:

@@ -18,12 +18,12 @@ from handlers.shim.files import Folder
 from handlers.shim.launch import Launched, failure_sentence, launch, no_process_sentence
 from handlers.shim.limits import Limits
 from handlers.shim.masking import Masking, masked
-from handlers.shim.notify_socket import Hearing
+from handlers.shim.notify_socket import NotifySocket
 from handlers.shim.output import ERR, OUT, OutputWriter
 from handlers.shim.pipes import Pipes, now_ms
 from handlers.shim.progress import Progress
 from handlers.shim.shim_record import Record
-from handlers.shim.state_sender import Bell
+from handlers.shim.state_sender import StateSender
 from handlers.shim.stopping import Stopping
 from handlers.shim.tree import Tree
 
@@ -39,16 +39,16 @@ class Shim:
     """One execution from the claim to `exit.json`."""
 
     def __init__(
-        self, work: Assignment, folder: Folder, bell: Bell, boot: str, children: int
+        self, work: Assignment, folder: Folder, sender: StateSender, boot: str, children: int
     ) -> None:
         self.work = work
         self.folder = folder
-        self.bell = bell
-        bell.ring_at(work.sockets)
-        self.hearing = Hearing(work.sockets, bell.folder, work.execution_id)
+        self.sender = sender
+        sender.send_to(work.sockets)
+        self.notify_socket = NotifySocket(work.sockets, sender.folder, work.execution_id)
         self.output = OutputWriter(folder, work.max_bytes)
         self.masking = (Masking(work.masks) or None) if work.masks else None
-        self.progress = Progress(folder, self.masking, work.look_s, bell.news)
+        self.progress = Progress(folder, self.masking, work.look_s, sender.changed)
         self.tree = Tree(work.execution_id, work.instance, work.cgroup)
         self.stopping = Stopping(work, self.tree)
         self.limits = Limits()
@@ -59,7 +59,7 @@ class Shim:
         self._child_ended = children
         self._poll = select.poll()
         self._poll.register(children, select.POLLIN)
-        self._poll.register(self.hearing.descriptor, select.POLLIN)
+        self._poll.register(self.notify_socket.descriptor, select.POLLIN)
         self.pipes = Pipes(self._poll, self.output, self.masking)
 
     def run(self) -> bool:
@@ -76,7 +76,7 @@ class Shim:
 
     def _launch(self) -> None:
         work = self.work
-        work.env["NOTIFY_SOCKET"] = self.hearing.address
+        work.env["NOTIFY_SOCKET"] = self.notify_socket.address
         if work.watchdog_s:
             work.env["WATCHDOG_USEC"] = str(int(work.watchdog_s * 1_000_000))
         try:
@@ -89,22 +89,22 @@ class Shim:
             return
         self._launched = launched
         self.tree.take(launched.pid)
-        self.record.take(launched.pid, self.tree, self.hearing.address)
+        self.record.take(launched.pid, self.tree, self.notify_socket.address)
         self.record.write(self._state())
         self.pipes.add(launched.out, OUT)
         self.pipes.add(launched.err, ERR)
-        self._poll.register(launched.told, select.POLLIN)
+        self._poll.register(launched.failure, select.POLLIN)
         # Last, so that the child gets ready for its exec while the disk is waited for.
         self.folder.settle_claim()
         launched.release()
 
-    def _exec_told(self, launched: Launched) -> None:
+    def _executed(self, launched: Launched) -> None:
         """The barrier's other end was closed by the exec, or says why there was none."""
-        told = os.read(launched.told, 4096)
-        self._poll.unregister(launched.told)
-        os.close(launched.told)
-        if told:
-            self.error = masked(self.masking, failure_sentence(self.work, told))
+        failure = os.read(launched.failure, 4096)
+        self._poll.unregister(launched.failure)
+        os.close(launched.failure)
+        if failure:
+            self.error = masked(self.masking, failure_sentence(self.work, failure))
             return
         self.record.started_ms = now_ms()
         now = time.monotonic()
@@ -116,7 +116,7 @@ class Shim:
             self.limits.set("ready", now + float(self.work.ready.partition(":")[2]))
         if self.record.ready_ms is None and self.work.start_timeout_s:
             self.limits.set("start_timeout", now + self.work.start_timeout_s)
-        self._tell(RECORD_LAG_S)
+        self._changed(RECORD_LAG_S)
 
     def _become_ready(self) -> None:
         if self.record.ready_ms is not None or self.record.started_ms is None:
@@ -124,7 +124,7 @@ class Shim:
         self.record.ready_ms = now_ms()
         self.limits.lift(START_LIMITS)
         self._feed_watchdog()
-        self._tell(RECORD_LAG_S)
+        self._changed(RECORD_LAG_S)
 
     # -- the life
 
@@ -143,10 +143,10 @@ class Shim:
             elif descriptor == self._child_ended:
                 os.read(self._child_ended, 512)
                 self.tree.reap()
-            elif descriptor == self.hearing.descriptor:
-                self._hear()
+            elif descriptor == self.notify_socket.descriptor:
+                self._receive()
             else:
-                self._exec_told(launched)
+                self._executed(launched)
         self.output.flush_index()
         self._pass_time(time.monotonic())
 
@@ -156,7 +156,7 @@ class Shim:
             self.limits.next_s,
             self.stopping.deadline_s,
             self.pipes.drain_until_s,
-            self.bell.due_s,
+            self.sender.due_s,
             self._record_at_s,
         ):
             if at_s is not None and at_s < due_s:
@@ -176,7 +176,7 @@ class Shim:
             self.limits.lift_all()
         self.stopping.climb(now)
         self.pipes.drain(now, is_over=self.stopping.is_over)
-        self.bell.ring_if_due(now, self._state)
+        self.sender.send_if_due(now, self._state)
 
     def _limit_struck(self, name: str) -> None:
         if name == "ready":
@@ -188,19 +188,19 @@ class Shim:
 
     def _read_pipe(self, descriptor: int) -> None:
         if self.pipes.read(descriptor):
-            self.bell.news()
+            self.sender.changed()
             self.progress.expect(time.monotonic())
 
-    def _hear(self) -> None:
-        for words in self.hearing.words(self.tree.owns):
+    def _receive(self) -> None:
+        for words in self.notify_socket.received(self.tree.owns):
             if "CONTROL" in words:
                 self._look_at_control()
                 self._take(StopOrder.from_text(words.get(ORDER, "")))
                 self.progress.look(time.monotonic())
             else:
-                self._heed(masked(self.masking, words))
+                self._take_message(masked(self.masking, words))
 
-    def _heed(self, words: dict[str, str]) -> None:
+    def _take_message(self, words: dict[str, str]) -> None:
         now = time.monotonic()
         if words.get("READY") == "1":
             self._become_ready()
@@ -213,7 +213,7 @@ class Shim:
             more_s = int(more) / 1_000_000
             self.stopping.extend(now, more_s)
             self.limits.extend(RUN_LIMITS, now + more_s)
-        self.progress.hear(words)
+        self.progress.take(words)
 
     def _feed_watchdog(self) -> None:
         is_ready = self.record.ready_ms is not None
@@ -235,18 +235,18 @@ class Shim:
         if self._launched is not None:
             # On record before the first signal: if we die in between, it is known why.
             self.record.write(self._state())
-            self._tell()
+            self._changed()
             self._record_at_s = None
 
-    # -- telling
+    # -- the state
 
-    def _tell(self, lag_s: float = 0.0) -> None:
+    def _changed(self, lag_s: float = 0.0) -> None:
         """A new state is on its way to the service, and soon in `process.json`."""
         now = time.monotonic()
         if self._record_at_s is None or self._record_at_s > now + lag_s:
             self._record_at_s = now + lag_s
-        self.bell.news(at_once=True)
-        self.bell.ring_if_due(now, self._state)
+        self.sender.changed(at_once=True)
+        self.sender.send_if_due(now, self._state)
 
     def _state(self) -> dict[str, Any]:
         return self.record.state(self.stopping.order, self.progress.newest, self.output.end)
@@ -257,10 +257,10 @@ class Shim:
         self.output.flush_index()
         survivors = self.stopping.sweep()
         # Nothing of the program is left, so these are its last words.
-        for words in self.hearing.words(self.tree.owns):
+        for words in self.notify_socket.received(self.tree.owns):
             if "CONTROL" not in words:
-                self._heed(masked(self.masking, words))
-        self.hearing.close()
+                self._take_message(masked(self.masking, words))
+        self.notify_socket.close()
         self.progress.look(time.monotonic(), is_last=True)
         self.output.close(now_ms())
         self.tree.dissolve()
@@ -272,6 +272,6 @@ class Shim:
             progress=self.progress.newest,
             output_end=self.output.end,
         )
-        ring = {**self._state(), "exit": content}
-        is_told = self.record.write_exit(content, lambda: self.bell.ring_out(ring))
-        return is_told and self._launched is not None and not survivors
+        last = {**self._state(), "exit": content}
+        is_sent = self.record.write_exit(content, lambda: self.sender.send_last(last))
+        return is_sent and self._launched is not None and not survivors

@@ -101,7 +101,7 @@ class Record:
             "ready_ms": self.ready_ms,
         }
 
-    def write_exit(self, content: dict[str, Any], tell: Callable[[], bool]) -> bool:
+    def write_exit(self, content: dict[str, Any], send: Callable[[], bool]) -> bool:
         """The record is durable, `tell` was called as soon as it stood there, and said yes.
 
         The service, which is told, syncs its journal while the name is synced here. Room for it has
@@ -109,13 +109,13 @@ class Record:
         would be a guess. What else speaks against it will not pass: then the bell alone tells, and
         nobody waits.
         """
-        told: bool | None = None
+        is_sent: bool | None = None
         refusals = 0
         while refusals < EXIT_REFUSALS_MAX:
             try:
-                if told is None:
+                if is_sent is None:
                     self._put_exit(content)
-                    told = tell()
+                    is_sent = send()
                 self._folder.settle_names()
             except FileNotFoundError:
                 break  # somebody removed the whole folder
@@ -123,9 +123,9 @@ class Record:
                 refusals += error.errno not in PASSES
                 time.sleep(EXIT_RETRY_S)
             else:
-                return told
-        if told is None:
-            tell()
+                return is_sent
+        if is_sent is None:
+            send()
         return False  # what kept the record from being written may keep the next one, too
 
     def _put_exit(self, content: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ from handlers.shim.pool import LENGTH, Pool
 from handlers.shim.process_title import show_title
 from handlers.shim.process_tree import boot_id, process
 from handlers.shim.serving import Serving
-from handlers.shim.state_sender import Bell
+from handlers.shim.state_sender import StateSender
 
 FRAME_BYTES_MAX = 16 << 20
 
@@ -49,7 +49,7 @@ def main(descriptor: int) -> None:
     """Serves the socket `descriptor` until its other end is closed."""
     show_title("jobbus: spawner")
     _take_signals()
-    _close_strangers(descriptor)
+    _close_inherited(descriptor)
     Spawner(socket.socket(fileno=descriptor)).run()
 
 
@@ -66,7 +66,7 @@ class Spawner:
         self._poll.register(self._link, select.POLLIN)
         self._poll.register(self._ended, select.POLLIN)
         self._pool = Pool(self._poll, self._become_shim)
-        self._serving = Serving(Bell(), boot_id(), own_group())
+        self._serving = Serving(StateSender(), boot_id(), own_group())
         _warm_up()
         gc.collect()
         gc.freeze()  # so that no collection in a shim touches, and thereby copies, these pages
@@ -78,7 +78,7 @@ class Spawner:
                     os.read(self._ended, 4096)
                     self._pool.reap()
                 elif descriptor != self._link_number:
-                    self._pool.hear(descriptor)
+                    self._pool.receive(descriptor)
                 elif not self._read():
                     return
             self._pool.tend()
@@ -148,7 +148,7 @@ def _take_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _close_strangers(own: int) -> None:
+def _close_inherited(own: int) -> None:
     """What who started the service left open (a lock, one end of a pipe) is no business of a
     program either: it would be held for as long as a job runs."""
     for name in os.listdir("/proc/self/fd"):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from handlers.shim.assignment import BELL
+from handlers.shim.assignment import SERVICE_SOCKET
 from handlers.shim.files import encode
 
 INTERVAL_S = 0.05
@@ -22,18 +22,18 @@ DATAGRAM_BYTES_MAX = 60_000
 LAST_TRIES = 5
 
 
-class Bell:
-    """One sender. `due_s` is when `ring_if_due` has something to do, None if nothing waits;
+class StateSender:
+    """One sender. `due_s` is when `send_if_due` has something to do, None if nothing waits;
     `folder` is a descriptor of the folder of sockets, -1 if there is none."""
 
     def __init__(self) -> None:
         # Made before the fork and shared by all shims: the kernel still tells who sent what.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self.folder = -1
-        self._rang_s = 0.0
+        self._sent_s = 0.0
         self.due_s: float | None = None
 
-    def ring_at(self, folder: str) -> None:
+    def send_to(self, folder: str) -> None:
         """The doorbell of that folder is rung from now on."""
         if self.folder >= 0:
             os.close(self.folder)
@@ -42,25 +42,25 @@ class Bell:
         with contextlib.suppress(OSError):  # then the files alone tell
             self.folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
-    def news(self, *, at_once: bool = False) -> None:
+    def changed(self, *, at_once: bool = False) -> None:
         """There is a new state to tell."""
         now = time.monotonic()
-        soon = now if at_once else max(now, self._rang_s + INTERVAL_S)
+        soon = now if at_once else max(now, self._sent_s + INTERVAL_S)
         self.due_s = soon if self.due_s is None else min(self.due_s, soon)
 
-    def ring_if_due(self, now_s: float, state: Callable[[], dict[str, Any]]) -> None:
+    def send_if_due(self, now_s: float, state: Callable[[], dict[str, Any]]) -> None:
         """Sends `state()` if it is time."""
         if self.due_s is None or now_s < self.due_s:
             return
-        self._rang_s = now_s
+        self._sent_s = now_s
         self.due_s = now_s + RETRY_S if self._send(state()) is False else None
 
-    def ring_out(self, state: dict[str, Any]) -> bool:
+    def send_last(self, state: dict[str, Any]) -> bool:
         """The last ring; False if it was lost: then the end of the process must tell."""
         for _ in range(LAST_TRIES):
-            told = self._send(state)
-            if told is not False:
-                return told is True
+            is_sent = self._send(state)
+            if is_sent is not False:
+                return is_sent is True
             time.sleep(RETRY_S / 4)
         return False
 
@@ -70,7 +70,7 @@ class Bell:
         if len(data) > DATAGRAM_BYTES_MAX:
             data = encode({**state, "progress": None})
         try:
-            self._socket.sendto(data, f"/proc/self/fd/{self.folder}/{BELL}")
+            self._socket.sendto(data, f"/proc/self/fd/{self.folder}/{SERVICE_SOCKET}")
         except BlockingIOError:
             return False
         except OSError:

@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from bus.layout import DIRECTORY_MODE
-from handlers.shim.assignment import BELL, ORDER, WAKE
+from handlers.shim.assignment import ORDER, SERVICE_SOCKET, WAKE
 from handlers.supervision.record import ShimState, decode_state
 
 log = structlog.get_logger("jobbus.doorbell")
@@ -26,7 +26,7 @@ DATAGRAM_BYTES_MAX = 65_536
 DATAGRAMS_A_TURN = 256
 _CREDENTIALS = struct.Struct("3i")
 
-Ring = Callable[[int, ShimState], None]
+Received = Callable[[int, ShimState], None]
 """Called with the sender's pid, as the kernel tells it, and what it says."""
 
 
@@ -40,11 +40,11 @@ class Doorbell:
         self._handle = -1
 
     @contextmanager
-    def listening(self, ring: Ring) -> Iterator[None]:
-        """Rings reach `ring` inside the block."""
+    def listening(self, received: Received) -> Iterator[None]:
+        """Rings reach `received` inside the block."""
         loop = asyncio.get_running_loop()
         self._bind()
-        loop.add_reader(self._socket, self._read, ring)
+        loop.add_reader(self._socket, self._read, received)
         try:
             yield
         finally:
@@ -52,7 +52,7 @@ class Doorbell:
             self._socket.close()
             if self._handle >= 0:
                 with suppress(OSError):
-                    os.unlink(BELL, dir_fd=self._handle)
+                    os.unlink(SERVICE_SOCKET, dir_fd=self._handle)
                 os.close(self._handle)
                 self._handle = -1
 
@@ -90,7 +90,7 @@ class Doorbell:
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             self._handle = os.open(self.folder, flags)
             self._sweep()
-            self._socket.bind(self._path(BELL))
+            self._socket.bind(self._path(SERVICE_SOCKET))
         except OSError as error:
             log.warning(
                 "no socket can be made in the data directory; news of running jobs comes by the "
@@ -110,7 +110,7 @@ class Doorbell:
                         with suppress(OSError):
                             os.unlink(name, dir_fd=self._handle)
 
-    def _read(self, ring: Ring) -> None:
+    def _read(self, received: Received) -> None:
         for _ in range(DATAGRAMS_A_TURN):
             try:
                 data, ancillary, _, _ = self._socket.recvmsg(
@@ -121,7 +121,7 @@ class Doorbell:
             pid = _sender(ancillary)
             state = decode_state(data) if pid is not None else None
             if pid is not None and state is not None:
-                ring(pid, state)
+                received(pid, state)
 
 
 def _sender(ancillary: list[tuple[int, int, bytes]]) -> int | None:

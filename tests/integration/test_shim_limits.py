@@ -15,7 +15,7 @@ from bus.commands import ReportProgress, ReportRunning, ReportSpawnFailed, Repor
 from bus.jobs import JobSpec
 from bus.model import Progress, Reason
 from handlers.shim.assignment import ORDER
-from handlers.shim.notify_socket import Hearing
+from handlers.shim.notify_socket import NotifySocket
 from handlers.supervision.execution_files import look
 from handlers.supervision.supervisor import SupervisorSettings
 from tests.processes import bench, ordered_to_stop, sh, starting
@@ -95,19 +95,21 @@ async def test_words_of_a_stranger_are_not_believed(tmp_path: Path) -> None:
 def test_order_beside_a_wake_up_is_believed_of_our_account_alone(
     uid: int, told: set[str], tmp_path: Path
 ) -> None:
-    hearing = Hearing(str(tmp_path), -1, "there")  # without a folder the kernel gives a name
+    notify_socket = NotifySocket(
+        str(tmp_path), -1, "there"
+    )  # without a folder the kernel gives a name
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
         child = os.fork()
         if child == 0:
             os.setuid(uid)
-            link.sendto(b"CONTROL=1\nORDER={}", hearing.address.replace("@", "\0", 1))
+            link.sendto(b"CONTROL=1\nORDER={}", notify_socket.address.replace("@", "\0", 1))
             os._exit(0)
         os.waitpid(child, 0)
     try:
-        [words] = hearing.words(lambda _: False)
+        [words] = notify_socket.received(lambda _: False)
         assert set(words) == told
     finally:
-        hearing.close()
+        notify_socket.close()
 
 
 @pytest.mark.parametrize(
