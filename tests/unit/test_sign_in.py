@@ -19,6 +19,7 @@ from transports.http.access.tickets import (
 )
 from transports.http.access.tokens import Grant, secret_hash
 from transports.http.settings import SessionLimits
+from transports.http.table import STREAMS
 
 NOW_MS = 1_769_450_400_000
 LIMITS = SessionLimits(idle_ms=10_000, age_ms=60_000, most=3)
@@ -93,7 +94,7 @@ def test_who_signs_in_again_and_again_signs_nobody_else_out() -> None:
 
 def test_a_ticket_opens_its_place_again_and_again_until_its_time_is_over() -> None:
     book = TicketBook()
-    place = checked_target("/api/v1/events?job=App/Job&type=execution.*")
+    place = checked_target("/api/v1/events?job=App/Job&type=execution.*", STREAMS)
     ticket = book.issue(identity(), place, 100.0)
     asked = place_of(f"/api/v1/events?job=App%2FJob&type=execution.*&ticket={ticket}")
     for _ in range(3):
@@ -114,7 +115,7 @@ def test_a_ticket_opens_its_place_again_and_again_until_its_time_is_over() -> No
 )
 def test_a_ticket_opens_no_other_place(other: str) -> None:
     book = TicketBook()
-    ticket = book.issue(identity(), checked_target("/api/v1/events?job=App/Job"), 100.0)
+    ticket = book.issue(identity(), checked_target("/api/v1/events?job=App/Job", STREAMS), 100.0)
     assert book.find(ticket, place_of(other), 100.0) is None
 
 
@@ -141,17 +142,17 @@ def test_a_ticket_opens_no_other_place(other: str) -> None:
 )
 def test_tickets_are_for_streams_only(target: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - urllib's own words are among them
-        checked_target(target)
+        checked_target(target, STREAMS)
 
 
 def test_streams_are_what_tickets_are_for() -> None:
     for target in ("/api/v1/ws", f"/api/v1/executions/{EXECUTION}/stream?tail=5"):
-        assert checked_target(target) == place_of(target)
+        assert checked_target(target, STREAMS) == place_of(target)
 
 
 def test_one_user_s_tickets_do_not_take_the_place_of_another_s() -> None:
     book = TicketBook()
-    place = checked_target("/api/v1/events")
+    place = checked_target("/api/v1/events", STREAMS)
     for _ in range(TICKETS_PER_USER):
         book.issue(identity("alice"), place, 100.0)
     with pytest.raises(TooMany):

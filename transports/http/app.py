@@ -32,7 +32,7 @@ from transports.http.api.sessions import SessionRoutes
 from transports.http.api.system import SystemRoutes
 from transports.http.api.tokens import TokenRoutes
 from transports.http.console.routes import PageRoutes
-from transports.http.document import DocumentRoutes
+from transports.http.document import document
 from transports.http.output.follow import FollowRoutes
 from transports.http.output.followers import Followers
 from transports.http.output.routes import OutputRoutes
@@ -47,20 +47,17 @@ from transports.http.streams.fanout import Fanout
 from transports.http.streams.framing import Framing
 from transports.http.streams.metrics import StreamMetrics
 from transports.http.streams.registry import StreamRegistry
+from transports.http.table import OPERATIONS, STREAMS, by_route, routes_of
 from transports.http.web.cors import preflights
 from transports.http.web.holding import RECEIVE_MAX, Memory
 from transports.http.web.middleware import (
     allowed_hosts,
-    check_expectation,
     headers_for,
     host_check,
     problems,
 )
 
 __all__ = ["Gateway", "GatewayPorts", "GatewaySettings"]
-
-PUBLIC = frozenset({"/livez", "/readyz", "/version", "/problems/{slug}", "/", "/console/{file}"})
-"""Path templates served without a credential; they hold nothing of anybody."""
 
 _CLEANUP_S = 0.5
 _log = structlog.get_logger("jobbus.http")
@@ -90,7 +87,7 @@ class Gateway:
         sent = StreamMetrics()
         self._framing = Framing(sent)
         self._fanout = Fanout(ports.feed, ports.clock, self._settings, self._visibility, sent)
-        self.metrics = Metrics(ports, self._settings, self._registry, self._memory, sent)
+        self.metrics = Metrics(ports, self._settings, self._registry, self._memory, sent, STREAMS)
         """To be told of every batch of changes."""
         self._streaming: asyncio.Task[None] | None = None
         self._broken = False
@@ -218,7 +215,7 @@ class Gateway:
             *([behind_proxy(self._proxy)] if self._settings.proxy is not None else []),
             host_check(lambda: self._hosts),
             preflights(lambda: self._settings.origins),
-            admission(self._gate, PUBLIC),
+            admission(self._gate, by_route(OPERATIONS)),
         ]
         app = web.Application(client_max_size=self._settings.body_max, middlewares=middlewares)
         ports, settings, visibility = self._ports, self._settings, self._visibility
@@ -227,7 +224,7 @@ class Gateway:
         changes = Changes(ports, settings, visibility, fanout, framing)
         followers = Followers(ports, settings, visibility, fanout, framing)
         topics = Topics(ports, visibility, changes, followers)
-        for part in (
+        parts = (
             CommandRoutes(ports, self._publishing, visibility, polls, self._gate.count_post),
             OriginRoutes(self._publishing),
             JobRoutes(ports, visibility, polls),
@@ -238,20 +235,13 @@ class Gateway:
             SocketRoutes(
                 ports, settings, self._gate, self._registry, topics, self._publishing, framing
             ),
-            SessionRoutes(ports, self._gate, self.recheck),
+            SessionRoutes(ports, self._gate, self.recheck, STREAMS),
             TokenRoutes(ports, self.recheck, visibility),
             AuditRoutes(ports, settings),
-            DocumentRoutes(settings),
             PageRoutes(),
             self.metrics,
-            SystemRoutes(ports, settings, self._registry.counts, self._why_not_ready),
-        ):
-            app.add_routes([_expecting(route) for route in part.routes()])
+            SystemRoutes(ports, settings, self._registry.counts, self._why_not_ready, document),
+        )
+        app.add_routes(routes_of(OPERATIONS, parts))
         app.on_response_prepare.append(headers_for(lambda: self._settings.origins))
         return app
-
-
-def _expecting(route: web.RouteDef) -> web.RouteDef:
-    """The route with our answer to `Expect`: aiohttp's own comes before any middleware."""
-    kwargs = {**route.kwargs, "expect_handler": check_expectation}
-    return web.RouteDef(route.method, route.path, route.handler, kwargs)

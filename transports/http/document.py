@@ -1,26 +1,26 @@
-"""The API's document, OpenAPI 3.1: generated from the table of routes and the records. No IO."""
+"""The document of the API, OpenAPI 3.1: made of the table of operations and the records. No IO."""
 
 import http
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import msgspec
-from aiohttp import web
-
 from bus.commands import GRACE_S_MAX, Command
-from transports.http.access.caller import principal_of
-from transports.http.api.schemas import Problem
-from transports.http.settings import GatewaySettings
-from transports.http.table import OPERATIONS, Access, Operation, Parameter, Types
-from transports.http.web.answers import conditional
-from transports.http.web.problems import PROBLEM_TYPE, code_of, known_slugs, type_of
-from transports.http.web.query import Query
+from bus.model import Value
+from transports.http.table import OPERATIONS
+from transports.http.web.json_schemas import REF, Schemas
+from transports.http.web.operations import Audience, Operation, Parameter, Types
+from transports.http.web.problems import (
+    PROBLEM_TYPE,
+    ProblemDocument,
+    code_of,
+    known_slugs,
+    type_of,
+)
 
-PATH = "/api/v1/openapi.json"
-_REF = "#/components/schemas/{name}"
+_NAMED = {"CommandRequest": Command, "VariableValue": Value}
 _BESIDE: dict[str, Any] = {
-    "commandId": {"anyOf": [{"type": "string", "format": "uuid"}, {"type": "null"}]},
-    "expiresAt": {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]},
+    "commandId": {"type": ["string", "null"], "format": "uuid"},
+    "expiresAt": {"type": ["string", "null"], "format": "date-time"},
 }
 """What may stand in the body of any command beside its own fields."""
 
@@ -37,29 +37,13 @@ Paths that exist answer HEAD where they answer GET. Other paths and methods: 404
 """  # noqa: E501
 
 
-class DocumentRoutes:
-    """The document is the same for everybody, and for those with a credential only: it will name
-    the commands of apps."""
-
-    def __init__(self, settings: GatewaySettings) -> None:
-        self._settings = settings
-        self._document: dict[str, Any] | None = None
-
-    def routes(self) -> list[web.RouteDef]:
-        return [web.get(PATH, self.show)]
-
-    async def show(self, request: web.Request) -> web.Response:
-        Query(request)
-        principal_of(request)
-        if self._document is None:
-            self._document = document(self._settings.version_shown)
-        return conditional(request, self._document)
-
-
 def document(version: str, operations: Iterable[Operation] = OPERATIONS) -> dict[str, Any]:
     """The whole document, ready to be encoded."""
-    table = tuple(operations)
-    schemas = _Schemas(table)
+    table = tuple(operation for operation in operations if operation.documented)
+    schemas = Schemas(_types(table), _NAMED)
+    for kind in Command.__args__:
+        _refine(schemas.components[kind.__name__])
+    _describe_problems(schemas.components["Problem"]["properties"])
     paths: dict[str, dict[str, Any]] = {}
     for operation in table:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _entry(operation, schemas)
@@ -75,7 +59,7 @@ def document(version: str, operations: Iterable[Operation] = OPERATIONS) -> dict
         "servers": [{"url": "/"}],
         "paths": paths,
         "components": {
-            "schemas": schemas.components,
+            "schemas": dict(sorted(schemas.components.items())),
             "responses": {f"Problem{status}": _problem(status) for status in refused},
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -85,105 +69,86 @@ def document(version: str, operations: Iterable[Operation] = OPERATIONS) -> dict
     }
 
 
-class _Schemas:
-    """The schemas of all types in a table, and where to find each."""
-
-    def __init__(self, operations: tuple[Operation, ...]) -> None:
-        types = dict.fromkeys(
-            type_
-            for operation in operations
-            for content in (operation.body, *operation.answers.values())
-            for _, type_ in content
-            if type_ is not None
-        )
-        wanted = [*types, Problem]
-        made, self.components = msgspec.json.schema_components(wanted, ref_template=_REF)
-        self._of = dict(zip(wanted, made, strict=True))
-        for kind in Command.__args__:
-            _refine(self.components[kind.__name__])
-        _name_all_problems(self.components[Problem.__name__]["properties"])
-
-    def content(self, types: Types) -> dict[str, Any]:
-        return {
-            kind: {"schema": {"type": "string"} if type_ is None else self._of[type_]}
-            for kind, type_ in types
-        }
+def _types(operations: Iterable[Operation]) -> Iterator[Any]:
+    """All types that parameters, bodies and answers have."""
+    yield ProblemDocument
+    for operation in operations:
+        yield from (parameter.type for parameter in operation.parameters)
+        for content in (operation.body, *operation.answers.values()):
+            yield from (type_ for _, type_ in content if type_ is not None)
 
 
 def _refine(command: dict[str, Any]) -> None:
     """The schema of a command as the body of a request, where null is as absent."""
     for name, schema in command["properties"].items():
-        if name not in command["required"] and "anyOf" not in schema:
-            default = {"default": schema.pop("default")} if "default" in schema else {}
-            of_value = dict(schema)
-            schema.clear()
-            schema.update(anyOf=[of_value, {"type": "null"}], **default)
-        for part in (schema, *schema.get("anyOf", ())):
-            if part.get("type") in ("string", "number"):
-                part.update(_REFINED.get(name, {}))
+        schema.update(_REFINED.get(name, {}))
+        if name not in command["required"] and isinstance(schema.get("type"), str):
+            schema["type"] = [schema["type"], "null"]
     command["properties"].update(_BESIDE)
 
 
-def _name_all_problems(fields: dict[str, Any]) -> None:
+def _describe_problems(fields: dict[str, Any]) -> None:
+    """Open sets: what is refused for a new reason must not break those who read it."""
     slugs = known_slugs()
-    fields["type"]["enum"] = [type_of(slug) for slug in slugs]
-    fields["code"]["enum"] = [code_of(slug) for slug in slugs]
+    fields["type"]["description"] = f"Known: {', '.join(type_of(slug) for slug in slugs)}"
+    fields["code"]["description"] = f"Known: {', '.join(code_of(slug) for slug in slugs)}"
 
 
-def _entry(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
+def _entry(operation: Operation, schemas: Schemas) -> dict[str, Any]:
     entry: dict[str, Any] = {
-        "operationId": _operation_id(operation),
+        "operationId": operation.id,
         "summary": operation.summary,
         "tags": [_tag(operation.path)],
         "responses": dict(_responses(operation, schemas)),
     }
-    if operation.access is Access.PUBLIC:
+    if operation.audience in (Audience.PUBLIC, Audience.SIGNING_IN):
         entry["security"] = []
-    if operation.access is Access.ADMIN:
-        entry["description"] = f"Needs {operation.access.value}."
+    if operation.audience in (Audience.ADMIN, Audience.METRICS):
+        entry["description"] = f"Needs {operation.audience.value}."
     if operation.parameters:
-        entry["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
+        entry["parameters"] = [_parameter(each, schemas) for each in operation.parameters]
     if operation.body:
         entry["requestBody"] = {
             "required": operation.body_required,
-            "content": schemas.content(operation.body),
+            "content": _content(operation.body, schemas),
         }
     return entry
 
 
-def _responses(operation: Operation, schemas: _Schemas) -> Iterator[tuple[str, dict[str, Any]]]:
+def _responses(operation: Operation, schemas: Schemas) -> Iterator[tuple[str, dict[str, Any]]]:
     for status, types in operation.answers.items():
         answer: dict[str, Any] = {"description": http.HTTPStatus(status).phrase}
         if types:
-            answer["content"] = schemas.content(types)
+            answer["content"] = _content(types, schemas)
         yield str(status), answer
     for status in sorted(operation.refuses):
         yield str(status), {"$ref": f"#/components/responses/Problem{status}"}
 
 
-def _problem(status: int) -> dict[str, Any]:
-    schema = {"$ref": _REF.format(name="Problem")}
+def _content(types: Types, schemas: Schemas) -> dict[str, Any]:
     return {
-        "description": http.HTTPStatus(status).phrase,
-        "content": {PROBLEM_TYPE: {"schema": schema}},
+        kind: {"schema": {"type": "string"} if type_ is None else schemas.of(type_)}
+        for kind, type_ in types
     }
 
 
-def _parameter(parameter: Parameter) -> dict[str, Any]:
+def _problem(status: int) -> dict[str, Any]:
+    return {
+        "description": http.HTTPStatus(status).phrase,
+        "content": {PROBLEM_TYPE: {"schema": {"$ref": f"{REF}Problem"}}},
+    }
+
+
+def _parameter(parameter: Parameter, schemas: Schemas) -> dict[str, Any]:
     return {
         "name": parameter.name,
         "in": parameter.place,
         "description": parameter.about,
         "required": parameter.place == "path",
-        "schema": parameter.schema,
+        "schema": schemas.of(parameter.type),
     }
-
-
-def _operation_id(operation: Operation) -> str:
-    words = operation.path.removeprefix("/api/v1").replace("{", "").replace("}", "")
-    return "_".join([operation.method.lower(), *words.replace(".", "/").strip("/").split("/")])
 
 
 def _tag(path: str) -> str:
     rest = path.removeprefix("/api/v1/")
-    return rest.split("/")[0] if rest != path else "service"
+    return rest.split("/")[0].removesuffix(".json") if rest != path else "service"

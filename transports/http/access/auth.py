@@ -14,11 +14,9 @@ from transports.http.access.token_store import TokenCheck
 from transports.http.access.tokens import Grant
 from transports.http.settings import GatewaySettings
 from transports.http.web.accept import preferred_type
+from transports.http.web.operations import Operation
 from transports.http.web.problems import Problem
 from transports.http.web.rate import Attempts, Limiter, Pace
-
-STREAMS = frozenset({"/api/v1/events", "/api/v1/executions/{id}/stream", "/api/v1/ws"})
-"""The path templates of what stays open; only they take a ticket."""
 
 _STREAM_FIRST = ("text/event-stream", "application/json", "application/x-ndjson")
 
@@ -54,18 +52,18 @@ class Gate:
         self._posts.go_by(Pace(settings.posts_per_s, settings.post_burst))
         self.sessions.go_by(settings.sessions)
 
-    def identify(self, request: web.Request, template: str) -> Identity:
+    def identify(self, request: web.Request, operation: Operation) -> Identity:
         """Who asks, remembered on the request.
 
         Raises:
             Problem: 401; it names no reason that would help to guess.
         """
-        identity = self.identify_if_any(request, template)
+        identity = self.identify_if_any(request, operation)
         if identity is None:
             raise unauthenticated("sign in, or send the header Authorization: Bearer <token>")
         return identity
 
-    def identify_if_any(self, request: web.Request, template: str) -> Identity | None:
+    def identify_if_any(self, request: web.Request, operation: Operation) -> Identity | None:
         """Who asks, remembered on the request; None if it carries nothing that would say it.
 
         Raises:
@@ -73,7 +71,7 @@ class Gate:
         """
         seen = seen_of(request)
         seen.peer = request.remote or ""
-        seen.identity = self._found(request, template)
+        seen.identity = self._found(request, operation)
         seen.again = self.again
         return seen.identity
 
@@ -112,7 +110,9 @@ class Gate:
         now = self._tokens.grant(grant.token_id)
         return _as(now, identity) if now is not None and now.seal == grant.seal else None
 
-    def check_origin(self, request: web.Request, template: str, identity: Identity | None) -> None:
+    def check_origin(
+        self, request: web.Request, operation: Operation, identity: Identity | None
+    ) -> None:
         """The page that asks may do so. Without an identity it is about to get one: a cookie, or
         on a WebSocket, one that it proves itself.
 
@@ -124,12 +124,12 @@ class Gate:
         asked = Asked(
             method=request.method,
             upgrade=is_upgrade(request),
-            stream=template in STREAMS,
+            stream=operation.stays_open,
             origins=tuple(request.headers.getall("Origin", ())),
             sites=tuple(request.headers.getall("Sec-Fetch-Site", ())),
         )
         own = own_origin(request.scheme, request.host)
-        ambient = identity.is_ambient if identity is not None else template not in STREAMS
+        ambient = identity.is_ambient if identity is not None else not operation.stays_open
         # A named page brings a proof of its own; it never rides on the browser's.
         allowed = {own} if ambient else {own, *self._settings.origins}
         why = refusal(asked, allowed, ambient=ambient)
@@ -167,7 +167,7 @@ class Gate:
         live = [identity for identity in known if identity is not None]
         return live[0] if len(live) == 1 else None
 
-    def _found(self, request: web.Request, template: str) -> Identity | None:
+    def _found(self, request: web.Request, operation: Operation) -> Identity | None:
         """By what is most explicit: a header, a ticket, the proxy's word, a cookie."""
         if "Authorization" in request.headers:
             identity = self.by_token(_bearer_token(request))
@@ -175,7 +175,7 @@ class Gate:
                 why = "the bearer token is unknown, expired or revoked"
                 raise self.refused(request, unauthenticated(why, "invalid_token"))
             return identity
-        if template in STREAMS and PARAMETER in request.query:
+        if operation.stays_open and PARAMETER in request.query:
             return self._by_ticket(request)
         vouched = proxied_grant(request)
         if vouched is not None:

@@ -6,7 +6,6 @@ from typing import NoReturn
 import msgspec
 from aiohttp import web
 
-from bus.access import ADMIN
 from bus.model import Principal
 from transports.http.access.identity import Identity
 from transports.http.web.problems import Problem
@@ -96,11 +95,6 @@ def peer_of(request: web.Request) -> str:
     """Where it came from, as the proxy says it if there is one; the /64 of IPv6, which is one
     customer's."""
     return peer_key(seen_of(request).peer or request.remote or "")
-
-
-def need_admin(principal: Principal) -> None:
-    if ADMIN not in principal.roles:
-        raise Problem(403, "forbidden", "this needs the role admin")
 
 
 def unauthenticated(detail: str, error: str = "") -> Problem:

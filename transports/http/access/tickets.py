@@ -9,6 +9,8 @@ EventSource comes back with the URL it was made with. A code signs in once.
 import re
 import secrets
 from collections import Counter
+from collections.abc import Collection
+from functools import cache
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -25,10 +27,8 @@ CODE_S = 600.0
 CODES_MAX = 100
 PATH_MAX = 4096
 PARAMETER = "ticket"
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
-_STREAM = re.compile(
-    r"/api/v1/(?:events|ws|executions/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/stream)\Z"
-)
 
 Place = tuple[str, tuple[tuple[str, str], ...]]
 """A path and its query, spelling aside: two requests for the same thing have equal places."""
@@ -54,22 +54,26 @@ def _is_added(name: str) -> bool:
     return name == PARAMETER or is_position(name) or is_cache_buster(name)
 
 
-def checked_target(target: str) -> Place:
-    """The place a ticket may be bound to.
+def checked_target(target: str, streams: Collection[str]) -> Place:
+    """The place a ticket may be bound to: one of `streams`, which are templates of paths.
 
     Raises:
-        ValueError: it is no stream of ours.
+        ValueError: it is none.
     """
     plain = target.isascii() and target.isprintable() and len(target) <= PATH_MAX
     if not plain or "#" in target or "?ticket=" in target or "&ticket=" in target:
         raise ValueError("must be a path with its query, such as /api/v1/events?job=App/Job")
     place = place_of(target)
-    if not _STREAM.match(place[0]) or not target.lower().startswith(place[0]):
-        raise ValueError(
-            "must be the path of a stream: /api/v1/events, /api/v1/executions/{id}/stream "
-            "or /api/v1/ws"
-        )
+    known = any(_pattern_of(template).fullmatch(place[0]) for template in streams)
+    if not known or not target.lower().startswith(place[0]):
+        *others, last = sorted(streams)
+        raise ValueError(f"must be the path of a stream: {', '.join(others)} or {last}")
     return place
+
+
+@cache
+def _pattern_of(template: str) -> re.Pattern[str]:
+    return re.compile(re.escape(template).replace(re.escape("{id}"), _UUID))
 
 
 class _Ticket(msgspec.Struct, frozen=True):

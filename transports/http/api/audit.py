@@ -6,18 +6,16 @@ from aiohttp import web
 
 from bus.audit import AuditQuery, AuditTrail
 from bus.clock import from_rfc3339
-from transports.http.access.caller import check_while_sending, need_admin, principal_of
+from transports.http.access.caller import check_while_sending
+from transports.http.api import bodies
 from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.web.accept import preferred_type
 from transports.http.web.answers import json_response
+from transports.http.web.operations import JSON, NDJSON, READ, Audience, Operation, Parameter
+from transports.http.web.parameters import CURSOR, JOB, LIMIT, Time, Words
 from transports.http.web.problems import bad_parameter, not_found
 from transports.http.web.query import Query
-
-PATH = "/api/v1/audit"
-JSON_TYPE = "application/json"
-NDJSON_TYPE = "application/x-ndjson"
-_NAMES = ("actor", "job", "action", "since", "until")
 
 
 class AuditRoutes:
@@ -25,16 +23,12 @@ class AuditRoutes:
         self._audit = ports.audit
         self._settings = settings
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.get(PATH, self.show)]
-
     async def show(self, request: web.Request) -> web.StreamResponse:
-        query = Query(request, (*_NAMES, "limit", "cursor"))
-        need_admin(principal_of(request))
+        query = Query(request)
         if self._audit is None:
             raise not_found("audit here")
         wanted = _query_of(query)
-        if preferred_type(request, (JSON_TYPE, NDJSON_TYPE)) == NDJSON_TYPE:
+        if preferred_type(request, (JSON, NDJSON)) == NDJSON:
             if query.text("limit") is not None or query.text("cursor") is not None:
                 raise bad_parameter("limit", "and cursor are for pages; NDJSON tells everything")
             return await self._export(request, self._audit, wanted)
@@ -50,7 +44,7 @@ class AuditRoutes:
         self, request: web.Request, audit: AuditTrail, wanted: AuditQuery
     ) -> web.StreamResponse:
         """Ends when everything is told, or when who asked may not know it any more."""
-        response = web.StreamResponse(headers={"Content-Type": NDJSON_TYPE})
+        response = web.StreamResponse(headers={"Content-Type": NDJSON})
         if request.method == "HEAD":
             return response
         await response.prepare(request)
@@ -93,3 +87,26 @@ def _cursor(query: Query) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
         raise bad_parameter("cursor", "use `next` of an earlier page as it is")
     return int(text)
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/api/v1/audit",
+        id="listAudit",
+        handler=AuditRoutes.show,
+        summary="Who did what: a page, newest first, or as NDJSON all of it in order",
+        audience=Audience.ADMIN,
+        parameters=(
+            Parameter(name="actor", about="Users; any will do.", type=Words),
+            JOB,
+            Parameter(name="action", about="Actions; any will do.", type=Words),
+            Parameter(name="since", about="From this time on.", type=Time),
+            Parameter(name="until", about="Before this time.", type=Time),
+            LIMIT,
+            CURSOR,
+        ),
+        answers={200: ((JSON, bodies.AuditPage), (NDJSON, None))},
+        refuses=READ | {404, 406},
+    ),
+)

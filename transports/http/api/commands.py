@@ -5,11 +5,12 @@ from collections.abc import Callable
 from aiohttp import web
 
 from bus.access import ADMIN
-from bus.commands import CancelCommand
+from bus.commands import CancelCommand, Command
 from bus.envelope import canonical_uuid, waiting_record
 from bus.model import CommandRecord, CommandStatus, Principal
 from transports.http.access.caller import principal_of
 from transports.http.access.visibility import Visibility
+from transports.http.api import bodies
 from transports.http.api.batch import Batches, is_batch
 from transports.http.api.command_bodies import command_of_fields
 from transports.http.api.longpoll import LongPoll
@@ -18,7 +19,21 @@ from transports.http.ports import GatewayPorts
 from transports.http.web.answers import conditional
 from transports.http.web.body import read_fields, refuse_unknown
 from transports.http.web.headers import preferred_wait_s
+from transports.http.web.operations import JSON, NDJSON, PUBLISH, READ, Operation, Parameter
 from transports.http.web.paging import Cursors, Page, Place, page_response
+from transports.http.web.parameters import (
+    BEGINNING,
+    CURSOR,
+    IF_NONE_MATCH,
+    JOB,
+    KEY,
+    LIMIT,
+    LONG_POLL,
+    USER,
+    WAIT,
+    id_of,
+    several,
+)
 from transports.http.web.problems import Problem, bad_parameter, not_found
 from transports.http.web.query import Query
 
@@ -41,14 +56,6 @@ class CommandRoutes:
         self._visibility = visibility
         self._cursors = Cursors(ports.secret)
 
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.post("/api/v1/commands", self.publish),
-            web.get("/api/v1/commands", self.list),
-            web.get("/api/v1/commands/{id}", self.show),
-            web.post("/api/v1/commands/{id}/cancel", self.cancel),
-        ]
-
     async def publish(self, request: web.Request) -> web.Response:
         Query(request)
         if is_batch(request):
@@ -60,7 +67,7 @@ class CommandRoutes:
         return await self._publishing.answer(request, receipt)
 
     async def list(self, request: web.Request) -> web.Response:
-        query = Query(request, ("id", "job", "user", "status", "limit", "cursor"))
+        query = Query(request)
         begins = query.beginning_of_id("id")
         principal = principal_of(request)
         jobs, users = query.texts("job"), query.texts("user")
@@ -138,3 +145,61 @@ class CommandRoutes:
         return known is not None and (
             known.user_id == principal.user_id or ADMIN in principal.roles
         )
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path="/api/v1/commands",
+        id="publishCommand",
+        handler=CommandRoutes.publish,
+        summary="Publish a command, or with NDJSON up to 1000; accepted means durable",
+        parameters=(WAIT, KEY),
+        body=((JSON, Command), (NDJSON, None)),
+        answers={
+            200: ((JSON, bodies.Command), (NDJSON, None)),
+            202: ((JSON, bodies.Accepted),),
+        },
+        refuses=PUBLISH,
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/commands",
+        id="listCommands",
+        handler=CommandRoutes.list,
+        summary="The commands that you may see, newest first",
+        parameters=(
+            BEGINNING,
+            JOB,
+            USER,
+            Parameter(name="status", about="States; any will do.", type=several(CommandStatus)),
+            LIMIT,
+            CURSOR,
+            IF_NONE_MATCH,
+        ),
+        answers={200: ((JSON, bodies.CommandPage),), 304: ()},
+        refuses=READ,
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/commands/{id}",
+        id="getCommand",
+        handler=CommandRoutes.show,
+        summary="One command, as it stands or as it ended",
+        parameters=(id_of("command"), *LONG_POLL),
+        answers={200: ((JSON, bodies.Command),), 304: ()},
+        refuses=READ | {404, 410},
+    ),
+    Operation(
+        method="POST",
+        path="/api/v1/commands/{id}/cancel",
+        id="cancelCommand",
+        handler=CommandRoutes.cancel,
+        summary="Take back a command whose execution still waits",
+        parameters=(id_of("command"), WAIT, KEY),
+        body=((JSON, bodies.Empty),),
+        body_required=False,
+        answers=bodies.PUBLISHED,
+        refuses=PUBLISH | {410},
+    ),
+)

@@ -10,13 +10,28 @@ from bus.model import Execution, ExecutionStatus
 from bus.views import ExecutionView, execution_view
 from transports.http.access.caller import principal_of
 from transports.http.access.visibility import Visibility, visible_execution
+from transports.http.api import bodies
 from transports.http.api.command_bodies import decode_command
 from transports.http.api.longpoll import LongPoll
 from transports.http.api.publishing import Publishing
 from transports.http.ports import GatewayPorts
 from transports.http.web.answers import conditional
 from transports.http.web.body import read_fields, refuse_unknown
+from transports.http.web.operations import JSON, PUBLISH, READ, Handler, Operation, Parameter
 from transports.http.web.paging import Cursors, Page, Place, page_response
+from transports.http.web.parameters import (
+    BEGINNING,
+    CURSOR,
+    IF_NONE_MATCH,
+    JOB,
+    KEY,
+    LIMIT,
+    LONG_POLL,
+    USER,
+    WAIT,
+    id_of,
+    several,
+)
 from transports.http.web.problems import Problem, bad_parameter
 from transports.http.web.query import Query
 
@@ -37,17 +52,8 @@ class ExecutionRoutes:
         self._visibility = visibility
         self._cursors = Cursors(ports.secret)
 
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.get("/api/v1/executions", self.list),
-            web.get("/api/v1/executions/{id}", self.show),
-            web.post("/api/v1/executions/{id}/stop", self.stop),
-            web.post("/api/v1/executions/{id}/retry", self.retry),
-            web.delete("/api/v1/executions/{id}", self.delete),
-        ]
-
     async def list(self, request: web.Request) -> web.Response:
-        query = Query(request, ("id", "job", "user", "status", "limit", "cursor"))
+        query = Query(request)
         begins = query.beginning_of_id("id")
         principal = principal_of(request)
         jobs, users, statuses = query.texts("job"), query.texts("user"), query.texts("status")
@@ -135,3 +141,76 @@ def execution_body(execution: Execution) -> dict[str, object]:
     at = f"/api/v1/executions/{execution.id}"
     links = {"self": at, "output": f"{at}/output", "stream": f"{at}/stream"}
     return {wire: getattr(view, name) for name, wire in names} | {"links": links}
+
+
+def _order(
+    method: str, path: str, id: str, handler: Handler, summary: str, body: type
+) -> Operation:
+    return Operation(
+        method=method,
+        path=path,
+        id=id,
+        handler=handler,
+        summary=summary,
+        parameters=(id_of("execution"), WAIT, KEY),
+        body=((JSON, body),),
+        body_required=False,
+        answers=bodies.PUBLISHED,
+        refuses=PUBLISH,
+    )
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/api/v1/executions",
+        id="listExecutions",
+        handler=ExecutionRoutes.list,
+        summary="The executions that you may see, newest first",
+        parameters=(
+            BEGINNING,
+            JOB,
+            USER,
+            Parameter(name="status", about="States; any will do.", type=several(ExecutionStatus)),
+            LIMIT,
+            CURSOR,
+            IF_NONE_MATCH,
+        ),
+        answers={200: ((JSON, bodies.ExecutionPage),), 304: ()},
+        refuses=READ,
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/executions/{id}",
+        id="getExecution",
+        handler=ExecutionRoutes.show,
+        summary="One execution",
+        parameters=(id_of("execution"), *LONG_POLL),
+        answers={200: ((JSON, bodies.Execution),), 304: ()},
+        refuses=READ | {404},
+    ),
+    _order(
+        "POST",
+        "/api/v1/executions/{id}/stop",
+        "stopExecution",
+        ExecutionRoutes.stop,
+        "Stop it",
+        bodies.StopOptions,
+    ),
+    _order(
+        "POST",
+        "/api/v1/executions/{id}/retry",
+        "retryExecution",
+        ExecutionRoutes.retry,
+        "Start the job of an ended one again, with its variables",
+        bodies.Empty,
+    ),
+    _order(
+        "DELETE",
+        "/api/v1/executions/{id}",
+        "deleteExecution",
+        ExecutionRoutes.delete,
+        "Forget an ended one",
+        bodies.Empty,
+    ),
+)

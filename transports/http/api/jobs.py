@@ -2,8 +2,10 @@
 
 import re
 from itertools import islice
+from typing import Annotated
 
 from aiohttp import web
+from msgspec import Meta
 
 from bus.access import Action
 from bus.jobs import Job, plain_id
@@ -12,10 +14,13 @@ from bus.views import JobView, execution_view, job_view
 from bus.wording import quoted
 from transports.http.access.caller import principal_of
 from transports.http.access.visibility import Visibility
+from transports.http.api import bodies
 from transports.http.api.longpoll import LongPoll
 from transports.http.ports import GatewayPorts
 from transports.http.web.answers import conditional
+from transports.http.web.operations import JSON, READ, Operation, Parameter
 from transports.http.web.paging import page_response
+from transports.http.web.parameters import LONG_POLL
 from transports.http.web.problems import not_found
 from transports.http.web.query import Query
 
@@ -28,12 +33,6 @@ class JobRoutes:
         self._ports = ports
         self._polls = polls
         self._visibility = visibility
-
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.get("/api/v1/jobs", self.list),
-            web.get("/api/v1/jobs/{app}/{job}", self.show),
-        ]
 
     async def list(self, request: web.Request) -> web.Response:
         Query(request)
@@ -107,3 +106,33 @@ def _why_not_now(job: Job, maintenance: Maintenance | None) -> str | None:
 
 def _executions_link(job_id: str) -> str:
     return f"/api/v1/executions?job={job_id}"
+
+
+_Part = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/api/v1/jobs",
+        id="listJobs",
+        handler=JobRoutes.list,
+        summary="The jobs that you may view, and what you may do with each",
+        parameters=LONG_POLL,
+        answers={200: ((JSON, bodies.JobPage),), 304: ()},
+        refuses=READ,
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/jobs/{app}/{job}",
+        id="getJob",
+        handler=JobRoutes.show,
+        summary="One job, what you may do with it and why not, its last executions",
+        parameters=(
+            Parameter(name="app", about="The app.", place="path", type=_Part),
+            Parameter(name="job", about="The job in it.", place="path", type=_Part),
+            *LONG_POLL,
+        ),
+        answers={200: ((JSON, bodies.Job),), 304: ()},
+        refuses=READ | {404},
+    ),
+)

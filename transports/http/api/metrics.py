@@ -11,25 +11,19 @@ from time import perf_counter
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from bus.access import ADMIN, METRICS
 from bus.events import CommandEnded, ExecutionEnded, Published
 from bus.model import CommandRecord, ExecutionStatus
 from bus.threads import READS
-from transports.http.access.caller import principal_of
 from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.streams.metrics import StreamMetrics
 from transports.http.streams.registry import StreamRegistry
 from transports.http.web.holding import Memory
 from transports.http.web.middleware import template_of
+from transports.http.web.operations import READ, TEXT, Audience, Operation
 from transports.http.web.problems import Problem
 from transports.http.web.query import Query
 from transports.http.web.tallies import Histogram, Tally
-
-PATH = "/metrics"
-STREAMS = frozenset({"/api/v1/events", "/api/v1/executions/{id}/stream", "/api/v1/ws"})
-"""Routes whose answers last for as long as the caller likes: their duration says nothing, as does
-that of a request which prefers to wait."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LIVE = tuple(
@@ -45,7 +39,11 @@ _LIVE = tuple(
 
 
 class Metrics:
-    """The numbers of one gateway. As a `bus.ports.ChangeListener` it counts what the owner does."""
+    """The numbers of one gateway. As a `bus.ports.ChangeListener` it counts what the owner does.
+
+    Answers of `endless` routes last for as long as the caller likes: their duration says nothing,
+    as does that of a request which prefers to wait.
+    """
 
     def __init__(
         self,
@@ -54,12 +52,14 @@ class Metrics:
         registry: StreamRegistry,
         memory: Memory,
         sent: StreamMetrics,
+        endless: frozenset[str],
     ) -> None:
         self._ports = ports
         self._settings = settings
         self._streams = registry
         self._memory = memory
         self._sent = sent
+        self._endless = endless
         self._requests = Tally(
             "http_requests",
             "Answers by method, route template and status code.",
@@ -126,16 +126,11 @@ class Metrics:
         route = template_of(request)
         method = request.method if request.method in _METHODS else "other"
         self._requests.add(method, route, str(code))
-        if route not in STREAMS and "Prefer" not in request.headers:
+        if route not in self._endless and "Prefer" not in request.headers:
             self._duration.add(took_s, method, route)
-
-    def routes(self) -> list[web.RouteDef]:
-        return [web.get(PATH, self.show)]
 
     async def show(self, request: web.Request) -> web.Response:
         Query(request)
-        if not {ADMIN, METRICS} & set(principal_of(request).roles):
-            raise Problem(403, "forbidden", f"this needs a token with the role {METRICS} or admin")
         # Not with the module, else it is a part of each start (15 ms); in a thread, since it reads
         # files.
         await READS.run(import_module, "transports.http.api.exposition")
@@ -187,3 +182,17 @@ class Metrics:
         for execution in self._ports.table.live_executions():
             counts[execution.status.value] += 1
         return counts
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/metrics",
+        id="getMetrics",
+        handler=Metrics.show,
+        summary="Numbers for Prometheus; the role metrics will do",
+        audience=Audience.METRICS,
+        answers={200: ((TEXT, None),)},
+        refuses=READ,
+    ),
+)

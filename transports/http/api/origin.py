@@ -9,10 +9,13 @@ import msgspec
 from aiohttp import web
 
 from bus.commands import Command
+from transports.http.api import bodies
 from transports.http.api.command_bodies import decode_command, with_canonical_ids
 from transports.http.api.publishing import Publishing
 from transports.http.web.answers import json_response
 from transports.http.web.body import read_fields
+from transports.http.web.operations import JSON, PUBLISH, Handler, Operation
+from transports.http.web.parameters import KEY
 from transports.http.web.problems import Problem, invalid
 from transports.http.web.query import Query
 
@@ -31,14 +34,6 @@ _TAKES: dict[str, tuple[str, ...]] = {
 class OriginRoutes:
     def __init__(self, publishing: Publishing) -> None:
         self._publishing = publishing
-
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.post("/api/v1/jobs/start", self.start),
-            web.post("/api/v1/jobs/stop", self.stop),
-            web.post("/api/v1/jobs/restart", self.restart),
-            web.post("/api/v1/jobs/status", self.status),
-        ]
 
     async def start(self, request: web.Request) -> web.Response:
         return await self._publish(request, "start")
@@ -88,3 +83,25 @@ def command_as_spelled(verb: str, fields: Mapping[str, msgspec.Raw]) -> Command:
     if "jobId" not in own and "executionId" not in own:
         raise invalid("/jobId", "missing; the id of a job such as App/Job")
     return with_canonical_ids(decode_command(own, ()))
+
+
+def _call(verb: str, id: str, handler: Handler) -> Operation:
+    return Operation(
+        method="POST",
+        path=f"/api/v1/jobs/{verb}",
+        id=id,
+        handler=handler,
+        summary=f"The PowerShell module's call: {verb}",
+        parameters=(KEY,),
+        body=((JSON, bodies.JobCall),),
+        answers={200: ((JSON, bodies.JobCallAnswer),)},
+        refuses=PUBLISH,
+    )
+
+
+OPERATIONS = (
+    _call("start", "startJob", OriginRoutes.start),
+    _call("stop", "stopJob", OriginRoutes.stop),
+    _call("restart", "restartJob", OriginRoutes.restart),
+    _call("status", "getJobStatus", OriginRoutes.status),
+)

@@ -1,6 +1,6 @@
 """`/session` and `/tickets`: how browsers sign in, stay, leave, and open streams from elsewhere."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 import structlog
@@ -14,9 +14,11 @@ from transports.http.access.caller import credential_of
 from transports.http.access.identity import Identity, Way
 from transports.http.access.tickets import CODE_S, TICKET_S, TooMany, checked_target
 from transports.http.access.tokens import Grant
+from transports.http.api import bodies
 from transports.http.ports import GatewayPorts
 from transports.http.web.answers import json_response
 from transports.http.web.body import decode_field, read_fields, refuse_unknown
+from transports.http.web.operations import JSON, READ, WRITE, Audience, Operation
 from transports.http.web.problems import Problem, code_of, invalid, not_kept
 from transports.http.web.protocol import may_say
 from transports.http.web.query import Query
@@ -31,29 +33,27 @@ _log = structlog.get_logger("jobbus.http")
 
 
 class SessionRoutes:
-    """`recheck` makes every open stream ask anew who its principal is."""
+    """`recheck` checks again who the principal of each open stream is; `streams` are the templates
+    of paths that take a ticket."""
 
-    def __init__(self, ports: GatewayPorts, gate: Gate, recheck: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        ports: GatewayPorts,
+        gate: Gate,
+        recheck: Callable[[], None],
+        streams: Collection[str],
+    ) -> None:
         self._tokens = ports.tokens
         self._audit = ports.audit
         self._clock: Clock = ports.clock
         self._instance = ports.instance
         self._gate = gate
         self._recheck = recheck
-
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.post(PATH, self.sign_in),
-            web.get(PATH, self.show),
-            web.delete(PATH, self.sign_out),
-            web.post(f"{PATH}/code", self.issue_code),
-            web.post("/api/v1/tickets", self.issue_ticket),
-        ]
+        self._streams = streams
 
     async def sign_in(self, request: web.Request) -> web.Response:
         """A token or a one-time code becomes a cookie."""
         Query(request)
-        self._gate.check_origin(request, PATH, None)
         peer = request.remote or ""
         kind, proof = _proof(await read_fields(request, most=_BODY_MAX))
         grant = self._grant_of(kind, proof)
@@ -129,7 +129,7 @@ class SessionRoutes:
         refuse_unknown(fields, ("path",))
         path = decode_field(fields, "path", str)
         try:
-            place = checked_target(path or "")
+            place = checked_target(path or "", self._streams)
         except ValueError as exc:
             raise invalid("/path", str(exc)) from exc
         try:
@@ -191,3 +191,57 @@ def _proof(fields: dict[str, msgspec.Raw]) -> tuple[str, str]:
     if len(proofs) != 1 or len(proofs[0][1]) > _PROOF_MAX:
         raise invalid("", "send a token or a code")
     return proofs[0]
+
+
+OPERATIONS = (
+    Operation(
+        method="POST",
+        path=PATH,
+        id="createSession",
+        handler=SessionRoutes.sign_in,
+        summary="Sign in: a token or a one-time code becomes a cookie",
+        audience=Audience.SIGNING_IN,
+        body=((JSON, bodies.SignIn),),
+        answers={204: ()},
+        refuses=WRITE | {503, 507},
+    ),
+    Operation(
+        method="GET",
+        path=PATH,
+        id="getSession",
+        handler=SessionRoutes.show,
+        summary="Who you are",
+        answers={200: ((JSON, bodies.Session),)},
+        refuses=READ,
+    ),
+    Operation(
+        method="DELETE",
+        path=PATH,
+        id="deleteSession",
+        handler=SessionRoutes.sign_out,
+        summary="Sign out",
+        answers={204: ()},
+        refuses=READ | {409, 503, 507},
+    ),
+    Operation(
+        method="POST",
+        path=f"{PATH}/code",
+        id="createSignInCode",
+        handler=SessionRoutes.issue_code,
+        summary="A code that signs another browser in as you, once",
+        body=((JSON, bodies.Empty),),
+        body_required=False,
+        answers={201: ((JSON, bodies.SignInCode),)},
+        refuses=WRITE | {409},
+    ),
+    Operation(
+        method="POST",
+        path="/api/v1/tickets",
+        id="createTicket",
+        handler=SessionRoutes.issue_ticket,
+        summary="A ticket for one stream, for half a minute",
+        body=((JSON, bodies.TicketRequest),),
+        answers={201: ((JSON, bodies.Ticket),)},
+        refuses=WRITE,
+    ),
+)

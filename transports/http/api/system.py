@@ -1,15 +1,28 @@
 """Health, version, the state of the service, and what each problem means."""
 
 from collections.abc import Callable
+from typing import Annotated, Any
 
 from aiohttp import web
+from msgspec import Meta
 
 from bus.commands import SetMaintenance
-from transports.http.access.caller import need_admin, principal_of
+from transports.http.access.caller import principal_of
+from transports.http.api import bodies
 from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
-from transports.http.web.answers import json_response
+from transports.http.web.answers import conditional, json_response
 from transports.http.web.body import decode_field, read_fields, refuse_unknown
+from transports.http.web.operations import (
+    JSON,
+    PUBLIC,
+    READ,
+    TEXT,
+    WRITE,
+    Audience,
+    Operation,
+    Parameter,
+)
 from transports.http.web.problems import Problem, invalid, is_known_slug, not_found, title_of
 from transports.http.web.query import Query
 
@@ -23,21 +36,14 @@ class SystemRoutes:
         settings: GatewaySettings,
         streams: Callable[[], dict[str, object]],
         why_not_ready: Callable[[], str | None],
+        make_document: Callable[[str], dict[str, Any]],
     ) -> None:
         self._ports = ports
         self._settings = settings
         self._streams = streams
         self._why_not_ready = why_not_ready
-
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.get("/livez", self.live),
-            web.get("/readyz", self.ready),
-            web.get("/version", self.version),
-            web.get("/problems/{slug}", self.problem),
-            web.get("/api/v1/system", self.system),
-            web.post("/api/v1/system/maintenance", self.maintain),
-        ]
+        self._make_document = make_document
+        self._document: dict[str, Any] | None = None
 
     # A probe's query is nobody's mistake to be refused: `?verbose` is usual with those of
     # Kubernetes itself, and after a 400 the pod would be started again.
@@ -60,15 +66,20 @@ class SystemRoutes:
 
     async def system(self, request: web.Request) -> web.Response:
         Query(request)
-        need_admin(principal_of(request))
         own = {"version": self._settings.version_shown, "instance": self._ports.instance}
         return json_response(own | self._ports.system() | {"streams": self._streams()})
+
+    async def document(self, request: web.Request) -> web.Response:
+        """The same for every principal, and for nobody else: it will name the commands of apps."""
+        Query(request)
+        if self._document is None:
+            self._document = self._make_document(self._settings.version_shown)
+        return conditional(request, self._document)
 
     async def maintain(self, request: web.Request) -> web.Response:
         """Nothing is started any more, or things go on; on record when this answers."""
         Query(request)
         principal = principal_of(request)
-        need_admin(principal)
         fields = await read_fields(request)
         refuse_unknown(fields, ("on", "reason"))
         on = decode_field(fields, "on", bool)
@@ -88,3 +99,84 @@ class SystemRoutes:
         if not is_known_slug(slug):
             raise not_found("such problem")
         return web.Response(text=f"{slug}: {title_of(slug, 400)}\n")
+
+
+_Slug = Annotated[str, Meta(pattern="^[a-z]+(-[a-z]+)*$", max_length=64)]
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/api/v1/openapi.json",
+        id="getDocument",
+        handler=SystemRoutes.document,
+        summary="This document",
+        answers={200: ((JSON, dict[str, Any]),), 304: ()},
+        refuses=READ,
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/system",
+        id="getSystem",
+        handler=SystemRoutes.system,
+        summary="The state of the service",
+        audience=Audience.ADMIN,
+        answers={200: ((JSON, dict[str, Any]),)},
+        refuses=READ,
+    ),
+    Operation(
+        method="POST",
+        path="/api/v1/system/maintenance",
+        id="setMaintenance",
+        handler=SystemRoutes.maintain,
+        summary="From now on nothing is started, or all is as usual again",
+        audience=Audience.ADMIN,
+        body=((JSON, bodies.MaintenanceRequest),),
+        answers={200: ((JSON, bodies.Maintenance),)},
+        refuses=WRITE | {404},
+    ),
+    Operation(
+        method="GET",
+        path="/livez",
+        id="getLiveness",
+        handler=SystemRoutes.live,
+        summary="The service answers",
+        audience=Audience.PUBLIC,
+        any_query=True,
+        answers={200: ((TEXT, None),)},
+        refuses=PUBLIC,
+    ),
+    Operation(
+        method="GET",
+        path="/readyz",
+        id="getReadiness",
+        handler=SystemRoutes.ready,
+        summary="The service takes commands",
+        audience=Audience.PUBLIC,
+        any_query=True,
+        answers={200: ((TEXT, None),)},
+        refuses=PUBLIC | {503},
+    ),
+    Operation(
+        method="GET",
+        path="/version",
+        id="getVersion",
+        handler=SystemRoutes.version,
+        summary="What is installed",
+        audience=Audience.PUBLIC,
+        answers={200: ((JSON, bodies.Version),)},
+        refuses=PUBLIC,
+    ),
+    Operation(
+        method="GET",
+        path="/problems/{slug}",
+        id="explainProblem",
+        handler=SystemRoutes.problem,
+        summary="What a problem's type means",
+        audience=Audience.PUBLIC,
+        parameters=(
+            Parameter(name="slug", about="The end of the type.", place="path", type=_Slug),
+        ),
+        answers={200: ((TEXT, None),)},
+        refuses=PUBLIC | {404},
+    ),
+)

@@ -1,7 +1,7 @@
 """`/tokens`: make, list and revoke what services and people come in by; for admins."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 import structlog
@@ -12,11 +12,12 @@ from bus.clock import from_rfc3339
 from bus.errors import NoSpace, StorageFailed
 from bus.scarcity import NO_ROOM
 from transports.http.access.audit_notes import note
-from transports.http.access.caller import credential_of, need_admin
+from transports.http.access.caller import credential_of, principal_of
 from transports.http.access.token_store import TokenRefused
 from transports.http.access.tokens import (
     ADMIN_ID,
     LIFETIME_MS_DEFAULT,
+    NewToken,
     checked_expiry,
     checked_name,
     checked_roles,
@@ -25,9 +26,12 @@ from transports.http.access.tokens import (
     token_view,
 )
 from transports.http.access.visibility import Visibility
+from transports.http.api import bodies
 from transports.http.ports import GatewayPorts
 from transports.http.web.answers import json_response
 from transports.http.web.body import decode_field, read_fields, refuse_unknown
+from transports.http.web.operations import JSON, READ, WRITE, Audience, Operation
+from transports.http.web.parameters import id_of
 from transports.http.web.problems import Problem, invalid, not_found, not_kept
 from transports.http.web.query import Query
 
@@ -50,17 +54,8 @@ class TokenRoutes:
         self._recheck = recheck
         self._visibility = visibility
 
-    def routes(self) -> list[web.RouteDef]:
-        return [
-            web.get(PATH, self.list),
-            web.post(PATH, self.create),
-            web.delete(f"{PATH}/{{id}}", self.revoke),
-            web.post(f"{PATH}/{ADMIN_ID}/rotate", self.rotate),
-        ]
-
     async def list(self, request: web.Request) -> web.Response:
         Query(request)
-        self._admin(request)
         now_ms = self._clock.now_ms()
         items = [token_view(record, now_ms) for record in self._store.records()]
         return json_response({"items": items})
@@ -68,7 +63,7 @@ class TokenRoutes:
     async def create(self, request: web.Request) -> web.Response:
         """201 with the token, told this once."""
         Query(request)
-        by = self._admin(request)
+        by = principal_of(request).user_id
         fields = await read_fields(request)
         refuse_unknown(fields, _FIELDS)
         user_id = _checked("/userId", checked_user, decode_field(fields, "userId", str) or "")
@@ -93,7 +88,7 @@ class TokenRoutes:
     async def revoke(self, request: web.Request) -> web.Response:
         """204: the token is void, the sessions it opened are over, its streams end."""
         Query(request)
-        by = self._admin(request)
+        by = principal_of(request).user_id
         token_id = request.match_info["id"]
         if token_id == ADMIN_ID:
             raise Problem(
@@ -117,7 +112,7 @@ class TokenRoutes:
     async def rotate(self, request: web.Request) -> web.Response:
         """204: `admin.token` holds a new token, which no answer ever carries."""
         Query(request)
-        by = self._admin(request)
+        by = principal_of(request).user_id
         refuse_unknown(await read_fields(request, empty=True), ())
         try:
             await self._store.rotate_admin()
@@ -133,12 +128,6 @@ class TokenRoutes:
 
     def _note(self, request: web.Request, action: str, **detail: str) -> None:
         note(self._audit, credential_of(request).principal, action, **detail)
-
-    def _admin(self, request: web.Request) -> str:
-        """The user id of the caller, who must be an admin."""
-        principal = credential_of(request).principal
-        need_admin(principal)
-        return principal.user_id
 
     def _expiry(self, fields: dict[str, msgspec.Raw]) -> int | None:
         """When it ends: as said, never for null, else after the default lifetime."""
@@ -162,3 +151,53 @@ def _checked(pointer: str, check: Callable[[_I], _O], value: _I) -> _O:
         return check(value)
     except ValueError as exc:
         raise invalid(pointer, str(exc)) from exc
+
+
+_TokenId = Annotated[str, msgspec.Meta(pattern="^[a-z0-9]{1,32}$")]
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path=PATH,
+        id="listTokens",
+        handler=TokenRoutes.list,
+        summary="All tokens, without what would let somebody use them",
+        audience=Audience.ADMIN,
+        answers={200: ((JSON, bodies.TokenPage),)},
+        refuses=READ,
+    ),
+    Operation(
+        method="POST",
+        path=PATH,
+        id="createToken",
+        handler=TokenRoutes.create,
+        summary="Make a token; this answer alone holds it",
+        audience=Audience.ADMIN,
+        body=((JSON, bodies.TokenRequest),),
+        answers={201: ((JSON, NewToken),)},
+        refuses=WRITE | {409, 503, 507},
+    ),
+    Operation(
+        method="DELETE",
+        path=f"{PATH}/{{id}}",
+        id="revokeToken",
+        handler=TokenRoutes.revoke,
+        summary="Revoke a token; its sessions and streams end at once",
+        audience=Audience.ADMIN,
+        parameters=(id_of("token", _TokenId),),
+        answers={204: ()},
+        refuses=READ | {404, 409, 503, 507},
+    ),
+    Operation(
+        method="POST",
+        path=f"{PATH}/{ADMIN_ID}/rotate",
+        id="rotateAdminToken",
+        handler=TokenRoutes.rotate,
+        summary="`admin.token` holds a new token; no answer carries it",
+        audience=Audience.ADMIN,
+        body=((JSON, bodies.Empty),),
+        body_required=False,
+        answers={204: ()},
+        refuses=WRITE | {503, 507},
+    ),
+)

@@ -4,6 +4,7 @@ from importlib.resources import files
 
 from aiohttp import web
 
+from transports.http.web.operations import Audience, Operation
 from transports.http.web.problems import not_found
 from transports.http.web.query import Query
 
@@ -31,9 +32,6 @@ class PageRoutes:
         folder = files("transports.http") / "console"
         self._files = {name: (folder / name).read_bytes() for name in _TYPES}
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.get("/", self.index), web.get("/console/{file}", self.file)]
-
     async def index(self, request: web.Request) -> web.Response:
         Query(request)
         return self._answer("index.html")
@@ -49,3 +47,25 @@ class PageRoutes:
         return web.Response(
             body=self._files[name], content_type=_TYPES[name], charset="utf-8", headers=_HEADERS
         )
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/",
+        id="getPage",
+        handler=PageRoutes.index,
+        audience=Audience.PUBLIC,
+        answers={200: (("text/html", None),)},
+        documented=False,
+    ),
+    Operation(
+        method="GET",
+        path="/console/{file}",
+        id="getPageFile",
+        handler=PageRoutes.file,
+        audience=Audience.PUBLIC,
+        answers={200: (("text/javascript", None), ("text/css", None))},
+        documented=False,
+    ),
+)

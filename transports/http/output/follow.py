@@ -1,26 +1,35 @@
 """`/executions/{id}/stream`: state, progress and output of one execution, until its end."""
 
+from enum import StrEnum
+
 from aiohttp import web
 
 from bus.model import Execution
 from transports.http.access.caller import principal_of
-from transports.http.access.tickets import PARAMETER as TICKET
 from transports.http.access.visibility import Visibility, visible_execution
 from transports.http.output.follower import Place, parse_cursor
 from transports.http.output.followers import Followers
 from transports.http.output.routes import OFFSET_MAX, TAIL_MAX
 from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
-from transports.http.streams.encodings import NDJSON, SSE, Encoding
+from transports.http.streams import encodings
+from transports.http.streams.encodings import Encoding
 from transports.http.streams.events import cursor_of
 from transports.http.streams.framing import Framing
 from transports.http.streams.registry import StreamRegistry
 from transports.http.streams.streams import Stream
 from transports.http.web.accept import preferred_type
+from transports.http.web.operations import NDJSON, SSE, STREAM, Operation, Parameter
+from transports.http.web.parameters import FROM, POSITION, TAIL, id_of
 from transports.http.web.problems import bad_parameter
 from transports.http.web.query import Query
 
-_ENCODINGS: dict[str, Encoding] = {SSE.content_type: SSE, NDJSON.content_type: NDJSON}
+_ENCODINGS: dict[str, Encoding] = {SSE: encodings.SSE, NDJSON: encodings.NDJSON}
+
+
+class FollowMode(StrEnum):
+    ALL = "all"
+    LATEST = "latest"
 
 
 class FollowRoutes:
@@ -40,11 +49,8 @@ class FollowRoutes:
         self._followers = followers
         self._framing = framing
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.get("/api/v1/executions/{id}/stream", self.show)]
-
     async def show(self, request: web.Request) -> web.StreamResponse:
-        query = Query(request, ("from", "tail", "follow", "last_event_id", TICKET))
+        query = Query(request)
         execution = visible_execution(request, self._visibility)
         principal = principal_of(request)
         self._visibility.check_output(principal, execution)
@@ -54,7 +60,7 @@ class FollowRoutes:
         cursor = cursor_of(request, query)
         if cursor is not None and self._knows_all(cursor, execution):
             return web.Response(status=204)
-        latest = query.choice("follow", ("all", "latest"), "all") == "latest"
+        latest = query.choice("follow", tuple(FollowMode), FollowMode.ALL) == FollowMode.LATEST
         start = await self._start(execution, query)
         self._registry.admit(principal)
         stream = Stream(request, _ENCODINGS[kind], self._framing, self._ports.clock, self._settings)
@@ -84,3 +90,26 @@ class FollowRoutes:
             and place.seq >= execution.version
             and place.offset >= (execution.output_end or 0)
         )
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/api/v1/executions/{id}/stream",
+        id="followExecution",
+        handler=FollowRoutes.show,
+        summary="State, progress and output of one execution until its end",
+        stays_open=True,
+        parameters=(
+            id_of("execution"),
+            FROM,
+            TAIL,
+            Parameter(
+                name="follow", about="`latest`: skip ahead when too far behind.", type=FollowMode
+            ),
+            *POSITION,
+        ),
+        answers={200: ((SSE, None), (NDJSON, None)), 204: ()},
+        refuses=STREAM | {404},
+    ),
+)

@@ -2,25 +2,29 @@
 
 import asyncio
 import re
+from enum import StrEnum
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
 from bus.model import Execution
 from bus.ports import OutputLine, OutputPage
 from transports.http.access.caller import check_again, check_while_sending, cut_off, principal_of
 from transports.http.access.visibility import Visibility, visible_execution
-from transports.http.output.lines import gap_data, line_view, lines_json, text_json
+from transports.http.output.lines import LineView, gap_data, line_view, lines_json, text_json
 from transports.http.output.search import HITS_MAX, OutputSearch, Search
 from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.web.accept import preferred_type
+from transports.http.web.operations import JSON, NDJSON, READ, TEXT, Operation, Parameter
+from transports.http.web.parameters import FROM, TAIL, Uuid, id_of
 from transports.http.web.problems import Problem, bad_parameter
 from transports.http.web.query import Query, is_cache_buster
 
 LIMIT_MAX = 1024 * 1024
 LIMIT_DEFAULT = 256 * 1024
-NAMES = ("from", "tail", "line", "limit", "stream", "grep", "format")
 TAIL_MAX = 10_000
 PIECE = 256 * 1024
 OFFSET_MAX = 2**63 - 1
@@ -35,7 +39,22 @@ class Span(msgspec.Struct, frozen=True):
     complete: bool
 
 
-_FORMS = {"text/plain": "text", "application/json": "json", "application/x-ndjson": "ndjson"}
+class OutputFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+    NDJSON = "ndjson"
+
+
+class OutputStream(StrEnum):
+    OUT = "out"
+    ERR = "err"
+
+
+_FORMS: dict[str, str] = {
+    TEXT: OutputFormat.TEXT,
+    JSON: OutputFormat.JSON,
+    NDJSON: OutputFormat.NDJSON,
+}
 """Without `format`, what `Accept` asks for."""
 
 
@@ -48,17 +67,14 @@ class OutputRoutes:
         self._visibility = visibility
         self._searches = OutputSearch(ports, settings)
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.get("/api/v1/executions/{id}/output", self.show)]
-
     async def show(self, request: web.Request) -> web.StreamResponse:
-        query = Query(request, NAMES)
+        query = Query(request)
         execution = visible_execution(request, self._visibility)
         self._visibility.check_output(principal_of(request), execution)
-        form = query.choice("format", tuple(_FORMS.values()), "")
+        form = query.choice("format", tuple(OutputFormat), "")
         if not form:
             form = _FORMS[preferred_type(request, tuple(_FORMS))]
-        stream = query.choice("stream", ("out", "err"), "") or None
+        stream = query.choice("stream", tuple(OutputStream), "") or None
         wanted = _asked_range(request) if form == "text" else None
         if wanted is not None:
             others = {name for name in request.query if not is_cache_buster(name)}
@@ -319,3 +335,55 @@ def _next(start: int, end: int) -> int:
 
 def _marker(gap: tuple[int, int]) -> bytes:
     return f"\n[jobbus: bytes {gap[0]} to {gap[1]} of the output were dropped]\n".encode()
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Bytes of an output that were dropped."""
+
+    start: int = msgspec.field(name="from")
+    to: int
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A piece of an output. `to` is where to read on, `end` where the output ends now."""
+
+    execution_id: Uuid
+    start: int = msgspec.field(name="from")
+    to: int
+    end: int
+    lines: tuple[LineView, ...]
+    complete: bool = False
+    gap: Gap | None = None
+    text: str = ""
+
+
+_Line = Annotated[int, Meta(ge=1, le=OFFSET_MAX)]
+_Limit = Annotated[int, Meta(ge=1, le=LIMIT_MAX)]
+_Needle = Annotated[str, Meta(min_length=1, max_length=1000)]
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/api/v1/executions/{id}/output",
+        id="getOutput",
+        handler=OutputRoutes.show,
+        summary="A range of what it printed, by bytes or by lines",
+        parameters=(
+            id_of("execution"),
+            FROM,
+            TAIL,
+            Parameter(name="line", about="The first line; this, from or tail.", type=_Line),
+            Parameter(name="limit", about="Bytes, or hits.", type=_Limit),
+            Parameter(name="stream", about="One of the two.", type=OutputStream),
+            Parameter(
+                name="grep",
+                about="Only lines that hold this text; limit is up to 1000 then.",
+                type=_Needle,
+            ),
+            Parameter(name="format", about="Wins over `Accept`; text.", type=OutputFormat),
+            Parameter(name="Range", about="One range of bytes, for text.", place="header"),
+        ),
+        answers={200: ((TEXT, None), (JSON, Output), (NDJSON, None)), 206: ((TEXT, None),)},
+        refuses=READ | {404, 406, 410, 416},
+    ),
+)

@@ -6,12 +6,10 @@ import re
 import structlog
 from aiohttp import web
 
-from transports.http.access.admission import SOCKET
 from transports.http.access.audit_notes import note_refusal
 from transports.http.access.auth import Gate, is_upgrade
 from transports.http.access.caller import identity_of
 from transports.http.access.identity import Identity
-from transports.http.access.tickets import PARAMETER as TICKET
 from transports.http.api.publishing import Publishing
 from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
@@ -24,6 +22,7 @@ from transports.http.streams.framing import Framing
 from transports.http.streams.outlets import End
 from transports.http.streams.registry import StreamRegistry
 from transports.http.web.middleware import request_id_of
+from transports.http.web.operations import READ, Audience, Operation, Parameter
 from transports.http.web.problems import Problem
 from transports.http.web.protocol import prove
 from transports.http.web.query import Query
@@ -54,11 +53,8 @@ class SocketRoutes:
         most = settings.sockets_unproven_max
         self._unproven = Places(most, max(2, most // 4))
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.get(SOCKET, self.show, allow_head=False)]
-
     async def show(self, request: web.Request) -> web.StreamResponse:
-        Query(request, (TICKET,))
+        Query(request)
         _check_handshake(request)
         group = asyncio.TaskGroup()
         link = SocketLink(request, self._ports.clock, self._settings, group)
@@ -203,3 +199,19 @@ def _check_handshake(request: web.Request) -> None:
             "a handshake has Upgrade: websocket, Connection: Upgrade and a Sec-WebSocket-Key of 16 "
             "bytes in base64 (RFC 6455)",
         )
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/api/v1/ws",
+        id="openSocket",
+        handler=SocketRoutes.show,
+        summary="A WebSocket, subprotocol `jobbus.v1`: subscribe and publish",
+        audience=Audience.CONNECTING,
+        stays_open=True,
+        parameters=(Parameter(name="ticket", about="A ticket for the socket."),),
+        answers={101: ()},
+        refuses=READ | {426, 503},
+    ),
+)

@@ -1,28 +1,38 @@
 """`/events`: all changes one may see, as a stream (SSE, NDJSON) or as pages of JSON."""
 
+from enum import StrEnum
+from typing import Any, Literal
+
 import msgspec
 from aiohttp import web
 
 from bus.feed import Batch, FellBehind, Frame, ResetReason
 from transports.http.access.caller import principal_of
-from transports.http.access.tickets import PARAMETER as TICKET
 from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
+from transports.http.streams import encodings
 from transports.http.streams.changes import Changes
-from transports.http.streams.encodings import NDJSON, SSE, Encoding
+from transports.http.streams.encodings import Encoding
 from transports.http.streams.fanout import View
-from transports.http.streams.filters import NAMES, Filters
+from transports.http.streams.filters import EventType, EventTypeFilter, Filters
 from transports.http.streams.framing import Framing
 from transports.http.streams.registry import StreamRegistry
 from transports.http.streams.streams import Stream
 from transports.http.web.accept import preferred_type
 from transports.http.web.answers import json_response
+from transports.http.web.operations import JSON, NDJSON, SSE, STREAM, Operation, Parameter
+from transports.http.web.parameters import JOB, POSITION, USER, PageSize, Time, Uuid, Uuids, several
 from transports.http.web.problems import bad_parameter
 from transports.http.web.query import Query
 
-JSON_TYPE = "application/json"
-_ENCODINGS: dict[str, Encoding] = {SSE.content_type: SSE, NDJSON.content_type: NDJSON}
+_ENCODINGS: dict[str, Encoding] = {SSE: encodings.SSE, NDJSON: encodings.NDJSON}
 _PAGE_BYTES = 1024 * 1024
+
+
+class StreamStart(StrEnum):
+    SNAPSHOT = "snapshot"
+    NOW = "now"
+    EARLIEST = "earliest"
 
 
 class EventRoutes:
@@ -41,19 +51,16 @@ class EventRoutes:
         self._changes = changes
         self._framing = framing
 
-    def routes(self) -> list[web.RouteDef]:
-        return [web.get("/api/v1/events", self.show)]
-
     async def show(self, request: web.Request) -> web.StreamResponse:
-        query = Query(request, (*NAMES, "last_event_id", "start", "limit", TICKET))
+        query = Query(request)
         filters = Filters.of(query)
         cursor = cursor_of(request, query)
-        kind = preferred_type(request, (*_ENCODINGS, JSON_TYPE))
-        if kind == JSON_TYPE:
+        kind = preferred_type(request, (*_ENCODINGS, JSON))
+        if kind == JSON:
             return await self._page(request, query, filters, cursor)
         if query.text("limit") is not None:
             raise bad_parameter("limit", "is for pages; a stream has none")
-        start = query.choice("start", ("snapshot", "now", "earliest"), "snapshot")
+        start = query.choice("start", tuple(StreamStart), StreamStart.SNAPSHOT)
         if request.method == "HEAD":
             return web.Response(headers={"Content-Type": kind})
         principal = principal_of(request)
@@ -78,7 +85,9 @@ class EventRoutes:
             if isinstance(known, ResetReason):
                 raise self._changes.gone(known, oldest)
             seq = known
-        batch = await self._batch(seq, limit, View(principal_of(request), filters, NDJSON, True))
+        batch = await self._batch(
+            seq, limit, View(principal_of(request), filters, encodings.NDJSON, True)
+        )
         return json_response(
             {
                 "items": [msgspec.Raw(frame.data) for frame in batch.frames],
@@ -114,3 +123,58 @@ class EventRoutes:
 def cursor_of(request: web.Request, query: Query) -> str | None:
     """Where the reader was. The header wins: a browser reconnects with its first, old query."""
     return request.headers.get("Last-Event-ID") or query.position() or None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """A change: a CloudEvent 1.0; `data` is the record as it was then."""
+
+    specversion: Literal["1.0"]
+    id: str
+    source: str
+    type: EventType
+    subject: str
+    time: Time
+    datacontenttype: str
+    data: dict[str, Any]
+    job: str | None = None
+    execution: Uuid | None = None
+    user: str | None = None
+    traceparent: str | None = None
+    version: int = 0
+
+
+class EventPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    items: tuple[Event, ...]
+    next: str
+    as_of: str
+
+
+OPERATIONS = (
+    Operation(
+        method="GET",
+        path="/api/v1/events",
+        id="listEvents",
+        handler=EventRoutes.show,
+        summary="All changes that you may see: a stream, or a page of JSON",
+        stays_open=True,
+        parameters=(
+            JOB,
+            Parameter(name="execution", about="Executions; any will do.", type=Uuids),
+            USER,
+            Parameter(
+                name="type",
+                about="Types of changes, or a family such as `execution.*`.",
+                type=several(EventTypeFilter),
+            ),
+            Parameter(
+                name="start",
+                about="Where to begin without a position; pages know no snapshot.",
+                type=StreamStart,
+            ),
+            Parameter(name="limit", about="Items a page; pages only.", type=PageSize),
+            *POSITION,
+        ),
+        answers={200: ((SSE, None), (NDJSON, None), (JSON, EventPage))},
+        refuses=STREAM | {410},
+    ),
+)

@@ -1,7 +1,8 @@
 """Which changes a reader asked for: filters on what never changes about a subject. No IO."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from enum import StrEnum
 from functools import lru_cache
 
 import msgspec
@@ -14,6 +15,16 @@ from transports.http.web.query import Query
 
 NAMES = ("job", "execution", "user", "type")
 _FAMILIES = frozenset(f"{type_.partition('.')[0]}.*" for type_ in EVENT_TYPES)
+
+
+def _members(words: Iterable[str]) -> dict[str, str]:
+    return {word.replace(".*", ".any").replace(".", "_").upper(): word for word in words}
+
+
+EventType = StrEnum("EventType", _members(EVENT_TYPES))  # type: ignore[misc]  # of the union
+EventTypeFilter = StrEnum(  # type: ignore[misc]
+    "EventTypeFilter", _members((*EVENT_TYPES, *sorted(_FAMILIES)))
+)
 
 
 class Filters(msgspec.Struct, frozen=True):

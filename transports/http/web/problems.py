@@ -94,6 +94,18 @@ class ErrorItem(msgspec.Struct, frozen=True):
     detail: str
 
 
+class ProblemDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """RFC 9457. `code` is the machine word, `instance` the id that joins the answer to the log."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    errors: tuple[ErrorItem, ...] = ()
+
+
 class Problem(Exception):
     """Answers the request with this; raised anywhere below the middleware.
 

@@ -5,7 +5,6 @@ stream goes on is told in many spellings.
 """
 
 import re
-from collections.abc import Iterable
 from difflib import get_close_matches
 
 from aiohttp import web
@@ -16,6 +15,7 @@ from transports.http.web.problems import Problem, bad_parameter
 _QUERY_MAX = 4096
 _VALUES_MAX = 32
 _BEGINNING = re.compile(r"[0-9a-f-]{4,36}")
+_NAMES = web.RequestKey("query names", tuple[str, ...])
 _NO_QUERY: MultiMapping[str] = MultiDictProxy(MultiDict())
 
 
@@ -43,20 +43,25 @@ def is_position(name: str) -> bool:
     return name.lower().replace("_", "").replace("-", "") in _POSITIONS
 
 
+def expect_query(request: web.Request, names: tuple[str, ...]) -> None:
+    """These are all the names that the request's query may hold."""
+    request[_NAMES] = names
+
+
 class Query:
-    """The query of one request; `allowed` are all the names its path knows.
+    """The query of one request.
 
     Raises:
-        Problem: 400 for an unknown name, with the nearest known one.
+        Problem: 400 for a name that `expect_query` did not name, with the nearest that it did.
     """
 
-    def __init__(self, request: web.Request, allowed: Iterable[str] = ()) -> None:
+    def __init__(self, request: web.Request) -> None:
         self._query = _NO_QUERY
         if not request.rel_url.raw_query_string:
             return
         if len(request.query_string) > _QUERY_MAX:
             raise Problem(400, "malformed", f"the query is longer than {_QUERY_MAX} characters")
-        known = tuple(allowed)
+        known = request[_NAMES]
         for name in request.query:
             is_added = is_cache_buster(name) or (POSITION in known and is_position(name))
             if name not in known and not is_added:

@@ -9,29 +9,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from bus.audit import AuditEntry
-from bus.model import Value
-from bus.views import CommandView, ExecutionView, FaultView, VariableView
+from bus.jobs import Overlap, RestartPolicy, VariableType
+from bus.model import CommandStatus, ExecutionStatus, Outcome, Reason, Value
+from bus.views import CommandView, ExecutionView, FaultView, StopView, VariableView
 from transports.http.access.tokens import TokenView
-from transports.http.output.lines import LineView
-from transports.http.web.problems import ErrorItem
+from transports.http.web.operations import JSON, Types
+from transports.http.web.parameters import JobId, Time, Uuid
 
 Links = dict[str, str]
-Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
-Uuid = Annotated[str, msgspec.Meta(extra_json_schema={"format": "uuid"})]
-JobId = Annotated[str, msgspec.Meta(examples=["App/Job"])]
 GraceS = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
-
-
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """RFC 9457. `code` is the machine word, `instance` the id that joins the answer to the log."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    code: str
-    errors: tuple[ErrorItem, ...] = ()
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -42,26 +28,61 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     links: Links
 
 
-class CommandTold(CommandView, frozen=True, kw_only=True, rename="camel"):
-    """A command with its links."""
+class StopRecord(StopView, frozen=True, kw_only=True, rename={"grace_s": "graceS"}):
+    """How the end of an execution was ordered."""
+
+    reason: Reason
+    at: Time
+
+
+class Command(CommandView, frozen=True, kw_only=True, rename="camel"):
+    """A command as it stands, with its links."""
+
+    command_id: Uuid
+    status: CommandStatus
+    outcome: Outcome | None
+    submitted_at: Time
+    processed_at: Time | None
+    execution_id: Uuid | None
 
     links: Links
 
 
-class ExecutionTold(ExecutionView, frozen=True, kw_only=True, rename="camel"):
+class ExecutionRecord(ExecutionView, frozen=True, kw_only=True, rename="camel"):
+    """An execution as it stands."""
+
+    execution_id: Uuid
+    job_id: JobId
+    command_id: Uuid
+    status: ExecutionStatus
+    reason: Reason | None
+    queued_at: Time
+    start_time: Time | None
+    end_time: Time | None
+    stop: StopRecord | None
+    not_before: Time | None = None
+
+
+class Execution(ExecutionRecord, frozen=True, kw_only=True, rename="camel"):
     """An execution with its links."""
 
     links: Links
 
 
-class GrantTold(msgspec.Struct, frozen=True, kw_only=True):
+class VariableRecord(VariableView, frozen=True, kw_only=True, rename="camel"):
+    """A variable that the job declares."""
+
+    type: VariableType
+
+
+class Permission(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the caller may, and if not, why not."""
 
     allowed: bool
     why: str | None
 
 
-class JobTold(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A job with what the caller may do with it and its last executions."""
 
     job_id: JobId
@@ -70,64 +91,40 @@ class JobTold(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     tags: tuple[str, ...]
     revision: str
     disabled: bool
-    overlap: str
+    overlap: Overlap
     max_running: int
     timeout_s: float = msgspec.field(name="timeoutS")
     stop_grace_s: float = msgspec.field(name="stopGraceS")
-    variables: dict[str, VariableView]
+    variables: dict[str, VariableRecord]
     fault: FaultView | None
     version: int
     attempts: int
-    restart: str
+    restart: RestartPolicy
     gave_up_at: Time | None
-    may: dict[str, GrantTold]
-    last_executions: tuple[ExecutionView, ...]
+    may: dict[str, Permission]
+    last_executions: tuple[ExecutionRecord, ...]
     links: Links
 
 
-class CommandsPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    items: tuple[CommandTold, ...]
+class CommandPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    items: tuple[Command, ...]
     next: str | None
     as_of: str
 
 
-class ExecutionsPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    items: tuple[ExecutionTold, ...]
+class ExecutionPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    items: tuple[Execution, ...]
     next: str | None
     as_of: str
 
 
-class JobsPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    items: tuple[JobTold, ...]
+class JobPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    items: tuple[Job, ...]
     next: str | None
     as_of: str
 
 
-class EventTold(msgspec.Struct, frozen=True, kw_only=True):
-    """A change: a CloudEvent 1.0; `data` is the record as it was then."""
-
-    specversion: Literal["1.0"]
-    id: str
-    source: str
-    type: str
-    subject: str
-    time: Time
-    datacontenttype: str
-    data: dict[str, Any]
-    job: str | None = None
-    execution: Uuid | None = None
-    user: str | None = None
-    traceparent: str | None = None
-    version: int = 0
-
-
-class EventsPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    items: tuple[EventTold, ...]
-    next: str
-    as_of: str
-
-
-class OriginCall(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class JobCall(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The call of the PowerShell module; other fields are ignored, names are taken in any case."""
 
     job_id: JobId | None = None
@@ -135,33 +132,20 @@ class OriginCall(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     variables: dict[str, Value] | None = None
 
 
-class OriginAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class JobCallAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     success: Literal[True]
     command_id: Uuid
     message: str
     status: Any = None
 
 
-class StopOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StopOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     grace_s: GraceS | None = msgspec.field(name="graceS", default=None)
     kill: bool = False
 
 
-class Nothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Empty(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An empty object, or no body at all."""
-
-
-class OutputTold(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A piece of an output. `to` is where to read on, `end` where the output ends now."""
-
-    execution_id: Uuid
-    start: int = msgspec.field(name="from")
-    to: int
-    end: int
-    lines: tuple[LineView, ...]
-    complete: bool = False
-    gap: dict[str, Any] | None = None
-    text: str = ""
 
 
 class SignIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -171,7 +155,7 @@ class SignIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     code: Annotated[str, msgspec.Meta(max_length=512)] | None = None
 
 
-class SessionTold(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Session(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     user: str
     roles: tuple[str, ...]
     by: str
@@ -179,7 +163,7 @@ class SessionTold(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     instance: str
 
 
-class CodeTold(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class SignInCode(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     code: str
     path: str
     expires_at: Time
@@ -191,7 +175,7 @@ class TicketRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     path: Annotated[str, msgspec.Meta(max_length=4096, examples=["/api/v1/events?job=App/Job"])]
 
 
-class TicketTold(msgspec.Struct, frozen=True, kw_only=True):
+class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     ticket: str
     expires_in_s: int = msgspec.field(name="expiresInS")
     expires_at: Time = msgspec.field(name="expiresAt")
@@ -208,11 +192,11 @@ class TokenRequest(
     name: Annotated[str, msgspec.Meta(max_length=100)] = ""
 
 
-class TokensTold(msgspec.Struct, frozen=True, kw_only=True):
+class TokenPage(msgspec.Struct, frozen=True, kw_only=True):
     items: tuple[TokenView, ...]
 
 
-class AuditTold(msgspec.Struct, frozen=True, kw_only=True):
+class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
     """Entries, newest first; `next` is the cursor of the older ones."""
 
     items: tuple[AuditEntry, ...]
@@ -224,11 +208,15 @@ class MaintenanceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     reason: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
-class MaintenanceTold(msgspec.Struct, frozen=True, kw_only=True):
+class Maintenance(msgspec.Struct, frozen=True, kw_only=True):
     maintenance: dict[str, str] | None
 
 
-class VersionTold(msgspec.Struct, frozen=True, kw_only=True):
+class Version(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: str
     api: str
+
+
+PUBLISHED: dict[int, Types] = {200: ((JSON, Command),), 202: ((JSON, Accepted),)}
+"""What answers a request that publishes a command: as it ended, if that was waited for."""
