@@ -1,4 +1,4 @@
-"""Who may do what with a job: one pure function that every door asks. No IO, no clock."""
+"""Who may do what with a job: one pure function that every way in asks. No IO, no clock."""
 
 from collections.abc import Collection, Iterable
 from enum import StrEnum
@@ -15,7 +15,7 @@ METRICS = "metrics"
 
 
 class Action(StrEnum):
-    """What the `[roles]` of a job speak about."""
+    """What the `[roles]` of a job allow."""
 
     VIEW = "view"
     START = "start"
@@ -35,7 +35,7 @@ class RoleDefaults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 OWNERS_RIGHTS = frozenset({Action.VIEW, Action.OUTPUT, Action.STOP})
-"""What who started an execution may do with it, whatever the job's lists say."""
+"""What the user who started an execution may do with it, whatever the job's lists say."""
 
 
 def may(
@@ -50,7 +50,7 @@ def may(
 
     `owner` is the user of the execution in question, if the question is about one. `roles` of None
     stands for a job that has never had lists of its own: the configured defaults hold.
-    Who may not view may do nothing, whatever another list says: it does not exist for them.
+    Without the right to view there is no other: for that user the job does not exist.
     """
     if ADMIN in principal.roles or principal.via == "system":
         return True
@@ -71,7 +71,7 @@ def needed(action: Action, roles: RolesSpec | None, defaults: RoleDefaults) -> t
 
 
 def notes_on_roles(roles: Iterable[str], known: Collection[str]) -> tuple[str, ...]:
-    """A sentence for each word that gives nobody a right: it may be meant for later, or a slip."""
+    """A sentence for each role that gives no right: it may be meant for later, or misspelled."""
     return tuple(
         f"no job and no default gives the role {quoted(role)} a right{did_you_mean(role, known)}"
         for role in roles
@@ -80,7 +80,7 @@ def notes_on_roles(roles: Iterable[str], known: Collection[str]) -> tuple[str, .
 
 
 def role_words(defaults: RoleDefaults, lists: Iterable[RolesSpec | None]) -> set[str]:
-    """Every word that gives somebody a right, by the defaults or by one of the lists of jobs."""
+    """Every role that gives a right, by the defaults or by the list of a job."""
     words: set[str] = set()
     for roles in (defaults, *lists):
         for action in Action if roles is not None else ():

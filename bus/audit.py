@@ -1,4 +1,4 @@
-"""Who did what, as it is kept and told: the record, the question, and the port. No IO, no clock."""
+"""Who did what, as it is kept and reported: the entry, the query and the port. No IO, no clock."""
 
 from collections.abc import AsyncIterator
 from typing import Protocol
@@ -9,7 +9,7 @@ from bus.clock import rfc3339
 from bus.model import Principal
 
 TEXT_MAX = 256
-"""Characters of any text in an entry: some of them come from whoever was refused."""
+"""Characters of any text in an entry: some texts come from clients that were refused."""
 
 
 class AuditEntry(
@@ -81,7 +81,7 @@ class AuditPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AuditTrail(Protocol):
-    """What the doors of the service tell, and are told."""
+    """Where the ways in note what was done, and what answers queries."""
 
     def note(
         self, principal: Principal, action: str, *, error_code: str = "", **detail: str

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Protocol
 
 TIME_MS_MAX = 253_402_300_799_999
-"""The end of the year 9999: the last that RFC 3339 can tell."""
+"""The end of the year 9999: the last that RFC 3339 can write."""
 
 TIME_MS_MIN = -62_135_596_800_000
 """The beginning of the year 1: the first."""
@@ -39,8 +39,8 @@ class SystemClock:
 def rfc3339(at_ms: int) -> str:
     """`at_ms` as RFC 3339 in UTC with milliseconds, e.g. `2026-01-26T18:00:00.000Z`.
 
-    What lies beyond the years that can be told is told as their end: a record that holds such a
-    time must not keep its readers from everything else.
+    A time beyond the years that can be written becomes the first or last of them: a record that
+    holds such a time must not make the whole answer fail.
     """
     whole_s, milli = divmod(min(max(at_ms, TIME_MS_MIN), TIME_MS_MAX), 1000)
     return f"{_second(whole_s)}.{milli:03d}Z"
@@ -60,7 +60,7 @@ def from_rfc3339(text: str) -> int:
     zone is taken as UTC.
 
     Raises:
-        ValueError: `text` is no such time, or its zone puts it outside of what UTC can tell.
+        ValueError: `text` is no such time, or its zone puts it outside of the years of UTC.
     """
     head, dot, tail = text.strip().partition(".")
     if dot:

@@ -2,7 +2,7 @@
 
 The union `Command` is what travels: over HTTP (camelCase, tag `command`), in queue files, between
 machines. The union `Report` never leaves the process: what happens outside (a process exits, a file
-changes) re-enters as one of these, so there is one road to the job table.
+changes) re-enters as a report, so that there is one path to the job table.
 """
 
 import hashlib
@@ -182,7 +182,7 @@ class ReportUnknown(msgspec.Struct, frozen=True, kw_only=True, tag="report_unkno
 
 
 class ReportLost(msgspec.Struct, frozen=True, kw_only=True, tag="report_lost"):
-    """Nothing is left that could tell how the execution ended; `reason` is a `Reason` word.
+    """Nothing is left that shows how the execution ended; `reason` is a `Reason` word.
 
     `elsewhere`: it belongs to the directory that this one is a copy of, and may still run there.
     """
@@ -243,7 +243,7 @@ Report = (
     | Forget
     | SetMaintenance
 )
-"""What only the parts of the service itself tell the owner."""
+"""What only the parts of the service itself send to the owner."""
 
 AnyCommand = Command | Report
 

@@ -27,14 +27,14 @@ LENT_S = 10.0
 
 
 class HeldDescriptors:
-    """The ones of this process. May be used from any thread."""
+    """The descriptors that this process holds back. May be used from any thread."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._held: list[int] = []
         self._lent_s = 0.0
         self.shed: Callable[[], None] = _nothing
-        """Makes others give up theirs; called from any thread."""
+        """Makes other parts close some of theirs; called from any thread."""
 
     def hold(self) -> bool:
         """As many as should be are held back now; not while they are lent, nor if the system

@@ -1,7 +1,7 @@
 """How commands reach the owner: one bounded inbox with two lanes, filled by pumps.
 
-Stops, cancels and reports of the service's own parts go ahead of everything else, so that nobody's
-stop waits behind somebody's starts. Within a lane each principal has a turn after the other.
+Stops, cancels and reports of the service's own parts go ahead of everything else, so that no stop
+waits behind starts. Within a lane the principals take turns.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ class Inbox:
         return envelope.done
 
     def put(self, envelopes: Iterable[Envelope]) -> None:
-        """Takes commands; the caller has asked for `room`."""
+        """Takes commands; the caller has waited for `room`."""
         for envelope in envelopes:
             lane = self._urgent if is_urgent(envelope.command) else self._normal
             lane.append(envelope.principal.user_id, envelope)
@@ -91,7 +91,7 @@ class Inbox:
         for lane in (self._urgent, self._normal):
             while lane and len(batch) < limit:
                 batch.append(lane.take())
-        self._bytes -= sum(weight_of(one) for one in batch if one.id)  # reports have none
+        self._bytes -= sum(weight_of(each) for each in batch if each.id)  # reports have no id
         if self._has_room:
             self._drained.set()
         return batch

@@ -1,7 +1,7 @@
-"""How an execution ended, in the words that all doors use. Pure.
+"""How an execution ended, in the words that all interfaces use. Pure.
 
-The command line, the page, events and records say it with these, so that nobody has to work it out
-from a state, a reason, a code and a signal, which can say different things: a program that was
+The command line, the page, events and records use these sentences, so that people need not derive
+them from a state, a reason, a code and a signal, which can say different things: a program that was
 ended by its time limit may have exited with 0.
 """
 

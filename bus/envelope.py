@@ -110,7 +110,7 @@ def weight_of(envelope: Envelope) -> int:
 
 
 def waiting_record(envelope: Envelope) -> CommandRecord:
-    """The command as it is shown while nobody has decided about it: `Pending`."""
+    """The command as it is shown before the owner has decided about it: `Pending`."""
     command = envelope.command
     return CommandRecord(
         id=envelope.id,
@@ -138,7 +138,7 @@ def new_uuid(now_ms: int) -> str:
 
 
 def can_be_user(text: str) -> bool:
-    """Whether somebody from outside may be called that: visible, and no name that is ours."""
+    """Whether a user from outside may have this name: visible, and not reserved for jobbus."""
     is_visible = (
         0 < len(text) <= USER_MAX
         and text.isprintable()

@@ -1,7 +1,8 @@
 """Every error jobbus raises on purpose: one root, one stable `code` each. No IO, no HTTP.
 
-Three kinds, three treatments. *Refused*: the caller's fault; told, never retried. *Failed*: ours or
-the world's; told, may be tried again. *Cannot happen*: an `assert`, not an error of this module.
+Three kinds, three treatments. *Refused*: the caller's fault; answered, never retried. *Failed*: a
+fault of ours or of the system; answered, may be tried again. *Cannot happen*: an `assert`, not an
+error of this module.
 """
 
 from enum import StrEnum

@@ -1,8 +1,8 @@
 """The numbered changes in memory: one ring, written by the owner, read by anybody at own pace.
 
 A reader is a position, a predicate and a wake-up: no queue of its own, so a slow one costs nothing.
-Publishing never waits. Whoever asks for more than the ring still holds is told so, never served in
-part.
+Publishing never waits. A reader that asks for more than the ring still holds gets a reset, never a
+part of it.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ FRAME_BYTES = 384
 """What a frame takes beside its data: the object, its texts and numbers, its place in the ring."""
 AGE_MAX_S = 900.0
 REPLAY_MAX = 5_000
-"""Matching frames a reader may be behind and still be told one by one."""
+"""Matching frames a reader may be behind and still get each of."""
 
 _POSITION = re.compile(r"([a-z0-9]{6,16})-(0|[1-9][0-9]{0,18})\Z")
 
@@ -124,7 +124,7 @@ class Feed:
         return Batch(taken, self.head)
 
     def count_after(self, seq: int, limit: int, predicate: Predicate) -> int:
-        """How many matching frames a reader at `seq` has to be told, counted up to `limit`."""
+        """How many matching frames a reader at `seq` has to get, counted up to `limit`."""
         count = 0
         for index in range(bisect_right(self._seqs, seq), len(self._frames)):
             if predicate(self._frames[index]):
@@ -134,7 +134,7 @@ class Feed:
         return count
 
     def resume(self, cursor: str, predicate: Predicate) -> int | ResetReason:
-        """The number after which a reader with this cursor goes on, or why it must start anew."""
+        """The number after which a reader with this cursor goes on, or why it needs a snapshot."""
         seq = self.number_of(cursor)
         if isinstance(seq, ResetReason):
             return seq
@@ -202,7 +202,7 @@ class Feed:
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """Frames to tell, and the number up to which the reader then knows everything it may see."""
+    """Frames to send, and the number up to which the reader then has everything it may see."""
 
     frames: list[Frame]
     seq: int

@@ -107,7 +107,7 @@ class ExecutionLayout(msgspec.Struct, frozen=True):
 
     @property
     def claim(self) -> Path:
-        """Created with O_EXCL: whoever creates it decides whether the job ever runs."""
+        """Created with O_EXCL: the process that creates it decides whether the job ever runs."""
         return self.root / "claim"
 
     @property

@@ -1,4 +1,4 @@
-"""What tells a file or folder from a copy of it. Blocking IO."""
+"""By what a file or folder differs from a copy of it. Blocking IO."""
 
 import fcntl
 import os
@@ -10,7 +10,7 @@ import msgspec
 
 _LONG = struct.Struct("@l")
 _FS_IOC_GETVERSION = 2 << 30 | _LONG.size << 16 | ord("v") << 8 | 1
-"""The generation of an inode: another one each time the number is given out again."""
+"""The generation of an inode: it changes each time the number is given out again."""
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -18,8 +18,8 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 class FileMark(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a file keeps for life and a copy of it does not get.
 
-    `generation` is 0 where the file system does not tell. The device is no part of it: its number
-    may be another after each boot.
+    `generation` is 0 where the file system has none. The device is no part of it: its number
+    may change at each boot.
     """
 
     inode: int

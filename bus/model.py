@@ -144,7 +144,7 @@ class StopRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class ExitRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How an execution ended, as far as the operating system can tell.
+    """How an execution ended, as far as the operating system reports it.
 
     One of code and signal is set unless the program never ran.
 

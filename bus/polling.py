@@ -1,7 +1,7 @@
 """How often a folder is looked at: rarely where changes are announced, often where they are not.
 
-No IO. What announces nothing is known by its type, or noticed: a look that only the clock caused
-found what no announcement said.
+No IO. A folder without announcements is known by the type of its file system, or noticed: a look
+that only the clock caused found a change that was not announced.
 """
 
 import logging
@@ -15,14 +15,14 @@ SILENT_FILE_SYSTEMS = frozenset(
         *("osxfs", "nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre"),
     }
 )
-"""What others change there comes from elsewhere, and no announcement of it arrives. So it is with
-`fuse` and all its kinds."""
+"""What other machines change there is not announced here. The same holds for `fuse` and all its
+kinds."""
 
 GRACE_S = 1.0
 """An announcement may come that much later than a look that found the same."""
 NAMES_MAX = 4096
 FULL_LOOK_S = 60.0
-"""Not even the time of the folder is believed for longer: it may stand still, too."""
+"""Not even the modification time of the folder is trusted for longer: it may stand still, too."""
 
 
 def is_silent(kind: str) -> bool:
@@ -31,10 +31,10 @@ def is_silent(kind: str) -> bool:
 
 
 class FolderPolling:
-    """Of one folder, called `name` to people. Lives where its folder is looked at.
+    """The state of one folder, called `name` to people; lives where the folder is looked at.
 
-    `_reason` says why it is looked at often, and is empty while its announcements are believed; of
-    others' hands only `often_s` changes. What was announced since the last verdict is in
+    `_reason` says why it is looked at often, and is empty while its announcements are trusted.
+    Other parts write nothing but `often_s`. What was announced since the last verdict is in
     `_announced`; with `_vaguely` it may have been anything. `_doubtful` was found without an
     announcement, at `_found_s`.
     """
@@ -55,7 +55,7 @@ class FolderPolling:
 
     @property
     def why(self) -> str | None:
-        """Why it is looked at often, and how often; None while its announcements are believed."""
+        """Why it is looked at often, and how often; None while its announcements are trusted."""
         if not self._reason:
             return None
         return f"{self._name} {self._reason}; it is looked at every {self.often_s * 1000:.0f} ms"
@@ -101,8 +101,8 @@ class FolderPolling:
             if now_s - self._found_s < self._grace_s:
                 return
             if not self._vaguely and not self._doubtful <= self._announced:
-                self._turn("holds what no announcement told of")
-        # What was announced in the moment of the look is no surprise, whoever came first.
+                self._turn("holds entries that were not announced")
+        # What was announced at the moment of the look was expected, whichever came first.
         self._doubtful = set() if self._vaguely else set(names) - self._announced
         self._found_s = now_s
         self._announced.clear()

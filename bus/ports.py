@@ -1,4 +1,4 @@
-"""What the halves of the house ask of each other: small protocols, no implementation.
+"""What handlers and transports ask of each other: small protocols, no implementation.
 
 handlers/ and transports/ never import each other; `jobbus.service.app` hands each side what is
 named here.
@@ -192,8 +192,8 @@ class OutputHits(msgspec.Struct, frozen=True, kw_only=True):
 class OutputLineReader(OutputReader, Protocol):
     """The same output as lines for people.
 
-    Bytes that are no UTF-8 become U+FFFD. Of a line that was redrawn by CR only the last state is
-    told. A line over 16 KiB comes in pieces: a `continued` one follows those with its number, any
+    Bytes that are no UTF-8 become U+FFFD. Of a line that was redrawn by CR only the last state
+    counts. A line over 16 KiB comes in pieces: a `continued` one follows those with its number, any
     other replaces them. An execution's last line counts as whole once it is no longer live.
     """
 
@@ -235,13 +235,13 @@ class OutputLineReader(OutputReader, Protocol):
 
 
 class OutputNotice(Protocol):
-    """Whom the supervisor tells that an execution's output has grown."""
+    """Where the supervisor reports that an execution's output has grown."""
 
     def grown(self, execution_id: str) -> None: ...
 
 
 class ChangeListener(Protocol):
-    """Told, synchronously and cheaply, of each batch of events right after it was published."""
+    """Called, synchronously and cheaply, with each batch of events right after it was published."""
 
     def __call__(self, batch: Sequence[Published]) -> None: ...
 
@@ -279,7 +279,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     def secrets_for(self, job_id: str) -> frozenset[str]:
         """The names of those that the job may be given."""
-        return frozenset(name for name, one in self.secrets.items() if one.is_for(job_id))
+        return frozenset(name for name, source in self.secrets.items() if source.is_for(job_id))
 
 
 __all__ = [

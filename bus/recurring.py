@@ -1,6 +1,6 @@
-"""Log lines that may come back at every try: said once, then counted, with a summary.
+"""Log lines that may come back at every try: logged once, then counted, with a summary.
 
-What strangers, a full system or a missing right can repeat must not fill a log.
+What clients, a full system or a missing right can repeat must not fill a log.
 """
 
 import threading
@@ -15,7 +15,7 @@ SUMMARY_S_MAX = 3600.0
 """… but no longer than this: what goes on stays in sight."""
 
 SUBJECTS_MAX = 64
-"""Names in a line may be a stranger's: more different ones than that are counted together."""
+"""Clients may choose names in a line: more different names than that are counted together."""
 
 OTHERS = "others like it"
 
@@ -96,19 +96,19 @@ class _Subject:
 
     def __init__(self, now_s: float) -> None:
         self.total = 1
-        self._untold = 0
+        self._unlogged = 0
         self._pause_s = SUMMARY_S
         self._next_s = now_s + SUMMARY_S
         self._last_s = now_s
 
     def repeated(self, now_s: float) -> int | None:
-        """One time more; how many are to be told of now, if any."""
+        """One time more; how many are to be logged now, if any."""
         self.total += 1
-        self._untold += 1
+        self._unlogged += 1
         self._last_s = now_s
         if now_s < self._next_s:
             return None
-        times, self._untold = self._untold, 0
+        times, self._unlogged = self._unlogged, 0
         self._pause_s = min(2 * self._pause_s, SUMMARY_S_MAX)
         self._next_s = now_s + self._pause_s
         return times

@@ -1,11 +1,11 @@
 """Room that is held back on the disks of a data directory, for what must be written when they are
 full: stops, ends, their records, and the start of the service itself. Blocking IO.
 
-It is held as files, in bytes and in inodes, and given away as such: whoever needs room gets a file
-that has it, under the name it wants. Room that was only set free would be gone by the next write of
-the program that fills the disk. *Spares* (`bus.spares`) are small, for one command, order or record
-each, and lie in `.reserve` on each file system. The *ballast* is large: it becomes a segment of the
-journal.
+It is held as files, in bytes and in inodes, and given away as such: a writer that needs room gets a
+file that has it, under the name it wants. Room that was only set free would be gone by the next
+write of the program that fills the disk. *Spares* (`bus.spares`) are small, for one command, order
+or record each, and lie in `.reserve` on each file system. The *ballast* is large: it becomes a
+segment of the journal.
 
 Shims hold the room for their exit records themselves (`handlers.shim.files`).
 """
@@ -52,7 +52,7 @@ class Reserve:
             try:
                 device = folder.stat().st_dev
             except OSError:
-                continue  # somebody took it away; whoever misses it makes it again
+                continue  # it was removed; the part that needs it makes it again
             if device not in devices:
                 devices.add(device)
                 yield folder
@@ -108,7 +108,7 @@ class Ballast:
                 return False
             self.take()
         except OSError:
-            return False  # nothing depends on it: the next one to ask tries again
+            return False  # nothing depends on it: the next call tries again
         return True
 
     def take(self) -> None:
@@ -136,7 +136,7 @@ class Ballast:
         return True
 
     def put_back(self, path: Path) -> None:
-        """The opposite of `become`, for one that was not written to."""
+        """The opposite of `become`, for a file that was not written to."""
         path.rename(self._path)
 
     def release(self) -> bool:

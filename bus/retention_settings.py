@@ -12,7 +12,7 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     `[keep]` goes before. `output_bytes`: output of all ended executions together. `commands`,
     `command_days`: ended commands and their result files; `command_bytes`: variables, results and
     errors of them all together; `status_s`: those of `status` commands. Of these two, those without
-    an effect (reads, refusals) have a part of their own, and whoever has the most gives way first.
+    an effect (reads, refusals) have a part of their own, and who has the most gives way first.
     `id_days`: ids of commands that had an effect, so that a repeat is known as one. None goes
     earlier: who has `ids` of them, or more than a fair part when all have `ids_in_all`, starts
     nothing more until some are old enough. `rejects`,

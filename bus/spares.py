@@ -55,7 +55,7 @@ def take(name: str, inside: int, need: Need) -> int | None:
             try:
                 os.rename(spare, name, src_dir_fd=place, dst_dir_fd=inside)
             except FileNotFoundError:
-                continue  # somebody was faster
+                continue  # another process was faster
             except OSError as error:
                 if error.errno not in NO_ROOM or given_up == _GIVEN_UP_MAX:
                     return None
@@ -70,15 +70,15 @@ def take(name: str, inside: int, need: Need) -> int | None:
 
 
 def give_back(name: str, inside: int) -> bool:
-    """A file that was made of a spare is one again; False, and the file as it was, if it has not
-    the room of a spare or none is missing."""
+    """A file that was made of a spare is a spare again; False, and the file as it was, if it has
+    not the room of a spare or none is missing."""
     if not _has_room_of_a_spare(os.stat(name, dir_fd=inside, follow_symlinks=False)):
         return False
     with _place_for(inside) as place:
         if place is None or (free := _free_name(place)) is None:
             return False
         try:
-            # First out of the way: nobody must find the emptied file under its name.
+            # First out of the way: no reader must find the emptied file under its name.
             os.rename(name, _RETURNED, src_dir_fd=inside, dst_dir_fd=place)
         except OSError:
             return False
@@ -91,7 +91,7 @@ def give_back(name: str, inside: int) -> bool:
             keep_room(handle, 0, SPARE_BYTES)
             is_whole = _has_room_of_a_spare(os.fstat(handle))
         except OSError:
-            is_whole = False  # somebody was faster
+            is_whole = False  # another process was faster
         finally:
             os.close(handle)
         if is_whole:
@@ -133,7 +133,7 @@ def fill(place: int) -> None:
         if name not in there:
             remove(_UNFINISHED, place)
             _make_spare(place)
-            # Whoever finds one under its name can rely on its room.
+            # A spare under its name has its room.
             os.rename(_UNFINISHED, name, src_dir_fd=place, dst_dir_fd=place)
 
 

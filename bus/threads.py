@@ -153,7 +153,7 @@ def prepare_threads() -> None:
 
 
 async def threads_at_rest() -> None:
-    """Calls that nobody waits for any more (the caller was cancelled) have ended, or take long."""
+    """Calls without a waiting caller (it was cancelled) have ended, or take long."""
     left = [asyncio.wrap_future(each) for lane in _LANES for each in lane.in_hand()]
     if left:
         await asyncio.wait(left, timeout=REST_S)
@@ -204,7 +204,7 @@ def _carry_out(future: "Future[T]", call: Callable[[], T]) -> None:
         return
     try:
         result = call()
-    except BaseException as error:  # noqa: BLE001, RUF100 - it belongs to whoever waits for it
+    except BaseException as error:  # noqa: BLE001, RUF100 - it belongs to the waiting caller
         future.set_exception(error)
     else:
         future.set_result(result)

@@ -1,4 +1,4 @@
-"""The one small interface every way in must offer. No implementation lives here."""
+"""The small interface that every transport offers. No implementation lives here."""
 
 from collections.abc import Sequence
 from typing import Protocol

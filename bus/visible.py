@@ -1,7 +1,7 @@
 """What a person can see of a text that others wrote. Pure.
 
 Control characters command a terminal; marks of direction turn text around; others show nothing and
-make two names look like one (CWE-150, UTS #39). Each is replaced by a sign, so that what stands on
+make two names look the same (CWE-150, UTS #39). Each is replaced by a sign, so that what stands on
 a screen is what there is.
 """
 
@@ -17,7 +17,7 @@ _INVISIBLE = (
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 HIDDEN = f"[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f{_INVISIBLE}]"
-"""An expression for one character that nobody sees, but for line ends, tabs and CR."""
+"""An expression for one character that shows nothing, but for line ends, tabs and CR."""
 
 _HIDDEN = re.compile(HIDDEN)
 _STYLES = "\ufe0e\ufe0f"
@@ -52,12 +52,12 @@ def visible(text: str, *, lines: bool = False) -> str:
 
 
 def hides(text: str) -> bool:
-    """Whether there is something in `text` that nobody sees as what it is."""
+    """Whether something in `text` does not show as what it is."""
     return visible(text) != text
 
 
 def visible_json(text: str) -> str:
-    """JSON that means the same, with an escape for every character that nobody sees."""
+    """JSON that means the same, with an escape for every character that shows nothing."""
     return _HIDDEN.sub(lambda match: _escaped(match[0]), text)
 
 

@@ -1,9 +1,9 @@
 """What stands in files that the journal cannot vouch for. Blocking IO.
 
 After a damaged, lost or restored journal the table lacks executions whose files are there. They are
-evidence: from then on only what was begun later may be swept. And what the table does tell may be
-told otherwise by status and result files of a time that it does not know: those are doubted until
-all of them have been looked at.
+evidence: from then on only what was begun later may be swept. And status and result files may
+contradict the table, since they may be newer than what it lost: they are doubted until all of them
+have been compared.
 """
 
 import uuid
@@ -29,12 +29,12 @@ def are_files_doubted(journal: Path) -> bool:
 
 
 def believe_files(journal: Path) -> None:
-    """All files have been looked at, and are durable."""
+    """All files have been compared, and are durable."""
     (journal / DOUBTED).unlink(missing_ok=True)
 
 
 def protected_before_ms(journal: Path) -> int:
-    """What was begun before this time stays where it is; 0 if the journal tells about all of it."""
+    """What was begun before this time stays where it is; 0 if the journal has records of all."""
     try:
         return int((journal / NAME).read_text(encoding="ascii"))
     except FileNotFoundError:

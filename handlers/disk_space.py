@@ -1,4 +1,4 @@
-"""Looks from time to time whether there is room left on the disks of a data directory."""
+"""Looks from time to time how much room is left on the disks of a data directory."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -28,9 +28,9 @@ def scarcest(places: Sequence[Path]) -> Space:
 class SpaceWatch:
     """Knows how much room there was at the last look.
 
-    `look` blocks; it tells what is left, and whether the reserve is held back. `changed` is told
-    when room gets scarce (True) and when it has come back (False); `hold_ballast` takes back the
-    reserve.
+    `look` blocks; it gives what is left, and whether the reserve is held back. `changed` is called
+    with True when room gets scarce and with False when it has come back; `hold_ballast` takes back
+    the reserve. `is_low` and `space` are of the last look; only `look` writes them.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class SpaceWatch:
         try:
             space, is_held = await READS.run(self._look)
         except OSError as error:
-            self._troubles.say(f"cannot tell how much room is left: {reason_of(error)}")
+            self._troubles.say(f"how much room is left cannot be read: {reason_of(error)}")
             return
         self._troubles.over()
         self.space = space

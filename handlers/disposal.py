@@ -48,7 +48,7 @@ class Disposal:
                 raise
 
     def sweep(self, known: Container[str], since_ms: int) -> int:
-        """Folders of executions that nobody knows any more are removed; how many there were.
+        """Folders of executions that have no record any more are removed; how many there were.
 
         Blocking. What does not look like ours, or was begun before `since_ms`, stays where it is.
         """
@@ -106,7 +106,7 @@ def _brought_up(name: str, above: int) -> list[str]:
 
 
 def _opened(name: str | Path, above: int | None) -> int:
-    """The folder, with its rights given back to its owner, whom a program may have locked out."""
+    """The folder, with its rights given back to its owner: a program may have taken them."""
     try:
         handle = os.open(name, _FLAGS, dir_fd=above)
     except PermissionError:

@@ -1,8 +1,8 @@
 """The changes behind the feed's ring, read from the journal on disk. Reading blocks, on a thread.
 
 A change shows the record as it was then, so the journal is folded into a table of its own from its
-beginning on. Such a replay is kept for a moment where a reader left it: whoever goes on there pays
-for what is new only. One replay reads at a time.
+beginning on. Such a replay is kept for a moment where a reader left it: the next question from
+there reads only what is new. One replay reads at a time.
 """
 
 import asyncio
@@ -64,8 +64,8 @@ class JournalHistory:
                     raise FellBehind
                 batch = await _next_batch(replay, seq, until, limit, size_max, wanted)
             except (OSError, AssertionError, KeyError, Torn, Unknown) as error:
-                # A file was dropped meanwhile, or one in the middle was damaged and set aside: what
-                # follows it cannot be told in full.
+                # A file was dropped meanwhile, or a file in the middle was damaged and set aside:
+                # what follows it is not complete.
                 _log.warning("the journal cannot be read from there", seq=seq, error=repr(error))
                 raise FellBehind from error
             self._keep(replay)
@@ -89,7 +89,12 @@ class JournalHistory:
 
 
 class Replay:
-    """A table on its way through the journal. All frames after `passed` come, none before."""
+    """A table on its way through the journal. All frames after `passed` come, none before.
+
+    `_position` is the number up to which the table is folded, `_path` and `_offset` where the next
+    record is read; `read_on` writes these. `frames` are those that no reader has got yet: `read_on`
+    puts them in, `_next_batch` takes them out and moves `passed`.
+    """
 
     def __init__(self, encoder: ChangeEncoder, table: JobTable, passed: int, path: Path) -> None:
         self.passed = passed
@@ -148,7 +153,8 @@ class Replay:
         """The next segment, if it may hold something up to `until`.
 
         If it may not, it can be younger than our look at the segment before it, and that may have
-        got another line in between. If it may, all before it was written when `until` was told.
+        got another line in between. If it may, all before it was written when `until` was
+        published.
         """
         for path in segments_of(self._path.parent):
             if path.name > self._path.name:

@@ -57,7 +57,13 @@ log = structlog.get_logger("jobbus.owner")
 
 
 class Owner:
-    """Owns the job table. Implements the ports `Checker` and `CommandWaiter`."""
+    """Owns the job table. Implements the ports `Checker` and `CommandWaiter`.
+
+    `_working` is the table one batch ahead, `published` the table that is read outside; `_next_seq`
+    the number of the next event, `_reserved` the number below which all may have been given out,
+    `_snapshot_at` how much journal makes the next snapshot due. Only `handle` and what it calls
+    write these; `go_by` writes `_policy`.
+    """
 
     def __init__(
         self,
@@ -104,7 +110,7 @@ class Owner:
         return self._next_seq
 
     def listen(self, listener: ChangeListener) -> None:
-        """`listener` is told of every batch from now on, right after it was published."""
+        """`listener` is called with every batch from now on, right after it was published."""
         self._listeners.append(listener)
 
     def check(self, envelope: Envelope) -> None:
@@ -195,7 +201,8 @@ class Owner:
         _answer_reports(batch)
 
     async def snapshot(self) -> None:
-        """The journal begins anew with the table of now; what it covers is dropped.
+        """The journal begins with a snapshot of the table as it is now; what that covers is
+        dropped.
 
         The table is frozen between two batches; encoding and writing happen on the journal's
         thread, in parts, while nothing is decided (a batch that comes meanwhile waits).
@@ -214,8 +221,8 @@ class Owner:
     # -- one batch -------------------------------------------------------------------------------
 
     async def _decide_with_patience(self, batch: Sequence[Envelope]) -> "_Decided":
-        """Without memory a batch waits: what was decided of it is taken back, and nothing was
-        recorded."""
+        """As `_decide`; without memory it tries again, from the published table: nothing of the
+        batch was recorded."""
         first_seq, is_clean = self._next_seq, True
         while True:
             try:

@@ -1,6 +1,6 @@
-"""Progress on its way to the owner: the latest word of each execution, at most four a second.
+"""Progress on its way to the owner: the latest of each execution, at most four a second.
 
-The first word passes at once; of those that follow within a quarter of a second only the last
+The first report passes at once; of those that follow within a quarter of a second only the last
 does. The table and the feed never see more, however often a job speaks.
 """
 

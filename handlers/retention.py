@@ -1,5 +1,5 @@
-"""Lets the past go: looks from time to time for what is more than kept, and reports it. No table
-is changed here; the looking happens in a thread, in slices, on a frozen table."""
+"""Looks from time to time for records that are more than is kept, and reports them. No table is
+changed here; the looking happens in a thread, in slices, on a frozen table."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -28,7 +28,7 @@ log = structlog.get_logger("jobbus.retention")
 
 
 class TrustedClock:
-    """Says whether ages can be believed: the wall clock goes with the journal and with itself.
+    """Says whether ages can be trusted: the wall clock agrees with the journal and with itself.
 
     A service that comes back after days sees the same as one whose clock was set wrong by days:
     both wait a day of running, or until the clock has gone back, before anything is too old.
@@ -64,7 +64,9 @@ class Retention:
     """Implements `bus.ports.ChangeListener`; `run` looks and reports.
 
     `waiting_since_ms` says when the oldest command that waits for its turn was submitted;
-    `forget_rejects` is told from which time on rejected files are kept.
+    `forget_rejects` is called with the time from which on rejected files are kept. `_ended` counts
+    ends since the last look; `_turned_s` is when ids were last aged. The listener and `_look` write
+    them.
     """
 
     def __init__(
@@ -145,7 +147,7 @@ class Retention:
         return batches
 
     async def _hand_over(self, batch: Forget) -> bool:
-        """One at a time: what else happens goes between two."""
+        """One batch at a time: other decisions go between two."""
         self._taken.clear()
         self._report(batch)
         try:

@@ -1,4 +1,4 @@
-"""Tells the owner when a deadline in the table has come. One task, asleep while there is none."""
+"""Reports to the owner when a deadline in the table has come. Asleep while there is none."""
 
 import asyncio
 import math

@@ -1,7 +1,7 @@
 """Makes one entry of many equal refusals within a minute. No IO, no clock.
 
-Those who prove nothing, and accounts that drop files, choose much of what tells their refusals
-apart: addresses, paths, names of jobs. They have few entries, and one an hour for all the rest.
+Clients without a credential, and accounts that drop files, choose much of what makes their refusals
+different: addresses, paths, names of jobs. They get few entries, and one an hour for all the rest.
 """
 
 from collections import OrderedDict
@@ -13,11 +13,11 @@ from bus.audit import ANONYMOUS, AuditEntry
 
 WINDOW_S = 60.0
 KEYS_MAX = 10_000
-"""Refusals that are told apart at a time; beyond, the oldest window ends early."""
+"""Kinds of refusals that are counted at a time; beyond, the oldest window ends early."""
 
 FEW_BURST = 100.0
 FEW_PER_S = 1 / 60
-"""Entries of an actor who can choose what tells them apart. About 400 KB a day."""
+"""Entries of an actor who can choose what makes them different. About 400 KB a day."""
 
 REST_S = 3600.0
 OUTSIDE = "uid:"
@@ -38,7 +38,7 @@ class _Window(msgspec.Struct):
 
 
 class Coalescer:
-    """The first of its kind is told at once, those that follow together when the minute is over."""
+    """The first of its kind is written at once, those that follow together after the minute."""
 
     def __init__(self) -> None:
         self._windows: OrderedDict[_Key, _Window] = OrderedDict()
@@ -50,8 +50,8 @@ class Coalescer:
         return len(self._windows)
 
     def is_first(self, entry: AuditEntry, now_s: float) -> bool:
-        """Whether the entry is to be told now; if not, it is counted."""
-        # Those who prove nothing are told apart by where they come from.
+        """Whether the entry is to be written now; if not, it is counted."""
+        # Clients without a credential differ by where they come from.
         peer = entry.detail.get("peer")
         key = (entry.actor, entry.action, entry.job, entry.error_code, peer)
         window = self._windows.get(key)

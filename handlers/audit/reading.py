@@ -77,7 +77,8 @@ def _is_name(stem: str) -> bool:
 
 
 def _may_hold(path: Path, query: AuditQuery) -> bool:
-    """By its name; with doubt on both sides: entries tell when it was, not when it was written."""
+    """By its name, with a day to spare on both sides: entries hold the time of the act, not of the
+    write."""
     if query.before_n is not None and int(path.stem[9:]) >= query.before_n:
         return False
     day = path.name[:8]

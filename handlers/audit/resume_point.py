@@ -1,4 +1,4 @@
-"""What earlier services left in the audit, and what of it a crash may have taken. Blocking.
+"""Where the audit goes on after earlier services, and what of it a crash has taken. Blocking.
 
 Syncs are lazy, so a power cut leaves of the newest lines some and some not, in any order. All up to
 the first hole can be relied on; behind it only what is there. The journal still has the rest.
@@ -58,7 +58,7 @@ def find_resume_point(directory: Path) -> ResumePoint:
     for path in segments_of(directory)[: -LOOK_BACK_MAX - 1 : -1]:
         whole, rest = _parted(path)
         if last is None:
-            _sync_file(path)  # a crash may have come before the sync, and nobody else will do it
+            _sync_file(path)  # a crash may have come before the sync, and no other part will do it
             last = max((*whole, *rest), key=lambda entry: entry.n, default=None)
         if written_until is None:
             behind |= _events_of(rest, 0)

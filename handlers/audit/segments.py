@@ -57,7 +57,7 @@ class AuditSegments:
         """The entries, which get their numbers here, are in the file.
 
         Raises:
-            OSError: none of them is, as far as anybody will ever read.
+            OSError: none of them is, as far as any reader sees.
         """
         numbered = [
             msgspec.structs.replace(entry, n=self.next_n + index)
@@ -95,7 +95,7 @@ class AuditSegments:
         self.sync()
         if self._file is not None:
             with suppress(OSError):  # the next start does it
-                os.ftruncate(self._file, self._size)  # what it has behind its end is others'
+                os.ftruncate(self._file, self._size)  # the room behind its end is free for others
             os.close(self._file)
             self._file = None
 
@@ -106,8 +106,8 @@ class AuditSegments:
         days = [path.name[:8] for path in paths]
         gone = 0
         for index, path in enumerate(paths[:-1]):
-            # A segment ends before the next one begins. One from the future tells nothing: the
-            # clock was wrong, and nothing behind it may be kept for ever for that.
+            # A segment ends before the next begins. A segment from the future proves nothing: the
+            # clock was wrong, which must not keep what follows for ever.
             ended = next((begun for begun in days[index + 1 :] if begun <= today), None)
             if ended is None or ended >= day or day <= days[index] <= today:
                 break
@@ -179,7 +179,7 @@ def _create(name: str, directory: int) -> int:
 
 
 def _give_back_ahead(directory: Path) -> None:
-    """What the last segment of a service that died has behind its end is others' again."""
+    """The room behind the end of a dead service's last segment is free again."""
     for path in segments_of(directory)[-1:]:
         with suppress(OSError):
             os.truncate(path, path.stat().st_size)

@@ -1,7 +1,7 @@
-"""Keeps the audit: hears of every event, refusal and note, and writes them behind the journal.
+"""Keeps the audit: takes every event, refusal and note, and writes their entries after the journal.
 
-What acted is on record in the journal first; after an unclean stop whatever had not reached the
-audit is made again from there. Refusals and notes are written within a moment and synced lazily.
+Events are in the journal first; after an unclean stop the entries that had not reached the audit
+are made again from there. Refusals and notes are written within a moment and synced lazily.
 """
 
 import asyncio
@@ -96,7 +96,7 @@ class Audit:
                 self._filled.set()
 
     def refused(self, envelope: Envelope, error: BusError) -> None:
-        """A command was refused at the door; nothing of it stands anywhere else."""
+        """A command was refused before it was written; no other record of it exists."""
         self._take_loose(entry_of_refusal(envelope, error, self._clock.now_ms()))
 
     def refused_file(self, record: CommandRecord) -> None:
@@ -144,7 +144,7 @@ class Audit:
         synced_s = tidied_s = self._clock.monotonic_s()
         await self._tidy()
         while True:
-            await self._wait_for_news()
+            await self._wait_for_entries()
             now_s = self._clock.monotonic_s()
             self._collect(now_s)
             try:
@@ -164,7 +164,7 @@ class Audit:
             await asyncio.sleep(WRITE_S)
 
     async def flush(self) -> None:
-        """All that was told before this call can be read; if the disk takes it."""
+        """All that was noted before this call can be read; if the disk takes it."""
         self._collect(None)
         try:
             await self._write()
@@ -172,7 +172,7 @@ class Audit:
             self._complain(error)
 
     async def settle(self) -> None:
-        """All that was told before this call survives a power cut: the journal may let it go.
+        """All that was noted before this call survives a power cut: the journal may drop it.
 
         Raises:
             NoSpace: the disk does not take it now.
@@ -183,7 +183,7 @@ class Audit:
             raise NoSpace(f"the audit cannot be written: {error}") from error
 
     async def aclose(self) -> None:
-        """Nothing is told after this; what was told is durable, or made again at the next start."""
+        """Nothing is noted after this; what was is durable, or made again at the next start."""
         try:
             await self._sync()
             await self._in_thread(self._segments.close)
@@ -213,7 +213,7 @@ class Audit:
         for entry in self._coalescer.due(now_s):
             self._add_loose(entry)
 
-    async def _wait_for_news(self) -> None:
+    async def _wait_for_entries(self) -> None:
         try:
             async with asyncio.timeout(SYNC_S):
                 await self._filled.wait()

@@ -21,7 +21,7 @@ LINKS_MAX = 40
 ID_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 Folders = frozenset[tuple[str, int, int]]
-"""Folders by path, device and inode: one that was removed and made anew is another one."""
+"""Folders by path, device and inode: a folder that was removed and made again is another folder."""
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)

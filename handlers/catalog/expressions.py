@@ -1,6 +1,6 @@
 """Regular expressions that users write: what they may be, and whether a text matches. Pure.
 
-RE2 reads each character once, whatever the expression: nobody's text holds up the service. Why, and
+RE2 reads each character once, whatever the expression: no text holds up the service. Why, and
 what that costs: docs/adr/0004-patterns-take-linear-time.md.
 """
 

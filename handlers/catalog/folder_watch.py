@@ -1,7 +1,7 @@
-"""Rings when something may have changed below the apps folder, by `watchfiles`.
+"""Announces that something may have changed below the apps folder, by `watchfiles`.
 
-Nothing else that the watcher reports is believed: it drops overflows, forgets what is pending at
-its time-outs, and fails at a name that is not UTF-8.
+Nothing else that the watcher reports is trusted: it drops overflows, forgets what is pending at its
+time-outs, and fails at a name that is not UTF-8.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ STEP_MS = 400
 keeps "within a second of a save" at two and a half wake-ups a second."""
 
 DEBOUNCE_MS = 800
-"""A folder in which something changes all the time still rings this often."""
+"""Changes in a folder that changes all the time are announced this often."""
 
 THREADS = 2
 """What `awatch` begins: one in Rust that watches, one that waits for it."""
@@ -31,15 +31,14 @@ THREADS_SPARE = 4
 not raise, it ends the process."""
 
 REST_S = 0.8
-"""A folder in which something changes all the time, since a job works there, still rings this
-often."""
+"""The pause after each announcement, since a job may change a folder all the time."""
 
 REST_LOOKS = 4.0
 """After a look that took a second there are so many seconds without one: very many entries cost a
 fifth of a processor at the most."""
 
 SLOW_LOOK_S = 5.0
-"""A look that needs no ring: hints get lost (overflows, network mounts, folders made anew)."""
+"""A look without an announcement: those get lost (overflows, network mounts, new folders)."""
 
 SLOW_LOOKS = 50.0
 """The same in looks: where nothing changes, looking costs a fiftieth at the most."""
@@ -53,7 +52,10 @@ AGAIN_S_MAX = 60.0
 
 
 class FolderWatch:
-    """Rings when something changed in a set of folders, and now and then."""
+    """Announces changes in a set of folders.
+
+    `_changed` is set by a change and cleared by `wait`; `_unwatched` is true while no watch stands.
+    """
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
@@ -61,12 +63,12 @@ class FolderWatch:
         self._pauses = Backoff(UNWATCHED_LOOK_S, AGAIN_S_MAX)
         self._troubles = Recurring(log)
         self.lost_a_folder = False
-        """A watched folder was removed. One made anew in its place is not watched any more, and
-        may be equal to the old one down to its inode."""
+        """A watched folder was removed. A new folder in its place is not watched, and may equal the
+        old folder down to its inode."""
 
     async def wait(self, look_s: float = SLOW_LOOK_S, took_s: float = 0.0) -> bool:
-        """Returns at the next ring since the last call, or False when it is time for a look; after
-        the rest that a look needs which took so long."""
+        """Returns True at the next announcement since the last call, or False when a look is due;
+        after the pause that a look needs which took `took_s`."""
         await asyncio.sleep(max(min(REST_S, look_s), REST_LOOKS * took_s))
         patience_s = min(UNWATCHED_LOOK_S, look_s) if self._unwatched else look_s
         try:
@@ -79,7 +81,7 @@ class FolderWatch:
         return True
 
     async def watch_folders(self, places: Callable[[], tuple[str, ...]]) -> None:
-        """Rings at every change directly in these folders, for ever; failures begin it anew."""
+        """Announces each change directly in these folders, for ever; begins again if it fails."""
         while True:
             paths = await READS.run(places)
             self._unwatched, self.lost_a_folder = not paths, False
@@ -87,7 +89,7 @@ class FolderWatch:
                 if paths:
                     await self._announce_changes(paths)
             except FileNotFoundError:
-                self._pauses.reset()  # it went between the look and this: the next look tells
+                self._pauses.reset()  # it went between the look and this: the next look sees that
             except Exception as error:
                 reason = lack_of_watches(error) or reason_of(error)
                 self._troubles.say(f"definitions cannot be watched, but are looked at: {reason}")

@@ -30,7 +30,7 @@ VARIABLE_PREFIX = "JOBBUS_VAR_"
 
 RESERVED_NAMES = ("NOTIFY_SOCKET", "TRACEPARENT")
 RESERVED_PREFIX = "JOBBUS_"
-"""Names that `[env]` may not set: the job would hear something untrue about itself."""
+"""Names that `[env]` may not set: the job would read something untrue about itself."""
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,9 +97,9 @@ def _own_environment(
 
 
 def child_of(traceparent: str, execution_id: str) -> str:
-    """The context of the execution in the trace of whoever asked for it (W3C Trace Context §3.2).
+    """The context of the execution in the trace of the caller (W3C Trace Context §3.2).
 
-    Its span id is made of the execution's id, so that others can tell it too.
+    Its span id is made of the execution's id, so that others can compute it too.
     """
     version, _, rest = _plain(traceparent).partition("-")
     trace_id, _, rest = rest.partition("-")

@@ -1,4 +1,4 @@
-"""On which line of a TOML text each key stands; `tomllib` does not tell. Pure.
+"""On which line of a TOML text each key stands; `tomllib` does not say. Pure.
 
 Only for texts that `tomllib` has accepted: so this needs to know where things begin and end, and
 not what is allowed.

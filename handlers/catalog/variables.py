@@ -1,7 +1,7 @@
 """What a command's variables must be, and the values a job gets. Pure: no IO, no clock.
 
 Types are exact, as in any JSON API: `30` is an integer and `"30"` is text, so each of them has one
-meaning and a wrong one is told at once instead of arriving at the job. What JSON cannot tell apart
+meaning and a wrong value is refused at once instead of arriving at the job. What is equal in JSON
 is taken: `30.0` for an integer, `30` for a number. `null` is the same as not given. Where people
 type text (the CLI's `NAME=VALUE`), `value_from_text` converts by the declared type first.
 """
@@ -196,7 +196,7 @@ def _check_pattern(name: str, pattern: str, value: str) -> None:
     try:
         is_match = matches(pattern, value)
     except NotUsable as exc:
-        # Of a definition that an earlier version took; whoever changes it is shown what to write.
+        # Of a definition that an earlier version took; its author is shown what to write.
         raise _unfit(name, f"cannot be checked: its pattern {exc}") from exc
     if not is_match:
         raise _unfit(name, f"must match {pattern} as a whole")

@@ -1,4 +1,4 @@
-"""The job definitions on disk and the owner's idea of them: looks, and reports what changed."""
+"""Compares the job definitions on disk with those last reported, and reports what changed."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ from handlers.catalog.folder_watch import SLOW_LOOK_S, FolderWatch
 log = logging.getLogger(__name__)
 
 ANNOUNCED_LATE_S = 3.0
-"""A change may be announced that late: the watcher may gather changes before it rings."""
+"""A change may be announced that late: the watcher gathers changes first."""
 
 WATCHED_MAX = 4000
 """Of more folders than that the slow look alone finds what changed in the others."""
@@ -33,8 +33,9 @@ at again until two looks agree, and at most so often."""
 class CatalogWatch:
     """Keeps the owner's catalog equal to the disk.
 
-    Each ring of the doorbell reads all definitions, and a slow look does so anyway: often, where
-    rings leave changes out.
+    Each announced change causes a scan of all definitions, and so does a slow look: often, where
+    changes are not announced. `_last` are the definitions last reported, `_took_s` how long the
+    last scan took; only `first` and `run` write them.
     """
 
     def __init__(self, apps: Path, report: ReportSink, look_s: float = 0.25) -> None:

@@ -1,7 +1,8 @@
 """What is kept of an ended command for good, and how much each principal has kept. No IO, no clock.
 
-Promise 2 rests on the ids of commands that had an effect: they go by time and by nothing else. So
-nothing may get among them that had none, and nobody may have so many that others find no room.
+Promise 2 rests on the ids of commands that had an effect: they are dropped by age and by nothing
+else. So no command without an effect may get among them, and no principal may have so many that
+others find no room.
 """
 
 from collections.abc import Iterable
@@ -26,8 +27,8 @@ def is_counted(command: CommandRecord) -> bool:
 def had_effect(command: CommandRecord) -> bool:
     """Whether a repeat of the command would not be the same again.
 
-    A read answers anew, a refusal is decided anew. What was cancelled, superseded or attempted, and
-    what is only known by its id, must never be handled again.
+    A read is answered again, a refusal decided again. What was cancelled, superseded or attempted,
+    and what is only known by its id, must never be handled again.
     """
     match command.status:
         case CommandStatus.REJECTED:
@@ -40,7 +41,7 @@ def had_effect(command: CommandRecord) -> bool:
 
 
 def size_of(command: CommandRecord) -> int:
-    """What in it was as long as somebody liked; the rest of a record is small."""
+    """What clients choose the length of; the rest of a record is small."""
     texts = [command.error or "", *command.roles]
     for name, value in (command.variables or {}).items():
         texts += (name, value) if isinstance(value, str) else (name,)

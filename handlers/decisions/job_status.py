@@ -40,7 +40,7 @@ def status(
 def check_status(
     table: ReadableTable, envelope: Envelope, command: GetStatus, context: Context
 ) -> Job:
-    """The job that may be told of; raises Refused if there is none."""
+    """The job, if the principal may view it; raises Refused if not."""
     return visible_job(table, envelope, command.job_id, context)
 
 

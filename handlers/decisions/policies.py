@@ -20,7 +20,7 @@ RESTART = "policy:restart"
 _PERSONS = frozenset({Reason.USER, Reason.REPLACED, Reason.SHUTDOWN})
 _FAILURES = frozenset({ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.LOST})
 _STEADY_MS = 60_000
-"""Who ran that long begins with the shortest delay again."""
+"""After a run of that length the delays begin with the shortest again."""
 
 
 def follow_up(
@@ -44,7 +44,7 @@ def follow_up(
     if not _wants_restart(spec, final):
         return None
     since_ms = context.now_ms - int(spec.restart.limit_window_s * 1000)
-    # One that seems to be still to come was before the clock was set back: nobody knows how long.
+    # A time in the future is of before the clock was set back: how long ago is unknown.
     recent = [at_ms for at_ms in job.restarts_ms if since_ms < at_ms <= context.now_ms]
     if variables is None or len(recent) >= spec.restart.limit:
         return JobGaveUp(job_id=job.id, restarts=len(recent), window_s=spec.restart.limit_window_s)
@@ -55,7 +55,7 @@ def follow_up(
 
 
 def is_still_ordered(execution: Execution, spec: JobSpec) -> bool:
-    """Whether a new definition wants a waiting execution, too; a person's it does not ask about."""
+    """Whether a new definition keeps a waiting execution; one that a person asked for stays."""
     match execution.cause:
         case "":
             return True

@@ -27,7 +27,7 @@ class ReadableTable:
         """As it was recorded; see `horizon_at`."""
         self.maintenance: Maintenance | None = None
         self._stopped_ns: dict[str, int] = {}
-        # Of jobs that are gone: what they hid stays hidden while anything is told of them.
+        # Of removed jobs: what they hid stays hidden while their executions are shown.
         self._last_roles: dict[str, RolesSpec] = {}
         # Ways to executions, by their job, and from these to the commands that wait for them.
         self._by_job: dict[str, dict[str, None]] = {}

@@ -1,4 +1,4 @@
-"""The record of a command that is not attempted, and what must not stand in it.
+"""The events of a command that is not attempted, and what must not stand in them.
 
 Pure: no IO, no clock, no entropy.
 """
@@ -54,7 +54,7 @@ def refusal(
 
 def reveals_secret(table: TableReader, command: AnyCommand, policy: Policy) -> bool:
     """Whether a value that was meant to be secret may stand in the command: it must not be kept,
-    whatever else is wrong with it, and whoever may not hear of the job."""
+    whatever else is wrong with it, and even if the principal may not view the job."""
     job_id = job_of(command)
     if isinstance(command, RestartJob) and command.execution_id is not None:
         execution = table.execution(command.execution_id)

@@ -58,7 +58,7 @@ CHECKS: dict[type, Callable[[ReadableTable, Envelope, Any, Context], Any]] = {
     **COMMANDS,
     GetStatus: job_status.check_status,
 }
-"""What says no to them: the decision itself, or its refusals alone where the answer is dear."""
+"""What refuses them: the decision itself, or its checks alone where the answer is expensive."""
 
 REPORTS: dict[type, Callable[[ReadableTable, Any, Context], Decision]] = {
     ReportRunning: outcomes.running,
@@ -73,7 +73,7 @@ REPORTS: dict[type, Callable[[ReadableTable, Any, Context], Decision]] = {
     Forget: retention.forget,
     SetMaintenance: maintenance.set_maintenance,
 }
-"""What the parts of the service tell."""
+"""What the parts of the service report."""
 
 
 def decide(table: ReadableTable, envelope: Envelope, context: Context) -> Decision:
@@ -97,7 +97,7 @@ def decide(table: ReadableTable, envelope: Envelope, context: Context) -> Decisi
 
 
 def check(table: ReadableTable, envelope: Envelope, context: Context) -> None:
-    """A new command would be attempted, as far as this table can tell.
+    """A new command would be attempted, as far as this table shows.
 
     Raises:
         Refused: as `decide`.
@@ -129,7 +129,7 @@ def _check_room(
 ) -> None:
     """There is room to remember the command for as long as promised.
 
-    It is the newcomer that is refused, never an old id that is dropped. A stop or cancel that
+    The new command is refused, never an old id dropped. A stop or cancel that
     changes anything always passes: there are no more of these than starts. Of the others there may
     be twice as many ids, so that who has no room for starts still has it for them.
     """

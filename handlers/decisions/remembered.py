@@ -144,7 +144,7 @@ class Remembered:
         entry = _ENTRY.pack(key, _packed_hash(command.body_hash), user, number)
         index = _bucket_of(key)
         self._buckets[index] = self._living(self._buckets[index]) + entry
-        # A writer's clock may be ahead; nobody can have submitted it after it was handled.
+        # A writer's clock may be ahead; no command was submitted after it was handled.
         self._times_ms.append(min(command.submitted_ms, command.processed_ms or 0))
         self._owners.append(user)
         self._counts[user] = self._counts.get(user, 0) + 1
@@ -263,8 +263,8 @@ def _key_of(command_id: str) -> bytes:
 
 
 def _bucket_of(key: bytes) -> int:
-    # The end of a UUID is random in those of versions 4 and 7; whoever picks ids that meet in one
-    # bucket makes looking there slower, by a search through their own ids.
+    # The end of a UUID is random in those of versions 4 and 7; a client that picks ids of one
+    # bucket makes looking there slower, by a search through its own ids.
     return (key[-1] << 4 | key[-2] >> 4) % _BUCKETS
 
 

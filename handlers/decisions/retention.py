@@ -26,7 +26,7 @@ BATCH_MAX = 500
 SLICE = 5000
 """Records looked at in one go."""
 SETTLED_MS = 60_000
-"""So long every ended command is kept: whoever sent it can ask for it, its result is written."""
+"""So long every ended command is kept: its sender can ask for it, its result is written."""
 READ_SETTLED_MS = 5_000
 """The same of one without an effect: more of these come than of any other."""
 READS_COUNT_PART, READS_BYTES_PART = 10, 4
@@ -154,8 +154,8 @@ class _Room:
     def settle(self) -> None:
         """All were seen."""
         held = self._all.each()
-        self._count = fair_share((one.count for one in held), self._kind.count)
-        self._size_bytes = fair_share((one.size_bytes for one in held), self._kind.size_bytes)
+        self._count = fair_share((each.count for each in held), self._kind.count)
+        self._size_bytes = fair_share((each.size_bytes for each in held), self._kind.size_bytes)
 
     def takes(self, command: CommandRecord, age_ms: float) -> bool:
         """Whether the command is kept; the newest are asked for first."""
@@ -205,8 +205,8 @@ def _ids(past: Past, keeping: RetentionSettings) -> Iterator[Forget]:
     part_ms = keeping.id_days * DAY_MS / DAYS_CUT
     horizon_ms = content.horizon_ms
     if horizon_ms > past.now_ms:
-        # A clock that was ahead left it, or one that is behind looks at it. Ids are kept for longer
-        # than this, so nothing that is refused below it could be one of the dropped.
+        # The clock was ahead when it was set, or is behind now. Ids are kept for longer than this,
+        # so no command that is refused below it could be among the dropped.
         yield Forget(horizon_at_most_ms=past.now_ms - int(keeping.id_days * DAY_MS))
     if past.id_times_ms and _is_turn_due(past, turns, part_ms):
         yield Forget(turned=True)
@@ -244,7 +244,7 @@ def _limits_of(job: Job | None, keeping: RetentionSettings) -> _Limits:
 
 
 def _size_of(execution: Execution, job: Job | None) -> int:
-    """What its output takes on the disk, as far as the record tells."""
+    """What its output takes on the disk, as far as the record shows."""
     spec = job.spec if job is not None else None
     cap = spec.output.max_bytes if spec is not None else OutputSpec().max_bytes
     return min(execution.output_end or 0, cap)

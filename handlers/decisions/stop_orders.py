@@ -40,7 +40,7 @@ def stop_order(
     if before is None or execution.status is not ExecutionStatus.STOPPING:
         return wanted
     # One that lies ahead, or whose grace is over, measures nothing: the clock was set since, or the
-    # program asked for more time. Whoever follows the order kills at the earlier moment of both.
+    # program asked for more time. The shim kills at the earlier moment of both.
     measures = before.at_ms <= context.now_ms < _deadline_ms(before)
     sooner = not measures or _deadline_ms(wanted) < _deadline_ms(before)
     if before.kill or not (kill or (grace_s is not None and sooner)):

@@ -41,7 +41,10 @@ from handlers.decisions.table_content import TableContent
 
 
 class JobTable(ReadableTable):
-    """A table that takes events in. Whoever only decides gets it as a `ReadableTable`."""
+    """A table that takes events in. What only decides gets it as a `ReadableTable`.
+
+    All maps are changed by `apply` alone, called by the owner and by a replay.
+    """
 
     def apply(self, published: Published) -> None:
         """Folds one event in. Cannot wait and cannot fail half-way.

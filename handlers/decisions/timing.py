@@ -46,7 +46,7 @@ def next_deadline_ms(table: ReadableTable, now_ms: int, *, is_low: bool = False)
 def _may_start_then(
     table: ReadableTable, execution: Execution, due_ms: int, now_ms: int, *, is_low: bool
 ) -> bool:
-    """Who has waited long enough and has no slot is started by whoever makes room."""
+    """An execution that is due and has no slot is started when a slot gets free."""
     if table.maintenance is not None:
         return False
     return due_ms > now_ms or execution in next_to_start(

@@ -16,10 +16,10 @@ _WRITE = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _READ_BYTES = 256 * 1024
 
 EVIDENCE = ".damaged"
-"""What nobody reads any more, and nobody removes but people."""
+"""What is never read again, and only people remove."""
 
 SALVAGE = ".salvage"
-"""What was set aside and is still to be told again, as far as it can be read."""
+"""What was set aside and is still to be replayed, as far as it can be read."""
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def keep_good_part(path: Path, end: int, suffix: str) -> Path:
 
 
 def set_aside(path: Path, suffix: str = EVIDENCE) -> Path:
-    """The file goes on under a name of another kind, and never replaces another one."""
+    """The file goes on under a name of another kind, and never replaces another file."""
     evidence = free_name(path, suffix)
     path.rename(evidence)
     return evidence

@@ -1,7 +1,7 @@
 """Whose journal this is: the epoch, and the files it was written to. Blocking IO.
 
 A copied or restored journal may lack what was acknowledged after the copy was made. Its files are
-other files than the ones on record, which is how it is told from the original.
+other files than those on record, by which it is known as a copy.
 """
 
 import secrets
@@ -59,7 +59,7 @@ def write_identity(directory: Path, identity: Identity) -> None:
 
 
 def is_copied(directory: Path) -> bool:
-    """Whether a segment on record is another file than the one that was recorded."""
+    """Whether a segment on record is another file than was recorded."""
     identity = read_identity(directory)
     known = identity.files if identity is not None else {}
     there = [(directory / name, mark) for name, mark in known.items()]

@@ -3,7 +3,7 @@
     Journal/epoch.json                 whose journal this is
             {first seq}.log            segments of about `segment_bytes`
             {seq}.snapshot             a table that holds all events below seq; two are kept
-            *.salvage                  set aside behind damage, until it was told again
+            *.salvage                  set aside behind damage, until it was replayed
             *.damaged                  evidence that is never read again and never deleted
             .ballast                   the next segment, when the disk is full
 
@@ -172,7 +172,7 @@ class Journal:
                 self.ballast.hold()
 
     def close_salvage(self) -> None:
-        """What can be read behind the damage is on record anew; the files are evidence now.
+        """What can be read behind the damage is on record again; the files are evidence now.
 
         Raises:
             StorageFailed: as in `append`.
@@ -226,8 +226,8 @@ class Journal:
         return fresh
 
     def _go_on_in_ballast(self, first_seq: int) -> bool:
-        """The ballast is the segment now. Set free, its room would be gone at once to whoever
-        fills the disk."""
+        """The ballast is the segment now. Set free, its room would be taken at once by the program
+        that fills the disk."""
         before = self._segment
         path = self._directory / segment_name(first_seq)
         if before is not None and before.path.name >= path.name:

@@ -4,7 +4,7 @@ A snapshot is chosen and the records after it are to be replayed. A torn end is 
 never acknowledged. Where the numbers cannot go on a new epoch begins: the journal is a copy, or it
 is damaged *before* its end. Then what stands before the damage is kept, the rest is set aside as
 salvage: it cannot be applied as it is to a table that lacks what was damaged. Files called so are
-salvage until somebody has told again what they hold. First everything is looked at, then the few
+salvage until what they hold has been replayed. First everything is looked at, then the few
 changes are made, each so that a crash in between leads here again.
 """
 
@@ -131,7 +131,7 @@ class _Examination:
         return segments
 
     def _judge_files(self) -> None:
-        """Whether these files are the ones that the numbers were given out of."""
+        """Whether these are the files for which the numbers were given out."""
         if self._identity is None:
             if self._segments or snapshots_of(self._directory):
                 self._break("epoch.json is missing or damaged")
@@ -161,7 +161,7 @@ class _Examination:
 
     def _best_plan(self) -> _Plan:
         """From the newest snapshot from before the feed's window, so that the window is replayed;
-        from a newer one if that would be too much, or if a fault lies in between."""
+        from a newer snapshot if that would be too much, or if a fault lies in between."""
         newest = self._snapshots[0] if self._snapshots else None
         for older in reversed(self._snapshots[1:]):
             if self._can_replay(older.head.seq):
@@ -245,7 +245,7 @@ class _Examination:
         salvage = salvage_of(self._directory)
         if salvage:
             names = ", ".join(path.name for path in salvage)
-            self._notes.append(f"what can be read in these is told again: {names}")
+            self._notes.append(f"what can be read in these is replayed: {names}")
         return tuple((path, begins.get(path, 0)) for path in salvage)
 
     def _identity_to_go_on(self, chosen: Snapshot | None) -> Identity:
@@ -316,13 +316,13 @@ class _Examination:
 
 
 def salvage_of(directory: Path) -> list[Path]:
-    """What is still to be told again, in the order of its numbers."""
+    """What is still to be replayed, in the order of its numbers."""
     return sorted(path for path in directory.iterdir() if f".log{SALVAGE}" in path.name)
 
 
 def close_salvage(directory: Path) -> None:
-    """What was salvage is evidence: all that can be read in it has been told again, durably."""
-    with our_errors("put away what was told again"):
+    """What was salvage is evidence: all that can be read in it has been replayed, durably."""
+    with our_errors("put away what was replayed"):
         for path in salvage_of(directory):
             name = path.name.partition(SALVAGE)[0]
             path.rename(free_name(directory / name, EVIDENCE))

@@ -26,7 +26,7 @@ _content_decoder = msgspec.json.Decoder(TableContent)
 
 
 class RecoveredTable(msgspec.Struct, frozen=True):
-    """What the journal told. `clean` says that the last service ended in order."""
+    """What was read from the journal. `clean` says that the last service ended in order."""
 
     journal: Journal
     table: JobTable
@@ -41,7 +41,7 @@ class RecoveredTable(msgspec.Struct, frozen=True):
 
 
 class RecoveryListener(Protocol):
-    """Somebody who has to see the events of a recovery, too."""
+    """A part that takes the events of a recovery, too."""
 
     def begin(self, table: JobTable) -> None:
         """This is the table before the first of them."""
@@ -63,12 +63,12 @@ def recover(
 ) -> RecoveredTable:
     """Replays the journal into a table and refills the feed with the newest changes.
 
-    What can be read behind damage, and what `traces` tell of the rest, is told again.
+    What can be read behind damage, and what `traces` show of the rest, is replayed and recorded.
 
     Of a copy of another journal a new epoch begins, even if its files do not show it.
 
     Raises:
-        NoSpace, StorageFailed: what was told again could not be recorded.
+        NoSpace, StorageFailed: what was replayed could not be recorded.
     """
     found = Journal.open(directory, now_ms=clock.now_ms(), is_copy=is_copy)
     table = JobTable()
@@ -93,7 +93,7 @@ def recover(
         next_seq, count = replay_salvage(found, table, take, clock.now_ms(), traces or NoTraces())
         if count:
             source = "of a lost journal, in files," if found.next_seq == 1 else "behind the damage"
-            notes = (*notes, f"{count} decisions {source} were told again")
+            notes = (*notes, f"{count} decisions {source} were replayed")
     feed = Feed(found.epoch, next_seq - 1, clock)
     feed.refill(*tail.frames(encoder))
     return RecoveredTable(

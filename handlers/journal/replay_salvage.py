@@ -1,7 +1,7 @@
-"""Puts on record anew what can be read behind damage in the journal. Blocking, at start.
+"""Puts on record again what can be read behind damage in the journal. Blocking, at start.
 
-The numbers are new ones: what stood between is not known. Dying here leads here again, since the
-salvage stays until all of it is synced; what the table knows by then is told no second time.
+The numbers are new: what stood between is not known. After a death in here the next start does the
+same, since the salvage stays until all of it is synced; what the table has by then is left out.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -31,12 +31,12 @@ class Traces(Protocol):
         ...
 
     def records(self, table: TableReader) -> Iterable[CommandRecord | Execution]:
-        """What files tell of commands and executions that the table lacks."""
+        """Commands and executions that files hold and the table lacks."""
         ...
 
 
 class NoTraces:
-    """Nobody has looked: whatever the journal takes for live may be so."""
+    """No files were looked at: what the journal takes for live may be so."""
 
     def of(self, execution: Execution, command: CommandRecord | None) -> bool:
         return True
@@ -48,24 +48,24 @@ class NoTraces:
 def replay_salvage(
     found: Recovered, table: JobTable, take: Take, now_ms: int, traces: Traces
 ) -> tuple[int, int]:
-    """The table has all that can be known, and the journal tells the same.
+    """The table has all that can be known, and so has the journal.
 
-    Gives the next number, and how many decisions were told.
+    Gives the next number, and how many decisions were replayed.
 
     Raises:
         NoSpace, StorageFailed: not all of it could be recorded; the next start tries again.
     """
-    retold = _Retold(found.journal, found.next_seq, take)
+    salvage = _Salvage(found.journal, found.next_seq, take)
     for record in found.salvaged:
-        retold.tell(record.at_ms, _fitting(table, record))
+        salvage.record(record.at_ms, _fitting(table, record))
     for lacking in traces.records(table):
-        retold.tell(_when(lacking), _fitting_facts(table, lacking))
-    told = retold.count
-    retold.tell(now_ms, ((None, e) for e in without_trace(table, traces.of, now_ms)))
-    retold.tell(now_ms, ((None, e) for e in stranded(table)))
-    retold.sync()
+        salvage.record(_when(lacking), _fitting_facts(table, lacking))
+    replayed = salvage.count
+    salvage.record(now_ms, ((None, e) for e in without_trace(table, traces.of, now_ms)))
+    salvage.record(now_ms, ((None, e) for e in stranded(table)))
+    salvage.sync()
     found.journal.close_salvage()
-    return retold.next_seq, told
+    return salvage.next_seq, replayed
 
 
 def _fitting(table: JobTable, record: Record) -> Iterator[tuple[int | None, AnyEvent]]:
@@ -77,7 +77,8 @@ def _fitting(table: JobTable, record: Record) -> Iterator[tuple[int | None, AnyE
 def _fitting_facts(
     table: JobTable, record: CommandRecord | Execution
 ) -> Iterator[tuple[int | None, AnyEvent]]:
-    """As above. Their numbers are lost; they are the oldest, so that the audit tells none twice."""
+    """As above. Their numbers are lost; 0 makes them the oldest, so that the audit writes none
+    twice."""
     for fact in facts_of(record):
         for fits in fitting(table, fact, _when(record)):
             yield 0, fits
@@ -89,8 +90,8 @@ def _when(record: CommandRecord | Execution) -> int:
     return record.processed_ms or record.submitted_ms
 
 
-class _Retold:
-    """Numbers, applies and writes; each event is applied before the next one is asked for."""
+class _Salvage:
+    """Numbers, applies and writes; each event is applied before the next is asked for."""
 
     def __init__(self, journal: Journal, next_seq: int, take: Take) -> None:
         self.next_seq = next_seq
@@ -99,16 +100,16 @@ class _Retold:
         self._take = take
         self._waiting: list[Record] = []
 
-    def tell(self, at_ms: int, events: Iterable[tuple[int | None, AnyEvent]]) -> None:
-        told: list[AnyEvent] = []
+    def record(self, at_ms: int, events: Iterable[tuple[int | None, AnyEvent]]) -> None:
+        taken: list[AnyEvent] = []
         for before, event in events:
-            seq = self.next_seq + len(told)
+            seq = self.next_seq + len(taken)
             self._take(Published(seq, at_ms, event), seq if before is None else before)
-            told.append(event)
-        if not told:
+            taken.append(event)
+        if not taken:
             return
-        self._waiting.append(Record(seq=self.next_seq, at_ms=at_ms, events=tuple(told)))
-        self.next_seq += len(told)
+        self._waiting.append(Record(seq=self.next_seq, at_ms=at_ms, events=tuple(taken)))
+        self.next_seq += len(taken)
         self.count += 1
         if len(self._waiting) >= WRITE_MAX:
             self.sync()

@@ -38,7 +38,7 @@ class Record(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Bytes from `start` on that came on one stream; `record` is None where none tells."""
+    """Bytes from `start` on that came on one stream; `record` is None where none covers them."""
 
     start: int
     record: Record | None
@@ -82,12 +82,12 @@ class OutputIndex:
 
     @property
     def is_valid(self) -> bool:
-        """Whether there is one that tells, or will tell, of the bytes."""
+        """Whether there is an index that covers, or will cover, the bytes."""
         return self.head_bytes is not None
 
     @property
     def covered(self) -> int:
-        """The offset after the last byte that a record tells of."""
+        """The offset after the last byte that a record covers."""
         return self.record(self._count - 1).end if self._count else 0
 
     def record(self, position: int) -> Record:
@@ -118,7 +118,7 @@ class OutputIndex:
         start = HEADER.size + position * RECORD.size
         data = os.pread(self._descriptor, count * RECORD.size, start)
         records = [Record(*fields) for fields in RECORD.iter_unpack(data)]
-        # Only a file that was cut under our eyes is shorter than it was.
+        # Only a file that was cut meanwhile is shorter than it was.
         return records or [Record(_BEYOND, 0, _BEYOND, 0, 1)]
 
     def _offset(self, position: int) -> int:
@@ -130,7 +130,7 @@ class OutputIndex:
 
 
 class RecordCursor:
-    """Tells the streams of places that are asked for in ascending order."""
+    """Gives the streams of places that are asked for in ascending order."""
 
     def __init__(self, index: OutputIndex) -> None:
         self._index = index

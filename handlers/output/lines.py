@@ -1,6 +1,6 @@
 """From raw output to lines for people: split, shortened, redraws folded. Pure, no IO.
 
-Only LF ends a line. A CR begins it anew, as on a terminal: of all redraws the last one that shows
+Only LF ends a line. A CR begins it again, as on a terminal: of all redraws the last one that shows
 anything counts. A line over `LINE_MAX` comes in pieces.
 """
 
@@ -79,7 +79,7 @@ def _line(content: bytes, start: int, length: int, number: int, continued: bool)
 def _open_line(
     content: bytes, start: int, number: int, continued: bool, rest: Rest
 ) -> Iterator[Piece]:
-    """A line whose end is not in the window: what is long enough for a piece is told for good."""
+    """A line whose end is not in the window: what is long enough for a piece is final."""
     visible_at, visible = _redrawn(content)
     continued = continued and not visible_at
     for cut, text in _cuts(visible):

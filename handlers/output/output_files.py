@@ -52,7 +52,7 @@ class OutputFiles:
             # It is there before the first byte: so it is gone, or has come since.
             self.index = OutputIndex(self._open("output.idx"))
             self._extents = list(self._found())
-        self.index.refresh()  # after the bytes, as it is written: it tells of all of them or more
+        self.index.refresh()  # after the bytes, as it is written: it covers all of them or more
 
     @property
     def end(self) -> int:
@@ -134,8 +134,8 @@ class OutputFiles:
     def offset_of_line(self, number: int) -> int:
         """Where a line begins; the end if there is no such line yet.
 
-        A line whose beginning was dropped gives an offset in the gap, so that reading there tells
-        of it.
+        A line whose beginning was dropped gives an offset in the gap, so that reading there
+        reports the gap.
         """
         if number <= 1:
             return 0

@@ -65,7 +65,7 @@ def page_of(
     reached, after = chunk.start, None
     cursor = RecordCursor(files.index)
     for count, piece in enumerate(pieces, 1):
-        # What the index does not tell of yet may turn out to be of the other stream.
+        # What the index does not cover yet may turn out to be of the other stream.
         is_partial = piece.is_open or piece.end > known_until
         lines.extend(_lines(piece, cursor, is_partial=is_partial))
         reached = piece.end

@@ -1,4 +1,4 @@
-"""The output of executions for everybody who reads it: one thread hop a call, bounded memory."""
+"""The output of executions for all readers: one thread hop a call, bounded memory."""
 
 import asyncio
 import threading
@@ -98,7 +98,7 @@ class OutputStore:
         finally:
             if timer is not None:
                 timer.cancel()
-            abandoned.set()  # nobody waits any more: the thread must not search gigabytes on
+            abandoned.set()  # no caller waits any more: the thread must not search gigabytes on
 
     def grown(self, execution_id: str) -> None:
         for bell in self._bells.get(execution_id, ()):
@@ -111,7 +111,7 @@ class OutputStore:
         bells.add(bell)
         try:
             while True:
-                bell.clear()  # before the reader looks: a ring while it does counts for the next
+                bell.clear()  # before the reader looks: growth meanwhile counts for the next
                 yield
                 try:
                     async with asyncio.timeout(self._patience_s(execution_id)):

@@ -61,7 +61,7 @@ def test_what_stands_behind_the_damage_is_in_the_table_and_in_the_journal(tmp_pa
     assert statuses(found) == {e.id: (ExecutionStatus.FAILED, 3) for e in world.table.executions()}
     assert not found.continuous
     assert all(found.table.command(c.id) for c in world.table.commands())
-    assert any("told again" in note for note in found.notes)
+    assert any("were replayed" in note for note in found.notes)
     again = recovered(directory)
     assert (again.continuous, again.epoch) == (True, found.epoch)
     assert again.next_seq == found.next_seq
@@ -140,7 +140,7 @@ async def test_running_and_waiting_executions_behind_the_damage_go_on_and_run_on
         assert service.status(brief) == before
         told = (await http.get("/audit?limit=500"))["items"]
         commands = [entry["command"] for entry in told if entry["kind"] == "command"]
-        assert len(commands) == len(set(commands)) > 0, "what is told again was told twice"
+        assert len(commands) == len(set(commands)) > 0, "what was replayed is there twice"
         found = {e["executionId"]: e["status"] for e in await http.executions("T/Hold")}
         assert found == dict.fromkeys(ids, "Running") | dict.fromkeys(waiting, "Queued")
         again = await http.call("POST", "/commands", body, **key)

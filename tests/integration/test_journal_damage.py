@@ -170,14 +170,14 @@ def test_damage_before_the_end_begins_a_new_epoch_and_keeps_the_evidence(tmp_pat
     assert (again.continuous, again.clean) == (False, False)
     assert again.epoch != first.epoch
     assert any("damaged at byte" in note for note in again.notes)
-    assert any("is told again" in note for note in again.notes)
+    assert any("is replayed" in note for note in again.notes)
     assert [file.read_bytes() for file in evidence(tmp_path)] == [before]
     assert again.next_seq >= 7
     again.journal.append([record(again.next_seq)])
     third = reopen(tmp_path)
     assert (third.continuous, third.epoch) == (True, again.epoch)
     assert seqs(third) == [1, 2, again.next_seq]
-    assert salvaged(third)[-3:] == [4, 5, 6], "until somebody says that they were told again"
+    assert salvaged(third)[-3:] == [4, 5, 6], "until they have been replayed"
     third.journal.close_salvage()
     assert salvaged(reopen(tmp_path)) == []
     assert [file.read_bytes() for file in evidence(tmp_path)] == [before]

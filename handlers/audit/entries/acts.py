@@ -54,7 +54,7 @@ def stopping(
     published: Published, event: ExecutionStopping, live: Live, before: str | None
 ) -> AuditEntry | None:
     if event.stop.command_id is not None:
-        return None  # the command's own entry tells it
+        return None  # the command's own entry says it
     stop = event.stop
     return _of_execution(published, event.execution_id, live, stop.by, "stop", before, stop.reason)
 
@@ -75,7 +75,7 @@ def ended(
     if event.status is ExecutionStatus.LOST:
         actor, action = _ADOPT, "settle"
     elif event.reason in LIMITS and not live.limited:
-        # It struck and the program was gone before anybody heard of it.
+        # The program was gone before the stop by the limit was reported.
         actor, action = _LIMITS, "stop"
     else:
         return None

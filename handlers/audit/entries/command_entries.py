@@ -49,7 +49,7 @@ class CommandEntries:
     def end(self, published: Published, event: CommandEnded) -> AuditEntry | None:
         pending = self._pending.pop(event.command_id, None)
         if pending is None:
-            return None  # it ended twice in the eyes of a torn journal
+            return None  # a torn journal may hold its end twice
         command = pending.command
         execution_id = event.execution_id or pending.target
         refused = not pending.attempted

@@ -49,7 +49,7 @@ class AuditFold:
         self._commands.begin(table)
 
     def begin_writing(self) -> None:
-        """The replay is over: what comes now is new, even if a new journal counts from 1 again."""
+        """The replay is over: all events from now on are new, even where numbers begin again."""
         self._written_until = 0
 
     def take(self, published: Published) -> AuditEntry | None:

@@ -1,6 +1,6 @@
-"""What entries tell as before and after: states of executions, revisions of jobs. No IO, no clock.
+"""What entries have as before and after: states of executions, revisions of jobs. No IO, no clock.
 
-They are those at the event that is told; the table may be ahead of it.
+They are those at the event of the entry; the table may be ahead of it.
 """
 
 import msgspec
@@ -27,7 +27,7 @@ _ENDED_MAX = 1000
 
 
 class Live(msgspec.Struct):
-    """As much of an execution as entries tell. `limited`: the stop by a limit was told."""
+    """As much of an execution as entries hold. `limited`: the stop by a limit has its entry."""
 
     job_id: str
     command_id: str

@@ -51,7 +51,7 @@ def _facts_of_command(command: CommandRecord) -> Iterator[AnyEvent]:
 
 
 def _facts_of_execution(execution: Execution) -> Iterator[AnyEvent]:
-    """A stop that is under way is not told: its shim follows the order that it has."""
+    """A stop that is under way has no event here: its shim follows the order that it has."""
     yield ExecutionQueued(
         execution_id=execution.id,
         job_id=execution.job_id,

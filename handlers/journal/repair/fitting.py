@@ -1,7 +1,7 @@
 """How a table takes in facts behind a hole in its journal: what fits, and what has to be filled in.
 
-Whatever is missing between two facts is told as little as it can be: a command by its id, so that
-it is never run again; a start, because something ran. Pure: no IO, no clock, no entropy.
+What is missing between two facts is filled in with as little as possible: a command by its id, so
+that it is never run again; a start, because something ran. Pure: no IO, no clock, no entropy.
 """
 
 from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ _BECOMES = {
 
 
 def fitting(table: ReadableTable, event: AnyEvent, at_ms: int) -> Iterator[AnyEvent]:
-    """The facts that tell the table of `event`, in order; none if it knows, or cannot know.
+    """The facts by which the table takes `event` in, in order; none if it has it, or cannot.
 
     Each is to be applied before the next is asked for.
     """
@@ -78,7 +78,7 @@ def fitting(table: ReadableTable, event: AnyEvent, at_ms: int) -> Iterator[AnyEv
 
 
 def stranded(table: ReadableTable) -> Iterator[CommandEnded]:
-    """The ends of commands that wait for what was told without them."""
+    """The ends of commands whose executions ended or ran in a part that was replayed."""
     for command in table.unfinished_commands():
         found = [table.execution(execution_id) for execution_id in awaited(command)]
         known = [execution for execution in found if execution is not None]
@@ -226,7 +226,7 @@ def _lost(execution: Execution, at_ms: int) -> ExecutionEnded:
 
 
 def _end_of(execution: Execution) -> ExecutionEnded:
-    """The end as it was told."""
+    """The end as it was recorded."""
     return ExecutionEnded(
         execution_id=execution.id,
         status=execution.status,
