@@ -40,6 +40,15 @@ class Folder:
         self._claim: int | None = None
         self._held: int | None = None
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether its path still leads to it."""
+        try:
+            found = os.stat(self.path)  # noqa: PTH116 - lean start
+        except OSError:
+            return False
+        return self.mark == f"{found.st_dev}:{found.st_ino}"
+
     def open(self, name: str, flags: int) -> int:
         """A descriptor of one of our files, never through a link."""
         return os.open(name, flags | os.O_NOFOLLOW, FILE_MODE, dir_fd=self.descriptor)

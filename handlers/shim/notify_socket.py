@@ -38,12 +38,11 @@ class NotifySocket:
     def __init__(self, folder: str, handle: int, name: str) -> None:
         self._handle = handle
         self._name = name
-        self._socket = _socket.socket(_FAMILY, _KIND)
-        self._socket.setsockopt(_LEVEL, _PASS_CREDENTIALS, 1)
+        self._socket = _unbound()
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=handle)  # of a shim of the same execution that was killed
-            self._socket.bind(f"/proc/self/fd/{handle}/{name}")
+            self._socket.bind(self._path)
             self.address = f"{folder}/{name}"
             if len(os.fsencode(self.address)) > PATH_BYTES_MAX:
                 self.address = f"/proc/{os.getpid()}/fd/{handle}/{name}"
@@ -52,6 +51,30 @@ class NotifySocket:
             bound = self._socket.getsockname()
             self.address = "@" + (bound if isinstance(bound, str) else bound.decode())[1:]
         self.descriptor = self._socket.fileno()
+
+    @property
+    def _path(self) -> str:
+        return f"/proc/self/fd/{self._handle}/{self._name}"
+
+    def bind_again(self) -> bool:
+        """Whether its name was removed, and it has it again; the descriptor stays the same."""
+        if self.address.startswith("@"):
+            return False
+        try:
+            os.lstat(self._path)
+        except FileNotFoundError:
+            again = _unbound()
+            try:
+                again.bind(self._path)
+                os.dup2(again.fileno(), self.descriptor, inheritable=False)
+            except OSError:
+                return False
+            finally:
+                again.close()
+            return True
+        except OSError:
+            pass  # nothing is known of it
+        return False
 
     def close(self) -> None:
         """Nothing is heard any more."""
@@ -85,6 +108,12 @@ def parse_notify(datagram: bytes) -> dict[str, str]:
         if equals:
             found[name.decode("ascii", "replace")] = value.decode("utf-8", "replace")
     return found
+
+
+def _unbound() -> _socket.socket:
+    made = _socket.socket(_FAMILY, _KIND)
+    made.setsockopt(_LEVEL, _PASS_CREDENTIALS, 1)
+    return made
 
 
 def _sender(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int] | None:

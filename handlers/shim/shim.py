@@ -34,6 +34,9 @@ RECORD_LAG_S = 0.1
 """`process.json` tells that the program runs a moment later than the doorbell does: for one that
 has ended by then `exit.json` says it, and a file less is written and removed."""
 
+SOCKETS_S = 1.0
+"""At most so often it is looked whether the sockets have their names."""
+
 
 class Shim:
     """One execution from the claim to `exit.json`."""
@@ -55,6 +58,7 @@ class Shim:
         self.record = Record(work, boot, folder)
         self.error: str | None = None
         self._record_at_s: float | None = None
+        self._sockets_at_s = 0.0
         self._launched: Launched | None = None
         self._child_ended = children
         self._poll = select.poll()
@@ -167,6 +171,8 @@ class Shim:
         if now >= self.progress.look_at_s:
             self._look_at_control()
             self.progress.look(now)
+            if now >= self._sockets_at_s:
+                self._look_at_sockets()
         for name in self.limits.take_struck(now):
             self._limit_struck(name)
         if self._record_at_s is not None and now >= self._record_at_s:
@@ -181,8 +187,17 @@ class Shim:
     def _limit_struck(self, name: str) -> None:
         if name == "ready":
             self._become_ready()
+        elif name == "watchdog" and self._look_at_sockets():
+            self._feed_watchdog()  # its words had no way to us
         elif not self.stopping.has_ended_by_itself:
             self._obey(StopOrder(name, "system:limits", now_ms(), self.work.stop_grace_s))
+
+    def _look_at_sockets(self) -> bool:
+        """Whether the program's socket had lost its name, and has it again: somebody may have
+        removed the folder. In a data directory that took the place of ours we make no names."""
+        self._sockets_at_s = time.monotonic() + SOCKETS_S
+        self.sender.look(is_in_place=self.folder.is_in_place)
+        return self.notify_socket.bind_again()
 
     # -- what the program says
 

@@ -30,6 +30,8 @@ class StateSender:
         # Made before the fork and shared by all shims: the kernel still tells who sent what.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self.folder = -1
+        self._path = ""
+        self._is_missed = False
         self._sent_s = 0.0
         self.due_s: float | None = None
 
@@ -37,10 +39,30 @@ class StateSender:
         """The doorbell of that folder is rung from now on."""
         if self.folder >= 0:
             os.close(self.folder)
-        self.folder = -1
-        self.due_s = None
-        with contextlib.suppress(OSError):  # then the files alone tell
-            self.folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        self._path, self.folder = folder, -1
+        self._is_missed, self.due_s = False, None
+        with contextlib.suppress(OSError):  # then only the files say it
+            self.folder = _opened(folder)
+
+    def look(self, *, is_in_place: bool) -> None:
+        """A state that found no service is sent again. If the data directory is in its place, the
+        folder is the one that has the name now, under the same descriptor."""
+        if self._is_missed:
+            self.changed()
+        if not is_in_place:
+            return
+        with contextlib.suppress(OSError):
+            now = os.stat(self._path)  # noqa: PTH116 - lean start
+            if self.folder >= 0 and os.path.samestat(os.fstat(self.folder), now):
+                return
+        with contextlib.suppress(OSError):
+            found = _opened(self._path)
+            if self.folder < 0:
+                self.folder = found
+            else:
+                os.dup2(found, self.folder, inheritable=False)
+                os.close(found)
+            self.changed()
 
     def changed(self, *, at_once: bool = False) -> None:
         """There is a new state to tell."""
@@ -74,5 +96,14 @@ class StateSender:
         except BlockingIOError:
             return False
         except OSError:
+            self._is_missed = True
             return None
+        self._is_missed = False
         return True
+
+
+def _opened(folder: str) -> int:
+    """A descriptor of the folder, which is made if somebody has removed it."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)  # noqa: PTH102 - lean start
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

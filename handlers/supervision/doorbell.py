@@ -17,6 +17,9 @@ from pathlib import Path
 import structlog
 
 from bus.layout import DIRECTORY_MODE
+from bus.recurring import Backoff, Recurring
+from bus.scarcity import reason_of
+from bus.threads import DISK
 from handlers.shim.assignment import ORDER, SERVICE_SOCKET, WAKE
 from handlers.supervision.record import ShimState, decode_state
 
@@ -30,14 +33,27 @@ Received = Callable[[int, ShimState], None]
 """Called with the sender's pid, as the kernel tells it, and what it says."""
 
 
+LOOK_S = 1.0
+"""So often it is looked whether the names are still there."""
+
+AGAIN_S_MAX = 60.0
+"""Pauses between tries to bind where that fails grow up to this."""
+
+
 class Doorbell:
-    """One bound socket that is read while `listening`; `folder` is where the names are."""
+    """One bound socket that is read while `listening`; `folder` is where the names are.
+
+    Somebody may remove the folder, or names in it, while programs run; then another socket gets
+    the same name. `_handle` is a descriptor of the folder, -1 without one; `_bound` says which file
+    the name stands for, None if there is none. `listening` and `watch` write them.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._socket = _unbound()
         self._handle = -1
+        self._bound: tuple[int, int] | None = None
+        self._troubles = Recurring(log)
 
     @contextmanager
     def listening(self, received: Received) -> Iterator[None]:
@@ -55,6 +71,34 @@ class Doorbell:
                     os.unlink(SERVICE_SOCKET, dir_fd=self._handle)
                 os.close(self._handle)
                 self._handle = -1
+
+    async def watch(self, received: Received) -> None:
+        """While `listening`: the socket has its name, again if it was removed, for ever."""
+        pauses = Backoff(LOOK_S, AGAIN_S_MAX)
+        while True:
+            await asyncio.sleep(pauses.next_s())
+            found = await DISK.run(_identity, self.folder / SERVICE_SOCKET)
+            if self._bound is not None and found == self._bound:
+                pauses.reset()
+            else:
+                self._bind_again(received)
+
+    def _bind_again(self, received: Received) -> None:
+        was_bound = self._bound is not None
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._socket)
+        self._read(received)  # what was sent before the name was gone
+        self._socket.close()
+        if self._handle >= 0:
+            os.close(self._handle)
+        self._socket, self._handle = _unbound(), -1
+        self._bind()
+        loop.add_reader(self._socket, self._read, received)
+        if was_bound and self._bound is not None:
+            log.warning(
+                "sockets of running jobs were removed and are made again; leave that folder alone",
+                folder=str(self.folder),
+            )
 
     def wake(self, execution_id: str, address: str, order: bytes | None = None) -> bool:
         """The execution's shim looks at its files now; False: its socket is full, try again.
@@ -85,19 +129,21 @@ class Doorbell:
         return f"/proc/self/fd/{self._handle}/{name}"
 
     def _bind(self) -> None:
+        self._bound = None
         try:
             self.folder.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             self._handle = os.open(self.folder, flags)
             self._sweep()
             self._socket.bind(self._path(SERVICE_SOCKET))
+            self._bound = _identity(self.folder / SERVICE_SOCKET)
         except OSError as error:
-            log.warning(
-                "no socket can be made in the data directory; news of running jobs comes by the "
-                "slow look",
-                folder=str(self.folder),
-                reason=error.strerror,
+            self._troubles.say(
+                f"no socket can be made in {self.folder}: {reason_of(error)}; news of running jobs "
+                "comes by the slow look"
             )
+        else:
+            self._troubles.over(f"sockets can be made in {self.folder} again")
 
     def _sweep(self) -> None:
         """The names of sockets that nobody listens on are free again: of what was killed."""
@@ -122,6 +168,21 @@ class Doorbell:
             state = decode_state(data) if pid is not None else None
             if pid is not None and state is not None:
                 received(pid, state)
+
+
+def _unbound() -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    return made
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None if there is no such name."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _sender(ancillary: list[tuple[int, int, bytes]]) -> int | None:

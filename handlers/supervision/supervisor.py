@@ -138,6 +138,7 @@ class ProcessSupervisor:
                     self._start(partial(self._spawner.run, warm), "spawner")
                     self._start(self._orphans.run, "orphan trees")
                     self._start(self._progress.run, "progress watch")
+                    self._start(partial(self._doorbell.watch, self._shim_sent), "doorbell")
                     await warm.wait()
                     if ready is not None:
                         ready.set()

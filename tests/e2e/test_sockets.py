@@ -67,8 +67,24 @@ while True:
 """
 
 
+WATCHED = """
+import os, socket, time
+board = os.environ["BOARD"]
+link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+while not os.path.exists(board + "/end"):
+    try:
+        link.sendto(b"WATCHDOG=1", os.environ["NOTIFY_SOCKET"])
+        with open(board + "/fed", "a") as file:
+            file.write("x")
+    except OSError:
+        pass  # its name was removed
+    time.sleep(0.05)
+"""
+
+
 def define(apps: Apps) -> None:
     apps.python("N/Talks", TALKER)
+    apps.python("N/Watched", WATCHED, watchdog_s=2)
 
 
 @pytest.fixture
@@ -106,9 +122,14 @@ def listener(names: list[str]) -> Iterator[list[str]]:
 
 async def goes_on(service: Service) -> None:
     """The program has said more since."""
+    before = said_by(service)
+    await eventually(lambda: said_by(service) > before + 20, "it says more")
+
+
+def said_by(service: Service) -> int:
+    """How often the program has said something."""
     board = service.apps.board / "said"
-    before = int(board.read_text() or 0)
-    await eventually(lambda: int(board.read_text() or 0) > before + 20, "it says more")
+    return int(board.read_text() or 0) if board.exists() else 0
 
 
 def names_of(service: Service, execution_id: str, address: str) -> list[str]:
@@ -249,3 +270,63 @@ async def test_names_of_killed_shims_are_free_after_the_next_start(service: Serv
     assert sorted(path.name for path in sockets.iterdir()) == ["bell"]
     async with service.http() as http:
         await http.ended(execution_id)
+
+
+@pytest.mark.parametrize("damage", ["removed", "emptied", "moved away", "removed while down"])
+async def test_sockets_that_were_removed_are_made_again_and_words_and_orders_arrive(
+    damage: str, service: Service
+) -> None:
+    sockets = service.data / "Sockets"
+    async with service.http() as http:
+        execution_id = await http.start("N/Talks")
+        await eventually((sockets / execution_id).is_socket, "the shim listens")
+    if damage == "removed while down":
+        service.kill9(spawner=True)
+    before = socket_files(sockets)
+    if damage == "moved away":
+        sockets.rename(service.data / "Elsewhere")
+    else:
+        shutil.rmtree(sockets)
+    if damage == "emptied":
+        sockets.mkdir(mode=0o700)
+    if damage == "removed while down":
+        service.start()
+    await eventually((sockets / "bell").is_socket, "the service listens again")
+    await eventually((sockets / execution_id).is_socket, "the shim listens again")
+    assert not socket_files(sockets) & before
+    assert sockets.stat().st_mode & 0o777 == 0o700
+    since = said_by(service)
+
+    async def arrived() -> bool:
+        told = await progress_of(service, execution_id)()
+        return int((told or "0").rpartition(" ")[2]) > since
+
+    await eventually_told(arrived, "what the program says arrives")
+    async with service.http() as http:
+        another = await http.start("N/Watched")
+        assert (sockets / another).is_socket()
+        for each in (execution_id, another):
+            await http.publish(20, command="stop", executionId=each)
+            assert (await http.ended(each))["status"] == "Stopped"
+    if damage == "moved away":
+        shutil.rmtree(service.data / "Elsewhere")
+
+
+async def test_watchdog_does_not_strike_a_program_whose_words_had_no_way(
+    service: Service,
+) -> None:
+    async with service.http() as http:
+        execution_id = await http.start("N/Watched")
+        fed = service.apps.board / "fed"
+        await eventually(lambda: fed.exists() and fed.stat().st_size > 5, "it is fed")
+        for _ in range(2):
+            shutil.rmtree(service.data / "Sockets")
+            size = fed.stat().st_size
+            await eventually(lambda size=size: fed.stat().st_size > size + 5, "it is fed again")  # type: ignore[misc]
+        service.apps.put("end")
+        assert (await http.ended(execution_id))["status"] == "Succeeded"
+
+
+def socket_files(folder: Path) -> set[tuple[str, int]]:
+    """The sockets that lie there: names, and which file each is."""
+    return {(path.name, path.stat().st_ctime_ns) for path in folder.iterdir()}
