@@ -263,16 +263,6 @@ AnyEvent = (
     | SystemMaintenance
 )
 
-ExecutionEvent = (
-    ExecutionQueued
-    | ExecutionStarted
-    | ExecutionRunning
-    | ExecutionProgress
-    | ExecutionStopping
-    | ExecutionUnknown
-    | ExecutionEnded
-)
-CommandEvent = CommandAccepted | CommandEnded
 JobEvent = JobGaveUp | JobCleared | JobDefined | JobChanged | JobInvalid | JobRemoved
 
 EXECUTION_EVENTS: Final = (

@@ -15,7 +15,7 @@ from bus.envelope import Envelope
 from bus.errors import BusError
 from bus.events import Published
 from bus.jobs import Job, JobSpec, RolesSpec
-from bus.model import CommandRecord, Execution, ForgottenCommand, Maintenance, Progress
+from bus.model import CommandRecord, Execution, ForgottenCommand, Maintenance
 from bus.retention_settings import RetentionSettings
 from bus.secret_sources import SecretSource
 
@@ -203,21 +203,9 @@ class OutputLineReader(OutputReader, Protocol):
         """The lines in about `limit_bytes` from `start` on; `stream` picks `out` or `err`."""
         ...
 
-    async def lines(
-        self, execution_id: str, start: int, limit_bytes: int
-    ) -> tuple[OutputLine, ...]:
-        """The lines of `page`. Read on at the first partial one's `at`, else at the last `end`."""
-        ...
-
     async def offset_of_line(self, execution_id: str, number: int) -> int:
         """Where line `number` (from 1) begins; the end if there is none, an offset in the gap if
         it was dropped."""
-        ...
-
-    async def grep(
-        self, execution_id: str, needle: str, limit: int, *, stream: str | None = None
-    ) -> tuple[OutputLine, ...]:
-        """The first `limit` lines that hold `needle` literally, each once."""
         ...
 
     async def search(
@@ -230,7 +218,8 @@ class OutputLineReader(OutputReader, Protocol):
         stream: str | None = None,
         time_s: float | None = None,
     ) -> OutputHits:
-        """The same from the line at `start` on, for about `time_s` at most."""
+        """The first `limit` lines from that at `start` on that hold `needle` literally, each once;
+        the search takes about `time_s` at most."""
         ...
 
 
@@ -280,24 +269,3 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     def secrets_for(self, job_id: str) -> frozenset[str]:
         """The names of those that the job may be given."""
         return frozenset(name for name, source in self.secrets.items() if source.is_for(job_id))
-
-
-__all__ = [
-    "ChangeListener",
-    "Checker",
-    "CommandPublisher",
-    "CommandWaiter",
-    "OutputChunk",
-    "OutputHits",
-    "OutputLine",
-    "OutputLineReader",
-    "OutputNotice",
-    "OutputPage",
-    "OutputReader",
-    "Policy",
-    "Progress",
-    "Receipt",
-    "ReportSink",
-    "Supervisor",
-    "TableReader",
-]

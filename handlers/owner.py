@@ -33,7 +33,8 @@ from handlers.decisions.decision import (
     SpawnExecution,
     StopExecution,
 )
-from handlers.decisions.registry import changes_others, check, decide, refusal
+from handlers.decisions.refusals import refusal
+from handlers.decisions.registry import changes_others, check, decide
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import parts_of
 from handlers.journal.format import Record

@@ -18,7 +18,8 @@ from bus.jobs import JobSpec
 from bus.model import CommandRecord, Execution, ExecutionStatus, ExitRecord, Principal, Reason
 from bus.ports import Policy
 from handlers.decisions.decision import Context, Decision, Effect
-from handlers.decisions.registry import decide, refusal
+from handlers.decisions.refusals import refusal
+from handlers.decisions.registry import decide
 from handlers.decisions.table import JobTable
 from tests.fakes import ManualClock
 

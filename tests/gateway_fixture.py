@@ -188,11 +188,6 @@ class WorldOutput:
             gap=chunk.gap,
         )
 
-    async def lines(
-        self, execution_id: str, start: int, limit_bytes: int
-    ) -> tuple[OutputLine, ...]:
-        return (await self.page(execution_id, start, limit_bytes)).lines
-
     async def search(
         self,
         execution_id: str,
@@ -207,11 +202,6 @@ class WorldOutput:
         found = [line for line in page.lines if needle in line.text]
         stop = found[limit].at if len(found) > limit else page.end
         return OutputHits(lines=tuple(found[:limit]), next=stop, end=page.end)
-
-    async def grep(
-        self, execution_id: str, needle: str, limit: int, *, stream: str | None = None
-    ) -> tuple[OutputLine, ...]:
-        return (await self.search(execution_id, needle, limit, stream=stream)).lines
 
     async def growth(self, execution_id: str) -> AsyncIterator[None]:
         while True:

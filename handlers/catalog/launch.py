@@ -72,11 +72,6 @@ def build_launch(
     )
 
 
-def render_description(spec: JobSpec, values: Mapping[str, Value]) -> str:
-    """The job's description for one execution's values."""
-    return render(spec.description, values)
-
-
 def _own_environment(
     execution: Execution, notify_socket: str, progress_file: str, instance: str
 ) -> dict[str, str]:

@@ -2,12 +2,10 @@
 
 Types are exact, as in any JSON API: `30` is an integer and `"30"` is text, so each of them has one
 meaning and a wrong value is refused at once instead of arriving at the job. What is equal in JSON
-is taken: `30.0` for an integer, `30` for a number. `null` is the same as not given. Where people
-type text (the CLI's `NAME=VALUE`), `value_from_text` converts by the declared type first.
+is taken: `30.0` for an integer, `30` for a number. `null` is the same as not given.
 """
 
 import math
-import re
 from collections.abc import Collection, Mapping
 
 from bus.errors import ErrorCode, Refused
@@ -22,8 +20,6 @@ INTEGER_MIN, INTEGER_MAX = -(2**63), 2**63 - 1
 
 EXACT_FLOAT_MAX = 2**53
 """Up to here a float holds each whole number exactly."""
-
-_INTEGER_TEXT = re.compile(r"[+-]?[0-9]{1,20}")
 
 
 def resolve_variables(spec: JobSpec, given: Mapping[str, Value]) -> dict[str, Value]:
@@ -105,39 +101,6 @@ def check_value(name: str, variable: VariableSpec, value: Value) -> Value:
             return _check_choice(name, variable, value)
         case VariableType.STRING:
             return _check_string(name, variable, value)
-
-
-def value_from_text(kind: VariableType, text: str) -> Value:
-    """What somebody typed, as a value of the declared type; for command lines and forms.
-
-    Raises:
-        ValueError: with a sentence that says what would be right.
-    """
-    match kind:
-        case VariableType.STRING | VariableType.CHOICE:
-            return text
-        case VariableType.SECRET:
-            return SecretRef(secret=text)
-        case VariableType.BOOLEAN:
-            if text.lower() not in ("true", "false"):
-                raise ValueError(f"must be true or false, not {quoted(text)}")
-            return text.lower() == "true"
-        case VariableType.INTEGER:
-            if not _INTEGER_TEXT.fullmatch(text):
-                raise ValueError(f"must be an integer such as 30, not {quoted(text)}")
-            return int(text)
-        case VariableType.NUMBER:
-            return int(text) if _INTEGER_TEXT.fullmatch(text) else _float_from_text(text)
-
-
-def _float_from_text(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"must be a number such as 2.5, not {quoted(text)}")
-    return number
 
 
 def _number(name: str, variable: VariableSpec, value: Value) -> int | float:

@@ -6,7 +6,6 @@ from typing import Any
 from bus.commands import (
     ApplyCatalog,
     CancelCommand,
-    Command,
     DeleteExecution,
     Forget,
     GetStatus,
@@ -41,7 +40,6 @@ from handlers.decisions import (
 from handlers.decisions.decision import NOTHING, Context, Decision
 from handlers.decisions.holdings import READS_BYTES_IN_ALL_MAX, READS_BYTES_MAX, READS_MAX
 from handlers.decisions.readable_table import ReadableTable
-from handlers.decisions.refusals import refusal, reveals_secret
 
 COMMANDS: dict[type, Callable[[ReadableTable, Envelope, Any, Context], Decision]] = {
     StartJob: executions.start,
@@ -167,15 +165,3 @@ def changes_others(envelope: Envelope, decision: Decision | None) -> bool:
     if decision is None or decision.effects:
         return True
     return any(getattr(e, "command_id", None) != envelope.id for e in decision.events)
-
-
-__all__ = [
-    "COMMANDS",
-    "REPORTS",
-    "Command",
-    "changes_others",
-    "check",
-    "decide",
-    "refusal",
-    "reveals_secret",
-]

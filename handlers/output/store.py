@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from bus.envelope import canonical_uuid
 from bus.layout import DataLayout
-from bus.ports import OutputChunk, OutputHits, OutputLine, OutputPage
+from bus.ports import OutputChunk, OutputHits, OutputPage
 from bus.threads import READS
 from handlers.output.output_files import OutputFiles, open_output
 from handlers.output.search import offset_of_tail, page_of, search
@@ -61,18 +61,6 @@ class OutputStore:
             execution_id,
             lambda files: page_of(files, start, limit_bytes, is_live=is_live, stream=stream),
         )
-
-    async def lines(
-        self, execution_id: str, start: int, limit_bytes: int
-    ) -> tuple[OutputLine, ...]:
-        page = await self.page(execution_id, start, limit_bytes)
-        return page.lines
-
-    async def grep(
-        self, execution_id: str, needle: str, limit: int, *, stream: str | None = None
-    ) -> tuple[OutputLine, ...]:
-        hits = await self.search(execution_id, needle, limit, stream=stream)
-        return hits.lines
 
     async def search(
         self,

@@ -23,7 +23,7 @@ from handlers.audit.segments import AuditSegments
 from handlers.audit.trail import Audit
 from handlers.catalog.watch import CatalogWatch
 from handlers.decisions.decision import DeleteFiles
-from handlers.decisions.registry import reveals_secret
+from handlers.decisions.refusals import reveals_secret
 from handlers.decisions.remembered import as_record
 from handlers.disk_space import SpaceWatch, scarcest
 from handlers.disposal import Disposal

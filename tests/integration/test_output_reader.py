@@ -30,6 +30,16 @@ KIB = 1024
 MIB = 1024 * KIB
 
 
+async def lines_of(store: OutputStore, id_: str, start: int, size: int) -> tuple[OutputLine, ...]:
+    return (await store.page(id_, start, size)).lines
+
+
+async def grep(
+    store: OutputStore, id_: str, needle: str, limit: int, *, stream: str | None = None
+) -> tuple[OutputLine, ...]:
+    return (await store.search(id_, needle, limit, stream=stream)).lines
+
+
 class Writer:
     """The smallest thing that writes the format: one record a write, nothing merged."""
 
@@ -135,8 +145,8 @@ async def test_an_execution_without_output_is_empty(store: OutputStore) -> None:
     assert (chunk.start, chunk.end, chunk.data, chunk.gap) == (0, 0, b"", None)
     assert await store.offset_of_tail(ID, 10) == 0
     assert await store.offset_of_line(ID, 10) == 0
-    assert await store.lines(ID, 0, 1000) == ()
-    assert await store.grep(ID, "a", 10) == ()
+    assert (await store.page(ID, 0, 1000)).lines == ()
+    assert await grep(store, ID, "a", 10) == ()
 
 
 async def test_an_id_that_is_no_uuid_becomes_no_path(store: OutputStore) -> None:
@@ -220,7 +230,7 @@ async def test_links_and_pipes_in_place_of_files_are_not_followed(
         data, _ = await whole(store)
         assert b"y" not in data
         assert await store.offset_of_tail(ID, 1) >= 0
-        await store.lines(ID, 0, 1000)
+        await lines_of(store, ID, 0, 1000)
 
 
 async def test_a_folder_that_is_a_link_is_not_followed(
@@ -304,7 +314,7 @@ async def test_lines_have_numbers_places_streams_and_times(
     writer.write(b"o\n")
     writer.write(b"bad\n", stream=2)
 
-    assert await store.lines(ID, 0, 1000) == (
+    assert await lines_of(store, ID, 0, 1000) == (
         OutputLine(number=1, at=0, end=4, text="one", time_ms=1000),
         OutputLine(number=2, at=4, end=8, text="two", time_ms=1000),
         OutputLine(number=3, at=8, end=12, text="bad", stream="err", time_ms=1002),
@@ -416,9 +426,9 @@ async def test_what_is_no_utf8_is_replaced_and_a_character_on_its_way_waits(
 ) -> None:
     live.add(ID)
     writer.write(b"caf\xe9!\nna\xc3")
-    assert texts(await store.lines(ID, 0, 1000)) == ["caf\ufffd!", "na"]
+    assert texts(await lines_of(store, ID, 0, 1000)) == ["caf\ufffd!", "na"]
     writer.write(b"\xaf")
-    assert texts(await store.lines(ID, 6, 1000)) == ["na\u00ef"]
+    assert texts(await lines_of(store, ID, 6, 1000)) == ["na\u00ef"]
 
 
 async def test_streams_that_share_a_line_are_told_apart(store: OutputStore, writer: Writer) -> None:
@@ -426,7 +436,9 @@ async def test_streams_that_share_a_line_are_told_apart(store: OutputStore, writ
     writer.write(b"error\n", stream=2)
     writer.write(b"more\n")
 
-    assert [(x.number, x.text, x.stream, x.continued) for x in await store.lines(ID, 0, 1000)] == [
+    assert [
+        (x.number, x.text, x.stream, x.continued) for x in await lines_of(store, ID, 0, 1000)
+    ] == [
         (1, "asking: ", "out", False),
         (1, "error", "err", True),
         (2, "more", "out", False),
@@ -507,7 +519,7 @@ async def test_a_line_is_found_by_its_number(store: OutputStore, writer: Writer)
     for number in (1, 2, 3, 4, 1500, 2999, 3000):
         at = await store.offset_of_line(ID, number)
         assert at == offsets[number - 1]
-        assert (await store.lines(ID, at, 10))[0].number == number
+        assert (await lines_of(store, ID, at, 10))[0].number == number
     assert await store.offset_of_line(ID, 3001) == writer.end
     assert await store.offset_of_line(ID, 3002) == writer.end
 
@@ -528,7 +540,7 @@ async def test_without_an_index_all_of_the_log_is_output(
 ) -> None:
     writer.write(b"one\ntwo\n")
     (writer.folder / "output.idx").unlink()
-    assert await store.lines(ID, 4, 100) == (OutputLine(number=2, at=4, end=8, text="two"),)
+    assert await lines_of(store, ID, 4, 100) == (OutputLine(number=2, at=4, end=8, text="two"),)
     assert await store.offset_of_line(ID, 2) == 4
 
 
@@ -552,7 +564,7 @@ async def test_zeros_that_a_power_cut_left_in_the_index_do_not_count(
     writer.write(b"one\n", stream=2)
     writer.write(b"two\n", index=False)
     writer.append_to_index(bytes(3200))
-    lines = await store.lines(ID, 0, 100)
+    lines = await lines_of(store, ID, 0, 100)
     assert [(x.number, x.stream, x.time_ms) for x in lines] == [(1, "err", 1000), (2, "out", None)]
 
 
@@ -581,15 +593,15 @@ async def test_grep_finds_lines_literally_with_number_place_and_stream(
 ) -> None:
     writer.write(b"a.c\nabc a.c a.c\n")
     writer.write(b"xx a.c\n", stream=2)
-    assert await store.grep(ID, "a.c", 10) == (
+    assert await grep(store, ID, "a.c", 10) == (
         OutputLine(number=1, at=0, end=4, text="a.c", time_ms=1000),
         OutputLine(number=2, at=4, end=16, text="abc a.c a.c", time_ms=1000),
         OutputLine(number=3, at=16, end=23, text="xx a.c", stream="err", time_ms=1001),
     )
-    assert [x.number for x in await store.grep(ID, "a.c", 2)] == [1, 2]
-    assert [x.number for x in await store.grep(ID, "a.c", 2, stream="err")] == [3]
-    assert await store.grep(ID, "", 10) == ()
-    assert await store.grep(ID, "c\na", 10) == ()
+    assert [x.number for x in await grep(store, ID, "a.c", 2)] == [1, 2]
+    assert [x.number for x in await grep(store, ID, "a.c", 2, stream="err")] == [3]
+    assert await grep(store, ID, "", 10) == ()
+    assert await grep(store, ID, "c\na", 10) == ()
 
 
 async def test_grep_finds_what_lies_over_the_edges_of_blocks_and_files(
@@ -602,7 +614,7 @@ async def test_grep_finds_what_lies_over_the_edges_of_blocks_and_files(
         text = b"needle" if number % 500 == 0 else b"straw"
         expected += [number] if number % 500 == 0 else []
         writer.write(text * 5 + b" %d\n" % number)
-    found = await store.grep(ID, "needleneedle", 1000)
+    found = await grep(store, ID, "needleneedle", 1000)
     assert [line.number for line in found] == expected
     for line in found:
         assert (await store.read(ID, line.at, line.end - line.at)).data.startswith(b"needle")
@@ -621,7 +633,7 @@ async def test_a_search_without_any_time_gets_on(store: OutputStore, writer: Wri
 
 async def test_grep_shows_the_place_in_an_endless_line(store: OutputStore, writer: Writer) -> None:
     writer.write(b"first\n" + b"x" * 3 * MIB + b"needle" + b"y" * 3 * MIB + b"\nneedle\n")
-    long, short = await store.grep(ID, "needle", 10)
+    long, short = await grep(store, ID, "needle", 10)
     assert "needle" in long.text
     assert len(long.text) <= LINE_MAX
     assert long.number == 2
@@ -631,7 +643,7 @@ async def test_grep_shows_the_place_in_an_endless_line(store: OutputStore, write
 
 async def test_grep_shows_the_redraw_that_matched(store: OutputStore, writer: Writer) -> None:
     writer.write(b"10% a\r20% b\r30% c\n")
-    (line,) = await store.grep(ID, "20%", 10)
+    (line,) = await grep(store, ID, "20%", 10)
     assert line.text == "20% b"
 
 
@@ -736,7 +748,7 @@ async def test_what_the_shim_writes_is_what_is_read(store: OutputStore, layout: 
     assert read == written[:lost_from] + written[lost_to:]
     assert await store.size(ID) == shim.end == len(written)
     for wanted in (1, 5_000, 29_000):
-        (line, *_) = await store.lines(ID, await store.offset_of_line(ID, wanted), 1)
+        (line, *_) = await lines_of(store, ID, await store.offset_of_line(ID, wanted), 1)
         assert (line.number, line.text) == (wanted, f"line {wanted} of many that do not fit")
         assert line.stream == ("out", "err")[wanted % 2]
         assert line.time_ms == 1_000_000 + wanted // 7
@@ -752,7 +764,7 @@ async def test_lines_behind_a_small_cap_keep_their_numbers(
     shim.write(b"12345678\n" * 10_000, 1, 1_000)
     shim.close(2_000)
     os.close(folder.descriptor)
-    (line, *_) = await store.lines(ID, 80_000, 1)
+    (line, *_) = await lines_of(store, ID, 80_000, 1)
     assert (line.number, line.at) == (80_000 // 9 + 1, 80_000)
 
 

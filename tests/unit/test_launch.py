@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bus.jobs import JobSpec, VariableSpec, VariableType
 from bus.model import Execution, ExecutionStatus, SecretRef, Value
-from handlers.catalog.launch import Launch, build_launch, render_description
+from handlers.catalog.launch import Launch, build_launch
 
 EXECUTION = Execution(
     id="e-1",
@@ -114,11 +114,6 @@ def test_a_secret_is_in_no_part_of_the_call() -> None:
 def test_a_user_id_that_no_environment_can_hold_is_made_plain() -> None:
     execution = msgspec.structs.replace(EXECUTION, user_id="a\0b\ud800")
     assert launch(execution=execution).env["JOBBUS_USER_ID"] == "ab?"
-
-
-def test_the_description_shows_values() -> None:
-    spec = with_(description="Copies {{From}} every {{ N }} s")
-    assert render_description(spec, {"From": "a", "N": 5}) == "Copies a every 5 s"
 
 
 @given(st.dictionaries(st.sampled_from("ABC"), st.text(st.characters(exclude_characters="\0"))))

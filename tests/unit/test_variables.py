@@ -14,7 +14,7 @@ from bus.jobs import JobSpec, VariableSpec, VariableType
 from bus.model import SecretRef, Value
 from handlers.catalog.expressions import matches
 from handlers.catalog.templates import names_in, render, spell
-from handlers.catalog.variables import resolve_variables, value_from_text
+from handlers.catalog.variables import resolve_variables
 
 STRING, INTEGER, NUMBER, BOOLEAN, CHOICE, SECRET = VariableType
 SECRET_TEXT = "hunter2-hunter2"
@@ -230,36 +230,6 @@ def test_whatever_is_given_is_refused_or_resolved_for_good(
     msgspec.json.encode(resolved)
     assert None not in resolved.values()
     assert set(resolved) <= set(declared)
-
-
-@pytest.mark.parametrize(
-    ("kind", "text", "value"),
-    [
-        (STRING, "30", "30"),
-        (INTEGER, "30", 30),
-        (INTEGER, "-3", -3),
-        (NUMBER, "30", 30),
-        (NUMBER, "2.5", 2.5),
-        (BOOLEAN, "True", True),
-        (BOOLEAN, "false", False),
-        (CHOICE, "fast", "fast"),
-        (SECRET, "NAME", SecretRef(secret="NAME")),
-    ],
-)
-def test_what_somebody_types_is_converted_by_type(
-    kind: VariableType, text: str, value: Value
-) -> None:
-    converted = value_from_text(kind, text)
-    assert (type(converted), converted) == (type(value), value)
-
-
-@pytest.mark.parametrize(
-    ("kind", "text"),
-    [(INTEGER, "3.0"), (INTEGER, ""), (INTEGER, "9" * 5000), (NUMBER, "nan"), (BOOLEAN, "yes")],
-)
-def test_what_cannot_be_converted_is_told(kind: VariableType, text: str) -> None:
-    with pytest.raises(ValueError, match="must be"):
-        value_from_text(kind, text)
 
 
 @pytest.mark.parametrize(
