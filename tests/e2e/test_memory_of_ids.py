@@ -1,4 +1,4 @@
-"""Nobody makes a start run twice by filling the memory of command ids; nobody fills it alone."""
+"""No user makes a start run twice by filling the memory of command ids, and none fills it alone."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -141,7 +141,7 @@ async def test_an_id_that_only_the_memory_knows_is_a_repeat_and_runs_no_second_t
     assert service.apps.lines("starts").count(first) == 1
 
 
-async def test_who_has_all_ids_is_told_to_come_again_and_others_start_and_stop_as_ever(
+async def test_a_principal_with_all_ids_is_refused_and_others_start_and_stop_as_ever(
     narrow: Service,
 ) -> None:
     async with narrow.http() as http:

@@ -109,7 +109,7 @@ async def ended_execution(service: Service, execution_id: str) -> dict[str, Any]
     return await eventually(look, f"end of {execution_id}")
 
 
-async def test_submitted_file_runs_the_job_and_both_status_calls_tell_every_field(
+async def test_submitted_file_runs_the_job_and_both_status_calls_return_every_field(
     service: Service,
 ) -> None:
     fields = submitted()
@@ -132,10 +132,10 @@ async def test_submitted_file_runs_the_job_and_both_status_calls_tell_every_fiel
     }
     assert TIME.fullmatch(processed_at)
     status = await ended_execution(service, execution_id)
-    told = {name: status.pop(name) for name in ("StartTime", "EndTime", "QueuedAt", "ProcessID")}
-    assert all(TIME.fullmatch(told[name]) for name in ("StartTime", "EndTime", "QueuedAt"))
-    assert told["QueuedAt"] <= told["StartTime"] <= told["EndTime"]
-    assert told["ProcessID"] > 1
+    times = {name: status.pop(name) for name in ("StartTime", "EndTime", "QueuedAt", "ProcessID")}
+    assert all(TIME.fullmatch(times[name]) for name in ("StartTime", "EndTime", "QueuedAt"))
+    assert times["QueuedAt"] <= times["StartTime"] <= times["EndTime"]
+    assert times["ProcessID"] > 1
     assert status == {
         "ExecutionID": execution_id,
         "JobID": "WebHostMetrics/CollectMetrics",
@@ -207,8 +207,8 @@ async def test_upper_case_id_is_answered_under_the_name_its_writer_knows(service
         f"{fields['CommandID']}.json"
     ]
     async with service.http() as http:
-        told = await http.get(f"/commands/{fields['CommandID'].lower()}")
-    assert told["executionId"] == result["ExecutionID"]
+        shown = await http.get(f"/commands/{fields['CommandID'].lower()}")
+    assert shown["executionId"] == result["ExecutionID"]
 
 
 @pytest.mark.parametrize(
@@ -322,8 +322,8 @@ async def test_files_that_are_no_commands_are_set_aside_with_the_reason(service:
     rejects = service.data / "JobCommandRejects"
 
     def reasons() -> dict[str, str]:
-        told = (read_json(path) for path in rejects.glob("*.reason.json"))
-        return {each["OriginalName"]: each["Reason"] for each in told if each is not None}
+        reasons = (read_json(path) for path in rejects.glob("*.reason.json"))
+        return {each["OriginalName"]: each["Reason"] for each in reasons if each is not None}
 
     await eventually(lambda: reasons().keys() >= set(names.values()), "all are set aside")
     assert all(reasons()[name] for name in names.values())

@@ -132,7 +132,7 @@ async def result_of(service: Service, folder: str) -> dict[str, Any]:
     return await eventually(lambda: service.result(command_id), f"result of {folder}")
 
 
-def test_every_file_is_told_of() -> None:
+def test_every_file_has_an_expected_end() -> None:
     assert {path.name for path in FILES.iterdir() if path.is_dir()} == set(ENDS)
 
 

@@ -39,7 +39,7 @@ ENDS: dict[str, set[tuple[str, int | None]]] = {
     "S/Quick": {("Succeeded", 0)},
     "S/Fails": {("Failed", 3)},
     "S/Queued": {("Succeeded", 0)},
-    "S/Tells": {("Succeeded", 0)},
+    "S/Reports": {("Succeeded", 0)},
     "S/Retried": {("Failed", 4), ("Succeeded", 0)},
     "S/Restarted": {("Failed", 5)},
 }
@@ -52,7 +52,7 @@ BURST = {
     "fails": "S/Fails",
     "q1": "S/Queued",
     "q2": "S/Queued",
-    "tells": "S/Tells",
+    "reports": "S/Reports",
     "retried": "S/Retried",
     "restarted": "S/Restarted",
 }
@@ -124,7 +124,7 @@ def define(apps: Apps) -> None:
     apps.shell("S/Quick", STARTED + "exit 0")
     apps.shell("S/Fails", STARTED + "exit 3")
     apps.shell("S/Queued", STARTED + "exit 0", overlap="queue")
-    apps.shell("S/Tells", PROGRESS)
+    apps.shell("S/Reports", PROGRESS)
     soon = {"delay_s": 0.05, "jitter": 0.0}
     twice = STARTED + '[ "$JOBBUS_ATTEMPT" -ge 2 ] || exit 4'
     apps.shell("S/Retried", twice, retry={"attempts": 2, **soon})

@@ -441,7 +441,7 @@ def _die_of_poison(plan: Plan) -> None:
             deadly(FileReader, "sighting", holds_poison)
         case "read":
             deadly(FileReader, "envelope", holds_poison)
-        case "mended":
+        case "repaired":
             deadly(FileReader, "repaired_name", holds_poison)
         case "decide":
             deadly(

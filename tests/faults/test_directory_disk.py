@@ -1,4 +1,4 @@
-"""A disk that is full, refuses or lies: publishers are told, nothing half-written counts."""
+"""A disk that is full, refuses or lies: publishers get to know, nothing half-written counts."""
 
 import asyncio
 import errno
@@ -249,7 +249,7 @@ async def test_what_cannot_go_to_rejects_delays_no_other_and_goes_when_it_can(
     assert list(reasons(layout)) == [f"{broken['CommandID']}.json"]
 
 
-async def test_a_queue_that_was_taken_away_with_what_waited_is_made_anew(
+async def test_a_queue_that_was_taken_away_with_what_waited_is_made_again(
     layout: DataLayout,
 ) -> None:
     drop(layout, origins_fields())
@@ -429,7 +429,7 @@ def test_many_commands_share_one_sync_before_any_of_them_has_a_name(
     assert calls == ["write"] * 5 + ["_syncfs"] + ["link"] * 5 + ["unlink"] * 5 + ["fsync"]
 
 
-async def test_nobody_is_answered_and_nothing_handed_out_before_the_last_sync(
+async def test_no_publisher_is_answered_and_nothing_handed_out_before_the_last_sync(
     layout: DataLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held, entered = threading.Event(), threading.Event()

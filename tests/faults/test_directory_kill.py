@@ -115,11 +115,11 @@ def acknowledged_until_killed(script: str, root: Path, lines: int) -> list[str]:
         [sys.executable, "-c", script, str(root)], stdout=subprocess.PIPE, cwd=ROOT
     ) as process:
         assert process.stdout is not None
-        told = [process.stdout.readline() for _ in range(lines)]
+        printed = [process.stdout.readline() for _ in range(lines)]
         process.kill()
-        told += process.stdout.readlines()
+        printed += process.stdout.readlines()
     assert process.returncode == -signal.SIGKILL
-    return [line.decode().strip() for line in told if line.endswith(b"\n")]
+    return [line.decode().strip() for line in printed if line.endswith(b"\n")]
 
 
 async def drained(layout: DataLayout, count: int) -> list[Envelope]:
@@ -204,7 +204,7 @@ async def test_the_command_that_two_starts_died_of_is_set_aside(
     for fields in (*innocent, poison):
         drop(layout, fields)
     name = f"{poison['CommandID']}.json"
-    for _ in range(3):  # the first death is nobody's fault yet; then two with this one in hand
+    for _ in range(3):  # the first death is put down to nothing yet; then two with this one in hand
         done = await asyncio.to_thread(
             subprocess.run,
             [sys.executable, "-c", DIES, str(layout.root), poison["CommandID"]],
@@ -226,7 +226,7 @@ async def test_the_command_that_two_starts_died_of_is_set_aside(
     assert (result["Status"], result["ErrorCode"]) == ("Rejected", "poison")
 
 
-async def test_after_an_orderly_end_nobody_is_a_suspect(layout: DataLayout) -> None:
+async def test_after_an_orderly_end_nothing_is_a_suspect(layout: DataLayout) -> None:
     sent = [seal(StartJob(job_id="A/B"), ALICE, now_ms=0) for _ in range(5)]
     known: dict[str, CommandRecord] = {}
     async with running(layout.root, known=known.get) as transport:

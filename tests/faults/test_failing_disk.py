@@ -111,7 +111,7 @@ def test_a_full_disk_refuses_starts_records_ends_and_recovers_by_itself(small_di
         assert refused_start(load)["status"] == 507
         for path in filled:
             path.unlink()
-        load.publish("after", "start", "S/Tells")
+        load.publish("after", "start", "S/Reports")
         load.settle()
         wrong = list(verify(load, exact_ends=False))
         assert not wrong, "\n".join(wrong)
@@ -132,7 +132,7 @@ def refused_start(load: Load) -> Any:
     while b"little room is left" not in load.service.log.read_bytes():
         assert time.monotonic() < deadline_s, "it did not notice"
         time.sleep(0.1)
-    status, told = load.call("POST", "/commands", {"command": "start", "jobId": "S/Tells"})
+    status, told = load.call("POST", "/commands", {"command": "start", "jobId": "S/Reports"})
     assert status == 507, told
     return told
 

@@ -1,5 +1,5 @@
-"""A whole service on a disk without a byte or an inode left, which a stranger keeps full: what runs
-can be stopped, ends are on record, the service can die and start again, and it recovers by itself.
+"""A whole service on a disk that another program keeps full to the last byte or inode: what runs
+can be stopped, ends are on record, the service can die and start again, and recovers by itself.
 """
 
 import errno
@@ -59,7 +59,7 @@ class Node:
     @contextmanager
     def full(self, *, inodes: bool) -> Iterator[None]:
         """Inside the block the disk is full, and whatever comes free is taken at once."""
-        filler, is_over = Filler(self.place / "strangers"), threading.Event()
+        filler, is_over = Filler(self.place / "others"), threading.Event()
 
         def go_on() -> None:
             while not is_over.wait(0.001):
@@ -78,11 +78,11 @@ class Node:
     def ask(self, name: str, command: str, job_id: str, wait_s: int = 20) -> tuple[int, Content]:
         command_id = self.load.id_of(name)
         body = {"command": command, "jobId": job_id, "commandId": command_id}
-        status, told = self.load.call("POST", "/commands", body, wait_s)
+        status, found = self.load.call("POST", "/commands", body, wait_s)
         if status in (200, 202):
             self.load.tried[command_id] = f"{command} {job_id}"
             self.load.acknowledged.add(command_id)
-        return status, told
+        return status, found
 
     def state_of(self, job_id: str) -> tuple[str, int | None]:
         found = self.execution(job_id)
@@ -98,7 +98,7 @@ class Node:
         assert self.service.try_start(), self.service.log.read_text(encoding="utf-8")[-2000:]
 
     def acts(self, action: str) -> int:
-        """How many entries of the audit tell of a command that came to its aim."""
+        """How many entries of the audit record a command that came to its aim."""
         _, page = self.load.call("GET", "/audit?limit=100")
         found = [(e["action"], e.get("status")) for e in page["items"]]
         return found.count((action, "Completed"))
@@ -109,15 +109,15 @@ class Node:
 
     def delete(self, name: str, execution_id: str) -> None:
         """The execution that the command `name` started is gone."""
-        status, told = self.load.call("DELETE", f"/executions/{execution_id}")
-        assert status == 202, told
-        self.load.tried[told["commandId"]] = "delete"
+        status, found = self.load.call("DELETE", f"/executions/{execution_id}")
+        assert status == 202, found
+        self.load.tried[found["commandId"]] = "delete"
         self.load.acknowledged.discard(self.load.id_of(name))
 
     def recovers(self) -> None:
         """By itself: it holds its reserve again, starts what is asked for, and all is true."""
         waited_for(lambda: not self.is_low() and self.holds_reserve())
-        assert self.ask("after", "start", "S/Tells")[0] == 200
+        assert self.ask("after", "start", "S/Reports")[0] == 200
         self.load.settle()
         wrong = list(verify(self.load, exact_ends=False))
         assert not wrong, "\n".join(wrong)
@@ -219,8 +219,8 @@ def test_stops_that_change_nothing_leave_the_reserve_to_those_that_do(root: Path
         with node.full(inodes=False):
             waited_for(node.is_low)
             answers = (node.ask(f"idle {n}", "stop", "S/Quick") for n in range(SPARES))
-            status, told = next(answer for answer in answers if answer[0] != 200)
-            assert (status, told["code"]) == (507, "no_space")
+            status, found = next(answer for answer in answers if answer[0] != 200)
+            assert (status, found["code"]) == (507, "no_space")
             assert node.ask("stop", "stop", "S/Long")[1]["status"] == "Completed"
             node.start_again()
             assert node.state_of("S/Long")[0] == "Stopped"
@@ -244,8 +244,8 @@ def test_more_stops_than_there_are_spares_come_through(root: Path) -> None:
             waited_for(node.is_low)
             for name in waiting:
                 body = {"command": "cancel", "targetId": load.id_of(name)}
-                status, told = load.call("POST", "/commands", body, 20)
-                assert (status, told.get("status")) == (200, "Completed"), told
+                status, found = load.call("POST", "/commands", body, 20)
+                assert (status, found.get("status")) == (200, "Completed"), found
             for job_id in jobs:
                 assert node.ask(f"{job_id} stops", "stop", job_id)[1]["status"] == "Completed"
             node.start_again()
@@ -297,7 +297,7 @@ def test_a_stop_without_a_service_finds_room_too(root: Path) -> None:
         node.recovers()
 
 
-def test_what_is_queued_waits_for_room_and_needs_nobody_to_start_then(root: Path) -> None:
+def test_what_is_queued_waits_for_room_and_starts_then_by_itself(root: Path) -> None:
     with on_small_disk(Node(root), "tmpfs") as node:
         load, service = node.load, node.service
         service.apps.shell("S/Line", LONG, overlap="queue")
@@ -321,9 +321,9 @@ def test_start_whose_files_find_no_room_fails_and_says_so(root: Path) -> None:
     node.service.plan = plan._replace(calls=WRITING, hold=True, mark=str(root / "mark"))
     try:
         node.service.start()
-        status, told = node.ask("one", "start", "S/Quick")
-        assert (status, told["status"], told["errorCode"]) == (200, "Failed", "spawn_error")
-        assert "no room on the disk" in told["error"]
+        status, found = node.ask("one", "start", "S/Quick")
+        assert (status, found["status"], found["errorCode"]) == (200, "Failed", "spawn_error")
+        assert "no room on the disk" in found["error"]
         assert node.state_of("S/Quick") == ("Failed", None)
         assert node.service.apps.lines("starts") == []
     finally:

@@ -274,7 +274,7 @@ def test_an_order_with_numbers_that_are_no_times_is_none(at_ms: str, grace_s: st
     [{"ended_ms": 10**18}, {"ended_ms": -1}, {"exit_code": 1 << 40}, {"survivors": [-7]}],
     ids=str,
 )
-def test_an_exit_record_that_could_not_be_told_is_none(fields: dict[str, Any]) -> None:
+def test_an_exit_record_that_no_answer_could_hold_is_none(fields: dict[str, Any]) -> None:
     assert decode_exit(EXIT) is not None
     assert decode_exit(json.dumps({**json.loads(EXIT), **fields}).encode()) is None
 

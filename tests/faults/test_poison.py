@@ -63,8 +63,8 @@ class Node:
         return [json.loads(path.read_bytes())["Reason"] for path in files]
 
     def command(self) -> Content:
-        status, told = self.load.call("GET", f"/commands/{self.id}")
-        return told if status == 200 else {"status": status}
+        status, found = self.load.call("GET", f"/commands/{self.id}")
+        return found if status == 200 else {"status": status}
 
     def settle(self) -> None:
         """All but the poison has come to its end, and everything is true."""
@@ -125,8 +125,8 @@ def test_a_command_that_came_over_http_is_set_aside_too_and_its_id_is_known(
         code = "poison" if where == "decide" else "spawn_error"
         assert node.command()["errorCode"] == code
         body = {"command": "start", "jobId": POISON_JOB, "commandId": node.id}
-        status, told = node.load.call("POST", "/commands", body, 20)
-        assert (status, told["errorCode"]) == (200, code)
+        status, found = node.load.call("POST", "/commands", body, 20)
+        assert (status, found["errorCode"]) == (200, code)
         node.load.publish("quick", "start", "S/Quick")
         node.settle()
         node.assert_true()
@@ -184,7 +184,7 @@ def test_what_was_set_aside_never_comes_back_by_itself(root: Path, where: str) -
 
 
 def test_a_rejected_file_that_was_changed_into_poison_stays_where_it_is(root: Path) -> None:
-    node = started(Node(root, "mended"))
+    node = started(Node(root, "repaired"))
     try:
         whole = node.drop("poison", "S/Quick").read_bytes()
         node.settle()
@@ -214,7 +214,7 @@ def test_a_rejected_file_that_was_changed_into_poison_stays_where_it_is(root: Pa
         node.service.clear_away()
 
 
-def test_kills_from_outside_blame_nobody_who_was_not_in_hand(root: Path) -> None:
+def test_kills_from_outside_blame_nothing_that_was_not_in_hand(root: Path) -> None:
     node = Node(root, "")
     service, load = node.service, node.load
     try:

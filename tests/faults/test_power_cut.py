@@ -18,7 +18,7 @@ from tests.faults.powercut.record import record
 from tests.faults.powercut.run import cut_power, moments
 from tests.tally import Kind, Tally
 
-COMMANDS = ("again", "fails", "long", "q1", "q2", "stop", "tells")
+COMMANDS = ("again", "fails", "long", "q1", "q2", "reports", "stop")
 
 
 @pytest.fixture(scope="module")

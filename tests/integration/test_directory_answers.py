@@ -99,7 +99,7 @@ async def test_a_result_that_is_there_is_not_answered_over(layout: DataLayout) -
     assert answer(layout, name) == {"Status": "Completed"}
 
 
-async def test_the_reason_that_is_told_is_that_of_the_last_file(layout: DataLayout) -> None:
+async def test_the_reason_in_the_result_is_that_of_the_last_file(layout: DataLayout) -> None:
     name = f"{uuid.uuid4()}.json"
     async with running(layout.root):
         for content, word in ((b"<a/>", "XML"), (b"[{}]", "list"), (b"", "empty")):
@@ -120,7 +120,7 @@ async def test_a_file_that_was_put_right_is_received_and_its_answer_gives_way(
     assert got.id == fields["CommandID"]
 
 
-async def test_files_of_strangers_fill_nothing_and_push_out_no_other_answers(
+async def test_files_of_other_accounts_fill_nothing_and_push_out_no_other_answers(
     layout: DataLayout,
 ) -> None:
     few = msgspec.structs.replace(QUICK, refusals_max=10)
@@ -169,12 +169,12 @@ def test_the_bound_holds_over_restarts_and_takes_no_result_of_a_command(layout: 
 
 async def test_well_formed_files_that_make_no_sense_count_as_well(layout: DataLayout) -> None:
     few = msgspec.structs.replace(QUICK, refusals_max=5)
-    told: list[CommandRecord] = []
-    async with running(layout.root, settings=few, refused=told.append) as transport:
+    refused: list[CommandRecord] = []
+    async with running(layout.root, settings=few, refused=refused.append) as transport:
         for _ in range(12):
             drop(layout, origins_fields(Command="fly"))
         receiving = asyncio.create_task(received(transport, 1), name="receiver")
-        await until(lambda: len(told) == 12)
+        await until(lambda: len(refused) == 12)
         good = drop(layout, origins_fields())
         [got] = await receiving
     assert f"{got.id}.json" == good.name

@@ -219,10 +219,10 @@ async def test_a_stream_of_ours_does_not_starve_a_foreign_file(layout: DataLayou
 async def test_a_command_that_makes_no_sense_is_answered_with_a_rejected_result(
     layout: DataLayout,
 ) -> None:
-    told: list[CommandRecord] = []
+    refused: list[CommandRecord] = []
     fields = origins_fields(Command="explode")
     fields["CommandID"] = fields["CommandID"].upper()
-    async with running(layout.root, refused=told.append) as transport:
+    async with running(layout.root, refused=refused.append) as transport:
         path = drop(layout, fields)
         receiving = asyncio.create_task(transport.receive(1))
         await until(lambda: not path.exists())
@@ -233,7 +233,7 @@ async def test_a_command_that_makes_no_sense_is_answered_with_a_rejected_result(
     assert kept == {name: fields[name] for name in kept}
     assert (result["Status"], result["ErrorCode"]) == ("Rejected", "unknown_command")
     assert "SessionID" not in result
-    assert [record.error_code for record in told] == ["unknown_command"]
+    assert [record.error_code for record in refused] == ["unknown_command"]
     assert reasons(layout) == {}
 
 

@@ -1,4 +1,4 @@
-"""A long queue: no step costs more than with a short one, and nobody waits for all of it."""
+"""A long queue: no step costs more than with a short one, and no command waits for all of it."""
 
 import asyncio
 import json
@@ -157,7 +157,7 @@ async def test_a_receiver_that_gives_up_loses_no_file(fast_root: Path) -> None:
     assert len({one.id for one in got}) == 500
 
 
-async def test_the_age_of_the_oldest_is_told(fast_root: Path) -> None:
+async def test_the_age_of_the_oldest_is_known(fast_root: Path) -> None:
     async with running(fast_root) as transport:
         assert (transport.waiting, transport.oldest_age_s) == (0, 0.0)
         await transport.publish(seal(StartJob(job_id="A/B"), ALICE, now_ms=0))

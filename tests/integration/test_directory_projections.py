@@ -140,7 +140,7 @@ class Rig:
         status = self.layout.status / f"{EXECUTION_ID}.json"
         self.settled.append((command_id, result.exists(), status.exists()))
 
-    def tell(self, *events: AnyEvent) -> None:
+    def publish(self, *events: AnyEvent) -> None:
         self.projections([Published(n, 0, event) for n, event in enumerate(events)])
 
     def status(self) -> dict[str, object]:
@@ -187,7 +187,7 @@ def progress() -> ExecutionProgress:
 async def test_get_job_status_finds_its_fields(rig: Rig) -> None:
     async with rig.running():
         rig.table.put(ENDED)
-        rig.tell(queued())
+        rig.publish(queued())
         await rig.projections.drain()
     origin = {
         "ExecutionID": EXECUTION_ID,
@@ -214,7 +214,7 @@ async def test_get_job_status_finds_its_fields(rig: Rig) -> None:
 async def test_get_job_command_status_finds_its_fields(rig: Rig) -> None:
     async with rig.running():
         rig.table.put(COMMAND, EXECUTION)
-        rig.tell(ended())
+        rig.publish(ended())
         await rig.projections.drain()
     assert rig.result() == {
         "CommandID": COMMAND_ID,
@@ -237,7 +237,7 @@ async def test_get_job_command_status_finds_its_fields(rig: Rig) -> None:
 async def test_a_result_lies_where_its_writer_looks_for_it(rig: Rig) -> None:
     async with rig.running():
         rig.table.put(msgspec.structs.replace(COMMAND, id_text=COMMAND_ID.upper()))
-        rig.tell(ended())
+        rig.publish(ended())
         await rig.projections.drain()
     assert names(rig.layout.results) == [f"{COMMAND_ID.upper()}.json"]
     assert rig.result(COMMAND_ID.upper())["CommandID"] == COMMAND_ID.upper()
@@ -246,7 +246,7 @@ async def test_a_result_lies_where_its_writer_looks_for_it(rig: Rig) -> None:
 async def test_a_command_is_settled_when_status_and_result_are_there(rig: Rig) -> None:
     async with rig.running():
         rig.table.put(COMMAND, EXECUTION)
-        rig.tell(queued(), ended())
+        rig.publish(queued(), ended())
         await rig.projections.drain()
     assert rig.settled == [(COMMAND_ID, True, True)]
 
@@ -257,7 +257,7 @@ async def test_a_command_that_is_only_accepted_has_no_result(rig: Rig) -> None:
         accepted = CommandAccepted(
             command_id=COMMAND_ID, kind="start", user_id="a", submitted_ms=0, body_hash="x"
         )
-        rig.tell(accepted, queued())
+        rig.publish(accepted, queued())
         await rig.projections.drain()
     assert names(rig.layout.results) == []
     assert rig.settled == []
@@ -266,20 +266,20 @@ async def test_a_command_that_is_only_accepted_has_no_result(rig: Rig) -> None:
 async def test_progress_is_written_once_a_second_and_the_end_at_once(rig: Rig) -> None:
     async with rig.running():
         rig.table.put(EXECUTION)
-        rig.tell(queued())
+        rig.publish(queued())
         await until(lambda: names(rig.layout.status))
         first = (rig.layout.status / f"{EXECUTION_ID}.json").stat().st_mtime_ns
         for percent in range(200):
             moved = Progress(percent=float(percent))
             rig.table.put(msgspec.structs.replace(EXECUTION, progress=moved))
-            rig.tell(progress())
+            rig.publish(progress())
             await asyncio.sleep(0)
         await asyncio.sleep(0.05)
         assert (rig.layout.status / f"{EXECUTION_ID}.json").stat().st_mtime_ns == first
         await until(lambda: rig.status()["Progress"] == 199.0)
-        rig.tell(progress())
+        rig.publish(progress())
         rig.table.put(ENDED)
-        rig.tell(
+        rig.publish(
             ExecutionEnded(
                 execution_id=EXECUTION_ID,
                 status=ExecutionStatus.FAILED,
@@ -294,10 +294,10 @@ async def test_the_end_of_a_command_takes_a_waiting_status_along(rig: Rig) -> No
     async with rig.running():
         starting = msgspec.structs.replace(EXECUTION, status=ExecutionStatus.STARTING)
         rig.table.put(starting)
-        rig.tell(queued())
+        rig.publish(queued())
         await until(lambda: names(rig.layout.status))
         rig.table.put(EXECUTION, COMMAND)
-        rig.tell(progress(), ended())
+        rig.publish(progress(), ended())
         await until(lambda: rig.settled)
         assert rig.status()["Status"] == "Running"
 
@@ -308,7 +308,7 @@ async def test_drain_does_not_wait_for_the_second_to_pass(rig: Rig) -> None:
         for percent in range(3):
             moved = Progress(percent=float(percent))
             rig.table.put(msgspec.structs.replace(EXECUTION, progress=moved))
-            rig.tell(progress())
+            rig.publish(progress())
             await rig.projections.drain()
             assert rig.status()["Progress"] == float(percent)
 
@@ -349,7 +349,7 @@ async def test_a_rewrite_removes_what_a_death_left_half_written(rig: Rig) -> Non
 async def test_files_are_private_and_nothing_passing_stays(rig: Rig) -> None:
     async with rig.running():
         rig.table.put(COMMAND, EXECUTION)
-        rig.tell(queued(), ended())
+        rig.publish(queued(), ended())
         await rig.projections.drain()
     for folder in (rig.layout.status, rig.layout.results):
         [path] = folder.iterdir()
@@ -364,7 +364,7 @@ async def test_a_disk_that_refuses_delays_files_and_loses_none(
     rig.layout.status.write_bytes(b"a file where the folder should be")
     async with rig.running():
         rig.table.put(COMMAND, EXECUTION)
-        rig.tell(queued(), ended())
+        rig.publish(queued(), ended())
         await asyncio.sleep(0.1)
         assert rig.settled == []
         rig.layout.status.unlink()
@@ -377,7 +377,7 @@ async def test_thousands_of_commands_have_their_files_in_the_end(rig: Rig) -> No
     async with rig.running():
         for one in ids:
             rig.table.put(msgspec.structs.replace(COMMAND, id=one, execution_id=None))
-            rig.tell(CommandEnded(command_id=one, status=CommandStatus.COMPLETED))
+            rig.publish(CommandEnded(command_id=one, status=CommandStatus.COMPLETED))
         await rig.projections.drain()
     assert names(rig.layout.results) == [f"{one}.json" for one in ids]
     assert [one for one, _, _ in rig.settled] == ids

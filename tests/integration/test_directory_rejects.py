@@ -178,7 +178,7 @@ async def test_a_stray_file_is_rejected_in_the_end(layout: DataLayout) -> None:
         await until(lambda: "notes.txt" in reasons(layout))
 
 
-async def test_a_rejected_file_that_is_mended_comes_back(layout: DataLayout) -> None:
+async def test_a_rejected_file_that_is_repaired_comes_back(layout: DataLayout) -> None:
     fields = origins_fields()
     path = drop(layout, fields, b'{"CommandID":')
     async with running(layout.root) as transport:
@@ -190,7 +190,7 @@ async def test_a_rejected_file_that_is_mended_comes_back(layout: DataLayout) -> 
     assert names(layout.rejects) == []
 
 
-async def test_a_file_mended_while_the_service_was_down_comes_back(layout: DataLayout) -> None:
+async def test_a_file_repaired_while_the_service_was_down_comes_back(layout: DataLayout) -> None:
     fields = origins_fields()
     path = drop(layout, fields, b'{"CommandID":')
     async with running(layout.root):
@@ -202,7 +202,7 @@ async def test_a_file_mended_while_the_service_was_down_comes_back(layout: DataL
     assert got.id == fields["CommandID"]
 
 
-async def test_a_writer_that_goes_on_after_the_rejection_is_still_heard(
+async def test_what_is_written_on_after_the_rejection_is_still_read(
     layout: DataLayout,
 ) -> None:
     fields = origins_fields()
@@ -233,7 +233,7 @@ async def test_rejects_stay_within_their_bounds(layout: DataLayout) -> None:
         await until(lambda: names(layout.queue) == [] and size_of(layout.rejects) <= 5_000)
 
 
-async def test_what_was_rejected_under_a_clock_that_was_ahead_takes_nobodys_place(
+async def test_what_was_rejected_under_a_clock_that_was_ahead_takes_no_place_of_others(
     layout: DataLayout,
 ) -> None:
     layout.rejects.mkdir(parents=True)
@@ -253,7 +253,7 @@ async def test_old_rejects_go_with_their_reasons(layout: DataLayout) -> None:
     async with running(layout.root) as transport:
         await until(lambda: len(names(layout.rejects)) == 2)
         old = set(names(layout.rejects))
-        await asyncio.sleep(0.01)  # names tell milliseconds apart
+        await asyncio.sleep(0.01)  # names differ by milliseconds
         between_ms = time.time_ns() // 1_000_000
         (layout.queue / new_name()).write_text("young")
         await until(lambda: len(names(layout.rejects)) == 4)

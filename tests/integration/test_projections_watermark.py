@@ -28,15 +28,15 @@ class Rig:
         self.clock = ManualClock()
         self.settled: list[str] = []
         self.projections = self.fresh()
-        self.told = 0
+        self.published = 0
         self.world.define("Demo/Job")
 
     def fresh(self) -> Projections:
         return Projections(self.layout, self.world.table, self.clock, self.settled.append)
 
-    def tell(self) -> Sequence[Published]:
+    def publish(self) -> Sequence[Published]:
         """What has happened since the last time."""
-        batch, self.told = self.world.log[self.told :], len(self.world.log)
+        batch, self.published = self.world.log[self.published :], len(self.world.log)
         self.projections(batch)
         return batch
 
@@ -77,7 +77,7 @@ def rig(tmp_path: Path) -> Rig:
 
 async def test_only_what_ended_after_the_watermark_is_written_again(rig: Rig) -> None:
     before = rig.run_one()
-    rig.tell()
+    rig.publish()
     async with rig.running():
         synced = await rig.projections.sync()
     assert synced == len(rig.world.log)
@@ -94,7 +94,7 @@ async def test_only_what_ended_after_the_watermark_is_written_again(rig: Rig) ->
 async def test_an_old_execution_that_still_runs_is_written_again(rig: Rig) -> None:
     live = rig.world.send(StartJob(job_id="Demo/Job")).execution_id or ""
     rig.world.runs(live)
-    rig.tell()
+    rig.publish()
     async with rig.running():
         synced = await rig.projections.sync()
     assert synced == len(rig.world.log)
@@ -111,7 +111,7 @@ async def test_the_whole_past_is_written_again_beside_the_work(rig: Rig) -> None
     async with rig.running():
         synced = await rig.projections.sync()
     assert synced is not None
-    assert rig.files() == set(before)  # and nothing of what was not told
+    assert rig.files() == set(before)  # and nothing of what was not published
 
 
 async def test_files_of_the_past_that_is_forgotten_meanwhile_do_not_come_back(rig: Rig) -> None:
@@ -135,7 +135,7 @@ async def test_a_sync_waits_for_files_that_are_not_written_yet(
 ) -> None:
     monkeypatch.setattr(module, "RETRY_S", 0.01)
     ids = rig.run_one()
-    rig.tell()
+    rig.publish()
     blocked = rig.layout.results
     blocked.rmdir()
     blocked.write_text("in the way")
@@ -150,7 +150,7 @@ async def test_a_sync_waits_for_files_that_are_not_written_yet(
 
 async def test_what_is_forgotten_meanwhile_is_not_waited_for(rig: Rig) -> None:
     command_id, execution_id = rig.run_one()
-    rig.tell()
+    rig.publish()
     waiting = asyncio.create_task(rig.projections.sync())
     await asyncio.sleep(0)
     rig.projections.forget([execution_id], [command_id], [command_id])
@@ -166,7 +166,7 @@ async def test_after_a_failed_sync_no_watermark_is_given_any_more(
         raise disk.SyncFailed("the disk is broken")
 
     rig.run_one()
-    rig.tell()
+    rig.publish()
     async with rig.running():
         with monkeypatch.context() as broken:
             broken.setattr(disk, "sync_all", fails)
@@ -177,7 +177,7 @@ async def test_after_a_failed_sync_no_watermark_is_given_any_more(
 async def test_files_of_the_forgotten_go_and_those_of_others_stay(rig: Rig) -> None:
     command_id, execution_id = rig.run_one()
     kept = rig.run_one()
-    rig.tell()
+    rig.publish()
     (rig.layout.results / "notes.txt").touch()
     spelled = "F1D02C3E-9A4B-4C5D-8E6F-7A8B9C0D1E2F"
     (rig.layout.results / f"{spelled}.json").touch()

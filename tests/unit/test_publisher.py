@@ -132,7 +132,7 @@ async def test_other_refusals_do_not_wait_for_anybody() -> None:
     assert answers[0].code is ErrorCode.DISABLED
 
 
-async def test_command_that_nobody_decided_about_is_known_until_somebody_has() -> None:
+async def test_command_is_known_as_undecided_until_it_is_decided() -> None:
     door = Door()
     command_id = await door.publish(START)
     waiting = door.publisher.undecided(command_id)

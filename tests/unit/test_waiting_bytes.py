@@ -47,7 +47,7 @@ def test_what_is_received_at_a_time_has_a_bound_in_bytes() -> None:
     assert len(pending.take(10)) == 2
 
 
-async def test_publishers_whose_commands_hold_all_bytes_are_told_to_come_again(
+async def test_publishers_whose_commands_hold_all_bytes_are_refused_for_now(
     tmp_path: Path,
 ) -> None:
     settings = msgspec.structs.replace(QUICK, inbox_bytes_max=100_000)

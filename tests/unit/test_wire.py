@@ -38,7 +38,7 @@ from transports.directory.wire import NotACommand
 SECRET = b"k" * 32
 SETTINGS = DirectorySettings()
 SERVICE = Writer(1000, True, 1_769_450_400_000)
-STRANGER = Writer(1001, False, 1_769_450_400_000)
+OTHER_ACCOUNT = Writer(1001, False, 1_769_450_400_000)
 COMMAND_ID = "f1d02c3e-9a4b-4c5d-8e6f-7a8b9c0d1e2f"
 ORIGINS = {
     "CommandID": COMMAND_ID,
@@ -160,7 +160,7 @@ def test_a_time_that_its_zone_puts_beyond_utc_is_no_time(text: str) -> None:
         envelope_of(late)
 
 
-def test_a_record_with_such_a_time_can_still_be_told() -> None:
+def test_a_record_with_such_a_time_can_still_be_shown() -> None:
     assert rfc3339(TIME_MS_MIN - 1) == "0001-01-01T00:00:00.000Z"
     assert rfc3339(TIME_MS_MAX + 1) == "9999-12-31T23:59:59.999Z"
 
@@ -253,7 +253,7 @@ def test_roles_of_the_services_own_account_are_believed_but_admin(
 def test_roles_that_are_no_words_are_refused_if_they_would_be_believed(roles: object) -> None:
     with pytest.raises(Refused, match='Roles must be words such as \\["operator"\\]'):
         envelope_of(written(Roles=roles))
-    assert envelope_of(written(Roles=roles), STRANGER).principal.roles == ()
+    assert envelope_of(written(Roles=roles), OTHER_ACCOUNT).principal.roles == ()
 
 
 SPELLED = {name: [name.lower(), name.upper(), name[0].lower() + name[1:]] for name in ORIGINS}
@@ -342,7 +342,7 @@ def test_names_that_only_jobbus_gives_and_what_is_no_name_are_not_believed(name:
 def test_another_account_acts_as_its_uid_with_configured_roles() -> None:
     settings = DirectorySettings(uid_roles={1001: ("viewer",)})
     file = written(UserID="alice", Roles=["operator", "admin"])
-    principal = foreign.principal_of(file, STRANGER, settings)
+    principal = foreign.principal_of(file, OTHER_ACCOUNT, settings)
     assert principal == Principal(user_id="uid:1001", roles=("viewer",), via="directory")
     assert foreign.principal_of(file, Writer(1002, False, 0), settings).roles == ()
     assert foreign.principal_of(file, Writer(0, False, 0), settings).roles == ("admin",)
@@ -450,9 +450,9 @@ def test_a_session_leaves_only_a_keyed_hash() -> None:
     assert other.session_hash != got.session_hash
 
 
-def test_equal_requests_have_equal_hashes_whoever_asks() -> None:
+def test_equal_requests_of_different_users_have_equal_hashes() -> None:
     one = envelope_of(written())
-    other = envelope_of(without("SessionID", "Roles", "SubmittedAt", "Status"), STRANGER)
+    other = envelope_of(without("SessionID", "Roles", "SubmittedAt", "Status"), OTHER_ACCOUNT)
     assert one.body_hash == other.body_hash
     assert envelope_of(written(Variables={"Interval": 31})).body_hash != one.body_hash
 

@@ -1,4 +1,4 @@
-"""Status and result files as witnesses: what they tell is what was written, or nothing."""
+"""Status and result files read back: the records are what was written, or there are none."""
 
 import os
 from pathlib import Path
@@ -71,15 +71,15 @@ STOPPED = replace(
 
 
 @pytest.mark.parametrize("execution", [EXECUTION, RUNNING, STOPPED], ids=lambda e: e.status.value)
-def test_a_status_file_tells_the_execution(execution: Execution) -> None:
+def test_a_status_file_describes_the_execution(execution: Execution) -> None:
     assert decode_status(encode_status(execution)) == execution
 
 
-def test_a_result_file_tells_the_command() -> None:
-    told = decode_result(encode_result(COMMAND))
-    assert told is not None
-    assert bytes(told.result) == bytes(COMMAND.result)
-    assert replace(told, result=COMMAND.result) == COMMAND
+def test_a_result_file_describes_the_command() -> None:
+    found = decode_result(encode_result(COMMAND))
+    assert found is not None
+    assert bytes(found.result) == bytes(COMMAND.result)
+    assert replace(found, result=COMMAND.result) == COMMAND
     rejected = replace(COMMAND, status=CommandStatus.REJECTED, error_code="unknown_job")
     again = decode_result(encode_result(rejected))
     assert again is not None
@@ -87,7 +87,7 @@ def test_a_result_file_tells_the_command() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"ExecutionID":"../x"}', b"\xff\xfe"])
-def test_what_is_no_such_file_tells_nothing(data: bytes) -> None:
+def test_what_is_no_such_file_describes_nothing(data: bytes) -> None:
     assert decode_status(data) is None
     assert decode_result(data) is None
 
