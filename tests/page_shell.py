@@ -20,7 +20,7 @@ from tests.pages import Block
 from tests.service import PATIENCE_S, children_of, kill, processes_of
 
 PORT_SHOWN = "8765"
-COMMAND_S = 60.0
+COMMAND_S = 120.0
 CHANGED = ("etc", "opt", "srv", "var")
 """Folders of the system that a page may change: each is covered, and the change goes with it."""
 

@@ -14,6 +14,9 @@ from tests.service import PATIENCE_S, running_service
 RUN = [page for page in PAGES if any(block.language == "sh" for block in blocks_of(page))]
 ELSEWHERE = ("not run", "tested", "quick-start")
 
+# A page is a dozen calls of the command line, each of which starts an interpreter.
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_shows_runs_as_it_stands_there(page: Path, tmp_path: Path) -> None:
