@@ -11,9 +11,7 @@ from bus.commands import Definition
 from bus.jobs import DefinitionFault
 from bus.visible import visible
 from handlers.catalog.definition import SIZE_MAX, decode_definition, revision_of
-
-FILE_NAME = "job.toml"
-JOBS_FOLDER = "jobs"
+from handlers.catalog.near_jobs import FILE_NAME, JOBS_FOLDER, NearJob, near_file, near_jobs
 
 LINKS_MAX = 40
 """As many as the kernel follows."""
@@ -60,9 +58,15 @@ class DefinitionFiles:
                     folder = _resolved(folders, job_folder)
                     _note_links_of(folders, f"{folder}/{FILE_NAME}")
                     definition = self._read(app, job, folder, decoded)
+                    if definition is None:
+                        near = near_file(job_folder)
+                        definition = self._near(app, near) if near is not None else None
                     if definition is not None:
                         found.setdefault(definition.job_id, definition)
                 _note(folders, jobs_folder)
+                for near in near_jobs(app_folder):
+                    definition = self._near(app, near)
+                    found.setdefault(definition.job_id, definition)
             except OSError as exc:
                 if exc.errno not in _UNREADABLE:
                     raise
@@ -102,6 +106,10 @@ class DefinitionFiles:
             definition = self._decode(job_id, content, revision, place, folder)
         decoded[folder] = (revision, definition)
         return definition
+
+    def _near(self, app: str, near: NearJob) -> Definition:
+        fault = self._fault((app, *near.place), near.reason)
+        return Definition(job_id=f"{_clean(app)}/{_clean(near.job)}", fault=fault)
 
     def _decode(
         self, job_id: str, content: bytes, revision: str, place: tuple[str, ...], folder: str

@@ -465,3 +465,75 @@ async def test_file_that_a_definition_links_to_is_watched_where_it_is(tmp_path: 
         await reports.until(valid=set())
         real.write_text(GOOD)
         await reports.until(valid={"A/job"})
+
+
+@pytest.mark.parametrize(
+    ("path", "job_id", "words"),
+    [
+        ("A/jobs/J/Job.toml", "A/J", "rename it to job.toml"),
+        ("A/jobs/J/job.tml", "A/J", "rename it to job.toml"),
+        ("A/jobs/J/job.toml.txt", "A/J", "rename it to job.toml"),
+        ("A/jobs/J/jobs.toml", "A/J", "rename it to job.toml"),
+        ("A/jobs/J/job.yaml", "A/J", "written in TOML, in a file job.toml"),
+        ("A/jobs/J/job.yml", "A/J", "written in TOML"),
+        ("A/jobs/J/job.json", "A/J", "written in TOML"),
+        ("A/Flat/job.toml", "A/Flat", "move the folder Flat to jobs/Flat"),
+        ("A/Flat/Job.toml", "A/Flat", "rename it to job.toml"),
+        ("A/Flat/job.json", "A/Flat", "move the folder Flat to jobs/Flat"),
+        ("A/jobs/Group/J/job.toml", "A/Group", "lies too deep: move the folder J up, to jobs/J"),
+        ("A/Jobs/J/job.toml", "A/J", "rename the folder Jobs to jobs"),
+        ("A/job/J/job.toml", "A/J", "rename the folder job to jobs"),
+        ("A/job.toml", "A/*", "is in no folder of a job"),
+        ("A/jobs/job.toml", "A/*", "is in no folder of a job"),
+    ],
+)
+def test_what_nearly_is_a_job_is_a_fault_that_says_what_would_be_right(
+    tmp_path: Path, path: str, job_id: str, words: str
+) -> None:
+    define(tmp_path, "A/right")
+    file = tmp_path / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(GOOD)
+
+    found = by_id(scan(tmp_path))
+
+    assert set(found) == {"A/right", job_id}
+    assert words in reason_of(found[job_id])
+    fault = found[job_id].fault
+    assert fault is not None
+    assert fault.file == f"{tmp_path.name}/{path}"
+
+
+def test_what_nearly_is_a_job_hides_none_that_is(tmp_path: Path) -> None:
+    define(tmp_path, "A/J")
+    for path in ("A/J/job.toml", "A/jobs/J/Job.toml", "A/Jobs/J/job.toml"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(BROKEN)
+
+    (definition,) = scan(tmp_path)
+
+    assert definition.spec is not None
+
+
+def test_a_file_that_gets_its_right_name_is_a_job_at_once(tmp_path: Path) -> None:
+    file = define(tmp_path, "A/J").rename(tmp_path / "A" / "jobs" / "J" / "Job.toml")
+    files = DefinitionFiles(tmp_path)
+    assert files.scan()[0].spec is None
+
+    file.rename(file.with_name("job.toml"))
+
+    assert files.scan()[0].spec is not None
+
+
+def test_folders_that_hold_other_things_are_no_jobs(tmp_path: Path) -> None:
+    define(tmp_path, "A/J")
+    for path in (
+        "A/lib/README.md",
+        "A/jobs/shared/lib.sh",
+        "A/data/2026/x.json",
+        "A/.git/job.toml",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x")
+
+    assert [d.job_id for d in scan(tmp_path)] == ["A/J"]
