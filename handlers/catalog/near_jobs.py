@@ -50,7 +50,7 @@ class NearJob(NamedTuple):
 def near_file(folder: str) -> NearJob | None:
     """What in the folder of a job was meant as its definition, if there is no `job.toml`."""
     job = folder.rpartition("/")[2]
-    names = [name for name, is_folder in _entries(folder) if not is_folder]
+    names = [name for name, is_folder in _entries(folder) if not is_folder and name != FILE_NAME]
     for name in sorted(filter(_MEANT_AS_FILE.match, names)):
         return NearJob(job, (JOBS_FOLDER, job, name), _renamed(name))
     for name, is_folder in _entries(folder):

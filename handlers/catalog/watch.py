@@ -13,8 +13,9 @@ from bus.ports import ReportSink
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
 from bus.threads import READS
-from handlers.catalog.definition_files import FILE_NAME, DefinitionFiles, Folders
+from handlers.catalog.definition_files import DefinitionFiles, Folders
 from handlers.catalog.folder_watch import SLOW_LOOK_S, FolderWatch
+from handlers.catalog.near_jobs import FILE_NAME
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from jobbus.cli.exits import Exit
 from jobbus.cli.show import clean, say, show_json
 from jobbus.doctor.examination import Report, begin_new_epoch, examine
 from jobbus.service.config import load_settings
+from jobbus.service.config_file import find_config
 from jobbus.service.settings import DATA_DEFAULT
 
 
@@ -34,7 +35,7 @@ def doctor(
     data
         Data directory; else JOBBUS_DATA, else ./jobbus-data.
     config
-        The jobbus.toml of the service, for what only that tells.
+        The jobbus.toml of the service, for what only that says; else the one that serve finds.
     repair
         Repair what is safe to repair, while no service runs; evidence is never removed.
     new_epoch
@@ -50,8 +51,9 @@ def doctor(
         return Exit.OK
     settings = None
     root = data or Path(os.environ.get("JOBBUS_DATA") or DATA_DEFAULT)
-    if config is not None:
-        settings = load_settings(config, os.environ, {"serve.data": data})
+    found = find_config(config, root, os.environ)
+    if found.path is not None:
+        settings = load_settings(found.path, os.environ, {"serve.data": data})
         root = settings.serve.data
     report = examine(root, repair=repair, settings=settings)
     if new_epoch:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -40,7 +39,8 @@ async def serve(
     listen
         ADDRESS:PORT, default 127.0.0.1:8765; port 0 takes a free one.
     config
-        A jobbus.toml; flags and environment win over it.
+        A jobbus.toml; flags and environment win over it. Else JOBBUS_CONFIG, ./jobbus.toml, the one
+        beside the data directory, /etc/jobbus/jobbus.toml: the first of them that is there.
     tls_cert
         PEM file with the certificate (chain): then the service speaks https.
     tls_key
@@ -58,7 +58,7 @@ async def serve(
     signal.signal(signal.SIGHUP, lambda *_: None)
     with lean_imports():  # here, so that the help of this command does not load the whole service
         from jobbus.service import app
-        from jobbus.service.config import load_settings
+        from jobbus.service.config_file import SettingsSource
         from jobbus.service.lines import finish_lines
         from jobbus.service.logs import configure_logs
 
@@ -71,10 +71,11 @@ async def serve(
         "serve.behind_proxy": behind_proxy,
         "serve.allow_network_fs": allow_network_fs,
     }
-    read = partial(load_settings, config, dict(os.environ), flags)
-    settings = read()
+    source = SettingsSource(config, os.environ, flags)
+    settings = source.read()
     try:
-        configure_logs(settings.serve.log_level)
-        return await app.serve(settings, drain=drain, read_again=read)
+        configure_logs(settings.log.level, form=settings.log.format)
+        source.say()
+        return await app.serve(settings, drain=drain, read_again=source.read)
     finally:
         finish_lines()

@@ -22,6 +22,7 @@ from jobbus.service.settings import (
     DirectorySection,
     JobsSection,
     LimitsSection,
+    LogSection,
     ProxySection,
     ServeSettings,
     Settings,
@@ -31,6 +32,7 @@ FILE_SIZE_MAX = 1024 * 1024
 
 SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "serve": ServeSettings,
+    "log": LogSection,
     "directory": DirectorySection,
     "roles": RoleDefaults,
     "proxy": ProxySection,
@@ -43,6 +45,9 @@ SECRETS: Final = "secrets"
 
 NOT_BUILT: Final = ("nats",)
 """Sections of the contract whose part does not exist yet: set, they are refused, not ignored."""
+
+_MOVED: Final = {("serve", "log_level"): ("log", "level")}
+"""Keys by the names that they had before."""
 
 _SHORT_NAMES: Final = {"JOBBUS_DATA": ("serve", "data")}
 _PATHS: Final = (
@@ -102,6 +107,9 @@ def _from_file(path: Path) -> _Values:
             if section == SECRETS:
                 values[section, key] = _from_here(path, value)
                 continue
+            if (moved := _MOVED.get((section, key))) is not None:
+                values.setdefault(moved, value)
+                continue
             _known_key(section, key, str(path))
             if (section, key) in _PATHS and isinstance(value, str):
                 value = str(path.absolute().parent / value)
@@ -115,16 +123,20 @@ def _from_environ(environ: Mapping[str, str]) -> _Values:
         place = _SHORT_NAMES.get(name) or _place_of(name)
         if place is None or not text:
             continue
-        section, key = place
+        place = section, key = _MOVED.get(place, place)
         if section == SECRETS:
-            raise ConfigError(f"{name}: [secrets] stands in the file only, by --config")
+            raise ConfigError(f"{name}: [secrets] stands in the file only, jobbus.toml")
         _known_section(section, name)
         _known_key(section, key, name)
         values[place] = _value_of(section, key, text, name)
-    # JOBBUS_SERVE_DATA says it more exactly than JOBBUS_DATA.
-    if environ.get("JOBBUS_SERVE_DATA"):
-        values["serve", "data"] = environ["JOBBUS_SERVE_DATA"]
+    if (data := named_data(environ)) is not None:
+        values["serve", "data"] = data
     return values
+
+
+def named_data(environ: Mapping[str, str]) -> str | None:
+    """The data directory that the environment names; the longer name says it more exactly."""
+    return environ.get("JOBBUS_SERVE_DATA") or environ.get("JOBBUS_DATA") or None
 
 
 def _place_of(name: str) -> tuple[str, str] | None:

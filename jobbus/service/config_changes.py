@@ -17,6 +17,7 @@ FIXED: Final = {
         "allow_network_fs",
     ),
     "directory": ("group",),
+    "log": ("format",),
 }
 """Settings that a start alone takes, by section. The *content* of the TLS files is read again."""
 

@@ -22,6 +22,7 @@ _ORIGIN: Final = re.compile(
     r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?)(?::[1-9][0-9]{0,4})?\Z"
 )
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+LOG_FORMATS: Final = ("auto", "text", "json", "journal")
 LOOK_MS_MIN: Final = 10
 LOOK_MS_MAX: Final = 60_000
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}\Z")
@@ -35,10 +36,10 @@ def check(settings: Settings) -> None:
     """
     host, _ = split_listen(settings.serve.listen)
     serve = settings.serve
-    if serve.log_level not in LOG_LEVELS:
-        raise ConfigError(
-            f"[serve] log_level must be one of {', '.join(LOG_LEVELS)}, not {serve.log_level!r}"
-        )
+    for key, words in (("level", LOG_LEVELS), ("format", LOG_FORMATS)):
+        word = getattr(settings.log, key)
+        if word not in words:
+            raise ConfigError(f"[log] {key} must be one of {', '.join(words)}, not {word!r}")
     if (serve.tls_cert is None) != (serve.tls_key is None):
         raise ConfigError("[serve] tls_cert and tls_key belong together: set both or none")
     check_address(host, serve)

@@ -58,6 +58,7 @@ async def running(parts: Parts, listeners: Sequence[socket.socket] = ()) -> Asyn
             kept(parts.room.run, "room"),
             kept(parts.hold.watch, "hold"),
             kept(parts.disposal.run, "disposal"),
+            kept(parts.job_log.run, "job log"),
         ]
         audit = kept(parts.audit.run, "audit")
         projections = kept(parts.projections.run, "projections")
@@ -113,6 +114,7 @@ class _Life:
         while len(self._parts.inbox):
             await self._parts.owner.handle(await self._parts.inbox.take())
         self._repeat_stop_orders(live)
+        self._parts.job_log.begun(live, definitions)
         for sentence in self._parts.notes_on_roles():
             log.warning("a role without effect", reason=sentence)
         if not self._parts.recovered.clean:

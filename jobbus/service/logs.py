@@ -1,7 +1,7 @@
 """How the service writes its log: structured lines on stderr, without secrets or query strings.
 
-JSON where nobody looks, a readable form on a terminal. The standard library's loggers (aiohttp,
-asyncio) go the same way.
+Text on a terminal, lines for systemd's journal where that reads, else JSON; or what the settings
+say. The standard library's loggers (aiohttp, asyncio) go the same way.
 """
 
 import io
@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, MutableMapping
 from typing import Any, Final, TextIO
 
+import msgspec
 import structlog
 
 from bus.visible import visible
@@ -22,8 +23,15 @@ _TOKEN = re.compile(r"\bjb_[A-Za-z0-9]+_[A-Za-z0-9_-]{8,}")
 _QUERY = re.compile(r"(?<=\S)\?[^\s\"']+=[^\s\"']*")
 _DEPTH_MAX = 4
 
+_PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""Of syslog(3), as sd-daemon(3) has them at the beginning of a line."""
 
-def configure_logs(level: str = "info", stream: TextIO | None = None) -> None:
+_NOT_FIELDS: Final = frozenset({"event", "level", "logger", "timestamp", "exception", "stack"})
+
+
+def configure_logs(
+    level: str = "info", stream: TextIO | None = None, *, form: str = "auto"
+) -> None:
     """Everything that is logged from now on goes to `stream` (stderr), one line an entry."""
     out: io.TextIOBase | TextIO = stream if stream is not None else writer_to(STDERR)
     # Exceptions become text before the redaction, so that it sees what they quote.
@@ -52,7 +60,7 @@ def configure_logs(level: str = "info", stream: TextIO | None = None) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 redact,
-                _renderer(out),
+                _renderer(out, form),
             ],
         )
     )
@@ -96,7 +104,57 @@ def _clean(value: Any, depth: int) -> Any:
     return value
 
 
-def _renderer(out: io.TextIOBase | TextIO) -> structlog.typing.Processor:
-    if out.isatty():
-        return structlog.dev.ConsoleRenderer(colors=not os.environ.get("NO_COLOR"))
-    return structlog.processors.JSONRenderer(ensure_ascii=False)
+def _renderer(out: io.TextIOBase | TextIO, form: str) -> structlog.typing.Processor:
+    match form:
+        case "json":
+            return structlog.processors.JSONRenderer(ensure_ascii=False)
+        case "text":
+            return _as_text
+        case "journal":
+            return _for_journal
+        case _ if out.isatty():
+            return structlog.dev.ConsoleRenderer(colors=not os.environ.get("NO_COLOR"))
+        case _:
+            return _renderer(out, "journal" if _is_journal(out) else "json")
+
+
+def _is_journal(out: io.TextIOBase | TextIO) -> bool:
+    """Whether systemd's journal reads `out`: then JOURNAL_STREAM names it, see systemd.exec(5)."""
+    try:
+        found = os.fstat(out.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def _as_text(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> str:
+    return f"{entry.get('timestamp', '')} {entry.get('level', ''):7} {_sentence(entry)}"
+
+
+def _for_journal(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> str:
+    """Every line of an entry has its level; a line without would be one of `info`."""
+    mark = f"<{_PRIORITIES.get(str(entry.get('level')), 6)}>"
+    return "\n".join(f"{mark}{line}" for line in _sentence(entry).splitlines() or [""])
+
+
+def _sentence(entry: Mapping[str, Any]) -> str:
+    """The event and those fields that say more than it does; a trace below."""
+    event = str(entry.get("event", ""))
+    fields = (
+        f"{name}={_plain(value)}"
+        for name, value in entry.items()
+        if not (name in _NOT_FIELDS or name.startswith("_") or _is_said(value, event))
+    )
+    traces = (str(entry[name]) for name in ("exception", "stack") if entry.get(name))
+    return "\n".join((" ".join((event, *fields)), *traces))
+
+
+def _is_said(value: object, event: str) -> bool:
+    return value is None or (isinstance(value, str) and len(value) > 2 and value in event)
+
+
+def _plain(value: object) -> str:
+    """A word as it is; text with spaces, and whatever is not text, as JSON."""
+    if isinstance(value, str) and not re.search(r"[\s\"=]", value):
+        return value
+    return msgspec.json.encode(value, enc_hook=str).decode()

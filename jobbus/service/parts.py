@@ -40,6 +40,7 @@ from handlers.supervision.supervisor import ProcessSupervisor
 from handlers.timekeeper import Timekeeper
 from jobbus.service.hold import Hold
 from jobbus.service.instance import own_identity, secret_key
+from jobbus.service.job_log import JobLog
 from jobbus.service.role_words import notes_on_words
 from jobbus.service.settings import Settings
 from jobbus.service.transport_settings import directory_settings, gateway_settings, tls_of
@@ -79,6 +80,7 @@ class Parts:
             self.projections,
             self.timekeeper,
             self.gateway.metrics,
+            self.job_log,
         ):
             self.owner.listen(listener)
 
@@ -191,6 +193,7 @@ class Parts:
             self._hold_reserve,
         )
         self.disposal = Disposal(layout)
+        self.job_log = JobLog(self.table, self.clock)
         self.retention = Retention(
             self.table,
             self.settings.keep,

@@ -32,12 +32,12 @@ async def reload(parts: Parts, read: Callable[[], Settings]) -> None:
     except BusError as error:
         log.warning("the settings stay as they were", reason=str(error))
         return
-    before = parts.settings.serve.log_level
+    before, level = parts.settings.log.level, found.settings.log.level
     parts.take(found.settings)
     # Said also where from now on, or until now, less is logged.
-    set_log_level(min("info", before, serve.log_level, key=LOG_LEVELS.index))
+    set_log_level(min("info", before, level, key=LOG_LEVELS.index))
     log.info("the settings were read again", changed=list(found.changed))
-    set_log_level(serve.log_level)
+    set_log_level(level)
     if found.waiting:
         log.warning("some settings change at the next start only", settings=list(found.waiting))
     for sentence in parts.notes_on_roles():

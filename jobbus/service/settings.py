@@ -31,7 +31,17 @@ class ServeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     tls_cert: Path | None = None
     tls_key: Path | None = None
     allow_network_fs: bool = False
-    log_level: str = "info"
+
+
+class LogSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[log]`: what the service writes to stderr.
+
+    `level`: the least that is shown. `format`: `text` is for people, `json` for programs, `journal`
+    for systemd's journal, which adds the time and knows the level; `auto` is what fits stderr.
+    """
+
+    level: str = "info"
+    format: str = "auto"
 
 
 class DirectorySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,6 +114,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All that can be set. Paths are absolute."""
 
     serve: ServeSettings = ServeSettings()
+    log: LogSection = LogSection()
     directory: DirectorySection = DirectorySection()
     roles: RoleDefaults = RoleDefaults()
     proxy: ProxySection = ProxySection()

@@ -355,8 +355,8 @@ def test_directory_that_others_may_write_is_not_trusted(place: Path, jobbus: Cli
 def test_serve_says_what_is_wrong_before_it_starts(shared: Path, jobbus: Cli) -> None:
     open_door = jobbus(shared, "serve", "--listen", "0.0.0.0:0")
     assert (open_door.code, "--behind-proxy" in open_door.err) == (2, True)
-    (shared / "jobbus.toml").write_text("[serve]\nlisten_on = 'x'\n")
-    typo = jobbus(shared, "serve", "--config", "jobbus.toml")
+    (shared / "typo.toml").write_text("[serve]\nlisten_on = 'x'\n")
+    typo = jobbus(shared, "serve", "--config", "typo.toml")
     assert (typo.code, "'listen'" in typo.err) == (2, True)
     with process(shared, "serve", "--listen", "127.0.0.1:0") as second:
         out, err = second.communicate()

@@ -150,11 +150,13 @@ async def test_default_roles_secrets_and_roles_of_files_change(configured: Confi
 async def test_what_only_a_start_can_change_is_named_and_stays(configured: Configured) -> None:
     configured.write("")
     configured.start()
-    told = await configured.reload('[serve]\nbehind_proxy = true\nlog_level = "warning"\n')
-    assert told["changed"] == ["[serve] log_level"]
+    told = await configured.reload(
+        '[serve]\nbehind_proxy = true\n[log]\nlevel = "warning"\nformat = "json"\n'
+    )
+    assert told["changed"] == ["[log] level"]
     wanted = "some settings change at the next start only"
     [told] = await eventually(lambda: configured.said(wanted))
-    assert told["settings"] == ["[serve] behind_proxy"]
+    assert told["settings"] == ["[serve] behind_proxy", "[log] format"]
     async with configured.service.http() as http:
         await http.start("L/Plain")
 

@@ -195,3 +195,20 @@ def test_listen_is_address_and_port(listen: str, parts: tuple[str, int]) -> None
 def test_listen_that_is_none_is_refused(listen: str) -> None:
     with pytest.raises(ConfigError, match="listen"):
         split_listen(listen)
+
+
+def test_a_key_by_its_earlier_name_counts(tmp_path: Path) -> None:
+    config = tmp_path / "jobbus.toml"
+    config.write_text('[serve]\nlog_level = "debug"\n')
+    assert load_settings(config).log.level == "debug"
+    assert load_settings(config, {"JOBBUS_LOG_LEVEL": "error"}).log.level == "error"
+    assert load_settings(None, {"JOBBUS_SERVE_LOG_LEVEL": "error"}).log.level == "error"
+    with config.open("a") as file:
+        file.write('[log]\nlevel = "warning"\n')
+    assert load_settings(config).log.level == "warning"
+
+
+@pytest.mark.parametrize(("key", "word"), [("level", "loud"), ("format", "xml")])
+def test_a_word_of_the_log_that_is_none_names_those_there_are(key: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\[log\] {key} must be one of .*, not '{word}'"):
+        load_settings(None, {f"JOBBUS_LOG_{key.upper()}": word})
