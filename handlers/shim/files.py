@@ -105,8 +105,7 @@ class Folder:
     def drop_room(self) -> None:
         """Nothing is held any more."""
         if self._held is not None:
-            os.close(self._held)
-            self._held = None
+            self._close_held()
             with contextlib.suppress(OSError):
                 os.unlink(self._held_name(), dir_fd=self.descriptor)
 
@@ -114,24 +113,38 @@ class Folder:
         """As `write_whole`, durable, into the room that is held; once, for it is used up then.
 
         Raises:
-            OSError: it could not be written; or the program has put something else there.
+            OSError: it could not be written, and nothing is left of it; or the program has put
+                something else there.
         """
-        descriptor, self._held = self._held, None
-        if descriptor is None:
-            raise FileNotFoundError(errno.ENOENT, "no room was held")
+        if self._held is None or not self._is_held_there(self._held):
+            self._close_held()
+            raise FileNotFoundError(errno.ENOENT, "no room is held")
         data = encode(content)
         try:
-            ours = os.fstat(descriptor)
+            os.lseek(self._held, 0, os.SEEK_SET)
+            _write_all(self._held, data)
+            os.ftruncate(self._held, len(data))
+            os.fsync(self._held)
+            self._rename(self._held_name(), name)
+        except OSError:
+            self.drop_room()
+            raise
+        self._close_held()
+
+    def _close_held(self) -> None:
+        """What was held is not ours to write to any more."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    def _is_held_there(self, descriptor: int) -> bool:
+        """Whether the name still means our file: the program runs under our account."""
+        ours = os.fstat(descriptor)
+        try:
             there = os.stat(self._held_name(), dir_fd=self.descriptor, follow_symlinks=False)
-            if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
-                raise FileNotFoundError(errno.ENOENT, "the held room is gone")
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            _write_all(descriptor, data)
-            os.ftruncate(descriptor, len(data))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        self._rename(self._held_name(), name)
+        except FileNotFoundError:
+            return False
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
     def _held_name(self) -> str:
         return f".held.{os.getpid()}"

@@ -39,12 +39,25 @@ def of_the_shim(path: Path, content: bytes) -> None:
         folder.close()
 
 
+def of_the_shim_held(path: Path, content: bytes) -> None:
+    """As a shim writes its exit record, into room that it has held since the start."""
+    folder = Folder(str(path.parent))
+    try:
+        folder.hold_room()
+        text = content.decode().removeprefix('{"text":"').removesuffix('"}')
+        folder.write_held(path.name, {"text": text})
+    finally:
+        folder.drop_room()
+        folder.close()
+
+
 Write = Callable[[Path, bytes], object]
 
 REPLACING: dict[str, Write] = {
     "replace_file": replace_file,
     "replace_file, one writer": lambda path, content: replace_file(path, content, one_writer=True),
     "the shim": of_the_shim,
+    "the shim, held": of_the_shim_held,
 }
 WRITING: dict[str, Write] = REPLACING | {
     "create_file": create_file,
@@ -116,6 +129,16 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path, write: Wr
     write(path, CONTENT)
     assert (elsewhere.read_bytes(), path.read_bytes()) == (b"not ours", CONTENT)
     assert not path.is_symlink()
+
+
+def test_of_a_record_whose_name_is_a_folder_no_room_stays_held(tmp_path: Path) -> None:
+    (tmp_path / "exit.json" / "full").mkdir(parents=True)
+    folder = Folder(str(tmp_path))
+    folder.hold_room()
+    with pytest.raises(IsADirectoryError):
+        folder.write_held("exit.json", {"ended_ms": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["exit.json"]
+    folder.close()
 
 
 @pytest.mark.parametrize("write", [create_file, new_file])
