@@ -1,4 +1,4 @@
-"""What a shim is told to do, and the words it shares with the service. Stdlib only, no IO."""
+"""What a shim is to do, and the words that it shares with the service. Stdlib only, no IO."""
 
 import json
 from typing import Any, NamedTuple

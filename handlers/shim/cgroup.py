@@ -84,7 +84,7 @@ class ControlGroup:
         return found - {0}
 
     def oom_kills(self) -> int:
-        """How many members the kernel killed for want of memory; 0 if it does not tell."""
+        """How many members the kernel killed for want of memory; 0 if that is not known."""
         for line in self._read("memory.events").splitlines():
             word, _, count = line.partition(" ")
             if word == "oom_kill":

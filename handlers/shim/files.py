@@ -1,4 +1,4 @@
-"""The files by which a shim proves that it lives and tells what it knows. Stdlib only, blocking."""
+"""The files that prove that a shim lives and record what it knows. Stdlib only, blocking."""
 
 import contextlib
 import errno
@@ -26,7 +26,11 @@ def encode(content: dict[str, Any]) -> bytes:
 
 
 class Folder:
-    """The folder of one execution, held open so that no name is resolved twice."""
+    """The folder of one execution, held open so that no name is resolved twice.
+
+    `_lock` is the descriptor of the lock, from `take_lock` to `close`; `_claim` that of a claim
+    that is not durable yet, `_held` that of the room for the exit record while it is held.
+    """
 
     def __init__(self, path: str) -> None:
         with contextlib.suppress(FileExistsError):
@@ -71,14 +75,14 @@ class Folder:
                 return True
 
     def close(self) -> None:
-        """The execution is let go: whoever looks at its lock from now on finds its record."""
+        """The lock is free: who looks at it from now on finds the exit record."""
         for descriptor in (self._lock, self._held):
             if descriptor is not None:
                 os.close(descriptor)
         os.close(self.descriptor)
 
     def create_claim(self, name: str, content: bytes) -> bool:
-        """This process decides about the run; False if somebody was first."""
+        """This process decides about the run; False if another was first."""
         try:
             self._claim = self.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
@@ -86,7 +90,7 @@ class Folder:
         try:
             _write_all(self._claim, content)
         except OSError:
-            os.unlink(name, dir_fd=self.descriptor)  # an empty one would tell of a run
+            os.unlink(name, dir_fd=self.descriptor)  # an empty claim would mean a run
             raise
         return True
 
@@ -153,7 +157,7 @@ class Folder:
         """That it was this process is durable. Only then may the program run.
 
         Raises:
-            OSError: the disk does not tell; nothing may run.
+            OSError: that is not certain; nothing may run.
         """
         if self._claim is None:
             return
@@ -169,7 +173,7 @@ class Folder:
         """The names of all files are durable.
 
         Raises:
-            OSError: the disk does not tell.
+            OSError: that is not certain.
         """
         os.fsync(self.descriptor)
 

@@ -12,7 +12,7 @@ _OOM = "/proc/self/oom_score_adj"
 
 
 def forget_ignored() -> None:
-    """No signal is ignored in a program because whoever started the service ignored it."""
+    """No signal is ignored in a program because the starter of the service ignored it."""
     for number in signal.valid_signals():
         if signal.getsignal(number) is signal.SIG_IGN:
             with contextlib.suppress(OSError, ValueError):  # two are the C library's own

@@ -42,7 +42,7 @@ def set_name(name: bytes) -> None:
 
 
 def start_write_back(descriptor: int, offset: int, length: int) -> None:
-    """The kernel begins to write that range to the disk; nobody waits for it.
+    """The kernel begins to write that range to the disk; the call does not wait for it.
 
     A job's output would otherwise pile up as dirty pages, for which every `syncfs` waits.
     """
@@ -54,8 +54,8 @@ def fork_into(group: int) -> int:
     """As `os.fork`; the child is in the control group behind the descriptor from the beginning.
 
     Moving it there afterwards costs 10 ms and more: the kernel waits for a grace period (RCU) in
-    which nobody on the machine can fork. For a child of one thread that executes a program soon:
-    nothing is run that was registered for forks.
+    which no process on the machine can fork. For a child of one thread that executes a program
+    soon: nothing is run that was registered for forks.
 
     Raises:
         OSError: the kernel (before 5.7) or a filter does not know how, or the group is refused.

@@ -105,7 +105,7 @@ def _run_child(work: Assignment, out: int, err: int, barrier: int, failure: int)
     try:
         os.setsid()
         if os.read(barrier, 1) != _GO:
-            os._exit(127)  # the shim died: nobody would know of this run
+            os._exit(127)  # the shim died: this run would be on no record
         os.dup2(out, 1)
         os.dup2(err, 2)
         stage = "limits"

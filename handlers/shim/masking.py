@@ -11,14 +11,14 @@ from typing import Any
 
 MASK = b"***"
 BYTES_MIN = 8
-"""A shorter value stands in ordinary output by chance; masking it would tell more than it hides."""
+"""A shorter value stands in ordinary output by chance; a mask would reveal more than it hides."""
 
 NEEDLES_MAX = 512
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~")
 
 
 class Masking:
-    """What must not be said in one execution."""
+    """The secrets that must not leave one execution."""
 
     def __init__(self, values: Iterable[str]) -> None:
         found: dict[bytes, None] = {}

@@ -1,9 +1,9 @@
-"""The socket on which a shim hears the service's wake-up and its program's sd_notify. Stdlib only.
+"""The socket where a shim receives the service's wake-up and its program's sd_notify. Stdlib only.
 
-Its name is in a folder of our account, so that nobody takes it when the shim is dead: what programs
-say is for the service alone.
+Its name is in a folder of our account, so that no other account takes it when the shim is dead:
+what programs say is for the service alone.
 
-A wake-up is only a hint, so it may come from anybody, but for an order that comes with it: that
+A wake-up is only a hint, so it may come from any process, but for an order that comes with it: that
 must come from our account. Words about the execution must come from its tree, or at least from its
 account if the sender has ended already (`systemd-notify` has).
 """
@@ -77,7 +77,7 @@ class NotifySocket:
         return False
 
     def close(self) -> None:
-        """Nothing is heard any more."""
+        """Nothing is received any more."""
         self._socket.close()
         if not self.address.startswith("@"):
             with contextlib.suppress(OSError):
@@ -117,7 +117,7 @@ def _unbound() -> _socket.socket:
 
 
 def _sender(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int] | None:
-    """Pid and account of who sent it, as the kernel tells them."""
+    """Pid and account of the sender, as the kernel reports them."""
     for level, kind, data in ancillary:
         if level == _LEVEL and kind == socket.SCM_CREDENTIALS:
             pid, uid, _ = _CREDENTIALS.unpack(data[: _CREDENTIALS.size])

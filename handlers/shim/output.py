@@ -26,7 +26,13 @@ OUT, ERR = 1, 2
 
 
 class OutputWriter:
-    """The one writer of an execution's output. No method raises for a full or broken disk."""
+    """The one writer of an execution's output. No method raises for a full or broken disk.
+
+    `end` is the length of all output so far, `_line` the number of the line that is open there,
+    `_pending` the record of the newest read, which goes to the index when another follows.
+    `_segment` is the file that `_log` writes (0: `output.log`), `_oldest` the first that is kept.
+    `dropped` bytes were not written, and no try is made before there are `_drop_until` of them.
+    """
 
     def __init__(self, folder: Folder, max_bytes: int) -> None:
         self._folder = folder

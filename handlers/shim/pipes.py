@@ -1,6 +1,6 @@
-"""The pipes of one program: read, paced, and closed when nobody should write. Stdlib only.
+"""The pipes of one program: read, paced, and closed when no process should write. Stdlib only.
 
-The program never waits for anybody but this loop, which only writes files.
+The program waits for nothing but this loop, which only writes files.
 """
 
 import contextlib

@@ -45,7 +45,7 @@ LINES_SPARE = 8
 """So many numbers above the first line are kept for what a start opens for a moment."""
 
 SEND_TIMEOUT = struct.pack("@ll", 1, 0)
-"""A struct timeval. A waiting shim reads at once, unless somebody stops it just then."""
+"""A struct timeval. A waiting shim reads at once, unless it is stopped (SIGSTOP) just then."""
 
 _FAMILY, _KIND = int(socket.AF_UNIX), int(socket.SOCK_STREAM)
 _LEVEL, _SEND_TIMEOUT = int(socket.SOL_SOCKET), int(socket.SO_SNDTIMEO)
@@ -54,7 +54,13 @@ behind in the shim as pages of its own."""
 
 
 class Pool:
-    """The shims that the spawner has forked. `become` is what a forked one does with its line."""
+    """The shims that the spawner has forked. `become` is what a forked one does with its line.
+
+    `_pids` are the shims by our end of their line, `_free` the lines of those that wait, the newest
+    last: `_fork` adds, `_drop` takes out, `give` and `receive` move a line out of `_free` and back.
+    `_quiet_since_s` is the last start, `_lines_from` the lowest number of a line, `_lines_max` how
+    many there may be.
+    """
 
     def __init__(self, poll: select.poll, become: Callable[[int], NoReturn]) -> None:
         self._poll = poll
@@ -101,7 +107,7 @@ class Pool:
             self._drop(line)
 
     def reap(self) -> None:
-        """Ended shims are no zombies any more; their pids mean nobody from now on."""
+        """Ended shims are no zombies any more; their pids may be given to others from now on."""
         with contextlib.suppress(ChildProcessError):
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
                 for line in [line for line, its in self._pids.items() if its == pid]:
@@ -151,7 +157,7 @@ class Pool:
             while view:
                 view = view[os.write(line, view) :]
         except OSError:
-            # Dead, or stopped by somebody: with half an assignment it must never run.
+            # Dead, or stopped by a signal: with half an assignment it must never run.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             self._drop(line)
@@ -168,7 +174,7 @@ class Pool:
 
 
 def _is_stopped(pid: int) -> bool:
-    """Whether somebody halted that shim, which would then keep work for ever (proc(5))."""
+    """Whether that shim was stopped by a signal: it would keep work for ever (proc(5))."""
     found = process(pid)
     return found is not None and found.state in "Tt"
 

@@ -1,7 +1,7 @@
 """Who is alive below whom: reading /proc, and signals that cannot hit a reused pid. Stdlib only.
 
-A pid alone names nobody: it always goes with the start ticks (and across a service start with the
-boot id). Zombies do not count as alive.
+A pid alone names no process: it always goes with the start ticks (and across a service start with
+the boot id). Zombies do not count as alive.
 """
 
 import os
@@ -200,7 +200,7 @@ KILL_ROUNDS = 20
 
 
 def kill_all(find: FindMembers) -> None:
-    """KILL for everything `find` returns, stopped first so that nobody forks away meanwhile."""
+    """KILL for everything `find` returns, stopped first so that none forks away meanwhile."""
     stopped: set[tuple[int, int]] = set()
     for _ in range(KILL_ROUNDS):
         table = all_processes()

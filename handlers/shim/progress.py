@@ -50,7 +50,7 @@ class Progress:
         self.look_at_s = now_s + self._wait_s
 
     def take(self, words: dict[str, str]) -> None:
-        """The program has sent this to its socket; what it did not say stays."""
+        """The program has sent this to its socket; what it did not mention stays."""
         said: JobProgress = {}
         if "X_PROGRESS" in words:
             found, miss = parse_record(words["X_PROGRESS"])
@@ -62,7 +62,7 @@ class Progress:
             self._take({**self.newest, **said})
 
     def expect(self, now_s: float) -> None:
-        """The program is busy with something else, so it may tell progress, too."""
+        """The program is busy with something else, so it may report progress, too."""
         if self._wait_s > FAST_S:
             self._wait_s = FAST_S
             self.look_at_s = min(self.look_at_s, now_s + FAST_S)

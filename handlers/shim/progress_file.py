@@ -68,7 +68,7 @@ class ProgressFile:
     `_offset`: all before it was read, ended by a line end or a brace, and `_before` are its last
     bytes. While they still stand there, what follows was added; otherwise the file is another and
     read from its beginning. `_rest` is what followed last time, which may still grow, and
-    `_rest_counted` whether it was whole nevertheless. `_tells`: a secret stands in the file.
+    `_rest_counted` whether it was whole nevertheless. `_holds_secret`: a secret stands in the file.
     """
 
     def __init__(self, folder: Folder, masking: Masking | None = None) -> None:
@@ -81,7 +81,7 @@ class ProgressFile:
         self._signature: tuple[int, ...] = ()
         self._since_s = 0.0
         self._may_differ = True
-        self._tells = False
+        self._holds_secret = False
         self.miss: str | None = None
         os.close(folder.open("progress", os.O_WRONLY | os.O_CREAT))
 
@@ -91,7 +91,7 @@ class ProgressFile:
         return not self._rest_counted
 
     def read(self, now_s: float, *, is_last: bool = False) -> JobProgress | None:
-        """The newest progress if the file has changed. `is_last`: nobody writes to it any more.
+        """The newest progress if the file has changed. `is_last`: no process writes to it any more.
 
         `miss` is the first that was not understood, in a sentence.
         """
@@ -141,7 +141,7 @@ class ProgressFile:
             said = newest_in(piece.text, is_whole=is_whole, clean=self._clean)
         is_known = piece.data == self._rest and (self._rest_counted or not is_whole)
         if self._masking is not None and self._masking.text(piece.text) != piece.text:
-            self._tells = True
+            self._holds_secret = True
         self._go_on(piece, said.end)
         self._rest_counted = is_whole or said.end == len(piece.text)
         if self._rest_counted:
@@ -184,7 +184,7 @@ class ProgressFile:
     def _cut_if_due(self, descriptor: int, read_to: int) -> None:
         """Only what was read goes: between this look at the size and the cut is a microsecond."""
         found = os.fstat(descriptor)
-        if not self._tells and found.st_size <= FILE_BYTES_MAX:
+        if not self._holds_secret and found.st_size <= FILE_BYTES_MAX:
             return
         if found.st_size > read_to and found.st_size <= FLOOD_BYTES_MAX:
             return
@@ -192,7 +192,7 @@ class ProgressFile:
         try:
             if os.path.sameopenfile(descriptor, writable):
                 os.ftruncate(writable, 0)
-                self._tells = False
+                self._holds_secret = False
                 self._forget()
         finally:
             os.close(writable)
@@ -228,7 +228,7 @@ def _stable(descriptor: int, start: int) -> bytes:
 
 @contextlib.contextmanager
 def _unwritten(descriptor: int) -> Iterator[bool]:
-    """True if nobody has the file open for writing; nobody gets to before the block's end.
+    """True if no process has the file open for writing; none can open it before the block's end.
 
     A read lease, see fcntl(2): a writer who comes meanwhile waits for the microseconds. False where
     the file system knows no leases, or the file is another account's.

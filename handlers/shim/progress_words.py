@@ -218,7 +218,7 @@ def _percent_of(value: object) -> tuple[float | None, str | None]:
     if isinstance(value, str):
         percent, message, miss = _from_line(value.strip())
         return (percent, miss) if not message else (None, _beyond(value))
-    # A truth value would be 1 or 0, which nobody meant.
+    # A truth value would be 1 or 0, which was not meant.
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None, _beyond(json.dumps(value))
     try:
@@ -235,7 +235,7 @@ def _progress(
     if percent is not None:
         made["percent"] = percent
     if message:
-        # A lone surrogate from a JSON escape could not be encoded by anybody later.
+        # A lone surrogate from a JSON escape could not be encoded by any reader later.
         made["message"] = message[:MESSAGE_MAX].encode("utf-8", "replace").decode()
     if data is not None:
         made["data"] = data

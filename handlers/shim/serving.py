@@ -56,18 +56,18 @@ class Serving:
         show_title(title_of_shim(work.job_id, work.execution_id))
         try:
             is_sound = run_shim(work, self._sender, self._boot, children)
-        except Exception:  # nothing else can come: signals are caught, and nobody exits from here
+        except Exception:  # nothing else can come: signals are caught, and no code here exits
             _record_crash(work.folder)
             raise
-        # A shim that was told secrets forgets them by ending.
+        # A shim that was given secrets forgets them by ending.
         return is_sound and not work.masks and len(content) <= WORK_BYTES_MAX
 
 
 def run_shim(work: Assignment, sender: StateSender, boot: str, children: int) -> bool:
-    """The execution has run, or somebody else decides about it; the record is on disk.
+    """The execution has run, or another process decides about it; the record is on disk.
 
     `children` can be read when a child may have ended. True if nothing is left of the execution in
-    this process, and whoever should know of the end has been told.
+    this process, and its end was sent to the service.
     """
     try:
         folder = _claimed(work, boot)
@@ -84,8 +84,8 @@ def run_shim(work: Assignment, sender: StateSender, boot: str, children: int) ->
 
 
 def _claimed(work: Assignment, boot: str) -> Folder | None:
-    """The folder with the lock, room for the record of the end, and the claim; None if somebody
-    else has it.
+    """The folder with the lock, room for the record of the end, and the claim; None if another
+    process has it.
 
     Raises:
         OSError: there is no room for all of that; then there is no claim.
@@ -108,7 +108,7 @@ def _claimed(work: Assignment, boot: str) -> Folder | None:
 
 def _report_no_room(work: Assignment, sender: StateSender, boot: str) -> None:
     """A start that finds a full disk has failed, and can be made again. Nothing of it ran, and
-    without a claim nothing is left to run: if nobody hears this, the next recovery starts it."""
+    without a claim nothing is left to run: if this is not received, the next recovery starts it."""
     about = {"version": FORMAT, "execution": work.execution_id}
     error = "there is no room on the disk for the files of the execution"
     end = {**about, "ended_ms": now_ms(), "error": error}

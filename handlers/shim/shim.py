@@ -4,7 +4,7 @@ Stdlib only: it runs in a fork of the warm spawner, detached from it and from th
 on when both are dead. The files it writes are the truth; what it sends to the doorbell is a hint.
 
 Signals: TERM, INT and HUP to the shim itself are ignored (it inherits that from the spawner). They
-come from somebody who ends "all processes"; the program gets its own copy, and the shim must live
+come from a person who ends "all processes"; the program gets its own copy, and the shim must live
 to record how it ended.
 """
 
@@ -31,15 +31,21 @@ START_LIMITS = ("start_timeout", "ready")
 RUN_LIMITS = ("start_timeout", "run_timeout")
 
 RECORD_LAG_S = 0.1
-"""`process.json` tells that the program runs a moment later than the doorbell does: for one that
-has ended by then `exit.json` says it, and a file less is written and removed."""
+"""`process.json` says so much later than the datagram that the program runs: of a program that has
+ended by then `exit.json` says it, and a file less is written and removed."""
 
 SOCKETS_S = 1.0
 """At most so often it is looked whether the sockets have their names."""
 
 
 class Shim:
-    """One execution from the claim to `exit.json`."""
+    """One execution from the claim to `exit.json`.
+
+    Each part keeps its own state, as its class says. Of this class: `error` is why the program was
+    not executed, `_launched` its child once there is one, `_record_at_s` when `process.json` is
+    written next, None while it holds the newest state; `_sockets_at_s` when the names of the
+    sockets are looked at next.
+    """
 
     def __init__(
         self, work: Assignment, folder: Folder, sender: StateSender, boot: str, children: int
@@ -133,7 +139,7 @@ class Shim:
     # -- the life
 
     def _loop(self) -> None:
-        # Until the tree is gone (or given up on) and nobody can write to the pipes any more.
+        # Until the tree is gone (or given up on) and no process can write to the pipes any more.
         while self.pipes or not self.stopping.is_over:
             self._turn(self._wait_ms())
 
@@ -193,8 +199,8 @@ class Shim:
             self._obey(StopOrder(name, "system:limits", now_ms(), self.work.stop_grace_s))
 
     def _look_at_sockets(self) -> bool:
-        """Whether the program's socket had lost its name, and has it again: somebody may have
-        removed the folder. In a data directory that took the place of ours we make no names."""
+        """Whether the program's socket had lost its name, and has it again: the folder may have
+        been removed. In a data directory that took the place of ours we make no names."""
         self._sockets_at_s = time.monotonic() + SOCKETS_S
         self.sender.look(is_in_place=self.folder.is_in_place)
         return self.notify_socket.bind_again()

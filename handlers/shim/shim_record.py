@@ -52,7 +52,7 @@ class Record:
     def state(
         self, stop: StopOrder | None, progress: JobProgress, output_end: int
     ) -> dict[str, Any]:
-        """The latest, as `process.json` and the doorbell tell it."""
+        """The latest, as `process.json` and the datagrams have it."""
         return {
             **self._facts,
             "started_ms": self.started_ms,
@@ -64,7 +64,7 @@ class Record:
 
     def write(self, state: dict[str, Any]) -> None:
         """`process.json` holds `state`, if the disk takes it."""
-        # On a full disk the lock still says that we live, and the bell tells the rest.
+        # On a full disk the lock still says that we live, and the datagrams say the rest.
         with contextlib.suppress(OSError):
             self._folder.write_whole("process.json", state, durable=False)
 
@@ -78,7 +78,7 @@ class Record:
         progress: JobProgress,
         output_end: int,
     ) -> dict[str, Any]:
-        """How it ended, as `exit.json` tells it."""
+        """How it ended, as `exit.json` has it."""
         code, number = tree.exit_of_main()
         ran = self.started_ms is not None
         return {
@@ -102,12 +102,11 @@ class Record:
         }
 
     def write_exit(self, content: dict[str, Any], send: Callable[[], bool]) -> bool:
-        """The record is durable, `tell` was called as soon as it stood there, and said yes.
+        """The record is durable, and `send`, called as soon as it stood there, has returned True.
 
-        The service, which is told, syncs its journal while the name is synced here. Room for it has
-        been held since the start; without, a full disk is waited for: without the record the end
-        would be a guess. What else speaks against it will not pass: then the bell alone tells, and
-        nobody waits.
+        The service, which receives it, syncs its journal while the name is synced here. Room for it
+        has been held since the start; without, a full disk is waited for: without the record the
+        end would be a guess. Other errors will not pass: then it is only sent, and not waited for.
         """
         is_sent: bool | None = None
         refusals = 0
@@ -118,7 +117,7 @@ class Record:
                     is_sent = send()
                 self._folder.settle_names()
             except FileNotFoundError:
-                break  # somebody removed the whole folder
+                break  # the whole folder was removed
             except OSError as error:
                 refusals += error.errno not in PASSES
                 time.sleep(EXIT_RETRY_S)
@@ -140,7 +139,7 @@ class Record:
             except OSError as error:
                 if error.errno not in NO_ROOM:
                     raise
-                content = {**content, "progress": None}  # the service has heard of it
+                content = {**content, "progress": None}  # the service has received it
             else:
                 self._folder.drop_room()
                 return

@@ -39,8 +39,8 @@ CAUGHT = (
     signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ,
     signal.SIGUSR1, signal.SIGUSR2,
 )  # fmt: skip
-"""Nothing comes of these, here and in the shims: the end of the service is told by its socket, a
-terminal's Ctrl-C is not for us, and some programs tell their parent something by USR1. Caught and
+"""Nothing comes of these, here and in the shims: the end of the service is seen at its socket, a
+terminal's Ctrl-C is not for us, and some programs signal their parent by USR1. Caught and
 not ignored, since what is caught has its default again in a program that is executed, and what is
 ignored would stay ignored in there."""
 
@@ -106,7 +106,7 @@ class Spawner:
         except OSError as error:
             self._answer({"id": execution_id, "error": no_process_sentence(error)}, None)
             return
-        # The shim is reaped by us only, so until then its pid belongs to nobody else.
+        # The shim is reaped by us only, so until then its pid belongs to no other process.
         try:
             pidfd = os.pidfd_open(pid)
         except OSError:

@@ -1,9 +1,10 @@
-"""Rings the service's doorbell: latest state, coalesced, never waiting. Stdlib only.
+"""Sends a shim's state to the service: the latest, coalesced, never waiting. Stdlib only.
 
-The doorbell has a name in a folder of our account, so nobody else can be rung in its place.
+The service's socket has a name in a folder of our account, so that no other account can take its
+place.
 
-A ring that is lost loses nothing; the files say the same. An important one that found the
-service's socket full is tried again a moment later, since only ten datagrams wait there.
+A datagram that is lost loses nothing; the files say the same. An important one that found the
+socket full is sent again a moment later, since only ten datagrams wait there.
 """
 
 import contextlib
@@ -24,10 +25,12 @@ LAST_TRIES = 5
 
 class StateSender:
     """One sender. `due_s` is when `send_if_due` has something to do, None if nothing waits;
-    `folder` is a descriptor of the folder of sockets, -1 if there is none."""
+    `folder` is a descriptor of the folder of sockets, -1 if there is none; `_sent_s` the last
+    time that a state was sent. `_path` is the folder's name, set by `send_to`; `_is_missed` says
+    that the newest state found no socket."""
 
     def __init__(self) -> None:
-        # Made before the fork and shared by all shims: the kernel still tells who sent what.
+        # Made before the fork and shared by all shims: the kernel still says who sent what.
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self.folder = -1
         self._path = ""
@@ -36,7 +39,7 @@ class StateSender:
         self.due_s: float | None = None
 
     def send_to(self, folder: str) -> None:
-        """The doorbell of that folder is rung from now on."""
+        """States go to the socket in that folder from now on."""
         if self.folder >= 0:
             os.close(self.folder)
         self._path, self.folder = folder, -1
@@ -65,7 +68,7 @@ class StateSender:
             self.changed()
 
     def changed(self, *, at_once: bool = False) -> None:
-        """There is a new state to tell."""
+        """There is a new state to send."""
         now = time.monotonic()
         soon = now if at_once else max(now, self._sent_s + INTERVAL_S)
         self.due_s = soon if self.due_s is None else min(self.due_s, soon)
@@ -78,7 +81,7 @@ class StateSender:
         self.due_s = now_s + RETRY_S if self._send(state()) is False else None
 
     def send_last(self, state: dict[str, Any]) -> bool:
-        """The last ring; False if it was lost: then the end of the process must tell."""
+        """Sends the last one; False if it was lost: then the end of the process must be noticed."""
         for _ in range(LAST_TRIES):
             is_sent = self._send(state)
             if is_sent is not False:
@@ -87,7 +90,7 @@ class StateSender:
         return False
 
     def _send(self, state: dict[str, Any]) -> bool | None:
-        """True if sent, False if the socket was full, None if nobody is there."""
+        """True if sent, False if the socket was full, None if there is none."""
         data = encode(state)
         if len(data) > DATAGRAM_BYTES_MAX:
             data = encode({**state, "progress": None})
@@ -103,7 +106,7 @@ class StateSender:
 
 
 def _opened(folder: str) -> int:
-    """A descriptor of the folder, which is made if somebody has removed it."""
+    """A descriptor of the folder, which is made if it was removed."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)  # noqa: PTH102 - lean start
     return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

@@ -41,8 +41,8 @@ class Stopping:
     def obey(self, order: StopOrder) -> None:
         """Begins the ladder, or brings its KILL nearer.
 
-        An order that is heard again, by a service that came back, is as old as the time since it
-        was heard first: the wall clock may have been set meanwhile.
+        An order that is received again, from a service that came back, is as old as the time since
+        it was received first: the wall clock may have been set meanwhile.
         """
         now_s = time.monotonic()
         if self.order is None or self.order.at_ms != order.at_ms:

@@ -25,7 +25,12 @@ PARENTS_MAX = 64
 
 
 class Tree:
-    """All that descends from the program."""
+    """All that descends from the program.
+
+    `_pid` and `main_ticks` are the program's process, set by `take`; `fork` sets `_group`, `kill`
+    `_killed`, `dissolve` `_ooms`. The rest is written by `reap`: `_has_children`, the program's
+    `main_status` and what all ended members used.
+    """
 
     def __init__(self, execution_id: str, instance: str, cgroup_parent: str | None) -> None:
         self._execution_id = execution_id
@@ -93,7 +98,7 @@ class Tree:
                 self.main_status = status
 
     def is_empty(self) -> bool:
-        """Nothing of the tree is alive, as far as subreaper and group can tell."""
+        """Nothing of the tree is alive, as far as subreaper and group show."""
         if self._has_children:
             return False
         return self._group is None or not self._group.is_populated()
@@ -120,7 +125,7 @@ class Tree:
             return
         for each in (number, signal.SIGCONT):
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                # Not reaped yet, so the pid cannot have been given to anybody else.
+                # Not reaped yet, so the pid cannot have been given to another process.
                 os.killpg(self._pid, each) if whole_group else os.kill(self._pid, each)
 
     def signal_all(self, number: int) -> None:
@@ -153,7 +158,7 @@ class Tree:
         return (code, None) if code >= 0 else (None, -code)
 
     def oom_cause(self, number: int | None) -> str | None:
-        """`oom` if the kernel killed the program for want of memory, as far as it tells."""
+        """`oom` if the kernel killed the program for want of memory, as far as that is known."""
         return "oom" if number == signal.SIGKILL and not self._killed and self._ooms else None
 
     def dissolve(self) -> None:

@@ -1,1 +1,1 @@
-"""The service's side of running programs: asks for shims, hears them, adopts them."""
+"""The service's side of running programs: asks for shims, receives their states, adopts them."""

@@ -1,8 +1,8 @@
 """The service's end of the doorbell: datagrams of shims, checked by who sent them. Never blocks.
 
 Its socket and those of the shims have names in one folder of the data directory, where only our
-account can make any. A name that anybody can take, as an abstract one, would bring what jobs say
-and who stops them to whoever takes it while we, or a shim, are away.
+account can make any. A name that every account can take, as an abstract one, would bring what jobs
+say and who stops them to the account that takes it while we, or a shim, are away.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ DATAGRAMS_A_TURN = 256
 _CREDENTIALS = struct.Struct("3i")
 
 Received = Callable[[int, ShimState], None]
-"""Called with the sender's pid, as the kernel tells it, and what it says."""
+"""Called with the sender's pid, as the kernel reports it, and what it says."""
 
 
 LOOK_S = 1.0
@@ -43,8 +43,8 @@ AGAIN_S_MAX = 60.0
 class Doorbell:
     """One bound socket that is read while `listening`; `folder` is where the names are.
 
-    Somebody may remove the folder, or names in it, while programs run; then another socket gets
-    the same name. `_handle` is a descriptor of the folder, -1 without one; `_bound` says which file
+    The folder, or names in it, may be removed while programs run; then another socket gets the same
+    name. `_handle` is a descriptor of the folder, -1 without one; `_bound` says which file
     the name stands for, None if there is none. `listening` and `watch` write them.
     """
 
@@ -57,7 +57,7 @@ class Doorbell:
 
     @contextmanager
     def listening(self, received: Received) -> Iterator[None]:
-        """Rings reach `received` inside the block."""
+        """Datagrams are passed to `received` inside the block."""
         loop = asyncio.get_running_loop()
         self._bind()
         loop.add_reader(self._socket, self._read, received)
@@ -105,7 +105,7 @@ class Doorbell:
 
         `order` is the content of its `control`, for a shim that has lost its folder. `address` is
         what the shim has said of its socket. An abstract one, of an earlier version or where the
-        file system has no sockets, may be anybody's by now: what goes there says nothing.
+        file system has no sockets, may be another account's by now: what goes there says nothing.
 
         One that is not there yet, or not any more, needs no hint: it looks when it begins.
         """
@@ -146,7 +146,7 @@ class Doorbell:
             self._troubles.over(f"sockets can be made in {self.folder} again")
 
     def _sweep(self) -> None:
-        """The names of sockets that nobody listens on are free again: of what was killed."""
+        """The names of sockets that no process reads are free again: of what was killed."""
         for name in os.listdir(self._handle):
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
                 try:

@@ -70,7 +70,7 @@ def investigate(layout: DataLayout, execution_id: str, *, is_copied: bool = Fals
 def investigate_all(
     layout: DataLayout, ids: Iterable[str], *, is_copied: bool = False
 ) -> list[Finding]:
-    """`investigate` for each; one that the disk does not tell about counts as alive for now."""
+    """`investigate` for each; one that cannot be read counts as alive for now."""
     return [_investigate_or_wait(layout, each, is_copied=is_copied) for each in ids]
 
 
@@ -124,7 +124,7 @@ def _win(claim: Path) -> bool:
 
 
 def _after_claim(place: ExecutionLayout, claim: bytes, *, is_copied: bool) -> Finding:
-    """What the files tell. A lock is held on a file, and never on a copy of it."""
+    """What the files say. A lock is held on a file, and never on a copy of it."""
     state = None if (data := _read(place.process)) is None else decode_state(data)
     if _is_locked(place.lock):
         return Alive(state)

@@ -19,7 +19,7 @@ from bus.scarcity import lack_of_watches, reason_of
 log = structlog.get_logger("jobbus.progress")
 
 REST_S = 0.1
-"""How long an execution is not listened to after each hint, however often its program writes."""
+"""How long a file is not watched after each hint, however often its program writes."""
 
 AGAIN_S = 1.0
 AGAIN_S_MAX = 60.0
@@ -36,7 +36,12 @@ _MASK = (
 
 
 class ProgressWatch:
-    """Calls `written(execution_id)` while `run` runs."""
+    """Calls `written(execution_id)` while `run` runs.
+
+    `_files` are those that are to be watched: `add` and `discard` write it. `_watches` and `_ids`
+    are the watches that are armed, by execution and by `id()` of the watch; each fires once.
+    `_inotify` is None while the system gives none.
+    """
 
     def __init__(self, written: Callable[[str], None]) -> None:
         self._written = written
@@ -76,7 +81,7 @@ class ProgressWatch:
         self._arm(execution_id)
 
     def discard(self, execution_id: str) -> None:
-        """Nobody wants to know any more."""
+        """The file is not watched any more."""
         self._files.pop(execution_id, None)
         watch = self._watches.pop(execution_id, None)
         if watch is None:
@@ -89,7 +94,7 @@ class ProgressWatch:
                 log.debug("a watch was gone already", error=str(error))
 
     def try_again(self) -> None:
-        """Files that nobody listens to are looked at, and listened to if that is possible now."""
+        """Files that are not watched are looked at, and watched if that is possible now."""
         for execution_id in [each for each in self._files if each not in self._watches]:
             self._arm(execution_id)
             self._written(execution_id)
@@ -108,7 +113,7 @@ class ProgressWatch:
 
     def _arm_again(self, execution_id: str) -> None:
         if execution_id in self._files and self._arm(execution_id):
-            self._written(execution_id)  # for what came while nobody listened
+            self._written(execution_id)  # for what came while it was not watched
 
     def _arm(self, execution_id: str) -> bool:
         if self._inotify is None or execution_id in self._watches:

@@ -1,4 +1,4 @@
-"""What shims leave on disk and ring, decoded; and what is written for them. No IO."""
+"""What shims leave on disk and send, decoded; and what is written for them. No IO."""
 
 import msgspec
 
@@ -68,7 +68,7 @@ def decode_state(data: bytes) -> ShimState | None:
 
 
 def decode_exit(data: bytes) -> ExitRecord | None:
-    """None if it is damaged: the file is written whole, so somebody else has touched it."""
+    """None if it is damaged: the file is written whole, so another program has touched it."""
     try:
         found = _exit_decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -77,7 +77,7 @@ def decode_exit(data: bytes) -> ExitRecord | None:
 
 
 def _is_sane(record: ExitRecord) -> bool:
-    """Whether it can be told to anybody: it goes into the journal, where it would stay."""
+    """Whether it can be passed on: it goes into the journal, where it would stay."""
     return (
         _within(TIME_MS_MAX, record.ended_ms, record.started_ms, record.ready_ms)
         and _within(PID_MAX, record.pid, record.exit_code, record.signal, *record.survivors)

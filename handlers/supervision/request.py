@@ -23,10 +23,9 @@ ACCOUNT_NAMES = ("HOME", "USER", "LOGNAME", "SHELL")
 class SupervisorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How often shims and service look by themselves, and whether control groups are used.
 
-    Looks are for what no hint told. Of a shim's: a wake-up that stayed out for seconds because the
-    program floods the shim's socket, or an order by a service that died before it gave the
-    wake-up and was not started again. Of the service's: a file system that has no sockets, so that
-    there is no doorbell.
+    Looks are for what no hint announced. Of a shim's: a wake-up that stayed out for seconds because
+    the program floods the shim's socket, or an order by a service that died before it gave the
+    wake-up and was not started again. Of the service's: a file system that has no sockets.
     """
 
     look_s: float = 10.0
@@ -137,7 +136,7 @@ def shim_readiness(ready: str) -> str:
     """`ready` as the shim knows it.
 
     Raises:
-        ValueError: nobody looks for that kind of readiness.
+        ValueError: that kind of readiness is not known here.
     """
     kind, _, rest = ready.partition(":")
     if ready in ("spawn", "notify"):

@@ -1,4 +1,4 @@
-"""The values of secrets, read from where `[secrets]` says at each spawn and kept by nobody here."""
+"""The values of secrets, read from where `[secrets]` says at each spawn, and not kept."""
 
 import os
 import stat
@@ -37,11 +37,11 @@ class SecretValues:
         Raises:
             SecretUnavailable: one of them cannot be had, or is not for this job (any more).
         """
-        for one in references.values():
-            source = self._sources.get(one.secret)
+        for reference in references.values():
+            source = self._sources.get(reference.secret)
             if source is not None and not source.is_for(job_id):
-                raise SecretUnavailable(f"the secret {one.secret} is not for {job_id}")
-        return {variable: self.value(one.secret) for variable, one in references.items()}
+                raise SecretUnavailable(f"the secret {reference.secret} is not for {job_id}")
+        return {variable: self.value(each.secret) for variable, each in references.items()}
 
     def value(self, name: str) -> str:
         """The value of one secret, without its last newline. Blocking; raises as `read` does."""
@@ -81,7 +81,7 @@ def references_in(variables: Mapping[str, Value]) -> dict[str, SecretRef]:
 
 def _from_file(name: str, path: Path) -> str:
     try:
-        # A FIFO must not hold us up; it is told from the descriptor, so it cannot be swapped.
+        # A FIFO must not hold us up; its kind is read from the descriptor, so it cannot be swapped.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise SecretUnavailable(f"the secret {name}: {path}: {error.strerror}") from error
@@ -123,6 +123,6 @@ def _checked(name: str, text: str) -> str:
         raise SecretUnavailable(f"the secret {name} is longer than {VALUE_BYTES_MAX} bytes")
     if "\0" in value:
         raise SecretUnavailable(f"the secret {name} holds a NUL, which no environment can")
-    if any("\ud800" <= one <= "\udfff" for one in value):
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
         raise SecretUnavailable(f"the secret {name} holds no UTF-8 text")
     return value

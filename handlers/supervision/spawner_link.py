@@ -58,7 +58,12 @@ OnDeath = Callable[[frozenset[str]], None]
 
 
 class SpawnerLink:
-    """Keeps one spawner alive while `run` runs. Requests are bounded by the live executions."""
+    """Keeps one spawner alive while `run` runs. Requests are bounded by the live executions.
+
+    `_waiting` are the requests that were not sent yet: `request` adds, `_send` takes them out and
+    puts the execution into `_unanswered`, until the answer or the death of the spawner. `pid` is
+    the spawner's, 0 while there is none; `trouble` is written by `run` and by answers.
+    """
 
     def __init__(self, on_forked: OnForked, on_death: OnDeath) -> None:
         self._on_forked = on_forked
@@ -146,7 +151,7 @@ class SpawnerLink:
         finally:
             loop.remove_reader(ours)
             reader.close()
-            ours.close()  # tells a living spawner to end
+            ours.close()  # a living spawner ends
             await asyncio.shield(DISK.run(_reap, process))
 
     async def _send(self, link: socket.socket) -> None:
@@ -245,8 +250,8 @@ def _start(link: socket.socket) -> int:
 
 
 def _set_going(pid: int) -> None:
-    """A spawner that somebody has stopped (SIGSTOP) would keep every start, and our own end."""
-    with suppress(ProcessLookupError):  # not reaped yet, so the pid is nobody else's
+    """A spawner that was stopped (SIGSTOP) would keep every start, and our own end."""
+    with suppress(ProcessLookupError):  # not reaped yet, so the pid is no other process's
         os.kill(pid, signal.SIGCONT)
 
 
