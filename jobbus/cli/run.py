@@ -195,7 +195,8 @@ async def _show_attempts(client: Client, execution_id: str) -> tuple[Execution, 
         retry = await client.retry_of(execution)
         if retry is None:
             return execution, seen
-        say(f"{last_word(execution)}; {waiting_word(retry, time.time()) or 'retry'}")
+        follows = waiting_word(retry, time.time()) or "retry"
+        say(f"{execution.job_id}: {plain_ending(execution)}; {follows}")
         execution_id = retry.execution_id
 
 

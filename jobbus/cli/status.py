@@ -206,7 +206,7 @@ async def _show_execution(client: Client, execution: Execution) -> None:
     id_ = short_id(execution.execution_id) if on_terminal() else execution.execution_id
     show_line(
         f"{execution.job_id} {id_}",
-        Cell(plain_ending(execution), STYLES.get(execution.status, "")),
+        Cell(_standing(execution, now_s), STYLES.get(execution.status, "")),
         f"{when}{ran}",
     )
     started = f"{execution.user_id}{f' ({execution.cause})' if execution.cause else ''}"
@@ -231,6 +231,11 @@ async def _show_execution(client: Client, execution: Execution) -> None:
         ),
         indent=2,
     )
+
+
+def _standing(execution: Execution, now_s: float) -> str:
+    is_waiting = execution.not_before is not None
+    return ending_word(execution, now_s) if is_waiting else plain_ending(execution)
 
 
 def _attempt(execution: Execution) -> str:
