@@ -4,12 +4,13 @@
 """
 
 import contextlib
+import inspect
 import io
 import os
 import re
 import tomllib
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Union, get_args, get_origin
@@ -22,6 +23,9 @@ from bus.secret_sources import SecretSource
 from handlers.catalog import definition_checks
 from handlers.catalog.definition import decode_definition
 from jobbus.cli.main import run
+from jobbus.client.audit import AuditCalls
+from jobbus.client.client import Client
+from jobbus.client.tokens import TokenCalls
 from jobbus.service import config
 from jobbus.service.config_changes import FIXED
 
@@ -50,7 +54,12 @@ _UNITS: Final = {"_s": "s", "_ms": "ms", "_days": "days", "days": "days", "_byte
 
 def pages() -> dict[str, str]:
     """The content of each reference page, by the name of its file."""
-    return {"job-toml.md": job_page(), "jobbus-toml.md": service_page(), "cli.md": cli_page()}
+    return {
+        "job-toml.md": job_page(),
+        "jobbus-toml.md": service_page(),
+        "cli.md": cli_page(),
+        "client.md": client_page(),
+    }
 
 
 def job_page() -> str:
@@ -123,6 +132,40 @@ def cli_page() -> str:
     ]
     parts += (f"## {' '.join(words)}\n\n```text\n{_help(*words)}```\n" for words in _commands(()))
     return "\n".join(parts)
+
+
+def client_page() -> str:
+    parts = ["# The Python client\n", MADE, INTROS["client"] + "\n", _methods("Client", Client)]
+    parts += (
+        _methods(f"Client.{name}", calls)
+        for name, calls in (("tokens", TokenCalls), ("audit", AuditCalls))
+    )
+    return "\n".join(parts)
+
+
+def _methods(title: str, record: type) -> str:
+    """Each public method with its signature, and what its docstring says."""
+    lines = [f"## {title}\n"]
+    names = [name for name in dir(record) if not name.startswith("_")]
+    for name in names:
+        found = inspect.getattr_static(record, name)
+        if inspect.isfunction(found):
+            words = inspect.getdoc(found) or ""
+            lines.append(f"### {name}\n\n```text\n{_signature(name, found)}\n```\n\n{words}\n")
+    return "\n".join(lines)
+
+
+def _signature(name: str, function: Callable[..., Any]) -> str:
+    kind = "await " if inspect.iscoroutinefunction(function) else ""
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    shown = [
+        each.name if each.default is inspect.Parameter.empty else f"{each.name}={each.default!r}"
+        for each in parameters
+    ]
+    named = [each.kind is inspect.Parameter.KEYWORD_ONLY for each in parameters]
+    if True in named:
+        shown.insert(named.index(True), "*")
+    return f"{kind}{name}({', '.join(shown)})"
 
 
 def _commands(group: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
