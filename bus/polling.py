@@ -4,10 +4,11 @@ No IO. A folder without announcements is known by the type of its file system, o
 that only the clock caused found a change that was not announced.
 """
 
-import logging
 from collections.abc import Collection
 
-log = logging.getLogger(__name__)
+import structlog
+
+log = structlog.get_logger("jobbus.polling")
 
 SILENT_FILE_SYSTEMS = frozenset(
     {

@@ -1,15 +1,16 @@
 """Starting, stopping and keeping up the asyncio tasks of parts. Knows no part."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+import structlog
 
 from bus.errors import StorageFailed
 from bus.recurring import Backoff, Recurring
 from bus.scarcity import lack_of
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.tasks")
 
 AGAIN_S = 0.2
 AGAIN_S_MAX = 5.0

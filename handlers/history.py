@@ -34,7 +34,7 @@ SCAN_MAX = 20_000
 NOTHING_HELD = 2**63 - 1
 
 _content_decoder = msgspec.json.Decoder(TableContent)
-_log = structlog.get_logger("jobbus.history")
+log = structlog.get_logger("jobbus.history")
 
 
 class JournalHistory:
@@ -66,7 +66,7 @@ class JournalHistory:
             except (OSError, AssertionError, KeyError, Torn, Unknown) as error:
                 # A file was dropped meanwhile, or a file in the middle was damaged and set aside:
                 # what follows it is not complete.
-                _log.warning("the journal cannot be read from there", seq=seq, error=repr(error))
+                log.warning("the journal cannot be read from there", seq=seq, error=repr(error))
                 raise FellBehind from error
             self._keep(replay)
             return batch

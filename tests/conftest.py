@@ -8,10 +8,11 @@ import inspect
 import logging
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, MutableMapping
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.tally import Tally
@@ -44,6 +45,24 @@ async def no_leaked_tasks() -> AsyncIterator[None]:
     assert not left, "\n".join(f"left running: {task!r}" for task in left)
 
 
+@pytest.fixture(autouse=True)
+def logs_go_to_pytest() -> None:
+    """`caplog` sees what is logged, until a test configures the logs as a service does."""
+    structlog.configure(
+        processors=[structlog.stdlib.PositionalArgumentsFormatter(), _for_logging],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _for_logging(
+    _logger: object, _method: str, entry: MutableMapping[str, Any]
+) -> tuple[tuple[str], dict[str, Any]]:
+    text, trace = entry.pop("event"), entry.pop("exc_info", None)
+    return (f"{text} {dict(entry)}" if entry else str(text),), {"exc_info": trace}
+
+
 @pytest.fixture
 def defects_expected() -> None:
     """The test makes a part of the service break."""
@@ -55,7 +74,7 @@ def no_defects(request: pytest.FixtureRequest) -> Iterator[None]:
     found: list[str] = []
     handler = logging.Handler(logging.ERROR)
     handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
-    logger = logging.getLogger("bus.tasks")
+    logger = logging.getLogger("jobbus.tasks")
     logger.addHandler(handler)
     yield
     logger.removeHandler(handler)

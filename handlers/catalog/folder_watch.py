@@ -5,16 +5,16 @@ time-outs, and fails at a name that is not UTF-8.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 
+import structlog
 from watchfiles import Change, awatch
 
 from bus.recurring import Backoff, Recurring
 from bus.scarcity import lack_of_watches, reason_of
 from bus.threads import READS, check_threads
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.catalog")
 
 STEP_MS = 400
 """How often the thread of watchfiles wakes. A change is announced after one to two steps, so this

@@ -1,10 +1,11 @@
 """Compares the job definitions on disk with those last reported, and reports what changed."""
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import structlog
 
 from bus.commands import ApplyCatalog, Definition
 from bus.files import file_system_of
@@ -17,7 +18,7 @@ from handlers.catalog.definition_files import DefinitionFiles, Folders
 from handlers.catalog.folder_watch import SLOW_LOOK_S, FolderWatch
 from handlers.catalog.near_jobs import FILE_NAME
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.catalog")
 
 ANNOUNCED_LATE_S = 3.0
 """A change may be announced that late: the watcher gathers changes first."""

@@ -19,6 +19,7 @@ from jobbus.cli.exits import CliError, Exit
 from jobbus.client.commands import CommandRequest
 from jobbus.client.records import Command
 from jobbus.service.instance import prepare, secret_key
+from jobbus.service.logs import configure_logs
 from transports.directory.offline_publisher import publish_offline
 
 
@@ -35,6 +36,7 @@ def leave_command(layout: DataLayout, request: CommandRequest) -> Command:
             "commands there this way",
             Exit.NOT_PERMITTED,
         )
+    configure_logs("warning")
     prepare(layout)
     # Who may read the directory's secret could as well use its admin token.
     principal = Principal(user_id=_account(), roles=(ADMIN,), via="cli")

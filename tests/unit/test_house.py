@@ -118,3 +118,27 @@ def test_nothing_makes_a_thread_at_the_moment_of_need() -> None:
     }
     # Commands of the command line are not the service.
     assert makers == {"bus/threads.py", "jobbus/cli/demo.py", "jobbus/cli/answers.py"}
+
+
+def test_each_module_that_logs_has_one_logger_of_one_kind() -> None:
+    loggers, others = set(), set()
+    for name, tree in modules():
+        if name.startswith("handlers/shim/"):
+            continue
+        for node in ast.walk(tree):
+            match node:
+                case ast.Assign(targets=[ast.Name(id=own)], value=ast.Call() as call) if list(
+                    calls(call, "get_logger")
+                ):
+                    loggers.add(f"{name}: {own}")
+                case _:
+                    continue
+        others |= {name for _ in calls(tree, "getLogger")}
+    assert loggers
+    assert [each for each in loggers if not each.endswith(": log")] == []
+    # These set the logs up, write their lines, or ask for a level.
+    assert others == {
+        "jobbus/service/lines.py",
+        "jobbus/service/logs.py",
+        "transports/http/access/accesslog.py",
+    }

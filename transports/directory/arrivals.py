@@ -1,8 +1,9 @@
 """What becomes of the files that a scan found: pending, known already, or set aside."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
+
+import structlog
 
 from bus.clock import Clock
 from bus.envelope import Envelope, Identity, identity_of
@@ -15,7 +16,7 @@ from transports.directory.refusals import RefusalResults, unreadable
 from transports.directory.scan import Findings
 from transports.directory.scan_plan import GivenUp
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.directory")
 
 AHEAD_MAX_NS = 86_400 * 10**9
 """A number further in the future is a broken clock's: it must not drag all later ones along."""

@@ -4,13 +4,13 @@ A file appears under its name only when its bytes are on the disk, and is acknow
 name is too. Both syncs are needed: without either, a power cut loses acknowledged commands.
 """
 
-import logging
 import os
 import secrets
 import time
 from collections.abc import Sequence
 
 import msgspec
+import structlog
 
 from bus.descriptors import DESCRIPTORS
 from bus.errors import BusError, NoSpace, StorageFailed, TransportBusy
@@ -19,7 +19,7 @@ from bus.scarcity import NO_DESCRIPTOR, NO_ROOM, reason_of
 from bus.spares import Need, make_way
 from transports.directory import disk
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.directory")
 
 LINK_TRIES = 4
 TRIES = 4

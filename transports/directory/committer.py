@@ -1,9 +1,10 @@
 """The one thread that makes commands durable, and what it knows of how long syncs take."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+
+import structlog
 
 from bus.errors import StorageFailed
 from bus.fair_queue import FairQueue
@@ -12,7 +13,7 @@ from bus.threads import start_thread
 from transports.directory.commit import Piece, can_group, commit
 from transports.directory.settings import DirectorySettings
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.directory")
 
 Done = Callable[[Sequence[Piece], StorageFailed | None], None]
 

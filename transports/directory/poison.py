@@ -8,7 +8,6 @@ kernel, and a power cut blames no command.
 """
 
 import contextlib
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,13 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import structlog
 
 from bus.layout import FILE_MODE, DataLayout
 from bus.scarcity import NO_ROOM
 from bus.spares import Need, keep_room, take
 from transports.directory import disk
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.directory")
 
 CAREFUL_COMMANDS = 2048
 """More than can have been under way (inbox and batch) when the service died."""

@@ -5,10 +5,11 @@ after an unclean stop. For one command always in this order: status file, result
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
+
+import structlog
 
 from bus.clock import Clock
 from bus.events import COMMAND_EVENTS, EXECUTION_EVENTS, CommandEnded, Published
@@ -23,7 +24,7 @@ from transports.directory.orphans import sweep
 
 Record = TypeVar("Record")
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.directory")
 
 RETRY_S = 2.0
 

@@ -1,10 +1,10 @@
 """Single files of the queue directory: read whole, unlinked, moved to Rejects. Blocking."""
 
-import logging
 import os
 from collections.abc import Sequence
 
 import msgspec
+import structlog
 
 from bus.clock import Clock
 from bus.envelope import Envelope
@@ -24,7 +24,7 @@ from transports.directory.scan_plan import GivenUp, ScanPlan
 from transports.directory.settings import DirectorySettings
 from transports.directory.wire import SUFFIX, NotACommand
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.directory")
 
 
 class QueueFiles:

@@ -1,10 +1,10 @@
 """Pending commands on their way to the owner: read if need be, and handed over in order."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 
 import msgspec
+import structlog
 
 from bus.descriptors import DESCRIPTORS
 from bus.envelope import Envelope
@@ -18,7 +18,7 @@ from transports.directory.queue_files import QueueFiles
 from transports.directory.refusals import RefusalResults
 from transports.directory.settled_files import SettledFiles
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.directory")
 
 READ_RETRY_S = 0.5
 

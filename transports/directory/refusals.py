@@ -4,12 +4,12 @@ A request by id finds the reason there. No record stands behind such a result, s
 bounded here: when there are too many, the oldest of the account that has the most goes.
 """
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
 
 import msgspec
+import structlog
 
 from bus.envelope import canonical_uuid
 from bus.errors import ErrorCode
@@ -19,7 +19,7 @@ from transports.directory import disk
 from transports.directory.disk import Mark
 from transports.directory.results import encode_result, result_name
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.directory")
 
 _ACCOUNT = "uid:"
 _SIZE_MAX = 1 << 20

@@ -2,12 +2,12 @@
 
 import errno
 import hashlib
-import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import structlog
 from msgspec.structs import replace
 
 from bus.clock import Clock, rfc3339
@@ -20,7 +20,7 @@ from transports.directory.disk import Mark
 from transports.directory.poison import InHandNote
 from transports.directory.settings import DirectorySettings
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.directory")
 
 _REASON = ".reason.json"
 POISON = "poison: "

@@ -1,8 +1,9 @@
 """When the queue directory is scanned for the commands of others. What is found: `arrivals`."""
 
 import asyncio
-import logging
 from collections.abc import Sequence
+
+import structlog
 
 from bus.clock import Clock
 from bus.descriptors import DESCRIPTORS
@@ -19,7 +20,7 @@ from transports.directory.rejects import Rejects
 from transports.directory.scan import DirectoryScan, Findings
 from transports.directory.settings import DirectorySettings
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.directory")
 
 EXAMINED_MAX = 20_000
 """Files examined in one scan, so that what comes meanwhile is not found too late."""

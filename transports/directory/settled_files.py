@@ -1,7 +1,8 @@
 """Queue files of commands that have ended: unlinked behind everything else, many at once."""
 
 import asyncio
-import logging
+
+import structlog
 
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
@@ -9,7 +10,7 @@ from bus.threads import DISK
 from transports.directory.pending import Entry, Pending, State
 from transports.directory.queue_files import QueueFiles
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.directory")
 
 UNLINK_MAX = 512
 UNLINK_RETRY_S = 5.0

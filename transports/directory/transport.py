@@ -5,8 +5,9 @@ found by scans. What a command means is decided behind `receive`; its file stays
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
+
+import structlog
 
 from bus.clock import Clock
 from bus.envelope import Envelope
@@ -34,7 +35,7 @@ from transports.directory.settings import DirectorySettings
 from transports.directory.settled_files import SettledFiles
 from transports.directory.watch import DirectoryWatch
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.directory")
 
 
 class DirectoryTransport:

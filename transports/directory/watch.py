@@ -7,7 +7,6 @@ process when the system gives it none), and nothing wakes while nothing happens.
 """
 
 import asyncio
-import logging
 import os
 import struct
 import sys
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from bus.recurring import Backoff, Recurring
 from bus.scarcity import lack_of_watches, reason_of
@@ -24,7 +24,7 @@ if sys.platform == "linux":
 else:
     from watchfiles import Change, awatch
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger("jobbus.directory")
 
 REARM_S = 0.5
 REARM_S_MAX = 30.0

@@ -60,7 +60,7 @@ from transports.http.web.middleware import (
 __all__ = ["Gateway", "GatewayPorts", "GatewaySettings"]
 
 _CLEANUP_S = 0.5
-_log = structlog.get_logger("jobbus.http")
+log = structlog.get_logger("jobbus.http")
 
 
 class Gateway:
@@ -195,7 +195,7 @@ class Gateway:
                 group.create_task(self._gate.sessions.run(), name="sessions")
                 group.create_task(self._ports.tokens.run(), name="tokens")
         except* Exception:
-            _log.exception("streams broke")
+            log.exception("streams broke")
             self._broken = True
             await self._registry.shut()
 

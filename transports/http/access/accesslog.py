@@ -15,7 +15,7 @@ from transports.http.web.middleware import request_id_of, template_of
 from transports.http.web.quiet import Quiet
 
 _NAME = "jobbus.access"
-_log = structlog.get_logger(_NAME)
+log = structlog.get_logger(_NAME)
 _level = logging.getLogger(_NAME)
 
 _METHOD_MAX = 32
@@ -37,7 +37,7 @@ class AccessLogger(AbstractAccessLogger):
         extra = {} if principal is not None else self._may_say(request)
         if extra is None:
             return
-        tell = _log.info if notable else _log.debug
+        tell = log.info if notable else log.debug
         tell(
             "request",
             method=request.method[:_METHOD_MAX],

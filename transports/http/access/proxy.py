@@ -24,7 +24,7 @@ LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
 _VOUCHED = web.RequestKey("vouched", Grant)
-_log = structlog.get_logger("jobbus.http")
+log = structlog.get_logger("jobbus.http")
 
 
 def behind_proxy(current: Callable[[], ProxySettings]) -> Middleware:
@@ -82,7 +82,7 @@ def _refuse_pretenders(request: web.Request, peer: Address | None, settings: Pro
     quiet: Quiet | None = getattr(request.protocol, "quiet", None)
     extra = quiet.may_say(monotonic()) if quiet is not None else {}
     if extra is not None:
-        _log.warning("peer is no trusted proxy", peer=str(peer), forwarded=pretends, **extra)
+        log.warning("peer is no trusted proxy", peer=str(peer), forwarded=pretends, **extra)
     raise Problem(
         403,
         "proxy-refused",

@@ -17,7 +17,7 @@ from transports.http.access.tokens import Grant, secret_hash
 from transports.http.settings import SessionLimits
 
 FILE_SIZE_MAX = 4 * 1024 * 1024
-_log = structlog.get_logger("jobbus.http")
+log = structlog.get_logger("jobbus.http")
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +61,7 @@ class Sessions:
             await self._file.save()
         except NoSpace as error:
             # Who signs in on a full disk comes to make room; only a restart signs them out.
-            _log.warning("a session is not on the disk yet", reason=str(error))
+            log.warning("a session is not on the disk yet", reason=str(error))
             self._file.save_soon()
         except BaseException:  # also a cancellation: nobody has been given the cookie
             self._book.end(record.key)
@@ -109,7 +109,7 @@ class Sessions:
         """Others have changed the file from `before` to `found`."""
         count = len(self._book)
         self._book.take(_kept(before), _kept(found))
-        _log.info("sessions were edited", before=count, now=len(self._book))
+        log.info("sessions were edited", before=count, now=len(self._book))
         self._edited()
 
     def _encoded(self) -> bytes:
@@ -125,7 +125,7 @@ def _read(path: Path) -> bytes | None:
     try:
         return read_private(path, FILE_SIZE_MAX)
     except NotPrivate as error:
-        _log.warning("sessions are not believed", reason=str(error))
+        log.warning("sessions are not believed", reason=str(error))
         return b""
 
 
@@ -136,6 +136,6 @@ def _kept(content: bytes | None) -> tuple[SessionRecord, ...]:
     try:
         file = msgspec.json.decode(content, type=_File)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        _log.warning("sessions are lost; everybody signs in again", reason=str(error))
+        log.warning("sessions are lost; everybody signs in again", reason=str(error))
         return ()
     return file.sessions if file.version == 1 else ()

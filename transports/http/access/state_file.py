@@ -28,7 +28,7 @@ _FRESH_NS = 2_000_000_000
 """A file that changed so shortly ago may change again without another mark."""
 
 _TRIES = 8
-_log = structlog.get_logger("jobbus.http")
+log = structlog.get_logger("jobbus.http")
 
 
 class _Mark(msgspec.Struct, frozen=True):
@@ -89,7 +89,7 @@ class StateFile:
         self._asked = 0
         self._covered = 0
         self._stale = False
-        self._troubles = Recurring(_log)
+        self._troubles = Recurring(log)
 
     async def save(self) -> None:
         """What is true now is durable, what others have written into the file included.
@@ -163,7 +163,7 @@ class StateFile:
             await self.save()
         except (NoSpace, StorageFailed) as error:
             self._stale = True
-            _log.warning("not saved", reason=str(error))
+            log.warning("not saved", reason=str(error))
 
     async def _write(self, path: Path) -> None:
         """As `save`; for who has the turn."""

@@ -33,7 +33,7 @@ from transports.http.access.tokens import (
 
 FILE_SIZE_MAX = 16 * 1024 * 1024
 _HOUR_MS = DAY_MS // 24
-_log = structlog.get_logger("jobbus.http")
+log = structlog.get_logger("jobbus.http")
 
 
 class TokenCheck(Protocol):
@@ -207,10 +207,10 @@ class TokenStore:
         self._book = TokenBook(merged_tokens(known.records(), ours.records(), theirs.records()))
         for record in ours.records():
             if self._book.get(record.id) is None:
-                _log.info("credential revoked", id=record.id, user=record.user_id, by=path.name)
+                log.info("credential revoked", id=record.id, user=record.user_id, by=path.name)
         for record in self._book.records():
             if ours.get(record.id) is None:
-                _log.info("credential added", id=record.id, user=record.user_id, by=path.name)
+                log.info("credential added", id=record.id, user=record.user_id, by=path.name)
         self._notify()
 
     def _notify(self) -> None:

@@ -29,7 +29,7 @@ _PROOF_MAX = 512
 _BODY_MAX = 2 * 1024
 """Bytes of a body from somebody who has shown nothing yet."""
 
-_log = structlog.get_logger("jobbus.http")
+log = structlog.get_logger("jobbus.http")
 
 
 class SessionRoutes:
@@ -64,7 +64,7 @@ class SessionRoutes:
             note(self._audit, nobody(), "session.open", **refused)
             extra = may_say(request) if problem is why else None
             if extra is not None:
-                _log.warning("sign-in failed", peer=peer, by=kind, **extra)
+                log.warning("sign-in failed", peer=peer, by=kind, **extra)
             raise problem
         await self._end_old(request)
         try:
@@ -72,7 +72,7 @@ class SessionRoutes:
         except (NoSpace, StorageFailed) as exc:
             raise not_kept("you are not signed in", exc) from exc
         note(self._audit, identity.principal, "session.open", by=kind, peer=peer)
-        _log.info("signed in", user=identity.principal.user_id, peer=peer, by=kind)
+        log.info("signed in", user=identity.principal.user_id, peer=peer, by=kind)
         response = web.Response(status=204)
         self._set_cookie(request, response, cookie)
         return response
@@ -105,7 +105,7 @@ class SessionRoutes:
         finally:
             self._recheck()
         note(self._audit, identity.principal, "session.close")
-        _log.info("signed out", user=identity.principal.user_id)
+        log.info("signed out", user=identity.principal.user_id)
         response = web.Response(status=204)
         self._set_cookie(request, response, "")
         return response

@@ -37,7 +37,7 @@ from transports.http.web.query import Query
 
 PATH = "/api/v1/tokens"
 _FIELDS = ("userId", "roles", "expiresAt", "name")
-_log = structlog.get_logger("jobbus.http")
+log = structlog.get_logger("jobbus.http")
 _I = TypeVar("_I")
 _O = TypeVar("_O")
 
@@ -80,7 +80,7 @@ class TokenRoutes:
         except (NoSpace, StorageFailed) as exc:
             raise not_kept("no token was made", exc) from exc
         self._note(request, "token.create", token=record.id, user=user_id, roles=" ".join(roles))
-        _log.info("credential made", id=record.id, user=user_id, roles=roles, by=by)
+        log.info("credential made", id=record.id, user=user_id, roles=roles, by=by)
         location = {"Location": f"{PATH}/{record.id}"}
         notes = notes_on_roles(roles, self._visibility.role_words())
         return json_response(new_token_view(record, token, notes), status=201, headers=location)
@@ -106,7 +106,7 @@ class TokenRoutes:
         if record is None:
             raise not_found("such token")
         self._note(request, "token.revoke", token=token_id, user=record.user_id)
-        _log.info("credential revoked", id=token_id, user=record.user_id, by=by)
+        log.info("credential revoked", id=token_id, user=record.user_id, by=by)
         return web.Response(status=204)
 
     async def rotate(self, request: web.Request) -> web.Response:
@@ -123,7 +123,7 @@ class TokenRoutes:
             raise Problem(503, "storage-failed", f"nothing changed: {exc.strerror}") from exc
         self._recheck()
         self._note(request, "token.rotate", token=ADMIN_ID)
-        _log.info("credential replaced", id=ADMIN_ID, by=by)
+        log.info("credential replaced", id=ADMIN_ID, by=by)
         return web.Response(status=204)
 
     def _note(self, request: web.Request, action: str, **detail: str) -> None:

@@ -34,7 +34,7 @@ _FRAMES_A_LOOK = 500
 _PAGES_A_ROUND = 32
 """Pages of a live output that are told before changes are looked for again."""
 
-_log = structlog.get_logger("jobbus.streams")
+log = structlog.get_logger("jobbus.streams")
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -252,7 +252,7 @@ class Follower:
 
     async def _fail(self, error: Exception) -> None:
         """The reader is told that it broke here, and the stream ends."""
-        _log.error("stream failed", execution=self._id, exc_info=error)
+        log.error("stream failed", execution=self._id, exc_info=error)
         problem = Problem(500, "internal", "the output cannot be read; see the log of the service")
         frame = self._frame("problem", problem_body(problem, self._id))
         try:

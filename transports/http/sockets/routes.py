@@ -29,7 +29,7 @@ from transports.http.web.query import Query
 from transports.http.web.rate import Places, peer_key
 
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==\Z")
-_log = structlog.get_logger("jobbus.streams")
+log = structlog.get_logger("jobbus.streams")
 
 
 class SocketRoutes:
@@ -101,7 +101,7 @@ class SocketRoutes:
             async with group:
                 await socket.serve(group)
         except* Exception:
-            _log.exception("socket failed")
+            log.exception("socket failed")
             link.finish(End.FAILED)
 
     async def _proven(self, request: web.Request, link: SocketLink) -> Identity | None:

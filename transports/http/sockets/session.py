@@ -38,7 +38,7 @@ _WAITS_MAX = 16
 _FAREWELL_S = 1.0
 """How long the subscriptions of an ending socket may take to say where each of them was."""
 
-_log = structlog.get_logger("jobbus.streams")
+log = structlog.get_logger("jobbus.streams")
 
 
 class Socket:
@@ -162,7 +162,7 @@ class Socket:
         except (BusError, OSError) as exc:
             if isinstance(exc, ConnectionError):
                 raise
-            _log.exception("socket request failed", request_id=self._request_id)
+            log.exception("socket request failed", request_id=self._request_id)
             told = Problem(500, "internal", f"see the log of the service for {self._request_id}")
             await self._tell(told, frame.about)
 

@@ -39,7 +39,7 @@ HEADERS = {
 """What every answer carries unless its handler said something else."""
 
 _SERVER, _REQUEST_ID = istr("Server"), istr("X-Request-Id")
-_log = structlog.get_logger("jobbus.http")
+log = structlog.get_logger("jobbus.http")
 
 
 def request_id_of(request: web.BaseRequest) -> str:
@@ -66,7 +66,7 @@ def problems(refused: Callable[[web.Request, Problem], None]) -> Middleware:
         except ConnectionError:
             raise
         except Exception:
-            _log.exception("request failed", request_id=request_id, path=request.path)
+            log.exception("request failed", request_id=request_id, path=request.path)
             internal = Problem(500, "internal", f"see the log of the service for {request_id}")
             if request.writer.output_size > 0:
                 # The head is out: a second answer would be read as part of the first.

@@ -33,7 +33,7 @@ WRITE_BUFFER = 16 * 1024
 _REASON_MAX = 120
 """Characters that the log quotes of what could not be read."""
 
-_log = structlog.get_logger("jobbus.http")
+log = structlog.get_logger("jobbus.http")
 
 
 class Overdrawn(Exception):
@@ -268,14 +268,14 @@ class ProblemProtocol(web.RequestHandler):
         if isinstance(exc, Overdrawn):
             problem = exc.problem
         elif status >= 500:
-            _log.error("request failed", request_id=request_id, exc_info=exc)
+            log.error("request failed", request_id=request_id, exc_info=exc)
             problem = Problem(status, "internal", f"see the log of the service for {request_id}")
         else:
             detail = (message or "the request is not valid HTTP").strip().partition("\n")[0]
             extra = self.quiet.may_say(monotonic())
             if extra is not None:
                 reason = detail[:_REASON_MAX]
-                _log.info("unreadable request", request_id=request_id, reason=reason, **extra)
+                log.info("unreadable request", request_id=request_id, reason=reason, **extra)
             problem = Problem(status, "malformed", detail)
         response = _answer_to(request, problem)
         response.force_close()
