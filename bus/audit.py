@@ -1,6 +1,6 @@
 """Who did what, as it is kept and reported: the entry, the query and the port. No IO, no clock."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 import msgspec
@@ -94,7 +94,7 @@ class AuditTrail(Protocol):
         """Up to `limit` entries; what happened before this call is among them."""
         ...
 
-    def export(self, query: AuditQuery) -> AsyncIterator[bytes]:
+    def export(self, query: AuditQuery) -> AsyncGenerator[bytes, None]:
         """All entries in order of their numbers, as NDJSON in pieces."""
         ...
 

@@ -4,7 +4,7 @@ handlers/ and transports/ never import each other; `jobbus.service.app` hands ea
 named here.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -157,6 +157,16 @@ class OutputReader(Protocol):
 
     async def read(self, execution_id: str, start: int, limit: int) -> OutputChunk:
         """Up to `limit` bytes from `start` on; empty at the end."""
+        ...
+
+    def pieces(
+        self, execution_id: str, start: int, end: int, size: int
+    ) -> AsyncGenerator[OutputChunk, None]:
+        """`read` again and again from `start` to `end`, in pieces of about `size` bytes, for those
+        who take all of it: files are kept open in between. Ends early where nothing can be read.
+
+        Whoever leaves before the end closes it.
+        """
         ...
 
     async def offset_of_tail(self, execution_id: str, lines: int) -> int:

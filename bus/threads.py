@@ -114,6 +114,10 @@ class Lane:
             work.exception()  # retrieved: asyncio would log it otherwise
             raise
 
+    def executor(self) -> Executor:
+        """For a library that wants one; the threads are those of this lane."""
+        return self._ready()
+
     def in_hand(self) -> set[Future[Any]]:
         """Calls that are not done yet."""
         return set() if self._pool is None else set(self._pool.in_hand)

@@ -5,7 +5,7 @@ The feed, the publisher and the encoder of changes are the real ones.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,16 @@ class WorldOutput:
                 stop = min(stop, low)
         data = bytes(self.bytes.get(execution_id, b"")[start:stop])
         return OutputChunk(start=start, end=start + len(data), data=data, gap=gap)
+
+    async def pieces(
+        self, execution_id: str, start: int, end: int, size: int
+    ) -> AsyncGenerator[OutputChunk, None]:
+        while start < end:
+            chunk = await self.read(execution_id, start, min(size, end - start))
+            if not chunk.data:
+                return
+            yield chunk
+            start = chunk.end
 
     async def offset_of_tail(self, execution_id: str, lines: int) -> int:
         data = bytes(self.bytes.get(execution_id, b""))

@@ -1,15 +1,22 @@
-"""Reading the audit's segments: what is there, and what of it a question is about. Blocking."""
+"""Reading the audit's segments: what is there, and what of it a question is about.
 
-from collections.abc import Iterator
+A page is read in a thread of its caller; an export reads by itself, piece by piece."""
+
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import aiofiles
 import msgspec
 
 from bus.audit import AuditEntry, AuditPage, AuditQuery
 from bus.clock import rfc3339
 from bus.retention_settings import DAY_MS
+from bus.threads import READS
 from handlers.journal.format import Torn, unframe_line
+
+LINE_MAX = 1024 * 1024
+"""Bytes of a line, with plenty to spare."""
 
 LINES_A_PAGE = 50_000
 """Lines that one question looks at before it answers with what it found."""
@@ -36,22 +43,29 @@ def page(directory: Path, query: AuditQuery, limit: int) -> AuditPage:
     return AuditPage(items=tuple(items), next=None)
 
 
-def pieces(directory: Path, query: AuditQuery, size: int) -> Iterator[bytes]:
-    """All wanted entries, oldest first, as NDJSON in pieces of about `size` bytes."""
-    piece = bytearray()
-    for path in segments_of(directory):
+async def pieces(directory: Path, query: AuditQuery, size: int) -> AsyncGenerator[bytes, None]:
+    """All wanted entries, oldest first, as NDJSON: those of about `size` bytes of a file each."""
+    for path in await READS.run(segments_of, directory):
         if not _may_hold(path, query):
             continue
-        for line in lines_of(path):
-            entry = entry_in(line)
-            if entry is not None and is_wanted(entry, query):
-                piece += unframe_line(line) + b"\n"
-            if len(piece) >= size:
-                yield bytes(piece)
-                piece.clear()
-        # However little was found, others may do something between two segments.
-        yield bytes(piece)
-        piece.clear()
+        try:
+            async with aiofiles.open(path, "rb", buffering=0, executor=READS.executor()) as file:
+                rest = b""
+                while block := await file.read(size):
+                    *lines, rest = (rest + block).split(b"\n")
+                    rest = rest[:LINE_MAX]  # more without an end is no line of ours
+                    if piece := b"".join(_wanted(lines, query)):
+                        yield piece
+        except FileNotFoundError:
+            continue  # dropped meanwhile
+
+
+def _wanted(lines: Iterable[bytes], query: AuditQuery) -> Iterator[bytes]:
+    """The wanted entries of whole lines, as NDJSON."""
+    for line in lines:
+        entry = entry_in(line + b"\n")
+        if entry is not None and is_wanted(entry, query):
+            yield unframe_line(line + b"\n") + b"\n"
 
 
 def is_wanted(entry: AuditEntry, query: AuditQuery) -> bool:

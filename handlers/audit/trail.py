@@ -5,7 +5,8 @@ are made again from there. Refusals and notes are written within a moment and sy
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
@@ -126,12 +127,11 @@ class Audit:
         await self.flush()
         return await READS.run(page, self._directory, query, limit)
 
-    async def export(self, query: AuditQuery) -> AsyncIterator[bytes]:
+    async def export(self, query: AuditQuery) -> AsyncGenerator[bytes, None]:
         """See `bus.audit.AuditTrail`."""
         await self.flush()
-        found = pieces(self._directory, query, PIECE_BYTES)
-        while (piece := await READS.run(next, found, None)) is not None:
-            if piece:
+        async with aclosing(pieces(self._directory, query, PIECE_BYTES)) as found:
+            async for piece in found:
                 yield piece
 
     async def run(self) -> None:

@@ -9,7 +9,10 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from io import FileIO
 from pathlib import Path
+
+import msgspec
 
 from bus.files import READ_FLAGS, NotRegular, open_regular
 from bus.ports import OutputChunk
@@ -32,6 +35,14 @@ class Extent:
         self.start = start
         self.end = end
         self.descriptor: int | None = None
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A file that holds the logical bytes `start` to `end`, at the first of them."""
+
+    file: FileIO
+    start: int
+    end: int
 
 
 class OutputFiles:
@@ -79,6 +90,21 @@ class OutputFiles:
                 break  # else its file has gone meanwhile: on behind the gap
         gap = (start, at) if at > start else None
         return OutputChunk(start=at, end=at + len(data), data=bytes(data), gap=gap)
+
+    def part(self, start: int, end: int) -> Part | None:
+        """The file that holds `start` or, if that was dropped, the next kept byte before `end`;
+        None if there is none. The file is the caller's to close."""
+        while (at := self.kept_from(start)) < end:
+            extent = self._extent_of(at)
+            if extent is None:
+                return None
+            if extent.descriptor is None:
+                self._forget(extent)  # it has gone meanwhile: on behind the gap
+                continue
+            file = FileIO(os.dup(extent.descriptor))
+            file.seek(at - extent.start)
+            return Part(file, at, min(extent.end, end))
+        return None
 
     def kept_from(self, offset: int) -> int:
         """`offset` if its byte is kept or still to come, else the next kept one."""
@@ -183,13 +209,9 @@ class OutputFiles:
 
     def _piece(self, offset: int, limit: int) -> bytes:
         """Bytes of the file that holds `offset`; none if there is no such file (any more)."""
-        for extent in self._extents:
-            if extent.start <= offset < extent.end:
-                break
-        else:
+        extent = self._extent_of(offset)
+        if extent is None:
             return b""
-        if extent.descriptor is None:
-            extent.descriptor = self._open(extent.name)
         if extent.descriptor is None:
             self._forget(extent)
             return b""
@@ -198,6 +220,15 @@ class OutputFiles:
         if not piece:
             extent.end = offset  # cut under our eyes
         return piece
+
+    def _extent_of(self, offset: int) -> Extent | None:
+        """What holds the byte at `offset`, open if its file is still there."""
+        for extent in self._extents:
+            if extent.start <= offset < extent.end:
+                if extent.descriptor is None:
+                    extent.descriptor = self._open(extent.name)
+                return extent
+        return None
 
     def _forget(self, extent: Extent) -> None:
         if extent is self._extents[-1]:

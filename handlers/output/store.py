@@ -3,7 +3,10 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import TypeVar
+
+from aiofiles.threadpool import wrap
 
 from bus.envelope import canonical_uuid
 from bus.layout import DataLayout
@@ -18,11 +21,17 @@ LIVE_LOOK_S = 2.0
 ENDED_LOOK_S = 15.0
 """The same where nothing is expected any more."""
 
+STREAMS_MAX = 64
+"""Readers of whole outputs that keep a file open; further ones open it again for each piece. Many
+who read slowly must not take the descriptors that starts need."""
+
 Answer = TypeVar("Answer")
 
 
 class OutputStore:
     """Implements `bus.ports.OutputLineReader` and `bus.ports.OutputNotice`.
+
+    `_streaming` are the files that readers of whole outputs keep open now.
 
     `is_live` says whether an execution may still print, `ended_at` where the output of one ends
     that may not; they and `grown` are called on the loop.
@@ -38,12 +47,51 @@ class OutputStore:
         self._is_live = is_live
         self._ended_at = ended_at
         self._bells: dict[str, set[asyncio.Event]] = {}
+        self._streaming = 0
 
     async def size(self, execution_id: str) -> int:
         return await self._with_files(execution_id, lambda files: files.end)
 
     async def read(self, execution_id: str, start: int, limit: int) -> OutputChunk:
         return await self._with_files(execution_id, lambda files: files.read(start, limit))
+
+    async def pieces(
+        self, execution_id: str, start: int, end: int, size: int
+    ) -> AsyncGenerator[OutputChunk, None]:
+        while start < end:
+            chunk = None
+            if self._streaming < STREAMS_MAX:
+                async with aclosing(self._from_file(execution_id, start, end, size)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            if chunk is None:
+                chunk = await self.read(execution_id, start, min(size, end - start))
+                if chunk.data or chunk.gap is not None:
+                    yield chunk
+            if not chunk.data:
+                return
+            start = chunk.end
+
+    async def _from_file(
+        self, execution_id: str, start: int, end: int, size: int
+    ) -> AsyncGenerator[OutputChunk, None]:
+        """The pieces of the one file that holds `start`, or the next kept byte; none at the end."""
+        self._streaming += 1
+        try:
+            part = await self._with_files(execution_id, lambda files: files.part(start, end))
+            if part is None:
+                return
+            gap = (start, part.start) if part.start > start else None
+            file = wrap(part.file, executor=READS.executor())
+            try:
+                at = part.start
+                while at < part.end and (data := await file.read(min(size, part.end - at))):
+                    yield OutputChunk(start=at, end=at + len(data), data=data, gap=gap)
+                    at, gap = at + len(data), None
+            finally:
+                await file.close()
+        finally:
+            self._streaming -= 1
 
     async def offset_of_tail(self, execution_id: str, lines: int) -> int:
         return await self._with_files(execution_id, lambda files: offset_of_tail(files, lines))

@@ -181,12 +181,12 @@ def test_questions_are_answered_by_actor_job_action_and_time(tmp_path: Path) -> 
     assert numbers(tmp_path, AuditQuery(before_n=3)) == [2, 1]
 
 
-def test_the_export_is_in_order_and_in_pieces(tmp_path: Path) -> None:
+async def test_the_export_is_in_order_and_in_pieces(tmp_path: Path) -> None:
     written = AuditSegments(tmp_path, segment_bytes=500)
     for _ in range(10):
         written.append(entries(5), NOON)
     written.close()
-    found = [piece for piece in pieces(tmp_path, ALL, 200) if piece]
+    found = [piece async for piece in pieces(tmp_path, ALL, 200)]
     assert len(found) > 5
     told = [json.loads(line)["n"] for line in b"".join(found).splitlines()]
     assert told == list(range(1, 51))

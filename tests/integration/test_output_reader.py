@@ -5,7 +5,7 @@ import os
 import struct
 import threading
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from itertools import accumulate
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.layout import DataLayout
-from bus.ports import OutputLine, OutputLineReader, OutputNotice
+from bus.ports import OutputChunk, OutputLine, OutputLineReader, OutputNotice
 from handlers.output import search as output_search
 from handlers.output import store as output
 from handlers.output.lines import LINE_MAX
@@ -118,16 +118,28 @@ def write_numbered_lines(writer: Writer, count: int) -> None:
 
 
 async def whole(store: OutputStore, step: int = MIB) -> tuple[bytes, list[tuple[int, int]]]:
-    """All that can be read, and the gaps on the way."""
+    """All that can be read, and the gaps on the way: piece by piece the same as at one go."""
     data, at, gaps = b"", 0, []
     while True:
         chunk = await store.read(ID, at, step)
         if chunk.gap is not None:
             gaps.append(chunk.gap)
         if not chunk.data:
-            return data, gaps
+            break
         assert chunk.end - chunk.start == len(chunk.data) <= step
         data, at = data + chunk.data, chunk.end
+    assert await in_pieces(store, step) == (data, gaps)
+    return data, gaps
+
+
+async def in_pieces(store: OutputStore, step: int) -> tuple[bytes, list[tuple[int, int]]]:
+    data, gaps = b"", []
+    async with aclosing(store.pieces(ID, 0, await store.size(ID), step)) as chunks:
+        async for chunk in chunks:
+            assert chunk.end - chunk.start == len(chunk.data) <= step
+            gaps += [chunk.gap] if chunk.gap is not None else []
+            data += chunk.data
+    return data, gaps
 
 
 def test_the_store_is_what_the_others_ask_for(store: OutputStore) -> None:
@@ -215,6 +227,44 @@ def test_a_segment_that_is_removed_while_reading_becomes_a_gap(tmp_path: Path) -
         chunk = files.read(10, 100)
         assert chunk.gap == (10, 10 + writer.segment)
         assert chunk.data == b"x" * 100
+
+
+async def test_a_file_that_is_removed_while_it_is_sent_is_sent_to_its_end(
+    store: OutputStore, layout: DataLayout
+) -> None:
+    writer = Writer(layout.execution(ID).root, max_bytes=MIB)
+    write_numbered_lines(writer, 100_000)
+    data, _ = await whole(store)
+    taken: list[OutputChunk] = []
+    async with aclosing(store.pieces(ID, writer.head, writer.end, 10 * KIB)) as chunks:
+        async for chunk in chunks:
+            if not taken:
+                for name in os.listdir(writer.folder):
+                    (writer.folder / name).unlink()
+            taken.append(chunk)
+    assert len(taken) == -(-writer.segment // (10 * KIB))
+    sent = b"".join(chunk.data for chunk in taken)
+    assert sent == data[writer.head :][: writer.segment]
+
+
+async def test_more_readers_than_may_keep_a_file_open_get_the_same(
+    store: OutputStore, layout: DataLayout
+) -> None:
+    """And who leaves in the middle leaves no file open."""
+    writer = Writer(layout.execution(ID).root, max_bytes=MIB)
+    write_numbered_lines(writer, 150_000)
+    before = len(os.listdir("/proc/self/fd"))
+    async with AsyncExitStack() as leaving:
+        for _ in range(output.STREAMS_MAX):
+            reader = store.pieces(ID, 0, writer.end, KIB)
+            await leaving.enter_async_context(aclosing(reader))
+            assert (await anext(reader)).end == KIB
+        held = len(os.listdir("/proc/self/fd")) - before
+        assert await whole(store, 100 * KIB) == await whole(store)
+        assert held == output.STREAMS_MAX
+        assert len(os.listdir("/proc/self/fd")) - before == held
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert await whole(store, 100 * KIB) == await whole(store)
 
 
 @pytest.mark.parametrize("name", ["output.log", "output.1", "output.idx"])

@@ -1,6 +1,7 @@
 """`/audit`: who did what, for admins: pages, newest first, or all of it as NDJSON in order."""
 
 import asyncio
+from contextlib import aclosing
 
 from aiohttp import web
 
@@ -48,10 +49,11 @@ class AuditRoutes:
         if request.method == "HEAD":
             return response
         await response.prepare(request)
-        async for piece in audit.export(wanted):
-            check_while_sending(request)
-            async with asyncio.timeout(self._settings.write_timeout_s):
-                await response.write(piece)
+        async with aclosing(audit.export(wanted)) as pieces:
+            async for piece in pieces:
+                check_while_sending(request)
+                async with asyncio.timeout(self._settings.write_timeout_s):
+                    await response.write(piece)
         await response.write_eof()
         return response
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from contextlib import aclosing
 from enum import StrEnum
 from typing import Annotated
 
@@ -198,23 +199,22 @@ class OutputRoutes:
         self, request: web.Request, execution: Execution, span: Span
     ) -> web.StreamResponse:
         """All that can be read now, piece by piece; a dropped middle is named in its place."""
-        chunk = await self._ports.output.read(execution.id, span.start, _next(span.start, span.end))
-        response = web.StreamResponse(
-            headers=_headers(chunk.start, span.end, span.complete)
-            | {"Content-Type": "text/plain; charset=utf-8"}
-        )
-        await response.prepare(request)
-        if request.method == "HEAD":
-            return response
-        while True:
-            if chunk.gap is not None:
-                await self._write(response, request, _marker(chunk.gap))
-            await self._write(response, request, chunk.data)
-            if not chunk.data or chunk.end >= span.end:
-                break
-            left = _next(chunk.end, span.end)
-            chunk = await self._ports.output.read(execution.id, chunk.end, left)
-        await response.write_eof()
+        async with aclosing(
+            self._ports.output.pieces(execution.id, span.start, span.end, PIECE)
+        ) as chunks:
+            chunk = await anext(chunks, None)
+            response = web.StreamResponse(
+                headers=_headers(chunk.start if chunk else span.start, span.end, span.complete)
+                | {"Content-Type": "text/plain; charset=utf-8"}
+            )
+            await response.prepare(request)
+            while chunk is not None and request.method != "HEAD":
+                if chunk.gap is not None:
+                    await self._write(response, request, _marker(chunk.gap))
+                await self._write(response, request, chunk.data)
+                chunk = await anext(chunks, None)
+        if request.method != "HEAD":
+            await response.write_eof()
         return response
 
     async def _partial(
@@ -223,25 +223,27 @@ class OutputRoutes:
         """206 for one range (RFC 9110 §14), as long as asked and never all in memory."""
         span = await self._span(execution, 0)
         start, end = _resolve(wanted, span.end)
-        chunk = await self._ports.output.read(execution.id, start, _next(start, end))
-        if chunk.gap is not None or not chunk.data:
-            raise Problem(
-                410, "output-expired", f"bytes {start} to {chunk.start} of the output were dropped"
-            )
-        headers = _headers(start, end, span.complete and end == span.end) | {
-            "Content-Type": "text/plain; charset=utf-8",
-            "Content-Range": f"bytes {start}-{end - 1}/{span.end}",
-            "Content-Length": str(end - start),
-        }
-        response = web.StreamResponse(status=206, headers=headers)
-        await response.prepare(request)
-        while request.method != "HEAD":
-            await self._write(response, request, chunk.data)
-            if chunk.end >= end:
-                break
-            chunk = await self._ports.output.read(execution.id, chunk.end, _next(chunk.end, end))
-            if chunk.gap is not None or not chunk.data:
-                cut_off(request, "bytes of the promised length were dropped meanwhile")
+        async with aclosing(self._ports.output.pieces(execution.id, start, end, PIECE)) as chunks:
+            chunk = await anext(chunks, None)
+            if chunk is None or chunk.gap is not None or not chunk.data:
+                to = chunk.start if chunk is not None else end
+                raise Problem(
+                    410, "output-expired", f"bytes {start} to {to} of the output were dropped"
+                )
+            headers = _headers(start, end, span.complete and end == span.end) | {
+                "Content-Type": "text/plain; charset=utf-8",
+                "Content-Range": f"bytes {start}-{end - 1}/{span.end}",
+                "Content-Length": str(end - start),
+            }
+            response = web.StreamResponse(status=206, headers=headers)
+            await response.prepare(request)
+            while request.method != "HEAD":
+                await self._write(response, request, chunk.data)
+                if chunk.end >= end:
+                    break
+                chunk = await anext(chunks, None)
+                if chunk is None or chunk.gap is not None or not chunk.data:
+                    cut_off(request, "bytes of the promised length were dropped meanwhile")
         return response
 
     async def _write(self, response: web.StreamResponse, request: web.Request, data: bytes) -> None:
@@ -327,10 +329,6 @@ def _resolve(wanted: tuple[int | None, int | None], size: int) -> tuple[int, int
             headers={"Content-Range": f"bytes */{size}"},
         )
     return first, end
-
-
-def _next(start: int, end: int) -> int:
-    return min(PIECE, max(end - start, 0))
 
 
 def _marker(gap: tuple[int, int]) -> bytes:
