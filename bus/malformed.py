@@ -4,6 +4,7 @@ for who wrote them. No IO.
 Every way in asks here, so none of them repeats how a library puts it.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -29,6 +30,12 @@ _LONE_HALF = re.compile(
     rb"(?<!\\)(?:\\\\)*\\u(?:[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[dD][c-fC-F][0-9a-fA-F]{2})"
 )
 _WORD = re.compile(rb"[A-Za-z]+")
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(?:[ \t\r\n]*:)?', re.DOTALL)
+"""A text, with the colon behind it where it is a name."""
+
+_COLON = ord(":")
+NAMES_MAX = 5_000
+"""More than any command has; telling more of them apart would take too long."""
 
 _REASONS = {
     "trailing comma": "a comma before a closing brace or bracket is one too many",
@@ -94,6 +101,38 @@ def why_no_object(raw: bytes) -> str:
             return "it is a text; one object in braces belongs there"
         case _:
             return "it is a bare value; one object in braces belongs there"
+
+
+def why_ambiguous(raw: bytes) -> str | None:
+    """What is wrong with JSON in which a name stands twice in one object, at any depth; None if
+    none does. Readers differ in what they make of it (RFC 8259 §4): what one has checked may not
+    be what the next one does.
+
+    Raises:
+        RecursionError: it is nested too deeply to say.
+    """
+    names = [text.rstrip(b": \t\r\n") for text in _TEXT.findall(raw) if text[-1] == _COLON]
+    if len(set(names)) == len(names) and not (b"\\" in raw and any(b"\\" in n for n in names)):
+        return None  # mostly; else a name may stand in two objects, or be spelled in two ways
+    if len(names) > NAMES_MAX:
+        return f"it holds {len(names)} names; at most {NAMES_MAX} may stand in one message"
+    try:
+        json.loads(raw.decode(), object_pairs_hook=_without_twice, parse_int=len, parse_float=len)
+    except _NamedTwice as found:
+        return f"{quoted(found.name)} stands twice in one object; write it once"
+    return None
+
+
+class _NamedTwice(Exception):
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def _without_twice(pairs: list[tuple[str, object]]) -> None:
+    if len(dict(pairs)) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise _NamedTwice(next(name for name in names if names.count(name) > 1))
 
 
 def why_unfit(error: msgspec.ValidationError) -> tuple[tuple[str, ...], str]:

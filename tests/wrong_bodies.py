@@ -80,6 +80,9 @@ def broken(whole: bytes) -> Iterator[tuple[str, bytes]]:
         "null": b"null",
         "nested": b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}",
         "a number too large": b'{"a":1e999,' + inner + b"}",
+        "all names twice": b"{" + inner + b"," + inner + b"}",
+        "a name of its own twice": b'{"a":1,"a":1,' + inner + b"}",
+        "a name twice in two spellings": b'{"ab":1,"a\\u0062" : 2,' + inner + b"}",
     }.items()
 
 
@@ -107,6 +110,8 @@ def senseless(command: Fields, name: Mapping[str, str]) -> Iterator[tuple[str, b
         "text for a number": command(**{variables: '{"Count":"1"}'}),
         "a number for text": command(**{variables: '{"Name":1}'}),
         "a fraction": command(**{variables: '{"Count":1.5}'}),
+        "a variable twice": command(**{variables: '{"Count":1,"Count":1}'}),
+        "a secret twice": command(**{variables: '{"Key":{"secret":"k","secret":"l"}}'}),
         "a number of many digits": command(**{variables: '{"Count":' + "9" * 400 + "}"}),
         "a value too large": command(**{variables: '{"Count":1e999}'}),
         "text for true": command(**{variables: '{"Loud":"true"}'}),

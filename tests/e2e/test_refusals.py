@@ -157,6 +157,50 @@ async def test_a_wrong_file_has_an_answer_under_the_id_that_it_is_called_after(
         says_something(json.loads(path.read_text())["Reason"])
 
 
+TWICE = {
+    "jobId": {"job": '"command":"start","jobId":"W/Job","jobId":"W/Job"'},
+    "Count": {"job": '"command":"start","jobId":"W/Job","variables":{"Count":1,"Count":2}'},
+    "secret": {
+        "job": '"command":"start","jobId":"W/Job","variables":{"Key":{"secret":"a","secret":"b"}}'
+    },
+    "userId": {"token": '"userId":"a","roles":["viewer"],"userId":"b"'},
+    "on": {"maintenance": '"on":false,"reason":"x","on":true'},
+}
+PATHS = {"job": "commands", "token": "tokens", "maintenance": "system/maintenance"}
+
+
+@pytest.mark.parametrize("name", TWICE)
+async def test_name_that_stands_twice_in_one_object_is_refused_by_its_name(
+    service: Service, name: str
+) -> None:
+    [(door, members)] = TWICE[name].items()
+    body = f"{{{members}}}".encode()
+    answer = await service.raw(
+        "POST", f"/api/v1/{PATHS[door]}", body, {"Content-Type": "application/json"}
+    )
+    problem = json.loads(answer.body)
+    assert (answer.status, problem["code"]) == (400, "malformed")
+    assert f'"{name}" stands twice' in problem["detail"]
+    async with service.http() as http:
+        assert await http.executions("W/Job") == []
+        assert (await http.get("/tokens"))["items"] == []
+        assert (await http.get("/system"))["maintenance"] is None
+
+
+async def test_name_that_stands_twice_in_a_file_is_refused_by_its_name(service: Service) -> None:
+    own = '"Command":"start","UserID":"alice","Roles":["operator"]'
+    for name, members in (
+        ("JobID", '"JobID":"W/Job","JobID":"W/Other"'),
+        ("Count", '"JobID":"W/Job","Variables":{"Count":1,"Count":2}'),
+    ):
+        command_id = str(uuid4())
+        body = f'{{"CommandID":"{command_id}",{own},{members}}}'
+        (service.data / "JobCommandQueue" / f"{command_id}.json").write_text(body)
+        found = await eventually(partial(service.result, command_id), f"answer to {name}")
+        assert (found["Status"], found["ErrorCode"]) == ("Rejected", "malformed")
+        assert f'"{name}" stands twice' in found["Error"]
+
+
 @pytest.mark.parametrize("value", ["{'a':1}", '{"secret":1}'])
 def test_a_wrong_value_on_the_command_line_is(service: Service, value: str) -> None:
     environment = service.environment() | {"JOBBUS_TOKEN": service.token}

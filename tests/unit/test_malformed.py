@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bus.malformed import why_no_json, why_no_value, why_unfit
+from bus.malformed import NAMES_MAX, why_ambiguous, why_no_json, why_no_value, why_unfit
 from jobbus.cli.exits import CliError
 from jobbus.cli.values import variables_of
 from tests.wrong_bodies import broken, found_in
@@ -125,3 +125,48 @@ def test_a_wrong_value_on_the_command_line_is_explained(text: str) -> None:
     with pytest.raises(CliError) as caught:
         variables_of([f"Count:={text}"], None)
     assert found_in(str(caught.value)) == []
+
+
+names = st.text(st.sampled_from('ab"\\:,{} \u00e9'), max_size=3)
+values = st.recursive(
+    st.sampled_from(["1", "null", '"a"', '"\\":"', '"a\\\\"', '","']),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{','.join(items)}]"),
+        st.lists(st.tuples(names, inner, st.booleans()), max_size=4).map(
+            lambda members: written(members)
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+def written(members: list[tuple[str, str, bool]]) -> str:
+    """An object of these members; a name may be spelled in escapes, and with room behind it."""
+    spelled = (
+        (_in_escapes(name) if odd else json.dumps(name), value) for name, value, odd in members
+    )
+    return "{" + ",".join(f"{name}:{value}" for name, value in spelled) + "}"
+
+
+def _in_escapes(name: str) -> str:
+    return '"' + "".join(rf"\u{ord(sign):04x}" for sign in name) + '" '
+
+
+@given(text=values)
+@example(text='{"a":{"secret":"x"},"b":{"secret":"y"}}')
+@example(text='{"a":1,"b":{"a":1,"\\u0061":1}}')
+def test_a_name_that_stands_twice_in_one_object_is_found_and_no_other(text: str) -> None:
+    twice: list[bool] = []
+
+    def look(pairs: list[tuple[str, object]]) -> None:
+        twice.append(len({name for name, _ in pairs}) < len(pairs))
+
+    json.loads(text, object_pairs_hook=look)
+    assert (why_ambiguous(text.encode()) is not None) == any(twice)
+
+
+def test_very_many_names_are_only_told_apart_where_each_stands_once() -> None:
+    once = json.dumps({f"n{number}": 1 for number in range(2 * NAMES_MAX)})
+    again = json.dumps([{"a": 1}] * (NAMES_MAX + 1))
+    assert why_ambiguous(once.encode()) is None
+    assert f"{NAMES_MAX}" in (why_ambiguous(again.encode()) or "")

@@ -46,6 +46,8 @@ def envelope_of(
         Refused: it cannot be carried out for any user.
     """
     command_id = command_id_of(file.command_id)
+    if file.ambiguous is not None:
+        raise Refused(ErrorCode.MALFORMED, file.ambiguous)
     for name in file.said_twice:
         raise Refused(
             ErrorCode.MALFORMED,

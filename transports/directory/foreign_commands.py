@@ -30,11 +30,17 @@ from transports.directory.wire import FIELD_NAMES, fields_of
 class ForeignFile(
     msgspec.Struct,
     frozen=True,
-    rename={**FIELD_NAMES, "session_id": "SessionID", "said_twice": "SaidTwice"},
+    rename={
+        **FIELD_NAMES,
+        "session_id": "SessionID",
+        "said_twice": "SaidTwice",
+        "ambiguous": "Ambiguous",
+    },
 ):
     """The fields as they stand there, of whatever type; unknown ones are ignored.
 
-    `said_twice` are those to which two spellings give different values.
+    `said_twice` are those to which two spellings give different values; `ambiguous` says what is
+    wrong if one name stands twice in one object.
     """
 
     command_id: Any = None
@@ -52,6 +58,7 @@ class ForeignFile(
     target_id: Any = None
     traceparent: Any = None
     said_twice: tuple[str, ...] = ()
+    ambiguous: str | None = None
 
 
 TEXT_MAX = 200
@@ -66,7 +73,8 @@ def decode(text: bytes) -> ForeignFile:
         NotACommand: it is no JSON object.
     """
     found = fields_of(text)
-    return msgspec.convert({**found.fields, "SaidTwice": found.twice}, ForeignFile)
+    said = {"SaidTwice": found.twice, "Ambiguous": found.ambiguous}
+    return msgspec.convert({**found.fields, **said}, ForeignFile)
 
 
 def command_of(file: ForeignFile) -> Command:

@@ -24,7 +24,7 @@ from bus.commands import (
     kind_of,
 )
 from bus.envelope import Envelope, canonical_uuid
-from bus.malformed import why_no_json, why_no_object
+from bus.malformed import why_ambiguous, why_no_json, why_no_object
 from bus.model import Principal, Value
 
 SUFFIX = ".json"
@@ -162,10 +162,12 @@ def outline(text: bytes) -> Outline:
 
 class Fields(msgspec.Struct, frozen=True):
     """The members of a command file under the names that we know; `twice` are those that two
-    spellings, neither of them ours, give different values."""
+    spellings, neither of them ours, give different values. `ambiguous`: what is wrong if one name
+    stands twice in one object."""
 
     fields: dict[str, Any]
     twice: tuple[str, ...] = ()
+    ambiguous: str | None = None
 
 
 def fields_of(text: bytes) -> Fields:
@@ -176,6 +178,7 @@ def fields_of(text: bytes) -> Fields:
     """
     try:
         written = _fields_decoder.decode(text)
+        ambiguous = why_ambiguous(text)
     except (ValueError, RecursionError) as error:
         raise _no_object(text) from error
     fields: dict[str, Any] = {}
@@ -187,7 +190,7 @@ def fields_of(text: bytes) -> Fields:
         if known in fields and not _same(fields[known], value):
             twice[known] = None
         fields[known] = value
-    return Fields(fields, tuple(twice))
+    return Fields(fields, tuple(twice), ambiguous)
 
 
 def _same(one: object, other: object) -> bool:

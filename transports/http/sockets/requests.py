@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
-from bus.malformed import why_no_json
+from bus.malformed import why_ambiguous, why_no_json
 from transports.http.web.body import UNREADABLE, wrong_shape
 from transports.http.web.problems import Problem, invalid
 
@@ -126,7 +126,8 @@ def decode(text: str) -> ClientFrame:
         BadFrame: it is none.
     """
     try:
-        return _decoder.decode(text)
+        frame = _decoder.decode(text)
+        ambiguous = why_ambiguous(text.encode())
     except msgspec.ValidationError as exc:
         about = _about(text)
         raise BadFrame(
@@ -136,6 +137,10 @@ def decode(text: str) -> ClientFrame:
         why = why_no_json(text.encode("utf-8", "surrogatepass"))
         problem = Problem(400, "malformed", f"send one JSON object a message: {why}")
         raise BadFrame(problem, is_json=False, about={}) from None
+    if ambiguous is not None:
+        problem = Problem(400, "malformed", ambiguous)
+        raise BadFrame(problem, is_json=True, about=_about(text) or {})
+    return frame
 
 
 def filter_values(chosen: Filter | None) -> dict[str, frozenset[str]]:

@@ -12,6 +12,7 @@ from aiohttp import web
 from bus.malformed import (
     NO_SUCH_WORD,
     escaped,
+    why_ambiguous,
     why_no_json,
     why_no_object,
     why_unfit,
@@ -190,11 +191,15 @@ def _too_long(most: int) -> Problem:
 
 def fields_of(raw: bytes) -> Fields:
     try:
-        return _fields_decoder.decode(raw)
+        fields = _fields_decoder.decode(raw)
+        ambiguous = why_ambiguous(raw)
     except msgspec.ValidationError:
         raise invalid("", why_no_object(raw)) from None
     except UNREADABLE as exc:
         raise unreadable(raw) from exc
+    if ambiguous is not None:
+        raise Problem(400, "malformed", ambiguous)
+    return fields
 
 
 def _is_utf8(request: web.Request) -> bool:
