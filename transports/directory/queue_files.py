@@ -19,7 +19,8 @@ from transports.directory.command_files import FileReader
 from transports.directory.disk import InMotion, Unfit
 from transports.directory.poison import InHandNote
 from transports.directory.refusals import unreadable
-from transports.directory.rejects import POISON, Rejects
+from transports.directory.reject_reasons import POISON
+from transports.directory.rejects import Rejects
 from transports.directory.scan_plan import GivenUp, ScanPlan
 from transports.directory.settings import DirectorySettings
 from transports.directory.wire import SUFFIX, NotACommand

@@ -6,58 +6,20 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import structlog
 from msgspec.structs import replace
 
-from bus.clock import Clock, rfc3339
+from bus.clock import Clock
 from bus.layout import DataLayout
 from bus.recurring import Recurring
-from bus.retention_settings import DAY_MS
 from bus.scarcity import reason_of
-from transports.directory import disk
+from transports.directory import disk, reject_reasons
 from transports.directory.disk import Mark
 from transports.directory.poison import InHandNote
+from transports.directory.reject_reasons import POISON, Kept, ReasonFile, kept_as, kept_in, stamp
 from transports.directory.settings import DirectorySettings
 
 log = structlog.get_logger("jobbus.directory")
-
-_REASON = ".reason.json"
-POISON = "poison: "
-"""With this word begins the reason of what starts of the service died of."""
-
-
-class ReasonFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={
-    "original_name": "OriginalName", "reason": "Reason", "rejected_at": "RejectedAt",
-    "inode": "Inode", "size": "Size", "mtime_ns": "ModifiedNs", "uid": "OwnerUid",
-    "digest": "Digest",
-}):  # fmt: skip
-    """Why a file lies in Rejects, and what it was like then (to see whether it was repaired)."""
-
-    original_name: str
-    reason: str
-    rejected_at: str = ""
-    inode: int = 0
-    size: int = 0
-    mtime_ns: int = 0
-    uid: int = 0
-    digest: str = ""
-
-
-class _Kept(msgspec.Struct, frozen=True):
-    """A rejected file: its mark when it was last examined, and what it held when it was rejected.
-
-    `digest` is empty where that could not be read, and in what earlier versions rejected. `poison`
-    is the name it had, if starts died of it.
-    """
-
-    mark: Mark
-    digest: str
-    poison: str = ""
-
-
-_encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(ReasonFile)
 
 
 class Rejects:
@@ -87,7 +49,7 @@ class Rejects:
         self._clock = clock
         self._repaired_name = repaired_name
         self._in_hand = in_hand
-        self._kept: dict[str, _Kept] | None = None
+        self._kept: dict[str, Kept] | None = None
         self._troubles = Recurring(log)
         self._poisoned: frozenset[str] | None = None
         self.forget_before_ms = 0
@@ -110,21 +72,21 @@ class Rejects:
             except FileNotFoundError:
                 return
             digest = self._digest(name, queue_fd)
-            stem = self._free_stem(name, mark, now_ms)
+            kept_name = self._free_name(name, mark, now_ms)
             shown = name.encode("utf-8", "backslashreplace").decode()
             file = ReasonFile(
                 original_name=shown,
                 reason=reason,
-                rejected_at=_stamp(now_ms),
+                rejected_at=stamp(now_ms),
                 inode=mark.inode,
                 size=mark.size,
                 mtime_ns=mark.mtime_ns,
                 uid=mark.uid,
                 digest=digest,
             )
-            disk.replace_file(stem + _REASON, here, _encoder.encode(file) + b"\n")
-            moved = self._move(name, queue_fd, f"{stem}.json", here, mark)
-            kept[f"{stem}.json"] = _Kept(moved, digest, _poisoned_name(shown, reason))
+            reject_reasons.write(kept_name, here, file)
+            moved = self._move(name, queue_fd, kept_name, here, mark)
+            kept[kept_name] = kept_as(moved, file)
             self._poisoned = None
             self._troubles.say(f"rejected {shown}: {reason}", f"{mark.uid} {reason}")
             self._prune(here)
@@ -161,7 +123,7 @@ class Rejects:
         kept = self._load()
         with disk.open_directory(self._path) as here:
             try:
-                found = _decoder.decode(disk.read_file(name[:-5] + _REASON, here, 65_536).data)
+                found = reject_reasons.read(name, here)
                 mark = disk.mark_of(name, here)
             except (OSError, disk.Unfit, disk.InMotion, ValueError) as error:
                 log.debug("%s is not there any more: %s", name, error)
@@ -175,8 +137,8 @@ class Rejects:
                 mtime_ns=mark.mtime_ns,
                 digest=digest,
             )
-            disk.replace_file(name[:-5] + _REASON, here, _encoder.encode(file) + b"\n")
-        kept[name] = _Kept(mark, digest, _poisoned_name(file.original_name, file.reason))
+            reject_reasons.write(name, here, file)
+        kept[name] = kept_as(mark, file)
         self._poisoned = None
 
     def has_poison(self, name: str) -> bool:
@@ -195,7 +157,7 @@ class Rejects:
     def _key_of(self, name: str) -> str:
         return f"{self._path.name}/{name}"
 
-    def _is_as_rejected(self, name: str, here: int, now: Mark, before: _Kept) -> bool:
+    def _is_as_rejected(self, name: str, here: int, now: Mark, before: Kept) -> bool:
         """Whether the file holds what was rejected: what was copied, restored or touched is not
         repaired, and must not run by itself."""
         if before.digest:
@@ -255,30 +217,14 @@ class Rejects:
         log.info("%s was repaired and is back in the queue", original)
         return 1
 
-    def _load(self) -> dict[str, _Kept]:
+    def _load(self) -> dict[str, Kept]:
         """What lies here, oldest first, with the marks of the time of rejection."""
         if self._kept is None:
             disk.make_directory(self._path)
-            self._kept = {}
             with disk.open_directory(self._path) as here:
                 disk.sweep_passing(here)
-                # What a clock rejected that was ahead is no newer than what came after it.
-                today = _stamp(self._clock.now_ms() + DAY_MS)
-                for name in sorted(_files_in(here), key=lambda name: (name <= today, name)):
-                    if name.endswith(".json") and not name.endswith(_REASON):
-                        self._kept[name] = self._recorded(name, here)
+                self._kept = kept_in(here, self._clock.now_ms())
         return self._kept
-
-    def _recorded(self, name: str, here: int) -> _Kept:
-        now = disk.mark_of(name, here)
-        try:
-            found = disk.read_file(name[:-5] + _REASON, here, 65_536)
-            file = _decoder.decode(found.data)
-        except (OSError, disk.Unfit, disk.InMotion, ValueError) as error:
-            log.debug("no reason for %s: %s", name, error)
-            return _Kept(now, "")
-        then = replace(now, inode=file.inode, size=file.size, mtime_ns=file.mtime_ns)
-        return _Kept(then, file.digest, _poisoned_name(file.original_name, file.reason))
 
     def _prune(self, here: int) -> None:
         """The oldest go until count and bytes are within the bounds."""
@@ -295,7 +241,7 @@ class Rejects:
     def _forget_old(self) -> None:
         """Names begin with the time of the rejection."""
         self._forgotten_ms = self.forget_before_ms
-        oldest = _stamp(self.forget_before_ms)
+        oldest = stamp(self.forget_before_ms)
         with disk.open_directory(self._path) as here:
             for name in [name for name in self._load() if name < oldest]:
                 disk.remove(name, here)
@@ -304,30 +250,16 @@ class Rejects:
     def _forget(self, name: str, here: int) -> None:
         self._load().pop(name, None)
         self._poisoned = None
-        disk.remove(name[:-5] + _REASON, here)
+        disk.remove(reject_reasons.name_of(name), here)
 
-    def _free_stem(self, name: str, mark: Mark, now_ms: int) -> str:
+    def _free_name(self, name: str, mark: Mark, now_ms: int) -> str:
         content = f"{name}\0{mark.inode}\0{mark.mtime_ns}".encode("utf-8", "surrogateescape")
         digest = hashlib.blake2b(content, digest_size=8).hexdigest()
-        stem = f"{_stamp(now_ms)}-{digest}"
+        stem = f"{stamp(now_ms)}-{digest}"
         while f"{stem}.json" in self._load():
             stem += "x"
-        return stem
-
-
-def _files_in(here: int) -> list[str]:
-    """The names of all but folders, of which none is ours."""
-    with os.scandir(here) as entries:
-        return [each.name for each in entries if not each.is_dir(follow_symlinks=False)]
-
-
-def _poisoned_name(name: str, reason: str) -> str:
-    return name.lower() if reason.startswith(POISON) else ""
+        return f"{stem}.json"
 
 
 def _same_file(now: Mark, before: Mark) -> bool:
     return (now.inode, now.size, now.mtime_ns) == (before.inode, before.size, before.mtime_ns)
-
-
-def _stamp(now_ms: int) -> str:
-    return rfc3339(now_ms).replace("-", "").replace(":", "").replace(".", "")

@@ -20,7 +20,8 @@ from transports.directory.command_files import FileReader, Sighting
 from transports.directory.disk import InMotion, Unfit
 from transports.directory.poison import InHandNote
 from transports.directory.queue_files import QueueFiles
-from transports.directory.rejects import POISON, Rejects
+from transports.directory.reject_reasons import POISON
+from transports.directory.rejects import Rejects
 from transports.directory.scan_plan import GIVEN_UP_MAX, GivenUp, ScanPlan, Step
 from transports.directory.wire import SUFFIX, NotACommand
 
