@@ -196,14 +196,7 @@ class DirectoryTransport:
             self._before_answer,
             self._changes_others,
         )
-        if not self._quarantine.has_looked_back:
-            await DISK.run(self.look_back)
-        await DISK.run(self._prepare)
-        self._scanner.polling.expect(await DISK.run(file_system_of, self._layout.queue))
-        await self._quarantine.set_aside()
-        await self._scanner.scan(None, woken=True)
-        self._quarantine.limit(self._pending.waiting)
-        await DISK.run(self._quarantine.forget_gone)
+        await self._begin()
         local.start()
         self._local = local
         if ready is not None:
@@ -223,6 +216,17 @@ class DirectoryTransport:
         self._closing.set()
         if self._local is not None:
             await self._closed.wait()
+
+    async def _begin(self) -> None:
+        """What lies in the queue is pending, but for what starts died of."""
+        if not self._quarantine.has_looked_back:
+            await DISK.run(self.look_back)
+        await DISK.run(self._prepare)
+        self._scanner.polling.expect(await DISK.run(file_system_of, self._layout.queue))
+        await self._quarantine.set_aside()
+        await self._scanner.scan(None, woken=True)
+        self._quarantine.limit(self._pending.waiting)
+        await DISK.run(self._quarantine.forget_gone)
 
     def _prepare(self) -> None:
         disk.make_directory(self._layout.queue_tmp)
