@@ -4,6 +4,7 @@ No IO and no clock: marks and times are handed in.
 """
 
 import heapq
+import threading
 from enum import Enum, auto
 
 import msgspec
@@ -60,8 +61,8 @@ class ScanPlan:
     `_listing` numbers the listings. `_after`: up to this name all were examined, if the last scan
     did not come to the end; only `next_of` writes it.
 
-    The scan's thread, and threads that read single files, call it; each call is short and leaves
-    nothing half done.
+    The scan's thread writes it, and threads that read single files note in it what is no command:
+    what touches `_unready` and `_due` together takes `_turn`.
     """
 
     def __init__(self, settings: DirectorySettings) -> None:
@@ -70,6 +71,7 @@ class ScanPlan:
         self._due: list[tuple[float, str]] = []
         self._listing = 0
         self._after = ""
+        self._turn = threading.Lock()
 
     @property
     def is_full(self) -> bool:
@@ -79,7 +81,8 @@ class ScanPlan:
     def due_in_s(self, now_s: float) -> float | None:
         """How soon a file that is no command so far has to be examined again; None: there is
         none."""
-        return self._due[0][0] - now_s if self._due else None
+        with self._turn:
+            return self._due[0][0] - now_s if self._due else None
 
     def get(self, name: str) -> Unready | None:
         return self._unready.get(name)
@@ -96,12 +99,13 @@ class ScanPlan:
 
     def end_listing(self) -> None:
         """What did not stand in the listing is forgotten."""
-        gone = [name for name, each in self._unready.items() if each.listing != self._listing]
-        for name in gone:
-            del self._unready[name]
-        if len(self._due) > 2 * len(self._unready) + UNREADY_MAX:
-            self._due = [(each.due_s, name) for name, each in self._unready.items()]
-            heapq.heapify(self._due)
+        with self._turn:
+            gone = [name for name, each in self._unready.items() if each.listing != self._listing]
+            for name in gone:
+                del self._unready[name]
+            if len(self._due) > 2 * len(self._unready) + UNREADY_MAX:
+                self._due = [(each.due_s, name) for name, each in self._unready.items()]
+                heapq.heapify(self._due)
 
     def next_of(self, names: list[str], limit: int | None) -> tuple[list[str], bool]:
         """At most `limit` names in order, from where the last scan ended: what stays hides nothing
@@ -121,34 +125,39 @@ class ScanPlan:
         patience_s = self._settings.settle_s if could_become_one else self._settings.stray_s
         due_s = now_s + patience_s
         rests = not could_become_one
-        self._unready[name] = Unready(mark, reason, due_s, rests, patience_s, self._listing)
-        heapq.heappush(self._due, (due_s, name))
+        with self._turn:
+            self._unready[name] = Unready(mark, reason, due_s, rests, patience_s, self._listing)
+            heapq.heappush(self._due, (due_s, name))
 
     def postpone(self, name: str, now_s: float) -> None:
         """The file is left alone, each time for longer."""
-        unready = self._unready.get(name)
-        if unready is not None:
-            unready.rests = True
-            unready.pause_s = min(max(1.0, 2 * unready.pause_s), AGAIN_S_MAX)
-            unready.due_s = now_s + unready.pause_s
-            heapq.heappush(self._due, (unready.due_s, name))
+        with self._turn:
+            unready = self._unready.get(name)
+            if unready is not None:
+                unready.rests = True
+                unready.pause_s = min(max(1.0, 2 * unready.pause_s), AGAIN_S_MAX)
+                unready.due_s = now_s + unready.pause_s
+                heapq.heappush(self._due, (unready.due_s, name))
 
     def forget(self, name: str) -> None:
-        self._unready.pop(name, None)
+        with self._turn:
+            self._unready.pop(name, None)
 
     def take_due(self, now_s: float) -> list[str]:
         """Some of those that have to be examined again now."""
         due: list[str] = []
-        while self._due and self._due[0][0] <= now_s and len(due) < GIVEN_UP_MAX:
-            due_s, name = heapq.heappop(self._due)
-            unready = self._unready.get(name)
-            if unready is not None and unready.due_s == due_s:
-                due.append(name)
+        with self._turn:
+            while self._due and self._due[0][0] <= now_s and len(due) < GIVEN_UP_MAX:
+                due_s, name = heapq.heappop(self._due)
+                unready = self._unready.get(name)
+                if unready is not None and unready.due_s == due_s:
+                    due.append(name)
         return due
 
     def put_back(self, name: str) -> None:
         """It was due and is so again with the next scan."""
-        heapq.heappush(self._due, (self._unready[name].due_s, name))
+        with self._turn:
+            heapq.heappush(self._due, (self._unready[name].due_s, name))
 
     def step(self, name: str, mark: Mark, now_s: float) -> Step:
         """What to do with a file that is remembered and has this mark now."""
