@@ -1,20 +1,21 @@
 """`audit`: who did what, read once."""
 
+import time
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from bus.clock import from_rfc3339
+from bus.clock import rfc3339
 from jobbus.cli.answers import Json
-from jobbus.cli.exits import CliError, Exit
+from jobbus.cli.list import check_job, checked_limit
 from jobbus.cli.show import show_json, show_table
 from jobbus.cli.target import HERE, Target, service_at
+from jobbus.cli.values import moment_s
 from jobbus.cli.words import local_time
 from jobbus.client.client import Client
 from jobbus.client.records import AuditEntry, AuditPage
 
 _PAGE_MAX = 500
-_LIMIT_MAX = 10_000
 
 Word = Annotated[str | None, Parameter(show_default=False)]
 
@@ -41,25 +42,26 @@ async def audit(
     action
         Only this act, e.g. start, stop, token.create.
     since
-        From this time on, e.g. 2026-01-26T18:00:00Z.
+        From this time on: 10m, 2h, 1d (ago), or e.g. 2026-01-26T18:00:00Z.
     until
-        Before this time.
+        Before this time, written alike.
     limit
         How many at most, 1 to 10000.
     """
-    for name, text in (("--since", since), ("--until", until)):
-        _check_time(name, text)
+    now_s = time.time()
+    begin = _moment("--since", since, now_s)
+    end = _moment("--until", until, now_s)
     found: list[AuditEntry] = []
     cursor: str | None = None
-    most = min(max(limit, 1), _LIMIT_MAX)
+    most = checked_limit(limit)
     async with Client(*service_at(target)) as client:
         while True:
             page = await client.audit.page(
                 actor=actor,
                 job=job,
                 action=action,
-                since=since,
-                until=until,
+                since=begin,
+                until=end,
                 limit=min(most - len(found), _PAGE_MAX),
                 cursor=cursor,
             )
@@ -67,6 +69,8 @@ async def audit(
             cursor = page.next
             if cursor is None or len(found) >= most:
                 break
+        if not found and job is not None:
+            await check_job(client, job)
     if as_json:
         show_json(AuditPage(items=tuple(found), next=cursor))
     else:
@@ -91,12 +95,6 @@ def _row(entry: AuditEntry) -> tuple[str, ...]:
     )
 
 
-def _check_time(name: str, text: str | None) -> None:
-    if text is None:
-        return
-    try:
-        from_rfc3339(text)
-    except (ValueError, OverflowError) as exc:
-        raise CliError(
-            f"{name} {text}: write a time such as 2026-01-26T18:00:00Z", Exit.USAGE
-        ) from exc
+def _moment(flag: str, text: str | None, now_s: float) -> str | None:
+    """The time as the API takes it."""
+    return rfc3339(int(moment_s(flag, text, now_s) * 1000)) if text is not None else None

@@ -35,6 +35,8 @@ from jobbus.client.commands import (
 )
 from jobbus.client.records import Execution, Job, Variable
 
+GRACE_S_MAX = 86_400
+
 Variables = Annotated[
     tuple[str, ...],
     Parameter(
@@ -97,6 +99,8 @@ async def stop(
     what
         Ids of executions, of the commands that made them, or of jobs (App/Job).
     """
+
+    _check_grace(grace)
 
     def order(job_id: str | None, execution_id: str | None) -> StopJob:
         return StopJob(job_id=job_id, execution_id=execution_id, grace_s=grace, kill=kill)
@@ -292,6 +296,11 @@ def _check_job(word: str) -> None:
         raise CliError("the name of the job is empty; jobs are called App/Job", Exit.USAGE)
     if "=" in word:
         raise CliError(f"{quoted(word)} is no job; a variable is given as --var {word}", Exit.USAGE)
+
+
+def _check_grace(grace_s: float | None) -> None:
+    if grace_s is not None and not 0 <= grace_s <= GRACE_S_MAX:
+        raise CliError(f"--grace must be from 0 to {GRACE_S_MAX} seconds", Exit.USAGE)
 
 
 def _untyped(var: tuple[str, ...]) -> dict[str, Value]:

@@ -59,6 +59,15 @@ async def events(
     return 0
 
 
+_WHY_RESET = {
+    "epoch_changed": ": the service's directory was restored or moved",
+    "history_gone": ": they are not kept any more",
+    "cursor_ahead": ": --after names a change that has not been yet",
+    "cursor_invalid": ": --after is no id of a change",
+    "gap_too_large": ": they were too many",
+}
+
+
 def _show_frame(frame: Frame) -> None:
     match frame:
         case Change(time=time, type=type_, subject=subject, record=record):
@@ -68,7 +77,7 @@ def _show_frame(frame: Frame) -> None:
             for record in records:
                 print(clean(f"{_name(record)}  {_about(record)}").rstrip(), flush=True)
         case Reset(reason=reason):
-            say(f"changes were missed ({reason}); what follows is the state now")
+            say(f"changes were missed{_WHY_RESET.get(reason, '')}; what follows is the state now")
         case _:
             pass
 

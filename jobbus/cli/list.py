@@ -133,7 +133,7 @@ async def ps(
 
         page = await look()
         if not page.items and job is not None:
-            await _check_job(client, job)
+            await check_job(client, job)
         if as_json:
             show_json(page)
             return 0
@@ -184,12 +184,23 @@ async def _up_to(limit: int, page_of: Callable[[int, str | None], Awaitable[_Pag
 
     Its position is that of the first: where a follower takes over, nothing may be missed.
     """
-    most = min(max(limit, 1), _LIMIT_MAX)
+    most = checked_limit(limit)
     page = await page_of(min(most, _PAGE_MAX), None)
     while page.next is not None and len(page.items) < most:
         more = await page_of(min(most - len(page.items), _PAGE_MAX), page.next)
         page = msgspec.structs.replace(page, items=page.items + more.items, next=more.next)
     return page
+
+
+def checked_limit(limit: int) -> int:
+    """The limit, if it is one.
+
+    Raises:
+        CliError: it is not.
+    """
+    if not 1 <= limit <= _LIMIT_MAX:
+        raise CliError(f"--limit must be from 1 to {_LIMIT_MAX}, not {limit}", Exit.USAGE)
+    return limit
 
 
 def _state_called(word: str) -> str:
@@ -206,7 +217,7 @@ def _state_called(word: str) -> str:
     raise CliError(f"there is no state {quoted(word)}{hint}", Exit.USAGE)
 
 
-async def _check_job(client: Client, word: str) -> None:
+async def check_job(client: Client, word: str) -> None:
     """Raises CliError if there is no such job: an empty table would hide a slip."""
     known = {each.job_id for each in (await client.jobs()).items}
     if word not in known and not (await client.executions(job=word, limit=1)).items:

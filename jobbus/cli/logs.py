@@ -1,7 +1,6 @@
 """`logs`: what executions printed, and print."""
 
 import asyncio
-import re
 import shutil
 import sys
 import time
@@ -13,7 +12,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from bus.clock import from_rfc3339
 from bus.wording import quoted
 from jobbus.cli.exits import CliError, Exit
 from jobbus.cli.naming import execution_meant, for_each
@@ -21,14 +19,13 @@ from jobbus.cli.run import following_client, print_output, still_running
 from jobbus.cli.show import clean, say
 from jobbus.cli.target import HERE, Target, service_at
 from jobbus.cli.terminal import Harmless
+from jobbus.cli.values import moment_s
 from jobbus.cli.words import local_time, seconds_of, short_ids
 from jobbus.client.client import Client
 from jobbus.client.frames import Frame, Gap, Output, OutputLine
 from jobbus.client.records import Execution
 
 TAIL_MAX = 10_000
-_AGO = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|m|min|h|d)")
-_UNIT_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,27 +128,8 @@ def _selection(tail: int | None, stream: str | None, since: str | None, times: b
         raise CliError(f"--tail must be from 0 to {TAIL_MAX}, not {tail}", Exit.USAGE)
     if stream is not None and stream not in ("out", "err"):
         raise CliError(f"--stream must be out or err, not {quoted(stream)}", Exit.USAGE)
-    since_s = since_seconds(since, time.time()) if since is not None else None
+    since_s = moment_s("--since", since, time.time()) if since is not None else None
     return Selection(tail=tail, stream=stream, since_s=since_s, times=times)
-
-
-def since_seconds(text: str, now_s: float) -> float:
-    """The time that `10m`, `2h` (ago) or an RFC 3339 time names, in seconds since 1970.
-
-    Raises:
-        CliError: it is neither.
-    """
-    match = _AGO.fullmatch(text.strip())
-    if match is not None:
-        return now_s - float(match[1]) * _UNIT_S[match[2]]
-    try:
-        return from_rfc3339(text) / 1000
-    except (ValueError, OverflowError):
-        raise CliError(
-            f"--since {quoted(text)}: write how long ago, such as 30s, 10m, 2h or 1d, or a time "
-            "such as 2026-01-26T18:00:00Z",
-            Exit.USAGE,
-        ) from None
 
 
 async def _show_so_far(

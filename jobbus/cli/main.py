@@ -13,11 +13,18 @@ from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 
-from cyclopts import App, CoercionError, CycloptsError, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownCommandError,
+    UnusedCliTokensError,
+)
 
 from bus.errors import BusError
 from bus.visible import visible
-from bus.wording import quoted
+from bus.wording import did_you_mean, quoted
 
 COMMANDS = {
     "serve": (
@@ -108,7 +115,16 @@ def _usage_sentence(error: CycloptsError) -> str:
             must = f"must be {kind}" if kind is not None else "takes no such value"
             return f"{token.keyword or 'the value'} {must}, not {quoted(token.value)}"
         case UnusedCliTokensError(unused_tokens=words):
-            return f"too many words: {', '.join(map(quoted, words or ()))}"
+            hint = next(
+                (f"; a variable is given as --var {w}" for w in words or () if "=" in w), ""
+            )
+            return f"too many words: {', '.join(map(quoted, words or ()))}{hint}"
+        case MissingArgumentError(argument=argument) if argument is not None:
+            name = argument.name
+            return f"{name} needs a value" if name.startswith("-") else f"{name} is missing"
+        case UnknownCommandError(unused_tokens=words) if words:
+            near = did_you_mean(words[0], COMMANDS)
+            return f"there is no command {quoted(words[0])}{near if 'mean' in near else ''}"
         case _:
             return str(error)
 
@@ -157,10 +173,10 @@ def _explain(error: BaseException) -> int:
     if os.environ.get("JOBBUS_DEBUG"):
         raise error
     if not known:
-        first = error
-        while first.__cause__ is not None:
-            first = first.__cause__
-        _say(f"unexpected {type(first).__name__}: {first}; JOBBUS_DEBUG=1 shows where")
+        _say(
+            "a fault of jobbus itself ended this call; JOBBUS_DEBUG=1 shows where, for a report of "
+            "it"
+        )
         return 1
     first = known[0]
     if isinstance(first, BusError | JobbusError):

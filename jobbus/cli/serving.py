@@ -73,9 +73,18 @@ async def serve(
     }
     source = SettingsSource(config, os.environ, flags)
     settings = source.read()
+    _check_apps(settings.serve.apps)
     try:
         configure_logs(settings.log.level, form=settings.log.format)
         source.say()
         return await app.serve(settings, drain=drain, read_again=source.read)
     finally:
         finish_lines()
+
+
+def _check_apps(apps: Path) -> None:
+    """Raises ConfigError for what can never hold apps; a folder that is missing may still come."""
+    from bus.errors import ConfigError  # here, as above
+
+    if apps.exists() and not apps.is_dir():
+        raise ConfigError(f"{apps} is a file; --apps names the folder that holds the apps")

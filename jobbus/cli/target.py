@@ -1,6 +1,7 @@
 """Which service is meant, and with which token: flags, environment, data directory. Blocking IO."""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from cyclopts import Parameter
 
 from bus.errors import DataDirectoryError
 from bus.layout import DataLayout
+from bus.scarcity import reason_of
+from bus.wording import quoted
 from jobbus.cli.exits import CliError, Exit
 from jobbus.client.client import Client
 from jobbus.service.hold import is_running
@@ -96,13 +99,21 @@ def service_at(
 
 def _by_url(url: str, target: Target, env: Mapping[str, str]) -> Place:
     if not url.startswith(("http://", "https://")):
-        raise CliError(f"{url!r} is no URL such as http://127.0.0.1:8765", Exit.USAGE)
+        raise CliError(f"{quoted(url)} is no URL: {_scheme_hint(url)}", Exit.USAGE)
     token = _given_token(target) or env.get("JOBBUS_TOKEN")
     if not token:
         raise CliError(
             f"a token is needed for {url}: --token-file FILE, or JOBBUS_TOKEN", Exit.NOT_PERMITTED
         )
     return Place(url=url, token=_usable(token))
+
+
+def _scheme_hint(url: str) -> str:
+    """What is to be written instead, e.g. http://127.0.0.1:8766 for `:8766`."""
+    if re.fullmatch(r"(:?\d{1,5}|[\w.-]*:\d{1,5}|[\w-]+(\.[\w-]+)+)/?", url) is None:
+        return "write one such as http://127.0.0.1:8765"
+    host = f"127.0.0.1:{url.lstrip(':')}" if url.lstrip(":").rstrip("/").isdigit() else url
+    return f"write http://{host}, or https:// if TLS is spoken there"
 
 
 def _by_directory(root: Path, target: Target, env: Mapping[str, str]) -> Place:
@@ -127,9 +138,18 @@ def _by_directory(root: Path, target: Target, env: Mapping[str, str]) -> Place:
 
 
 def _check_owner(root: Path) -> None:
-    """A directory that somebody else could have prepared must not say where our token goes."""
+    """A directory that another account could have prepared must not say where our token goes."""
     try:
         found = root.stat()
+    except PermissionError:
+        raise CliError(
+            f"{root} may not be looked into by this account; --url and a token work without it",
+            Exit.NOT_PERMITTED,
+        ) from None
+    except NotADirectoryError:
+        raise CliError(
+            f"{root} leads through a file; a data directory is needed", Exit.USAGE
+        ) from None
     except FileNotFoundError:
         raise CliError(
             f"there is no data directory {root}; say --url or --data, or start a service with: "
@@ -138,7 +158,7 @@ def _check_owner(root: Path) -> None:
         ) from None
     me = os.geteuid()
     if not root.is_dir():
-        raise CliError(f"{root} is no directory", Exit.USAGE)
+        raise CliError(f"{root} is a file; a data directory is needed", Exit.USAGE)
     if (me != 0 and found.st_uid not in (me, 0)) or found.st_mode & 0o022:
         raise DataDirectoryError(
             f"{root} belongs to or may be written by others; use your own, or --url with a token"
@@ -148,11 +168,19 @@ def _check_owner(root: Path) -> None:
 def _given_token(target: Target) -> str | None:
     if target.token_file is None:
         return None
+    file = target.token_file
     try:
-        with target.token_file.open("rb") as file:
-            return file.read(_TOKEN_MAX).decode("ascii").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise CliError(f"{target.token_file} cannot be read: {exc}", Exit.USAGE) from exc
+        with file.open("rb") as opened:
+            token = opened.read(_TOKEN_MAX).decode("ascii").strip()
+    except OSError as exc:
+        raise CliError(f"--token-file {file} cannot be read: {reason_of(exc)}", Exit.USAGE) from exc
+    except UnicodeDecodeError:
+        raise CliError(
+            f"--token-file {file} holds something else than a token", Exit.USAGE
+        ) from None
+    if not token:
+        raise CliError(f"--token-file {file} is empty; it must hold the token", Exit.USAGE)
+    return token
 
 
 def _admin_token(layout: DataLayout) -> str | None:
@@ -164,5 +192,9 @@ def _admin_token(layout: DataLayout) -> str | None:
 
 def _usable(token: str) -> str:
     if not (token.isascii() and token.isprintable()) or " " in token:
-        raise CliError("the token must be one word of visible ASCII characters", Exit.USAGE)
+        raise CliError(
+            "the token must be one word of visible ASCII characters, as jobbus token create "
+            "printed it",
+            Exit.USAGE,
+        )
     return token

@@ -1,4 +1,4 @@
-"""What `-V NAME=VALUE` means: text typed as the job's definition says. No IO."""
+"""What values of a call mean: variables typed as the job's definition says, and times. No IO."""
 
 import math
 import re
@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from bus.clock import from_rfc3339
 from bus.jobs import VariableType
 from bus.malformed import why_no_json, why_no_value
+from bus.wording import quoted
 from jobbus.cli.exits import CliError, Exit
 from jobbus.client.commands import SecretRef, Value
 from jobbus.client.records import Variable
 
+_AGO = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|m|min|h|d)")
+_UNIT_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:?=)(.*)", re.DOTALL)
 
 
@@ -40,6 +44,24 @@ def variables_of(
             spec = declared.get(name) if declared is not None else None
             values[name] = _typed(name, text, spec.type if spec else VariableType.STRING)
     return values
+
+
+def moment_s(flag: str, text: str, now_s: float) -> float:
+    """The time that `10m`, `2h` (ago) or an RFC 3339 time names, in seconds since 1970.
+
+    Raises:
+        CliError: it is neither.
+    """
+    match = _AGO.fullmatch(text.strip())
+    if match is not None:
+        return now_s - float(match[1]) * _UNIT_S[match[2]]
+    try:
+        return from_rfc3339(text) / 1000
+    except (ValueError, OverflowError):
+        raise _wrong(
+            f"{flag} {quoted(text)}: write how long ago, such as 30s, 10m, 2h or 1d, or a time "
+            "such as 2026-01-26T18:00:00Z"
+        ) from None
 
 
 def looks_typed(assignment: str) -> bool:

@@ -1,6 +1,7 @@
 """Requests of a client: bounded answers, a few tries, and library errors turned into ours."""
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
@@ -166,7 +167,32 @@ class Http:
         return self._session
 
     def _unreachable(self, exc: BaseException) -> Unreachable:
-        return Unreachable(f"{self.base_url} cannot be reached: {str(exc) or type(exc).__name__}")
+        return Unreachable(f"{self.base_url} cannot be reached: {why_unreachable(exc)}")
+
+
+def why_unreachable(exc: BaseException) -> str:
+    """Why there is no answer, in words that help the person who gave the address."""
+    match exc:
+        case aiohttp.ClientConnectorDNSError():
+            return f"no machine of the name {exc.host} is known here"
+        case aiohttp.ClientConnectorCertificateError():
+            return "its certificate is not one that this machine trusts for that name"
+        case aiohttp.ClientConnectorSSLError():
+            return "what listens there does not speak https; is it an address with http:// ?"
+        case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
+            return "nothing listens there; is the service running?"
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=int() as number)) if number > 0:
+            return os.strerror(number)
+        case TimeoutError():
+            return "it did not answer in time"
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
+            return "the connection was closed before the answer was whole"
+        case aiohttp.ClientResponseError():
+            return "what listens there does not answer in HTTP; is it an address with https:// ?"
+        case OSError(errno=int() as number) if number > 0:
+            return os.strerror(number)
+        case _:
+            return "the connection broke"
 
 
 def _checked_address(base_url: str) -> str:

@@ -16,7 +16,7 @@ from jobbus.client.errors import (
     problem_of,
 )
 from jobbus.client.frames import End, Frame, Hello, ProblemFrame, decode_frame
-from jobbus.client.http import CONNECT_TIMEOUT_S, Query, pairs_of
+from jobbus.client.http import CONNECT_TIMEOUT_S, Query, pairs_of, why_unreachable
 from jobbus.client.sse import SseParser
 
 PROBLEM_SIZE_MAX = 1024 * 1024
@@ -153,7 +153,7 @@ class ResumingStream:
                 finally:
                     _hang_up(response)
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            raise Unreachable(f"the connection failed: {str(exc) or type(exc).__name__}") from exc
+            raise Unreachable(f"the connection failed: {why_unreachable(exc)}") from exc
 
     async def _check(self, response: aiohttp.ClientResponse) -> None:
         if response.status == 204:

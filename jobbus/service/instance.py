@@ -17,6 +17,7 @@ from bus.errors import DataDirectoryError
 from bus.files import NETWORK_FILE_SYSTEMS, file_system_of, made_once, replace_file, sync_directory
 from bus.layout import DIRECTORY_MODE, DataLayout
 from bus.marks import Place, place_of
+from bus.scarcity import reason_of
 from bus.spares import FOLDER as RESERVE
 from bus.spares import Need
 from bus.wording import quoted
@@ -99,7 +100,17 @@ def _make_root(layout: DataLayout) -> None:
     """The directory is there for good: a name that is not synced takes all below it along."""
     root = layout.root
     made = [path for path in (root, *root.parents) if not path.exists()]
-    root.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    try:
+        root.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise DataDirectoryError(
+            f"{root} cannot be the data directory: it, or what leads to it, is a file"
+        ) from None
+    except OSError as exc:
+        raise DataDirectoryError(
+            f"the data directory {root} cannot be made: {reason_of(exc)}; make it for this "
+            "account, or give another one with --data"
+        ) from exc
     if not layout.instance.exists() and root not in made:
         made.append(root)  # a first start that died may have left it unsynced
     for path in made:

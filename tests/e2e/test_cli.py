@@ -161,47 +161,6 @@ def test_jobs_and_status_show_what_there_is(shared: Path, jobbus: Cli) -> None:
         assert "T/Talk" in jobbus(shared, "status", one["executionId"]).out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (("start", "T/None"), 3, "T/None"),
-        (("status", UNKNOWN), 3, UNKNOWN),
-        (("stop", UNKNOWN), 3, UNKNOWN),
-        (("command", UNKNOWN), 3, "command"),
-        (("logs", "T/Deaf"), 3, "has not been started yet"),
-        (("start", "T/Talk", "-V", "Code=x"), 2, "whole number"),
-        (("start", "T/Talk", "-V", "Code=99"), 2, "9"),
-        (("start", "T/Talk", "-V", "Kode=1"), 2, "Kode"),
-        (("start", "T/Talk", "-V", "Code"), 2, "NAME=VALUE"),
-        (("start",), 2, "JOB"),
-        (("stop", "no-id"), 2, "no job (App/Job), and no id"),
-        (("cancel", "no-id"), 2, "of an execution or a command"),
-        (("cancel", UNKNOWN), 3, UNKNOWN),
-        (("retry", "no-id"), 2, "an execution"),
-        (("delete", UNKNOWN), 3, UNKNOWN),
-        (("strat", "T/Talk"), 2, "start"),
-        (("ps", "--jsn"), 2, "--json"),
-        (("ps", "--url", "ftp://x"), 2, "http://"),
-        (("ps", "--token-file", "none"), 2, "none"),
-        (("logs", "T/Talk", "--tail", "-1"), 2, "tail"),
-        (("start", "Talk"), 3, 'did you mean "T/Talk"?'),
-        (("start", "T/Talk", "--var", "Code"), 2, "the variable 'Code': write NAME=VALUE"),
-        (("run", "T/Talk", "--vars", "Code=1"), 2, "mean --var? See: jobbus run --help"),
-        (("token", "create", "--user", "x"), 2, "See: jobbus token create --help"),
-        (("ps", "--limit", "many"), 2, '--limit must be a whole number, not "many"'),
-        (("stop", "T/Deaf", "--grace", "long"), 2, '--grace must be a number, not "long"'),
-        (("jobs", "T/Talk"), 2, 'too many words: "T/Talk". See: jobbus jobs --help'),
-    ],
-)
-def test_mistake_is_one_sentence_and_its_exit_code(
-    shared: Path, jobbus: Cli, arguments: tuple[str, ...], code: int, words: str
-) -> None:
-    ended = jobbus(shared, *arguments)
-    assert (ended.code, ended.out) == (code, ""), ended.err
-    assert words in ended.err
-    assert ended.err.count("\n") == 1
-
-
 def test_wrong_or_missing_token_is_not_permitted(shared: Path, jobbus: Cli) -> None:
     url = json.loads((shared / "data" / "instance.json").read_bytes())["url"]
     assert jobbus(shared, "ps", "--url", url, token="jb_x_wrongwrong").code == 4
