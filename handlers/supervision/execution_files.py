@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from bus.descriptors import DESCRIPTORS
 from bus.files import (
     NotRegular,
     created_once,
@@ -38,8 +39,9 @@ from handlers.supervision.execution_inputs import (
 )
 from handlers.supervision.record import ShimState, decode_exit, decode_state, encode_control
 
-log = structlog.get_logger("jobbus.adoption")
+log = structlog.get_logger("jobbus.supervisor")
 _troubles = Recurring(log)
+_stop_troubles = Recurring(log)
 
 GENERATIONS_MAX = 1000
 CLAIM_WORDS = 4
@@ -94,6 +96,30 @@ def write_control(layout: DataLayout, execution_id: str, order: StopRequest) -> 
     _open_up(place.root)
     # Not the last spares: an order reaches its shim without the file, a command does not.
     replace_file(place.control, encode_control(order), need=Need.RECORD)
+
+
+def try_control(layout: DataLayout, execution_id: str, order: StopRequest) -> bool:
+    """Whether the order is written as by `write_control`; why not is logged."""
+    try:
+        write_control(layout, execution_id, order)
+    except (OSError, MemoryError) as error:
+        if isinstance(error, OSError) and DESCRIPTORS.release_for(error):
+            return try_control(layout, execution_id, order)
+        _stop_troubles.say(f"stops cannot be written, only sent: {reason_of(error)}")
+        return False
+    _stop_troubles.over("stops can be written again")
+    return True
+
+
+def warn_of_copy(execution_id: str, state: ShimState | None) -> None:
+    """What may run is not ours to signal: the files here are copies of its files."""
+    if state is not None and is_alive(state.shim, state.shim_ticks):
+        log.warning(
+            "an execution runs in the directory that this one is a copy of; it is left alone",
+            execution=execution_id,
+            shim=state.shim,
+            pid=state.pid,
+        )
 
 
 def _investigate_or_wait(layout: DataLayout, execution_id: str, *, is_copied: bool) -> Finding:

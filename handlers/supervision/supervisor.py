@@ -13,19 +13,14 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
-import structlog
 
 from bus.clock import Clock
-from bus.descriptors import DESCRIPTORS
 from bus.jobs import JobSpec
 from bus.layout import DataLayout
 from bus.model import Execution, StopRequest
 from bus.ports import OutputNotice, ReportSink
-from bus.recurring import Recurring
-from bus.scarcity import reason_of
 from bus.tasks import kept_up
 from bus.threads import DISK, STOPS
-from handlers.shim.process_tree import is_alive
 from handlers.supervision import execution_actions as actions
 from handlers.supervision import execution_files
 from handlers.supervision import execution_inputs as inputs
@@ -45,8 +40,6 @@ from handlers.supervision.shim_ends import ShimEnds
 from handlers.supervision.spawner_link import Forked, SpawnerLink
 
 __all__ = ["ProcessSupervisor", "SupervisorSettings"]
-
-log = structlog.get_logger("jobbus.supervisor")
 
 _NO_SECRETS: Mapping[str, str] = MappingProxyType({})
 
@@ -105,7 +98,6 @@ class ProcessSupervisor:
         self._in_hand = in_hand
         self._supervised: dict[str, Supervised] = {}
         self._group: asyncio.TaskGroup | None = None
-        self._troubles = Recurring(log)
         env = base_environment(os.environ if base_env is None else base_env)
         self._requests = Requests(layout, instance, self._settings, env, look_s_max)
         self._doorbell = Doorbell(layout.sockets)
@@ -292,7 +284,7 @@ class ProcessSupervisor:
             case actions.OrderOrphans(order=order):
                 self._orphans.order(execution_id, order, self._clock.now_ms())
             case actions.WarnOfCopy(state=state):
-                _warn_of_copy(execution_id, state)
+                execution_files.warn_of_copy(execution_id, state)
             case actions.Wait(timer=timer, delay_s=delay_s):
                 self._wait(supervised, timer, delay_s)
             case actions.NoteGrowth():
@@ -339,17 +331,10 @@ class ProcessSupervisor:
             self._take(supervised, inputs.CallFailed(generation, sentence))
 
     async def _write_control(self, supervised: Supervised, order: StopRequest) -> None:
-        try:
-            await STOPS.run(execution_files.write_control, self._layout, supervised.id, order)
-        except (OSError, MemoryError) as error:
-            if isinstance(error, OSError) and DESCRIPTORS.release_for(error):
-                await self._write_control(supervised, order)
-                return
-            self._troubles.say(f"stops cannot be written, only sent: {reason_of(error)}")
-            self._take(supervised, inputs.ControlTried(order, is_written=False))
-        else:
-            self._troubles.over("stops can be written again")
-            self._take(supervised, inputs.ControlTried(order, is_written=True))
+        is_written = await STOPS.run(
+            execution_files.try_control, self._layout, supervised.id, order
+        )
+        self._take(supervised, inputs.ControlTried(order, is_written))
 
     def _wake(self, supervised: Supervised, address: str, order: StopRequest | None) -> None:
         execution_id = supervised.id
@@ -384,14 +369,3 @@ def _cancel_timers(supervised: Supervised) -> None:
     for handle in supervised.timers.values():
         handle.cancel()
     supervised.timers.clear()
-
-
-def _warn_of_copy(execution_id: str, state: ShimState | None) -> None:
-    """What may run is not ours to signal: the files here are copies of its files."""
-    if state is not None and is_alive(state.shim, state.shim_ticks):
-        log.warning(
-            "an execution runs in the directory that this one is a copy of; it is left alone",
-            execution=execution_id,
-            shim=state.shim,
-            pid=state.pid,
-        )
