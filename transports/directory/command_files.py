@@ -11,7 +11,7 @@ from bus.errors import Refused
 from bus.model import CommandRecord
 from transports.directory import disk, foreign, foreign_commands, wire
 from transports.directory.settings import DirectorySettings
-from transports.directory.wire import SUFFIX, NotACommand
+from transports.directory.wire import SUFFIX, NotACommand, id_in_name
 
 OWNER_MAX = 64
 """Characters of a user's name that say whose turn it is."""
@@ -162,7 +162,7 @@ def _check_suffix(name: str) -> None:
 
 
 def _check_name(name: str, command_id: str) -> None:
-    if name[: -len(SUFFIX)].lower() != command_id:
+    if id_in_name(name) != command_id:
         raise NotACommand(f"the file must be called as its CommandID: {command_id}{SUFFIX}")
 
 

@@ -63,8 +63,7 @@ def commit(layout: DataLayout, pieces: Sequence[Piece], *, group: bool) -> float
             with _OpenBoth(layout) as (queue_fd, tmp_fd):
                 return _commit(pieces, queue_fd, tmp_fd, group=group)
         except disk.SyncFailed as error:
-            message = f"{error}; the service must restart and read what is there"
-            raise StorageFailed(message) from error
+            raise storage_failed(error) from error
         except OSError as error:
             fault = _fault(error)
             if not (left and _may_pass(error)):
@@ -72,6 +71,11 @@ def commit(layout: DataLayout, pieces: Sequence[Piece], *, group: bool) -> float
     for piece in pieces:
         piece.error = piece.error or fault
     return 0.0
+
+
+def storage_failed(error: disk.SyncFailed) -> StorageFailed:
+    """What a failed sync means to publishers."""
+    return StorageFailed(f"{error}; the service must restart and read what is there")
 
 
 def _may_pass(error: OSError) -> bool:

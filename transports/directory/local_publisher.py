@@ -14,7 +14,7 @@ from bus.model import CommandRecord
 from bus.spares import Need
 from bus.threads import DISK
 from transports.directory import disk, wire
-from transports.directory.commit import Piece
+from transports.directory.commit import Piece, storage_failed
 from transports.directory.committer import Committer
 from transports.directory.pending import Entry, Pending, State
 from transports.directory.queue_files import QueueFiles
@@ -173,7 +173,7 @@ class LocalPublisher:
         try:
             there = await DISK.run(self._files.durable_envelope, name)
         except disk.SyncFailed as error:
-            failure = StorageFailed(f"{error}; the service must restart and read what is there")
+            failure = storage_failed(error)
             self.fail(failure)
             raise failure from error
         except OSError as error:

@@ -4,12 +4,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from bus.envelope import canonical_uuid
 from bus.layout import DataLayout
 from bus.ports import TableReader
 from transports.directory import disk
-
-SUFFIX = ".json"
+from transports.directory.wire import id_in_name
 
 
 def orphaned_status_files(layout: DataLayout, table: TableReader, since_ms: int) -> list[str]:
@@ -45,7 +43,7 @@ def _orphans(
     with disk.open_directory(folder) as here:
         # First the names, then what is known: what begins meanwhile is known before it has a file.
         for name in os.listdir(here):
-            own = _id_in(name)
+            own = id_in_name(name)
             if own is None or not is_unknown(own):
                 continue
             try:
@@ -55,11 +53,3 @@ def _orphans(
             if mark.is_regular and since_ms <= mark.mtime_ns // 1_000_000 < until_ms:
                 found.append(name)
     return found
-
-
-def _id_in(name: str) -> str | None:
-    """The id that a file of ours is called after; None for the files of others."""
-    try:
-        return canonical_uuid(name.removesuffix(SUFFIX)) if name.endswith(SUFFIX) else None
-    except ValueError:
-        return None

@@ -28,6 +28,7 @@ from bus.model import (
 from bus.ports import TableReader
 from transports.directory import disk
 from transports.directory.results import RESULT_NAMES, STATUS_NAMES
+from transports.directory.wire import id_in_name
 
 SIZE_MAX = 1 << 20
 
@@ -172,10 +173,11 @@ def _records(
     with disk.open_directory(folder) as here:
         for name in names:
             try:
-                if not is_unknown(canonical_uuid(name.removesuffix(".json"))):
+                own = id_in_name(name)
+                if own is None or not is_unknown(own):
                     continue
                 data = disk.read_file(name, here, SIZE_MAX).data
-            except (ValueError, FileNotFoundError, disk.Unfit, disk.InMotion):
+            except (FileNotFoundError, disk.Unfit, disk.InMotion):
                 continue
             record = decode(data)
             if record is not None:

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 import msgspec
 import structlog
 
-from bus.envelope import canonical_uuid
 from bus.errors import ErrorCode
 from bus.layout import DataLayout
 from bus.model import CommandRecord, CommandStatus
 from transports.directory import disk
 from transports.directory.disk import Mark
 from transports.directory.results import encode_result, result_name
+from transports.directory.wire import SUFFIX, id_in_name
 
 log = structlog.get_logger("jobbus.directory")
 
@@ -35,21 +35,13 @@ class _Found(msgspec.Struct, rename={"status": "Status", "user_id": "UserID"}):
 _decoder = msgspec.json.Decoder(_Found)
 
 
-def command_id_in(name: str) -> str | None:
-    """The id that a file is called after, if it is called after one."""
-    try:
-        return canonical_uuid(name.removesuffix(".json")) if name.endswith(".json") else None
-    except ValueError:
-        return None
-
-
 def unreadable(name: str, mark: Mark, reason: str, now_ms: int) -> CommandRecord | None:
     """What a request by the id in the name finds, of a file that is no command; None without an
     id."""
-    command_id = command_id_in(name)
+    command_id = id_in_name(name)
     if command_id is None:
         return None
-    spelled = name.removesuffix(".json")
+    spelled = name.removesuffix(SUFFIX)
     return CommandRecord(
         id=command_id,
         id_text=spelled if spelled != command_id else None,
@@ -105,7 +97,7 @@ class RefusalResults:
     def _load(self, results_fd: int) -> dict[str, dict[str, None]]:
         found: list[tuple[int, str, str]] = []
         for name in os.listdir(results_fd):
-            command_id = command_id_in(name)
+            command_id = id_in_name(name)
             if command_id is None or self._known(command_id):
                 continue
             try:
@@ -126,7 +118,7 @@ class RefusalResults:
             names = max(kept.values(), key=len)
             oldest = next(iter(names))
             del names[oldest]
-            command_id = command_id_in(oldest)
+            command_id = id_in_name(oldest)
             # A command that came under the id since then has its own result there.
             if command_id is not None and not self._known(command_id):
                 disk.remove(oldest, results_fd)

@@ -223,6 +223,14 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
+def id_in_name(name: str) -> str | None:
+    """The id that a file is called after, in its canonical form; None if there is none."""
+    try:
+        return canonical_uuid(name.removesuffix(SUFFIX)) if name.endswith(SUFFIX) else None
+    except ValueError:
+        return None
+
+
 def command_id_of(written: object) -> str:
     """The canonical form of a CommandID as it was written.
 
