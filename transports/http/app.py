@@ -235,8 +235,8 @@ class Gateway:
             SocketRoutes(
                 ports, settings, self._gate, self._registry, topics, self._publishing, framing
             ),
-            SessionRoutes(ports, self._gate, self.recheck, STREAMS),
-            TokenRoutes(ports, self.recheck, visibility),
+            SessionRoutes(ports, self._gate, STREAMS),
+            TokenRoutes(ports, visibility),
             AuditRoutes(ports, settings),
             PageRoutes(),
             self.metrics,

@@ -28,7 +28,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 class Sessions:
     """Opens, finds and ends sessions. Only for the loop's thread; made before it, blocking.
 
-    `edited` is called when somebody else has changed the file.
+    `ended` is called whenever sessions may have ended: by a sign-out, or by an edit of the file.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Sessions:
         tokens: TokenCheck,
         clock: Clock,
         limits: SessionLimits,
-        edited: Callable[[], None] = lambda: None,
+        ended: Callable[[], None] = lambda: None,
     ) -> None:
         content = _read(path) if path is not None else None
         self._tokens = tokens
         self._clock = clock
-        self._edited = edited
+        self._ended = ended
         self._book = SessionBook(limits, _kept(content))
         self._file = StateFile(path, content, render=self._encoded, absorb=self._absorb, read=_read)
 
@@ -90,6 +90,7 @@ class Sessions:
             StorageFailed: it is over in this run, but the next might know it again.
         """
         self._book.end(key)
+        self._ended()
         await self._file.save()
 
     async def run(self) -> None:
@@ -110,7 +111,7 @@ class Sessions:
         count = len(self._book)
         self._book.take(_kept(before), _kept(found))
         log.info("sessions were edited", before=count, now=len(self._book))
-        self._edited()
+        self._ended()
 
     def _encoded(self) -> bytes:
         return msgspec.json.encode(_File(sessions=self._book.records()))

@@ -103,7 +103,8 @@ class TokenStore:
         return cls(clock, book, admin=own, layout=layout, content=content)
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """`listener` is called when tokens may have ended by an edit of a file."""
+        """`listener` is called whenever tokens may have ended: revoked, replaced, or by an edit of
+        a file."""
         self._listeners.append(listener)
 
     def check(self, token: str) -> Grant | None:
@@ -153,12 +154,13 @@ class TokenStore:
         return record, token
 
     async def revoke(self, token_id: str) -> TokenRecord | None:
-        """The token is void from this moment on, and durably when this returns.
+        """The token is refused from this moment on, and durably when this returns.
 
         Raises:
-            StorageFailed: it is void in this run, but the next might know it again.
+            StorageFailed: it is refused in this run, but the next might know it again.
         """
         record = self._book.remove(token_id)
+        self._notify()
         # Also for one that is not there: an earlier revocation may not have reached the disk.
         await self._file.save()
         return record
@@ -190,6 +192,7 @@ class TokenStore:
         async with self._admin_turn:
             token = await DISK.finish(rotate_admin_token, self._layout)
             self._admin.put(_admin_record(token))
+        self._notify()
 
     async def run(self) -> None:
         """Keeps on disk when tokens were last used."""

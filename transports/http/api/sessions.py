@@ -1,6 +1,6 @@
 """`/session` and `/tickets`: how browsers sign in, stay, leave, and open streams from elsewhere."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 import msgspec
 import structlog
@@ -33,14 +33,12 @@ log = structlog.get_logger("jobbus.http")
 
 
 class SessionRoutes:
-    """`recheck` checks again who the principal of each open stream is; `streams` are the templates
-    of paths that take a ticket."""
+    """`streams` are the templates of paths that take a ticket."""
 
     def __init__(
         self,
         ports: GatewayPorts,
         gate: Gate,
-        recheck: Callable[[], None],
         streams: Collection[str],
     ) -> None:
         self._tokens = ports.tokens
@@ -48,7 +46,6 @@ class SessionRoutes:
         self._clock: Clock = ports.clock
         self._instance = ports.instance
         self._gate = gate
-        self._recheck = recheck
         self._streams = streams
 
     async def sign_in(self, request: web.Request) -> web.Response:
@@ -102,8 +99,6 @@ class SessionRoutes:
             await self._gate.sessions.end(identity.session)
         except (NoSpace, StorageFailed) as exc:
             raise not_kept("you are signed out, but a restart may not know it", exc) from exc
-        finally:
-            self._recheck()
         note(self._audit, identity.principal, "session.close")
         log.info("signed out", user=identity.principal.user_id)
         response = web.Response(status=204)
@@ -160,8 +155,6 @@ class SessionRoutes:
             await self._gate.sessions.end(old.session)
         except (NoSpace, StorageFailed) as exc:
             raise not_kept("you are signed out", exc) from exc
-        finally:
-            self._recheck()
 
     def _set_cookie(self, request: web.Request, response: web.Response, value: str) -> None:
         """An empty value takes the cookie away. No Max-Age: it goes with the browser's window."""

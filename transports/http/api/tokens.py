@@ -43,15 +43,10 @@ _O = TypeVar("_O")
 
 
 class TokenRoutes:
-    """`recheck` makes every open stream ask anew who its principal is."""
-
-    def __init__(
-        self, ports: GatewayPorts, recheck: Callable[[], None], visibility: Visibility
-    ) -> None:
+    def __init__(self, ports: GatewayPorts, visibility: Visibility) -> None:
         self._store = ports.tokens
         self._clock = ports.clock
         self._audit = ports.audit
-        self._recheck = recheck
         self._visibility = visibility
 
     async def list(self, request: web.Request) -> web.Response:
@@ -101,8 +96,6 @@ class TokenRoutes:
             record = await self._store.revoke(token_id)
         except (NoSpace, StorageFailed) as exc:
             raise not_kept("the token is void, but a restart may know it again", exc) from exc
-        finally:
-            self._recheck()
         if record is None:
             raise not_found("such token")
         self._note(request, "token.revoke", token=token_id, user=record.user_id)
@@ -121,7 +114,6 @@ class TokenRoutes:
                 why = "nothing changed: there is no room on the disk of the data directory"
                 raise Problem(507, "no-space", why) from exc
             raise Problem(503, "storage-failed", f"nothing changed: {exc.strerror}") from exc
-        self._recheck()
         self._note(request, "token.rotate", token=ADMIN_ID)
         log.info("credential replaced", id=ADMIN_ID, by=by)
         return web.Response(status=204)
