@@ -4,15 +4,14 @@ Requests that went well and quickly are told at level debug.
 """
 
 import logging
-from time import monotonic
 
 import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
 from transports.http.access.caller import known_principal
+from transports.http.web.leases import may_say
 from transports.http.web.middleware import request_id_of, template_of
-from transports.http.web.quiet import Quiet
 
 _NAME = "jobbus.access"
 log = structlog.get_logger(_NAME)
@@ -34,7 +33,7 @@ class AccessLogger(AbstractAccessLogger):
         if not notable and not _level.isEnabledFor(logging.DEBUG):
             return
         principal = known_principal(request)
-        extra = {} if principal is not None else self._may_say(request)
+        extra = {} if principal is not None else may_say(request)
         if extra is None:
             return
         tell = log.info if notable else log.debug
@@ -49,8 +48,3 @@ class AccessLogger(AbstractAccessLogger):
             request_id=request_id_of(request),
             **extra,
         )
-
-    def _may_say(self, request: web.BaseRequest) -> dict[str, int] | None:
-        """Those who have shown nothing do not fill the log; None if this line is left out."""
-        quiet: Quiet | None = getattr(request.protocol, "quiet", None)
-        return quiet.may_say(monotonic()) if quiet is not None else {}

@@ -2,7 +2,6 @@
 
 import ipaddress
 from collections.abc import Callable, Iterable
-from time import monotonic
 
 import structlog
 from aiohttp import web
@@ -13,9 +12,9 @@ from bus.model import Principal
 from transports.http.access.caller import seen_of
 from transports.http.access.tokens import Grant, checked_roles, checked_user
 from transports.http.settings import Network, ProxySettings
+from transports.http.web.leases import may_say
 from transports.http.web.probes import is_probe
 from transports.http.web.problems import Problem
-from transports.http.web.quiet import Quiet
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -79,8 +78,7 @@ def _refuse_pretenders(request: web.Request, peer: Address | None, settings: Pro
     pretends = any(name in request.headers for name in (*_FORWARDED, *claims))
     if peer is not None and peer.is_loopback and not pretends:
         return
-    quiet: Quiet | None = getattr(request.protocol, "quiet", None)
-    extra = quiet.may_say(monotonic()) if quiet is not None else {}
+    extra = may_say(request)
     if extra is not None:
         log.warning("peer is no trusted proxy", peer=str(peer), forwarded=pretends, **extra)
     raise Problem(

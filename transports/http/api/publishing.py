@@ -19,8 +19,8 @@ from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.web.answers import json_response
 from transports.http.web.headers import idempotency_key, preferred_wait_s, traceparent_of
+from transports.http.web.leases import let_go
 from transports.http.web.problems import from_bus_error, invalid
-from transports.http.web.protocol import let_go
 from transports.http.web.rate import Places
 
 

@@ -1,8 +1,5 @@
 """`/executions/{id}/output`: ranges of what an execution printed, never the whole in memory."""
 
-import asyncio
-import re
-from contextlib import aclosing
 from enum import StrEnum
 from typing import Annotated
 
@@ -11,9 +8,10 @@ from aiohttp import web
 from msgspec import Meta
 
 from bus.model import Execution
-from bus.ports import OutputLine, OutputPage
-from transports.http.access.caller import check_again, check_while_sending, cut_off, principal_of
+from bus.ports import OutputPage
+from transports.http.access.caller import check_again, principal_of
 from transports.http.access.visibility import Visibility, visible_execution
+from transports.http.output.downloads import Downloads, Span, asked_range, headers_of
 from transports.http.output.lines import LineView, gap_data, line_view, lines_json, text_json
 from transports.http.output.search import HITS_MAX, OutputSearch, Search
 from transports.http.ports import GatewayPorts
@@ -27,17 +25,7 @@ from transports.http.web.query import Query, is_cache_buster
 LIMIT_MAX = 1024 * 1024
 LIMIT_DEFAULT = 256 * 1024
 TAIL_MAX = 10_000
-PIECE = 256 * 1024
 OFFSET_MAX = 2**63 - 1
-_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*\Z", re.IGNORECASE)
-
-
-class Span(msgspec.Struct, frozen=True):
-    """The bytes an answer is about; `complete` says that none will ever come after `end`."""
-
-    start: int
-    end: int
-    complete: bool
 
 
 class OutputFormat(StrEnum):
@@ -67,6 +55,7 @@ class OutputRoutes:
         self._settings = settings
         self._visibility = visibility
         self._searches = OutputSearch(ports, settings)
+        self._downloads = Downloads(ports, settings, visibility)
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         query = Query(request)
@@ -76,12 +65,13 @@ class OutputRoutes:
         if not form:
             form = _FORMS[preferred_type(request, tuple(_FORMS))]
         stream = query.choice("stream", tuple(OutputStream), "") or None
-        wanted = _asked_range(request) if form == "text" else None
+        wanted = asked_range(request) if form == "text" else None
         if wanted is not None:
             others = {name for name in request.query if not is_cache_buster(name)}
             if others - {"format"}:
                 raise Problem(400, "malformed", "send either Range or from, tail, line and limit")
-            return await self._partial(request, execution, wanted)
+            span = await self._span(execution, 0)
+            return await self._downloads.partial(request, execution, span, wanted)
         needle = query.text("grep")
         if needle is not None:
             most = query.number("limit", low=1, high=HITS_MAX) or HITS_MAX
@@ -94,10 +84,10 @@ class OutputRoutes:
         if form != "text" or stream is not None:
             return await self._lines(request, execution, span, stream, form, limit)
         if limit is None:
-            return await self._whole(request, execution, span)
+            return await self._downloads.whole(request, execution, span)
         read_max = min(limit, max(span.end - span.start, 0))
         chunk = await self._ports.output.read(execution.id, span.start, read_max)
-        headers = _headers(chunk.start, chunk.end, span.complete and chunk.end >= span.end)
+        headers = headers_of(chunk.start, chunk.end, span.complete and chunk.end >= span.end)
         return web.Response(
             body=chunk.data, content_type="text/plain", charset="utf-8", headers=headers
         )
@@ -126,17 +116,17 @@ class OutputRoutes:
     ) -> web.StreamResponse:
         """Lines, of one stream or of both: one page of JSON, or as text, all there is."""
         if form == "text" and limit is None:
-            return await self._whole_stream(request, execution, span, stream)
+            return await self._downloads.whole_stream(request, execution, span, stream)
         page = await self._ports.output.page(
             execution.id, span.start, limit or LIMIT_DEFAULT, stream=stream
         )
         complete = span.complete and page.next >= page.end
-        headers = _headers(span.start, page.next, complete)
+        headers = headers_of(span.start, page.next, complete)
         if page.lines:
             headers["Output-First-Line"] = str(page.lines[0].number)
         if form == "text":
             return web.Response(
-                body=await self._bytes_of(execution, page.lines),
+                body=await self._downloads.bytes_of(execution, page.lines),
                 content_type="text/plain",
                 charset="utf-8",
                 headers=headers,
@@ -148,121 +138,12 @@ class OutputRoutes:
         lines = b"".join(msgspec.json.encode(line_view(line)) + b"\n" for line in page.lines)
         return web.Response(body=gap + lines, content_type="application/x-ndjson", headers=headers)
 
-    async def _whole_stream(
-        self, request: web.Request, execution: Execution, span: Span, stream: str | None
-    ) -> web.StreamResponse:
-        """All lines of one stream as text, page by page."""
-        response = web.StreamResponse(
-            headers=_headers(span.start, span.end, span.complete)
-            | {"Content-Type": "text/plain; charset=utf-8"}
-        )
-        await response.prepare(request)
-        at = span.start
-        while request.method != "HEAD" and at < span.end:
-            page = await self._ports.output.page(execution.id, at, PIECE, stream=stream)
-            if page.gap is not None:
-                await self._write(response, request, _marker(page.gap))
-            # Open lines come again on the page that begins with them, and that is the last.
-            is_last = page.next <= at
-            lines = tuple(line for line in page.lines if is_last or not line.partial)
-            data = await self._bytes_of(execution, lines)
-            if data:
-                await self._write(response, request, data)
-            if is_last:
-                break
-            at = page.next
-        await response.write_eof()
-        return response
-
-    async def _bytes_of(self, execution: Execution, lines: tuple[OutputLine, ...]) -> bytes:
-        """What was written, not what can be read of it: `text` of a line is for people."""
-        if not lines:
-            return b""
-        base, end = lines[0].at, lines[-1].end
-        window = bytearray()
-        while base + len(window) < end:
-            at = base + len(window)
-            chunk = await self._ports.output.read(execution.id, at, end - at)
-            if chunk.gap is not None or not chunk.data:
-                break  # dropped meanwhile
-            window += chunk.data
-        return b"".join(window[line.at - base : line.end - base] for line in lines)
-
     async def _span(self, execution: Execution, start: int) -> Span:
         """What can be read from `start` on at this moment."""
         size = await self._ports.output.size(execution.id)
         ended_at = execution.output_end if execution.is_final else None
         complete = execution.is_final and (ended_at is None or size >= ended_at)
         return Span(start, max(size, start), complete)
-
-    async def _whole(
-        self, request: web.Request, execution: Execution, span: Span
-    ) -> web.StreamResponse:
-        """All that can be read now, piece by piece; a dropped middle is named in its place."""
-        async with aclosing(
-            self._ports.output.pieces(execution.id, span.start, span.end, PIECE)
-        ) as chunks:
-            chunk = await anext(chunks, None)
-            response = web.StreamResponse(
-                headers=_headers(chunk.start if chunk else span.start, span.end, span.complete)
-                | {"Content-Type": "text/plain; charset=utf-8"}
-            )
-            await response.prepare(request)
-            while chunk is not None and request.method != "HEAD":
-                if chunk.gap is not None:
-                    await self._write(response, request, _marker(chunk.gap))
-                await self._write(response, request, chunk.data)
-                chunk = await anext(chunks, None)
-        if request.method != "HEAD":
-            await response.write_eof()
-        return response
-
-    async def _partial(
-        self, request: web.Request, execution: Execution, wanted: tuple[int | None, int | None]
-    ) -> web.StreamResponse:
-        """206 for one range (RFC 9110 §14), as long as asked and never all in memory."""
-        span = await self._span(execution, 0)
-        start, end = _resolve(wanted, span.end)
-        async with aclosing(self._ports.output.pieces(execution.id, start, end, PIECE)) as chunks:
-            chunk = await anext(chunks, None)
-            if chunk is None or chunk.gap is not None or not chunk.data:
-                to = chunk.start if chunk is not None else end
-                raise Problem(
-                    410, "output-expired", f"bytes {start} to {to} of the output were dropped"
-                )
-            headers = _headers(start, end, span.complete and end == span.end) | {
-                "Content-Type": "text/plain; charset=utf-8",
-                "Content-Range": f"bytes {start}-{end - 1}/{span.end}",
-                "Content-Length": str(end - start),
-            }
-            response = web.StreamResponse(status=206, headers=headers)
-            await response.prepare(request)
-            while request.method != "HEAD":
-                await self._write(response, request, chunk.data)
-                if chunk.end >= end:
-                    break
-                chunk = await anext(chunks, None)
-                if chunk is None or chunk.gap is not None or not chunk.data:
-                    cut_off(request, "bytes of the promised length were dropped meanwhile")
-        return response
-
-    async def _write(self, response: web.StreamResponse, request: web.Request, data: bytes) -> None:
-        """A long output is told for longer than a grant may last: asked anew for each piece.
-
-        Raises:
-            ConnectionError: who reads may not any more, or takes nothing, and was cut off.
-        """
-        check_while_sending(request)
-        try:
-            execution = visible_execution(request, self._visibility)
-            self._visibility.check_output(principal_of(request), execution)
-        except Problem:
-            cut_off(request, "the right to the output ended while it was told")
-        try:
-            async with asyncio.timeout(self._settings.write_timeout_s):
-                await response.write(data)
-        except TimeoutError:
-            cut_off(request, "the reader takes nothing")
 
 
 def _page_json(execution: Execution, page: OutputPage, start: int, complete: bool) -> bytes:
@@ -281,58 +162,6 @@ def _page_json(execution: Execution, page: OutputPage, start: int, complete: boo
         text_json(page),
         lines_json(page.lines),
     )
-
-
-def _headers(start: int, end: int, complete: bool) -> dict[str, str]:
-    return {
-        "Accept-Ranges": "bytes",
-        "Output-From": str(start),
-        "Output-To": str(end),
-        "Output-Complete": "true" if complete else "false",
-    }
-
-
-def _asked_range(request: web.Request) -> tuple[int | None, int | None] | None:
-    """First and last byte of a single byte range; None if the whole is to be served.
-
-    Several ranges, other units and what cannot be read are ignored (RFC 9110 §14.2), and so is a
-    range with `If-Range`, since outputs have no validator.
-    """
-    header = request.headers.get("Range")
-    if header is None or "If-Range" in request.headers:
-        return None
-    match = _RANGE.match(header)
-    if match is None or not (match[1] or match[2]):
-        return None
-    first = int(match[1]) if match[1] else None
-    last = int(match[2]) if match[2] else None
-    if first is not None and last is not None and last < first:
-        return None
-    return first, last
-
-
-def _resolve(wanted: tuple[int | None, int | None], size: int) -> tuple[int, int]:
-    """The range as start and end (exclusive).
-
-    Raises:
-        Problem: 416; nothing of it exists.
-    """
-    first, last = wanted
-    if first is None:
-        first, last = max(size - (last or 0), 0), size - 1
-    end = size if last is None else min(last + 1, size)
-    if first >= end:
-        raise Problem(
-            416,
-            "range-not-satisfiable",
-            f"the output has {size} bytes",
-            headers={"Content-Range": f"bytes */{size}"},
-        )
-    return first, end
-
-
-def _marker(gap: tuple[int, int]) -> bytes:
-    return f"\n[jobbus: bytes {gap[0]} to {gap[1]} of the output were dropped]\n".encode()
 
 
 class Gap(msgspec.Struct, frozen=True):

@@ -17,9 +17,10 @@ from bus.malformed import (
     why_no_object,
     why_unfit,
 )
+from transports.http.web.leases import lease_of, read_on
 from transports.http.web.middleware import follow_expectation
 from transports.http.web.problems import Problem, invalid
-from transports.http.web.protocol import Overdrawn, lease_of, no_memory, read_on
+from transports.http.web.protocol import Overdrawn, no_memory
 
 JSON_TYPE = "application/json"
 BOM = b"\xef\xbb\xbf"

@@ -282,40 +282,6 @@ class ProblemProtocol(web.RequestHandler):
         return response
 
 
-def prove(request: web.Request, user_id: str) -> None:
-    """The sender of the request has shown that it is this user.
-
-    Raises:
-        Problem: 503; they hold too much memory.
-    """
-    if isinstance(request.protocol, ProblemProtocol):
-        request.protocol.prove(user_id)
-
-
-def may_say(request: web.Request) -> dict[str, int] | None:
-    """Fields for a log line about somebody who has shown nothing; None if it is left out."""
-    if not isinstance(request.protocol, ProblemProtocol):
-        return {}
-    return request.protocol.quiet.may_say(monotonic())
-
-
-def lease_of(request: web.Request) -> Lease:
-    """On which the bytes of the request count."""
-    assert isinstance(request.protocol, ProblemProtocol)
-    return request.protocol.lease
-
-
-def read_on(request: web.Request) -> None:
-    """The body is wanted, whoever asks."""
-    assert isinstance(request.protocol, ProblemProtocol)
-    request.protocol.read_on()
-
-
-def let_go(request: web.Request) -> None:
-    """What the request held is not needed any more, though its answer may take a while."""
-    lease_of(request).set_size(0)
-
-
 def _lines_of_head(data: bytes) -> int:
     end = data.find(b"\r\n\r\n")
     return data.count(b"\n", 0, end if end >= 0 else len(data))
