@@ -24,7 +24,8 @@ from jobbus.cli.target import HERE, Place, Target, client_of, locate
 from jobbus.client.records import NewToken, Token
 from jobbus.service.hold import locked_data_directory
 from transports.http.access.admin_token import rotate_admin_token
-from transports.http.access.token_store import load_book, make_token, save_book
+from transports.http.access.token_files import load_book, save_book
+from transports.http.access.token_store import make_token
 from transports.http.access.tokens import (
     ADMIN_ID,
     checked_name,

@@ -10,7 +10,7 @@ from handlers.decisions.table import JobTable
 from jobbus.doctor.findings import Look, note
 from jobbus.service.role_words import notes_on_words
 from jobbus.service.settings import Settings
-from transports.http.access.token_store import load_book
+from transports.http.access.token_files import load_book
 
 WORDS_MAX = 20
 """Words that the sentence lists."""

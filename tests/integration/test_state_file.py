@@ -14,7 +14,8 @@ from tests.fakes import ManualClock
 from transports.http.access.admin_token import admin_token
 from transports.http.access.session_store import Sessions
 from transports.http.access.state_file import StateFile, read_private
-from transports.http.access.token_store import TokenStore, load_book
+from transports.http.access.token_files import load_book
+from transports.http.access.token_store import TokenStore
 from transports.http.settings import SessionLimits
 
 NOW_MS = 1_769_450_400_000

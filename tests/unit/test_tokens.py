@@ -12,7 +12,8 @@ from bus.layout import DataLayout
 from tests.fakes import ManualClock
 from transports.http.access.admin_token import admin_token
 from transports.http.access.state_file import read_private
-from transports.http.access.token_store import TokenStore, load_book, make_token, save_book
+from transports.http.access.token_files import load_book, save_book
+from transports.http.access.token_store import TokenStore, make_token
 from transports.http.access.tokens import (
     ADMIN_ID,
     DAY_MS,

@@ -3,21 +3,18 @@
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Protocol
 
-import msgspec
 import structlog
 
-from bus.access import ADMIN
 from bus.clock import Clock
 from bus.errors import BusError, DataDirectoryError
-from bus.files import replace_file
 from bus.layout import DataLayout
 from bus.scarcity import reason_of
 from bus.threads import DISK
 from transports.http.access.admin_token import admin_token, rotate_admin_token
-from transports.http.access.state_file import StateFile, read_private
+from transports.http.access.state_file import StateFile
+from transports.http.access.token_files import admin_record, book_of, encode_book, read_tokens
 from transports.http.access.tokens import (
     ADMIN_ID,
     DAY_MS,
@@ -27,11 +24,9 @@ from transports.http.access.tokens import (
     TokenRecord,
     merged_tokens,
     secret_hash,
-    split_token,
     token_text,
 )
 
-FILE_SIZE_MAX = 16 * 1024 * 1024
 _HOUR_MS = DAY_MS // 24
 log = structlog.get_logger("jobbus.http")
 
@@ -52,11 +47,6 @@ class TokenRefused(BusError):
     """The tokens cannot be changed like that; the message says why."""
 
     code = "token_refused"
-
-
-class _File(msgspec.Struct, frozen=True, kw_only=True):
-    version: int = 1
-    tokens: tuple[TokenRecord, ...] = ()
 
 
 class TokenStore:
@@ -88,7 +78,7 @@ class TokenStore:
             content,
             render=lambda: encode_book(self._book),
             absorb=self._absorb,
-            read=_read,
+            read=read_tokens,
         )
 
     @classmethod
@@ -98,8 +88,8 @@ class TokenStore:
         Raises:
             DataDirectoryError: a file is damaged or open to others.
         """
-        own, content = _admin_record(admin), _read(layout.tokens)
-        book = _book_of(layout.tokens, content)
+        own, content = admin_record(admin), read_tokens(layout.tokens)
+        book = book_of(layout.tokens, content)
         return cls(clock, book, admin=own, layout=layout, content=content)
 
     def listen(self, listener: Callable[[], None]) -> None:
@@ -177,7 +167,7 @@ class TokenStore:
                 text = await DISK.finish(admin_token, self._layout)
             except OSError as exc:
                 raise DataDirectoryError(f"admin.token cannot be read: {reason_of(exc)}") from exc
-            admin = _admin_record(text)
+            admin = admin_record(text)
             await self._file.look()
             self._admin.put(admin)
         self._notify()
@@ -191,7 +181,7 @@ class TokenStore:
         assert self._layout is not None, "there is no admin.token"
         async with self._admin_turn:
             token = await DISK.finish(rotate_admin_token, self._layout)
-            self._admin.put(_admin_record(token))
+            self._admin.put(admin_record(token))
         self._notify()
 
     async def run(self) -> None:
@@ -205,8 +195,8 @@ class TokenStore:
         """People have changed the file from `before` to `found`."""
         assert self._layout is not None, "there is no file"
         path = self._layout.tokens
-        theirs, ours = _book_of(path, found), self._book
-        known = _book_of(path, before)
+        theirs, ours = book_of(path, found), self._book
+        known = book_of(path, before)
         self._book = TokenBook(merged_tokens(known.records(), ours.records(), theirs.records()))
         for record in ours.records():
             if self._book.get(record.id) is None:
@@ -259,59 +249,3 @@ def make_token(
         name=name,
     )
     return record, token_text(token_id, secret)
-
-
-def load_book(path: Path) -> TokenBook:
-    """The tokens in the file; none if there is no file. Blocking.
-
-    Raises:
-        DataDirectoryError: it is damaged or open to others.
-    """
-    return _book_of(path, _read(path))
-
-
-def _read(path: Path) -> bytes | None:
-    return read_private(path, FILE_SIZE_MAX)
-
-
-def _book_of(path: Path, content: bytes | None) -> TokenBook:
-    if content is None:
-        return TokenBook()
-    try:
-        file = msgspec.json.decode(content, type=_File)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataDirectoryError(
-            f"{path} is damaged: {error}; move it away and make new tokens"
-        ) from error
-    if file.version != 1:
-        raise DataDirectoryError(f"{path} is of version {file.version}; this jobbus reads 1")
-    return TokenBook(file.tokens)
-
-
-def save_book(path: Path, book: TokenBook) -> None:
-    """The file holds the book, durably. Blocking; only while holding the directory's lock."""
-    replace_file(path, encode_book(book))
-
-
-def encode_book(book: TokenBook) -> bytes:
-    raw = msgspec.json.encode(_File(tokens=tuple(book.records())))
-    return msgspec.json.format(raw, indent=1) + b"\n"
-
-
-def _admin_record(token: str) -> TokenRecord:
-    """The record of `admin.token`."""
-    try:
-        token_id, secret = split_token(token)
-    except ValueError as exc:
-        raise DataDirectoryError(
-            "admin.token holds no token; remove it and start again to get a new one"
-        ) from exc
-    if token_id != ADMIN_ID:
-        raise DataDirectoryError(f"admin.token must hold a token jb_{ADMIN_ID}_…")
-    return TokenRecord(
-        id=ADMIN_ID,
-        hash=secret_hash(secret),
-        user_id="admin",
-        roles=(ADMIN,),
-        created_ms=0,
-    )
