@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("jobbus", "bus", "handlers", "transports")
-PURE = ("handlers/decisions", "handlers/audit/entries")
+PURE = ("handlers/decisions", "handlers/audit/entries", "handlers/journal/repair")
 
 
 @cache
