@@ -25,7 +25,7 @@ from tests.fakes import ManualClock
 
 OPERATOR = Principal(user_id="olga", roles=("operator",), via="http")
 VIEWER = Principal(user_id="vera", roles=("viewer",), via="http")
-STRANGER = Principal(user_id="sam", roles=(), via="http")
+ROLELESS = Principal(user_id="sam", roles=(), via="http")
 
 
 class World:

@@ -2,7 +2,7 @@
 
 
 class ManualClock:
-    """Time that passes only when told to; implements `bus.clock.Clock`."""
+    """Time that passes only when it is moved; implements `bus.clock.Clock`."""
 
     def __init__(self, now_ms: int = 1_769_450_400_000) -> None:
         self._now_ms = now_ms

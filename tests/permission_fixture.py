@@ -50,7 +50,7 @@ class Job:
 
     @property
     def idle_id(self) -> str:
-        """The same lists, and one execution of the admin's that does not heed a stop."""
+        """The same lists, and one execution of the admin's that ignores a stop."""
         return f"L/{self.name}"
 
 
@@ -170,22 +170,22 @@ class PermissionService:
 
     async def _run(self, http: Http, job: Job, owner: str, *, is_live: bool) -> Run:
         variables = {"Stay": is_live}
-        told = await http.publish(20, command="start", jobId=job.id, variables=variables)
-        assert told["outcome"] == "done", told
+        answer = await http.publish(20, command="start", jobId=job.id, variables=variables)
+        assert answer["outcome"] == "done", answer
         if not is_live:
-            await http.ended(told["executionId"])
-        return Run(job, owner, is_live, told["executionId"], told["commandId"])
+            await http.ended(answer["executionId"])
+        return Run(job, owner, is_live, answer["executionId"], answer["commandId"])
 
     async def _retried(self, http: Http, job: Job, owner: str) -> tuple[Run, Run]:
         """One that failed, and the retry that the definition ordered: it belongs to the same."""
-        told = await http.publish(20, command="start", jobId=job.id, variables={"Fail": True})
-        assert told["outcome"] == "done", told
-        await http.ended(told["executionId"])
+        answer = await http.publish(20, command="start", jobId=job.id, variables={"Fail": True})
+        assert answer["outcome"] == "done", answer
+        await http.ended(answer["executionId"])
         newest = await http.executions(job.id)
-        retry = next(e for e in newest if e["previous"] == told["executionId"])
+        retry = next(e for e in newest if e["previous"] == answer["executionId"])
         await http.ended(retry["executionId"])
-        first = Run(job, owner, False, told["executionId"], told["commandId"])
-        return first, Run(job, owner, False, retry["executionId"], told["commandId"], 2)
+        first = Run(job, owner, False, answer["executionId"], answer["commandId"])
+        return first, Run(job, owner, False, retry["executionId"], answer["commandId"], 2)
 
     def _take_away(self) -> None:
         for job in JOBS:

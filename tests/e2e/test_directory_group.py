@@ -17,7 +17,7 @@ import pytest
 from tests.jobs import Apps
 from tests.service import Service, eventually
 
-GROUP, MEMBER, OTHER_MEMBER, STRANGER = 54_321, 54_322, 54_323, 54_324
+GROUP, MEMBER, OTHER_MEMBER, ROLELESS = 54_321, 54_322, 54_323, 54_324
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other accounts")
 
@@ -86,7 +86,7 @@ async def test_members_write_commands_as_their_account_and_read_results(service:
     state = service.data / "JobStatus" / f"{done['ExecutionID']}.json"
     assert json.loads(as_account(MEMBER, 'cat "$1"', result) or "null") == done
     assert as_account(MEMBER, 'cat "$1"', state) is not None
-    assert as_account(STRANGER, 'cat "$1"', result, group=0) is None
+    assert as_account(ROLELESS, 'cat "$1"', result, group=0) is None
     assert service.apps.lines("ran") == []
 
 

@@ -20,7 +20,7 @@ import pytest
 from tests.jobs import Apps
 from tests.service import Service, eventually, eventually_told, kill, read_json, running_service
 
-STRANGER = 54_324
+ROLELESS = 54_324
 SECRET = "patient Miller at 42"
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other accounts")
@@ -104,7 +104,7 @@ def listener(names: list[str]) -> Iterator[list[str]]:
     """Another account has what it could take of the names; gives what it has said when it ends."""
     said: list[str] = []
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", LISTENER % {"uid": STRANGER}, *names],
+        [sys.executable, "-I", "-S", "-c", LISTENER % {"uid": ROLELESS}, *names],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -189,8 +189,8 @@ async def test_neither_service_nor_shim_has_a_name_that_others_can_take_or_reach
         abstract = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace")
         told = read_json(service.data / "instance.json") or {}
         assert f"@jobbus-{told['instance']}" not in abstract
-        assert not sends_as(STRANGER, sockets / "bell")
-        assert not sends_as(STRANGER, sockets / execution_id)
+        assert not sends_as(ROLELESS, sockets / "bell")
+        assert not sends_as(ROLELESS, sockets / execution_id)
         assert sends_as(0, sockets / execution_id)
         service.apps.put("end")
         await http.ended(execution_id)

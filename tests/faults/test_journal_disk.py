@@ -1,4 +1,5 @@
-"""A disk that is full or fails: the caller is told the truth, and the journal goes on or stops."""
+"""A disk that is full or fails: the caller gets the right error, and the journal goes on or
+stops."""
 
 import errno
 import os
@@ -337,7 +338,7 @@ def test_without_a_free_inode_the_last_segment_takes_more(small_disk: Path) -> N
     assert seqs(reopen(small_disk)) == list(range(1, 31))
 
 
-def test_damage_on_a_full_disk_is_told_and_waits_for_room(small_disk: Path) -> None:
+def test_damage_on_a_full_disk_is_reported_and_waits_for_room(small_disk: Path) -> None:
     written(small_disk, 2000)
     [path] = log_files(small_disk)
     patch(path, content_of(path).rindex(b"Demo/J1900"), b"#")

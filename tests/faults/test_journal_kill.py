@@ -25,11 +25,12 @@ from tests.journal_fixture import (
 from tests.tally import Kind, Tally
 
 
-def life(directory: Path, told: Path) -> None:
-    """One service's life with the journal; what it acknowledged is appended to `told`."""
+def life(directory: Path, acknowledged_in: Path) -> None:
+    """One service's life with the journal; what it acknowledged is appended to
+    `acknowledged_in`."""
     found = Journal.open(directory, now_ms=NOW_MS, segment_bytes=300, ballast_bytes=4096)
     seq = found.next_seq
-    with told.open("ab", buffering=0) as file:
+    with acknowledged_in.open("ab", buffering=0) as file:
         for step in range(9):
             found.journal.append([record(seq), record(seq + 1)])
             seq += 2
@@ -39,9 +40,13 @@ def life(directory: Path, told: Path) -> None:
     found.journal.close(seq, NOW_MS)
 
 
-def check(directory: Path, told: Path) -> None:
+def check(directory: Path, acknowledged_in: Path) -> None:
     """All that was acknowledged is there, in order, once; and the journal can go on."""
-    acknowledged = [int(line) for line in told.read_bytes().split()] if told.exists() else []
+    acknowledged = (
+        [int(line) for line in acknowledged_in.read_bytes().split()]
+        if acknowledged_in.exists()
+        else []
+    )
     found = reopen(directory)
     content = snapshot_of(found)
     begin = int(content[0]) if content else 1
@@ -65,22 +70,25 @@ STEPS = [
 def test_killed_at_any_call_it_loses_nothing_it_acknowledged(
     tmp_path: Path, step: int, tally: Tally
 ) -> None:
-    calls = count_calls(lambda: life(made(tmp_path / "whole"), tmp_path / "whole.told"))
+    calls = count_calls(lambda: life(made(tmp_path / "whole"), tmp_path / "whole.acknowledged_in"))
     assert calls > 60
     for number in range(1, calls + 2, step):
-        directory, told = made(tmp_path / str(number)), tmp_path / f"{number}.told"
+        directory, acknowledged_in = (
+            made(tmp_path / str(number)),
+            tmp_path / f"{number}.acknowledged_in",
+        )
         with tally.trial(Kind.KILL_POINTS, "journal"):
-            was_killed = killed_at(number, lambda d=directory, t=told: life(d, t))  # type: ignore[misc]
+            was_killed = killed_at(number, lambda d=directory, t=acknowledged_in: life(d, t))  # type: ignore[misc]
             assert was_killed is (number <= calls)
-            check(directory, told)
+            check(directory, acknowledged_in)
 
 
 def test_killed_again_and_again_it_goes_on(tmp_path: Path) -> None:
-    directory, told = made(tmp_path / "journal"), tmp_path / "told"
+    directory, acknowledged_in = made(tmp_path / "journal"), tmp_path / "acknowledged_in"
     for number in range(5, 60, 11):
-        assert killed_at(number, lambda: life(directory, told))
-        check(directory, told)
-        told.write_bytes(b"%d\n" % (reopen(directory).next_seq - 1))
+        assert killed_at(number, lambda: life(directory, acknowledged_in))
+        check(directory, acknowledged_in)
+        acknowledged_in.write_bytes(b"%d\n" % (reopen(directory).next_seq - 1))
 
 
 def broken(directory: Path, fault: str) -> Path:

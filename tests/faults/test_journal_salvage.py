@@ -71,7 +71,7 @@ def test_what_stands_behind_the_damage_is_in_the_table_and_in_the_journal(tmp_pa
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_while_it_tells_again_it_tells_the_same(tmp_path: Path, step: int) -> None:
+def test_killed_while_it_replays_salvage_it_replays_the_same(tmp_path: Path, step: int) -> None:
     _, whole = damaged(tmp_path / "whole")
     expected = statuses(recovered(whole))
     _, counted = damaged(tmp_path / "counted")
@@ -138,8 +138,8 @@ async def test_running_and_waiting_executions_behind_the_damage_go_on_and_run_on
     async with service.http() as http:
         assert (await http.execution(brief))["status"] == "Succeeded"
         assert service.status(brief) == before
-        told = (await http.get("/audit?limit=500"))["items"]
-        commands = [entry["command"] for entry in told if entry["kind"] == "command"]
+        entries = (await http.get("/audit?limit=500"))["items"]
+        commands = [entry["command"] for entry in entries if entry["kind"] == "command"]
         assert len(commands) == len(set(commands)) > 0, "what was replayed is there twice"
         found = {e["executionId"]: e["status"] for e in await http.executions("T/Hold")}
         assert found == dict.fromkeys(ids, "Running") | dict.fromkeys(waiting, "Queued")

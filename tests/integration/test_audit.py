@@ -81,7 +81,7 @@ async def test_what_the_service_does_by_itself_names_its_cause(shared: Service) 
     assert {entry["job"] for entry in changes} == {"A/Sleep", "A/Short", "A/Slow"}
 
 
-async def test_refused_attempts_are_told_once_with_their_number(shared: Service) -> None:
+async def test_refused_attempts_have_one_entry_with_their_number(shared: Service) -> None:
     async with shared.http() as http:
         viewer = {"Authorization": f"Bearer {await token(http, 'eve', 'viewer')}"}
         body = {"command": "start", "jobId": "A/Short"}
@@ -119,12 +119,12 @@ async def test_tokens_maintenance_and_dropped_files_leave_entries(shared: Servic
         await http.call("POST", "/system/maintenance", {"on": False})
         for command in ("frobnicate", "start"):
             drop(shared, command, "A/None")
-        told = await eventually_told(lambda: _two(http), "both files")
+        found = await eventually_told(lambda: _two(http), "both files")
         notes = {entry["action"] for entry in await entries(http)}
         [on] = await entries(http, action="maintenance.on")
     assert {"token.create", "token.revoke", "maintenance.on", "maintenance.off"} <= notes
     assert on["cause"] == "disk"
-    assert {(entry["action"], entry["errorCode"]) for entry in told} == {
+    assert {(entry["action"], entry["errorCode"]) for entry in found} == {
         ("frobnicate", "unknown_command"),
         ("start", "unknown_job"),
     }
@@ -141,8 +141,8 @@ async def test_after_a_kill_no_entry_is_missing(service: Service) -> None:
     async with service.http() as http:
         ids = []
         for _ in range(20):
-            told = await http.publish(20, command="start", jobId="A/Short")
-            ids.append(told["commandId"])
+            answer = await http.publish(20, command="start", jobId="A/Short")
+            ids.append(answer["commandId"])
         live = await http.start("A/Sleep")
     service.kill9()
     audit = service.data / "Journal" / "Audit"
@@ -165,7 +165,7 @@ async def test_after_a_kill_no_entry_is_missing(service: Service) -> None:
         assert [entry["command"] for entry in again] == [entry["command"] for entry in found]
 
 
-async def test_pages_go_on_and_the_export_tells_everything_in_order(shared: Service) -> None:
+async def test_pages_go_on_and_the_export_has_everything_in_order(shared: Service) -> None:
     async with shared.http() as http:
         for _ in range(6):
             await http.publish(20, command="start", jobId="A/Short")
@@ -212,7 +212,7 @@ async def test_the_command_line_shows_it_and_leaves_entries_without_a_service(
         return code, *capsys.readouterr()
 
     async with service.http() as http:
-        told = await http.publish(20, command="start", jobId="A/Short")
+        answer = await http.publish(20, command="start", jobId="A/Short")
     code, table, _ = await jobbus("audit", "--job", "A/Short")
     assert code == 0
     assert table.splitlines()[0].startswith("TIME")
@@ -225,7 +225,7 @@ async def test_the_command_line_shows_it_and_leaves_entries_without_a_service(
     assert "2026-01-26T18:00:00Z" in words
     assert service.end() == 0
     synced = b"".join(p.read_bytes() for p in (service.data / "Journal/Audit").glob("*.log"))
-    assert told["commandId"].encode() in synced
+    assert answer["commandId"].encode() in synced
     code, made, _ = await jobbus("token", "create", "--user", "zoe", "--role", "viewer")
     assert code == 0
     service.start()

@@ -53,7 +53,7 @@ def test_a_restart_goes_on_with_numbers_and_knows_the_last_event(tmp_path: Path)
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60])
-def test_a_torn_line_is_passed_over_and_its_number_given_anew(tmp_path: Path, cut: int) -> None:
+def test_a_torn_line_is_passed_over_and_its_number_given_again(tmp_path: Path, cut: int) -> None:
     torn = AuditSegments(tmp_path)
     torn.append(entries(3), NOON)
     torn.close()
@@ -144,7 +144,7 @@ async def test_a_clock_that_is_not_trusted_makes_no_entry_too_old(tmp_path: Path
     assert len(segments_of(tmp_path)) == 3
 
 
-def test_a_full_disk_leaves_no_half_line_and_a_second_try_tells_all(
+def test_a_full_disk_leaves_no_half_line_and_a_second_try_writes_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = AuditSegments(tmp_path)
@@ -188,14 +188,14 @@ async def test_the_export_is_in_order_and_in_pieces(tmp_path: Path) -> None:
     written.close()
     found = [piece async for piece in pieces(tmp_path, ALL, 200)]
     assert len(found) > 5
-    told = [json.loads(line)["n"] for line in b"".join(found).splitlines()]
-    assert told == list(range(1, 51))
+    numbers = [json.loads(line)["n"] for line in b"".join(found).splitlines()]
+    assert numbers == list(range(1, 51))
 
 
 # -- what a crash leaves -------------------------------------------------------------------------
 
 
-def test_behind_a_hole_only_what_is_there_counts_as_told(tmp_path: Path) -> None:
+def test_behind_a_hole_only_what_is_there_counts_as_written(tmp_path: Path) -> None:
     written = AuditSegments(tmp_path)
     written.append(acts(9, seq=11), NOON)
     written.close()
@@ -205,7 +205,7 @@ def test_behind_a_hole_only_what_is_there_counts_as_told(tmp_path: Path) -> None
     path.write_bytes(b"".join((*lines[:4], lost, *lines[6:])))
     past = AuditSegments(tmp_path).resume_point
     assert (past.next_n, past.written_until) == (10, 14)
-    assert past.written_behind == {18, 19}  # the line of 17 begins in the hole: nobody can read it
+    assert past.written_behind == {18, 19}  # the line of 17 begins in the hole: it cannot be read
 
 
 def test_who_dies_while_a_hole_is_filled_fills_the_rest_of_it_later(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from tests.fakes import ManualClock
-from tests.gateway_fixture import ADMIN, ALICE, STRANGER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, ROLELESS, World, bearer, serving
 from tests.sign_in import Browser
 from tests.stream_reader import StreamReader
 from transports.http.settings import GatewaySettings
@@ -126,7 +126,7 @@ async def test_tickets_have_an_end_for_each_user_alone() -> None:
         for _ in range(200):
             await ticket_for(session, EVENTS)
         full = await session.post("/api/v1/tickets", json={"path": EVENTS}, headers=bearer(ALICE))
-        await ticket_for(session, EVENTS, bearer(STRANGER))
+        await ticket_for(session, EVENTS, bearer(ROLELESS))
     assert full.status == 429
     assert int(full.headers["Retry-After"]) >= 1
 

@@ -1,4 +1,4 @@
-"""The catalog on a real disk: what is found, what is said about broken files, what is told when."""
+"""The catalog on a real disk: what is found, what is reported of broken files, and when."""
 
 import asyncio
 import errno
@@ -124,7 +124,7 @@ def test_a_linked_app_is_read(tmp_path: Path) -> None:
     assert [d.job_id for d in scan(tmp_path / "apps")] == ["A/job"]
 
 
-def test_a_pipe_in_place_of_a_definition_is_a_fault_and_hangs_nobody(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_a_definition_is_a_fault_and_hangs_nothing(tmp_path: Path) -> None:
     file = define(tmp_path, "A/job")
     file.unlink()
     os.mkfifo(file)
@@ -238,7 +238,7 @@ async def watching(apps: Path) -> AsyncIterator[Reports]:
         assert running.cancelled()
 
 
-async def hears(file: Path, reports: Reports) -> None:
+async def notices(file: Path, reports: Reports) -> None:
     """The only job's file is watched: one look comes with new watches, the second needs a ring."""
     job_id = f"{file.parts[-4]}/{file.parts[-2]}"
     for _ in range(2):
@@ -270,7 +270,7 @@ async def test_the_first_report_comes_even_when_nothing_is_defined(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("no_slow_look")
-async def test_a_save_is_told_by_the_doorbell(tmp_path: Path) -> None:
+async def test_a_save_is_announced_by_the_folder_watch(tmp_path: Path) -> None:
     file = define(tmp_path, "A/job")
     async with watching(tmp_path) as reports:
         await reports.until(valid={"A/job"})
@@ -284,16 +284,16 @@ async def test_a_save_is_told_by_the_doorbell(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_slow_look")
-async def test_new_apps_and_folders_made_anew_are_noticed(tmp_path: Path) -> None:
+async def test_new_apps_and_folders_made_again_are_noticed(tmp_path: Path) -> None:
     async with watching(tmp_path) as reports:
         await reports.until(valid=set())
         file = define(tmp_path, "New/job")
         await reports.until(valid={"New/job"})
-        await hears(file, reports)
+        await notices(file, reports)
         file.unlink()
         file.parent.rmdir()
         define(tmp_path, "New/job")
-        await hears(file, reports)
+        await notices(file, reports)
 
 
 async def test_an_apps_folder_that_comes_later_is_noticed(tmp_path: Path) -> None:
@@ -320,10 +320,10 @@ async def test_a_name_that_is_no_text_does_not_end_the_watch(tmp_path: Path) -> 
     file = define(tmp_path, "A/one")
     async with watching(tmp_path) as reports:
         await reports.until(valid={"A/one"})
-        await hears(file, reports)
+        await notices(file, reports)
         (file.parent / NOT_UTF8).touch()
         await reports.until(valid={"A/one"})
-        await hears(file, reports)
+        await notices(file, reports)
 
 
 async def test_a_watcher_that_cannot_be_had_leaves_the_slow_look_and_is_said_once(

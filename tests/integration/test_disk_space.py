@@ -29,15 +29,15 @@ FEW_INODES = Space(bytes_free=1 << 40, inodes_free=LOW_INODES - 1)
 
 
 class Disk:
-    """What a look finds; `told` and `held` are what came of it."""
+    """What a look finds; `changes` and `held` are what came of it."""
 
     def __init__(self) -> None:
         self.space = PLENTY
         self.broken = False
-        self.told: list[bool] = []
+        self.changes: list[bool] = []
         self.held = 0
         self.is_held = False
-        self.watch = SpaceWatch(self._look, self.told.append, self._hold)
+        self.watch = SpaceWatch(self._look, self.changes.append, self._hold)
 
     def _look(self) -> tuple[Space, bool]:
         if self.broken:
@@ -50,17 +50,17 @@ class Disk:
 
 
 @pytest.mark.parametrize("space", [FEW_BYTES, FEW_INODES], ids=["bytes", "inodes"])
-async def test_scarce_room_is_told_once_and_so_is_its_end(space: Space) -> None:
+async def test_scarce_room_is_reported_once_and_so_is_its_end(space: Space) -> None:
     disk = Disk()
     await disk.watch.look()
     await disk.watch.look()
     disk.space, disk.is_held = space, False
     await disk.watch.look()
     await disk.watch.look()
-    assert (disk.watch.is_low, disk.told, disk.held) == (True, [True], 1)
+    assert (disk.watch.is_low, disk.changes, disk.held) == (True, [True], 1)
     disk.space = PLENTY
     await disk.watch.look()
-    assert (disk.watch.is_low, disk.told, disk.held) == (False, [True, False], 2)
+    assert (disk.watch.is_low, disk.changes, disk.held) == (False, [True, False], 2)
 
 
 async def test_a_look_that_fails_changes_nothing() -> None:
@@ -113,7 +113,7 @@ async def test_starts_are_refused_before_anything_is_written_and_stops_are_not(
     owner.close()
 
 
-async def test_strangers_files_wait_while_they_are_held_but_for_their_stops(
+async def test_files_of_others_wait_while_they_are_held_but_for_their_stops(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path) as transport:

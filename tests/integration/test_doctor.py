@@ -127,7 +127,7 @@ def test_a_lost_epoch_is_told_and_not_set_aside(data: DataLayout, content: bytes
     assert tree_of(data.journal) == before
 
 
-def test_a_missing_segment_is_told(data: DataLayout) -> None:
+def test_a_missing_segment_is_reported(data: DataLayout) -> None:
     sorted(data.journal.glob("*.log"))[-1].unlink()
     assert any("is missing" in text for text in found(examine(data.root), "journal"))
 

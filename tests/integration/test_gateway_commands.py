@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from bus.errors import ErrorCode, IdInUse, NoSpace, Refused, TransportBusy
-from tests.gateway_fixture import ADMIN, ALICE, STRANGER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, ROLELESS, World, bearer, serving
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
 
@@ -296,7 +296,7 @@ async def test_cancel_and_stop_become_commands_on_what_the_path_names() -> None:
             session, f"/api/v1/executions/{execution_id}/stop", {"grace": 1}
         )
         bare = await session.post(f"/api/v1/executions/{execution_id}/stop", headers=bearer(ALICE))
-        hidden, _ = await post(session, f"/api/v1/executions/{execution_id}/stop", {}, STRANGER)
+        hidden, _ = await post(session, f"/api/v1/executions/{execution_id}/stop", {}, ROLELESS)
     assert (cancel.status, stop.status, bare.status, hidden.status) == (202, 202, 202, 404)
     assert (wrong.status, problem["errors"][0]["pointer"]) == (422, "/grace")
     assert getattr(world.published[1].command, "target_id") == started["commandId"]  # noqa: B009
@@ -310,7 +310,7 @@ async def test_command_that_nobody_decided_about_is_shown_as_pending_and_may_be_
         accepted, started = await post(session, "/api/v1/commands", START)
         place = accepted.headers["Location"]
         shown = await session.get(place, headers=bearer(ALICE))
-        hidden = await session.get(place, headers=bearer(STRANGER))
+        hidden = await session.get(place, headers=bearer(ROLELESS))
         cancel, _ = await post(session, f"{place}/cancel", {})
         body = await shown.json()
     assert (shown.status, hidden.status, cancel.status) == (200, 404, 202)

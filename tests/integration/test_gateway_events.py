@@ -14,7 +14,7 @@ from bus.feed import Feed
 from bus.jobs import JobSpec, RolesSpec
 from bus.model import Principal
 from tests.fakes import ManualClock
-from tests.gateway_fixture import ADMIN, ALICE, EPOCH, STRANGER, VIEWER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, EPOCH, ROLELESS, VIEWER, World, bearer, serving
 from tests.stream_reader import StreamReader, Told, open_stream
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
@@ -351,13 +351,13 @@ async def test_new_roles_count_in_an_open_stream() -> None:
     gateway = Gateway(world.ports())
     url = await gateway.start("127.0.0.1", 0)
     async with aiohttp.ClientSession(base_url=url) as session:
-        stream = await open_stream(session, "/api/v1/events?start=now", STRANGER)
+        stream = await open_stream(session, "/api/v1/events?start=now", ROLELESS)
         control = await open_stream(session, "/api/v1/events?start=now", ADMIN)
         await stream.until("bookmark")
         await control.until("bookmark")
         world.queue("App/Job", "root")
         await control.next_change()  # the flush that left `stream` out is over
-        world.principals[STRANGER] = Principal(user_id="sam", roles=("viewer",), via="http")
+        world.principals[ROLELESS] = Principal(user_id="sam", roles=("viewer",), via="http")
         gateway.recheck()
         second = world.queue("App/Job", "root")
         told = await stream.next_change()
@@ -373,9 +373,9 @@ async def test_new_roles_count_for_a_change_that_is_told_before_the_stream_woke(
     gateway = Gateway(world.ports())
     url = await gateway.start("127.0.0.1", 0)
     async with aiohttp.ClientSession(base_url=url) as session:
-        stream = await open_stream(session, "/api/v1/events?start=now", STRANGER)
+        stream = await open_stream(session, "/api/v1/events?start=now", ROLELESS)
         await stream.until("bookmark")
-        world.principals[STRANGER] = Principal(user_id="sam", roles=("viewer",), via="http")
+        world.principals[ROLELESS] = Principal(user_id="sam", roles=("viewer",), via="http")
         gateway.recheck()
         seen = world.queue("App/Job", "root")
         with pytest.raises(StopIteration):  # a flush that comes first, and has nothing to wait for

@@ -10,7 +10,7 @@ from yarl import URL
 from bus.commands import StartJob
 from bus.envelope import seal
 from bus.jobs import DefinitionFault, Job, RolesSpec
-from tests.gateway_fixture import ADMIN, ALICE, STRANGER, VIEWER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, ROLELESS, VIEWER, World, bearer, serving
 
 START = {"command": "start", "jobId": "App/Job"}
 
@@ -153,13 +153,13 @@ async def test_what_may_not_be_viewed_does_not_exist() -> None:
             (f"/api/v1/commands/{command_id}", f"/api/v1/commands/{missing}"),
             ("/api/v1/jobs/Secret/Job", "/api/v1/jobs/Secret/Jab"),
         ):
-            hidden, one = await get(session, there, STRANGER)
-            nothing, two = await get(session, absent, STRANGER)
+            hidden, one = await get(session, there, ROLELESS)
+            nothing, two = await get(session, absent, ROLELESS)
             assert (hidden.status, nothing.status) == (404, 404)
             assert one["title"] == two["title"]
             assert one["detail"].split()[:4] == two["detail"].split()[:4]
         for path in ("/api/v1/jobs", "/api/v1/executions", "/api/v1/commands"):
-            _, page = await get(session, path, STRANGER)
+            _, page = await get(session, path, ROLELESS)
             assert page["items"] == [], path
             _, full = await get(session, path, ADMIN)
             assert full["items"], path

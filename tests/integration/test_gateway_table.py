@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from bus.model import Principal
-from tests.gateway_fixture import ADMIN, STRANGER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ROLELESS, World, bearer, serving
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
 from transports.http.table import OPERATIONS, by_route, routes_of
@@ -19,10 +19,10 @@ READER = "jb_reader_secret"
 """Of a principal with the role `metrics`."""
 
 ANSWERED = {
-    Audience.PUBLIC: {"", STRANGER, READER, ADMIN},
-    Audience.SIGNING_IN: {"", STRANGER, READER, ADMIN},
-    Audience.CONNECTING: {"", STRANGER, READER, ADMIN},
-    Audience.PRINCIPAL: {STRANGER, READER, ADMIN},
+    Audience.PUBLIC: {"", ROLELESS, READER, ADMIN},
+    Audience.SIGNING_IN: {"", ROLELESS, READER, ADMIN},
+    Audience.CONNECTING: {"", ROLELESS, READER, ADMIN},
+    Audience.PRINCIPAL: {ROLELESS, READER, ADMIN},
     Audience.METRICS: {READER, ADMIN},
     Audience.ADMIN: {ADMIN},
 }
@@ -94,7 +94,7 @@ async def test_each_operation_is_answered_for_the_audience_that_its_entry_names(
         for operation in OPERATIONS:
             heads = ("GET", "HEAD") if operation.method == "GET" else (operation.method,)
             for method in heads if 101 not in operation.answers else ("GET",):
-                for token in ("", STRANGER, READER, ADMIN):
+                for token in ("", ROLELESS, READER, ADMIN):
                     async with session.request(
                         method,
                         path_of(operation),

@@ -1,4 +1,4 @@
-"""The journal as history: the same changes as were told live, from any place it still holds."""
+"""The journal as history: the same changes as were sent live, from any place it still holds."""
 
 import os
 import threading
@@ -37,14 +37,14 @@ def everything(_: Frame) -> bool:
 
 
 class Story:
-    """Executions that come and go, journaled; `told` are the frames as they were told live."""
+    """Executions that come and go, journaled; `live` are the frames as they were sent live."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.journal = reopen(directory, segment_bytes=SEGMENT_BYTES).journal
         self.table = JobTable()
         self.seq = 1
-        self.told: list[Frame] = []
+        self.live: list[Frame] = []
 
     def run(self, count: int) -> None:
         """`count` executions from queued to ended; some numbers go to progress."""
@@ -78,7 +78,7 @@ class Story:
             self.table.apply(published)
             frame = ENCODER.frame(published, self.table)
             assert frame is not None
-            self.told.append(frame)
+            self.live.append(frame)
             self.seq += 1
 
     @property
@@ -96,7 +96,7 @@ class Story:
             os.utime(path, (1, 1))
 
     def after(self, seq: int) -> list[tuple[int, bytes]]:
-        return [(frame.seq, frame.data) for frame in self.told if frame.seq > seq]
+        return [(frame.seq, frame.data) for frame in self.live if frame.seq > seq]
 
 
 @pytest.fixture
@@ -108,16 +108,16 @@ async def read(
     history: JournalHistory, seq: int, until: int, limit: int = 7
 ) -> list[tuple[int, bytes]]:
     """All changes after `seq`, batch by batch."""
-    told: list[tuple[int, bytes]] = []
+    got: list[tuple[int, bytes]] = []
     while seq < until:
         batch = await history.after(seq, until, limit, 2**30, everything)
         assert batch.seq >= seq
-        told += [(frame.seq, frame.data) for frame in batch.frames]
+        got += [(frame.seq, frame.data) for frame in batch.frames]
         seq = batch.seq
-    return told
+    return got
 
 
-async def test_history_tells_what_was_told_live_from_any_place(story: Story) -> None:
+async def test_history_has_what_was_sent_live_from_any_place(story: Story) -> None:
     story.run(40)
     assert len(list(story.directory.glob("*.log"))) > 3
     history = JournalHistory(story.directory, ENCODER)
@@ -126,7 +126,7 @@ async def test_history_tells_what_was_told_live_from_any_place(story: Story) -> 
         assert await read(history, seq, story.head) == story.after(seq), seq
 
 
-async def test_history_ends_where_it_is_told_to_and_goes_on_later(story: Story) -> None:
+async def test_history_ends_where_it_is_asked_to_and_goes_on_later(story: Story) -> None:
     story.run(3)
     history = JournalHistory(story.directory, ENCODER)
     first = await history.after(0, 4, 100, 2**30, everything)
@@ -143,17 +143,17 @@ async def test_readers_at_different_places_do_not_take_each_others_changes(story
     story.run(60)
     history = JournalHistory(story.directory, ENCODER)
     places = (0, 50, 51, 200, 340)
-    told: dict[int, list[tuple[int, bytes]]] = {place: [] for place in places}
+    got: dict[int, list[tuple[int, bytes]]] = {place: [] for place in places}
     now = {place: place for place in places}
     while any(seq < story.head for seq in now.values()):
         for place, seq in now.items():
             batch = await history.after(seq, story.head, 11, 2**30, everything)
-            told[place] += [(frame.seq, frame.data) for frame in batch.frames]
+            got[place] += [(frame.seq, frame.data) for frame in batch.frames]
             now[place] = batch.seq
-    assert {place: told[place] for place in places} == {p: story.after(p) for p in places}
+    assert {place: got[place] for place in places} == {p: story.after(p) for p in places}
 
 
-async def test_what_snapshots_have_replaced_is_gone_and_the_rest_is_told(story: Story) -> None:
+async def test_what_snapshots_have_replaced_is_gone_and_the_rest_is_there(story: Story) -> None:
     for _ in range(3):
         story.run(40)
         story.age()
@@ -204,7 +204,7 @@ async def test_a_filter_sees_each_change_once(story: Story) -> None:
         return frame.type == "execution.ended"
 
     batch = await history.after(0, story.head, 10_000, 2**30, ended)
-    assert seen == [frame.seq for frame in story.told]
+    assert seen == [frame.seq for frame in story.live]
     assert [frame.type for frame in batch.frames] == ["execution.ended"] * 30
     assert batch.seq == story.head
 
@@ -215,16 +215,16 @@ async def test_a_journal_that_is_written_meanwhile_is_read_whole(story: Story) -
     history = JournalHistory(story.directory, ENCODER)
     writer = threading.Thread(target=story.run, args=(150,))
     writer.start()
-    seq, told = 0, []
+    seq, got = 0, []
     while writer.is_alive() or seq < story.head:
-        until = story.told[-1].seq
+        until = story.live[-1].seq
         batch = await history.after(seq, until, 50, 2**30, everything)
-        told += [(frame.seq, frame.data) for frame in batch.frames]
+        got += [(frame.seq, frame.data) for frame in batch.frames]
         seq = batch.seq if batch.seq > seq else seq
-        if seq == story.told[-1].seq and not writer.is_alive():
+        if seq == story.live[-1].seq and not writer.is_alive():
             break
     writer.join()
-    assert told == story.after(0)
+    assert got == story.after(0)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 0.5])

@@ -130,7 +130,7 @@ LINES_SIZE = 5 * 79
 
 @settings(max_examples=20, deadline=None)
 @given(position=st.integers(0, LINES_SIZE - 1), flip=st.integers(1, 255))
-def test_any_changed_byte_anywhere_is_cut_or_told_and_never_believed(
+def test_any_changed_byte_anywhere_is_cut_or_reported_and_never_trusted(
     tmp_path_factory: pytest.TempPathFactory, position: int, flip: int
 ) -> None:
     damaged_byte_is_told(tmp_path_factory.mktemp("journal"), position, flip)
@@ -138,7 +138,7 @@ def test_any_changed_byte_anywhere_is_cut_or_told_and_never_believed(
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("position", range(LINES_SIZE))
-def test_each_changed_byte_is_cut_or_told_and_never_believed(
+def test_each_changed_byte_is_cut_or_reported_and_never_trusted(
     tmp_path: Path, position: int, tally: Tally
 ) -> None:
     with tally.trial(Kind.FUZZ_INPUTS, "changed bytes in a journal"):
@@ -230,7 +230,7 @@ def test_damage_that_a_snapshot_covers_is_no_damage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1, -1], ids=["first", "middle", "last"])
-def test_a_missing_segment_is_told(tmp_path: Path, index: int) -> None:
+def test_a_missing_segment_is_reported(tmp_path: Path, index: int) -> None:
     written(tmp_path, 20, segment_bytes=300)
     files = log_files(tmp_path)
     files[index].unlink()
@@ -313,10 +313,10 @@ def test_moved_journal_goes_on(tmp_path: Path) -> None:
     assert (moved.continuous, moved.epoch) == (True, first.epoch)
 
 
-def test_a_file_is_told_from_its_copy_by_inode_and_generation() -> None:
+def test_a_file_differs_from_its_copy_by_inode_and_generation() -> None:
     known = FileMark(inode=7, generation=5)
     assert known.may_be(FileMark(inode=7, generation=5))
-    assert known.may_be(FileMark(inode=7))  # a file system that stopped telling
+    assert known.may_be(FileMark(inode=7))  # a file system that stopped giving it
     assert not known.may_be(FileMark(inode=7, generation=6))
     assert not known.may_be(FileMark(inode=8, generation=5))
 

@@ -96,7 +96,7 @@ async def test_every_question_about_two_gigabytes_is_answered_with_little_memory
             first = json.loads(await get(session, f"{path}/output?limit=100&format=json"))
             end = await get(session, f"{path}/output", Range="bytes=-27")
             stream = await open_stream(session, f"{path}/stream?tail=500")
-            told = await stream.rest()
+            frames = await stream.rest()
             found = json.loads(await get(session, f"{path}/output?grep=line&format=json"))
             _, peak = tracemalloc.get_traced_memory()
         finally:
@@ -107,9 +107,9 @@ async def test_every_question_about_two_gigabytes_is_answered_with_little_memory
     assert middle["lines"][0]["text"] == line(12_345).decode().rstrip()
     assert first["lines"][0]["more"] is True
     assert end == line(LINES + 1)[-27:]
-    text = "".join(frame.data["text"] for frame in told if frame.kind == "output")
+    text = "".join(frame.data["text"] for frame in frames if frame.kind == "output")
     assert text == "".join(line(n).decode() for n in range(LINES - 498, LINES + 2))
-    assert told[-1].data["reason"] == "terminal"
+    assert frames[-1].data["reason"] == "terminal"
     assert found["lines"] == []
     assert 0 < found["to"] < found["end"], "the search was bounded by time and says where it was"
     assert peak < MEMORY_MAX, peak

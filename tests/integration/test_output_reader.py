@@ -198,7 +198,7 @@ async def test_a_dropped_middle_is_a_gap(store: OutputStore, layout: DataLayout)
     assert inside.data == data[lost_to : lost_to + 10]
 
 
-async def test_a_gap_with_nothing_behind_it_yet_is_told(
+async def test_a_gap_with_nothing_behind_it_yet_is_reported(
     store: OutputStore, layout: DataLayout
 ) -> None:
     writer = Writer(layout.execution(ID).root, max_bytes=20)
@@ -481,7 +481,7 @@ async def test_what_is_no_utf8_is_replaced_and_a_character_on_its_way_waits(
     assert texts(await lines_of(store, ID, 6, 1000)) == ["na\u00ef"]
 
 
-async def test_streams_that_share_a_line_are_told_apart(store: OutputStore, writer: Writer) -> None:
+async def test_streams_that_share_a_line_are_kept_apart(store: OutputStore, writer: Writer) -> None:
     writer.write(b"asking: ")
     writer.write(b"error\n", stream=2)
     writer.write(b"more\n")
@@ -511,7 +511,7 @@ async def test_a_page_whose_lines_are_all_of_the_other_stream_goes_on(
     assert found == ["late"]
 
 
-async def test_what_the_index_does_not_tell_of_yet_is_partial(
+async def test_what_the_index_does_not_cover_yet_is_partial(
     store: OutputStore, writer: Writer, live: set[str]
 ) -> None:
     live.add(ID)

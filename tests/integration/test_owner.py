@@ -85,10 +85,10 @@ async def test_nothing_is_visible_or_done_before_the_record_is_synced(
     await rig.define()
     loop = asyncio.get_running_loop()
     reached, released = asyncio.Event(), asyncio.Event()
-    told: list[Sequence[Published]] = []
+    batches: list[Sequence[Published]] = []
 
     def listener(batch: Sequence[Published]) -> None:
-        told.append(batch)
+        batches.append(batch)
 
     rig.owner.listen(listener)
     append = rig.journal.append
@@ -106,14 +106,14 @@ async def test_nothing_is_visible_or_done_before_the_record_is_synced(
         await reached.wait()
         assert rig.owner.published.command(envelope.id) is None
         assert list(rig.owner.published.executions()) == []
-        assert (rig.feed.head, rig.supervisor.spawned, told) == (head, [], [])
+        assert (rig.feed.head, rig.supervisor.spawned, batches) == (head, [], [])
         released.set()
     monkeypatch.undo()
     record = rig.owner.published.command(envelope.id)
     assert record is not None
     assert rig.supervisor.spawned == [record.execution_id]
     assert rig.feed.head > head
-    assert len(told) == 1
+    assert len(batches) == 1
     rig.owner.close()
 
 
@@ -172,7 +172,7 @@ def test_only_the_owner_applies_events() -> None:
         if re.search(r"\.apply\(", path.read_text(encoding="utf-8"))
     }
     # Recovery makes the owner's table; history and the doctor fold records into tables of their
-    # own that nobody else sees.
+    # own that no other part sees.
     assert callers == {
         "handlers/owner.py",
         "handlers/journal/recovery.py",

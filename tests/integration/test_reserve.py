@@ -40,7 +40,7 @@ BYTES_ONLY = pytest.mark.parametrize("filler", [False], indirect=True, ids=["byt
 @pytest.fixture(params=[False, True], ids=["bytes", "inodes"])
 def filler(layout: DataLayout, request: pytest.FixtureRequest) -> Filler:
     """The disk of `layout` is full."""
-    filler = Filler(layout.root.parent / "strangers")
+    filler = Filler(layout.root.parent / "others")
     filler.fill(inodes=request.param)
     return filler
 
@@ -95,7 +95,7 @@ def test_who_needs_spares_less_leaves_some_to_who_needs_them_more(layout: DataLa
         assert not make_way(inside)
 
 
-def test_a_reserve_that_somebody_else_made_is_none_of_ours(
+def test_a_reserve_that_another_account_made_is_none_of_ours(
     layout: DataLayout, filler: Filler
 ) -> None:
     planted = layout.queue / ".reserve"
@@ -148,7 +148,7 @@ def test_spares_that_are_given_back_last_however_many_files_come_and_go(
         assert (layout.queue / "b.json").read_bytes() == b"{}"
 
 
-def test_what_never_was_a_spare_or_is_missed_by_nobody_is_not_given_back(
+def test_what_never_was_a_spare_or_is_not_missing_is_not_given_back(
     layout: DataLayout,
 ) -> None:
     (layout.queue / "small.json").write_bytes(b"{}")
@@ -165,7 +165,7 @@ def test_each_file_system_has_spares_of_its_own(layout: DataLayout) -> None:
         assert not reserve.is_held
         assert reserve.hold()
         assert spares(layout.output) == spares(layout.root) == SPARES
-        filler = Filler(layout.output / "strangers")
+        filler = Filler(layout.output / "others")
         filler.fill(inodes=False)
         folder = layout.execution("one").root
         with pytest.raises(OSError, match="No space"), opened(layout.output) as inside:
@@ -184,7 +184,7 @@ def test_private_files_are_replaced_on_a_full_disk(layout: DataLayout, filler: F
 
 
 @BYTES_ONLY
-def test_journal_goes_on_in_its_ballast_which_nobody_else_can_take(
+def test_journal_goes_on_in_its_ballast_which_no_other_program_can_take(
     layout: DataLayout, filler: Filler
 ) -> None:
     filler.let_go()

@@ -209,7 +209,7 @@ async def test_a_table_read_again_is_the_one_that_forgot(tmp_path: Path) -> None
     again.journal.close(again.next_seq, 0)
 
 
-async def test_the_feed_is_not_told_of_what_is_forgotten(tmp_path: Path) -> None:
+async def test_the_feed_has_no_change_of_what_is_forgotten(tmp_path: Path) -> None:
     encoder = ChangeEncoder("instance", "abc123")
     house = House(tmp_path / "data", RetentionSettings(executions=1))
     frames: list[Frame | None] = []

@@ -12,10 +12,10 @@ FAR_S, NEAR_S = 40.0, 0.2
 
 
 async def test_a_deadline_that_comes_later_and_is_nearer_is_kept() -> None:
-    clock, table, told = SystemClock(), JobTable(), asyncio.Queue[Report]()
+    clock, table, reports = SystemClock(), JobTable(), asyncio.Queue[Report]()
 
     def take(report: Report) -> None:
-        told.put_nowait(report)
+        reports.put_nowait(report)
 
     timekeeper = Timekeeper(table, clock, take)
 
@@ -38,7 +38,7 @@ async def test_a_deadline_that_comes_later_and_is_nearer_is_kept() -> None:
         await asyncio.sleep(0)  # it waits for the far one by now
         wait_for(2, NEAR_S)
         async with asyncio.timeout(FAR_S / 4):
-            assert await told.get() == PassTime()
+            assert await reports.get() == PassTime()
     finally:
         task.cancel()
         await asyncio.wait([task])

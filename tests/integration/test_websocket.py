@@ -13,7 +13,7 @@ from bus.errors import ErrorCode, Refused
 from bus.feed import Feed
 from bus.jobs import RolesSpec
 from bus.model import Principal
-from tests.gateway_fixture import ADMIN, ALICE, EPOCH, STRANGER, VIEWER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, EPOCH, ROLELESS, VIEWER, World, bearer, serving
 from tests.sign_in import Browser
 from tests.socket_client import PATH, PROTOCOL, Heard, SocketClient, ids, kinds, open_socket
 from transports.http.app import Gateway
@@ -651,13 +651,13 @@ async def test_new_roles_count_for_subscriptions_that_are_open() -> None:
     world.define("App/Job")
     gateway = Gateway(world.ports())
     url = await gateway.start("127.0.0.1", 0)
-    async with open_socket(url, STRANGER) as socket, open_socket(url, ADMIN) as control:
+    async with open_socket(url, ROLELESS) as socket, open_socket(url, ADMIN) as control:
         await socket.subscribe("a", start="now")
         await socket.until("bookmark")
         await control.subscribe("a", start="now")
         world.queue("App/Job", "root")
         await control.until("change")  # the flush that left `socket` out is over
-        world.principals[STRANGER] = Principal(user_id="sam", roles=("viewer",), via="http")
+        world.principals[ROLELESS] = Principal(user_id="sam", roles=("viewer",), via="http")
         gateway.recheck()
         second = world.queue("App/Job", "root")
         told = await socket.next()

@@ -30,7 +30,7 @@ JOB = "Demo/Job"
 
 
 class Audited:
-    """A world and the entries that its events make, told after the table has taken them in."""
+    """A world and the entries that its events make, made after the table has taken them in."""
 
     def __init__(self, **settings: object) -> None:
         self.world = World()
@@ -73,7 +73,7 @@ def test_a_start_is_one_entry_when_it_has_ended() -> None:
     assert entry.seq == len(audited.world.log)
 
 
-def test_a_stop_tells_the_states_before_and_after_and_is_one_entry() -> None:
+def test_a_stop_has_the_states_before_and_after_and_is_one_entry() -> None:
     audited = Audited()
     execution_id = audited.running()
     audited.entries()
@@ -129,7 +129,7 @@ def test_a_retry_by_a_person_is_the_persons() -> None:
     assert (entry.kind, entry.actor, entry.action) == (COMMAND, "olga", "retry")
 
 
-def test_a_limit_that_struck_is_the_acts_of_the_limits_and_told_once() -> None:
+def test_a_stop_by_a_limit_is_an_act_of_the_limits_and_has_one_entry() -> None:
     audited = Audited(timeout_s=1)
     execution_id = audited.running()
     audited.entries()
@@ -140,7 +140,7 @@ def test_a_limit_that_struck_is_the_acts_of_the_limits_and_told_once() -> None:
     assert (entry.before, entry.after) == ("Running", "Stopping")
 
 
-def test_a_limit_is_told_even_if_the_end_was_heard_of_first() -> None:
+def test_a_stop_by_a_limit_has_an_entry_even_if_the_end_was_reported_first() -> None:
     audited = Audited(timeout_s=1)
     execution_id = audited.running()
     audited.entries()
@@ -165,7 +165,7 @@ def test_what_is_settled_without_an_exit_record_is_the_adoptions() -> None:
     }
 
 
-def test_changes_of_the_catalog_tell_the_revisions() -> None:
+def test_changes_of_the_catalog_have_the_revisions() -> None:
     audited = Audited()
     audited.world.define(max_running=2)
     fault = DefinitionFault(file="job.toml", line=3, reason="x" * 1000)
@@ -206,9 +206,9 @@ def test_a_fold_that_begins_with_a_table_knows_whose_commands_wait() -> None:
     audited.entries()
     assert command.execution_id is not None
     audited.world.runs(command.execution_id)
-    [told] = [e for p in audited.world.log[-2:] if (e := later.take(p)) is not None]
+    [entry] = [e for p in audited.world.log[-2:] if (e := later.take(p)) is not None]
     [whole] = audited.entries()
-    assert msgspec.structs.replace(told, before=whole.before) == whole
+    assert msgspec.structs.replace(entry, before=whole.before) == whole
 
 
 def test_variables_stand_in_no_entry() -> None:
@@ -237,7 +237,7 @@ def test_equal_refusals_within_a_minute_are_two_entries_with_their_number() -> N
     assert coalescer.is_first(refusal(), WINDOW_S + 1)
 
 
-def test_different_refusals_are_told_apart_and_bounded() -> None:
+def test_different_refusals_are_kept_apart_and_bounded() -> None:
     coalescer = Coalescer()
     assert coalescer.is_first(refusal(), 0.0)
     assert coalescer.is_first(refusal(job="A/B"), 0.0)
@@ -245,7 +245,7 @@ def test_different_refusals_are_told_apart_and_bounded() -> None:
     assert len(coalescer) <= 10_000
 
 
-def test_asking_early_tells_what_was_counted_so_far_and_nothing_twice() -> None:
+def test_asking_early_writes_what_was_counted_so_far_and_nothing_twice() -> None:
     coalescer = Coalescer()
     for second in range(3):
         coalescer.is_first(refusal(), float(second))

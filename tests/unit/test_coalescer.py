@@ -1,4 +1,4 @@
-"""What the audit keeps of floods whose senders choose what tells them apart."""
+"""What the audit keeps of floods whose senders choose what makes them different."""
 
 import pytest
 
@@ -22,17 +22,17 @@ def entry(number: int, actor: str, **fields: str) -> AuditEntry:
 @pytest.mark.parametrize("chosen", ["peer", "action", "job"])
 def test_whatever_an_outsider_chooses_a_flood_leaves_few_entries(actor: str, chosen: str) -> None:
     coalescer = Coalescer()
-    told: list[AuditEntry] = []
+    written: list[AuditEntry] = []
     for number in range(28_000):
         fields = {} if chosen == "peer" else {chosen: f"x{number}"}
         one = entry(number, actor, **fields)
         if coalescer.is_first(one, number / 5_000):
-            told.append(one)
-        told.extend(coalescer.due(number / 5_000))
-    told.extend(coalescer.due(REST_S + 10))
-    assert len(told) <= 2 * FEW_BURST + 2
-    assert sum(each.count for each in told) == 28_000
-    assert sum(each.action == REST for each in told) == 1
+            written.append(one)
+        written.extend(coalescer.due(number / 5_000))
+    written.extend(coalescer.due(REST_S + 10))
+    assert len(written) <= 2 * FEW_BURST + 2
+    assert sum(each.count for each in written) == 28_000
+    assert sum(each.action == REST for each in written) == 1
 
 
 def test_a_flood_that_goes_on_for_a_day_stays_small() -> None:
@@ -44,13 +44,13 @@ def test_a_flood_that_goes_on_for_a_day_stays_small() -> None:
     assert entries < 2 * (FEW_BURST + 24 * 60) + 2 * 24
 
 
-def test_few_from_different_places_are_told_apart() -> None:
+def test_few_from_different_places_are_kept_apart() -> None:
     coalescer = Coalescer()
     assert all(coalescer.is_first(entry(number, ANONYMOUS), 0.0) for number in range(50))
     assert not coalescer.is_first(entry(7, ANONYMOUS), 1.0)
 
 
-def test_a_flood_of_outsiders_hides_nobody_elses_entry() -> None:
+def test_a_flood_of_outsiders_hides_no_other_entry() -> None:
     coalescer = Coalescer()
     for number in range(1000):
         coalescer.is_first(entry(number, ANONYMOUS), 0.0)

@@ -34,7 +34,7 @@ from bus.ports import Policy
 from handlers.decisions.decision import DeleteFiles, SpawnExecution, StopExecution
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import parts_of
-from tests.decision_fixture import OPERATOR, STRANGER, VIEWER, World
+from tests.decision_fixture import OPERATOR, ROLELESS, VIEWER, World
 
 START = StartJob(job_id="Demo/Job")
 STOP = StopJob(job_id="Demo/Job")
@@ -376,7 +376,7 @@ def test_unknown_holds_the_slot_until_it_is_lost(world: World) -> None:
     assert world.send(START).status is CommandStatus.RUNNING
 
 
-def test_end_without_a_record_tells_the_progress_that_the_journal_does_not_have(
+def test_end_without_a_record_has_the_progress_that_the_journal_does_not_have(
     world: World,
 ) -> None:
     start = world.send(START)
@@ -384,8 +384,8 @@ def test_end_without_a_record_tells_the_progress_that_the_journal_does_not_have(
     world.runs(start.execution_id)
     half = Progress(percent=50.0, message="half")
     world.report(ReportProgress(execution_id=start.execution_id, progress=half))
-    told = world.report(ReportLost(execution_id=start.execution_id, reason="no_exit_record"))
-    assert [e.progress for e in told if isinstance(e, ExecutionEnded)] == [half]
+    events = world.report(ReportLost(execution_id=start.execution_id, reason="no_exit_record"))
+    assert [e.progress for e in events if isinstance(e, ExecutionEnded)] == [half]
 
 
 def test_final_state_is_never_left(world: World) -> None:
@@ -402,7 +402,7 @@ def test_final_state_is_never_left(world: World) -> None:
 def test_what_may_not_be_viewed_does_not_exist(world: World) -> None:
     world.define(roles=RolesSpec(view=("ops",), start=("ops",), stop=("ops",)))
     for command in (START, STOP, RESTART, GetStatus(job_id="Demo/Job")):
-        assert world.send(command, STRANGER).error_code == ErrorCode.UNKNOWN_JOB
+        assert world.send(command, ROLELESS).error_code == ErrorCode.UNKNOWN_JOB
 
 
 def test_viewer_may_look_and_not_touch(world: World) -> None:
@@ -579,7 +579,7 @@ def test_stop_overtakes_starts_that_were_accepted_before_it_and_are_decided_afte
     assert world.take(late).status is CommandStatus.RUNNING
 
 
-def test_stop_by_somebody_who_may_only_stop_their_own_overtakes_nobody_elses_start(
+def test_stop_by_a_user_who_may_only_stop_their_own_overtakes_no_other_start(
     world: World,
 ) -> None:
     world.define(max_running=5, roles=RolesSpec(stop=("boss",)))

@@ -413,7 +413,7 @@ def test_values_beside_a_shell_line_and_choices_in_it_are_fine() -> None:
     spec_of("command = ['docker', 'ps', '--format', '{{.Names}}']\n")
 
 
-def test_the_first_fault_by_line_is_told() -> None:
+def test_the_first_fault_by_line_is_reported() -> None:
     assert fault_of(COMMAND + "timout_s = 1\nmax_runing = 2\n[rolls]\n").line == 2
 
 

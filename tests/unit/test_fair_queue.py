@@ -34,7 +34,7 @@ def test_what_is_put_back_is_next() -> None:
     assert [turns.take() for _ in range(len(turns))] == [0, 10, 1, 2, 3]
 
 
-async def test_a_start_is_in_the_next_batch_and_a_stop_first_whoever_waits() -> None:
+async def test_a_start_is_in_the_next_batch_and_a_stop_first_however_many_wait() -> None:
     clock = SystemClock()
     inbox = Inbox(clock)
     inbox.put([sealed("greedy", StartJob(job_id="A/B")) for _ in range(1000)])

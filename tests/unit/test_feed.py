@@ -79,7 +79,7 @@ def test_ring_counts_what_small_frames_take_beside_their_data(feed: Feed) -> Non
     assert len(feed) == BYTES_MAX // FRAME_BYTES
 
 
-def test_reader_behind_the_ring_is_told_and_not_served(feed: Feed) -> None:
+def test_reader_behind_the_ring_is_reset_and_not_served(feed: Feed) -> None:
     for n in range(40):
         feed.publish([frame(11 + n, size=1024 * 1024)], head=11 + n)
     with pytest.raises(FellBehind):

@@ -82,7 +82,7 @@ def test_a_piece_of_a_line_is_not_taken_for_one(record: Record, data: st.DataObj
 
 
 @given(record=records)
-def test_the_outline_tells_what_the_record_tells(record: Record) -> None:
+def test_the_outline_has_what_the_record_has(record: Record) -> None:
     outline = decode_outline(encode_line(record))
     for name in Outline.__struct_fields__:
         if name != "events":

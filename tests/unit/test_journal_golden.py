@@ -1,7 +1,7 @@
 """What earlier versions wrote is read for ever: golden files with every event and every field.
 
 A test that fails here says: a tag, a field or its meaning was changed, and journals out there can
-no longer be read. New fields get defaults. Until the first release the files are written anew by
+no longer be read. New fields get defaults. Until the first release the files are written again by
 `PYTHONPATH=. python tests/unit/test_journal_golden.py`; after it old files stay as they are, and
 what is new goes into `journal-2.log`.
 """

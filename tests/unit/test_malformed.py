@@ -44,19 +44,19 @@ WHOLE = b'{"command":"start","jobId":"W/Job"}'
         (b'{"a": 1e999}', ["too large"]),
     ],
 )
-def test_the_place_and_what_belongs_there_are_told(raw: bytes, words: list[str]) -> None:
-    told = why_no_json(raw, "in UTF-8, please")
-    assert [word for word in words if word not in told] == [], told
-    assert found_in(told) == []
+def test_the_place_and_what_belongs_there_are_named(raw: bytes, words: list[str]) -> None:
+    reason = why_no_json(raw, "in UTF-8, please")
+    assert [word for word in words if word not in reason] == [], reason
+    assert found_in(reason) == []
 
 
 @given(st.binary() | st.text().map(lambda text: json.dumps({"a": text})[:-1].encode()))
 @example(b"\xff")
 @example(b'{"a":"\\ud800\\ud800"}')
 def test_whatever_the_bytes_there_is_a_sentence(raw: bytes) -> None:
-    told = why_no_json(raw)
-    assert told
-    assert told.isprintable()
+    reason = why_no_json(raw)
+    assert reason
+    assert reason.isprintable()
 
 
 def test_no_sentence_about_broken_bytes_is_a_librarys() -> None:
@@ -96,7 +96,7 @@ class Record(msgspec.Struct, forbid_unknown_fields=True):
         ({"text": "", "either": []}, ("either",), "must be a whole number or text, not a list"),
     ],
 )
-def test_what_does_not_fit_is_told_with_its_place(
+def test_what_does_not_fit_is_named_with_its_place(
     fields: dict[str, object], steps: tuple[str, ...], sentence: str
 ) -> None:
     with pytest.raises(msgspec.ValidationError) as caught:
@@ -106,10 +106,10 @@ def test_what_does_not_fit_is_told_with_its_place(
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, {}, {"secret": 1}, {"secret": "k", "x": 1}])
 def test_a_value_that_no_variable_may_have_is_not_repeated(value: object) -> None:
-    told = why_no_value("Count", value)
-    assert told is not None
-    assert told.startswith('variable "Count" must be text, a number, true, false or')
-    assert found_in(told) == []
+    reason = why_no_value("Count", value)
+    assert reason is not None
+    assert reason.startswith('variable "Count" must be text, a number, true, false or')
+    assert found_in(reason) == []
 
 
 @pytest.mark.parametrize("value", ["x", 1, 1.5, True, None, {"secret": "k"}, 9**99])

@@ -8,7 +8,7 @@ from bus.jobs import DefinitionFault, Overlap, RolesSpec
 from bus.model import ExecutionStatus, Principal
 from bus.ports import Policy
 from handlers.decisions.table import JobTable
-from tests.decision_fixture import STRANGER, VIEWER, World
+from tests.decision_fixture import ROLELESS, VIEWER, World
 
 START = StartJob(job_id="Demo/Job")
 RESTART = RestartJob(job_id="Demo/Job")
@@ -37,14 +37,14 @@ def test_who_may_not_view_a_job_cannot_stop_or_cancel_it_either(world: World) ->
     assert world.status(waiting.execution_id) is ExecutionStatus.QUEUED
 
 
-def test_who_may_view_a_waiting_command_is_told_that_they_may_not_cancel_it(world: World) -> None:
+def test_cancel_by_a_user_who_may_only_view_the_command_is_not_permitted(world: World) -> None:
     world.define(overlap=Overlap.QUEUE)
     world.send(START)
     cancel = world.send(CancelCommand(target_id=world.send(START).id), VIEWER)
     assert cancel.error_code == ErrorCode.NOT_PERMITTED
 
 
-def test_who_may_not_restart_is_told_so_and_not_how_many_run(world: World) -> None:
+def test_who_may_not_restart_is_refused_and_does_not_learn_how_many_run(world: World) -> None:
     world.define(max_running=2)
     for _ in range(2):
         world.send(START)
@@ -75,13 +75,13 @@ def refusal_of(world: World, job_id: str, principal: Principal) -> str:
 def test_another_spelling_of_a_job_is_named_to_who_may_see_it(world: World, written: str) -> None:
     world.define()
     assert refusal_of(world, written, VIEWER).endswith('; did you mean "Demo/Job"?')
-    assert "did you mean" not in refusal_of(world, written, STRANGER)
+    assert "did you mean" not in refusal_of(world, written, ROLELESS)
 
 
 def test_job_named_without_its_app_is_named_whole_to_who_may_see_it(world: World) -> None:
     world.define()
     assert refusal_of(world, "job", VIEWER).endswith('; did you mean "Demo/Job"?')
-    assert refusal_of(world, "Job", STRANGER).endswith("; a job's id is App/Job")
+    assert refusal_of(world, "Job", ROLELESS).endswith("; a job's id is App/Job")
     assert refusal_of(world, "Jobs", VIEWER).endswith("; a job's id is App/Job")
 
 
@@ -94,17 +94,17 @@ def test_who_sees_no_such_job_is_named_and_learns_nothing_else(world: World) -> 
 def test_role_words_of_a_file_that_nothing_knows_are_named_with_what_to_do() -> None:
     world = World(Policy(mapped_roles=frozenset({"authenticated"})))
     world.define("Demo/Hidden", roles=HIDDEN)
-    told = refusal_of(world, "Demo/Hidden", HOST)
-    assert 'knows the roles "debug"' in told
-    assert '"debug" = ["operator"]' in told
-    assert "[directory.role_map]" in told
+    refused = refusal_of(world, "Demo/Hidden", HOST)
+    assert 'knows the roles "debug"' in refused
+    assert '"debug" = ["operator"]' in refused
+    assert "[directory.role_map]" in refused
     world.define("Demo/Debug", roles=RolesSpec(view=("debug",), start=("staff",)))
     assert refusal_of(world, "Demo/Hidden", HOST).endswith('count are "debug", "authenticated"')
     may_not = world.send(StartJob(job_id="Demo/Debug"), HOST)
     assert may_not.error_code == ErrorCode.NOT_PERMITTED
 
 
-def test_role_words_are_named_to_nobody_but_the_writer_of_a_file_that_is_believed() -> None:
+def test_role_words_are_named_only_to_the_writer_of_a_file_that_is_trusted() -> None:
     world = World()
     for principal in (
         Principal(user_id="uid:1001", roles=("odd",), via="directory"),

@@ -14,7 +14,7 @@ from bus.jobs import Overlap, RolesSpec
 from bus.model import CommandStatus, ExecutionStatus, Outcome, Principal, Value
 from bus.ports import Policy, Receipt
 from bus.publisher import Publisher
-from tests.decision_fixture import OPERATOR, STRANGER, VIEWER, World
+from tests.decision_fixture import OPERATOR, ROLELESS, VIEWER, World
 from transports.memory import MemoryTransport
 
 JOB = "Demo/Job"
@@ -161,9 +161,9 @@ async def test_command_is_taken_back_before_anybody_decided_about_it() -> None:
 
 @pytest.mark.parametrize(
     ("who", "code"),
-    [(STRANGER, ErrorCode.UNKNOWN_COMMAND), (VIEWER, ErrorCode.NOT_PERMITTED)],
+    [(ROLELESS, ErrorCode.UNKNOWN_COMMAND), (VIEWER, ErrorCode.NOT_PERMITTED)],
 )
-async def test_undecided_command_of_somebody_else_is_not_taken_back(
+async def test_undecided_command_of_another_user_is_not_taken_back(
     who: Principal, code: ErrorCode
 ) -> None:
     door = Door(roles=RolesSpec(view=("operator", "viewer"), stop=("operator",)))

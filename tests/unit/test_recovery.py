@@ -1,4 +1,4 @@
-"""From a journal to the feed: what a reader finds after a restart is what it would have heard."""
+"""From a journal to the feed: a reader finds after a restart what it would have received."""
 
 from pathlib import Path
 
@@ -50,16 +50,16 @@ def restarted_after(directory: Path, clock: ManualClock, *ages_ms: int) -> Recov
     return recover(directory, "test", clock)
 
 
-def told(found: RecoveredTable) -> list[tuple[int, str]]:
+def changes(found: RecoveredTable) -> list[tuple[int, str]]:
     """Number and status of each frame the feed holds."""
     batch = found.feed.after(found.feed.oldest, 1000, 2**30, lambda _: True)
     return [(f.seq, msgspec.json.decode(f.data)["data"]["status"]) for f in batch.frames]
 
 
-def test_each_frame_tells_the_record_as_it_was_then(tmp_path: Path) -> None:
+def test_each_frame_has_the_record_as_it_was_then(tmp_path: Path) -> None:
     found = restarted_after(tmp_path / "Journal", ManualClock(), 1000)
 
-    assert told(found) == [(1, "Queued"), (2, "Starting"), (3, "Running"), (4, "Succeeded")]
+    assert changes(found) == [(1, "Queued"), (2, "Starting"), (3, "Running"), (4, "Succeeded")]
 
 
 def test_old_changes_are_held_only_up_to_the_rings_number(
@@ -69,7 +69,7 @@ def test_old_changes_are_held_only_up_to_the_rings_number(
 
     found = restarted_after(tmp_path / "Journal", ManualClock(), HOUR_MS, HOUR_MS, HOUR_MS)
 
-    assert [seq for seq, _ in told(found)] == [7, 8, 9, 10, 11, 12]
+    assert [seq for seq, _ in changes(found)] == [7, 8, 9, 10, 11, 12]
     assert found.feed.oldest == 6
 
 
@@ -80,7 +80,7 @@ def test_young_changes_are_held_beyond_the_rings_number(
 
     found = restarted_after(tmp_path / "Journal", ManualClock(), HOUR_MS, 1000, 1000)
 
-    assert [seq for seq, _ in told(found)] == [5, 6, 7, 8, 9, 10, 11, 12]
+    assert [seq for seq, _ in changes(found)] == [5, 6, 7, 8, 9, 10, 11, 12]
 
 
 def test_frames_beyond_the_rings_bytes_are_missing_from_the_old_end(
@@ -92,5 +92,5 @@ def test_frames_beyond_the_rings_bytes_are_missing_from_the_old_end(
 
     found = restarted_after(tmp_path / "Journal", ManualClock(), 1000, 1000)
 
-    assert [seq for seq, _ in told(found)] == [7, 8]
+    assert [seq for seq, _ in changes(found)] == [7, 8]
     assert found.feed.oldest == 6

@@ -367,7 +367,7 @@ def test_who_has_most_gives_way_first_among_those_with_an_effect() -> None:
     assert kept == {"otto": 6, "olga": 14}
 
 
-def test_a_principal_with_all_its_ids_starts_nothing_more_but_stops_and_hinders_nobody() -> None:
+def test_a_principal_with_all_its_ids_starts_nothing_more_but_stops_and_hinders_no_other() -> None:
     world = World(Policy(keeping=RetentionSettings(ids=5)))
     world.define()
     ended(world, 5, "Demo/Job")

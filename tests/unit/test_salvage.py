@@ -1,4 +1,4 @@
-"""Facts behind a hole in the journal: whatever is missing, what is left fits and is told."""
+"""Facts behind a hole in the journal: whatever is missing, what is left fits and is replayed."""
 
 from collections.abc import Sequence
 
@@ -112,7 +112,7 @@ def lived(acts: Sequence[tuple[str, int]]) -> World:
     return world
 
 
-def told(table: JobTable, left: Sequence[Published], next_seq: int) -> None:
+def replay(table: JobTable, left: Sequence[Published], next_seq: int) -> None:
     """The table takes in what is left, as a start does."""
     seq = next_seq
     for published in left:
@@ -135,7 +135,7 @@ def check(log: Sequence[Published], begin: int, end: int) -> None:
     for published in log[:begin]:
         table.apply(published)
     left = log[end:]
-    told(table, left, len(log) + 1)
+    replay(table, left, len(log) + 1)
     forgotten: set[str] = set()
     forgets = [p.event for p in left if isinstance(p.event, SystemForgotten)]
     traceless = {command_id for event in forgets for command_id in event.traceless}
@@ -158,7 +158,7 @@ def check(log: Sequence[Published], begin: int, end: int) -> None:
         awaited = [table.execution(i) for i in command.waits_for or (command.execution_id or "",)]
         assert any(e is not None and not e.is_final for e in awaited), command
     before = story(table)
-    told(table, left, 10_000)  # a death before the salvage was put away
+    replay(table, left, 10_000)  # a death before the salvage was put away
     assert story(table) == before
 
 
@@ -167,7 +167,7 @@ def check(log: Sequence[Published], begin: int, end: int) -> None:
     acts=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 5)), min_size=10, max_size=40),
     size=st.integers(1, 8),
 )
-def test_whatever_is_missing_the_rest_fits_and_is_told(
+def test_whatever_is_missing_the_rest_fits_and_is_replayed(
     acts: list[tuple[str, int]], size: int
 ) -> None:
     log = lived(acts).log
@@ -177,17 +177,17 @@ def test_whatever_is_missing_the_rest_fits_and_is_told(
 
 @settings(max_examples=50, deadline=None)
 @given(acts=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 5)), min_size=5, max_size=40))
-def test_where_nothing_is_missing_the_same_story_is_told(acts: list[tuple[str, int]]) -> None:
+def test_where_nothing_is_missing_the_replay_is_the_same(acts: list[tuple[str, int]]) -> None:
     world = lived(acts)
     table = JobTable()
-    told(table, world.log, 1)
+    replay(table, world.log, 1)
     assert story(table) == story(world.table)
 
 
 def test_program_whose_start_is_lost_and_end_is_not_has_its_exact_code() -> None:
     world = lived([("start", 0), ("runs", 0), ("fails", 0)])
     table = JobTable()
-    told(table, [p for p in world.log if not isinstance(p.event, ExecutionRunning)], 100)
+    replay(table, [p for p in world.log if not isinstance(p.event, ExecutionRunning)], 100)
     [first, *_] = list(table.executions())[::-1]
     assert (first.status, first.exit_code) == (ExecutionStatus.FAILED, 1)
     command = table.command(first.command_id)
@@ -202,18 +202,18 @@ def test_command_of_which_only_the_end_is_left_is_not_run_again() -> None:
     world.runs(started.execution_id or "")
     table = JobTable()
     ends = [p for p in world.log if isinstance(p.event, CommandEnded)]
-    told(table, ends, 100)
+    replay(table, ends, 100)
     record = table.command(started.id)
     assert record is not None
     assert (record.status, record.body_hash) == (CommandStatus.COMPLETED, "")
 
 
-def test_command_whose_execution_is_nowhere_is_told_as_interrupted() -> None:
+def test_command_whose_execution_is_nowhere_ends_as_interrupted() -> None:
     world = World()
     define(world)
     started = world.send(StartJob(job_id=JOB))
     table = JobTable()
-    told(table, [p for p in world.log if isinstance(p.event, CommandAccepted)], 100)
+    replay(table, [p for p in world.log if isinstance(p.event, CommandAccepted)], 100)
     record = table.command(started.id)
     assert record is not None
     assert (record.status, record.error_code) == (CommandStatus.FAILED, ErrorCode.INTERRUPTED)
@@ -227,7 +227,7 @@ def test_waiting_execution_of_a_lost_definition_takes_the_nearest_that_is_known(
     define(world)
     waiting = world.send(StartJob(job_id=JOB)).execution_id or ""
     table = JobTable()
-    told(table, [p for p in world.log if not isinstance(p.event, JobChanged)], 100)
+    replay(table, [p for p in world.log if not isinstance(p.event, JobChanged)], 100)
     execution = table.execution(waiting)
     assert execution is not None
     assert execution.status is ExecutionStatus.QUEUED

@@ -26,7 +26,7 @@ class Living:
         """The program does not mind."""
 
 
-def test_an_order_heard_again_after_the_clock_was_set_keeps_its_grace(
+def test_an_order_read_again_after_the_clock_was_set_keeps_its_grace(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     at_ms = 1_769_450_400_000

@@ -63,7 +63,7 @@ def test_an_undeclared_name_is_refused_with_the_nearest_one() -> None:
     ["\ud800", "x" * 10_000_000, "a\0b\nc", "~/"],
     ids=["half", "long", "control", "pointer"],
 )
-def test_any_name_can_be_told_back(name: str) -> None:
+def test_any_name_can_be_shown_in_a_sentence(name: str) -> None:
     refusal = refused(job(X=VariableSpec()), {name: 1})
     assert len(refusal.message) < 500
     assert refusal.message.isprintable()
