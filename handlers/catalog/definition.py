@@ -1,8 +1,6 @@
 """From the text of one `job.toml` to a `JobSpec`, or to what is wrong with it and where. Pure."""
 
 import hashlib
-import re
-import tomllib
 import types
 from collections.abc import Iterator
 from enum import StrEnum
@@ -11,6 +9,7 @@ from typing import Any, Union, get_args, get_origin
 import msgspec
 
 from bus.jobs import DefinitionFault, JobSpec
+from bus.toml_text import TomlFault, parse_toml, toml_text
 from bus.wording import did_you_mean, quoted
 from handlers.catalog.definition_checks import problems_of
 from handlers.catalog.problem import Problem, shown
@@ -20,12 +19,7 @@ from handlers.catalog.variables import INTEGER_MAX, INTEGER_MIN
 SIZE_MAX = 256 * 1024
 """Bytes of a `job.toml`."""
 
-DOTS_A_LINE_MAX = 256
-"""`tomllib` takes quadratic time and memory for `a.a.a…`; no honest line has that many dots."""
-
 _NOT_FROM_FILE = "directory"  # the catalog's own field of JobSpec
-
-_SYNTAX_LINE = re.compile(r"^(.*) \(at line (\d+), column \d+\)$", re.DOTALL)
 
 _WORDS: dict[type, str] = {
     str: 'text such as "abc"',
@@ -44,14 +38,14 @@ def decode_definition(content: bytes, *, file: str, directory: str) -> JobSpec |
     """
     try:
         text = _text(content)
-        document = _parsed(text)
+        document = parse_toml(text)
         decoder = _Decoder()
         spec = decoder.job(document, directory)
         problems = decoder.problems or list(problems_of(spec))
         if not problems:
             return spec
         lines = key_lines(text)
-    except _SyntaxFault as fault:
+    except TomlFault as fault:
         return DefinitionFault(file=file, line=fault.line, reason=fault.reason)
     except RecursionError:
         return DefinitionFault(file=file, line=0, reason="lists or tables are nested too deeply")
@@ -64,40 +58,10 @@ def revision_of(content: bytes, directory: str) -> str:
     return hashlib.blake2b(content + b"\0" + directory.encode(), digest_size=6).hexdigest()
 
 
-class _SyntaxFault(Exception):
-    """The text is no TOML, or none that is worth parsing."""
-
-    def __init__(self, line: int, reason: str) -> None:
-        super().__init__(reason)
-        self.line = line
-        self.reason = reason
-
-
 def _text(content: bytes) -> str:
     if len(content) > SIZE_MAX:
-        raise _SyntaxFault(0, f"is larger than {SIZE_MAX // 1024} KiB")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise _SyntaxFault(1, "is UTF-16; save it as UTF-8")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as exc:
-        line = content.count(b"\n", 0, exc.start) + 1
-        raise _SyntaxFault(line, "is not UTF-8 here; save it as UTF-8") from exc
-    for number, line_text in enumerate(text.split("\n"), 1):
-        if line_text.count(".") > DOTS_A_LINE_MAX:
-            raise _SyntaxFault(number, f"has more than {DOTS_A_LINE_MAX} dots on one line")
-    return text
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except ValueError as exc:  # TOMLDecodeError, and plain ones, e.g. of absurdly long integers
-        match = _SYNTAX_LINE.match(str(exc))
-        if match:
-            raise _SyntaxFault(int(match.group(2)), f"no valid TOML: {match.group(1)}") from exc
-        line = text.count("\n") + 1 if "end of document" in str(exc) else 0
-        raise _SyntaxFault(line, f"no valid TOML: {exc}") from exc
+        raise TomlFault(0, 0, f"is larger than {SIZE_MAX // 1024} KiB")
+    return toml_text(content)
 
 
 class _Decoder:

@@ -4,7 +4,6 @@ Flags win over the environment, which wins over the file, which wins over the de
 nobody knows is an error, never ignored; so is a section whose part is not built yet.
 """
 
-import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,6 +16,7 @@ from bus.errors import ConfigError
 from bus.malformed import why_unfit
 from bus.retention_settings import RetentionSettings
 from bus.secret_sources import SECRET_NAME, SecretSource
+from bus.toml_text import TomlFault, parse_toml, toml_text
 from jobbus.service.config_checks import check
 from jobbus.service.settings import (
     DirectorySection,
@@ -93,11 +93,13 @@ def _from_file(path: Path) -> _Values:
             raw = file.read(FILE_SIZE_MAX + 1)
         if len(raw) > FILE_SIZE_MAX:
             raise ConfigError(f"{path} is larger than {FILE_SIZE_MAX} bytes")
-        document = tomllib.loads(raw.decode("utf-8-sig"))
+        document = parse_toml(toml_text(raw))
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read: {exc.strerror or exc}") from exc
-    except (ValueError, RecursionError) as exc:  # also of absurdly long integers
-        raise ConfigError(f"{path} is no TOML: {exc}") from exc
+    except TomlFault as exc:
+        raise ConfigError(f"{path}, line {exc.line}: {exc.reason}") from exc
+    except RecursionError as exc:
+        raise ConfigError(f"{path}: lists or tables are nested too deeply") from exc
     values: _Values = {}
     for section, table in document.items():
         _known_section(section, str(path))

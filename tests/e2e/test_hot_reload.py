@@ -83,7 +83,10 @@ async def test_broken_edit_is_shown_with_its_line_while_the_old_version_starts(
         assert broken["may"]["start"]["allowed"] is True
         assert await said(http, "T/Edited") == b"one\n"
         path.write_text("command = [\n")
-        await eventually_told(lambda: reason_has(http, "TOML"), "the next fault")
+        await eventually_told(
+            lambda: reason_has(http, "the list that begins in line 1 is not closed"),
+            "the next fault",
+        )
         assert await said(http, "T/Edited") == b"one\n"
         assert await said(http, "T/Other") == b"other\n"
         path.write_text(good.replace("echo one", "echo mended"))

@@ -67,7 +67,7 @@ async def test_definitions_and_their_faults_are_logged(service: Service) -> None
     file = service.apps.definition("L/Good")
     good = file.read_text()
     file.write_text("command = [\n")
-    await eventually(lambda: says("L/jobs/Good/job.toml:2: no valid TOML"))
+    await eventually(lambda: says("L/jobs/Good/job.toml:1: no valid TOML"))
     assert says("the last good version is in force")
     file.write_text(good + "\n")
     await eventually(lambda: says("L/Good has a new definition, which is right again"))

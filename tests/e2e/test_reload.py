@@ -102,7 +102,12 @@ async def test_broken_file_leaves_the_old_settings_in_force_and_says_where(
     async with service.http() as http:
         made = await http.call("POST", "/tokens", {"userId": "gina", "roles": ["guest"]})
         for text, word in (
-            ("[roles\n", "no TOML"),
+            ("[roles\n", "no valid TOML"),
+            (
+                "\n[roles]\nview = [guest]\n",
+                "line 3: no valid TOML, column 9: text stands in quotes",
+            ),
+            ("[limits]\nstreams = 1\nstreams = 2\n", '"streams" is there already, in line 2'),
             ("[rolls]\n", "rolls"),
             ("[limits]\nstreams = 'many'\n", "[limits] streams"),
             ("[directory]\ndefault_roles = ['admin']\n", "default_roles"),

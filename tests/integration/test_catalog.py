@@ -74,7 +74,8 @@ def test_one_broken_file_hides_no_other(tmp_path: Path) -> None:
     fault = found["A/broken"].fault
     assert fault is not None
     assert fault.file == f"{tmp_path.name}/A/jobs/broken/job.toml"
-    assert fault.line == 2
+    assert fault.line == 1
+    assert "the list that begins in line 1 is not closed" in fault.reason
 
 
 def test_a_folder_that_cannot_be_an_id_is_a_fault(tmp_path: Path) -> None:
