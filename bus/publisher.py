@@ -125,8 +125,8 @@ class Publisher:
                 raise
 
     def _note(self, envelope: Envelope) -> _InFlight:
-        """The command is on its way. Those before it that were decided meanwhile are not any more:
-        mostly they stand at the front."""
+        """The command is in flight. Those at the front that were decided meanwhile are not any
+        more; behind an undecided command there are few of them."""
         in_flight = self._in_flight[envelope.id] = _InFlight(envelope)
         while self._is_decided(first := next(iter(self._in_flight))):
             self._decided[first] = identity_of(self._in_flight.pop(first).envelope)

@@ -31,7 +31,7 @@ CAN_SYNC_ALL = sys.platform == "linux" and hasattr(_libc, "syncfs")
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """By what two marks of one name differ: equal marks, unchanged file."""
+    """The state of what lies under a name; a file with the same mark has not changed."""
 
     inode: int
     size: int
@@ -79,7 +79,7 @@ def make_directory(path: Path) -> None:
 
 
 def mark_of(name: str, inside: int) -> Mark:
-    """The mark of whatever lies under `name`; never follows a link.
+    """The mark of what lies under `name`; never follows a link.
 
     Raises:
         FileNotFoundError: nothing does (any more).

@@ -168,7 +168,7 @@ class LocalPublisher:
         await self._compare_with_file(entry.name, envelope)
 
     async def _compare_with_file(self, name: str, envelope: Envelope) -> None:
-        """A command of this id lies there already; if it is this one, it is made durable."""
+        """A command of this id lies there already; if it is the same, it is made durable."""
         self._wake()
         try:
             there = await DISK.run(self._files.durable_envelope, name)

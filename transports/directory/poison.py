@@ -77,8 +77,10 @@ class InHandNote:
     """One note. All methods block, if only for a write to memory; from any thread.
 
     `is_recorded` says, at the start, whether the journal knows what came of it.
-    `_hands` has what is in hand by its holder, `_deaths` in how many starts that died each
-    suspect was. The file exists exactly while a service runs or after one died.
+    `_hands` has what is in hand by its holder; `take` writes it. `_deaths` has in how many starts
+    that died each suspect was; `begin` reads it from the last note, `forget` removes from it.
+    `_handle` is the open file, None while it cannot be written. `_turn` guards all of them. The
+    file exists exactly while a service runs or after one died.
     """
 
     def __init__(
@@ -225,7 +227,7 @@ def _text(key: str) -> str:
 
 
 def _key(text: str) -> str:
-    """The opposite of `_text`; of what was not written so, what can be made of it."""
+    """The opposite of `_text`; of a text that `_text` did not make, the nearest name."""
     return os.fsdecode(text.encode("latin-1", "replace"))
 
 

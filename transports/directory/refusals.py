@@ -125,7 +125,7 @@ class RefusalResults:
 
 
 def _writer(user_id: str) -> str:
-    """Whose they count as: all users of the service's own account are one."""
+    """The account that a result counts for: all users of the service's own account share it."""
     return user_id if user_id.startswith(_ACCOUNT) else ""
 
 

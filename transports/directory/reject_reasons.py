@@ -1,4 +1,4 @@
-"""The reason file beside each rejected file, and what the two say when they are read. Blocking."""
+"""Why files lie in Rejects: the reason file beside each, written and read. Blocking."""
 
 import os
 

@@ -66,7 +66,7 @@ class ResultFile(msgspec.Struct, frozen=True, kw_only=True, rename=RESULT_NAMES)
 
 
 class StatusFile(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES):
-    """`JobStatus/{ExecutionID}.json`: what `Get-JobStatus` gives back to whom it may."""
+    """`JobStatus/{ExecutionID}.json`: what `Get-JobStatus` gives back to those who may view it."""
 
     execution_id: str
     job_id: str
@@ -167,7 +167,7 @@ def write(
     commands: Sequence[CommandRecord],
     put: Put = disk.replace_file,
 ) -> set[str]:
-    """The records' files say what they say, but for those that found no room: their ids.
+    """Each record has its file as it stands, but for those that found no room: their ids.
 
     The reserve is for what has ended. The file of a live execution only says how far it is.
     """

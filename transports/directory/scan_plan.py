@@ -155,7 +155,7 @@ class ScanPlan:
         return due
 
     def put_back(self, name: str) -> None:
-        """It was due and is so again with the next scan."""
+        """A file that was taken as due is due again with the next scan."""
         with self._turn:
             heapq.heappush(self._due, (self._unready[name].due_s, name))
 
