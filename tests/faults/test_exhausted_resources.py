@@ -363,7 +363,8 @@ async def ready_url(service: Service, process: "subprocess.Popen[bytes]") -> str
 
 
 def lines(service: Service) -> list[str]:
-    """What the log holds beside the link of the start."""
+    """What the log holds beside the link of the start and the two lines of each execution."""
     text = service.log.read_text(encoding="utf-8").splitlines()
     ours = ("sign in once", '{"method"')
-    return [line for line in text if not line.startswith(ours)]
+    of_jobs = '"logger": "jobbus.jobs"'
+    return [line for line in text if not line.startswith(ours) and of_jobs not in line]
