@@ -102,9 +102,9 @@ def copy_of(service: Service, how: Callable[[Path, Path], None], root: Path) -> 
 
 
 def identity_of(service: Service) -> tuple[str, str]:
-    told = read_json(service.data / "instance.json")
-    assert told is not None
-    return told["instance"], told["epoch"]
+    found = read_json(service.data / "instance.json")
+    assert found is not None
+    return found["instance"], found["epoch"]
 
 
 @pytest.mark.parametrize("how", COPIES)
@@ -119,12 +119,12 @@ async def test_copy_is_another_instance_and_leaves_the_jobs_of_the_original_alon
             pids = [int(line) for line in service.apps.lines("pids")]
             with copy_of(service, COPIES[how], tmp_path) as copy:
                 async with copy.http() as there:
-                    told = [await there.ended(each) for each in ids]
+                    ended = [await there.ended(each) for each in ids]
                     for each in ids:
                         await there.call("POST", f"/executions/{each}/stop", {"kill": True})
                     copy.kill9()
                     copy.start()  # what was settled stays so
-                assert {(each["status"], each["reason"]) for each in told} == {
+                assert {(each["status"], each["reason"]) for each in ended} == {
                     ("Lost", "no_exit_record")
                 }
                 mine, others = identity_of(service), identity_of(copy)
@@ -184,9 +184,9 @@ async def test_nothing_follows_in_a_copy_from_what_may_run_in_the_original(tmp_p
             await eventually(lambda: service.apps.lines("asked"), "the order is at its program")
             with copy_of(service, copied, tmp_path) as copy:
                 async with copy.http() as there:
-                    told = [await there.ended(each) for each in ids]
-                    assert [each["status"] for each in told] == ["Lost"] * 3
-                    made = [await there.executions(each["jobId"]) for each in told]
+                    ended = [await there.ended(each) for each in ids]
+                    assert [each["status"] for each in ended] == ["Lost"] * 3
+                    made = [await there.executions(each["jobId"]) for each in ended]
                     assert [len(each) for each in made] == [1, 1, 1]
             for execution_id in ids[:2]:
                 assert (await http.execution(execution_id))["status"] == "Running"
@@ -203,8 +203,8 @@ async def test_what_both_start_under_one_id_is_stopped_by_its_own_service_only(
             await eventually(lambda: len(service.apps.lines("pids")) == 1, "the first one runs")
 
             async def waiting() -> str | None:
-                told = await http.get(f"/commands/{waits['commandId']}")
-                found: str | None = told.get("executionId")
+                record = await http.get(f"/commands/{waits['commandId']}")
+                found: str | None = record.get("executionId")
                 return found
 
             execution_id = await eventually_told(waiting, "it waits for its turn")
@@ -267,9 +267,9 @@ async def test_what_was_rejected_stays_so_in_a_copy(how: str, tmp_path: Path) ->
             assert sign["status"] == "Completed"
             assert len(list(rejects.glob("*.reason.json"))) == 1
             assert copy.apps.lines("ran") == []
-            mended = next(each for each in rejects.glob("*.json") if each.read_text() == poison)
-            mended.write_text(poison + " ", encoding="utf-8")
-            await eventually(lambda: copy.apps.lines("ran") == ["ran"], "what was mended runs")
+            repaired = next(each for each in rejects.glob("*.json") if each.read_text() == poison)
+            repaired.write_text(poison + " ", encoding="utf-8")
+            await eventually(lambda: copy.apps.lines("ran") == ["ran"], "what was repaired runs")
 
 
 def set_aside(service: Service, content: str) -> None:

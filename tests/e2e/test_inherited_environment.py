@@ -171,6 +171,6 @@ async def test_limit_that_cannot_be_set_is_said_in_a_sentence(tmp_path: Path) ->
     apps.shell("I/High", "exit 0", limits={"open_files": 2**30})
     with odd_service(tmp_path, apps) as service:
         async with service.http() as http:
-            told = await http.publish(20, command="start", jobId="I/High")
-    assert told["errorCode"] == "spawn_error"
-    assert "its limits could not be set" in told["error"]
+            record = await http.publish(20, command="start", jobId="I/High")
+    assert record["errorCode"] == "spawn_error"
+    assert "its limits could not be set" in record["error"]

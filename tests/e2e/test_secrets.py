@@ -37,7 +37,7 @@ for one in value:
 os.write(1, b"\\nbeginning only:" + value[:5] + b"\\nat the end:" + value)
 """
 
-TELLING = """
+REPORTING = """
 import os, time
 value = os.environ["JOBBUS_VAR_Token"]
 with open(os.environ["JOBBUS_PROGRESS"], "a") as file:
@@ -64,7 +64,7 @@ def define(apps: Apps) -> None:
     url = "URL = 'db://u:{{Token}}@h'\n[env]\n"
     definition.write_text(text.replace("[env]\n", "[env]\n" + url.partition("[env]")[0]))
     apps.python("S/Pieces", PIECES, variables=token)
-    apps.python("S/Telling", TELLING, variables=token)
+    apps.python("S/Reporting", REPORTING, variables=token)
     apps.write("S/Missing", ("./no-such-program",), variables=token)
     apps.shell("S/Lines", 'echo "$JOBBUS_VAR_Token"; echo "$JOBBUS_VAR_Token" | base64 -w0',
                variables=token)  # fmt: skip
@@ -112,7 +112,7 @@ def command_lines() -> bytes:
     return b"\n".join(found)
 
 
-def assert_nowhere(service: Service, *told: bytes) -> int:
+def assert_nowhere(service: Service, *answers: bytes) -> int:
     """No file of the data directory, no log, no answer and no command line holds the value."""
     looked = 0
     files = [path for path in service.data.rglob("*") if path.is_file()]
@@ -121,7 +121,7 @@ def assert_nowhere(service: Service, *told: bytes) -> int:
         for needle in (VALUE, *LINES.split("\n")):
             assert needle.encode() not in data, f"{needle} stands in {path}"
         looked += 1
-    for answer in (*told, command_lines()):
+    for answer in (*answers, command_lines()):
         for needle in (VALUE, *LINES.split("\n")):
             assert needle.encode() not in answer, answer
         looked += 1
@@ -139,12 +139,12 @@ async def test_a_secret_is_in_the_environment_and_nowhere_else(service: Service)
         execution = await http.start("S/Lines", Token=reference("LINES"))
         await http.ended(execution)
         outputs["S/Lines"] = await http.output(execution)
-        telling = await http.start("S/Telling", Token=reference())
-        await eventually_told(lambda: tells(http, telling, "with ***"), "progress")
+        reporting = await http.start("S/Reporting", Token=reference())
+        await eventually_told(lambda: reports(http, reporting, "with ***"), "progress")
         service.apps.put("status")
-        await eventually_told(lambda: tells(http, telling, "status ***"), "a status")
+        await eventually_told(lambda: reports(http, reporting, "status ***"), "a status")
         service.apps.put("end")
-        ended = await http.ended(telling)
+        ended = await http.ended(reporting)
         assert ended["progress"]["message"] == "m ***"
         assert ended["progress"]["data"] == {"k": "***"}
         failed = await http.publish(20, command="start", jobId="S/Missing",
@@ -177,7 +177,7 @@ async def seen(stream: RawStream, command_id: str) -> bool:
     return command_id.encode() in stream.raw
 
 
-async def tells(http: Http, execution_id: str, message: str) -> bool:
+async def reports(http: Http, execution_id: str, message: str) -> bool:
     progress = (await http.execution(execution_id))["progress"]
     return bool(progress) and progress["message"] == message
 
@@ -209,7 +209,7 @@ async def test_by_value_it_is_refused_in_every_door_and_kept_in_none(service: Se
         dropped = await drop(service, body["jobId"], {"Token": VALUE})
         assert (dropped["Status"], dropped["ErrorCode"]) == ("Rejected", "secret_by_value")
         assert dropped["Variables"] is None
-        # The same is told of a job that one may not see, and of a reference that is a value.
+        # The same is answered for a job that one may not see, and of a reference that is a value.
         hidden = await drop(service, body["jobId"], {"Token": VALUE}, Roles=["guest"])
         assert (hidden["ErrorCode"], hidden["Variables"]) == ("unknown_job", None)
         wrong = await drop(service, body["jobId"], {"Token": {"secret": VALUE}})
@@ -224,10 +224,10 @@ async def test_a_secret_for_one_job_is_given_to_no_other(service: Service) -> No
         refused = await http.call(
             "POST", "/commands", {"command": "start", "jobId": "S/Whole", "variables": given}
         )
-        told = await http.publish(20, command="start", jobId="S/Lines", variables=given)
+        record = await http.publish(20, command="start", jobId="S/Lines", variables=given)
     dropped = await drop(service, "S/Whole", given)
     assert (refused.status, refused.json["code"]) == (422, "bad_variables")
-    assert (told["status"], dropped["ErrorCode"]) == ("Completed", "bad_variables")
+    assert (record["status"], dropped["ErrorCode"]) == ("Completed", "bad_variables")
 
 
 async def test_the_same_file_again_is_not_kept_either(service: Service) -> None:
@@ -242,11 +242,11 @@ async def test_the_same_file_again_is_not_kept_either(service: Service) -> None:
 async def test_what_cannot_be_read_fails_the_start_with_the_fix(service: Service) -> None:
     async with service.http() as http:
         for name, sentence in (("OPEN", "chmod 600"), ("NONE", "NO_SUCH_VARIABLE")):
-            told = await http.publish(20, command="start", jobId="S/Whole",
+            record = await http.publish(20, command="start", jobId="S/Whole",
                                       variables={"Token": reference(name)})  # fmt: skip
-            assert told["errorCode"] == "spawn_error"
-            assert sentence in told["error"]
-            assert (await http.execution(told["executionId"]))["status"] in FINAL
+            assert record["errorCode"] == "spawn_error"
+            assert sentence in record["error"]
+            assert (await http.execution(record["executionId"]))["status"] in FINAL
         answer = await http.call("POST", "/commands", {"command": "start", "jobId": "S/Whole"})
         assert (answer.status, answer.json["code"]) == (422, "bad_variables")
 

@@ -58,10 +58,10 @@ async def test_tree_that_ignores_term_is_gone_when_its_stop_is_completed(service
         pids = [int(line) for line in service.apps.lines("pids")]
         assert all(is_alive(pid) for pid in pids)
         accepted = await http.publish(command="stop", jobId="T/Stubborn")
-        told = await events.until_change("command.ended", commandId=accepted["commandId"])
+        frames = await events.until_change("command.ended", commandId=accepted["commandId"])
         survivors = [pid for pid in pids if is_alive(pid)]
         execution = await http.execution(execution_id)
-        command = told[-1].data["data"]
+        command = frames[-1].data["data"]
     if survivors:
         assert (command["status"], command["errorCode"]) == ("Failed", "stop_incomplete")
         assert set(survivors) <= set(execution["survivors"])
@@ -71,7 +71,7 @@ async def test_tree_that_ignores_term_is_gone_when_its_stop_is_completed(service
         assert (execution["status"], execution["reason"]) == ("Stopped", "user")
         assert (execution["contained"], execution["survivors"]) == (True, [])
     assert execution["containment"] in ("cgroup", "subreaper", "session", "marker")
-    states = [each.data for each in told if each.kind == "change"]
+    states = [each.data for each in frames if each.kind == "change"]
     names = [each["type"] for each in states if each.get("execution") == execution_id]
     assert names.index("execution.stopping") < names.index("execution.ended")
     assert names.index("execution.ended") < len(names) - 1

@@ -1,4 +1,4 @@
-"""A process that runs a supervisor and spawns what it is told, to be killed by a test.
+"""A process that runs a supervisor and spawns what it is asked for, to be killed by a test.
 
 Arguments: the data folder, the instance, then a JSON list of `[execution id, script]`. Prints
 `running` when all programs run; then waits to be killed.

@@ -136,7 +136,7 @@ async def test_order_written_while_no_service_runs_is_followed(tmp_path: Path) -
     layout = DataLayout(tmp_path)
     order = ordered_to_stop(seen(execution_id)).stop
     assert order is not None
-    write_control(layout, execution_id, order)  # and nobody wakes the shim
+    write_control(layout, execution_id, order)  # and the shim is not woken
     async with asyncio.timeout(20):
         while not layout.execution(execution_id).exit.exists():
             await asyncio.sleep(0.02)
@@ -375,7 +375,7 @@ async def test_execution_of_an_earlier_boot_is_lost_to_the_host(tmp_path: Path) 
 
 
 async def test_reused_pid_is_neither_adopted_nor_signalled(tmp_path: Path) -> None:
-    stranger = await asyncio.create_subprocess_exec("sleep", "300", start_new_session=True)
+    other = await asyncio.create_subprocess_exec("sleep", "300", start_new_session=True)
     try:
         async with bench(tmp_path) as b:
             execution = seen(str(uuid4()))
@@ -384,22 +384,22 @@ async def test_reused_pid_is_neither_adopted_nor_signalled(tmp_path: Path) -> No
             place.claim.write_text(f"shim 1 {boot_id()}\n")
             state = {
                 "execution": execution.id,
-                "shim": stranger.pid,
+                "shim": other.pid,
                 "shim_ticks": 1,
                 "boot": boot_id(),
-                "pid": stranger.pid,
-                "session": stranger.pid,
+                "pid": other.pid,
+                "session": other.pid,
                 "ticks": 1,
             }
             place.process.write_text(json.dumps(state))
             await b.supervisor.adopt([(execution, sh(""))])
             b.supervisor.stop(ordered_to_stop(execution, kill=True))
             assert (await b.until(ReportLost, execution)).reason == Reason.NO_EXIT_RECORD
-            assert stranger.returncode is None
+            assert other.returncode is None
             assert b.of(ReportUnknown, execution) == []
     finally:
-        stranger.kill()
-        await stranger.wait()
+        other.kill()
+        await other.wait()
 
 
 async def test_shim_outlives_signals_meant_for_everybody_or_for_parents(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ async def test_jobs_outlive_the_kill_of_the(service: Service, *, spawner: bool) 
         before = {each["executionId"]: each["pid"] for each in await http.executions("T/Tick")}
     service.kill9(spawner=spawner)
     sizes = {each: size_of_output(service, each) for each in codes}
-    # Nobody serves now; the output goes on all the same.
+    # No service runs now; the output goes on all the same.
     await eventually(
         lambda: all(size_of_output(service, each) > sizes[each] for each in codes),
         "output while no service runs",
@@ -166,7 +166,7 @@ async def test_each_accepted_start_of_a_burst_runs_once_when_the_service_dies_in
             async with room:
                 await http.publish(command="start", jobId=job_id, commandId=command_id)
         except (aiohttp.ClientError, ConnectionError):
-            return  # no answer: accepted or not, nobody knows, and at most once either way
+            return  # no answer: accepted or not, and at most once either way
         accepted.append(command_id)
         if len(accepted) == size // 3:
             service.kill9()

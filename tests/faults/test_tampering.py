@@ -122,7 +122,7 @@ async def test_program_that_has_removed_its_folder_is_stopped(tmp_path: Path) ->
         assert (record.cause, record.signal) == (Reason.USER, signal.SIGTERM)
 
 
-async def test_program_that_has_closed_its_folder_harms_nobody_and_is_stopped(
+async def test_program_that_has_closed_its_folder_does_no_harm_and_is_stopped(
     tmp_path: Path,
 ) -> None:
     closed = tmp_path / "closed"

@@ -121,7 +121,7 @@ def test_only_what_was_said_is_read_and_the_last_word_in_the_end(
         is_wide = False
         for act, percent, cuts, how in steps:
             if act == "append" and is_wide:
-                continue  # a line of bytes in a file of UTF-16 is nobody's word
+                continue  # a line of bytes in a file of UTF-16 is not one of the program's words
             is_wide = how == "utf-16" and act != "append"
             getattr(program, act)(percent, cuts, how)
             if next(turns, False):
@@ -225,9 +225,9 @@ def test_a_window_that_begins_inside_an_object_says_nothing_of_its_lines(path: P
     assert read(file) == 6
 
 
-async def test_each_file_renamed_over_or_made_anew_is_noticed(path: Path) -> None:
-    told = asyncio.Event()
-    watch = ProgressWatch(lambda _: told.set())
+async def test_each_file_renamed_over_or_made_again_is_noticed(path: Path) -> None:
+    noticed = asyncio.Event()
+    watch = ProgressWatch(lambda _: noticed.set())
     path.touch()
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         task = group.create_task(watch.run(), name="progress watch")
@@ -242,8 +242,8 @@ async def test_each_file_renamed_over_or_made_anew_is_noticed(path: Path) -> Non
                 path.touch()
             else:
                 path.write_text("2\n")
-            await told.wait()
-            told.clear()
-            await told.wait()  # the watch is on the file of that name again
-            told.clear()
+            await noticed.wait()
+            noticed.clear()
+            await noticed.wait()  # the watch is on the file of that name again
+            noticed.clear()
         task.cancel()

@@ -62,7 +62,7 @@ def test_a_file_that_will_not_do_is_refused_with_what_to_do(
     assert found.complaints() == [str(caught.value)]
 
 
-def test_a_missing_file_a_folder_and_a_pipe_are_told_at_once(tmp_path: Path) -> None:
+def test_a_missing_file_a_folder_and_a_pipe_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     (tmp_path / "folder").mkdir(mode=0o700)
     for name, sentence in (("none", "No such file"), ("pipe", "regular"), ("folder", "regular")):

@@ -75,7 +75,7 @@ async def test_silent_program_is_ended_by_its_watchdog(tmp_path: Path) -> None:
         assert (await b.exit_of(execution)).cause is Reason.WATCHDOG
 
 
-async def test_words_of_a_stranger_are_not_believed(tmp_path: Path) -> None:
+async def test_words_of_another_process_are_not_believed(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         execution = starting()
         b.supervisor.spawn(execution, sh("echo $NOTIFY_SOCKET; sleep 0.3; exit 0", ready="notify"))
@@ -91,9 +91,9 @@ async def test_words_of_a_stranger_are_not_believed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another account")
-@pytest.mark.parametrize(("uid", "told"), [(0, {"CONTROL", ORDER}), (54_321, {"CONTROL"})])
+@pytest.mark.parametrize(("uid", "received"), [(0, {"CONTROL", ORDER}), (54_321, {"CONTROL"})])
 def test_order_beside_a_wake_up_is_believed_of_our_account_alone(
-    uid: int, told: set[str], tmp_path: Path
+    uid: int, received: set[str], tmp_path: Path
 ) -> None:
     notify_socket = NotifySocket(
         str(tmp_path), -1, "there"
@@ -107,7 +107,7 @@ def test_order_beside_a_wake_up_is_believed_of_our_account_alone(
         os.waitpid(child, 0)
     try:
         [words] = notify_socket.received(lambda _: False)
-        assert set(words) == told
+        assert set(words) == received
     finally:
         notify_socket.close()
 
@@ -202,7 +202,7 @@ async def test_progress_of_a_quiet_program_is_reported_without_waiting_for_a_loo
         await b.exit_of(execution)
 
 
-async def test_a_stop_reaches_a_shim_that_its_program_has_stopped_and_rung_deaf(
+async def test_a_stop_reaches_a_shim_that_its_program_has_stopped_and_flooded(
     tmp_path: Path,
 ) -> None:
     settings = SupervisorSettings(look_s=1000, shim_look_s=1000)

@@ -18,7 +18,7 @@ def index_of(path: Path) -> tuple[tuple[object, ...], list[tuple[int, ...]]]:
     return HEADER.unpack_from(data), records
 
 
-async def test_index_tells_offset_stream_and_line_of_each_read(tmp_path: Path) -> None:
+async def test_index_has_offset_stream_and_line_of_each_read(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         execution = starting()
         b.supervisor.spawn(execution, sh("echo a; echo b; sleep 0.1; echo c >&2"))
@@ -91,6 +91,6 @@ def test_full_disk_costs_output_and_says_how_much(tmp_path: Path) -> None:
     writer.note("back", 2)
     writer.write(b"more\n", ERR, 3)
     writer.close(4)
-    told = (tmp_path / "x" / "output.1").read_bytes()
-    assert told.startswith(b"[jobbus: 100 bytes of output were dropped")
-    assert told.endswith(b"[jobbus: back]\nmore\n")
+    content = (tmp_path / "x" / "output.1").read_bytes()
+    assert content.startswith(b"[jobbus: 100 bytes of output were dropped")
+    assert content.endswith(b"[jobbus: back]\nmore\n")

@@ -103,15 +103,15 @@ async def test_no_program_holds_what_who_started_the_service_left_open(tmp_path:
             os.close(end)
 
 
-async def test_a_shim_that_was_told_a_secret_ends_with_its_execution(tmp_path: Path) -> None:
+async def test_a_shim_that_was_given_a_secret_ends_with_its_execution(tmp_path: Path) -> None:
     secrets = SecretValues({"KEY": SecretSource(env="KEY")}, {"KEY": "open sesame"})
     async with bench(tmp_path, secrets=secrets) as b:
         variables = {"key": SecretRef(secret="KEY")}
         execution = msgspec.structs.replace(starting(), variables=variables)
         b.supervisor.spawn(execution, HELLO)
         assert (await b.exit_of(execution)).exit_code == 0
-        told = shim_of(b, execution)
-        await b.wait_for(lambda: told not in shims(b))
+        given = shim_of(b, execution)
+        await b.wait_for(lambda: given not in shims(b))
 
 
 async def test_a_shim_that_could_not_write_its_record_ends_with_its_execution(

@@ -164,7 +164,7 @@ async def test_sharper_order_cuts_a_long_grace_short(tmp_path: Path) -> None:
         assert exit_.signal == 9
 
 
-async def test_long_graces_hold_up_nobody_else(tmp_path: Path) -> None:
+async def test_long_graces_hold_up_no_other_stop(tmp_path: Path) -> None:
     async with bench(tmp_path) as b:
         stubborn = [starting() for _ in range(30)]
         for each in stubborn:
