@@ -132,6 +132,13 @@ def define(apps: Apps) -> None:
     apps.shell("S/Restarted", STARTED + "exit 5", retry=soon, restart=restart)
 
 
+def published_ids() -> dict[str, str]:
+    """What `Load.tried` has once all but the dropped file was published."""
+    words = {"long": "start S/Long", "again": "restart S/Long", "stop": "stop S/Long"}
+    words |= {name: f"start {job_id}" for name, job_id in BURST.items()}
+    return {Load.id_of(name): command for name, command in words.items()}
+
+
 @dataclass
 class Load:
     """Commands in a fixed order, with fixed ids; `acknowledged` are those that were answered 202.

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.load import Load
+from tests.faults.load import published_ids
 from tests.faults.powercut.check import broken_after_restart
 from tests.faults.powercut.model import Line, cuts, lay_out
 from tests.faults.powercut.record import record
 from tests.faults.powercut.run import cut_power, moments
 from tests.tally import Kind, Tally
-
-COMMANDS = ("again", "fails", "long", "q1", "q2", "reports", "stop")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +86,7 @@ def test_no_promise_is_broken_by_a_power_cut_after_any_call(
 def test_a_service_on_another_boot_makes_everything_good_after_a_power_cut(
     place: Path, lines: list[Line], tally: Tally
 ) -> None:
-    tried = {Load.id_of(name): name for name in COMMANDS}
+    tried = published_ids()
     board = place / "disk" / "board"
     done, wrong = 0, []
     for at, disk, promised in moments(lines, str(place / "disk"), every=11):
