@@ -1,8 +1,8 @@
 """`completion`: scripts for bash, zsh and fish, and the words that they ask for.
 
 The scripts call `jobbus __complete` with the words of the line so far, the last of them begun. It
-prints one candidate a line, behind a tab what it is. Without a service there are the words alone
-that this program knows by itself.
+prints one candidate a line, behind a tab what it is. Without a service only commands and
+options are completed.
 """
 
 import asyncio

@@ -41,12 +41,12 @@ COMMANDS = {
     "run": ("jobbus.cli.run:run", "Start a job and follow it to its end; Ctrl-C only detaches."),
     "wait": ("jobbus.cli.run:wait", "Wait until executions have ended."),
     "status": ("jobbus.cli.status:status", "Show jobs or executions."),
-    "inspect": ("jobbus.cli.status:inspect", "Print everything about them as JSON."),
-    "jobs": ("jobbus.cli.list:jobs", "List the jobs: what runs, how the last ones ended."),
+    "inspect": ("jobbus.cli.details:inspect", "Print everything about them as JSON."),
+    "jobs": ("jobbus.cli.jobs:jobs", "List the jobs: what runs, how the last ones ended."),
     "ps": ("jobbus.cli.list:ps", "List what runs; with -a what has ended too."),
     "logs": ("jobbus.cli.logs:logs", "Show what executions print."),
     "events": ("jobbus.cli.events:events", "Follow all changes."),
-    "command": ("jobbus.cli.status:command", "Show a command."),
+    "command": ("jobbus.cli.details:command", "Show a command."),
     "commands": ("jobbus.cli.list:commands", "List the commands, newest first."),
     "maintenance": (
         "jobbus.cli.maintenance:maintenance",
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """The exit code of `jobbus` with these arguments; errors are told in a sentence on stderr."""
+    """The exit code of `jobbus` with these arguments; errors become a sentence on stderr."""
     try:
         if arguments and arguments[0] == "__complete":
             from jobbus.cli.completion import complete  # here: for scripts of shells alone
@@ -91,7 +91,7 @@ def run(arguments: Sequence[str]) -> int:
         _say(f"{words}{stop} See: {' '.join(('jobbus', *(error.command_chain or ())))} --help")
         return 2
     except BrokenPipeError:
-        _drop_output()  # whoever read it has had enough
+        _drop_output()  # its reader has had enough
         return 0
     except (Exception, BaseExceptionGroup) as error:
         code = _explain(error)
@@ -164,7 +164,7 @@ def _version() -> str:
 
 
 def _explain(error: BaseException) -> int:
-    """Tells what went wrong in a sentence, and how to see more; the exit code."""
+    """What went wrong was said in a sentence, with how to see more; the exit code."""
     from jobbus.cli.exits import exit_of  # here, since it loads the client's records
     from jobbus.client.errors import JobbusError
 

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager
 from difflib import get_close_matches
 
-from bus.envelope import canonical_uuid
 from bus.wording import quoted
 from jobbus.cli.exits import CliError, Exit, exit_of
 from jobbus.cli.show import say
 from jobbus.cli.words import command_word, plain_ending, short_id, short_ids
 from jobbus.client.client import Client
+from jobbus.client.commands import canonical_id
 from jobbus.client.errors import ApiProblem, JobbusError, Unreachable
 from jobbus.client.records import FINAL_EXECUTION, Command, Execution, Job
 
@@ -44,7 +44,7 @@ def full_id(word: str, of_what: str) -> str:
         CliError: it is none.
     """
     try:
-        return canonical_uuid(word)
+        return canonical_id(word)
     except ValueError:
         raise CliError(
             f"{quoted(word)} is not the id of {of_what}; without a service it must be whole, such "
@@ -62,7 +62,7 @@ async def meaning(client: Client, word: str) -> Meant:
     if is_job_name(word):
         return await job_called(client, word)
     try:
-        id_ = canonical_uuid(word)
+        id_ = canonical_id(word)
     except ValueError:
         return await _beginning(client, word)
     found = await _by_id(client, id_)

@@ -1,4 +1,4 @@
-"""`serve`: settings are read, the log is set up, and the service runs until it is told to stop."""
+"""`serve`: settings are read, the log is set up, and the service runs until it is to stop."""
 
 import os
 import signal
@@ -51,10 +51,10 @@ async def serve(
     allow_network_fs
         Accept a data directory on a network file system.
     drain
-        When told to stop, start nothing more and wait until what runs has ended; told twice, stop
-        at once.
+        On the signal to stop, start nothing more and wait until what runs has ended; on a second
+        one, stop at once.
     """
-    # Until the service takes it for an order, whoever sends it wants no end of what is starting.
+    # A reload that comes before the service can read its settings again must not end its start.
     signal.signal(signal.SIGHUP, lambda *_: None)
     with lean_imports():  # here, so that the help of this command does not load the whole service
         from jobbus.service import app

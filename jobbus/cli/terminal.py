@@ -23,7 +23,7 @@ _MARKS = frozenset({1, 2, 3, 4, 7, 9, 21, 22, 23, 24, 27, 29, 53, 55, 59})
 (5, 6), which distracts from everything else, and concealed (8)."""
 
 _DISTANCE_MIN = 48
-"""Colours that differ by less in red, green and blue together cannot be told apart."""
+"""Colours that differ by less in red, green and blue together look alike."""
 
 _BASIC = (
     (0, 0, 0), (205, 0, 0), (0, 205, 0), (205, 205, 0), (0, 0, 238), (205, 0, 205),
@@ -37,7 +37,7 @@ Colour = tuple[int, int, int]
 
 class Harmless:
     """One stream of output, in pieces of any size. Line ends, tabs, CR and colours stay; any other
-    control character, and what nobody would see, is shown as a sign."""
+    control character, and what would be invisible, is shown as a sign."""
 
     def __init__(self) -> None:
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode

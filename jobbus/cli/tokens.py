@@ -1,4 +1,4 @@
-"""`token`: make, list and revoke what people and services come in by.
+"""`token`: make, list and revoke the tokens by which people and services are let in.
 
 Through the service while one runs, so that it takes effect at once; else in the data directory,
 while holding its lock.
@@ -78,7 +78,7 @@ async def create(
 
 @app.command(name="list")
 async def list_(*, as_json: Json = False, target: Target = HERE) -> int:
-    """List the tokens; what they are is told nowhere."""
+    """List the tokens, without what would let somebody use them."""
     tokens = await _all(locate(target))
     if as_json:
         show_json({"items": tokens})
@@ -102,7 +102,7 @@ async def list_(*, as_json: Json = False, target: Target = HERE) -> int:
 
 @app.command
 async def revoke(id: str, /, *, target: Target = HERE) -> int:
-    """Make a token void at once, with the sessions it opened and the streams it reads.
+    """Revoke a token at once, with the sessions it opened and the streams it reads.
 
     Parameters
     ----------
@@ -117,13 +117,13 @@ async def revoke(id: str, /, *, target: Target = HERE) -> int:
             await client.tokens.revoke(id)
     else:
         _revoke_here(_layout(place), id)
-    say(f"token {id} is void")
+    say(f"token {id} is revoked")
     return 0
 
 
 @app.command(name="rotate-admin")
 async def rotate_admin(*, target: Target = HERE) -> int:
-    """Put a new token into admin.token; the old one and its sessions are void."""
+    """Put a new token into admin.token; the old one and its sessions end."""
     place = locate(target)
     if place.url is not None:
         async with client_of(place) as client:
@@ -142,7 +142,7 @@ async def link(*, target: Target = HERE) -> int:
     place = locate(target)
     if place.url is None:
         raise CliError(
-            "no service runs that could honour it; start one with jobbus serve", Exit.UNREACHABLE
+            "no service runs that could take it; start one with jobbus serve", Exit.UNREACHABLE
         )
     async with client_of(place) as client:
         code = await client.tokens.sign_in_code()
@@ -171,7 +171,7 @@ async def _create(
         book.put(record)
         save_book(layout.tokens, book)
         note_offline(layout, "token.create", token=record.id, user=user, roles=" ".join(roles))
-    # Without a service nobody knows the lists of jobs: only what looks like a slip is said.
+    # Without a service the lists of the jobs are unknown: only what looks like a slip is said.
     notes = notes_on_roles(roles, role_words(RoleDefaults(), ()) | {ADMIN, METRICS})
     slips = tuple(each for each in notes if "did you mean" in each)
     return _as_sent(new_token_view(record, token, slips), NewToken)
@@ -187,7 +187,9 @@ async def _all(place: Place) -> Sequence[Token]:
 
 def _revoke_here(layout: DataLayout, token_id: str) -> None:
     if token_id == ADMIN_ID:
-        raise CliError("that one can only be replaced: jobbus token rotate-admin", Exit.CONFLICT)
+        raise CliError(
+            "the token admin can only be replaced: jobbus token rotate-admin", Exit.CONFLICT
+        )
     with locked_data_directory(layout.root) as locked:
         book = load_book(locked.tokens)
         removed = book.remove(token_id)

@@ -274,20 +274,22 @@ def test_without_a_service_commands_wait_in_the_directory(place: Path, jobbus: C
         assert jobbus(place, "logs", "-f", "T/Talk").out.count("line") == 3
 
 
-def test_nobody_there_is_unreachable(place: Path, jobbus: Cli, unused_tcp_port: int) -> None:
+def test_without_a_service_there_the_exit_code_is_5(
+    place: Path, jobbus: Cli, unused_tcp_port: int
+) -> None:
     nowhere = jobbus(place, "start", "T/Talk")
     assert (nowhere.code, "jobbus serve" in nowhere.err) == (5, True)
     refused = jobbus(place, "ps", "--url", f"http://127.0.0.1:{unused_tcp_port}", token="x")
     assert refused.code == 5
 
 
-def test_an_address_that_is_taken_is_told_in_a_sentence(place: Path) -> None:
+def test_address_that_is_taken_is_answered_with_a_sentence(place: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         with spawned(place, "serve", "--listen", address, stderr=subprocess.PIPE) as second:
-            _, told = second.communicate(timeout=PATIENCE_S)
+            _, answered = second.communicate(timeout=PATIENCE_S)
     sentence = f"jobbus: cannot listen on {address}: Address already in use; --listen names another"
-    assert sentence in told.decode()
+    assert sentence in answered.decode()
     assert second.returncode == 1
 
 
@@ -369,9 +371,9 @@ def test_a_directory_of_something_else_is_said_to_be_none_and_left_alone(
     other = tmp_path / "other"
     other.mkdir(mode=0o755)
     (other / "passwd").touch()
-    told = jobbus(tmp_path, *arguments, "--data", str(other))
-    assert told.code != 0
-    assert "is no data directory of jobbus" in told.err
+    answered = jobbus(tmp_path, *arguments, "--data", str(other))
+    assert answered.code != 0
+    assert "is no data directory of jobbus" in answered.err
     assert [each.name for each in other.iterdir()] == ["passwd"]
 
 

@@ -1,4 +1,4 @@
-"""The demo and its apps: real work, told truly, and nothing left behind."""
+"""The demo and its apps: real work, and what is left behind."""
 
 import hashlib
 import json
@@ -58,28 +58,63 @@ def files(tmp_path: Path) -> Path:
 def test_demo_once_runs_a_real_job_and_leaves_nothing(tmp_path: Path, files: Path) -> None:
     home = tmp_path / "temporary"
     home.mkdir()
+    for n in range(40):
+        (files / f"many{n}").write_bytes(b"x")
     demo = (sys.executable, "-W", "error", "-m", "jobbus", "demo", "--once", "--folder", str(files))
     with program(*demo, folder=tmp_path, TMPDIR=str(home)) as child:
         out, err = child.communicate()
     assert child.returncode == 0, err
-    assert hashlib.sha256(b"").hexdigest() + "  empty" in out
-    assert "3 files, 3000001 bytes" in out
+    assert len(out.splitlines()) == 5, "the last lines, not all of them"
+    assert "43 files, 3000041 bytes" in out.splitlines()[-1]
     assert "console: http://127.0.0.1:" in err
     assert ": succeeded" in err
+    assert "try next:" in err
     assert list(home.iterdir()) == []
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["files", "temporary"]
+    with program(*demo, "--verbose", folder=tmp_path, TMPDIR=str(home)) as child:
+        out, err = child.communicate()
+    assert (child.returncode, len(out.splitlines())) == (0, 44), err
+    assert hashlib.sha256(b"").hexdigest() + "  empty" in out
 
 
-def test_demo_serves_until_it_is_interrupted(tmp_path: Path, files: Path) -> None:
+def served(child: "subprocess.Popen[str]") -> str:
+    """What a demo says until it serves; then it is interrupted and has ended in order."""
+    assert child.stderr is not None
+    said = ""
+    while "serving" not in said:
+        line = child.stderr.readline()
+        assert line, said
+        said += line
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate()
+    assert (child.returncode, "# total" in out) == (0, True)
+    return said + err
+
+
+def test_demo_leaves_a_folder_that_is_edited_and_served_again(tmp_path: Path, files: Path) -> None:
     demo = (sys.executable, "-m", "jobbus", "demo", "--folder", str(files))
+    home = tmp_path / "jobbus-demo"
     with program(*demo, folder=tmp_path, TMPDIR=str(tmp_path)) as child:
-        assert child.stderr is not None
-        while "serving" not in (line := child.stderr.readline()):
-            assert line, "it ended too early"
-        child.send_signal(signal.SIGINT)
-        out, _ = child.communicate()
-    assert child.returncode == 0
-    assert "# total" in out
+        said = served(child)
+    job = home / "apps" / "Demo" / "jobs" / "Checksum" / "job.toml"
+    assert f"edit {job}" in said
+    assert f"export JOBBUS_DATA={home / 'data'}" in said
+    assert "the folder stays: jobbus-demo" in said
+    edited = job.read_text(encoding="utf-8") + "\n# mine\n"
+    job.write_text(edited, encoding="utf-8")
+    with program(*demo, folder=tmp_path, TMPDIR=str(tmp_path)) as child:
+        served(child)
+    assert job.read_text(encoding="utf-8") == edited
     assert list(tmp_path.glob("jobbus-demo-*")) == []
+
+
+def test_demo_takes_no_folder_that_is_of_something_else(tmp_path: Path, files: Path) -> None:
+    (tmp_path / "jobbus-demo").write_text("mine\n", encoding="utf-8")
+    demo = (sys.executable, "-m", "jobbus", "demo", "--folder", str(files))
+    with program(*demo, folder=tmp_path) as child:
+        out, err = child.communicate()
+    assert (child.returncode, out) == (1, "")
+    assert "exists and is not the folder of a demo" in err
 
 
 def checksum(folder: str, where: Path, **environ: str) -> tuple[int, str, str]:
@@ -95,18 +130,18 @@ def test_checksum_is_what_sha256sum_accepts(files: Path, tmp_path: Path) -> None
     sums = tmp_path / "sums"
     sums.write_text(out, errors="surrogateescape")
     with program("sha256sum", "--strict", "--check", str(sums), folder=files) as check:
-        told, _ = check.communicate()
+        written, _ = check.communicate()
     assert check.returncode == 0
-    assert told.count(": OK") == 3
+    assert written.count(": OK") == 3
 
 
 def test_checksum_tells_progress_by_bytes_up_to_all(files: Path, tmp_path: Path) -> None:
     progress = tmp_path / "progress"
     assert checksum(str(files), tmp_path, JOBBUS_PROGRESS=str(progress))[0] == 0
-    told = [json.loads(line) for line in progress.read_text().splitlines()]
-    percents = [line["percent"] for line in told]
+    written = [json.loads(line) for line in progress.read_text().splitlines()]
+    percents = [line["percent"] for line in written]
     assert percents == sorted(percents)
-    assert told[-1] == {"percent": 100.0, "message": "3 files", "data": {"bytes": 3_000_001}}
+    assert written[-1] == {"percent": 100.0, "message": "3 files", "data": {"bytes": 3_000_001}}
 
 
 def test_checksum_of_nothing_says_so(tmp_path: Path) -> None:

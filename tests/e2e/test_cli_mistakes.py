@@ -224,7 +224,7 @@ def url_of(place: Path) -> str:
     return url
 
 
-def test_mistake_about_the_address_or_the_token_is_told_apart(
+def test_mistakes_about_the_address_and_the_token_are_kept_apart(
     shared: Path, jobbus: Cli, unused_tcp_port: int
 ) -> None:
     url = url_of(shared)

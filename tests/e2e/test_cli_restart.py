@@ -96,10 +96,10 @@ def test_run_logs_and_events_go_on_over_a_killed_service(
                         assert each.stdout is not None
                         lines += each.stdout.read().decode().splitlines()
                     assert (run.wait(PATIENCE_S), logs.wait(PATIENCE_S)) == (4, 0)
-                    told = frames_until(events, "change", "execution.ended")
+                    printed = frames_until(events, "change", "execution.ended")
     assert list(shown.values()) == [[f"line {number}" for number in range(1, LINES + 1)]] * 2
-    assert [frame["op"] for frame in told] == ["change"] * len(told)
-    seqs = [int(frame["id"].rpartition("-")[2]) for frame in told]
+    assert [frame["op"] for frame in printed] == ["change"] * len(printed)
+    seqs = [int(frame["id"].rpartition("-")[2]) for frame in printed]
     assert seqs == sorted(set(seqs))
-    types = [frame["data"]["type"] for frame in told]
+    types = [frame["data"]["type"] for frame in printed]
     assert types.count("execution.ended") == types.count("execution.queued") == 1

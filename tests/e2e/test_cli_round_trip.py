@@ -99,6 +99,6 @@ async def test_commands_left_while_no_service_runs_are_handled_once_when_it_come
         assert (result["Status"], result["Outcome"]) == ("Completed", "done")
     await eventually(lambda: len(service.apps.lines("starts")) == 5, "all have run")
     service.restart()
-    told = await jobbus(service, "commands", "--json")
-    assert sorted(each["commandId"] for each in told.json["items"]) == sorted(ids)
+    listed = await jobbus(service, "commands", "--json")
+    assert sorted(each["commandId"] for each in listed.json["items"]) == sorted(ids)
     assert Counter(service.apps.lines("starts")) == Counter(ids)

@@ -39,8 +39,8 @@ def opened(text: str) -> OutputLine:
 def test_an_open_line_is_shown_and_replaced() -> None:
     assert shown(output("a\n"), output("", opened("10%"))) == "a\n10%"
     assert shown(output("a\n"), output("", opened("10%")), output("", opened("99%"))) == "a\n99%"
-    told = shown(output("a\n", opened("10%")), Bookmark(id="e-2"), output("done\n"))
-    assert told == "a\ndone\n"
+    on_screen = shown(output("a\n", opened("10%")), Bookmark(id="e-2"), output("done\n"))
+    assert on_screen == "a\ndone\n"
 
 
 def test_an_open_line_cannot_steer_the_terminal() -> None:

@@ -24,7 +24,7 @@ def shown(*pieces: bytes) -> str:
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "on_screen"),
     [
         (b"plain \xc3\xa4\t|\r\n", "plain \u00e4\t|\r\n"),
         (b"\x1b[1;31mred\x1b[0m", "\x1b[1;31mred\x1b[0m\x1b[0m"),
@@ -38,7 +38,7 @@ def shown(*pieces: bytes) -> str:
         (b"\x1b[38;5;9;48:2::0:0:200mx", "\x1b[38;5;9;48;2;0;0;200mx\x1b[0m"),
         (b"\x1b[38;5;8mgrey \x1b[38;8mx", "\x1b[38;5;8mgrey x\x1b[0m"),
         (b"\x1b[4:3mx\x1b[8:1my", "\x1b[4:3mxy\x1b[0m"),
-        # Nobody sees ink of the paper's colour, whichever way it is written.
+        # Ink is invisible if it is of the paper's colour, whichever way it is written.
         (b"\x1b[30;40mx", "\x1b[30;40m\x1b[39;49mx\x1b[0m"),
         (b"\x1b[41m\x1b[31mx", "\x1b[41m\x1b[31m\x1b[39;49mx\x1b[0m"),
         (
@@ -63,8 +63,8 @@ def shown(*pieces: bytes) -> str:
         (b"\x1b[31", "\u241b[31"),
     ],
 )
-def test_what_commands_a_terminal_is_shown_instead(said: bytes, told: str) -> None:
-    assert shown(said) == told
+def test_what_commands_a_terminal_is_shown_instead(said: bytes, on_screen: str) -> None:
+    assert shown(said) == on_screen
 
 
 pieces = st.lists(
@@ -76,9 +76,9 @@ pieces = st.lists(
 
 @given(pieces)
 def test_it_is_the_same_in_whatever_pieces_it_came_and_holds_no_command(said: list[bytes]) -> None:
-    told = shown(*said)
-    assert told == shown(b"".join(said))
-    left = SGR.sub("", told)
+    on_screen = shown(*said)
+    assert on_screen == shown(b"".join(said))
+    left = SGR.sub("", on_screen)
     assert not [c for c in left if c not in "\n\t\r" and not c.isprintable() and _is_control(c)]
 
 
@@ -88,8 +88,8 @@ def _is_control(character: str) -> bool:
 
 @given(st.lists(st.integers(0, 110) | st.sampled_from(["8", "38;5;8", "38;2;1;1;1", ""])))
 def test_what_is_let_through_of_colours_never_conceals(codes: list[int | str]) -> None:
-    told = shown(f"\x1b[{';'.join(map(str, codes))}mx".encode())
-    kept = ";".join(each for one in SGR.findall(told) for each in [one[2:-1]])
+    on_screen = shown(f"\x1b[{';'.join(map(str, codes))}mx".encode())
+    kept = ";".join(each for one in SGR.findall(on_screen) for each in [one[2:-1]])
     kept = re.sub(r"[345]8;(5;\d+|2;\d+;\d+;\d+)", "0", kept)
     assert not {"5", "6", "8"} & set(kept.split(";"))
 
@@ -119,7 +119,7 @@ def test_a_sign_that_the_locale_lacks_ends_nothing(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     "hidden", [*"\u202e\u2066\u200b\u200d\ufe0f\u3164\u00ad\x9b\x1b\x7f", "\U000e0041"]
 )
-def test_what_nobody_sees_is_seen_in_every_form_of_the_command_line(
+def test_what_is_invisible_is_shown_in_every_form_of_the_command_line(
     hidden: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = f"adm{hidden}in"
@@ -127,9 +127,9 @@ def test_what_nobody_sees_is_seen_in_every_form_of_the_command_line(
     show_table(("NAME",), [(text,)])
     show_pairs([("name", text)])
     show_json({"name": text})
-    told = capsys.readouterr()
-    assert hidden not in told.out + told.err
-    *_, document = told.out.splitlines()
+    on_screen = capsys.readouterr()
+    assert hidden not in on_screen.out + on_screen.err
+    *_, document = on_screen.out.splitlines()
     assert json.loads(document) == {"name": text}
     assert quoted(text) != f'"{text}"'
     assert not can_be_user(text)
