@@ -152,7 +152,7 @@ FORGED = (
     ),
     Try("a report of the shim", (422,), body=b'{"command":"report_ended","executionId":"x"}'),
     Try("an order of the service", (422,), body=b'{"command":"set_maintenance","on":true}'),
-    Try("the command twice", (403, 422), body=b'{"command":"status",' + sent()[1:]),
+    Try("the command twice", (400,), body=b'{"command":"status",' + sent()[1:]),
     Try("making a token", (403,), target="/api/v1/tokens",
         body=b'{"userId":"vera","roles":["admin"]}'),
     Try("taking a token away", (403,), "DELETE", "/api/v1/tokens/admin"),
