@@ -88,7 +88,7 @@ class Gateway:
         self._framing = Framing(sent)
         self._fanout = Fanout(ports.feed, ports.clock, self._settings, self._visibility, sent)
         self.metrics = Metrics(ports, self._settings, self._registry, self._memory, sent, STREAMS)
-        """To be told of every batch of changes."""
+        """To be called with every batch of changes."""
         self._streaming: asyncio.Task[None] | None = None
         self._broken = False
         self._runner: ProblemRunner | None = None
@@ -182,7 +182,7 @@ class Gateway:
         return self._gate.codes.issue(grant, self._ports.clock.monotonic_s())
 
     def recheck(self) -> None:
-        """Every open stream asks anew who its principal is; call it after a revocation."""
+        """Checks again who the principal of each open stream is, and ends those that have none."""
         self._registry.look(recheck=True)
 
     async def _stream(self) -> None:

@@ -109,13 +109,13 @@ class ProblemRunner(web.AppRunner):
 
 
 BACKLOG = 4096
-"""How many connections may wait while nobody accepts them: from one service to the next."""
+"""How many connections may wait to be accepted, from one service to the next."""
 
 
 class _OrderlyEnd(web.BaseSite):
     async def stop(self) -> None:
         """Who was accepted in this turn of the event loop is a connection before the listener is
-        closed: asyncio would leave it open, with nobody to answer or to close it."""
+        closed: asyncio would leave it open, neither answered nor closed."""
         loop = asyncio.get_running_loop()
         for listening in getattr(self._server, "sockets", ()):
             loop.remove_reader(listening.fileno())

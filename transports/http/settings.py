@@ -26,8 +26,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class ProxySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Which peers are the proxy, and the headers in which it names the user and their roles.
 
-    Without `user_header` the proxy vouches for nobody. `default_roles` are those of a user for whom
-    it names none.
+    Without `user_header` the proxy vouches for no user. `default_roles` are those of a user for
+    whom it names none.
     """
 
     trusted: tuple[Network, ...]

@@ -1,6 +1,6 @@
 """All operations of the gateway, in the order of its document; each entry stands below its handler.
 
-What is in no entry here has no route and is answered to nobody.
+What is in no entry here has no route and is never answered.
 """
 
 from collections.abc import Iterable, Mapping

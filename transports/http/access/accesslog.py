@@ -1,6 +1,6 @@
 """One line a request: who, which route, how long; never the query string, it may hold secrets.
 
-Requests that went well and quickly are told at level debug.
+Requests that went well and quickly are logged at level debug.
 """
 
 import logging
@@ -27,8 +27,8 @@ class AccessLogger(AbstractAccessLogger):
     """What aiohttp calls after each answer."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        # A line costs more than many an answer: what went well is told at debug only. Who did what
-        # is in the audit, how much and how fast in the metrics.
+        # A line costs more than many an answer: what went well is logged at debug only. The audit
+        # has who did what, the metrics how much and how fast.
         notable = response.status >= 400 or time >= SLOW_S
         if not notable and not _level.isEnabledFor(logging.DEBUG):
             return
@@ -36,8 +36,8 @@ class AccessLogger(AbstractAccessLogger):
         extra = {} if principal is not None else may_say(request)
         if extra is None:
             return
-        tell = log.info if notable else log.debug
-        tell(
+        write = log.info if notable else log.debug
+        write(
             "request",
             method=request.method[:_METHOD_MAX],
             route=template_of(request),

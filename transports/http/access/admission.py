@@ -23,7 +23,7 @@ Route = tuple[str, str]
 
 
 def admission(gate: Gate, operations: Mapping[Route, Operation]) -> Middleware:
-    """`operations` has all that may be served: what is in no entry of it is answered to nobody."""
+    """`operations` has all that may be served: what is in no entry of it is never answered."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

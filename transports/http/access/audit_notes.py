@@ -11,13 +11,13 @@ from transports.http.web.problems import Problem, code_of
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-_TOLD = frozenset({"forbidden", "origin-refused", "proxy-refused"})
+_NOTED = frozenset({"forbidden", "origin-refused", "proxy-refused"})
 
 
 def note_refusal(
     audit: AuditTrail | None, request: web.Request, problem: Problem, *, is_proof: bool = False
 ) -> None:
-    """Tells the audit of a request that was turned away; refused commands tell of themselves.
+    """Notes a request that was turned away; refused commands have entries of their own.
 
     `is_proof`: it carried something that should have proven who asks.
     """
@@ -26,10 +26,10 @@ def note_refusal(
     principal = known_principal(request)
     is_proof = is_proof or "Authorization" in request.headers or PARAMETER in request.query
     bad_proof = is_proof and principal is None and problem.status in (401, 429)
-    if problem.slug not in _TOLD and not bad_proof:
+    if problem.slug not in _NOTED and not bad_proof:
         return
     audit.note(
-        principal or nobody(),
+        principal or anonymous(),
         f"{request.method if request.method in _METHODS else 'other'} {template_of(request)}",
         error_code=code_of(problem.slug),
         peer=peer_of(request),
@@ -44,5 +44,5 @@ def note(
         audit.note(principal, action, error_code=error_code, **detail)
 
 
-def nobody() -> Principal:
+def anonymous() -> Principal:
     return Principal(user_id=ANONYMOUS, via="http")

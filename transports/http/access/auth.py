@@ -162,7 +162,7 @@ class Gate:
         return found[:_COOKIES_MAX]
 
     def session_of(self, request: web.Request) -> Identity | None:
-        """Whose session the cookie stands for. Two that both count stand for nobody."""
+        """Whose session the cookie stands for. Two cookies that both count stand for none."""
         known = [self.sessions.find(cookie) for cookie in self.cookies(request)]
         live = [identity for identity in known if identity is not None]
         return live[0] if len(live) == 1 else None

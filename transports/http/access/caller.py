@@ -40,18 +40,18 @@ def seen_of(request: web.Request) -> _Seen:
 def credential_of(request: web.Request) -> Identity:
     """What `Gate.identify` found; asking on a public path is a defect."""
     identity = seen_of(request).identity
-    assert identity is not None, "nobody had to be authenticated here"
+    assert identity is not None, "this operation has no principal"
     return identity
 
 
 def check_again(request: web.Request) -> None:
-    """Whoever asked is still admitted; to be called after a wait.
+    """The sender is still admitted; to be called after a wait.
 
     Raises:
         Problem: 401.
     """
     seen = seen_of(request)
-    assert seen.again is not None, "nobody had to be authenticated here"
+    assert seen.again is not None, "this operation has no principal"
     if seen.identity is None or seen.again(seen.identity) is None:
         raise unauthenticated("your access ended while you waited", "invalid_token")
 
@@ -65,11 +65,11 @@ def check_while_sending(request: web.Request) -> None:
     try:
         check_again(request)
     except Problem:
-        cut_off(request, "access ended while the answer was told")
+        cut_off(request, "access ended while the answer was sent")
 
 
 def cut_off(request: web.Request, why: str) -> NoReturn:
-    """Breaks the connection: nothing else tells the other side that it has not got everything."""
+    """Breaks the connection: nothing else shows the other side that the answer is not whole."""
     if request.transport is not None:
         request.transport.abort()
     raise ConnectionResetError(why)

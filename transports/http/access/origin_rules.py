@@ -1,7 +1,7 @@
 """Which requests of a browser's page are refused, because of the page they come from. Pure.
 
 A cookie says which browser asks, not which page. `SameSite=Strict` keeps other sites out, but not
-another port or a sibling name of this host; `Origin` and `Sec-Fetch-Site` tell those apart
+another port or a sibling name of this host; `Origin` and `Sec-Fetch-Site` distinguish those
 (Fetch §3.2, Fetch Metadata §2.4). A WebSocket handshake has `Origin` only.
 """
 

@@ -1,4 +1,4 @@
-"""A reverse proxy in front: its word on who asks, from where, over what, and nobody else's."""
+"""A reverse proxy in front: only its headers say who asks, from where and over what."""
 
 import ipaddress
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ from transports.http.web.problems import Problem
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
-"""Whom a service behind a proxy trusts unless told otherwise: this machine."""
+"""The peers that a service behind a proxy trusts by default: this machine."""
 
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
 _VOUCHED = web.RequestKey("vouched", Grant)
@@ -93,7 +93,7 @@ def _vouched_for(request: web.Request, settings: ProxySettings) -> Grant | None:
     """Whom the proxy names.
 
     Raises:
-        Problem: 400 or 403; what it sends names nobody who can be.
+        Problem: 400 or 403; what it sends is no possible user.
     """
     user = _one(request, settings.user_header)
     if not user:

@@ -1,5 +1,5 @@
-"""The sessions of one data directory, in memory and in `sessions.json`, so that a restart signs
-nobody out."""
+"""The sessions of one data directory, in memory and in `sessions.json`, so that a restart
+ends no session."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +54,7 @@ class Sessions:
         """A session for who has `grant`, and its cookie.
 
         Raises:
-            StorageFailed: the disk takes nothing; nobody was signed in.
+            StorageFailed: the disk takes nothing; no session was opened.
         """
         cookie, record = self._book.open(grant, self._clock.now_ms())
         try:
@@ -63,7 +63,7 @@ class Sessions:
             # Who signs in on a full disk comes to make room; only a restart signs them out.
             log.warning("a session is not on the disk yet", reason=str(error))
             self._file.save_soon()
-        except BaseException:  # also a cancellation: nobody has been given the cookie
+        except BaseException:  # also a cancellation: the cookie was sent to no client
             self._book.end(record.key)
             raise
         return cookie, self._identity(record, grant)

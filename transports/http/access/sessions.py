@@ -67,7 +67,7 @@ class SessionBook:
         return cookie, record
 
     def find(self, key: str, now_ms: int) -> SessionRecord | None:
-        """The session, if it has not expired. The key is a hash: comparing it tells nothing.
+        """The session, if it has not expired. The key is a hash: comparing it reveals nothing.
 
         One that a clock made that was ahead begins when it is seen: it would last until then.
         """

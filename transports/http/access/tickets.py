@@ -105,7 +105,7 @@ class TicketBook:
         return ticket
 
     def find(self, ticket: str, place: Place, now_s: float) -> Identity | None:
-        """Who may open `place` with the ticket; whether they still may is to be asked anew."""
+        """Who may open `place` with the ticket; whether they still may is to be checked again."""
         found = self._tickets.get(secret_hash(ticket))
         fits = found is not None and now_s < found.ends_s and found.place == place
         return found.identity if found is not None and fits else None
@@ -129,12 +129,12 @@ class CodeBook:
         self._codes: dict[str, tuple[Grant, float]] = {}
 
     def issue(self, grant: Grant, now_s: float) -> str:
-        """A code for who has `grant`. If there are too many, the oldest is void of whoever has
-        the most."""
+        """A code for who has `grant`. If there are too many, the oldest is dropped of
+        the user who has the most."""
         while len(self._codes) >= CODES_MAX:
             held = ((key, grant) for key, (grant, _) in self._codes.items())
-            void, _ = first_of_the_many(held, lambda one: one[1].principal.user_id)
-            del self._codes[void]
+            dropped, _ = first_of_the_many(held, lambda each: each[1].principal.user_id)
+            del self._codes[dropped]
         code = secrets.token_urlsafe(24)
         self._codes[secret_hash(code)] = (grant, now_s + CODE_S)
         return code

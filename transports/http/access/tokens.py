@@ -48,7 +48,7 @@ class TokenRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
 
 
 class TokenView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A token as it is told: everything but what would let somebody use it."""
+    """A token as it is listed: everything but what would let somebody use it."""
 
     id: str
     user_id: str
@@ -62,7 +62,7 @@ class TokenView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class NewToken(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Told once, to who made it: `token` is kept nowhere. `notes` are what may be a slip."""
+    """Sent once, to who made it: `token` is kept nowhere. `notes` are what may be a slip."""
 
     token: str
     id: str
@@ -73,7 +73,7 @@ class NewToken(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """Whom a token speaks for. `seal` tells the token from a later one with the same id."""
+    """Whom a token speaks for. `seal` distinguishes the token from a later one with the same id."""
 
     principal: Principal
     token_id: str

@@ -31,7 +31,7 @@ class AuditRoutes:
         wanted = _query_of(query)
         if preferred_type(request, (JSON, NDJSON)) == NDJSON:
             if query.text("limit") is not None or query.text("cursor") is not None:
-                raise bad_parameter("limit", "and cursor are for pages; NDJSON tells everything")
+                raise bad_parameter("limit", "and cursor are for pages; NDJSON has all entries")
             return await self._export(request, self._audit, wanted)
         page = await self._audit.page(wanted, query.number("limit", low=1, high=500) or 50)
         following = str(page.next) if page.next is not None else None
@@ -44,7 +44,7 @@ class AuditRoutes:
     async def _export(
         self, request: web.Request, audit: AuditTrail, wanted: AuditQuery
     ) -> web.StreamResponse:
-        """Ends when everything is told, or when who asked may not know it any more."""
+        """Ends with the last entry, or when the sender may not read the audit any more."""
         response = web.StreamResponse(headers={"Content-Type": NDJSON})
         if request.method == "HEAD":
             return response

@@ -60,10 +60,10 @@ class Batches:
             raise Problem(400, "malformed", "a batch does not wait; ask for each command")
         lines = await read_lines(request, NDJSON_TYPE, LINES_MAX)
         envelopes = await self._envelopes(request, lines)
-        told = await self._ports.publisher.publish_many(
+        published = await self._ports.publisher.publish_many(
             [envelope for envelope in envelopes if isinstance(envelope, Envelope)]
         )
-        answers = iter(told)
+        answers = iter(published)
         request_id, key = request_id_of(request), idempotency_key(request)
         results = [
             _line(envelope if isinstance(envelope, Problem) else next(answers), request_id, key)
@@ -121,11 +121,11 @@ def _line(answer: Receipt | BusError | Problem, request_id: str, key: str | None
         answer = from_bus_error(answer, key)
     if isinstance(answer, Problem):
         return b'{"problem":%s}\n' % problem_body(answer, request_id)
-    told: dict[str, object] = {
+    result: dict[str, object] = {
         "commandId": answer.command_id,
         "status": "Pending",
         "links": command_links(answer.command_id, None),
     }
     if answer.replayed:
-        told["replayed"] = True
-    return msgspec.json.encode(told) + b"\n"
+        result["replayed"] = True
+    return msgspec.json.encode(result) + b"\n"

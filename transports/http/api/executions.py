@@ -135,7 +135,7 @@ class ExecutionRoutes:
 
 
 def execution_body(execution: Execution) -> dict[str, object]:
-    """An execution as it is told, with its links."""
+    """An execution as it is answered, with its links."""
     view = execution_view(execution)
     names = zip(ExecutionView.__struct_fields__, view.__struct_encode_fields__, strict=True)
     at = f"/api/v1/executions/{execution.id}"

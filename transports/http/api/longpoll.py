@@ -1,6 +1,6 @@
 """Long polls: a conditional GET that would say "unchanged" waits for a change first. No tables.
 
-`Prefer: wait=N` with `If-None-Match` (RFC 7240 §4.3): the answer is made anew after each change of
+`Prefer: wait=N` with `If-None-Match` (RFC 7240 §4.3): the answer is made again after each change of
 the feed until it differs from what the caller holds, or the time is up.
 """
 
@@ -20,9 +20,9 @@ _PAUSE_S = 0.05
 
 
 class LongPoll:
-    """`closing` is set when the service is about to leave: then nobody waits any longer.
+    """`closing` is set when the service is about to leave: then no request waits any longer.
 
-    Whoever finds no place among `waits` is answered at once.
+    A request that finds no place among `waits` is answered at once.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """`/metrics`: what is counted as it happens, and what is looked up when somebody asks.
 
 Names are `jobbus_…` in base units; no label holds an id or a user. It needs a token with the role
-`metrics` (or `admin`): how much a service does is nobody else's business.
+`metrics` (or `admin`): how much a service does is not for every principal.
 """
 
 from collections.abc import Sequence

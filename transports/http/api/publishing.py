@@ -25,7 +25,7 @@ from transports.http.web.rate import Places
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What beside the command counts: a chosen id and a time after which it is void."""
+    """What beside the command counts: a chosen id and a time after which it expires."""
 
     command_id: str | None = None
     expires_ms: int | None = None
@@ -54,7 +54,7 @@ def request_of(command_id: str | None, expires_at: str | None) -> Request:
 
 
 class Publishing:
-    """Puts commands of requests through the door and answers as the contract says."""
+    """Publishes commands of requests and answers as the contract says."""
 
     def __init__(self, ports: GatewayPorts, settings: GatewaySettings) -> None:
         self._ports = ports
@@ -143,7 +143,7 @@ class Publishing:
         With too many waiting already, it is not waited at all: a wait is a preference.
 
         Raises:
-            Problem: 401; whoever waited may not know the answer any more.
+            Problem: 401; the principal may not read the answer any more.
         """
         record = await self.ended_for(principal_of(request), command_id, wait_s)
         check_again(request)
@@ -185,7 +185,7 @@ def command_links(command_id: str, execution_id: str | None) -> dict[str, str]:
 
 
 def accepted_body(receipt: Receipt) -> dict[str, object]:
-    """What is told of a command that was taken and has not ended."""
+    """The answer about a command that was accepted and has not ended."""
     return {
         "commandId": receipt.command_id,
         "status": "Pending",
@@ -194,7 +194,7 @@ def accepted_body(receipt: Receipt) -> dict[str, object]:
 
 
 def command_body(record: CommandRecord) -> dict[str, object]:
-    """A command as it is told, with its links."""
+    """A command as it is answered, with its links."""
     view = command_view(record)
     fields = {
         wire: getattr(view, name)

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from bus.clock import Clock, rfc3339
 from bus.errors import NoSpace, StorageFailed
-from transports.http.access.audit_notes import nobody, note
+from transports.http.access.audit_notes import anonymous, note
 from transports.http.access.auth import Gate, too_many
 from transports.http.access.caller import credential_of
 from transports.http.access.identity import Identity, Way
@@ -58,7 +58,7 @@ class SessionRoutes:
             why = Problem(401, "unauthenticated", f"the {kind} is unknown, used or expired")
             problem = self._gate.refused(request, why)
             refused = {"error_code": code_of(problem.slug), "by": kind, "peer": peer_key(peer)}
-            note(self._audit, nobody(), "session.open", **refused)
+            note(self._audit, anonymous(), "session.open", **refused)
             extra = may_say(request) if problem is why else None
             if extra is not None:
                 log.warning("sign-in failed", peer=peer, by=kind, **extra)
@@ -147,7 +147,7 @@ class SessionRoutes:
         return now.grant if now is not None else None
 
     async def _end_old(self, request: web.Request) -> None:
-        """The browser's earlier sign-in ends: nobody has two."""
+        """The browser's earlier session ends: it never has two."""
         old = self._gate.session_of(request)
         if old is None or old.session is None:
             return

@@ -45,7 +45,7 @@ class SystemRoutes:
         self._make_document = make_document
         self._document: dict[str, Any] | None = None
 
-    # A probe's query is nobody's mistake to be refused: `?verbose` is usual with those of
+    # A probe's query is not refused: `?verbose` is usual with those of
     # Kubernetes itself, and after a 400 the pod would be started again.
 
     async def live(self, _: web.Request) -> web.Response:
@@ -70,7 +70,7 @@ class SystemRoutes:
         return json_response(own | self._ports.system() | {"streams": self._streams()})
 
     async def document(self, request: web.Request) -> web.Response:
-        """The same for every principal, and for nobody else: it will name the commands of apps."""
+        """The same for every principal; never public: it will name the commands of apps."""
         Query(request)
         if self._document is None:
             self._document = self._make_document(self._settings.version_shown)

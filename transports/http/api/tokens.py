@@ -56,7 +56,7 @@ class TokenRoutes:
         return json_response({"items": items})
 
     async def create(self, request: web.Request) -> web.Response:
-        """201 with the token, told this once."""
+        """201 with the token, which no later answer has."""
         Query(request)
         by = principal_of(request).user_id
         fields = await read_fields(request)
@@ -81,7 +81,7 @@ class TokenRoutes:
         return json_response(new_token_view(record, token, notes), status=201, headers=location)
 
     async def revoke(self, request: web.Request) -> web.Response:
-        """204: the token is void, the sessions it opened are over, its streams end."""
+        """204: the token is refused, the sessions it opened are over, its streams end."""
         Query(request)
         by = principal_of(request).user_id
         token_id = request.match_info["id"]
@@ -95,7 +95,7 @@ class TokenRoutes:
         try:
             record = await self._store.revoke(token_id)
         except (NoSpace, StorageFailed) as exc:
-            raise not_kept("the token is void, but a restart may know it again", exc) from exc
+            raise not_kept("the token is refused, but a restart may know it again", exc) from exc
         if record is None:
             raise not_found("such token")
         self._note(request, "token.revoke", token=token_id, user=record.user_id)

@@ -129,7 +129,7 @@ class Downloads:
         return b"".join(window[line.at - base : line.end - base] for line in lines)
 
     async def _write(self, response: web.StreamResponse, request: web.Request, data: bytes) -> None:
-        """A long output is told for longer than a grant may last: asked anew for each piece.
+        """A long output is sent for longer than a grant may last: checked again for each piece.
 
         Raises:
             ConnectionError: who reads may not any more, or takes nothing, and was cut off.
@@ -139,7 +139,7 @@ class Downloads:
             execution = visible_execution(request, self._visibility)
             self._visibility.check_output(principal_of(request), execution)
         except Problem:
-            cut_off(request, "the right to the output ended while it was told")
+            cut_off(request, "the right to the output ended while it was sent")
         try:
             async with asyncio.timeout(self._settings.write_timeout_s):
                 await response.write(data)

@@ -15,7 +15,7 @@ from bus.ports import OutputPage
 from transports.http.access.visibility import Visibility
 from transports.http.output.lines import gap_data
 from transports.http.output.open_lines import OpenLines
-from transports.http.output.shared import SharedOutput, Tail, ToldPage
+from transports.http.output.shared import SharedOutput, SharedPage, Tail
 from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.streams.changes import hello_data
@@ -32,7 +32,7 @@ _FAMILY = "execution."
 _ENDED = ExecutionEnded.__struct_config__.tag
 _FRAMES_A_LOOK = 500
 _PAGES_A_ROUND = 32
-"""Pages of a live output that are told before changes are looked for again."""
+"""Pages of a live output that are sent before changes are looked for again."""
 
 log = structlog.get_logger("jobbus.streams")
 
@@ -55,7 +55,7 @@ def parse_cursor(cursor: str, epoch: str) -> Place | ResetReason:
 
 
 class Follower:
-    """The output comes first: the final change is told after the last byte, never before."""
+    """The output comes first: the final change is sent after the last byte, never before."""
 
     def __init__(
         self,
@@ -84,8 +84,8 @@ class Follower:
         self._offset = 0
 
     async def run(self, cursor: str | None, start: int, *, latest: bool = False) -> str:
-        """The reader was told everything up to the end, or the stream ended before: then the
-        position is where it goes on. With `latest`, a slow one is told what it misses instead."""
+        """The reader was sent everything up to the end, or the stream ended before: then the
+        position is where it goes on. With `latest`, a slow reader is sent a gap instead."""
         self._latest = latest
         try:
             async with self._stream.turn():
@@ -101,7 +101,7 @@ class Follower:
         self._tail = self._tails.join(self._id, self._stream.wake)
         try:
             while self._stream.ended is None:
-                await self._tell_news()
+                await self._send_news()
         finally:
             if self._timer is not None:
                 self._timer.cancel()
@@ -123,8 +123,8 @@ class Follower:
             place = seq
         return self._hello(resumed=False) + self._reset(place)
 
-    async def _tell_news(self) -> None:
-        """One round: what is new was told, or if there was nothing, something is awaited."""
+    async def _send_news(self) -> None:
+        """One round: sends what is new; if there was nothing, waits for something."""
         stream = self._stream
         stream.wake.clear()
         execution = self._ports.table.execution(self._id)
@@ -132,7 +132,7 @@ class Follower:
             stream.finish(End.TERMINAL)
         elif not self._allowed(execution):
             stream.finish(End.REVOKED)
-        elif await self._tell_changes_and_output(execution):
+        elif await self._send_changes_and_output(execution):
             return
         elif execution.is_final and self._seq >= execution.version:
             stream.finish(End.TERMINAL)
@@ -141,8 +141,8 @@ class Follower:
         else:
             await stream.wake.wait()
 
-    async def _tell_changes_and_output(self, execution: Execution) -> bool:
-        """Told what there is; returns whether there was anything."""
+    async def _send_changes_and_output(self, execution: Execution) -> bool:
+        """Sends what there is; returns whether there was anything."""
         limit, size_max = _FRAMES_A_LOOK, self._settings.write_max
         try:
             batch = self._feed.after(self._seq, limit, size_max, self._is_ours)
@@ -169,10 +169,10 @@ class Follower:
                 await self._stream.send(data)
 
     async def _send_output(self, is_final: bool) -> tuple[bool, bool]:
-        """The lines that are there now, page by page; returns whether anything was told, and
-        whether that was all. What grows faster than it is told has no end as long as it is live.
+        """The lines that are there now, page by page; returns whether anything was sent, and
+        whether that was all. What grows faster than it is sent has no end as long as it is live.
         """
-        any_told = at_end = False
+        any_sent = at_end = False
         pages = 0
         while self._stream.ended is None and not at_end and (is_final or pages < _PAGES_A_ROUND):
             pages += 1
@@ -180,42 +180,42 @@ class Follower:
                 self._stream.finish(End.REVOKED)
                 break
             async with self._stream.turn():
-                told, at_end = await self._send_page(is_final)
-            any_told |= told
-        return any_told, at_end
+                sent, at_end = await self._send_page(is_final)
+            any_sent |= sent
+        return any_sent, at_end
 
     async def _send_page(self, is_final: bool) -> tuple[bool, bool]:
-        """One page; returns whether anything was told, and whether this was the last for now."""
+        """One page; returns whether anything was sent, and whether this was the last for now."""
         assert self._tail is not None, "the output is read while it is followed"
-        told = await self._tail.page(self._offset, self._settings.write_max, is_final=is_final)
-        page = told.page
+        shared = await self._tail.page(self._offset, self._settings.write_max, is_final=is_final)
+        page = shared.page
         if self._latest and page.end - page.next > self._settings.latest_behind:
             await self._skip(page.end, is_final)
             return True, False
         if page.gap is not None:
             await self._send_gap(page.gap, page)
-        any_told = await self._send_lines(told)
+        any_sent = await self._send_lines(shared)
         moved, self._offset = page.next > self._offset, page.next
-        return any_told, not moved or page.next >= page.end
+        return any_sent, not moved or page.next >= page.end
 
     def _may_still(self) -> bool:
-        """Whether the reader may go on: a long output is told for longer than a grant may last."""
+        """Whether the reader may go on: a long output is sent for longer than a grant may last."""
         execution = self._ports.table.execution(self._id)
         return execution is None or self._allowed(execution)
 
-    async def _send_lines(self, told: ToldPage) -> bool:
+    async def _send_lines(self, shared: SharedPage) -> bool:
         """Whole lines at once; open ones when they have stood for a moment, and once each state."""
-        page = told.page
-        if told.settled:
+        page = shared.page
+        if shared.settled:
             self._open_lines.settled()
         partial = self._open_lines.due(page, self._clock_s())
-        if not (told.settled or partial):
-            self._ring_later()
+        if not (shared.settled or partial):
+            self._wake_later()
             return False
-        data = told.data(partial=partial)
+        data = shared.data(partial=partial)
         frame = self._frame("output", data, id=self._place(page.next))
         await self._stream.send(frame)
-        self._ring_later()
+        self._wake_later()
         return True
 
     async def _skip(self, end: int, is_final: bool) -> None:
@@ -235,13 +235,13 @@ class Follower:
         data = gap_data(gap, page.lines[0].number if page.lines else None)
         await self._stream.send(self._frame("gap", data, id=self._position()))
 
-    def _ring_later(self) -> None:
+    def _wake_later(self) -> None:
         """Open lines that wait for their moment wake the handler then."""
         if self._open_lines.due_s is not None and self._timer is None:
             wait_s = max(self._open_lines.due_s - self._clock_s(), 0.0)
-            self._timer = asyncio.get_running_loop().call_later(wait_s, self._ring)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._wake)
 
-    def _ring(self) -> None:
+    def _wake(self) -> None:
         self._timer = None
         if self._tail is not None:
             self._tail.look_again()
@@ -251,7 +251,7 @@ class Follower:
         return asyncio.get_running_loop().time()
 
     async def _fail(self, error: Exception) -> None:
-        """The reader is told that it broke here, and the stream ends."""
+        """Sends the reader a problem: it broke here; the stream ends."""
         log.error("stream failed", execution=self._id, exc_info=error)
         problem = Problem(500, "internal", "the output cannot be read; see the log of the service")
         frame = self._frame("problem", problem_body(problem, self._id))

@@ -1,4 +1,4 @@
-"""Lines of output as they are told in every answer and frame: one shape, encoded once. No IO.
+"""Lines of output as every answer and frame has them: one shape, encoded once. No IO.
 
 `number` (from 1), `at` and `end` (byte offsets), `time`, `stream` (`out` or `err`), `text`. An open
 line has `partial`: it comes again under its number and then replaces what was shown. `continued`

@@ -37,8 +37,8 @@ class Search(msgspec.Struct, frozen=True):
 
 
 class Turns:
-    """Some at a time and one of each: who asks for many waits for their own, and nobody for them
-    alone."""
+    """Some at a time, and a single one of each principal: who asks for many waits for their own
+    searches, and holds up no other principal."""
 
     def __init__(self, most: int, waiting: Places) -> None:
         self._all = asyncio.Semaphore(most)

@@ -9,15 +9,15 @@ from collections.abc import AsyncGenerator
 
 from bus.ports import OutputLineReader, OutputPage
 from transports.http.output.lines import lines_json, output_data, text_json
-from transports.http.streams.outlets import Bell
+from transports.http.streams.outlets import Wakeup
 
 PAGES_KEPT = 4
 
 
-class ToldPage:
+class SharedPage:
     """A page with what frames say of it, encoded when first asked for.
 
-    `settled` are the lines that will not be told again.
+    `settled` are the lines that will not be sent again.
     """
 
     __slots__ = ("_encoded", "page", "settled")
@@ -44,16 +44,16 @@ class Tail:
     def __init__(self, execution_id: str, output: OutputLineReader) -> None:
         self._id = execution_id
         self._output = output
-        self.bells: set[Bell] = set()
-        self._reading: dict[tuple[int, bool], asyncio.Task[ToldPage]] = {}
-        self._tasks: set[asyncio.Task[ToldPage]] = set()
+        self.wakeups: set[Wakeup] = set()
+        self._reading: dict[tuple[int, bool], asyncio.Task[SharedPage]] = {}
+        self._tasks: set[asyncio.Task[SharedPage]] = set()
         self._watching = asyncio.create_task(self._watch(), name=f"growth {execution_id}")
 
-    async def page(self, start: int, limit_bytes: int, *, is_final: bool) -> ToldPage:
+    async def page(self, start: int, limit_bytes: int, *, is_final: bool) -> SharedPage:
         """The lines from `start` on as they were after the last growth, or later.
 
-        `is_final` tells pages of a live execution from those of an ended one: a last line that is
-        open in the first is whole in the second.
+        `is_final` keeps pages of a live execution apart from those of an ended one: a last line
+        that is open in the first is whole in the second.
         """
         key = (start, is_final)
         reading = self._reading.get(key)
@@ -70,21 +70,21 @@ class Tail:
         return await asyncio.shield(reading)
 
     def look_again(self) -> None:
-        """The next page is read anew. What the index tells of lines comes after their bytes, and
-        nothing rings for it: a line may be whole by now that was open in the last page."""
+        """The next page is read again. What the index says of lines comes after their bytes, and
+        without a hint: a line may be whole by now that was open in the last page."""
         self._reading.clear()
 
     async def aclose(self) -> None:
-        """Nobody follows any more."""
+        """The last follower has left."""
         tasks = [self._watching, *self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
 
-    async def _read(self, start: int, limit_bytes: int) -> ToldPage:
-        return ToldPage(await self._output.page(self._id, start, limit_bytes))
+    async def _read(self, start: int, limit_bytes: int) -> SharedPage:
+        return SharedPage(await self._output.page(self._id, start, limit_bytes))
 
-    def _read_ended(self, key: tuple[int, bool], task: "asyncio.Task[ToldPage]") -> None:
+    def _read_ended(self, key: tuple[int, bool], task: "asyncio.Task[SharedPage]") -> None:
         self._tasks.discard(task)
         if (task.cancelled() or task.exception() is not None) and self._reading.get(key) is task:
             del self._reading[key]
@@ -94,13 +94,13 @@ class Tail:
         try:
             async for _ in growth:
                 self._reading.clear()
-                for bell in self.bells:
-                    bell.set()
+                for wakeup in self.wakeups:
+                    wakeup.set()
         finally:
             if isinstance(growth, AsyncGenerator):
                 await growth.aclose()
-            for bell in self.bells:
-                bell.set()
+            for wakeup in self.wakeups:
+                wakeup.set()
 
 
 class SharedOutput:
@@ -110,17 +110,17 @@ class SharedOutput:
         self._output = output
         self._tails: dict[str, Tail] = {}
 
-    def join(self, execution_id: str, bell: Bell) -> Tail:
-        """`bell` is rung whenever there may be more to read, until `leave`."""
+    def join(self, execution_id: str, wakeup: Wakeup) -> Tail:
+        """`wakeup` is rung whenever there may be more to read, until `leave`."""
         tail = self._tails.get(execution_id)
         if tail is None:
             tail = self._tails[execution_id] = Tail(execution_id, self._output)
-        tail.bells.add(bell)
+        tail.wakeups.add(wakeup)
         return tail
 
-    async def leave(self, execution_id: str, bell: Bell) -> None:
+    async def leave(self, execution_id: str, wakeup: Wakeup) -> None:
         tail = self._tails[execution_id]
-        tail.bells.discard(bell)
-        if not tail.bells:
+        tail.wakeups.discard(wakeup)
+        if not tail.wakeups:
             del self._tails[execution_id]
             await tail.aclose()

@@ -53,7 +53,7 @@ class Pace:
 class SocketLink:
     """`ended` says why it is over, as soon as it is; `receive` then returns.
 
-    At most one `put` waits in user space, whoever writes: who finds no room waits for it.
+    At most one `put` waits in user space, from any writer: who finds no room waits for it.
     """
 
     __slots__ = (
@@ -211,12 +211,12 @@ class SocketLink:
             self._transport.abort()
 
     def stop_waiting(self) -> None:
-        """Nothing more will be sent; whoever waits for room was ended before."""
+        """Nothing more will be sent; all who wait for room were ended before."""
         if self._draining is not None:
             self._draining.cancel()
 
     async def close(self) -> web.WebSocketResponse:
-        """The client was told why, if it can be told, and the connection is closed."""
+        """Sends the client the reason, if it can be sent, and closes the connection."""
         why = self.ended or End.FAILED
         if why in CLOSE_CODES and not self.gone:
             # Without draining: a client that takes nothing gets no more time than this.

@@ -107,7 +107,7 @@ _addressed = msgspec.json.Decoder(Addressed)
 
 
 class BadFrame(Exception):
-    """A frame that says nothing; `problem` why, `sub` and `ref` whom to tell.
+    """A frame that says nothing; `problem` says why, `about` what to address it to.
 
     Without `is_json` the client speaks another protocol: the socket is over.
     """

@@ -170,7 +170,7 @@ def _unproven(why: str) -> Problem:
 
 
 def _check_handshake(request: web.Request) -> None:
-    """Raises what tells a client of another kind, or of another protocol, what is served here."""
+    """Raises the problem that explains to a client of another protocol what is served here."""
     if not is_upgrade(request) or request.headers.get("Sec-WebSocket-Version") != "13":
         raise Problem(
             426,

@@ -29,11 +29,11 @@ from transports.http.sockets.requests import (
 from transports.http.sockets.subscription import Subscription
 from transports.http.sockets.topics import Follow, Topics
 from transports.http.streams.framing import Framing
-from transports.http.streams.outlets import TOLD, End
+from transports.http.streams.outlets import ANNOUNCED, End
 from transports.http.web.headers import checked_key
 from transports.http.web.problems import Problem
 
-_TOLD = TOLD | {End.FAILED, End.RATE}
+_ANNOUNCED = ANNOUNCED | {End.FAILED, End.RATE}
 _WAITS_MAX = 16
 _FAREWELL_S = 1.0
 """How long the subscriptions of an ending socket may take to say where each of them was."""
@@ -151,20 +151,20 @@ class Socket:
         try:
             frame = decode(text)
         except BadFrame as bad:
-            await self._tell(bad.problem, bad.about)
+            await self._send_problem(bad.problem, bad.about)
             if not bad.is_json:
                 self.finish(End.PROTOCOL)
             return
         try:
             await self._do(frame, group)
         except Problem as problem:
-            await self._tell(problem, frame.about)
+            await self._send_problem(problem, frame.about)
         except (BusError, OSError) as exc:
             if isinstance(exc, ConnectionError):
                 raise
             log.exception("socket request failed", request_id=self._request_id)
-            told = Problem(500, "internal", f"see the log of the service for {self._request_id}")
-            await self._tell(told, frame.about)
+            failed = Problem(500, "internal", f"see the log of the service for {self._request_id}")
+            await self._send_problem(failed, frame.about)
 
     async def _do(self, frame: ClientFrame, group: asyncio.TaskGroup) -> None:
         match frame:
@@ -182,7 +182,7 @@ class Socket:
     async def _subscribe(self, asked: Subscribe, group: asyncio.TaskGroup) -> None:
         most = self._settings.socket_subscriptions_max
         if asked.sub in self._subscriptions:
-            raise Problem(409, "conflict", f"sub {asked.sub!r} is in use until its end was told")
+            raise Problem(409, "conflict", f"sub {asked.sub!r} is in use until its end was sent")
         if len(self._subscriptions) >= most:
             raise Problem(429, "too-many-streams", f"a socket holds {most} subscriptions at most")
         follow = await self._topics.follow(asked, self.principal)
@@ -208,7 +208,7 @@ class Socket:
     async def _serve(self, name: str, subscription: Subscription, follow: Follow) -> None:
         try:
             position = await follow(subscription)
-            if subscription.ended in _TOLD:
+            if subscription.ended in _ANNOUNCED:
                 while not self._link.has_room:
                     await self._link.drained()
                 # In one step: the name is free exactly when its end is on the way.
@@ -237,12 +237,12 @@ class Socket:
             await self._link.send(server_frame("result", **members))
             return
         wait_s = min(asked.wait, self._settings.wait_s_max)
-        ending = self._tell_the_end(receipt.command_id, members, wait_s)
+        ending = self._send_the_end(receipt.command_id, members, wait_s)
         task = group.create_task(ending, name="socket wait")
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
-    async def _tell_the_end(
+    async def _send_the_end(
         self, command_id: str, members: dict[str, object], wait_s: float
     ) -> None:
         record = await self._publishing.ended_for(self.principal, command_id, wait_s)
@@ -256,7 +256,7 @@ class Socket:
         except ConnectionError:
             return  # the link is over and says why
 
-    async def _tell(self, problem: Problem, about: Mapping[str, str]) -> None:
+    async def _send_problem(self, problem: Problem, about: Mapping[str, str]) -> None:
         await self._link.send(problem_frame(problem, self._request_id, about))
 
     async def _end_all(self) -> None:
@@ -264,7 +264,7 @@ class Socket:
         why = self._link.ended or End.FAILED
         for subscription in self._subscriptions.values():
             subscription.finish(why)
-        if why in _TOLD and self._serving:
+        if why in _ANNOUNCED and self._serving:
             await asyncio.wait(self._serving, timeout=_FAREWELL_S)
         for task in (*self._serving, *self._waiting):
             task.cancel()

@@ -11,7 +11,7 @@ from transports.http.settings import GatewaySettings
 from transports.http.sockets.encoding import SocketEncoding
 from transports.http.sockets.link import SocketLink
 from transports.http.streams.framing import Framing
-from transports.http.streams.outlets import Bell, End
+from transports.http.streams.outlets import End, Wakeup
 from transports.http.streams.streams import RETRY_MS
 
 
@@ -43,7 +43,7 @@ class Subscription:
     ) -> None:
         self.encoding = SocketEncoding(name)
         self.principal = principal
-        self.wake = Bell()
+        self.wake = Wakeup()
         self.ended: End | None = None
         self._link = link
         self._clock = clock
@@ -91,7 +91,7 @@ class Subscription:
         self.wake.set()
 
     def last_frame(self, position: str | None) -> bytes:
-        """What tells the client that nothing follows, and from where to go on."""
+        """The frame after which nothing follows; it says from where to go on."""
         retry_ms = random.randint(*RETRY_MS)  # noqa: S311
         data = msgspec.json.encode({"reason": self.ended, "retryMs": retry_ms})
         return self._framing.frame(self.encoding, "end", data, id=position)

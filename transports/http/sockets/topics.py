@@ -13,7 +13,7 @@ from transports.http.streams.filters import Filters
 from transports.http.web.problems import invalid
 
 Follow = Callable[[Subscription], Awaitable[str]]
-"""Tells a subscription what it asked for; returns the position at which it ended."""
+"""Sends a subscription what it asked for; returns the position at which it ended."""
 
 _ONLY_EVENTS = ("filter", "start")
 _ONLY_OUTPUT = ("execution", "start_at", "tail", "follow")

@@ -1,1 +1,1 @@
-"""What changes and what programs print, told while it happens: readers, framing, fan-out."""
+"""Changes and output, sent while they happen: readers, framing, fan-out."""

@@ -1,4 +1,4 @@
-"""The change plane: any outlet is told what it may see, from its cursor or a snapshot on."""
+"""Changes: any outlet is sent what it may see, from its cursor or a snapshot on."""
 
 import msgspec
 
@@ -44,7 +44,7 @@ class Changes:
         try:
             reader = await self._started(stream, filters, cursor, start)
         except ConnectionError:
-            return self._feed.position(self._feed.head)  # it left before it was told anything
+            return self._feed.position(self._feed.head)  # it left before it was sent anything
         try:
             while stream.ended is None:
                 await self._serve_until_woken(reader)
@@ -57,7 +57,7 @@ class Changes:
     async def _started(
         self, stream: Outlet, filters: Filters, cursor: str | None, start: str
     ) -> Reader:
-        """The reader was told where it begins. Its snapshot, which may be large, is let go of."""
+        """The reader was sent its beginning. The snapshot, which may be large, is let go of."""
         oldest = await self._ports.history.oldest() if start == "earliest" else 0
         async with stream.turn():
             reader, frames = self._begin(stream, filters, cursor, start, oldest)
@@ -68,7 +68,7 @@ class Changes:
     def _begin(
         self, stream: Outlet, filters: Filters, cursor: str | None, start: str, oldest: int
     ) -> tuple[Reader, list[bytes]]:
-        """Where the reader begins and what it is told first: one step, so nothing falls between.
+        """Where the reader begins and what it is sent first: one step, so nothing falls between.
 
         `oldest` is what the journal holds from.
         """
@@ -132,16 +132,16 @@ class Changes:
                     return
 
     async def _is_at_head(self, reader: Reader) -> bool:
-        """Whether there is nothing to tell; else the reader was told one batch."""
+        """Whether there is nothing to send; else the reader was sent one batch."""
         try:
             batch = self._fanout.batch(reader)
         except FellBehind:
-            await self._tell_what_the_ring_lacks(reader)
+            await self._send_what_the_ring_lacks(reader)
             return False
-        await self._tell(reader, batch)
+        await self._send_batch(reader, batch)
         return not batch.frames
 
-    async def _tell(self, reader: Reader, batch: Batch) -> None:
+    async def _send_batch(self, reader: Reader, batch: Batch) -> None:
         behind, reader.seq = self._feed.head - reader.seq, batch.seq
         if batch.frames:
             encoding = reader.stream.encoding
@@ -151,14 +151,14 @@ class Changes:
             )
             await reader.stream.send(data)
 
-    async def _tell_what_the_ring_lacks(self, reader: Reader) -> None:
+    async def _send_what_the_ring_lacks(self, reader: Reader) -> None:
         """A piece of the journal, for those who read it; else a new beginning."""
         stream = reader.stream
         batch = await self._past(reader) if reader.deep else None
         if batch is None:
             await self._send_all(stream, self._reset(reader, ResetReason.HISTORY_GONE))
             return
-        await self._tell(reader, batch)
+        await self._send_batch(reader, batch)
         if not batch.frames and stream.is_quiet:
             await stream.send(self._bookmark(stream.encoding, batch.seq))
 
@@ -178,7 +178,7 @@ class Changes:
             return None
 
     def _reset(self, reader: Reader, reason: ResetReason) -> list[bytes]:
-        """The frames that start the reader anew at the head."""
+        """The frames after which the reader begins again at the head."""
         reader.seq = self._feed.head
         data = msgspec.json.encode(
             {
@@ -221,7 +221,7 @@ class Changes:
         return Problem(
             410,
             "cursor-gone",
-            "changes after this position are not all held; read the state anew and go on from "
+            "changes after this position are not all held; read the state again and go on from "
             "its asOf",
             extra={"reason": reason.value, "oldest": oldest, "head": head},
         )

@@ -14,7 +14,7 @@ Position = Callable[[int], str]
 
 
 class Encoding(Protocol):
-    """How a stream spells its frames. `name` tells encodings apart where bytes are shared."""
+    """How a stream spells its frames. `name` distinguishes encodings where bytes are shared."""
 
     name: str
     content_type: str

@@ -1,8 +1,8 @@
-"""Tells all readers what is new: one pass over them a flush, one joined write each.
+"""Sends all readers what is new: one pass over them a flush, one joined write each.
 
 A reader that keeps up costs no task switch and no encoding of its own: those at the same position
 with the same view share their bytes. A reader that does not keep up is handed back to its own
-handler, and nobody waits for it.
+handler, and no other reader waits for it.
 """
 
 import asyncio
@@ -30,10 +30,10 @@ SHARES_BYTES_MAX = 4 * 1024 * 1024
 """Joined bytes that are kept for further readers of one view during a flush."""
 
 _READERS_A_LOOK = 32
-"""So many are told between two looks at the clock."""
+"""So many are written to between two looks at the clock."""
 
 Share = tuple[bytes, int, int]
-"""What all readers of one view at one position are told: framed bytes, the position behind them,
+"""What all readers of one view at one position are sent: framed bytes, the position behind them,
 and how many changes they hold."""
 
 
@@ -76,7 +76,7 @@ class Fanout:
         self._visibility = visibility
         self._joined: dict[View, dict[Reader, None]] = {}
         self._watched: defaultdict[str, set[Outlet]] = defaultdict(set)
-        self._rung = feed.head
+        self._woken_to = feed.head
         self._metrics = metrics
         self._newest: dict[int, bytes] = {}
         self._newest_bytes = 0
@@ -103,7 +103,7 @@ class Fanout:
             del self._watched[execution_id]
 
     def batch(self, reader: Reader) -> Batch:
-        """What the reader is to be told next.
+        """What the reader is to be sent next.
 
         Raises:
             FellBehind: what it lacks is no longer held.
@@ -147,17 +147,17 @@ class Fanout:
     async def run(self) -> None:
         """Flushes for ever: the first change at once, then at most one flush each 2 ms, or as
         long as the last one took."""
-        told = self._feed.head
+        sent = self._feed.head
         while True:
-            await self._feed.changed(told)
+            await self._feed.changed(sent)
             began_s = self._clock.monotonic_s()
-            self._ring()
-            told = await self._flush()
+            self._wake_watchers()
+            sent = await self._flush()
             took_s = self._clock.monotonic_s() - began_s
             await asyncio.sleep(max(self._settings.flush_s_min, took_s))
 
     async def _flush(self) -> int:
-        """Every joined reader was told one batch; returns the lowest position among them."""
+        """Every joined reader was sent one batch; returns the lowest position among them."""
         loop = asyncio.get_running_loop()
         lowest = self._feed.head
         pause_at_s = loop.time() + _SLICE_S
@@ -166,7 +166,7 @@ class Fanout:
             everybody = list(readers)
             for at in range(0, len(everybody), _READERS_A_LOOK):
                 some = everybody[at : at + _READERS_A_LOOK]
-                lowest = min(lowest, self._tell(some, readers, shares))
+                lowest = min(lowest, self._write_to(some, readers, shares))
                 if sum(len(data) for data, _, _ in shares.values()) > SHARES_BYTES_MAX:
                     shares.clear()  # readers far apart: each position has bytes of its own
                 if loop.time() > pause_at_s:
@@ -174,12 +174,12 @@ class Fanout:
                     pause_at_s = loop.time() + _SLICE_S
         return lowest
 
-    def _tell(
+    def _write_to(
         self, some: list[Reader], joined: dict[Reader, None], shares: dict[int, Share]
     ) -> int:
         """One joined write to each that is still joined; the lowest position among them.
 
-        `shares` holds what their view is told, by position. Each line in the loop runs for every
+        `shares` holds what their view is sent, by position. Each line in the loop runs for every
         reader and event: what is the same for all stands outside.
         """
         head = lowest = self._feed.head
@@ -227,9 +227,9 @@ class Fanout:
         self.leave(reader)
         reader.stream.wake.set()
 
-    def _ring(self) -> None:
+    def _wake_watchers(self) -> None:
         """Wakes the streams that watch one execution."""
-        since, self._rung = max(self._rung, self._feed.oldest), self._feed.head
+        since, self._woken_to = max(self._woken_to, self._feed.oldest), self._feed.head
         if not self._watched:
             return
         watched = self._watched

@@ -1,4 +1,4 @@
-"""Where a reader's frames go: what every outlet can do, why it ends, and the bell that wakes it.
+"""Where a reader's frames go: what every outlet can do, why it ends, and what wakes it.
 
 An outlet is one open response, or one subscription of a WebSocket. No IO here.
 """
@@ -13,7 +13,7 @@ from transports.http.streams.encodings import Encoding
 
 
 class End(StrEnum):
-    """Why a stream ends; those in `TOLD` are told to the reader, the others cannot be."""
+    """Why a stream ends; those in `ANNOUNCED` are sent to the reader, the others cannot be."""
 
     ROTATE = "rotate"
     SHUTDOWN = "shutdown"
@@ -30,31 +30,31 @@ class End(StrEnum):
     UNAUTHENTICATED = "unauthenticated"
 
 
-TOLD = frozenset({End.ROTATE, End.SHUTDOWN, End.REVOKED, End.TERMINAL, End.UNSUBSCRIBED})
+ANNOUNCED = frozenset({End.ROTATE, End.SHUTDOWN, End.REVOKED, End.TERMINAL, End.UNSUBSCRIBED})
 
 
-class Bell:
+class Wakeup:
     """Wakes one waiter; what `asyncio.Event` does, at a tenth of its memory (no queue)."""
 
-    __slots__ = ("_rung", "_waiter")
+    __slots__ = ("_is_set", "_waiter")
 
     def __init__(self) -> None:
-        self._rung = False
+        self._is_set = False
         self._waiter: asyncio.Future[None] | None = None
 
     def set(self) -> None:
-        self._rung = True
+        self._is_set = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def clear(self) -> None:
-        self._rung = False
+        self._is_set = False
 
     async def wait(self) -> None:
-        """Returns once the bell was rung since the last `clear`."""
-        if self._rung:
+        """Returns once `set` was called since the last `clear`."""
+        if self._is_set:
             return
-        assert self._waiter is None, "a bell wakes one"
+        assert self._waiter is None, "a wakeup has one waiter"
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
@@ -63,7 +63,7 @@ class Bell:
 
 
 class Outlet(Protocol):
-    """One reader's end. `wake` is rung when its handler has something to do.
+    """One reader's end. `wake` is set when its handler has something to do.
 
     `put` is for `Fanout`, which asks `has_room` before; everybody else sends and waits.
     """
@@ -80,7 +80,7 @@ class Outlet(Protocol):
         ...
 
     @property
-    def wake(self) -> Bell: ...
+    def wake(self) -> Wakeup: ...
 
     @property
     def ended(self) -> End | None: ...
@@ -96,7 +96,7 @@ class Outlet(Protocol):
         ...
 
     def turn(self) -> AbstractAsyncContextManager[None]:
-        """Whoever makes more than a few bytes for this outlet makes and sends them inside.
+        """More than a few bytes for this outlet are made and sent inside the block.
 
         Neighbours on one connection then hold what waits for its reader one at a time, and not
         all at once.

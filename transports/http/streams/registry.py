@@ -39,7 +39,7 @@ class Kept(Protocol):
         ...
 
     def look(self) -> None:
-        """Wakes whoever has told nothing for a heartbeat."""
+        """Wakes what has sent nothing for a heartbeat."""
         ...
 
     def renew(self, principal: Principal) -> None:
@@ -153,7 +153,7 @@ class StreamRegistry:
             await asyncio.sleep(look_s)
 
     def look(self, *, recheck: bool = False) -> None:
-        """Ends what is gone, too old or revoked; with `recheck` every principal is asked anew."""
+        """Ends what is gone, too old or revoked; `recheck` checks every principal again."""
         now_s, now_ms = self._ports.clock.monotonic_s(), self._ports.clock.now_ms()
         for stream in list(self._open):
             if stream.ended is not None:
@@ -169,7 +169,7 @@ class StreamRegistry:
             stream.look()
 
     async def shut(self) -> None:
-        """Every stream was told `shutdown`, one after the other, and had a moment to end.
+        """Every stream was ended with `shutdown`, one after the other, and had a moment to end.
 
         Takes at most `shutdown_s`; who has not taken it by then is cut off.
         """

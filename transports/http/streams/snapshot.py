@@ -93,7 +93,7 @@ class Snapshots:
 
 
 def record_json(subject: Job | Execution) -> bytes:
-    """The record as it is told elsewhere, with the `subject` that its changes carry first."""
+    """The record as other answers have it, with the `subject` that its changes carry first."""
     if isinstance(subject, Job):
         name, view = f"jobs/{subject.id}", msgspec.json.encode(job_view(subject))
     else:

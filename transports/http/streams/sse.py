@@ -23,7 +23,7 @@ def event(kind: str, data: bytes, *, id: str | None = None) -> bytes:
 
     Raises:
         ValueError: an id or a kind of other characters than the contract's, or a line end in the
-            data. A line end let through would let whoever wrote the text forge fields and events.
+            data. A line end let through would let the author of the text forge fields and events.
     """
     if not kind or not _EVENT_CHARACTERS.issuperset(kind) or kind in _BROWSERS_OWN:
         raise ValueError(f"not an event name: {kind!r}")

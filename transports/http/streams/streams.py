@@ -15,7 +15,7 @@ from transports.http.access.caller import credential_of, principal_of
 from transports.http.settings import GatewaySettings
 from transports.http.streams.encodings import Encoding
 from transports.http.streams.framing import Framing
-from transports.http.streams.outlets import TOLD, Bell, End
+from transports.http.streams.outlets import ANNOUNCED, End, Wakeup
 
 RETRY_MS = (500, 3000)
 """The bounds of a client's first reconnect delay; drawn, so that they do not all come at once."""
@@ -60,7 +60,7 @@ class Stream:
         self.principal = principal_of(request)
         self.credential = credential_of(request)
         self.encoding = encoding
-        self.wake = Bell()
+        self.wake = Wakeup()
         self.ended: End | None = None
         self.opened_s = self.last_write_s = self.checked_s = clock.monotonic_s()
         self.rotate_at_s = self.opened_s + settings.age_s * random.uniform(0.8, 1.0)  # noqa: S311
@@ -109,7 +109,7 @@ class Stream:
     """Always: after a `put` that had to wait, the fan-out gives the stream back."""
 
     def turn(self) -> AbstractAsyncContextManager[None]:
-        """Always its own: nobody else writes to this connection."""
+        """Always its own: nothing else writes to this connection."""
         return nullcontext()
 
     def put(self, data: bytes, now_s: float) -> bool:
@@ -171,7 +171,7 @@ class Stream:
         self.wake.set()
 
     def finish(self, why: End) -> None:
-        """The handler will wake, tell the reader if it can be told, and return."""
+        """The handler will wake, send the reader the reason if it can, and return."""
         if self.ended is None:
             self.ended = why
         self.wake.set()
@@ -181,9 +181,9 @@ class Stream:
             self._transport.abort()
 
     async def close(self, id: str | None) -> web.StreamResponse:
-        """The reader was told why it ends, if it can be told, and the answer is complete."""
+        """Sends the reader why it ends, if it can be sent; the answer is complete."""
         assert self._response is not None
-        if self.ended not in TOLD or self.gone:
+        if self.ended not in ANNOUNCED or self.gone:
             return self._response
         retry_ms = random.randint(*RETRY_MS)  # noqa: S311
         data = msgspec.json.encode({"reason": self.ended, "retryMs": retry_ms})
@@ -191,7 +191,7 @@ class Stream:
             await self.send(self._framing.frame(self.encoding, "end", data, id=id))
             await self._response.write_eof()
         except ConnectionError:
-            return self._response  # it left first: nobody is there to be told
+            return self._response  # it left first
         if self._transport is not None and not self.gone:
             # The connection may live on for other requests of the same client.
             self._transport.set_write_buffer_limits(high=_DEFAULT_HIGH_WATER)

@@ -13,9 +13,9 @@ _encode = msgspec.json.Encoder().encode
 def json_response(
     body: object, *, status: int = 200, headers: dict[str, str] | None = None
 ) -> web.Response:
-    told: CIMultiDict[str] = CIMultiDict(headers or ())
-    told[CONTENT_TYPE] = "application/json"
-    return web.Response(status=status, body=_encode(body), headers=told)
+    sent: CIMultiDict[str] = CIMultiDict(headers or ())
+    sent[CONTENT_TYPE] = "application/json"
+    return web.Response(status=status, body=_encode(body), headers=sent)
 
 
 def conditional(request: web.Request, body: object) -> web.Response:

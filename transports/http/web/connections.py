@@ -1,10 +1,11 @@
-"""How many connections may be open, and which of them goes when one more comes.
+"""How many connections may be open, and which of them is closed when another comes.
 
-Without a bound, whoever opens connections and says nothing takes all descriptors: then no journal,
-queue file or program can be opened either. Pure bookkeeping: what it ends, it ends by `drop`.
+Without a bound, a client that opens connections and sends nothing takes all descriptors: then no
+journal, queue file or program can be opened either. Pure bookkeeping: it closes by `drop`.
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Protocol
 
 DEFAULT_MAX = 3_000
@@ -24,7 +25,9 @@ class Connection(Protocol):
 
 
 class Connections:
-    """All open connections. On one that is proven somebody has shown who they are."""
+    """All open connections, the oldest first: `_proven` are those on which a credential was
+    accepted, `_unproven` all others. The protocol of each connection adds, proves and removes it.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -38,10 +41,10 @@ class Connections:
         return iter((*self._unproven, *self._proven))
 
     def add(self, new: Connection) -> None:
-        """It is open; if that is one too many, another one goes, or this one.
+        """The connection is open. Over the limit, another is closed, or else this one.
 
-        First the oldest on which nobody has shown who they are, then the oldest on which nothing is
-        asked: its other side opens another one when it needs it.
+        First the oldest without a credential, then the oldest on which no request is under way: its
+        other side opens another when it needs it.
         """
         goes = self._who_goes(new) if len(self) >= self._most else None
         self._unproven[new] = None
@@ -50,24 +53,23 @@ class Connections:
             goes.drop()
 
     def shed(self, most: int) -> None:
-        """Up to `most` go, those first that would go for a newcomer; none on which one is asked."""
-        idle = [one for one in self._proven if one.is_idle]
-        for one in [*self._unproven, *idle][:most]:
-            self.remove(one)
-            one.drop()
+        """Closes up to `most`, in the same order; none on which a request is under way."""
+        idle = [each for each in self._proven if each.is_idle]
+        for connection in [*self._unproven, *idle][:most]:
+            self.remove(connection)
+            connection.drop()
 
-    def prove(self, one: Connection) -> None:
-        if self._unproven.pop(one, self) is None:
-            self._proven[one] = None
+    def prove(self, connection: Connection) -> None:
+        if self._unproven.pop(connection, self) is None:
+            self._proven[connection] = None
 
-    def remove(self, one: Connection) -> None:
-        self._unproven.pop(one, None)
-        self._proven.pop(one, None)
+    def remove(self, connection: Connection) -> None:
+        self._unproven.pop(connection, None)
+        self._proven.pop(connection, None)
 
     def _who_goes(self, new: Connection) -> Connection:
-        for one in self._unproven:
-            return one
-        return next((one for one in self._proven if one.is_idle), new)
+        idle = (each for each in self._proven if each.is_idle)
+        return next(chain(self._unproven, idle), new)
 
 
 def connections_max(descriptors: int, streams: int) -> int:

@@ -1,7 +1,7 @@
 """TLS on one accepted connection, in little memory and among the counted ones from the beginning.
 
 asyncio's own way makes a connection of it only after the handshake, and gives each 256 KiB before
-that: whoever opens many and says nothing would take all descriptors and much of the memory.
+that: a client that opens many and sends nothing would take all descriptors and much of the memory.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Handshake(SSLProtocol):
             loop,
             protocol,
             context,
-            None,  # type: ignore[arg-type]  # nobody waits for the handshake
+            None,  # type: ignore[arg-type]  # nothing waits for the handshake
             server_side=True,
             ssl_handshake_timeout=HANDSHAKE_S,
             ssl_shutdown_timeout=SHUTDOWN_S,

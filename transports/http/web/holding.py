@@ -8,7 +8,7 @@ from collections import Counter
 
 RECEIVE_MAX = 16 * 1024
 """Bytes taken from the kernel at once. asyncio's 256 KiB would be held for each connection whose
-request nobody has looked at yet."""
+request was not looked at yet."""
 
 FLOOR = RECEIVE_MAX + 4 * 1024
 """Bytes of one connection that are never refused, whatever others hold: a stop fits, and a sign-in,

@@ -32,7 +32,7 @@ def lease_of(request: web.Request) -> Lease:
 
 
 def read_on(request: web.Request) -> None:
-    """The body is wanted, whoever asks."""
+    """The body is wanted, with or without a credential."""
     assert isinstance(request.protocol, ProblemProtocol)
     request.protocol.read_on()
 

@@ -51,7 +51,7 @@ def request_id_of(request: web.BaseRequest) -> str:
 
 
 def problems(refused: Callable[[web.Request, Problem], None]) -> Middleware:
-    """The outermost: what goes wrong below becomes a problem answer; `refused` is told of it."""
+    """The outermost: what goes wrong below becomes an answer; `refused` is given the problem."""
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -26,8 +26,8 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Cursor:
-    """A place as pages name it: nobody can read from it which record that is, nor make one for an
-    id to find out whether there is such a record."""
+    """A place as pages name it: no client can read from it which record that is, nor make a cursor
+    for an id to find out whether there is such a record."""
 
     __slots__ = ("_key", "_mark", "at_ms")
 
@@ -84,7 +84,7 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     ) -> "Page[T]":
         """The next `limit` wanted ones after the cursor; fewer if `SCAN_MAX` did not hold more.
 
-        There is a next page if there is another wanted one: that others exist is not told.
+        There is a next page if there is another wanted one: that others exist is not revealed.
         """
         items: list[T] = []
         last: Place | None = None

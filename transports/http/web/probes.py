@@ -9,7 +9,7 @@ _FORWARDED_HOST = ("X-Forwarded-Host", "Forwarded")
 def is_probe(request: web.BaseRequest) -> bool:
     """Whether the request is one, and no proxy says under which name it was asked.
 
-    A kubelet or a load balancer asks with the address of a pod as Host, or none. Its answer tells
+    A kubelet or a load balancer asks with the address of a pod as Host, or none. Its answer has
     nothing that a page which rebinds a name must not know.
     """
     return (

@@ -169,7 +169,7 @@ class ProblemProtocol(web.RequestHandler):
         return None if body is None or body.is_eof() else body
 
     def _refuse(self, problem: Problem) -> None:
-        """Nothing more is kept; whoever reads the body, or what comes next, answers with it."""
+        """Nothing more is kept; what reads the body, or the next request, answers with it."""
         self._is_last = True
         refused = Overdrawn(problem)
         body = self._unread_body()
@@ -262,7 +262,7 @@ class ProblemProtocol(web.RequestHandler):
         self._is_last = True
         request_id = request_id_of(request)
         if isinstance(exc, ConnectionError):
-            raise exc  # nobody is there to be answered
+            raise exc  # the peer has left
         if request.writer.output_size > 0:
             raise ConnectionError("the answer had begun when it broke") from exc
         if isinstance(exc, Overdrawn):

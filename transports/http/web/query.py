@@ -1,7 +1,7 @@
 """Query parameters read strictly: an unknown, repeated or wrong one is refused by name.
 
 What real clients add by themselves is known: cache busters mean nothing on any path, and where a
-stream goes on is told in many spellings.
+stream goes on has many spellings.
 """
 
 import re

@@ -5,7 +5,7 @@ LINES_PER_S = 0.2
 
 
 class Quiet:
-    """A bucket of log lines for all of them together: whoever comes from many addresses fills no
+    """A bucket of log lines for all of them together: clients from many addresses fill no
     more of the log. What is left out is counted."""
 
     def __init__(self, per_s: float = LINES_PER_S, burst: float = LINES_BURST) -> None:

@@ -22,8 +22,8 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 class Limiter:
-    """Buckets by key. Of too many keys, the one unused for the longest time is forgotten: whoever
-    uses that to start afresh is held by a bucket that all share."""
+    """Buckets by key. Of too many keys, the one unused for the longest time is forgotten: a client
+    that uses this to begin with a full bucket is held by a bucket that all share."""
 
     def __init__(self, pace: Pace, *, keys_max: int = KEYS_MAX) -> None:
         assert pace.per_s > 0, pace
@@ -110,7 +110,7 @@ class Places:
 
 
 def first_of_the_many(held: Iterable[T], owner: Callable[[T], str]) -> T:
-    """Of whoever holds the most, the first: who fills a table takes no place but their own."""
+    """The first of the owner who holds the most: filling a table costs only its filler places."""
     items = list(held)
     counts = Counter(map(owner, items))
     most = max(counts.values())
