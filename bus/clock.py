@@ -15,7 +15,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
-    """Where time comes from; tests hand in a clock that they move by hand."""
+    """Where time comes from; tests pass a clock that they move themselves."""
 
     def now_ms(self) -> int:
         """Wall time in milliseconds since 1970-01-01 UTC; may jump."""

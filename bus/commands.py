@@ -148,14 +148,14 @@ class ReportRunning(msgspec.Struct, frozen=True, kw_only=True, tag="report_runni
 
 
 class ReportProgress(msgspec.Struct, frozen=True, kw_only=True, tag="report_progress"):
-    """The job said how far it is."""
+    """The job reported its progress."""
 
     execution_id: str
     progress: Progress
 
 
 class ReportStopping(msgspec.Struct, frozen=True, kw_only=True, tag="report_stopping"):
-    """The shim began to stop the tree by itself: a time limit or the watchdog struck."""
+    """The shim began to stop the tree by itself, because of a time limit or the watchdog."""
 
     execution_id: str
     stop: StopRequest
@@ -223,7 +223,7 @@ class Forget(msgspec.Struct, frozen=True, kw_only=True, tag="forget"):
 
 
 class SetMaintenance(msgspec.Struct, frozen=True, kw_only=True, tag="set_maintenance"):
-    """Somebody wants nothing to be started (`on`), or things to go on as usual."""
+    """Nothing is to be started from now on (`on`), or all goes on as usual."""
 
     on: bool
     by: str

@@ -27,7 +27,11 @@ LENT_S = 10.0
 
 
 class HeldDescriptors:
-    """The descriptors that this process holds back. May be used from any thread."""
+    """The descriptors that this process holds back. May be used from any thread.
+
+    `_held` are open and of no use but to be closed; `_lent_s` is when they were, 0 if they are
+    held. `hold` and `release_for` write both under `_lock`.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()

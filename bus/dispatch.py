@@ -31,6 +31,9 @@ class AwaitedReport(Envelope, frozen=True, kw_only=True):
 class Inbox:
     """What waits for the owner. One consumer; lives in the event loop.
 
+    `_urgent` and `_normal` are the lanes: `put`, `report` and `ask` fill them, `take` empties them.
+    `_bytes` is the weight of the commands in both. `_filled` wakes the owner, `_drained` the pumps.
+
     Reports are not counted against the bound: there are at most a few per live execution, and
     refusing one would lose a fact.
     """

@@ -1,7 +1,8 @@
 """Facts, past tense: what the owner decided and what happened. No IO, no clock.
 
-Each event is journaled before anybody sees it, but for `ExecutionProgress`, which is latest-value.
-Tags, fields and their meaning never change; new fields have defaults (golden files guard it).
+Each event is journaled before any reader sees it, but for `ExecutionProgress`, which is
+latest-value. Tags, fields and their meaning never change; new fields have defaults (golden files
+guard it).
 """
 
 from typing import Final
@@ -26,7 +27,7 @@ class CommandAccepted(
 ):
     """The command is on record under its id; `execution_id` is the execution it made, if any.
 
-    `attempted` is false for one that is refused in the same breath. A stop of a whole job
+    `attempted` is false for a command that is refused in the same decision. A stop of a whole job
     overtakes the job's starts that were accepted before `supersedes_ns`.
     """
 
@@ -117,7 +118,7 @@ class ExecutionRunning(
 class ExecutionProgress(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="execution.progress"
 ):
-    """The latest word of the job about itself. Never journaled."""
+    """The latest progress of the job. Never journaled."""
 
     execution_id: str
     progress: Progress
@@ -126,7 +127,7 @@ class ExecutionProgress(
 class ExecutionStopping(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="execution.stopping"
 ):
-    """Somebody or something ordered the end of the execution."""
+    """The end of the execution was ordered: by a user, a limit or a policy."""
 
     execution_id: str
     stop: StopRequest

@@ -1,4 +1,4 @@
-"""A queue in which everybody gets their turn, however much somebody else has put in. No IO."""
+"""A queue in which owners take turns, however many items each of them has put in. No IO."""
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The numbered changes in memory: one ring, written by the owner, read by anybody at own pace.
+"""The numbered changes in memory: one ring, written by the owner, read by each at its own pace.
 
 A reader is a position, a predicate and a wake-up: no queue of its own, so a slow one costs nothing.
 Publishing never waits. A reader that asks for more than the ring still holds gets a reset, never a

@@ -110,7 +110,7 @@ Value = str | int | float | bool | SecretRef | None
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who acts. Stamped by the transport, never believed from a payload.
+    """Who acts. Set by the transport, never taken from a payload.
 
     `via` says how they came in: `http`, `directory`, `cli` or `system`.
     """
@@ -121,7 +121,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The latest word of a job about itself; `percent` is 0 to 100.
+    """The latest progress that a job reported; `percent` is 0 to 100.
 
     `note` says what the job wrote first that was not understood.
     """

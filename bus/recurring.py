@@ -34,8 +34,9 @@ class Logger(Protocol):
 class Recurring:
     """The lines of one kind of trouble, in a log.
 
-    A line is the same as long as its subject is; what it says may differ a little (a count, a
-    time). May be used from several threads.
+    A line is the same as long as its subject is; its text may differ a little (a count, a time).
+    `_subjects` holds the troubles that are not over; `say` and `over` write it under `_lock`. May
+    be used from several threads.
     """
 
     def __init__(

@@ -77,7 +77,10 @@ class Pool(Executor):
 
 
 class Lane:
-    """A pool of the process that is made once: by `prepare`, or at its first use."""
+    """A pool of the process that is made once: by `prepare`, or at its first use.
+
+    `_pool` is that pool; a forked process begins without it.
+    """
 
     def __init__(self, name: str, size: int) -> None:
         self._name = name

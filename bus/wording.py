@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from bus.visible import hides
 
 SHOWN_MAX = 60
-"""Characters of somebody's input that a sentence repeats."""
+"""Characters of faulty input that a sentence repeats."""
 
 LISTED_MAX = 10
 """Known words that a sentence lists when none is near."""

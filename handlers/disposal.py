@@ -22,7 +22,10 @@ log = structlog.get_logger("jobbus.disposal")
 
 
 class Disposal:
-    """Takes ids at once and removes their folders one after another."""
+    """Takes ids at once and removes their folders one after another.
+
+    `_waiting` are the ids of folders still to be removed: calls add to it, `run` takes all of it.
+    """
 
     def __init__(self, layout: DataLayout) -> None:
         self._layout = layout

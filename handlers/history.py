@@ -38,7 +38,11 @@ log = structlog.get_logger("jobbus.history")
 
 
 class JournalHistory:
-    """Implements `bus.feed.History`."""
+    """Implements `bus.feed.History`.
+
+    `_kept` holds replays where readers left them, for `KEPT_S`; only `after` takes them out and
+    puts them back, under `_turn`. `_forgetting` is the timer that drops them.
+    """
 
     def __init__(self, directory: Path, encoder: ChangeEncoder) -> None:
         self._directory = directory

@@ -13,7 +13,10 @@ INTERVAL_S = 0.25
 
 
 class ProgressCoalescer:
-    """A `ReportSink` in front of another; all reports but progress pass at once and in order."""
+    """A `ReportSink` in front of another; all reports but progress pass at once and in order.
+
+    `_held` has each execution of the last quarter of a second, with the latest report that waits.
+    """
 
     def __init__(self, sink: ReportSink) -> None:
         self._sink = sink

@@ -19,7 +19,10 @@ DECIDED_S = 0.1
 
 
 class Timekeeper:
-    """A `ChangeListener` that turns the deadlines of queued executions into reports."""
+    """A `ChangeListener` that turns the deadlines of queued executions into reports.
+
+    `_next_ms` is the deadline that `run` sleeps for; `_changed` wakes it for a nearer one.
+    """
 
     def __init__(
         self,
@@ -34,7 +37,6 @@ class Timekeeper:
         self._report = report
         self._changed = asyncio.Event()
         self._next_ms = math.inf
-        """What is slept for."""
 
     def __call__(self, batch: Sequence[Published]) -> None:
         for published in batch:

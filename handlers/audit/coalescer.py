@@ -38,7 +38,12 @@ class _Window(msgspec.Struct):
 
 
 class Coalescer:
-    """The first of its kind is written at once, those that follow together after the minute."""
+    """The first of its kind is written at once, those that follow together after the minute.
+
+    `_windows` counts refusals of a kind, `_rest` those of actors without an entry left; `_few` has
+    how many each of these actors has left. `_early` are entries of windows that ended early. Only
+    `is_first` and `due` write these.
+    """
 
     def __init__(self) -> None:
         self._windows: OrderedDict[_Key, _Window] = OrderedDict()

@@ -36,7 +36,12 @@ _encoder = msgspec.json.Encoder()
 
 
 class AuditSegments:
-    """The one writer; `past` is what it found. Only one thread at a time writes."""
+    """The one writer; `resume_point` is what it found. Only one thread at a time writes.
+
+    `_file` is the open segment of `_day`, with `_size` bytes of lines and room up to `_ahead`;
+    `_unsynced` says that lines wait for a sync, `_failed` why no sync is tried any more. `next_n`
+    and `last_seq` are the numbers to go on with.
+    """
 
     def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._directory = directory

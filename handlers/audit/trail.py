@@ -49,7 +49,10 @@ log = structlog.get_logger("jobbus.audit")
 class Audit:
     """Implements `bus.audit.AuditTrail` and `bus.ports.ChangeListener`. Lives in the event loop.
 
-    `is_trusted` says whether the clock may be believed about what is too old.
+    `_waiting` are the entries that are not written yet, `_loose` how many of them have no event,
+    and `_dropped` how many found no place: calls add to them, `_write` takes them out under
+    `_turn`. The segments are written in `_thread` alone. `is_trusted` says whether the clock may be
+    believed about what is too old.
     """
 
     def __init__(

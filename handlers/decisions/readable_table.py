@@ -12,7 +12,8 @@ from handlers.decisions.remembered import Remembered
 
 
 class ReadableTable:
-    """Implements `bus.ports.TableReader`; the records it hands out are frozen."""
+    """Implements `bus.ports.TableReader`; the records it gives out are frozen. Only `JobTable`,
+    which takes events in, writes its maps."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}

@@ -58,7 +58,11 @@ class Recovered(msgspec.Struct, frozen=True):
 
 
 class Journal:
-    """An open journal. `append` is durable on return."""
+    """An open journal. `append` is durable on return.
+
+    `_segment` takes the next lines; `_identity` is what `epoch.json` says. `_reserved` and
+    `_projected` are the highest that are on record. One thread at a time calls any of it.
+    """
 
     def __init__(
         self, directory: Path, found: Findings, segment_bytes: int, ballast_bytes: int

@@ -45,7 +45,8 @@ def segments_from(segments: Sequence[Path], seq: int) -> list[Path]:
 
 
 class Segment:
-    """An open segment. `offset` is where the next line goes."""
+    """An open segment. `offset` is where the next line goes; zeros are written up to
+    `_prepared`."""
 
     def __init__(self, path: Path, descriptor: int, offset: int, prepared: int) -> None:
         self.path = path

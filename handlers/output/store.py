@@ -31,7 +31,9 @@ Answer = TypeVar("Answer")
 class OutputStore:
     """Implements `bus.ports.OutputLineReader` and `bus.ports.OutputNotice`.
 
-    `_streaming` are the files that readers of whole outputs keep open now.
+    `_followers` holds an event of each reader that waits for growth, by execution: `growth` adds
+    and removes it, `grown` sets it. `_streaming` are the files that readers of whole outputs keep
+    open now.
 
     `is_live` says whether an execution may still print, `ended_at` where the output of one ends
     that may not; they and `grown` are called on the loop.
@@ -46,7 +48,7 @@ class OutputStore:
         self._layout = layout
         self._is_live = is_live
         self._ended_at = ended_at
-        self._bells: dict[str, set[asyncio.Event]] = {}
+        self._followers: dict[str, set[asyncio.Event]] = {}
         self._streaming = 0
 
     async def size(self, execution_id: str) -> int:
@@ -137,27 +139,27 @@ class OutputStore:
             abandoned.set()  # no caller waits any more: the thread must not search gigabytes on
 
     def grown(self, execution_id: str) -> None:
-        for bell in self._bells.get(execution_id, ()):
-            bell.set()
+        for grew in self._followers.get(execution_id, ()):
+            grew.set()
 
     async def growth(self, execution_id: str) -> AsyncGenerator[None, None]:
         """See `OutputReader.growth`. Never ends by itself: who follows knows the final size."""
-        bell = asyncio.Event()
-        bells = self._bells.setdefault(execution_id, set())
-        bells.add(bell)
+        grew = asyncio.Event()
+        followers = self._followers.setdefault(execution_id, set())
+        followers.add(grew)
         try:
             while True:
-                bell.clear()  # before the reader looks: growth meanwhile counts for the next
+                grew.clear()  # before the reader looks: growth meanwhile counts for the next
                 yield
                 try:
                     async with asyncio.timeout(self._patience_s(execution_id)):
-                        await bell.wait()
+                        await grew.wait()
                 except TimeoutError:
                     continue  # hints get lost; time to look
         finally:
-            bells.discard(bell)
-            if not bells and self._bells.get(execution_id) is bells:
-                del self._bells[execution_id]
+            followers.discard(grew)
+            if not followers and self._followers.get(execution_id) is followers:
+                del self._followers[execution_id]
 
     def _patience_s(self, execution_id: str) -> float:
         return LIVE_LOOK_S if self._is_live(execution_id) else ENDED_LOOK_S

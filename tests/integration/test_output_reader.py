@@ -747,7 +747,7 @@ async def test_followers_that_left_leave_nothing_behind(store: OutputStore) -> N
     async with aclosing(store.growth(ID)) as first, aclosing(store.growth(ID)) as second:
         await follow(first)
         await follow(second)
-    assert store._bells == {}
+    assert store._followers == {}
 
 
 async def test_following_a_writer_misses_and_repeats_nothing(

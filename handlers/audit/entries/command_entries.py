@@ -20,7 +20,8 @@ class _Pending(msgspec.Struct, frozen=True):
 
 
 class CommandEntries:
-    """Holds the commands that wait for their end."""
+    """Holds the commands that wait for their end, by id, in `_pending`; the fold alone writes
+    it."""
 
     def __init__(self, states: States) -> None:
         self._states = states

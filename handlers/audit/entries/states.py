@@ -38,7 +38,10 @@ class Live(msgspec.Struct):
 
 
 class States:
-    """Holds live executions, the last that ended, and the revisions of all jobs."""
+    """Holds live executions, the last that ended, and the revisions of all jobs.
+
+    The fold alone changes them, event by event; `_table` answers for executions that ended before.
+    """
 
     def __init__(self) -> None:
         self._live: dict[str, Live] = {}
