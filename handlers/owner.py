@@ -6,7 +6,6 @@ state are plain functions; the one wait of a batch is the journal's.
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
@@ -14,9 +13,9 @@ import structlog
 
 from bus.changes import ChangeEncoder
 from bus.clock import Clock
-from bus.commands import RestartJob, RetryExecution, SetMaintenance, StartJob
+from bus.commands import SetMaintenance
 from bus.dispatch import AwaitedReport, Inbox
-from bus.envelope import Envelope, new_uuid
+from bus.envelope import Envelope
 from bus.errors import ErrorCode, NoSpace, Refused
 from bus.events import ExecutionProgress, Published
 from bus.feed import Feed, Frame
@@ -24,6 +23,7 @@ from bus.model import CommandRecord
 from bus.ports import ChangeListener, Policy, Supervisor
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
+from handlers.checks import Checks
 from handlers.command_waiters import CommandWaiters
 from handlers.decisions.decision import (
     Context,
@@ -34,7 +34,7 @@ from handlers.decisions.decision import (
     StopExecution,
 )
 from handlers.decisions.refusals import refusal
-from handlers.decisions.registry import changes_others, check, decide
+from handlers.decisions.registry import decide
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import parts_of
 from handlers.journal.format import Record
@@ -48,22 +48,16 @@ RESERVE = 1 << 16
 SNAPSHOT_BYTES = 32 * 1024 * 1024
 """So much journal is worth a snapshot: replaying it would take about a second."""
 
-NO_SPACE_AGAIN_S = 5.0
-"""When a start that found little room may be tried again: the next look at the disk."""
-
-STARTING = (StartJob, RestartJob, RetryExecution)
-"""What is refused first when room gets scarce; stops and exits use the reserve."""
-
 log = structlog.get_logger("jobbus.owner")
 
 
 class Owner:
-    """Owns the job table. Implements the ports `Checker` and `CommandWaiter`.
+    """Owns the job table. Implements the port `CommandWaiter`; `checks` implements `Checker`.
 
     `_working` is the table one batch ahead, `published` the table that is read outside; `_next_seq`
     the number of the next event, `_reserved` the number below which all may have been given out,
     `_snapshot_at` how much journal makes the next snapshot due. Only `handle` and what it calls
-    write these; `go_by` writes `_policy`.
+    write these.
     """
 
     def __init__(
@@ -87,8 +81,7 @@ class Owner:
     ) -> None:
         self._before_snapshot = before_snapshot
         self.published = table
-        self._is_low = is_low
-        self._undecided = undecided
+        self.checks = Checks(table, clock, policy, is_low, undecided)
         self._working = table.twin()
         self._journal = JournalWriter(journal, before_append, in_hand)
         self._next_seq = next_seq
@@ -100,7 +93,6 @@ class Owner:
         self._supervisor = supervisor
         self._delete_files = delete_files
         self._clock = clock
-        self._policy = policy
         self._listeners: list[ChangeListener] = []
         self._waiters = CommandWaiters(table)
         self._troubles = Recurring(log)
@@ -113,32 +105,6 @@ class Owner:
     def listen(self, listener: ChangeListener) -> None:
         """`listener` is called with every batch from now on, right after it was published."""
         self._listeners.append(listener)
-
-    def check(self, envelope: Envelope) -> None:
-        """See `bus.ports.Checker`: asked of the published table, and nothing comes of it.
-
-        Raises:
-            NoSpace: it would start something, and little room is left on the disk.
-        """
-        check(self.published, envelope, self._context())
-        if isinstance(envelope.command, STARTING) and self._is_low():
-            raise NoSpace(
-                "little room is left on the disk of the data directory; nothing is started until "
-                "there is more",
-                retry_after_s=NO_SPACE_AGAIN_S,
-            )
-
-    def changes_others(self, envelope: Envelope) -> bool:
-        """Whether more would come of the command than its own record, as far as is known now."""
-        try:
-            decision = decide(self.published, envelope, self._context())
-        except Refused:
-            return False
-        return changes_others(envelope, decision)
-
-    def go_by(self, policy: Policy) -> None:
-        """What is decided from now on is decided by these settings."""
-        self._policy = policy
 
     async def order(self, report: SetMaintenance) -> None:
         """The report has been decided and what came of it is published."""
@@ -246,7 +212,7 @@ class Owner:
 
     def _decide(self, batch: Sequence[Envelope]) -> "_Decided":
         decided = _Decided()
-        context = self._context()
+        context = self.checks.context()
         for envelope in batch:
             if envelope.poison:
                 why = Refused(ErrorCode.POISON, envelope.poison)
@@ -312,12 +278,6 @@ class Owner:
                 case StopExecution():
                     self._supervisor.stop(execution)
 
-    def _context(self) -> Context:
-        now_ms = self._clock.now_ms()
-        return Context(
-            now_ms, _id_maker(now_ms), self._policy, random.random, self._undecided, self._is_low()
-        )
-
 
 def _answer_reports(batch: Sequence[Envelope]) -> None:
     """Those who wait for a report of the batch are answered."""
@@ -337,7 +297,3 @@ class _Decided:
         self.published: list[Published] = []
         self.effects: list[Effect] = []
         self.reserved: int | None = None
-
-
-def _id_maker(now_ms: int) -> Callable[[], str]:
-    return lambda: new_uuid(now_ms)

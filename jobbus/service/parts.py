@@ -175,7 +175,7 @@ class Parts:
             order_floor_ns=self.table.newest_stop_ns,
             before_answer=self.hold.end_if_lost,
             poisoned=lambda envelope: self.inbox.put([envelope]),
-            changes_others=self.owner.changes_others,
+            changes_others=self.owner.checks.changes_others,
         )
         transport = self.transport
         self.projections = Projections(
@@ -206,7 +206,9 @@ class Parts:
 
     def _make_gateway(self) -> None:
         self.tokens = TokenStore.load(self.layout, self.token, self.clock)
-        self.publisher = Publisher(self.transport, self.owner, self.table, self.audit.refused)
+        self.publisher = Publisher(
+            self.transport, self.owner.checks, self.table, self.audit.refused
+        )
         self.gateway = Gateway(
             GatewayPorts(
                 table=self.table,
@@ -234,7 +236,7 @@ class Parts:
         they go by. What only a start can change is as before, see `config_changes`."""
         self.settings = settings
         self.policy = policy_of(settings)
-        self.owner.go_by(self.policy)
+        self.owner.checks.go_by(self.policy)
         self.secrets.go_by(settings.secrets)
         self.supervisor.go_by(programs_of(settings))
         self.transport.go_by(directory_settings(settings.directory, settings.keep))

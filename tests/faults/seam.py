@@ -447,7 +447,7 @@ def _die_of_poison(plan: Plan) -> None:
             deadly(
                 owner,
                 "decide",
-                lambda table, envelope, around: (
+                lambda table, envelope, context: (
                     getattr(envelope.command, "job_id", None) == POISON_JOB
                 ),
             )

@@ -100,13 +100,13 @@ async def test_starts_are_refused_before_anything_is_written_and_stops_are_not(
     await owner.handle([Envelope(id="", command=report, principal=SYSTEM, submitted_ms=0)])
     for command in (StartJob(job_id="Demo/A"), RestartJob(job_id="Demo/A")):
         with pytest.raises(NoSpace, match="little room"):
-            owner.check(seal(command, OLGA, now_ms=clock.now_ms()))
+            owner.checks.check(seal(command, OLGA, now_ms=clock.now_ms()))
     # Who may not start it learns that, and nothing of the disk.
     with pytest.raises(Refused):
-        owner.check(seal(StartJob(job_id="Demo/Not"), OLGA, now_ms=clock.now_ms()))
-    owner.check(seal(StopJob(job_id="Demo/A"), OLGA, now_ms=clock.now_ms()))
+        owner.checks.check(seal(StartJob(job_id="Demo/Not"), OLGA, now_ms=clock.now_ms()))
+    owner.checks.check(seal(StopJob(job_id="Demo/A"), OLGA, now_ms=clock.now_ms()))
     low = False
-    owner.check(seal(StartJob(job_id="Demo/A"), OLGA, now_ms=clock.now_ms()))
+    owner.checks.check(seal(StartJob(job_id="Demo/A"), OLGA, now_ms=clock.now_ms()))
     found.journal.ballast.release()
     await owner.hold_ballast()
     assert found.journal.ballast.is_held
