@@ -85,7 +85,7 @@ class Arrivals:
         self._pending.enqueue(entry)
 
     async def _second_of_an_id(self, sighting: Sighting, other: Entry | CommandRecord) -> None:
-        """A file whose id is known: the same command again, or another one that borrowed the id."""
+        """A file whose id is known: the same command again, or another that borrowed the id."""
         identity = await self._identity(other)
         [found] = await DISK.run(self._files.envelopes, [sighting.name])
         if found is None or identity is None:
@@ -99,7 +99,7 @@ class Arrivals:
             await DISK.run(self._files.reject, sighting.name, reason)
 
     def _must_not_stay(self, found: Envelope | CommandRecord, other: Entry | CommandRecord) -> bool:
-        """A copy in Rejects would keep a secret; one that was refused for it has no hash."""
+        """A copy in Rejects would keep a secret; a command that was refused for it has no hash."""
         was_refused = isinstance(other, CommandRecord) and not other.body_hash
         return was_refused or (isinstance(found, Envelope) and self._holds_secret(found))
 
@@ -133,7 +133,7 @@ class Arrivals:
         await DISK.run(self._files.unlink, [sighting.name])
 
     async def _give_up(self, files: Sequence[GivenUp]) -> None:
-        """They are in Rejects. Before that a request for the id that one is called after has an
+        """They are in Rejects. Before that a request for the id that a file is called after has an
         answer, unless it is the id of a command: a death in between leaves the file to be found."""
         now_ms = self._clock.now_ms()
         records = (unreadable(each.name, each.mark, each.reason, now_ms) for each in files)

@@ -34,27 +34,29 @@ class Batch(msgspec.Struct, frozen=True):
     @property
     def ids(self) -> list[str]:
         """Of the records that are written."""
-        return [one.id for one in self.executions] + [one.id for one in self.commands] + self.past
+        return (
+            [each.id for each in self.executions] + [each.id for each in self.commands] + self.past
+        )
 
     @property
     def past(self) -> list[str]:
         """Of those that are only compared."""
-        return [one.id for one in self.past_executions] + [one.id for one in self.past_commands]
+        return [each.id for each in self.past_executions] + [each.id for each in self.past_commands]
 
     def only(self, ids: Container[str]) -> "Batch":
         """The records with these ids, and nothing else."""
-        return self._selected(lambda one: one.id in ids)
+        return self._selected(lambda each: each.id in ids)
 
     def without(self, ids: Container[str]) -> "Batch":
         """All but the records with these ids."""
-        return self._selected(lambda one: one.id not in ids)
+        return self._selected(lambda each: each.id not in ids)
 
     def _selected(self, is_wanted: Callable[[Execution | CommandRecord], bool]) -> "Batch":
         return Batch(
-            tuple(one for one in self.executions if is_wanted(one)),
-            tuple(one for one in self.commands if is_wanted(one)),
-            tuple(one for one in self.past_executions if is_wanted(one)),
-            tuple(one for one in self.past_commands if is_wanted(one)),
+            tuple(each for each in self.executions if is_wanted(each)),
+            tuple(each for each in self.commands if is_wanted(each)),
+            tuple(each for each in self.past_executions if is_wanted(each)),
+            tuple(each for each in self.past_commands if is_wanted(each)),
         )
 
 
@@ -93,7 +95,7 @@ class ChangedRecords:
         return {*self._at_once, *self._commands, *self._past}
 
     def note_execution(self, execution_id: str) -> None:
-        """The execution changed: its file is written at once if it is the first or the last one."""
+        """The execution changed: its first and its last file are written at once."""
         execution = self._table.execution(execution_id)
         written_s = self._written_s.get(execution_id)
         if execution is None or execution.is_final or written_s is None:
@@ -149,11 +151,11 @@ class ChangedRecords:
         of live executions do not wait for their interval."""
         self._move_due(now_s, hurry=hurry)
         ids = _take(self._at_once, BATCH_MAX)
-        executions = [one for one in map(self._table.execution, ids) if one is not None]
-        self._written_s.update((one.id, now_s) for one in executions)
+        executions = [each for each in map(self._table.execution, ids) if each is not None]
+        self._written_s.update((each.id, now_s) for each in executions)
         commands: list[CommandRecord | None] = []
         if len(ids) < BATCH_MAX:
-            commands = [self._table.command(one) for one in _take(self._commands, BATCH_MAX)]
+            commands = [self._table.command(each) for each in _take(self._commands, BATCH_MAX)]
         status_gone = tuple(_take(self._status_gone, BATCH_MAX))
         results_gone = tuple(_take(self._results_gone, BATCH_MAX))
         past = _take(self._past, PAST_MAX)
@@ -161,9 +163,9 @@ class ChangedRecords:
             return None
         return Batch(
             tuple(executions),
-            tuple(one for one in commands if one is not None and one.is_final),
-            tuple(one for one in map(self._table.execution, past) if one is not None),
-            tuple(one for one in map(self._table.command, past) if one is not None),
+            tuple(each for each in commands if each is not None and each.is_final),
+            tuple(each for each in map(self._table.execution, past) if each is not None),
+            tuple(each for each in map(self._table.command, past) if each is not None),
             status_gone,
             results_gone,
         )
@@ -179,6 +181,6 @@ class ChangedRecords:
 
 def _take(ids: dict[str, None], limit: int) -> list[str]:
     taken = list(islice(ids, limit))
-    for one in taken:
-        del ids[one]
+    for each in taken:
+        del ids[each]
     return taken

@@ -41,7 +41,7 @@ class Entry(msgspec.Struct, eq=False):
     `ours`: sealed by this instance; `local`: published by this process, for `owner`. `size` is
     about what its command takes in memory. `envelope` is the command, while it is being committed
     and as long as there is room for it in memory. `publishers` wait for the end of the commit, each
-    by a future of its own: one that gives up takes neither the commit nor its repeats with it.
+    by a future of its own: when one of them gives up, the commit and its repeats go on.
     """
 
     id: str

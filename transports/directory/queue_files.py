@@ -31,8 +31,8 @@ log = structlog.get_logger("jobbus.directory")
 class QueueFiles:
     """Acts on files of the queue by their names; any thread of the transport calls it.
 
-    `_plan` belongs to the scans: a file that turns out to be no command is noted there, and one
-    that lies in Rejects is forgotten. `_has_swept`: `.tmp` was swept since the last scan began.
+    `_plan` belongs to the scans: a file that turns out to be no command is noted there, and what
+    lies in Rejects is forgotten. `_has_swept`: `.tmp` was swept since the last scan began.
     """
 
     def __init__(

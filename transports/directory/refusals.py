@@ -76,7 +76,7 @@ class RefusalResults:
         self._write(records, over_others=True)
 
     def write_unless_there(self, records: Sequence[CommandRecord]) -> None:
-        """The same for those of whose id no result is known, but one of the same account's."""
+        """The same for those of whose id no result is known, but a result of the same account."""
         self._write(records, over_others=False)
 
     def _write(self, records: Sequence[CommandRecord], *, over_others: bool) -> None:

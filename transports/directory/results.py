@@ -201,7 +201,7 @@ def _noted_in(without: set[str], record_id: str) -> Iterator[None]:
 
 def write_again(layout: DataLayout, table: TableReader) -> None:
     """Every status and result file is as the table says."""
-    commands = tuple(one for one in table.commands() if one.is_final)
+    commands = tuple(each for each in table.commands() if each.is_final)
     without = write(layout, tuple(table.executions()), commands, replace_unless_same)
     if without:
         raise OSError(errno.ENOSPC, f"there is no room for {len(without)} of the files")
@@ -211,8 +211,8 @@ def wrong_files(layout: DataLayout, table: TableReader) -> list[str]:
     """The names of status and result files of what has ended that are not as the table says."""
     ended = [e for e in table.executions() if e.is_final]
     settled = [c for c in table.commands() if c.is_final]
-    status = [(f"{one.id}.json", encode_status(one)) for one in ended]
-    results = [(result_name(one), encode_result(one)) for one in settled]
+    status = [(f"{each.id}.json", encode_status(each)) for each in ended]
+    results = [(result_name(each), encode_result(each)) for each in settled]
     return _wrong(layout.status, status) + _wrong(layout.results, results)
 
 
@@ -245,7 +245,7 @@ def remove(folder: Path, names: Sequence[str]) -> None:
 
 
 def replace_unless_same(name: str, inside: int, data: bytes, need: Need | None = None) -> None:
-    """The file has this content; one that had it is left alone."""
+    """The file has this content; a file that had it is left alone."""
     if not _is_same(name, inside, data):
         disk.replace_file(name, inside, data, need)
 

@@ -237,7 +237,7 @@ class DirectoryTransport:
     def _ends_orderly(self, local: LocalPublisher) -> bool:
         """Closed on purpose, and all commands that were received are on record."""
         closed = self._closing.is_set() and local.failure is None
-        return closed and all(self._known(one) is not None for one in self._pending.handed())
+        return closed and all(self._known(each) is not None for each in self._pending.handed())
 
     def look_back(self) -> frozenset[str]:
         """What earlier starts died of is known; the ids of commands that are on record and were

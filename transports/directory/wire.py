@@ -193,9 +193,9 @@ def fields_of(text: bytes) -> Fields:
     return Fields(fields, tuple(twice), ambiguous)
 
 
-def _same(one: object, other: object) -> bool:
+def _same(value: object, other: object) -> bool:
     """As JSON: `true` is not `1`."""
-    return _encoder.encode(one) == _encoder.encode(other)
+    return _encoder.encode(value) == _encoder.encode(other)
 
 
 def _no_object(text: bytes) -> NotACommand:
