@@ -286,7 +286,7 @@ async def test_wrong_query_parameter_is_named(
     check_problem(await service.raw("GET", path), 400, *words)
 
 
-async def test_requests_that_are_no_http_are_cut_off_and_harm_nobody(service: Service) -> None:
+async def test_requests_that_are_no_http_are_cut_off_and_do_no_harm(service: Service) -> None:
     for nonsense in ("BREW", "G\x01T", "GET /api/v1/jobs HTTP/9.9\r\nX: y"):
         answer = await service.raw(nonsense, "/")
         assert answer.status == 400

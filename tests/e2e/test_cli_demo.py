@@ -135,7 +135,7 @@ def test_checksum_is_what_sha256sum_accepts(files: Path, tmp_path: Path) -> None
     assert written.count(": OK") == 3
 
 
-def test_checksum_tells_progress_by_bytes_up_to_all(files: Path, tmp_path: Path) -> None:
+def test_checksum_reports_progress_by_bytes_up_to_all(files: Path, tmp_path: Path) -> None:
     progress = tmp_path / "progress"
     assert checksum(str(files), tmp_path, JOBBUS_PROGRESS=str(progress))[0] == 0
     written = [json.loads(line) for line in progress.read_text().splitlines()]

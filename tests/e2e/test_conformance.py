@@ -136,7 +136,7 @@ async def recording() -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def test_our_own_parser_hears_each_event_that_was_written(expected: list[Heard]) -> None:
+def test_our_own_parser_gets_each_event_that_was_written(expected: list[Heard]) -> None:
     written = re.findall(rb"^event: (.*)\ndata: (.*)$", GOLDEN.read_bytes(), re.M)
     assert [(kind, data) for kind, _, data in expected] == [
         (kind.decode(), data.decode()) for kind, data in written
@@ -144,21 +144,21 @@ def test_our_own_parser_hears_each_event_that_was_written(expected: list[Heard])
     assert {kind for kind, _, _ in expected} == set(KINDS) - {"gap", "problem"}
 
 
-def test_httpx_sse_hears_the_same(expected: list[Heard]) -> None:
+def test_httpx_sse_gets_the_same(expected: list[Heard]) -> None:
     answer = httpx.Response(
         200, headers={"Content-Type": "text/event-stream"}, content=GOLDEN.read_bytes()
     )
     assert [(e.event, e.id, e.data) for e in EventSource(answer).iter_sse()] == expected
 
 
-async def test_npm_eventsource_parser_hears_the_same_and_minds_nothing(
+async def test_npm_eventsource_parser_gets_the_same_and_minds_nothing(
     expected: list[Heard],
 ) -> None:
     async with node("parse.cjs") as program:
         assert await program.feed(GOLDEN.read_bytes()) == expected
 
 
-async def test_npm_eventsource_hears_the_same_and_comes_back_after_the_last_id(
+async def test_npm_eventsource_gets_the_same_and_comes_back_after_the_last_id(
     expected: list[Heard],
 ) -> None:
     async with recording() as url, node("follow.cjs", f"{url}/stream", "", *KINDS) as program:
@@ -168,7 +168,7 @@ async def test_npm_eventsource_hears_the_same_and_comes_back_after_the_last_id(
 
 
 @in_browser
-async def test_chromium_hears_the_same_and_comes_back_after_the_last_id(
+async def test_chromium_gets_the_same_and_comes_back_after_the_last_id(
     expected: list[Heard], browser: Browser
 ) -> None:
     async with recording() as url, browser_page(browser, url) as page:
@@ -222,7 +222,7 @@ def _check_attributes(data: dict[str, Any]) -> None:
         assert isinstance(value, str) or -(2**31) <= value < 2**31, (name, value)
 
 
-async def test_httpx_sse_hears_each_change_before_the_next_command(service: Service) -> None:
+async def test_httpx_sse_gets_each_change_before_the_next_command(service: Service) -> None:
     headers = {"Authorization": f"Bearer {service.token}"}
     target = f"{service.url}/api/v1/events?type=command.ended&start=now"
     client = httpx.AsyncClient(headers=headers, timeout=30)
@@ -239,7 +239,7 @@ async def test_httpx_sse_hears_each_change_before_the_next_command(service: Serv
     assert first == ["hello", "bookmark"]
 
 
-async def test_npm_eventsource_is_told_that_it_may_not_and_stops(service: Service) -> None:
+async def test_npm_eventsource_is_refused_and_stops(service: Service) -> None:
     async with node("follow.cjs", f"{service.url}/api/v1/events", "", *KINDS) as program:
         assert await program.rest() == [("error", "401", "closed")]
 

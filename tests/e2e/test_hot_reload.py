@@ -51,7 +51,7 @@ async def said(http: Http, job_id: str) -> bytes:
     return await http.output(execution_id)
 
 
-async def test_edit_is_in_force_without_a_restart_and_told_to_subscribers(
+async def test_edit_is_in_force_without_a_restart_and_sent_to_subscribers(
     service: Service,
 ) -> None:
     async with service.http() as http, await service.stream() as events:

@@ -43,7 +43,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield running
 
 
-async def test_events_tell_each_step_with_rising_progress_while_it_happens(
+async def test_events_show_each_step_with_rising_progress_while_it_happens(
     service: Service,
 ) -> None:
     async with service.http() as http, await service.stream() as events:

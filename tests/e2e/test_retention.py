@@ -89,7 +89,7 @@ async def test_what_a_crash_left_over_is_removed_but_not_what_is_not_ours(servic
     assert {stray, "notes"} < names(service.data / "JobCommandResults")
 
 
-async def test_after_the_journal_is_lost_files_tell_the_past_and_nothing_is_taken_for_left_over(
+async def test_after_the_journal_is_lost_the_past_comes_from_files_and_nothing_is_swept(
     service: Service,
 ) -> None:
     executions = await run(service, "T/Brief", 2)

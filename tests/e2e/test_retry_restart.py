@@ -418,7 +418,7 @@ async def test_service_that_is_killed_comes_back_and_one_that_was_stopped_does_n
     assert found[0]["status"] == "Stopped"
 
 
-async def test_start_by_a_person_begins_the_count_of_restarts_anew(
+async def test_start_by_a_person_begins_the_count_of_restarts_again(
     service: Service, http: Http
 ) -> None:
     await http.start("S/Backs")
@@ -477,7 +477,7 @@ async def test_program_is_ready_after_the_seconds_of_its_definition(
                 assert (told["errorCode"], ended["reason"]) == ("not_ready", "not_ready")
 
 
-async def test_program_that_was_ready_and_ended_while_nobody_looked_was_ready(
+async def test_program_that_was_ready_and_ended_while_no_service_ran_was_ready(
     tmp_path: Path,
 ) -> None:
     def short(apps: Apps) -> None:

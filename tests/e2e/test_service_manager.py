@@ -135,7 +135,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
         yield made
 
 
-async def test_each_state_is_told_when_it_is_there(manager: Manager) -> None:
+async def test_each_state_is_sent_when_it_is_there(manager: Manager) -> None:
     manager.start()
     manager.hear("READY", "1")
     assert "EXTEND_TIMEOUT_USEC" in manager.heard[0]

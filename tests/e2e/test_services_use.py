@@ -114,7 +114,7 @@ async def test_a_batch_starts_each_of_its_jobs_once_even_if_repeated(service: Se
         assert len(await http.executions("T/Many")) == 8
 
 
-async def test_a_reader_from_the_beginning_is_told_what_pages_tell(service: Service) -> None:
+async def test_a_reader_from_the_beginning_gets_what_pages_hold(service: Service) -> None:
     async with service.http() as http:
         await http.ended(await http.start("T/Many"))
     expected = [change["id"] for change in await past(service)]

@@ -146,7 +146,7 @@ def names_of(service: Service, execution_id: str, address: str) -> list[str]:
 
 
 @pytest.mark.parametrize("who", ["service", "service_and_shim", "nobody"])
-async def test_another_account_hears_nothing_of_a_job_whoever_is_away(
+async def test_another_account_receives_nothing_of_a_job_whichever_process_is_away(
     who: str, service: Service
 ) -> None:
     async with service.http() as http:

@@ -546,7 +546,7 @@ def _exit(wanted: Verdict, *arguments: str) -> tuple[str, str]:
     return wanted.value, wanted.value if fits else f"exit {code}"
 
 
-async def test_live_changes_reach_those_who_may_see_them_and_nobody_else(
+async def test_live_changes_reach_only_those_who_may_see_them(
     world: PermissionService, tally: Tally
 ) -> None:
     """Last, since it forgets the ended executions: that is the change."""

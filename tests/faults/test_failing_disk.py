@@ -50,7 +50,7 @@ QUICK = (
 )
 
 
-def test_an_error_of_the_disk_is_told_and_does_no_harm_here_and_there(place: Path) -> None:
+def test_an_error_of_the_disk_is_reported_and_does_no_harm_here_and_there(place: Path) -> None:
     verdicts = attempt_all(place, QUICK)
     assert [verdict.aim for verdict in verdicts if not verdict.struck] == [], "nothing was refused"
     wrong = [str(verdict) for verdict in verdicts if verdict.violations]

@@ -54,7 +54,7 @@ async def until(session: aiohttp.ClientSession, wanted: Callable[[dict[str, Any]
 
 
 @pytest.mark.parametrize("kind", READERS)
-async def test_a_reader_that_never_reads_is_cut_off_and_delays_nobody(kind: str) -> None:
+async def test_a_reader_that_never_reads_is_cut_off_and_delays_no_other(kind: str) -> None:
     world = World()
     execution = world.queue("App/Job", execution_id=EXECUTION)
     settings = GatewaySettings(write_timeout_s=1.0, send_buffer=8192, socket_close_s=0.2)
@@ -157,7 +157,7 @@ async def test_a_reader_that_resets_its_connection_makes_room_at_once(kind: str)
 
 
 @LINUX
-async def test_a_plain_answer_that_nobody_takes_is_given_up() -> None:
+async def test_a_plain_answer_that_is_never_taken_is_given_up() -> None:
     """aiohttp would keep it as long as the other side's kernel says that it is alive."""
     world = World()
     execution = world.queue("App/Job", execution_id=EXECUTION)
@@ -274,7 +274,7 @@ async def test_an_unproven_socket_that_trickles_its_proof_is_closed() -> None:
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(1_000, marks=pytest.mark.exhaustive)])
-async def test_as_many_streams_as_allowed_are_served_and_the_next_is_told_to_come_back(
+async def test_as_many_streams_as_allowed_are_served_and_the_next_is_asked_to_come_back(
     count: int,
 ) -> None:
     world = World()

@@ -198,7 +198,7 @@ async def test_named_pages_may_use_the_api_with_a_token_of_their_own() -> None:
 @pytest.mark.parametrize(
     "origin", ["https://dash.example.org.evil.example", "http://dash.example.org", "*", "null"]
 )
-async def test_other_pages_are_told_nothing(origin: str) -> None:
+async def test_other_pages_get_nothing(origin: str) -> None:
     async with serving(World(), NAMED) as (_, session):
         ask = {"Origin": origin, "Access-Control-Request-Method": "POST"}
         preflight = await session.options("/api/v1/commands", headers=ask)

@@ -98,7 +98,7 @@ async def test_streams_and_sockets_pass_through_the_proxy() -> None:
     assert pong["n"] == 1
 
 
-async def test_without_a_user_nobody_is_vouched_for() -> None:
+async def test_without_a_user_no_identity_is_vouched_for() -> None:
     async with behind() as (_, session):
         assert (await who(session))[0] == 401
         assert (await who(session, X_Remote_User=""))[0] == 401

@@ -43,7 +43,7 @@ async def test_a_session_may_what_its_user_may_and_no_more() -> None:
     assert admin.status == 403
 
 
-async def test_signing_out_voids_the_cookie_and_takes_it_away() -> None:
+async def test_signing_out_revokes_the_cookie_and_removes_it() -> None:
     async with serving(World()) as (url, session):
         browser = Browser(session, url)
         await browser.sign_in(token=ALICE)
@@ -185,7 +185,7 @@ async def test_nothing_else_signs_in(body: str, status: int) -> None:
     assert forms.status == 415
 
 
-async def test_two_valid_cookies_are_nobody_and_a_planted_wrong_one_does_no_harm() -> None:
+async def test_two_valid_cookies_sign_in_no_user_and_a_planted_wrong_cookie_does_no_harm() -> None:
     async with serving(World()) as (url, session):
         mine, planted = Browser(session, url), Browser(session, url)
         await mine.sign_in(token=ALICE)
@@ -220,7 +220,7 @@ async def test_failed_attempts_are_answered_by_429_and_then_forgotten() -> None:
     assert 1 <= wait_s <= 5
 
 
-async def test_wrong_attempts_of_a_neighbour_lock_nobody_out() -> None:
+async def test_wrong_attempts_of_a_neighbour_lock_no_user_out() -> None:
     """Behind one address there may be a whole company, and somebody among them who guesses."""
     async with serving(World()) as (url, session):
         for _ in range(30):

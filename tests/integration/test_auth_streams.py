@@ -43,7 +43,7 @@ async def test_revoking_a_token_ends_its_streams_and_no_others() -> None:
         other.close()
 
 
-async def test_what_was_not_told_when_the_access_ended_never_is() -> None:
+async def test_what_was_not_sent_when_the_access_ended_never_is() -> None:
     world = World()
     execution = world.queue("App/Job")
     gateway = Gateway(world.ports(), NEVER)
@@ -118,7 +118,7 @@ async def test_streams_of_a_ticket_end_with_what_gave_it() -> None:
         assert _last_words(await stream.rest()) == ("end", "revoked")
 
 
-async def test_the_timer_finds_what_nobody_announced() -> None:
+async def test_the_timer_finds_what_was_not_announced() -> None:
     clock = ManualClock()
     world = World(clock=clock)
     async with serving(world) as (_, session):
@@ -153,7 +153,7 @@ async def test_a_job_whose_roles_change_is_hidden_from_its_next_frame_on() -> No
     assert found.status == 404
 
 
-async def test_whoever_may_not_read_output_any_more_is_told_the_end() -> None:
+async def test_a_reader_that_loses_the_right_to_output_gets_the_end() -> None:
     world = World()
     job = world.define("App/Job")
     execution = world.queue("App/Job", user_id="bob")
@@ -168,7 +168,7 @@ async def test_whoever_may_not_read_output_any_more_is_told_the_end() -> None:
     assert b"secret" not in stream.raw
 
 
-async def test_whoever_waits_is_not_told_after_a_revocation() -> None:
+async def test_a_waiting_request_gets_nothing_after_a_revocation() -> None:
     world = World()
     world.define("App/Job")
     world.handle_at_once = False
@@ -207,7 +207,7 @@ async def test_without_a_place_to_wait_the_answer_comes_at_once(waits: int) -> N
     assert "Preference-Applied" not in response.headers
 
 
-async def test_a_principal_keeps_to_its_pace_and_holds_up_nobody_else() -> None:
+async def test_a_principal_keeps_to_its_pace_and_holds_up_no_other() -> None:
     clock = ManualClock()
     world = World(clock=clock)
     world.define("App/Job")
@@ -276,7 +276,7 @@ def _last_words(told: list[Told]) -> tuple[str, str]:
     ],
 )
 @pytest.mark.parametrize("how", ["token", "lists"])
-async def test_a_long_output_is_not_told_to_its_end_once_the_right_is_gone(
+async def test_a_long_output_is_not_sent_to_its_end_once_the_right_is_gone(
     target: str, headers: dict[str, str], how: str
 ) -> None:
     """Its reader is slow, or the output so long that it takes an hour."""

@@ -95,7 +95,7 @@ async def test_a_ticket_is_worth_what_its_token_is_now() -> None:
     assert response.status == 401
 
 
-async def test_a_ticket_makes_no_tickets_and_signs_nobody_in() -> None:
+async def test_a_ticket_makes_no_tickets_and_is_no_sign_in() -> None:
     async with serving(World()) as (_, session):
         ticket = await ticket_for(session, EVENTS)
         body = {"path": EVENTS}

@@ -27,7 +27,7 @@ async def status_of(session: aiohttp.ClientSession, token: str) -> int:
         return response.status
 
 
-async def test_a_token_is_told_once_works_and_is_void_at_once_when_revoked() -> None:
+async def test_a_token_is_shown_once_works_and_is_refused_at_once_when_revoked() -> None:
     async with serving(World()) as (_, session):
         made = await make(session, name="build")
         assert made["status"] == 201
@@ -92,7 +92,7 @@ async def test_an_expired_token_opens_nothing() -> None:
 
 
 @pytest.mark.parametrize("user", ["uid:0", "schedule:A/B", "policy:retry", "system:bus", "Uid:1"])
-async def test_nobody_becomes_one_of_jobbus_s_own_users(user: str) -> None:
+async def test_no_user_becomes_one_of_jobbus_s_own(user: str) -> None:
     async with serving(World()) as (_, session):
         made = await make(session, userId=user)
     assert made["status"] == 422
@@ -136,7 +136,7 @@ async def test_only_admins_have_to_do_with_tokens() -> None:
     assert nobody.status == 401
 
 
-async def test_the_account_s_token_is_replaced_and_never_told(tmp_path: Path) -> None:
+async def test_the_account_s_token_is_replaced_and_never_shown(tmp_path: Path) -> None:
     world, layout = World(), DataLayout(tmp_path)
     old = admin_token(layout)
     world.tokens = TokenStore.load(layout, old, world.clock)

@@ -169,7 +169,7 @@ async def test_refusal_ends_the_stream_at_once(status: int) -> None:
     assert len(server.requests) == 1
 
 
-async def test_nobody_there_is_told_at_once_to_the_impatient(unused_tcp_port: int) -> None:
+async def test_an_absent_service_is_reported_at_once_to_the_impatient(unused_tcp_port: int) -> None:
     timing = StreamTiming(patient=False)
     async with Client(f"http://127.0.0.1:{unused_tcp_port}", "t", timing=timing) as client:
         with pytest.raises(Unreachable):
@@ -327,7 +327,7 @@ async def test_refused_command_is_not_repeated_and_says_where_the_fault_is() -> 
     assert len(server.requests) == 1
 
 
-async def test_a_maintenance_is_told_at_once() -> None:
+async def test_a_maintenance_is_reported_at_once() -> None:
     body = PROBLEM | {"type": "/problems/maintenance", "status": 503}
     async with connected(answering(503, body, **{"Retry-After": "5"})) as (server, client):
         with pytest.raises(ApiProblem) as caught:

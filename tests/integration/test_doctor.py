@@ -99,7 +99,7 @@ def test_a_torn_end_is_no_fault_and_is_left_to_the_next_start(data: DataLayout) 
     assert any("did not end in order" in text for text in found(report, "journal"))
 
 
-def test_damage_before_the_end_is_told_and_nothing_is_touched(data: DataLayout) -> None:
+def test_damage_before_the_end_is_reported_and_nothing_is_touched(data: DataLayout) -> None:
     segment = own_segment(data)
     content = bytearray(segment.read_bytes())
     content[200] ^= 0xFF
@@ -112,14 +112,16 @@ def test_damage_before_the_end_is_told_and_nothing_is_touched(data: DataLayout) 
     assert tree_of(data.journal) == before
 
 
-def test_a_copied_journal_is_told_from_the_original(data: DataLayout) -> None:
+def test_a_copied_journal_is_distinguished_from_the_original(data: DataLayout) -> None:
     own_segment(data)
     [text] = found(examine(data.root), "epoch")
     assert "is a copy" in text
 
 
 @pytest.mark.parametrize("content", [None, b"{"], ids=["missing", "damaged"])
-def test_a_lost_epoch_is_told_and_not_set_aside(data: DataLayout, content: bytes | None) -> None:
+def test_a_lost_epoch_is_reported_and_not_set_aside(
+    data: DataLayout, content: bytes | None
+) -> None:
     path = data.journal / "epoch.json"
     path.unlink() if content is None else path.write_bytes(content)
     before = tree_of(data.journal)
@@ -190,7 +192,7 @@ def test_evidence_of_a_lost_past_is_never_taken_for_left_over(data: DataLayout) 
     assert damaged.exists()
 
 
-def test_lost_output_is_told(data: DataLayout) -> None:
+def test_lost_output_is_reported(data: DataLayout) -> None:
     [folder, *_] = sorted(path for path in data.output.iterdir() if path.is_dir())
     shutil.rmtree(folder)
     report = examine(data.root, repair=True)
@@ -275,7 +277,7 @@ def give_away(data: DataLayout) -> None:
         (give_away, "owner", "another account", False),
     ],
 )
-def test_what_is_wrong_or_good_to_know_is_told_in_a_sentence_and_left_alone(
+def test_what_is_wrong_or_good_to_know_is_reported_in_a_sentence_and_left_alone(
     data: DataLayout,
     mess: Callable[[DataLayout], None],
     check: str,
@@ -294,7 +296,7 @@ def test_what_is_wrong_or_good_to_know_is_told_in_a_sentence_and_left_alone(
 @pytest.mark.parametrize(
     ("kind", "words"), [("nfs4", "network file system"), ("fuseblk", "slower")]
 )
-def test_a_file_system_that_keeps_promises_badly_is_told(
+def test_a_file_system_that_keeps_promises_badly_is_reported(
     data: DataLayout, monkeypatch: pytest.MonkeyPatch, kind: str, words: str
 ) -> None:
     monkeypatch.setattr(place, "file_system_of", lambda _: kind)  # what the kernel would say
@@ -311,7 +313,9 @@ def test_where_chmod_changes_nothing_the_mount_is_named(
     assert words in text
 
 
-def test_a_disk_with_little_room_is_told(data: DataLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_with_little_room_is_reported(
+    data: DataLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = os.statvfs
 
     def nearly_full(path: os.PathLike[str] | str | int) -> os.statvfs_result:

@@ -53,7 +53,7 @@ async def test_each_line_has_its_answer_in_order_and_a_bad_one_hurts_no_other() 
     assert [e.command.variables for e in world.published] == [{"N": 1}, {"N": 2}]  # type: ignore[union-attr]
 
 
-async def test_refusals_and_a_full_disk_are_told_in_their_lines() -> None:
+async def test_refusals_and_a_full_disk_are_reported_in_their_lines() -> None:
     world = World()
     async with serving(world) as (_, session):
         world.refuse_with = Refused(ErrorCode.UNKNOWN_JOB, "there is no job App/Job")

@@ -92,7 +92,7 @@ async def test_same_key_with_another_body_is_refused() -> None:
     assert body["detail"] == 'the key "k-1" was sent with another command before; take a new one'
 
 
-async def test_own_id_is_used_in_lower_case_and_not_told_to_others() -> None:
+async def test_own_id_is_used_in_lower_case_and_not_revealed_to_others() -> None:
     command_id = str(uuid.uuid4())
     async with serving(World()) as (_, session):
         body = START | {"commandId": command_id.upper()}
@@ -303,7 +303,9 @@ async def test_cancel_and_stop_become_commands_on_what_the_path_names() -> None:
     assert getattr(world.published[2].command, "execution_id") == execution_id  # noqa: B009
 
 
-async def test_command_that_nobody_decided_about_is_shown_as_pending_and_may_be_cancelled() -> None:
+async def test_command_that_waits_for_its_decision_is_shown_as_pending_and_may_be_cancelled() -> (
+    None
+):
     world = World()
     world.decide_at_once = False
     async with serving(world) as (_, session):

@@ -154,7 +154,7 @@ async def test_start_now_gives_a_bookmark_and_no_snapshot() -> None:
     assert told[1].id == "abc123-1"
 
 
-async def test_resume_tells_exactly_what_came_after_and_the_header_wins() -> None:
+async def test_resume_sends_exactly_what_came_after_and_the_header_wins() -> None:
     world = World()
     execution = world.queue("App/Job")
     for percent in range(5):
@@ -306,7 +306,7 @@ async def test_frames_are_given_by_the_current_grant_live_and_in_replay() -> Non
     assert after.data["subject"] == f"executions/{own}"
 
 
-async def test_silence_is_told_by_bookmarks_that_move_a_filtered_reader_on() -> None:
+async def test_in_silence_bookmarks_move_a_filtered_reader_on() -> None:
     world = World()
     async with serving(world, QUICK) as (_, session):
         stream = await open_stream(session, "/api/v1/events?job=A/B&start=now")
@@ -367,7 +367,7 @@ async def test_new_roles_count_in_an_open_stream() -> None:
     assert told.data["execution"] == second
 
 
-async def test_new_roles_count_for_a_change_that_is_told_before_the_stream_woke() -> None:
+async def test_new_roles_count_for_a_change_that_is_published_before_the_stream_woke() -> None:
     world = World()
     world.define("App/Job")
     gateway = Gateway(world.ports())
@@ -386,7 +386,7 @@ async def test_new_roles_count_for_a_change_that_is_told_before_the_stream_woke(
     assert told.data["execution"] == seen
 
 
-async def test_limits_on_streams_are_told_with_a_time_to_come_back() -> None:
+async def test_limits_on_streams_are_reported_with_a_time_to_come_back() -> None:
     settings = GatewaySettings(streams_max=3, streams_per_principal=2)
     async with serving(World(), settings) as (_, session):
         streams = [await open_stream(session, "/api/v1/events?start=now") for _ in range(2)]
@@ -415,7 +415,7 @@ async def test_a_vanished_reader_makes_room() -> None:
                 await asyncio.sleep(0.05)
 
 
-async def test_a_reader_that_never_reads_is_cut_off_and_delays_nobody() -> None:
+async def test_a_reader_that_never_reads_is_cut_off_and_delays_no_other() -> None:
     world = World()
     settings = GatewaySettings(write_timeout_s=1.0, send_buffer=8192)
     async with serving(world, settings) as (url, session):
@@ -566,7 +566,7 @@ async def test_a_stream_whose_beginning_takes_a_while_to_find_is_not_taken_for_g
     assert told.data["execution"] == execution
 
 
-async def test_earliest_tells_the_journal_and_then_what_is_new() -> None:
+async def test_earliest_sends_the_journal_and_then_what_is_new() -> None:
     world = await behind_the_ring()
     async with serving(world) as (_, session):
         stream = await open_stream(session, "/api/v1/events?start=earliest")

@@ -59,7 +59,7 @@ async def test_output_arrives_while_the_job_runs_and_the_end_comes_last() -> Non
     assert again.status == 204
 
 
-async def test_an_ended_execution_is_told_whole_then_ended() -> None:
+async def test_an_ended_execution_is_sent_whole_then_ended() -> None:
     world = World()
     execution = world.queue("App/Job")
     text = "".join(f"line {n}\n" for n in range(20_000))
@@ -108,7 +108,7 @@ async def test_resume_at_every_id_repeats_and_loses_nothing() -> None:
     assert text_of(whole) == "grüße\n" * 3
 
 
-async def test_an_open_line_is_told_after_a_moment_and_replaced_when_it_is_whole() -> None:
+async def test_an_open_line_is_sent_after_a_moment_and_replaced_when_it_is_whole() -> None:
     world = World()
     execution = world.queue("App/Job")
     async with serving(world, GatewaySettings(partial_s=0.05)) as (_, session):
@@ -192,7 +192,7 @@ async def test_a_reader_of_the_latest_skips_what_it_is_too_far_behind() -> None:
     assert text_of(all_told) == text.decode()
 
 
-async def test_a_dropped_middle_is_told_as_a_gap() -> None:
+async def test_a_dropped_middle_is_sent_as_a_gap() -> None:
     world = World()
     execution = world.queue("App/Job")
     await world.output.append(execution, b"a" * 10 + b"-" * 80 + b"z" * 10)
@@ -216,7 +216,7 @@ async def test_a_dropped_middle_is_told_as_a_gap() -> None:
         ("abc123-77-4", "cursor_ahead", 0),
     ],
 )
-async def test_an_id_that_cannot_be_served_starts_anew(
+async def test_an_id_that_cannot_be_served_starts_again(
     cursor: str, reason: str, output_from: int
 ) -> None:
     world = World()
@@ -233,7 +233,7 @@ async def test_an_id_that_cannot_be_served_starts_anew(
     assert told[1].data["outputFrom"] == told[-1].data["from"] == output_from
 
 
-async def test_silence_is_told_with_a_place_to_come_back_to() -> None:
+async def test_in_silence_a_position_to_come_back_to_is_sent() -> None:
     world = World()
     execution = world.queue("App/Job")
     async with serving(world, GatewaySettings(heartbeat_s=0.15)) as (_, session):
@@ -256,7 +256,7 @@ async def test_a_viewer_who_may_not_read_output_is_refused() -> None:
     assert (stream.status, output.status) == (403, 403)
 
 
-async def test_output_that_cannot_be_read_is_told_as_a_problem() -> None:
+async def test_output_that_cannot_be_read_is_sent_as_a_problem() -> None:
     class BrokenOutput(WorldOutput):
         async def page(
             self, execution_id: str, start: int, limit_bytes: int, *, stream: str | None = None

@@ -39,7 +39,7 @@ async def test_another_body_or_another_user_under_a_forgotten_id_is_refused() ->
         assert await post(session, ADMIN) == (409, False)
 
 
-async def test_who_sent_it_learns_that_it_is_forgotten_and_nobody_else_that_it_was() -> None:
+async def test_only_its_sender_learns_that_a_command_was_forgotten() -> None:
     async with serving(world()) as (_, session):
         for token, status, code in (
             (ALICE, 410, "forgotten"),

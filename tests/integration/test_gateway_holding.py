@@ -90,7 +90,7 @@ async def test_a_body_in_chunks_is_refused_as_soon_as_it_is_too_long() -> None:
         assert await session.answer() == (413, "too_large")
 
 
-async def test_who_holds_too_much_is_refused_and_nobody_else() -> None:
+async def test_only_the_client_that_holds_too_much_is_refused() -> None:
     async with serving(World(), SMALL) as (url, session), peer(url) as first:
         first.send(head("/api/v1/commands", 75 * KIB, token=ALICE) + padded(70 * KIB))
         async with peer(url) as second, peer(url) as admin, peer(url) as small:

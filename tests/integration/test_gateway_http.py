@@ -215,7 +215,7 @@ async def test_half_a_request_is_not_held_for_ever() -> None:
     assert answer == b""
 
 
-async def test_silent_connections_keep_nobody_out() -> None:
+async def test_silent_connections_keep_no_client_out() -> None:
     """More than may be open: the oldest of them go, those of people who are known stay."""
     world = World()
     async with (

@@ -53,7 +53,7 @@ async def test_every_route_stands_in_the_table_and_every_entry_is_a_route() -> N
     assert len(served) == len(OPERATIONS)
 
 
-async def test_a_route_without_an_entry_is_answered_to_nobody(
+async def test_a_route_without_an_entry_is_answered_to_no_client(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     reached = []

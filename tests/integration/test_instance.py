@@ -37,7 +37,7 @@ def test_a_folder_that_others_may_write_is_refused_with_the_fix(
         prepare(layout)
 
 
-def test_a_queue_where_nobody_can_take_away_what_is_not_theirs_is_fine(layout: DataLayout) -> None:
+def test_a_queue_where_no_account_can_remove_files_of_others_is_fine(layout: DataLayout) -> None:
     layout.queue.chmod(0o1733)
     prepare(layout)
 
@@ -62,12 +62,12 @@ def test_sharing_opens_three_folders_and_no_more_and_is_taken_back(layout: DataL
     assert not [p for p in (layout.root, *layout.root.iterdir()) if p.stat().st_mode & 0o077]
 
 
-def test_a_group_that_does_not_exist_is_told() -> None:
+def test_a_group_that_does_not_exist_is_reported() -> None:
     with pytest.raises(ConfigError, match="there is no group 'no-such-group'"):
         group_id("no-such-group")
 
 
-def test_a_key_that_is_not_whole_is_told_and_never_used(layout: DataLayout) -> None:
+def test_a_key_that_is_not_whole_is_reported_and_never_used(layout: DataLayout) -> None:
     made = secret_key(layout)
     assert secret_key(layout) == made
     (layout.root / "secret.key").write_bytes(made[:-1])

@@ -45,7 +45,7 @@ def test_nothing_is_left_where_all_can_be_done(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_without_modes_as_ntfs_is_told_apart_from_wrong_modes(tmp_path: Path) -> None:
+def test_a_disk_without_modes_as_ntfs_is_distinguished_from_wrong_modes(tmp_path: Path) -> None:
     with through_bindfs(tmp_path, "--perms=0777", "--chmod-ignore") as seen:
         told = refusal_of(seen)
     assert "keeps no modes" in told

@@ -129,7 +129,7 @@ async def test_the_first_frame_may_prove_who_it_is() -> None:
         None,
     ],
 )
-async def test_who_does_not_prove_it_in_time_is_told_and_closed_for_good(
+async def test_a_client_without_proof_in_time_gets_a_problem_and_is_closed_for_good(
     first: str | None,
 ) -> None:
     settings = GatewaySettings(socket_auth_s=5.0 if first else 0.1)
@@ -142,7 +142,7 @@ async def test_who_does_not_prove_it_in_time_is_told_and_closed_for_good(
     assert code == (4501, "unauthenticated")
 
 
-async def test_sockets_of_nobody_are_few_and_take_no_place_of_others() -> None:
+async def test_sockets_without_a_credential_are_few_and_take_no_place_of_others() -> None:
     settings = GatewaySettings(sockets_unproven_max=2, streams_max=1)
     async with (
         serving(World(), settings) as (url, _),
@@ -157,7 +157,7 @@ async def test_sockets_of_nobody_are_few_and_take_no_place_of_others() -> None:
     assert third == (503, "too_many_streams", "5")
 
 
-async def test_full_is_told_before_the_handshake_and_after_a_late_proof() -> None:
+async def test_a_full_service_refuses_before_the_handshake_and_after_a_late_proof() -> None:
     settings = GatewaySettings(streams_max=2, streams_per_principal=1)
     async with serving(World(), settings) as (url, session), open_socket(url, ALICE):
         mine = await refused(url, [PROTOCOL], **bearer(ALICE))
@@ -261,7 +261,7 @@ async def test_a_cursor_that_cannot_be_served_is_one_reset_of_its_subscription(
     assert kinds([each for each in heard if each.sub == "still"]) == ["bookmark"]
 
 
-async def test_earliest_tells_the_journal_beside_a_neighbour_that_begins_now() -> None:
+async def test_earliest_sends_the_journal_beside_a_neighbour_that_begins_now() -> None:
     world = World()
     for _ in range(20):
         world.queue("App/Job")
@@ -297,7 +297,7 @@ async def test_unsubscribing_ends_one_and_frees_its_name() -> None:
     assert missed.id == "abc123-1"
 
 
-async def test_silence_is_told_to_each_subscription() -> None:
+async def test_in_silence_each_subscription_gets_bookmarks() -> None:
     world = World()
     settings = GatewaySettings(heartbeat_s=0.15)
     async with serving(world, settings) as (url, _), open_socket(url) as socket:
@@ -336,7 +336,7 @@ async def test_a_burst_reaches_all_subscriptions_of_all_sockets_whole() -> None:
 # subscriptions to outputs
 
 
-async def test_output_is_told_live_and_ends_with_the_execution() -> None:
+async def test_output_is_sent_live_and_ends_with_the_execution() -> None:
     world = World()
     execution = world.queue("App/Job")
     async with serving(world) as (url, _), open_socket(url) as socket:
@@ -376,7 +376,7 @@ async def test_output_may_begin_later(where: dict[str, int]) -> None:
     assert "line one" not in told
 
 
-async def test_who_wants_the_latest_is_told_what_was_left_out() -> None:
+async def test_a_reader_that_wants_the_latest_gets_a_gap_for_what_was_left_out() -> None:
     world = World()
     execution = world.queue("App/Job")
     await world.output.append(execution, b"x" * 99 + b"\n")
@@ -419,7 +419,7 @@ async def test_who_wants_the_latest_is_told_what_was_left_out() -> None:
         ({}, 422, "topic"),
     ],
 )
-async def test_what_cannot_be_subscribed_to_is_told_to_its_name_and_ends_nothing(
+async def test_what_cannot_be_subscribed_to_is_a_problem_with_its_name_and_ends_nothing(
     members: dict[str, object], status: int, says: str
 ) -> None:
     world = World()
@@ -736,7 +736,7 @@ async def test_an_object_that_says_nothing_known_is_a_problem(
     assert about.items() <= problem.whole.items()
 
 
-async def test_who_sends_too_fast_is_told_where_to_go_on_and_closed() -> None:
+async def test_a_client_that_sends_too_fast_gets_a_position_to_resume_and_is_closed() -> None:
     settings = GatewaySettings(socket_frames_per_s=1.0, socket_frames_burst=30.0)
     async with serving(World(), settings) as (url, _), open_socket(url) as socket:
         await socket.subscribe("a", start="now")

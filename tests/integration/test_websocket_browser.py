@@ -103,7 +103,7 @@ async def test_a_page_of_the_service_subscribes_with_its_cookie_and_publishes(
     assert [each.principal.user_id for each in world.published] == ["alice"]
 
 
-async def test_a_page_without_a_sign_in_is_told_so_by_a_code_it_can_read(browser: Browser) -> None:
+async def test_a_page_without_a_sign_in_gets_a_code_that_it_can_read(browser: Browser) -> None:
     settings = GatewaySettings(socket_auth_s=0.3)
     async with serving(World(), settings) as (url, _):
         page = await browser.new_page()

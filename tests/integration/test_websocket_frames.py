@@ -166,7 +166,7 @@ async def test_a_client_that_stops_answering_pings_is_closed() -> None:
         ((b"GET /api/v1/ws", b"GET /api/v1/ws?jop=1"), b"400", b"jop"),
     ],
 )
-async def test_a_handshake_that_is_none_is_told_what_is_missing(
+async def test_a_request_that_is_no_handshake_is_refused_with_what_is_missing(
     change: tuple[bytes, bytes], status: bytes, says: bytes
 ) -> None:
     async with serving(World()) as (url, session):

@@ -211,7 +211,7 @@ async def test_what_was_lost_is_a_reset_and_the_table_is_right_again() -> None:
     }
 
 
-async def test_output_cut_at_random_is_whole_and_told_once() -> None:
+async def test_output_cut_at_random_is_whole_and_sent_once() -> None:
     world = World()
     execution = world.queue("App/Job")
     world.run(execution)

@@ -30,7 +30,7 @@ async def test_calls_that_fail_are_counted_and_in_no_rate() -> None:
     assert figures["rate"] * 0.2 <= calls - figures["failed"]
 
 
-def test_figure_that_cannot_be_is_no_figure_and_rounds_that_failed_are_told(
+def test_figure_that_cannot_be_is_no_figure_and_rounds_that_failed_are_reported(
     tmp_path: Path,
 ) -> None:
     rates = iter([-34.0, 0.0, 5.0])

@@ -19,14 +19,14 @@ def opened(held: Connections, count: int, *, is_idle: bool = True) -> list[Open]
     return made
 
 
-def test_there_are_never_more_than_allowed_whoever_comes() -> None:
+def test_there_are_never_more_than_allowed_whatever_comes() -> None:
     held = Connections(10)
     made = opened(held, 1000)
     assert len(held) == 10
     assert [one.is_dropped for one in made] == [True] * 990 + [False] * 10
 
 
-def test_whoever_has_shown_who_they_are_stays_while_strangers_come() -> None:
+def test_a_proven_client_stays_while_unproven_ones_come() -> None:
     held = Connections(10)
     known = opened(held, 3)
     for one in known:
@@ -47,7 +47,7 @@ def test_a_newcomer_gets_the_place_of_an_idle_one_and_none_of_one_at_work() -> N
     )  # fmt: skip
 
 
-def test_nobody_at_work_is_thrown_out_for_a_newcomer() -> None:
+def test_no_client_at_work_is_closed_for_a_newcomer() -> None:
     held = Connections(2)
     busy = opened(held, 2, is_idle=False)
     for one in busy:

@@ -7,7 +7,7 @@ from transports.http.web.holding import Budget, Lease, Memory
 KIB = 1024
 
 
-def test_the_sum_is_bounded_whoever_holds_it() -> None:
+def test_the_sum_is_bounded_over_all_holders() -> None:
     budget = Budget(total=100 * KIB, share=25 * KIB, floor=KIB)
     leases = [Lease(budget, f"owner{n % 10}") for n in range(1000)]
     for lease in leases:

@@ -42,7 +42,7 @@ def test_a_log_has_no_codes_of_others_for_a_terminal(
     assert not {"\x1b", "\x07", "\x9b"} & set(told)
 
 
-def test_a_watcher_does_not_tell_of_each_change(log: io.StringIO) -> None:
+def test_a_watcher_does_not_log_each_change(log: io.StringIO) -> None:
     logging.getLogger("watchfiles.main").info("1 change detected")
     assert log.getvalue() == ""
 

@@ -165,7 +165,7 @@ def test_a_name_that_stands_twice_in_one_object_is_found_and_no_other(text: str)
     assert (why_ambiguous(text.encode()) is not None) == any(twice)
 
 
-def test_very_many_names_are_only_told_apart_where_each_stands_once() -> None:
+def test_very_many_names_are_only_distinguished_where_each_stands_once() -> None:
     once = json.dumps({f"n{number}": 1 for number in range(2 * NAMES_MAX)})
     again = json.dumps([{"a": 1}] * (NAMES_MAX + 1))
     assert why_ambiguous(once.encode()) is None

@@ -33,7 +33,7 @@ def test_a_clock_that_stands_or_goes_back_gives_nothing() -> None:
     assert limiter.take("a", 100.0) > 0.0
 
 
-def test_memory_is_bounded_whoever_comes() -> None:
+def test_memory_is_bounded_whatever_comes() -> None:
     limiter = Limiter(PACE, keys_max=100)
     for number in range(1000):
         limiter.take(f"peer-{number}", 100.0)

@@ -83,7 +83,7 @@ def test_of_too_many_sessions_the_one_unused_for_longest_ends() -> None:
     assert held == [True, False, True, True]
 
 
-def test_who_signs_in_again_and_again_signs_nobody_else_out() -> None:
+def test_signing_in_again_and_again_signs_no_other_user_out() -> None:
     book = SessionBook(LIMITS)
     mine = book.open(replace(grant(), token_id="mine"), NOW_MS)[1].key
     for n in range(20):
@@ -171,7 +171,7 @@ def test_a_code_signs_in_once_and_not_for_long() -> None:
     assert book.redeem(late, 100.0 + CODE_S) is None
 
 
-def test_who_asks_for_many_codes_voids_nobody_else_s() -> None:
+def test_asking_for_many_codes_revokes_none_of_others() -> None:
     book = CodeBook()
     mine = book.issue(grant("alice"), 100.0)
     for _ in range(2 * CODES_MAX):
@@ -179,7 +179,7 @@ def test_who_asks_for_many_codes_voids_nobody_else_s() -> None:
     assert book.redeem(mine, 100.0) == grant("alice")
 
 
-def test_of_too_many_codes_the_oldest_is_void() -> None:
+def test_of_too_many_codes_the_oldest_is_refused() -> None:
     book = CodeBook()
     codes = [book.issue(grant(), 100.0) for _ in range(CODES_MAX + 1)]
     assert book.redeem(codes[0], 100.0) is None

@@ -150,7 +150,7 @@ ANYTHING = st.recursive(
 
 
 @given(st.one_of(st.text(), ANYTHING.map(json.dumps)))
-def test_any_text_is_a_record_or_a_told_problem(text: str) -> None:
+def test_any_text_is_a_record_or_a_reported_problem(text: str) -> None:
     bad = refusal_of(text)
     if bad is not None:
         assert bad.problem.status in (400, 422)

@@ -175,7 +175,7 @@ async def test_uses_are_kept_by_the_hour_and_reach_the_disk_at_the_end(tmp_path:
     assert record.used_ms is None
 
 
-async def test_a_full_disk_makes_no_token_but_voids_one(
+async def test_a_full_disk_makes_no_token_but_revokes_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = DataLayout(tmp_path)
