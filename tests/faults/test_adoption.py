@@ -26,7 +26,7 @@ from bus.commands import (
 from bus.layout import DataLayout
 from bus.model import Execution, ExecutionStatus, Reason
 from handlers.shim.assignment import CLAIMED_BY_SERVICE
-from handlers.shim.process_tree import all_processes, boot_id, is_alive, marks_of
+from handlers.shim.process_tree import all_processes, boot_id, is_alive, marks_of, process
 from handlers.supervision.execution_files import (
     investigate,
     investigate_all,
@@ -343,6 +343,33 @@ async def test_lost_claim_of_a_program_seen_running_never_runs_it_again(tmp_path
         await b.supervisor.adopt([(execution, sh(f"touch {tmp_path}/ran"))])
         assert (await b.until(ReportLost, execution)).reason == Reason.NO_EXIT_RECORD
         assert not (tmp_path / "ran").exists()
+
+
+async def test_lost_claim_of_a_program_whose_shim_was_found_never_runs_it_again(
+    tmp_path: Path,
+) -> None:
+    """A shim writes that its program runs a moment after it was executed, so what is found at a
+    start may be older than what was reported."""
+    shim = await asyncio.create_subprocess_exec("sleep", "300", start_new_session=True)
+    try:
+        async with bench(tmp_path) as b:
+            execution = seen(str(uuid4()))
+            place = b.layout.execution(execution.id)
+            place.root.mkdir()
+            place.claim.write_text(f"shim 1 {boot_id()}\n")
+            found = process(shim.pid)
+            assert found is not None
+            state = {"execution": execution.id, "shim": shim.pid, "shim_ticks": found.ticks}
+            place.process.write_text(json.dumps({**state, "boot": boot_id()}))
+            await b.supervisor.adopt([(execution, sh(f"touch {tmp_path}/ran"))])
+            assert b.reports == []
+            place.claim.unlink()
+            place.process.unlink()
+            shim.kill()
+            assert (await b.until(ReportLost, execution)).reason == Reason.NO_EXIT_RECORD
+            assert not (tmp_path / "ran").exists()
+    finally:
+        await shim.wait()
 
 
 async def test_stopped_start_that_no_shim_claimed_ends_unrun(tmp_path: Path) -> None:
