@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.jobs import Apps
+from tests.preforked_service import is_readable
 from tests.service import PATIENCE_S, ROOT, Service, eventually, kill
 
 HIDDEN = {"view": ["boss"], "start": ["boss"]}
@@ -338,7 +339,10 @@ async def test_link_with_a_code_is_shown_to_a_terminal_alone_and_that_may_go(
         assert process.stdout is not None
         line = await asyncio.to_thread(process.stdout.readline)
         assert line.startswith(b"jobbus ready")
-        assert "/#code=" in os.read(ours, 65_536).decode()
+        shown = b""
+        while b"/#code=" not in shown:  # what is logged at a start comes in several pieces
+            assert is_readable(ours, PATIENCE_S), shown
+            shown += os.read(ours, 65_536)
         if hangs_up:
             os.close(ours)
             kill(process.pid, signal.SIGHUP)

@@ -65,8 +65,8 @@ async def test_keep_counts_at_once_for_records_rejects_and_the_audit(
     ids = await run(service, "L/Plain", 4)
     oldest = sorted(layout.audit.iterdir())[0]
     assert len(rejected(layout)) == 6
-    told = await configured.reload(KEEP)
-    assert told["changed"] == [
+    reloaded = await configured.reload(KEEP)
+    assert reloaded["changed"] == [
         f"[keep] {name}"
         for name in ("executions", "commands", "rejects", "reject_days", "audit_days")
     ]

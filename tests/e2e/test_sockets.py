@@ -298,8 +298,8 @@ async def test_sockets_that_were_removed_are_made_again_and_words_and_orders_arr
     since = said_by(service)
 
     async def arrived() -> bool:
-        told = await progress_of(service, execution_id)()
-        return int((told or "0").rpartition(" ")[2]) > since
+        message = await progress_of(service, execution_id)()
+        return int((message or "0").rpartition(" ")[2]) > since
 
     await eventually_told(arrived, "what the program says arrives")
     async with service.http() as http:

@@ -58,7 +58,7 @@ FAULTS: list[tuple[str, tuple[int, int], str]] = [
     ('p = "C:\\x"\n', (1, 8), "written twice"),
     ('p = "C:\\Users"\n', (1, 8), "single quotes: 'C:\\Temp'"),
     ('p = "\\ud800"\n', (1, 6), "stands for no character"),
-    # signs that nobody sees
+    # signs that do not show
     ("\ufeffa = 1\n", (1, 1), "invisible character (U+FEFF)"),
     ("a\u00a0= 1\n", (1, 2), "invisible character (U+00A0)"),
     ('a = "\x01"\n', (1, 6), "invisible character (U+0001)"),
