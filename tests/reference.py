@@ -1,8 +1,9 @@
-"""The reference pages, made from the types, their checks and the command line itself.
+"""The reference pages and the map of modules, made from the code itself.
 
-`python -m tests.reference` writes them to `docs/reference`; a test says when that is to be done.
+`python -m tests.reference` writes them to `docs`; a test says when that is to be done.
 """
 
+import ast
 import contextlib
 import inspect
 import io
@@ -29,7 +30,12 @@ from jobbus.client.tokens import TokenCalls
 from jobbus.service import config
 from jobbus.service.config_changes import FIXED
 
-FOLDER: Final = Path(__file__).parents[1] / "docs" / "reference"
+ROOT: Final = Path(__file__).parents[1]
+PACKAGES: Final = ("jobbus", "handlers", "transports", "bus")
+FOLDER: Final = ROOT / "docs" / "reference"
+ARCHITECTURE: Final = ROOT / "docs" / "architecture.md"
+MAP_BEGINS: Final = "<!-- modules, made by `python -m tests.reference` -->\n"
+MAP_ENDS: Final = "<!-- end of modules -->\n"
 MADE: Final = "<!-- Made by `python -m tests.reference`: change the types or the words there. -->\n"
 _TEXTS: Final = tomllib.loads((FOLDER / "words.toml").read_text(encoding="utf-8"))
 INTROS: Final[dict[str, str]] = _TEXTS["intros"]
@@ -166,6 +172,33 @@ def _signature(name: str, function: Callable[..., Any]) -> str:
     if True in named:
         shown.insert(named.index(True), "*")
     return f"{kind}{name}({', '.join(shown)})"
+
+
+def map_of_modules() -> str:
+    """Every module of the four packages by folder, with the first sentence of its docstring."""
+    lines = []
+    for folder in _folders():
+        lines.append(f"### {folder.relative_to(ROOT)}/\n\n| module | |\n|---|---|")
+        lines += (
+            f"| `{path.stem}` | {_first_sentence(path)} |"
+            for path in sorted(folder.glob("*.py"))
+            if path.stem != "__init__"
+        )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _folders() -> Iterator[Path]:
+    for package in PACKAGES:
+        for folder in (ROOT / package, *sorted((ROOT / package).rglob("*"))):
+            if any(path.stem != "__init__" for path in folder.glob("*.py")):
+                yield folder
+
+
+def _first_sentence(path: Path) -> str:
+    words = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    paragraph = " ".join(words.partition("\n\n")[0].split())
+    return re.split(r"(?<=[a-z0-9`)\]])\. ", paragraph)[0].rstrip(".").replace("|", "\\|")
 
 
 def _commands(group: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -308,10 +341,19 @@ def _span(sentence: str) -> str:
     return f"from {low}" if len(high) > 7 else f"{low} to {high}"
 
 
+def with_map(page: str) -> str:
+    """The page on the architecture with the map of modules as it is now."""
+    before, _, rest = page.partition(MAP_BEGINS)
+    _, _, after = rest.partition(MAP_ENDS)
+    return f"{before}{MAP_BEGINS}\n{map_of_modules()}{MAP_ENDS}{after}"
+
+
 def write(made: Mapping[str, str], folder: Path = FOLDER) -> None:
     folder.mkdir(exist_ok=True)
     for name, text in made.items():
         (folder / name).write_text(text, encoding="utf-8")
+    page = ARCHITECTURE.read_text(encoding="utf-8")
+    ARCHITECTURE.write_text(with_map(page), encoding="utf-8")
 
 
 if __name__ == "__main__":
