@@ -30,10 +30,9 @@ _LONE_HALF = re.compile(
     rb"(?<!\\)(?:\\\\)*\\u(?:[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[dD][c-fC-F][0-9a-fA-F]{2})"
 )
 _WORD = re.compile(rb"[A-Za-z]+")
-_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(?:[ \t\r\n]*:)?', re.DOTALL)
-"""A text, with the colon behind it where it is a name."""
+_NAME_END = re.compile(rb'"[ \t\r\n]*:')
+_NAME = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"([ \t\r\n]*:)?', re.DOTALL)
 
-_COLON = ord(":")
 NAMES_MAX = 5_000
 """More than any command has; telling more of them apart would take too long."""
 
@@ -111,11 +110,16 @@ def why_ambiguous(raw: bytes) -> str | None:
     Raises:
         RecursionError: it is nested too deeply to say.
     """
-    names = [text.rstrip(b": \t\r\n") for text in _TEXT.findall(raw) if text[-1] == _COLON]
-    if len(set(names)) == len(names) and not (b"\\" in raw and any(b"\\" in n for n in names)):
+    ends = [match.start() for match in _NAME_END.finditer(raw)]
+    # A text that begins with a colon makes a name of what is before it: one too many, never one
+    # too few.
+    names = {raw[raw.rfind(b'"', 0, end) : end] for end in ends}
+    if len(names) == len(ends) and b"\\" not in raw:
         return None  # mostly; else a name may stand in two objects, or be spelled in two ways
-    if len(names) > NAMES_MAX:
-        return f"it holds {len(names)} names; at most {NAMES_MAX} may stand in one message"
+    if len(ends) > NAMES_MAX:  # or a text holds JSON of its own
+        count = sum(map(bool, _NAME.findall(raw)))
+        if count > NAMES_MAX:
+            return f"it holds {count} names; at most {NAMES_MAX} may stand in one message"
     try:
         json.loads(raw.decode(), object_pairs_hook=_without_twice, parse_int=len, parse_float=len)
     except _NamedTwice as found:

@@ -170,3 +170,4 @@ def test_very_many_names_are_only_distinguished_where_each_stands_once() -> None
     again = json.dumps([{"a": 1}] * (NAMES_MAX + 1))
     assert why_ambiguous(once.encode()) is None
     assert f"{NAMES_MAX}" in (why_ambiguous(again.encode()) or "")
+    assert why_ambiguous(json.dumps({"text": once}).encode()) is None
