@@ -34,7 +34,7 @@ _NAME_END = re.compile(rb'"[ \t\r\n]*:')
 _NAME = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"([ \t\r\n]*:)?', re.DOTALL)
 
 NAMES_MAX = 5_000
-"""More than any command has; telling more of them apart would take too long."""
+"""More than any command has; to compare more of them would take too long."""
 
 _REASONS = {
     "trailing comma": "a comma before a closing brace or bracket is one too many",

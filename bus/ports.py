@@ -165,7 +165,7 @@ class OutputReader(Protocol):
         """`read` again and again from `start` to `end`, in pieces of about `size` bytes, for those
         who take all of it: files are kept open in between. Ends early where nothing can be read.
 
-        Whoever leaves before the end closes it.
+        A reader that leaves before the end closes it.
         """
         ...
 
