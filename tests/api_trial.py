@@ -37,7 +37,7 @@ REFUSED_TO_START = 503
 
 
 class Trial:
-    """All cases of one run against one service; `told` counts the answers by their status."""
+    """All cases of one run against one service; `sent` counts the answers by their status."""
 
     def __init__(self, url: str, token: str, known: dict[str, list[str]], examples: int) -> None:
         self._url = url
@@ -47,7 +47,7 @@ class Trial:
         self._session = requests.Session()
         self._session.trust_env = False
         self._random = random.Random(1)
-        self.told: Counter[int] = Counter()
+        self.sent: Counter[int] = Counter()
 
     def run(self) -> None:
         load_all_checks()
@@ -95,7 +95,7 @@ class Trial:
         response = case.call(
             base_url=self._url, headers=self._headers, session=self._session, timeout=PATIENCE_S
         )
-        self.told[response.status_code] += 1
+        self.sent[response.status_code] += 1
         if response.status_code == REFUSED_TO_START:
             assert b"maintenance" in response.content or b"not-ready" in response.content
         case.validate_response(response, checks=CHECKS[response.status_code == 503 :])
@@ -104,7 +104,7 @@ class Trial:
         """A stream may have no end: its status and type say enough."""
         kwargs = case.as_transport_kwargs(base_url=self._url, headers=self._headers)
         with self._session.request(stream=True, timeout=PATIENCE_S, **kwargs) as response:
-            self.told[response.status_code] += 1
+            self.sent[response.status_code] += 1
             documented = case.operation.definition.raw["responses"]
             assert str(response.status_code) in documented, (response.status_code, case)
             assert response.status_code < 500, case
@@ -112,7 +112,7 @@ class Trial:
 
 
 def trial_of(service: Service, examples: int) -> Trial:
-    """With a token that no case can void, and things to aim at."""
+    """With a token that no case can revoke, and things to aim at."""
     http = requests.Session()
     http.trust_env = False
     http.headers["Authorization"] = f"Bearer {service.token}"

@@ -166,12 +166,12 @@ class WorldOutput:
         rest = Rest.CUT if chunk.end < end else Rest.OPEN if is_live else Rest.FINAL
         if execution_id in self.dropped and chunk.end == self.dropped[execution_id][0]:
             rest = Rest.FINAL
-        told = bytes(self.bytes.get(execution_id, b""))[: chunk.start]
+        sent = bytes(self.bytes.get(execution_id, b""))[: chunk.start]
         pieces = split(
             chunk.data,
             chunk.start,
-            told.count(b"\n") + 1,
-            continued=bool(told) and not told.endswith((b"\n", b"\r")),
+            sent.count(b"\n") + 1,
+            continued=bool(sent) and not sent.endswith((b"\n", b"\r")),
             rest=rest,
         )
         lines: list[OutputLine] = []
@@ -223,7 +223,7 @@ class WorldOutput:
 
 
 class WorldTokens(TokenStore):
-    """The real store, in memory; beside it whoever is in `principals`, by their whole token."""
+    """The real store, in memory; beside it all in `principals`, by their whole token."""
 
     def __init__(self, clock: Clock, principals: dict[str, Principal]) -> None:
         super().__init__(clock, TokenBook())
@@ -247,7 +247,7 @@ class WorldHistory:
         self.floor = 0
         self.asked = 0
         self.is_found = asyncio.Event()
-        """Cleared, the journal takes its time to tell where it begins."""
+        """Cleared, the journal takes its time to answer where it begins."""
         self.is_found.set()
         self.is_sought = asyncio.Event()
         """Set once somebody has asked where it begins."""
@@ -505,7 +505,7 @@ class World:
 async def serving(
     world: World, settings: GatewaySettings | None = None
 ) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
-    """The world's gateway on a free port, and a session that is nobody yet."""
+    """The world's gateway on a free port, and a session without a credential."""
     gateway = Gateway(world.ports(), settings or GatewaySettings(version="test"))
     url = await gateway.start("127.0.0.1", 0)
     try:

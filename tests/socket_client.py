@@ -1,4 +1,4 @@
-"""A WebSocket in a test, by a client that nobody here wrote (`websockets`)."""
+"""A WebSocket in a test, by a client of others (`websockets`)."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True)
-class Heard:
+class ReceivedFrame:
     """One frame of the service; `sub`, `ref`, `id` and `data` are None where it had none."""
 
     op: str
@@ -38,13 +38,13 @@ class SocketClient:
     async def say(self, op: str, **members: object) -> None:
         await self.connection.send(json.dumps({"op": op, **members}))
 
-    async def next(self) -> Heard:
+    async def next(self) -> ReceivedFrame:
         """The next frame; raises `ConnectionClosed` at the end."""
         async with asyncio.timeout(PATIENCE_S):
             text = await self.connection.recv()
         assert isinstance(text, str), "a binary frame"
         whole = json.loads(text)
-        return Heard(
+        return ReceivedFrame(
             whole["op"],
             whole.get("sub"),
             whole.get("ref"),
@@ -53,35 +53,37 @@ class SocketClient:
             whole,
         )
 
-    async def until(self, op: str, sub: str | None = None, **data: object) -> list[Heard]:
+    async def until(self, op: str, sub: str | None = None, **data: object) -> list[ReceivedFrame]:
         """Frames up to the first with this op, of this subscription, and with these data."""
         return await self.until_it(
-            lambda heard: (
-                heard.op == op
-                and (sub is None or heard.sub == sub)
-                and all(heard.data.get(name) == value for name, value in data.items())
+            lambda frame: (
+                frame.op == op
+                and (sub is None or frame.sub == sub)
+                and all(frame.data.get(name) == value for name, value in data.items())
             )
         )
 
-    async def until_it(self, wanted: Callable[[Heard], bool]) -> list[Heard]:
-        heard = [await self.next()]
-        while not wanted(heard[-1]):
-            heard.append(await self.next())
-        return heard
+    async def until_it(self, wanted: Callable[[ReceivedFrame], bool]) -> list[ReceivedFrame]:
+        frames = [await self.next()]
+        while not wanted(frames[-1]):
+            frames.append(await self.next())
+        return frames
 
-    async def subscribe(self, sub: str, topic: str = "events", **members: object) -> list[Heard]:
+    async def subscribe(
+        self, sub: str, topic: str = "events", **members: object
+    ) -> list[ReceivedFrame]:
         """Subscribed; returns the frames up to `hello`."""
         await self.say("subscribe", sub=sub, topic=topic, **members)
         return await self.until("hello", sub)
 
-    async def rest(self) -> list[Heard]:
+    async def rest(self) -> list[ReceivedFrame]:
         """Frames up to the end of the socket."""
-        heard: list[Heard] = []
+        frames: list[ReceivedFrame] = []
         while True:
             try:
-                heard.append(await self.next())
+                frames.append(await self.next())
             except ConnectionClosed:
-                return heard
+                return frames
 
     async def code(self) -> tuple[int | None, str | None]:
         """The code and the words with which the service closes; what comes before is skipped."""
@@ -125,10 +127,10 @@ async def open_socket(
         yield client
 
 
-def kinds(heard: list[Heard]) -> list[str]:
-    return [each.op for each in heard]
+def kinds(frames: list[ReceivedFrame]) -> list[str]:
+    return [each.op for each in frames]
 
 
-def ids(heard: list[Heard], sub: str) -> list[str]:
+def ids(frames: list[ReceivedFrame], sub: str) -> list[str]:
     """The ids of the changes of one subscription."""
-    return [each.id or "" for each in heard if each.op == "change" and each.sub == sub]
+    return [each.id or "" for each in frames if each.op == "change" and each.sub == sub]

@@ -11,7 +11,7 @@ from tests.gateway_fixture import ALICE, bearer
 
 
 @dataclass(frozen=True)
-class Told:
+class SentFrame:
     """One frame; `id` is None where the stream gave none."""
 
     kind: str
@@ -27,7 +27,7 @@ class StreamReader:
         self.raw = b""
         self._rest = b""
 
-    async def next(self) -> Told:
+    async def next(self) -> SentFrame:
         """The next frame; raises EOFError at the end of the stream."""
         async with asyncio.timeout(20):
             while b"\n\n" not in self._rest:
@@ -39,24 +39,24 @@ class StreamReader:
         block, _, self._rest = self._rest.partition(b"\n\n")
         return _parse(block)
 
-    async def until(self, kind: str) -> list[Told]:
+    async def until(self, kind: str) -> list[SentFrame]:
         """Frames up to and with the first of `kind`."""
-        told = [await self.next()]
-        while told[-1].kind != kind:
-            told.append(await self.next())
-        return told
+        sent = [await self.next()]
+        while sent[-1].kind != kind:
+            sent.append(await self.next())
+        return sent
 
-    async def next_change(self) -> Told:
+    async def next_change(self) -> SentFrame:
         return (await self.until("change"))[-1]
 
-    async def rest(self) -> list[Told]:
+    async def rest(self) -> list[SentFrame]:
         """All frames up to the end of the stream."""
-        told: list[Told] = []
+        sent: list[SentFrame] = []
         while True:
             try:
-                told.append(await self.next())
+                sent.append(await self.next())
             except EOFError:
-                return told
+                return sent
 
     def close(self) -> None:
         self.response.close()
@@ -70,7 +70,7 @@ async def open_stream(
     return StreamReader(response)
 
 
-def _parse(block: bytes) -> Told:
+def _parse(block: bytes) -> SentFrame:
     """Fields in exactly the contract's order; anything else fails the test."""
     lines = block.decode().split("\n")
     if lines[0].startswith("retry: "):
@@ -81,4 +81,6 @@ def _parse(block: bytes) -> Told:
     assert len(lines) == 2, lines
     assert lines[0].startswith("event: "), lines
     assert lines[1].startswith("data: "), lines
-    return Told(lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: ")), id)
+    return SentFrame(
+        lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: ")), id
+    )

@@ -1,4 +1,4 @@
-"""A proxy in front: its word counts, nobody else's does."""
+"""A proxy in front: its headers count, and those of no other peer."""
 
 import io
 import ipaddress
@@ -62,22 +62,22 @@ async def who(session: aiohttp.ClientSession, **headers: str) -> tuple[int, Any]
 
 async def test_the_proxy_says_who_asks() -> None:
     async with behind() as (world, session):
-        status, told = await who(session, X_Remote_User="alice", X_Remote_Roles="viewer, operator")
+        status, sent = await who(session, X_Remote_User="alice", X_Remote_Roles="viewer, operator")
         start = await session.post(
             "/api/v1/commands",
             json=START,
             headers=PUBLIC | PAGE | {USER: "alice", ROLES: "operator"},
         )
     assert status == 200
-    assert (told["user"], told["roles"], told["by"]) == ("alice", ["viewer", "operator"], "proxy")
+    assert (sent["user"], sent["roles"], sent["by"]) == ("alice", ["viewer", "operator"], "proxy")
     assert start.status == 202
     assert world.published[0].principal.user_id == "alice"
 
 
 async def test_a_user_without_roles_has_the_configured_ones() -> None:
     async with behind(default_roles=("viewer",)) as (_, session):
-        _, told = await who(session, X_Remote_User="alice")
-    assert told["roles"] == ["viewer"]
+        _, sent = await who(session, X_Remote_User="alice")
+    assert sent["roles"] == ["viewer"]
 
 
 async def test_streams_and_sockets_pass_through_the_proxy() -> None:
@@ -143,10 +143,10 @@ async def test_others_may_not_pretend_to_be_the_proxy(forged: dict[str, str]) ->
 async def test_without_a_proxy_its_headers_mean_nothing() -> None:
     async with serving(World()) as (_, session):
         forged = {USER: "root", ROLES: "admin", "X-Forwarded-Proto": "https"}
-        nobody = await session.get(SESSION, headers=forged)
+        anonymous = await session.get(SESSION, headers=forged)
         signed = await session.post(SESSION, json={"token": ALICE}, headers=forged)
         host = await session.get("/livez", headers={"X-Forwarded-Host": "evil.example"})
-    assert nobody.status == 401
+    assert anonymous.status == 401
     assert "secure" not in signed.headers["Set-Cookie"].lower()
     assert host.status == 200
 

@@ -1,4 +1,4 @@
-"""Open streams: nobody goes on reading who may not any more."""
+"""Open streams: who may not read any more is cut off."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from bus.jobs import Job, RolesSpec
 from tests.fakes import ManualClock
 from tests.gateway_fixture import ADMIN, ALICE, VIEWER, World, bearer, serving
 from tests.sign_in import Browser
-from tests.stream_reader import StreamReader, Told, open_stream
+from tests.stream_reader import SentFrame, StreamReader, open_stream
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
 
@@ -52,14 +52,14 @@ async def test_what_was_not_sent_when_the_access_ended_never_is() -> None:
         async with aiohttp.ClientSession(base_url=url) as session:
             stream = await open_stream(session, EVENTS, ALICE)
             await stream.until("bookmark")
-            # In one step of the loop: nobody has been told of the change yet.
+            # In one step of the loop: the change was not announced yet.
             world.run(execution)
             del world.principals[ALICE]
             gateway.recheck()
-            told = await stream.rest()
+            answered = await stream.rest()
     finally:
         await gateway.aclose()
-    assert [frame.kind for frame in told] == ["end"]
+    assert [frame.kind for frame in answered] == ["end"]
 
 
 async def test_signing_out_ends_the_streams_of_that_session_only() -> None:
@@ -163,8 +163,8 @@ async def test_a_reader_that_loses_the_right_to_output_gets_the_end() -> None:
         await stream.until("snapshot_end")
         _restrict(world, job, RolesSpec(output=("secret-keepers",)))
         await world.output.append(execution, b"the secret\n")
-        told = await stream.rest()
-    assert _last_words(told) == ("end", "revoked")
+        answered = await stream.rest()
+    assert _last_words(answered) == ("end", "revoked")
     assert b"secret" not in stream.raw
 
 
@@ -263,8 +263,8 @@ def _restrict(world: World, job: Job, roles: RolesSpec) -> None:
     world.table.by_job[job.id] = msgspec.structs.replace(job, spec=spec)
 
 
-def _last_words(told: list[Told]) -> tuple[str, str]:
-    return told[-1].kind, told[-1].data["reason"]
+def _last_words(answered: list[SentFrame]) -> tuple[str, str]:
+    return answered[-1].kind, answered[-1].data["reason"]
 
 
 @pytest.mark.parametrize(
@@ -297,20 +297,20 @@ async def test_a_long_output_is_not_sent_to_its_end_once_the_right_is_gone(
                 _let_view(world, "App/Job", "nobody")
             else:
                 del world.principals[ALICE]
-            told, is_whole = await _rest(answer)
+            answered, is_whole = await _rest(answer)
     assert not is_whole
-    assert told < 24 * 1024 * 1000
+    assert answered < 24 * 1024 * 1000
 
 
 async def _rest(answer: aiohttp.ClientResponse) -> tuple[int, bool]:
     """How many bytes came yet, and whether they were all."""
-    told = 0
+    answered = 0
     try:
         while piece := await answer.content.readany():
-            told += len(piece)
+            answered += len(piece)
     except aiohttp.ClientError:
-        return told, False
-    return told, True
+        return answered, False
+    return answered, True
 
 
 def _let_view(world: World, job_id: str, role: str) -> None:

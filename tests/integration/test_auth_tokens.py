@@ -1,4 +1,4 @@
-"""`/tokens`: made by admins, told once, void at once."""
+"""`/tokens`: made by admins, sent once, refused as soon as they are revoked."""
 
 from pathlib import Path
 from typing import Any
@@ -56,14 +56,14 @@ async def test_wrong_tokens_are_limited_for_each_peer_and_good_ones_pass() -> No
         limited = await session.get("/api/v1/jobs", headers=headers)
         async with open_socket(url, None) as socket:
             await socket.say("auth", token="wrong")
-            told, code = await socket.next(), await socket.code()
+            sent, code = await socket.next(), await socket.code()
         good = [await status_of(session, ALICE) for _ in range(3)]
         clock.advance_s(5)
         later = await status_of(session, "jb_alice_x")
     assert tried == [401] * 10
     assert (last.status, limited.status) == (401, 429)
     assert "Retry-After" in limited.headers
-    assert (told.data["status"], code[0]) == (429, 4029)
+    assert (sent.data["status"], code[0]) == (429, 4029)
     assert good == [200] * 3
     assert later == 401
 
@@ -131,9 +131,9 @@ async def test_only_admins_have_to_do_with_tokens() -> None:
             await session.delete(f"{TOKENS}/x", headers=bearer(ALICE)),
             await session.post(f"{TOKENS}/admin/rotate", json={}, headers=bearer(ALICE)),
         ]
-        nobody = await session.get(TOKENS)
+        anonymous = await session.get(TOKENS)
     assert [answer.status for answer in answers] == [403] * 4
-    assert nobody.status == 401
+    assert anonymous.status == 401
 
 
 async def test_the_account_s_token_is_replaced_and_never_shown(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ async def send(
 async def test_each_line_has_its_answer_in_order_and_a_bad_one_hurts_no_other() -> None:
     world = World()
     async with serving(world) as (_, session):
-        status, told, _ = await send(
+        status, answered, _ = await send(
             session,
             line(variables={"N": 1}),
             "{broken",
@@ -44,12 +44,18 @@ async def test_each_line_has_its_answer_in_order_and_a_bad_one_hurts_no_other() 
             line(variables={"N": 2}),
         )
     assert status == 200
-    assert [each.get("problem", {}).get("status") for each in told] == [None, 400, 422, 422, None]
-    assert told[2]["problem"]["errors"][0]["pointer"] == "/colour"
-    assert "start" in told[3]["problem"]["detail"]
-    accepted = [each["commandId"] for each in told if "commandId" in each]
+    assert [each.get("problem", {}).get("status") for each in answered] == [
+        None,
+        400,
+        422,
+        422,
+        None,
+    ]
+    assert answered[2]["problem"]["errors"][0]["pointer"] == "/colour"
+    assert "start" in answered[3]["problem"]["detail"]
+    accepted = [each["commandId"] for each in answered if "commandId" in each]
     assert accepted == [envelope.id for envelope in world.published]
-    assert told[0]["links"]["self"] == f"{PATH}/{accepted[0]}"
+    assert answered[0]["links"]["self"] == f"{PATH}/{accepted[0]}"
     assert [e.command.variables for e in world.published] == [{"N": 1}, {"N": 2}]  # type: ignore[union-attr]
 
 
@@ -82,9 +88,9 @@ async def test_an_id_may_stand_in_one_line_only() -> None:
     world = World()
     own = "0190a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"
     async with serving(world) as (_, session):
-        _, told, _ = await send(session, line(commandId=own), line(commandId=own.upper()))
-    assert told[0]["commandId"] == own
-    assert told[1]["problem"]["errors"][0]["pointer"] == "/commandId"
+        _, answered, _ = await send(session, line(commandId=own), line(commandId=own.upper()))
+    assert answered[0]["commandId"] == own
+    assert answered[1]["problem"]["errors"][0]["pointer"] == "/commandId"
 
 
 async def test_what_is_no_batch_is_refused_as_a_whole() -> None:
@@ -101,9 +107,9 @@ async def test_what_is_no_batch_is_refused_as_a_whole() -> None:
 async def test_a_thousand_lines_are_taken_at_once() -> None:
     world = World()
     async with serving(world) as (_, session):
-        status, told, _ = await send(session, *[line()] * 1000)
-    assert (status, len(told)) == (200, 1000)
-    assert [each["commandId"] for each in told] == [envelope.id for envelope in world.published]
+        status, answered, _ = await send(session, *[line()] * 1000)
+    assert (status, len(answered)) == (200, 1000)
+    assert [each["commandId"] for each in answered] == [envelope.id for envelope in world.published]
 
 
 async def test_retry_and_delete_name_the_execution_of_the_path() -> None:
@@ -125,10 +131,10 @@ async def test_each_line_counts_for_how_much_its_sender_may_send() -> None:
     world = World()
     settings = GatewaySettings(posts_per_s=0.001, post_burst=10)
     async with serving(world, settings) as (_, session):
-        status, told, _ = await send(session, *[line()] * 1000)
+        status, answered, _ = await send(session, *[line()] * 1000)
         again = await session.post("/api/v1/commands", json={}, headers=bearer(ALICE))
-    assert (status, len(told), len(world.published)) == (200, 1000, 10)
-    refused = [each["problem"] for each in told if "problem" in each]
+    assert (status, len(answered), len(world.published)) == (200, 1000, 10)
+    refused = [each["problem"] for each in answered if "problem" in each]
     assert {(each["status"], each["code"]) for each in refused} == {(429, "too_many_requests")}
     assert len(refused) == 990
     assert again.status == 429

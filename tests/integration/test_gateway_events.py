@@ -15,7 +15,7 @@ from bus.jobs import JobSpec, RolesSpec
 from bus.model import Principal
 from tests.fakes import ManualClock
 from tests.gateway_fixture import ADMIN, ALICE, EPOCH, ROLELESS, VIEWER, World, bearer, serving
-from tests.stream_reader import StreamReader, Told, open_stream
+from tests.stream_reader import SentFrame, StreamReader, open_stream
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
 
@@ -23,8 +23,8 @@ EXECUTION = "0190a1b2-c3d4-4e5f-8a9b-0c1d2e3f4a5b"
 QUICK = GatewaySettings(version="test", heartbeat_s=0.15)
 
 
-def kinds(told: list[Told]) -> list[str]:
-    return [frame.kind for frame in told]
+def kinds(sent: list[SentFrame]) -> list[str]:
+    return [frame.kind for frame in sent]
 
 
 async def test_a_whole_stream_has_exactly_these_bytes() -> None:
@@ -122,12 +122,12 @@ async def test_snapshot_holds_jobs_live_and_lately_ended_executions() -> None:
     world.end(ended)
     async with serving(world) as (_, session):
         stream = await open_stream(session, "/api/v1/events")
-        told = await stream.until("snapshot_end")
+        sent = await stream.until("snapshot_end")
         stream.close()
-    subjects = [item["subject"] for f in told if f.kind == "snapshot" for item in f.data["items"]]
+    subjects = [item["subject"] for f in sent if f.kind == "snapshot" for item in f.data["items"]]
     assert subjects == ["jobs/App/Job", f"executions/{live}", f"executions/{ended}"]
-    assert told[-1].id == world.feed.position(world.feed.head)
-    assert all(frame.id is None for frame in told[:-1])
+    assert sent[-1].id == world.feed.position(world.feed.head)
+    assert all(frame.id is None for frame in sent[:-1])
 
 
 async def test_snapshot_comes_in_frames_of_a_hundred() -> None:
@@ -136,11 +136,11 @@ async def test_snapshot_comes_in_frames_of_a_hundred() -> None:
         world.queue("App/Job")
     async with serving(world) as (_, session):
         stream = await open_stream(session, "/api/v1/events")
-        told = await stream.until("snapshot_end")
+        sent = await stream.until("snapshot_end")
         stream.close()
-    sizes = [len(frame.data["items"]) for frame in told if frame.kind == "snapshot"]
+    sizes = [len(frame.data["items"]) for frame in sent if frame.kind == "snapshot"]
     assert sizes == [100, 100, 50]
-    assert told[-1].data == {"count": 250}
+    assert sent[-1].data == {"count": 250}
 
 
 async def test_start_now_gives_a_bookmark_and_no_snapshot() -> None:
@@ -148,10 +148,10 @@ async def test_start_now_gives_a_bookmark_and_no_snapshot() -> None:
     world.define("App/Job")
     async with serving(world) as (_, session):
         stream = await open_stream(session, "/api/v1/events?start=now")
-        told = [await stream.next(), await stream.next()]
+        sent = [await stream.next(), await stream.next()]
         stream.close()
-    assert kinds(told) == ["hello", "bookmark"]
-    assert told[1].id == "abc123-1"
+    assert kinds(sent) == ["hello", "bookmark"]
+    assert sent[1].id == "abc123-1"
 
 
 async def test_resume_sends_exactly_what_came_after_and_the_header_wins() -> None:
@@ -163,10 +163,10 @@ async def test_resume_sends_exactly_what_came_after_and_the_header_wins() -> Non
         stream = await open_stream(
             session, "/api/v1/events?last_event_id=abc123-1", Last_Event_ID="abc123-4"
         )
-        told = [await stream.next() for _ in range(3)]
+        sent = [await stream.next() for _ in range(3)]
         stream.close()
-    assert told[0].data["resumed"] is True
-    assert [frame.id for frame in told[1:]] == ["abc123-5", "abc123-6"]
+    assert sent[0].data["resumed"] is True
+    assert [frame.id for frame in sent[1:]] == ["abc123-5", "abc123-6"]
 
 
 @pytest.mark.parametrize(
@@ -188,16 +188,16 @@ async def test_a_cursor_that_cannot_be_served_is_reset_or_gone(cursor: str, reas
         world.progress(execution, 1)
     async with serving(world) as (_, session):
         stream = await open_stream(session, "/api/v1/events", Last_Event_ID=cursor)
-        told = await stream.until("snapshot_end")
+        sent = await stream.until("snapshot_end")
         stream.close()
         ndjson = await session.get(
             "/api/v1/events",
             headers=bearer(ALICE) | {"Last-Event-ID": cursor, "Accept": "application/x-ndjson"},
         )
         problem = await ndjson.json(content_type="application/problem+json")
-    assert kinds(told) == ["hello", "reset", "snapshot", "snapshot_end"]
-    assert (told[0].data["resumed"], told[1].data["reason"]) == (False, reason)
-    assert told[-1].id == world.feed.position(world.feed.head)
+    assert kinds(sent) == ["hello", "reset", "snapshot", "snapshot_end"]
+    assert (sent[0].data["resumed"], sent[1].data["reason"]) == (False, reason)
+    assert sent[-1].id == world.feed.position(world.feed.head)
     assert (ndjson.status, problem["code"], problem["reason"]) == (410, "cursor_gone", reason)
 
 
@@ -208,17 +208,17 @@ async def test_a_reader_that_falls_out_of_the_ring_is_reset_in_the_stream() -> N
     async with serving(world, GatewaySettings(age_s=100_000)) as (_, session):
         stream = await open_stream(session, "/api/v1/events")
         await stream.until("snapshot_end")
-        # More than the ring may hold, in one step: nobody could be told in between.
+        # More than the ring may hold, in one step: nothing could be sent in between.
         world.feed.publish([], world.feed.head + 1)
         for _ in range(10_050):
             clock.advance_s(1)
             world.progress(execution, 1)
-        told = await stream.until("snapshot_end")
+        sent = await stream.until("snapshot_end")
         world.progress(execution, 99)
         after = await stream.next_change()
         stream.close()
-    assert kinds(told)[0] == "reset"
-    assert told[0].data["reason"] == "history_gone"
+    assert kinds(sent)[0] == "reset"
+    assert sent[0].data["reason"] == "history_gone"
     assert after.data["data"]["progress"]["percent"] == 99
 
 
@@ -243,8 +243,8 @@ async def test_filters_select_by_job_execution_user_and_type() -> None:
         firsts = {query: (await s.next_change()).data for query, s in streams.items()}
         for stream in streams.values():
             stream.close()
-    told = [(d["type"], d["job"]) for d in firsts.values()]
-    assert told == [
+    sent = [(d["type"], d["job"]) for d in firsts.values()]
+    assert sent == [
         ("execution.queued", "A/One"),
         ("execution.queued", "A/Two"),
         ("execution.queued", "A/Two"),
@@ -322,8 +322,8 @@ async def test_in_silence_bookmarks_move_a_filtered_reader_on() -> None:
 async def test_an_old_stream_is_asked_to_rotate() -> None:
     async with serving(World(), GatewaySettings(heartbeat_s=0.3, age_s=0.2)) as (_, session):
         stream = await open_stream(session, "/api/v1/events?start=now")
-        told = await stream.rest()
-    assert (told[-1].kind, told[-1].data["reason"], told[-1].id) == ("end", "rotate", "abc123-0")
+        sent = await stream.rest()
+    assert (sent[-1].kind, sent[-1].data["reason"], sent[-1].id) == ("end", "rotate", "abc123-0")
 
 
 async def test_a_revoked_token_ends_its_streams_at_once() -> None:
@@ -337,12 +337,12 @@ async def test_a_revoked_token_ends_its_streams_at_once() -> None:
         await other.until("bookmark")
         del world.principals[ALICE]
         gateway.recheck()
-        told = await stream.rest()
+        sent = await stream.rest()
         world.define("App/Job")
         assert (await other.next_change()).data["type"] == "job.changed"
         other.close()
         await gateway.aclose()
-    assert (told[-1].kind, told[-1].data["reason"]) == ("end", "revoked")
+    assert (sent[-1].kind, sent[-1].data["reason"]) == ("end", "revoked")
 
 
 async def test_new_roles_count_in_an_open_stream() -> None:
@@ -360,11 +360,11 @@ async def test_new_roles_count_in_an_open_stream() -> None:
         world.principals[ROLELESS] = Principal(user_id="sam", roles=("viewer",), via="http")
         gateway.recheck()
         second = world.queue("App/Job", "root")
-        told = await stream.next_change()
+        sent = await stream.next_change()
         stream.close()
         control.close()
         await gateway.aclose()
-    assert told.data["execution"] == second
+    assert sent.data["execution"] == second
 
 
 async def test_new_roles_count_for_a_change_that_is_published_before_the_stream_woke() -> None:
@@ -380,10 +380,10 @@ async def test_new_roles_count_for_a_change_that_is_published_before_the_stream_
         seen = world.queue("App/Job", "root")
         with pytest.raises(StopIteration):  # a flush that comes first, and has nothing to wait for
             gateway._fanout._flush().send(None)
-        told = await stream.next_change()
+        sent = await stream.next_change()
         stream.close()
         await gateway.aclose()
-    assert told.data["execution"] == seen
+    assert sent.data["execution"] == seen
 
 
 async def test_limits_on_streams_are_reported_with_a_time_to_come_back() -> None:
@@ -503,11 +503,11 @@ async def test_a_burst_comes_in_few_writes_and_loses_nothing() -> None:
         async def ids(stream: StreamReader) -> list[str | None]:
             return [(await stream.next_change()).id for _ in range(501)]
 
-        told = await asyncio.gather(*(ids(stream) for stream in streams))
+        sent = await asyncio.gather(*(ids(stream) for stream in streams))
         for stream in streams:
             stream.close()
     expected = [f"abc123-{seq}" for seq in range(1, 502)]
-    assert all(got == expected for got in told)
+    assert all(got == expected for got in sent)
 
 
 async def test_open_streams_do_not_hold_up_the_end() -> None:
@@ -560,29 +560,29 @@ async def test_a_stream_whose_beginning_takes_a_while_to_find_is_not_taken_for_g
         gateway.recheck()  # looks at all streams, as the service does about once a second
         world.history.is_found.set()
         stream = await opening
-        told = await stream.next_change()
+        sent = await stream.next_change()
         stream.close()
         await gateway.aclose()
-    assert told.data["execution"] == execution
+    assert sent.data["execution"] == execution
 
 
 async def test_earliest_sends_the_journal_and_then_what_is_new() -> None:
     world = await behind_the_ring()
     async with serving(world) as (_, session):
         stream = await open_stream(session, "/api/v1/events?start=earliest")
-        told = [await stream.next() for _ in range(21)]
+        sent = [await stream.next() for _ in range(21)]
         world.queue("App/Job")
-        told.append(await stream.next_change())
+        sent.append(await stream.next_change())
         stream.close()
-    assert told[0].kind == "hello"
-    assert [frame.id for frame in told[1:]] == [f"abc123-{seq}" for seq in range(1, 22)]
+    assert sent[0].kind == "hello"
+    assert [frame.id for frame in sent[1:]] == [f"abc123-{seq}" for seq in range(1, 22)]
 
 
 async def test_who_reads_the_journal_goes_on_there_and_others_are_reset() -> None:
     world = await behind_the_ring()
     async with serving(world) as (_, session):
         deep = await open_stream(session, "/api/v1/events?start=earliest", Last_Event_ID="abc123-5")
-        told = [await deep.next() for _ in range(16)]
+        sent = [await deep.next() for _ in range(16)]
         deep.close()
         plain = await open_stream(session, "/api/v1/events", Last_Event_ID="abc123-5")
         reset = await plain.until("reset")
@@ -591,8 +591,8 @@ async def test_who_reads_the_journal_goes_on_there_and_others_are_reset() -> Non
         late = await open_stream(session, "/api/v1/events?start=earliest", Last_Event_ID="abc123-5")
         gone = await late.until("snapshot_end")
         late.close()
-    assert told[0].data["resumed"] is True
-    assert [frame.id for frame in told[1:]] == [f"abc123-{seq}" for seq in range(6, 21)]
+    assert sent[0].data["resumed"] is True
+    assert [frame.id for frame in sent[1:]] == [f"abc123-{seq}" for seq in range(6, 21)]
     assert reset[-1].data["reason"] == "history_gone"
     assert [gone[1].kind, gone[1].data["reason"]] == ["reset", "history_gone"]
 
@@ -602,23 +602,23 @@ async def test_json_pages_reach_back_into_the_journal() -> None:
     world.history.floor = 2
     headers = bearer(ALICE) | {"Accept": "application/json"}
     async with serving(world) as (_, session):
-        told: list[str] = []
+        sent: list[str] = []
         path = "/api/v1/events?limit=3"
         while True:
             page = await (await session.get(path, headers=headers)).json()
-            told += [item["id"] for item in page["items"]]
+            sent += [item["id"] for item in page["items"]]
             if page["next"] == page["asOf"]:
                 break
             path = f"/api/v1/events?limit=3&last_event_id={page['next']}"
         gone = await session.get("/api/v1/events?last_event_id=abc123-1", headers=headers)
         problem = await gone.json(content_type="application/problem+json")
-    assert told == [f"abc123-{seq}" for seq in range(3, 21)]
+    assert sent == [f"abc123-{seq}" for seq in range(3, 21)]
     assert (gone.status, problem["reason"], problem["oldest"]) == (410, "history_gone", "abc123-2")
 
 
 async def test_a_reader_of_the_journal_sees_only_what_it_may() -> None:
     world = await behind_the_ring()
-    world.define("App/Job", roles=RolesSpec(view=("nobody-has-this",)))
+    world.define("App/Job", roles=RolesSpec(view=("unassigned",)))
     async with serving(world) as (_, session):
         headers = bearer(VIEWER) | {"Accept": "application/json"}
         page = await (await session.get("/api/v1/events", headers=headers)).json()

@@ -10,21 +10,21 @@ import pytest
 from bus.jobs import RolesSpec
 from bus.ports import OutputPage
 from tests.gateway_fixture import ALICE, VIEWER, World, WorldOutput, bearer, serving
-from tests.stream_reader import Told, open_stream
+from tests.stream_reader import SentFrame, open_stream
 from transports.http.settings import GatewaySettings
 
 
-def lines_of(told: list[Told]) -> list[Any]:
-    return [line for frame in told if frame.kind == "output" for line in frame.data["lines"]]
+def lines_of(sent: list[SentFrame]) -> list[Any]:
+    return [line for frame in sent if frame.kind == "output" for line in frame.data["lines"]]
 
 
-def text_of(told: list[Told]) -> str:
+def text_of(sent: list[SentFrame]) -> str:
     """The text of all whole lines."""
-    return "".join(frame.data["text"] for frame in told if frame.kind == "output")
+    return "".join(frame.data["text"] for frame in sent if frame.kind == "output")
 
 
-def kinds(told: list[Told]) -> list[str]:
-    return [frame.kind for frame in told]
+def kinds(sent: list[SentFrame]) -> list[str]:
+    return [frame.kind for frame in sent]
 
 
 async def test_output_arrives_while_the_job_runs_and_the_end_comes_last() -> None:
@@ -50,8 +50,8 @@ async def test_output_arrives_while_the_job_runs_and_the_end_comes_last() -> Non
     assert begin[1].data["items"][0]["executionId"] == execution
     assert (running.id, running.data["type"]) == (None, "execution.running")
     one = {"number": 1, "at": 0, "end": 4, "text": "one", "stream": "out"}
-    told = {"from": 0, "to": 4, "text": "one\n", "lines": [one]}
-    assert (first[-1].data, first[-1].id) == (told, "abc123-2-4")
+    sent = {"from": 0, "to": 4, "text": "one\n", "lines": [one]}
+    assert (first[-1].data, first[-1].id) == (sent, "abc123-2-4")
     assert progress.data["data"]["progress"]["percent"] == 50
     assert kinds(rest) == ["output", "change", "end"]
     assert rest[1].data["data"]["outputEnd"] == 8
@@ -67,9 +67,9 @@ async def test_an_ended_execution_is_sent_whole_then_ended() -> None:
     world.end(execution)
     async with serving(world) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
-        told = await stream.rest()
-    assert text_of(told) == text
-    assert told[-1].data["reason"] == "terminal"
+        sent = await stream.rest()
+    assert text_of(sent) == text
+    assert sent[-1].data["reason"] == "terminal"
     assert world.output.largest_read <= 64 * 1024
 
 
@@ -81,8 +81,8 @@ async def test_a_reader_may_begin_later(query: str) -> None:
     world.end(execution)
     async with serving(world) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream?{query}")
-        told = await stream.rest()
-    assert text_of(told) == "line two\n"
+        sent = await stream.rest()
+    assert text_of(sent) == "line two\n"
 
 
 async def test_resume_at_every_id_repeats_and_loses_nothing() -> None:
@@ -98,12 +98,12 @@ async def test_resume_at_every_id_repeats_and_loses_nothing() -> None:
         ids = [(at, frame.id) for at, frame in enumerate(whole) if frame.id is not None]
         for at, id in ids[:-1]:
             stream = await open_stream(session, path, Last_Event_ID=str(id))
-            told = await stream.rest()
-            assert text_of(whole[: at + 1]) + text_of(told) == "grüße\n" * 3
+            sent = await stream.rest()
+            assert text_of(whole[: at + 1]) + text_of(sent) == "grüße\n" * 3
             if stream.response.status == 204:
                 continue  # the last byte was known, and that it was the last
-            assert told[0].data["resumed"] is True
-            assert told[-1].id == whole[-1].id
+            assert sent[0].data["resumed"] is True
+            assert sent[-1].id == whole[-1].id
     assert len(ids) >= 5
     assert text_of(whole) == "grüße\n" * 3
 
@@ -116,20 +116,20 @@ async def test_an_open_line_is_sent_after_a_moment_and_replaced_when_it_is_whole
         stream = await open_stream(session, path)
         await stream.until("snapshot_end")
         await world.output.append(execution, b"one\nName? \xe2\x82")
-        told = [await stream.next(), await stream.next()]
-        again = await open_stream(session, path, Last_Event_ID=str(told[1].id))
+        sent = [await stream.next(), await stream.next()]
+        again = await open_stream(session, path, Last_Event_ID=str(sent[1].id))
         repeated = (await again.until("output"))[-1]
         again.close()
         await world.output.append(execution, b"\xac\n")
         world.end(execution)
         rest = await stream.rest()
-    assert [(x["number"], x["text"], x.get("partial")) for x in lines_of([*told, *rest])] == [
+    assert [(x["number"], x["text"], x.get("partial")) for x in lines_of([*sent, *rest])] == [
         (1, "one", None),
         (2, "Name? ", True),
         (2, "Name? €", None),
     ]
-    assert (told[1].data["from"], told[1].data["to"], told[1].id) == (4, 4, "abc123-1-4")
-    assert repeated.data == told[1].data
+    assert (sent[1].data["from"], sent[1].data["to"], sent[1].id) == (4, 4, "abc123-1-4")
+    assert repeated.data == sent[1].data
     assert rest[0].data["lines"][0]["end"] == rest[0].data["to"] == 14
 
 
@@ -144,8 +144,8 @@ async def test_redraws_are_one_line_a_few_times_a_second() -> None:
             await asyncio.sleep(0.005)
         await world.output.append(execution, b"\rdone\n")
         world.end(execution)
-        told = await stream.rest()
-    lines = lines_of(told)
+        sent = await stream.rest()
+    lines = lines_of(sent)
     assert {line["number"] for line in lines} == {1}
     assert [line["text"] for line in lines if not line.get("partial")] == ["done"]
     assert 2 <= len(lines) <= 30
@@ -178,17 +178,17 @@ async def test_a_reader_of_the_latest_skips_what_it_is_too_far_behind() -> None:
     async with serving(world, settings) as (_, session):
         path = f"/api/v1/executions/{execution}/stream?follow=latest"
         stream = await open_stream(session, path)
-        told = await stream.until("output")
+        sent = await stream.until("output")
         world.end(execution)
-        told += await stream.rest()
+        sent += await stream.rest()
         all_told = await (await open_stream(session, path.partition("?")[0])).rest()
-    gap = next(frame for frame in told if frame.kind == "gap")
-    first = lines_of(told)[0]
+    gap = next(frame for frame in sent if frame.kind == "gap")
+    first = lines_of(sent)[0]
     assert gap.data == {"from": 0, "to": first["at"], "firstLine": first["number"]}
     assert (gap.id or "").endswith(f"-{first['at']}")
     assert first["text"] == f"line {first['number']:06d}"
     assert 0 < len(text) - first["at"] <= 10_000
-    assert text_of(told) == text[first["at"] :].decode()
+    assert text_of(sent) == text[first["at"] :].decode()
     assert text_of(all_told) == text.decode()
 
 
@@ -200,11 +200,11 @@ async def test_a_dropped_middle_is_sent_as_a_gap() -> None:
     world.end(execution)
     async with serving(world) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
-        told = (await stream.rest())[3:]
-    assert kinds(told) == ["output", "gap", "output", "end"]
-    assert told[1].data == {"from": 10, "to": 90, "firstLine": 1}
-    assert (told[1].id or "").endswith("-90")
-    assert told[2].data["lines"][0]["text"] == "z" * 10
+        sent = (await stream.rest())[3:]
+    assert kinds(sent) == ["output", "gap", "output", "end"]
+    assert sent[1].data == {"from": 10, "to": 90, "firstLine": 1}
+    assert (sent[1].id or "").endswith("-90")
+    assert sent[2].data["lines"][0]["text"] == "z" * 10
 
 
 @pytest.mark.parametrize(
@@ -226,11 +226,11 @@ async def test_an_id_that_cannot_be_served_starts_again(
         stream = await open_stream(
             session, f"/api/v1/executions/{execution}/stream", Last_Event_ID=cursor
         )
-        told = await stream.until("output")
+        sent = await stream.until("output")
         stream.close()
-    assert kinds(told) == ["hello", "reset", "snapshot", "snapshot_end", "output"]
-    assert told[1].data["reason"] == reason
-    assert told[1].data["outputFrom"] == told[-1].data["from"] == output_from
+    assert kinds(sent) == ["hello", "reset", "snapshot", "snapshot_end", "output"]
+    assert sent[1].data["reason"] == reason
+    assert sent[1].data["outputFrom"] == sent[-1].data["from"] == output_from
 
 
 async def test_in_silence_a_position_to_come_back_to_is_sent() -> None:
@@ -238,11 +238,11 @@ async def test_in_silence_a_position_to_come_back_to_is_sent() -> None:
     execution = world.queue("App/Job")
     async with serving(world, GatewaySettings(heartbeat_s=0.15)) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
-        told = await stream.until("bookmark")
+        sent = await stream.until("bookmark")
         world.define("Other/Job")
         later = await stream.next()
         stream.close()
-    assert told[-1].id == "abc123-1-0"
+    assert sent[-1].id == "abc123-1-0"
     assert re.fullmatch(r"abc123-[12]-0", later.id or "")
 
 
@@ -268,10 +268,10 @@ async def test_output_that_cannot_be_read_is_sent_as_a_problem() -> None:
     execution = world.queue("App/Job")
     async with serving(world) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
-        told = await stream.rest()
-    assert told[-1].kind == "problem"
-    assert told[-1].data["status"] == 500
-    assert "Input/output" not in str(told[-1].data)
+        sent = await stream.rest()
+    assert sent[-1].kind == "problem"
+    assert sent[-1].data["status"] == 500
+    assert "Input/output" not in str(sent[-1].data)
 
 
 async def test_a_reader_that_leaves_lets_go_of_the_output() -> None:
@@ -307,13 +307,13 @@ async def test_a_chatty_job_costs_few_frames() -> None:
             if number % 50 == 0:
                 await asyncio.sleep(0)
         world.end(execution)
-        told = await stream.rest()
-    assert text_of(told) == "".join(f"{n}\n" for n in range(500))
-    assert kinds(told).count("output") < 100
+        sent = await stream.rest()
+    assert text_of(sent) == "".join(f"{n}\n" for n in range(500))
+    assert kinds(sent).count("output") < 100
 
 
 class Outrunning(WorldOutput):
-    """Grows by more than each look at it tells, until `growths` are over."""
+    """Grows by more than each look at it shows, until `growths` are over."""
 
     def __init__(self, growths: dict[int, Callable[[], None]], count: int) -> None:
         super().__init__()
@@ -340,9 +340,9 @@ async def test_changes_do_not_wait_for_an_output_that_outruns_its_reader() -> No
     settings = GatewaySettings(version="test", write_max=64)
     async with serving(world, settings) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
-        told = await stream.rest()
-    progress = kinds(told).index("change")
-    assert told[progress].data["type"] == "execution.progress"
-    assert 10 < kinds(told[:progress]).count("output") < 100
-    assert text_of(told) == "y\n" * 200 * 64
-    assert kinds(told)[-2:] == ["change", "end"]
+        sent = await stream.rest()
+    progress = kinds(sent).index("change")
+    assert sent[progress].data["type"] == "execution.progress"
+    assert 10 < kinds(sent[:progress]).count("output") < 100
+    assert text_of(sent) == "y\n" * 200 * 64
+    assert kinds(sent)[-2:] == ["change", "end"]

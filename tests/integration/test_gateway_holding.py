@@ -135,10 +135,10 @@ async def test_who_waits_for_an_end_holds_no_body_meanwhile() -> None:
 
 
 async def test_who_is_refused_is_not_asked_for_the_body() -> None:
-    async with serving(World()) as (url, _), peer(url) as nobody, peer(url) as long:
-        nobody.send(head("/api/v1/commands", 100, expect=True))
+    async with serving(World()) as (url, _), peer(url) as anonymous, peer(url) as long:
+        anonymous.send(head("/api/v1/commands", 100, expect=True))
         long.send(head("/api/v1/session", 5 * KIB, expect=True))
-        assert await nobody.answer() == (401, "unauthenticated")
+        assert await anonymous.answer() == (401, "unauthenticated")
         assert await long.answer() == (413, "too_large")
         async with peer(url) as known:
             known.send(head("/api/v1/commands", len(COMMAND), token=ALICE, expect=True))

@@ -76,7 +76,7 @@ async def test_an_unreadable_request_gets_a_problem_too(request_bytes: bytes) ->
 async def test_who_leaves_in_the_middle_of_a_body_is_no_error(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nobody needs a credential for that: it must not fill the log with traces."""
+    """No credential is needed for that: it must not fill the log with traces."""
     head = (
         b"POST /api/v1/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: 100\r\n\r\n{"
@@ -232,10 +232,10 @@ async def test_silent_connections_keep_no_client_out() -> None:
             async with asyncio.timeout(10):
                 ended = await asyncio.get_running_loop().sock_recv(silent[0], 1)
             world.define("App/Job")
-            told = await asyncio.wait_for(_until(stream, b"App/Job"), 10)
+            sent = await asyncio.wait_for(_until(stream, b"App/Job"), 10)
     assert statuses == [200, 200, 200]
     assert ended == b""
-    assert told
+    assert sent
 
 
 def silence(host: str, port: int) -> socket.socket:
@@ -255,7 +255,7 @@ async def test_the_access_log_has_no_query() -> None:
     log = io.StringIO()
     configure_logs("info", log)
     async with serving(World()) as (_, session):
-        # Refused, for the unknown name: what goes well is told at level debug only.
+        # Refused, for the unknown name: what goes well is logged at level debug only.
         await session.get("/api/v1/executions?hush=hush-hush", headers=bearer(ALICE))
     logged = log.getvalue()
     assert "/api/v1/executions" in logged

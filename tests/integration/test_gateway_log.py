@@ -22,7 +22,7 @@ MANY = 400
         b"GET /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer wrong\r\n",
         b"A" * 200 + b" / HTTP/1.1\r\nHost: localhost\r\n",
     ],
-    ids=["nobody", "host", "path", "garbage", "header", "sign-in", "token", "method"],
+    ids=["anonymous", "host", "path", "garbage", "header", "sign-in", "token", "method"],
 )
 async def test_a_flood_of_refused_requests_leaves_a_short_log(
     request_bytes: bytes, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]

@@ -1,4 +1,4 @@
-"""`/metrics`: Prometheus can read it, the numbers are those of what happened, nobody is named."""
+"""`/metrics`: Prometheus can read it, the numbers are those of what happened, no user is named."""
 
 from collections.abc import Iterable
 
@@ -44,18 +44,18 @@ async def test_what_happened_is_counted() -> None:
         await session.post("/api/v1/commands", json=START, headers=bearer(ALICE))
         await session.get("/api/v1/nowhere", headers=bearer(ALICE))
         await stream.next_change()
-        told = await samples(session)
+        sent = await samples(session)
         stream.close()
     posted = ("POST", "/api/v1/commands", "202")
-    assert told[key("http_requests_total", posted)] == 1
-    assert told[key("http_requests_total", ("GET", "-", "404"))] == 1
-    assert told[key("http_request_duration_seconds_count", posted[:2])] == 1
-    assert told[key("http_request_duration_seconds_bucket", (*posted[:2], "+Inf"))] == 1
-    assert told[key("streams_open", ("sse",))] == 1
-    assert told[key("log_head_seq")] == world.feed.head
-    assert told[key("executions", ("Running",))] == 1
-    assert told[key("executions", ("Stopping",))] == 0
-    assert not any("alice" in label or "App/Job" in label for _, labels in told for label in labels)
+    assert sent[key("http_requests_total", posted)] == 1
+    assert sent[key("http_requests_total", ("GET", "-", "404"))] == 1
+    assert sent[key("http_request_duration_seconds_count", posted[:2])] == 1
+    assert sent[key("http_request_duration_seconds_bucket", (*posted[:2], "+Inf"))] == 1
+    assert sent[key("streams_open", ("sse",))] == 1
+    assert sent[key("log_head_seq")] == world.feed.head
+    assert sent[key("executions", ("Running",))] == 1
+    assert sent[key("executions", ("Stopping",))] == 0
+    assert not any("alice" in label or "App/Job" in label for _, labels in sent for label in labels)
 
 
 FRAMES = "jobbus_stream_frames_total"
@@ -78,10 +78,10 @@ async def test_frames_are_counted_by_transport_and_kind_and_how_far_readers_were
             await socket.subscribe("o", "output", execution=execution)
             await world.output.append(execution, b"line\n")
             await socket.until("output")
-        told = await samples(session)
+        sent = await samples(session)
         stream.close()
         resumed.close()
-    assert {labels: count for (name, labels), count in told.items() if name == FRAMES} == {
+    assert {labels: count for (name, labels), count in sent.items() if name == FRAMES} == {
         frozenset(("sse", "hello")): 2,
         frozenset(("sse", "bookmark")): 1,
         frozenset(("sse", "reset")): 1,
@@ -93,14 +93,14 @@ async def test_frames_are_counted_by_transport_and_kind_and_how_far_readers_were
         frozenset(("websocket", "snapshot_end")): 1,
         frozenset(("websocket", "output")): 1,
     }
-    assert told[key("stream_resets_total", ("epoch_changed",))] == 1
-    assert told[key("stream_bytes_total")] > 1_000
+    assert sent[key("stream_resets_total", ("epoch_changed",))] == 1
+    assert sent[key("stream_bytes_total")] > 1_000
     # Three changes at once, or one after the other: to each reader they were three writes at most.
-    writes = told[key("stream_lag_frames_count")]
+    writes = sent[key("stream_lag_frames_count")]
     assert 2 <= writes <= 6
-    assert told[key("stream_lag_frames_sum")] == 6
-    assert told[key("stream_lag_frames_bucket", ("5.0",))] == writes
-    assert told[key("stream_lag_frames_bucket", ("+Inf",))] == writes
+    assert sent[key("stream_lag_frames_sum")] == 6
+    assert sent[key("stream_lag_frames_bucket", ("5.0",))] == writes
+    assert sent[key("stream_lag_frames_bucket", ("+Inf",))] == writes
 
 
 async def test_ended_commands_and_executions_are_counted_by_what_came_of_them() -> None:
@@ -114,12 +114,12 @@ async def test_ended_commands_and_executions_are_counted_by_what_came_of_them() 
     try:
         async with aiohttp.ClientSession(base_url=url) as session:
             await session.post("/api/v1/commands", json=START, headers=bearer(ALICE))
-            told = await samples(session)
+            sent = await samples(session)
     finally:
         await gateway.aclose()
-    assert told[key("executions_ended_total", ("Succeeded",))] == 1
-    assert told[key("commands_total", ("start", "done"))] == 1
-    assert told[key("command_handle_seconds_count", ("start",))] == 1
+    assert sent[key("executions_ended_total", ("Succeeded",))] == 1
+    assert sent[key("commands_total", ("start", "done"))] == 1
+    assert sent[key("command_handle_seconds_count", ("start",))] == 1
 
 
 def test_a_bucket_holds_what_took_as_long_as_its_bound_and_all_that_was_shorter() -> None:
@@ -127,8 +127,8 @@ def test_a_bucket_holds_what_took_as_long_as_its_bound_and_all_that_was_shorter(
     for seconds in (0.05, 0.1, 0.5, 7):
         took.add(seconds, "it")
     [family] = text_string_to_metric_families(text_of([histogram(took)]).decode())
-    told = {s.labels.get("le", s.name): s.value for s in family.samples}
-    assert told == {
+    sent = {s.labels.get("le", s.name): s.value for s in family.samples}
+    assert sent == {
         **{"0.1": 2, "1.0": 3, "+Inf": 4},
         **{"jobbus_took_seconds_count": 4, "jobbus_took_seconds_sum": 7.65},
     }
@@ -139,8 +139,8 @@ async def test_metrics_need_the_role() -> None:
     scraper = "jb_scraper_secret"
     world.principals[scraper] = Principal(user_id="prom", roles=("metrics",), via="http")
     async with serving(world) as (_, session):
-        nobody = await session.get("/metrics")
+        anonymous = await session.get("/metrics")
         operator = await session.get("/metrics", headers=bearer(ALICE))
         scrape = await session.get("/metrics", headers=bearer(scraper))
         events = await session.get("/api/v1/jobs", headers=bearer(scraper))
-    assert [r.status for r in (nobody, operator, scrape, events)] == [401, 403, 200, 200]
+    assert [r.status for r in (anonymous, operator, scrape, events)] == [401, 403, 200, 200]

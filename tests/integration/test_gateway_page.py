@@ -64,9 +64,9 @@ async def test_a_browser_shows_progress_and_output_live_and_runs_nothing_of_it()
         await expect(row).to_contain_text("42 % copying")
         for step in range(1, 10):
             # In all more than the page has room for: only what stands there may count.
-            told = f"half {step}0 %"
-            await world.output.append(execution, b"\r" + told.encode())
-            await expect(output).to_contain_text(told)
+            sent = f"half {step}0 %"
+            await world.output.append(execution, b"\r" + sent.encode())
+            await expect(output).to_contain_text(sent)
         await expect(output).to_contain_text("<img")
         await world.output.append(execution, b"\rdone\nlast words\n")
         await expect(output).to_contain_text("done last words")
@@ -78,7 +78,7 @@ async def test_a_browser_shows_progress_and_output_live_and_runs_nothing_of_it()
         await expect(row).to_have_count(0)
         world.queue("Demo/Another")
         await expect(row).to_contain_text("Demo/Another")
-        world.delete(world.queue("Demo/Unseen"))  # as a page hears of what it let go of
+        world.delete(world.queue("Demo/Unseen"))  # as a page is sent the end of what it let go of
         world.queue("Demo/Last")
         await expect(row).to_have_count(2)
         title = await page.title()
@@ -89,7 +89,7 @@ async def test_a_browser_shows_progress_and_output_live_and_runs_nothing_of_it()
 
 
 async def test_words_of_others_are_seen_as_they_are_and_leave_each_row_its_room() -> None:
-    """A name that is turned around, signs that nobody sees, and words that nothing breaks."""
+    """A name that is turned around, signs that are invisible, and words that nothing breaks."""
     world = World()
     world.queue("Demo/Calm")
     loud = world.queue("Demo/Loud", "w" * 128)

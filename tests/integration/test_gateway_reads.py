@@ -76,7 +76,7 @@ async def test_lists_are_searched_by_the_beginning_of_an_id_among_what_may_be_vi
     )
     world.accept(envelope)
     hidden = world.queue("Secret/Job", "somebody")
-    world.define("Secret/Job", roles=RolesSpec(view=("nobody-has-it",)))
+    world.define("Secret/Job", roles=RolesSpec(view=("unassigned",)))
     async with serving(world) as (_, session):
         for path, field, found in (
             ("executions", "executionId", execution),

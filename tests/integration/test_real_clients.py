@@ -199,8 +199,8 @@ async def test_a_stream_has_the_type_that_weighs_most(accept: str, expected: str
             answer = await session.get("/api/v1/events?start=now", headers=headers)
         if expected is None:
             assert answer.status == 406
-            told = await (await session.get("/api/v1/events", headers=headers)).json()
-            assert all(kind in told["detail"] for kind in (SSE, NDJSON, JSON))
+            sent = await (await session.get("/api/v1/events", headers=headers)).json()
+            assert all(kind in sent["detail"] for kind in (SSE, NDJSON, JSON))
         else:
             assert answer.status == 200
             assert answer.headers["Content-Type"].partition(";")[0] == expected
@@ -245,9 +245,9 @@ async def test_a_mark_of_byte_order_is_left_out() -> None:
             data=b"\xef\xbb\xbf" + json.dumps({"token": ALICE}).encode(),
             headers={"Content-Type": "application/json"},
         )
-        told = (await many.text()).splitlines()
+        sent = (await many.text()).splitlines()
     assert (one.status, many.status, signed.status) == (202, 200, 204)
-    assert all("commandId" in json.loads(each) for each in told)
+    assert all("commandId" in json.loads(each) for each in sent)
 
 
 @pytest.mark.parametrize("path", ["App/Job", "App%2FJob", "App%2fJob", "%41pp%2FJob"])
@@ -260,14 +260,14 @@ async def test_a_job_is_found_with_its_slash_encoded(path: str) -> None:
         hidden = await session.get(
             URL(f"{url}/api/v1/jobs/App%2FNone", encoded=True), headers=bearer(ALICE)
         )
-        told = await found.json()
+        sent = await found.json()
     assert (found.status, hidden.status) == (200, 404)
-    assert told["jobId"] == "App/Job"
+    assert sent["jobId"] == "App/Job"
 
 
 async def test_a_slash_too_many_is_named() -> None:
     async with serving(World()) as (_, session):
         answer = await session.get("/api/v1/jobs/", headers=bearer(ADMIN))
-        told = await answer.json()
+        sent = await answer.json()
     assert answer.status == 404
-    assert "slash" in told["detail"]
+    assert "slash" in sent["detail"]

@@ -26,6 +26,6 @@ def test_answers_are_documented_and_none_is_a_failure(
     with running_service(tmp_path, define) as service:
         trial = trial_of(service, examples)
         trial.run()
-    for status, count in sorted(trial.told.items()):
+    for status, count in sorted(trial.sent.items()):
         tally.add(Kind.SCHEMA, f"answered by {status}", count)
-    assert {200, 202, 204, 400, 404, 422} <= trial.told.keys()
+    assert {200, 202, 204, 400, 404, 422} <= trial.sent.keys()

@@ -15,7 +15,7 @@ from bus.jobs import RolesSpec
 from bus.model import Principal
 from tests.gateway_fixture import ADMIN, ALICE, EPOCH, ROLELESS, VIEWER, World, bearer, serving
 from tests.sign_in import Browser
-from tests.socket_client import PATH, PROTOCOL, Heard, SocketClient, ids, kinds, open_socket
+from tests.socket_client import PATH, PROTOCOL, ReceivedFrame, SocketClient, ids, kinds, open_socket
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
 
@@ -111,11 +111,11 @@ async def test_the_first_frame_may_prove_who_it_is() -> None:
     async with serving(world) as (url, _), open_socket(url, None) as socket:
         await socket.say("auth", token=ALICE)
         hello = await socket.next()
-        told = await socket.subscribe("a")
+        sent = await socket.subscribe("a")
         await socket.say("auth", token=ALICE)
         again = (await socket.until("problem"))[-1]
     assert (hello.op, hello.sub, hello.data["user"]) == ("hello", None, "alice")
-    assert kinds(told) == ["subscribed", "hello"]
+    assert kinds(sent) == ["subscribed", "hello"]
     assert again.data["status"] == 409
 
 
@@ -212,15 +212,15 @@ async def test_each_subscription_has_its_own_filter_and_cursor() -> None:
         await socket.subscribe("late", filter={"execution": two}, after="abc123-2")
         world.run(one)
         world.run(two)
-        heard: list[Heard] = []
+        received: list[ReceivedFrame] = []
         while not {"one", "bobs", "runs", "late"} <= {
-            each.sub for each in heard if each.id == "abc123-4"
-        } | {each.sub for each in heard if each.sub == "one" and each.id == "abc123-3"}:
-            heard.append(await socket.next())
-    assert ids(heard, "one") == ["abc123-3"]
-    assert ids(heard, "bobs")[-1:] == ["abc123-4"]
-    assert ids(heard, "runs") == ["abc123-3", "abc123-4"]
-    assert ids(heard, "late") == ["abc123-4"]
+            each.sub for each in received if each.id == "abc123-4"
+        } | {each.sub for each in received if each.sub == "one" and each.id == "abc123-3"}:
+            received.append(await socket.next())
+    assert ids(received, "one") == ["abc123-3"]
+    assert ids(received, "bobs")[-1:] == ["abc123-4"]
+    assert ids(received, "runs") == ["abc123-3", "abc123-4"]
+    assert ids(received, "late") == ["abc123-4"]
 
 
 async def test_a_subscription_goes_on_after_its_cursor() -> None:
@@ -230,9 +230,9 @@ async def test_a_subscription_goes_on_after_its_cursor() -> None:
         world.progress(execution, percent)
     async with serving(world) as (url, _), open_socket(url) as socket:
         begin = await socket.subscribe("a", after="abc123-4")
-        told = [await socket.next(), await socket.next()]
+        sent = [await socket.next(), await socket.next()]
     assert begin[0].whole["resumed"] is True
-    assert ids(told, "a") == ["abc123-5", "abc123-6"]
+    assert ids(sent, "a") == ["abc123-5", "abc123-6"]
 
 
 @pytest.mark.parametrize(
@@ -254,11 +254,11 @@ async def test_a_cursor_that_cannot_be_served_is_one_reset_of_its_subscription(
     async with serving(world) as (url, _), open_socket(url) as socket:
         await socket.subscribe("still", start="now")
         await socket.say("subscribe", sub="lost", topic="events", after=cursor)
-        heard = await socket.until("snapshot_end")
-    lost = [each for each in heard if each.sub == "lost"]
+        received = await socket.until("snapshot_end")
+    lost = [each for each in received if each.sub == "lost"]
     assert kinds(lost) == ["subscribed", "hello", "reset", "snapshot", "snapshot_end"]
     assert (lost[0].whole["resumed"], lost[2].data["reason"]) == (False, reason)
-    assert kinds([each for each in heard if each.sub == "still"]) == ["bookmark"]
+    assert kinds([each for each in received if each.sub == "still"]) == ["bookmark"]
 
 
 async def test_earliest_sends_the_journal_beside_a_neighbour_that_begins_now() -> None:
@@ -271,13 +271,15 @@ async def test_earliest_sends_the_journal_beside_a_neighbour_that_begins_now() -
     async with serving(world) as (url, _), open_socket(url) as socket:
         await socket.subscribe("now", start="now")
         await socket.say("subscribe", sub="all", topic="events", start="earliest")
-        heard = await socket.until_it(lambda each: each.id == "abc123-20" and each.op == "change")
+        received = await socket.until_it(
+            lambda each: each.id == "abc123-20" and each.op == "change"
+        )
         world.queue("App/Job")
-        heard += await socket.until("change", "all")
-        if not ids(heard, "now"):
-            heard += await socket.until("change", "now")
-    assert ids(heard, "all") == [f"abc123-{seq}" for seq in range(1, 22)]
-    assert ids(heard, "now") == ["abc123-21"]
+        received += await socket.until("change", "all")
+        if not ids(received, "now"):
+            received += await socket.until("change", "now")
+    assert ids(received, "all") == [f"abc123-{seq}" for seq in range(1, 22)]
+    assert ids(received, "now") == ["abc123-21"]
 
 
 async def test_unsubscribing_ends_one_and_frees_its_name() -> None:
@@ -322,11 +324,11 @@ async def test_a_burst_reaches_all_subscriptions_of_all_sockets_whole() -> None:
         for step in range(500):
             world.progress(execution, step % 100)
 
-        async def told(client: SocketClient) -> dict[str, list[str]]:
-            heard = [await client.next() for _ in range(3 * 501)]
-            return {name: ids(heard, name) for name in ("a", "b", "c")}
+        async def received_by(client: SocketClient) -> dict[str, list[str]]:
+            received = [await client.next() for _ in range(3 * 501)]
+            return {name: ids(received, name) for name in ("a", "b", "c")}
 
-        everything = await asyncio.gather(*(told(client) for client in clients))
+        everything = await asyncio.gather(*(received_by(client) for client in clients))
         for each in sockets:
             await each.__aexit__(None, None, None)
     expected = [f"abc123-{seq}" for seq in range(1, 502)]
@@ -370,10 +372,10 @@ async def test_output_may_begin_later(where: dict[str, int]) -> None:
     world.end(execution)
     async with serving(world) as (url, _), open_socket(url) as socket:
         await socket.say("subscribe", sub="out", topic="output", execution=execution, **where)
-        heard = await socket.until("end")
-    told = json.dumps([each.data for each in heard if each.op == "output"])
-    assert "line two" in told
-    assert "line one" not in told
+        received = await socket.until("end")
+    sent = json.dumps([each.data for each in received if each.op == "output"])
+    assert "line two" in sent
+    assert "line one" not in sent
 
 
 async def test_a_reader_that_wants_the_latest_gets_a_gap_for_what_was_left_out() -> None:
@@ -386,12 +388,12 @@ async def test_a_reader_that_wants_the_latest_gets_a_gap_for_what_was_left_out()
         await socket.say(
             "subscribe", sub="out", topic="output", execution=execution, follow="latest"
         )
-        heard = await socket.until("end")
-    gaps = [each for each in heard if each.op == "gap"]
+        received = await socket.until("end")
+    gaps = [each for each in received if each.op == "gap"]
     assert len(gaps) == 1
     assert gaps[0].sub == "out"
     assert gaps[0].data["to"] > gaps[0].data["from"]
-    assert heard[-1].id == f"abc123-2-{100 * 60_001}"
+    assert received[-1].id == f"abc123-2-{100 * 60_001}"
 
 
 @pytest.mark.parametrize(
@@ -568,13 +570,13 @@ async def test_commands_over_sockets_count_against_the_pace_of_their_principal()
     async with serving(World(), settings) as (url, _), open_socket(url) as socket:
         for ref in ("1", "2", "3"):
             await socket.say("publish", ref=ref, command=command)
-        told = [await socket.next() for _ in range(3)]
-    assert [(each.op, each.ref) for each in told] == [
+        sent = [await socket.next() for _ in range(3)]
+    assert [(each.op, each.ref) for each in sent] == [
         ("result", "1"),
         ("result", "2"),
         ("problem", "3"),
     ]
-    assert told[2].data["status"] == 429
+    assert sent[2].data["status"] == 429
 
 
 # who may, now
@@ -601,8 +603,8 @@ async def test_frames_are_given_by_the_current_grant_live_and_in_replay() -> Non
     items = [i["subject"] for each in snapshot if each.op == "snapshot" for i in each.data["items"]]
     assert items == ["jobs/Open/Job", f"executions/{own}"]
     assert [each.data["subject"] for each in replayed] == ["jobs/Open/Job", f"executions/{own}"]
-    told = [each.data["subject"] for each in (*live, *after) if each.sub == "live"]
-    assert told == [f"executions/{own}"] * 2
+    sent = [each.data["subject"] for each in (*live, *after) if each.sub == "live"]
+    assert sent == [f"executions/{own}"] * 2
 
 
 async def test_a_revoked_token_closes_its_sockets_and_no_others() -> None:
@@ -660,9 +662,9 @@ async def test_new_roles_count_for_subscriptions_that_are_open() -> None:
         world.principals[ROLELESS] = Principal(user_id="sam", roles=("viewer",), via="http")
         gateway.recheck()
         second = world.queue("App/Job", "root")
-        told = await socket.next()
+        sent = await socket.next()
         await gateway.aclose()
-    assert told.data["execution"] == second
+    assert sent.data["execution"] == second
 
 
 async def test_an_output_that_may_not_be_read_any_more_ends_alone() -> None:
@@ -675,11 +677,11 @@ async def test_an_output_that_may_not_be_read_any_more_ends_alone() -> None:
         world.define("App/Job", roles=RolesSpec(view=("operator",), output=("insider",)))
         world.run(execution)
         await world.output.append(execution, b"secret\n")
-        heard = await socket.until("end", "out")
+        received = await socket.until("end", "out")
         await socket.say("ping", n=1)
         assert (await socket.next()).op == "pong"
-    assert heard[-1].data["reason"] == "revoked"
-    assert "secret" not in json.dumps([each.whole for each in heard])
+    assert received[-1].data["reason"] == "revoked"
+    assert "secret" not in json.dumps([each.whole for each in received])
 
 
 # limits and ends
@@ -758,7 +760,7 @@ async def test_pings_of_the_protocol_are_answered_and_counted() -> None:
         unanswered = [await socket.connection.ping() for _ in range(6)]
         assert await socket.code() == (4029, "rate")
         for each in unanswered:
-            each.cancel()  # type: ignore[attr-defined]  # a future, told as an awaitable
+            each.cancel()  # type: ignore[attr-defined]  # a future, sent as an awaitable
     assert latency_s >= 0
 
 
@@ -791,13 +793,13 @@ async def test_a_service_that_leaves_ends_all_sockets_in_order() -> None:
     for socket in sockets:
         await socket.say("subscribe", sub="a", topic="events", start="now")
         await socket.until("bookmark")
-    async with open_socket(url, None) as nobody:
+    async with open_socket(url, None) as anonymous:
         readers = [asyncio.create_task(socket.rest()) for socket in sockets]
         async with asyncio.timeout(30):
             await gateway.aclose()
         ends = [(await reader)[-1] for reader in readers]
         codes = {await socket.code() for socket in sockets}
-        await nobody.rest()
+        await anonymous.rest()
     for each in opened:
         await each.__aexit__(None, None, None)
     assert {(end.op, end.data["reason"], end.id) for end in ends} == {

@@ -14,15 +14,15 @@ from transports.http.settings import GatewaySettings
 
 OPEN = """
 async ([url, first, then]) => {
-  const heard = []
+  const received = []
   const socket = new WebSocket(url, "jobbus.v1")
   const over = new Promise((resolve) => {
-    socket.onclose = (event) => resolve({ heard, code: event.code, reason: event.reason })
+    socket.onclose = (event) => resolve({ received, code: event.code, reason: event.reason })
   })
   socket.onopen = () => { for (const frame of first) socket.send(JSON.stringify(frame)) }
   socket.onmessage = (event) => {
     const frame = JSON.parse(event.data)
-    heard.push(frame)
+    received.push(frame)
     if (frame.op === "snapshot_end") socket.send(JSON.stringify(then))
     if (frame.op === "change") socket.send(JSON.stringify({ op: "unsubscribe", sub: "a" }))
     if (frame.op === "end") socket.close(1000, "done")
@@ -82,7 +82,7 @@ async def test_a_page_of_the_service_subscribes_with_its_cookie_and_publishes(
               body: JSON.stringify({ token }) })).status""",
             ALICE,
         )
-        told = await page.evaluate(
+        sent = await page.evaluate(
             OPEN,
             [
                 url.replace("http", "ws", 1) + "/api/v1/ws",
@@ -95,11 +95,11 @@ async def test_a_page_of_the_service_subscribes_with_its_cookie_and_publishes(
             ],
         )
     assert signed_in == 204
-    kinds = [frame["op"] for frame in told["heard"]]
+    kinds = [frame["op"] for frame in sent["received"]]
     assert kinds[0] == "hello"
     assert "result" in kinds
     assert kinds.count("snapshot_end") == 1
-    assert told["heard"][-1]["data"]["reason"] == "unsubscribed"
+    assert sent["received"][-1]["data"]["reason"] == "unsubscribed"
     assert [each.principal.user_id for each in world.published] == ["alice"]
 
 
@@ -108,8 +108,8 @@ async def test_a_page_without_a_sign_in_gets_a_code_that_it_can_read(browser: Br
     async with serving(World(), settings) as (url, _):
         page = await browser.new_page()
         await page.goto(url)
-        told = await page.evaluate(OPEN, [url.replace("http", "ws", 1) + "/api/v1/ws", []])
-    assert (told["code"], told["reason"]) == (4501, "unauthenticated")
+        sent = await page.evaluate(OPEN, [url.replace("http", "ws", 1) + "/api/v1/ws", []])
+    assert (sent["code"], sent["reason"]) == (4501, "unauthenticated")
 
 
 async def test_a_page_of_another_origin_gets_nothing_by_the_cookie(browser: Browser) -> None:
@@ -124,15 +124,15 @@ async def test_a_page_of_another_origin_gets_nothing_by_the_cookie(browser: Brow
             ALICE,
         )
         await page.goto(elsewhere)
-        told = await page.evaluate(
+        sent = await page.evaluate(
             OPEN,
             [
                 url.replace("http", "ws", 1) + "/api/v1/ws",
                 [{"op": "subscribe", "sub": "a", "topic": "events"}],
             ],
         )
-    assert told["heard"] == []
-    assert told["code"] == 1006
+    assert sent["received"] == []
+    assert sent["code"] == 1006
 
 
 async def test_a_browser_sees_the_service_leave(browser: Browser) -> None:

@@ -110,9 +110,9 @@ async def test_a_frame_without_a_mask_is_seen_wherever_it_is_cut(cut: int) -> No
     at = len(good) - 3 + cut
     async with serving(World()) as (url, _), raw_socket(url, behind=stream[:at]) as socket:
         await socket.send(stream[at:])
-        told = await socket.next()
-        assert told == (TEXT, PONGED) or told[0] == CLOSE
-        if told[0] != CLOSE:
+        sent = await socket.next()
+        assert sent == (TEXT, PONGED) or sent[0] == CLOSE
+        if sent[0] != CLOSE:
             assert await socket.close_code() == 1002
 
 

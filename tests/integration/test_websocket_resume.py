@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 from bus.feed import Feed
 from tests.fakes import ManualClock
 from tests.gateway_fixture import ALICE, EPOCH, World, serving
-from tests.socket_client import Heard, SocketClient, open_socket
+from tests.socket_client import ReceivedFrame, SocketClient, open_socket
 from transports.http.settings import GatewaySettings
 
 JOBS = ("A/One", "A/Two", "B/One")
@@ -35,23 +35,23 @@ class Tracker:
     resets: int = 0
     _snapshot: dict[str, int] | None = None
 
-    def take(self, heard: Heard) -> None:
-        if heard.op == "reset":
+    def take(self, received: ReceivedFrame) -> None:
+        if received.op == "reset":
             self.resets += 1
             self.seen.clear()
-        elif heard.op == "snapshot":
+        elif received.op == "snapshot":
             snapshot = self._snapshot = self._snapshot or {}
-            snapshot |= {item["subject"]: item["version"] for item in heard.data["items"]}
-        elif heard.op == "snapshot_end":
+            snapshot |= {item["subject"]: item["version"] for item in received.data["items"]}
+        elif received.op == "snapshot_end":
             self.versions, self._snapshot = self._snapshot or {}, None
-        elif heard.op == "change":
-            assert heard.id is not None
-            self.seen.append(heard.id)
-            self.versions[heard.data["subject"]] = heard.data["version"]
-        elif heard.op == "hello":
+        elif received.op == "change":
+            assert received.id is not None
+            self.seen.append(received.id)
+            self.versions[received.data["subject"]] = received.data["version"]
+        elif received.op == "hello":
             self._snapshot = None
-        if heard.id is not None:
-            self.cursor = heard.id
+        if received.id is not None:
+            self.cursor = received.id
 
 
 class Client:
@@ -81,12 +81,12 @@ class Client:
             await self._subscribe(socket, name)
         left = self.random.randrange(1, 400)
         while not (until.is_set() and self._knows(head)):
-            heard = await socket.next()
-            if heard.sub is None:
+            received = await socket.next()
+            if received.sub is None:
                 continue
-            self.trackers[heard.sub].take(heard)
-            if heard.op == "end":
-                await self._subscribe(socket, heard.sub)
+            self.trackers[received.sub].take(received)
+            if received.op == "end":
+                await self._subscribe(socket, received.sub)
             if until.is_set():
                 continue
             left -= 1
@@ -94,7 +94,7 @@ class Client:
                 socket.vanish()
             elif self.random.random() < 0.01:
                 self.unsubscribed += 1
-                await socket.say("unsubscribe", sub=heard.sub)
+                await socket.say("unsubscribe", sub=received.sub)
 
     async def _subscribe(self, socket: SocketClient, name: str) -> None:
         tracker = self.trackers[name]
@@ -193,8 +193,8 @@ async def test_what_was_lost_is_a_reset_and_the_table_is_right_again() -> None:
         tracker = Tracker({})
         async with open_socket(url, ALICE) as socket:
             await socket.say("subscribe", sub="a", topic="events")
-            for heard in await socket.until("snapshot_end"):
-                tracker.take(heard)
+            for received in await socket.until("snapshot_end"):
+                tracker.take(received)
             socket.vanish()
         for _ in range(10_100):  # more than the ring may hold
             clock.advance_s(1)
@@ -203,8 +203,8 @@ async def test_what_was_lost_is_a_reset_and_the_table_is_right_again() -> None:
             world.end(execution)
         async with open_socket(url, ALICE) as socket:
             await socket.say("subscribe", sub="a", topic="events", after=tracker.cursor)
-            for heard in await socket.until("snapshot_end"):
-                tracker.take(heard)
+            for received in await socket.until("snapshot_end"):
+                tracker.take(received)
     assert tracker.resets == 1
     assert tracker.versions == {
         f"executions/{each.id}": each.version for each in world.table.executions()
@@ -236,11 +236,11 @@ async def test_output_cut_at_random_is_whole_and_sent_once() -> None:
                     "subscribe", sub="o", topic="output", execution=execution, **members
                 )
                 for _ in range(chance.randrange(4, 20)):
-                    heard = await socket.next()
-                    cursor = heard.id or cursor
-                    if heard.op == "output":
-                        text.extend(whole_lines(heard.data))
-                    if heard.op == "end":
+                    received = await socket.next()
+                    cursor = received.id or cursor
+                    if received.op == "output":
+                        text.extend(whole_lines(received.data))
+                    if received.op == "end":
                         return cuts
                 socket.vanish()
                 cuts += 1

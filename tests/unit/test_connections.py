@@ -1,4 +1,4 @@
-"""Which connection goes when there is one too many: those of nobody first, then idle ones."""
+"""Which connection is closed over the limit: first those without a credential, then idle ones."""
 
 from transports.http.web.connections import Connections, connections_max
 

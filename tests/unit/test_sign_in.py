@@ -1,4 +1,4 @@
-"""Sessions, tickets and codes: good for what they are for, for as long, for nobody else."""
+"""Sessions, tickets and codes: good for what they are for, for as long, for their user alone."""
 
 import pytest
 from msgspec.structs import replace

@@ -23,11 +23,11 @@ class Listening:
     """Stands where aiohttp's reader stands, and keeps what it is given."""
 
     def __init__(self) -> None:
-        self.heard = b""
+        self.received = b""
         self.eof = False
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        self.heard += data
+        self.received += data
         return False, b""
 
     def feed_eof(self) -> None:
@@ -114,7 +114,7 @@ def test_masked_frames_pass_the_check_unchanged_however_they_are_cut(
     for piece in cut(b"".join(frames), places):
         check.feed_data(piece)
     check.feed_eof()
-    assert listening.heard == b"".join(frames)
+    assert listening.received == b"".join(frames)
     assert listening.eof
 
 
@@ -127,8 +127,8 @@ def test_nothing_of_a_frame_without_a_mask_passes(
     check = FrameCheck(listening)
     for piece in cut(good + client_frame(b"evil", masked=False) + rest, places):
         check.feed_data(piece)
-    assert listening.heard.startswith(good)
-    refusal = listening.heard[len(good) :]
+    assert listening.received.startswith(good)
+    refusal = listening.received[len(good) :]
     assert refusal[0] & 0x70, "a frame that every reader refuses"
     assert b"evil" not in refusal
 
@@ -139,7 +139,7 @@ def test_a_message_in_endless_pieces_is_cut_off() -> None:
     check.feed_data(client_frame(b"", TEXT, fin=False))
     for _ in range(PIECES_MAX * 2):
         check.feed_data(client_frame(b"", CONTINUATION, fin=False))
-    assert len(listening.heard) <= PIECES_MAX * 6 + 6
+    assert len(listening.received) <= PIECES_MAX * 6 + 6
 
 
 ANYTHING = st.recursive(
