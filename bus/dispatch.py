@@ -70,6 +70,10 @@ class Inbox:
         self._take_report(envelope)
         return envelope.done
 
+    def add(self, envelope: Envelope) -> None:
+        """The same as `put` for one."""
+        self.put([envelope])
+
     def put(self, envelopes: Iterable[Envelope]) -> None:
         """Takes commands; the caller has waited for `room`."""
         for envelope in envelopes:

@@ -4,6 +4,7 @@ No IO. A folder without announcements is known by the type of its file system, o
 that only the clock caused found a change that was not announced.
 """
 
+import math
 from collections.abc import Collection
 
 import structlog
@@ -67,6 +68,10 @@ class FolderPolling:
         if self._reason:
             return self.often_s
         return min(self._rare_s, self._grace_s) if self._doubtful else self._rare_s
+
+    def unannounced_s_max(self) -> float:
+        """How long a change may stay unseen that nothing announces: endless while all are."""
+        return self.often_s if self._reason else math.inf
 
     def expect(self, kind: str) -> None:
         """The folder is on a file system of this type."""

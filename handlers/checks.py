@@ -11,6 +11,7 @@ from bus.errors import NoSpace, Refused
 from bus.ports import Policy
 from handlers.decisions.decision import Context
 from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.refusals import reveals_secret
 from handlers.decisions.registry import changes_others, check, decide
 
 NO_SPACE_AGAIN_S = 5.0
@@ -21,7 +22,10 @@ STARTING = (StartJob, RestartJob, RetryExecution)
 
 
 class Checks:
-    """Implements `bus.ports.Checker`. `_policy` is what is in force; only `go_by` sets it."""
+    """Implements `bus.ports.Checker`. `_policy` is what is in force; only `go_by` sets it.
+
+    `_undecided` gives commands on their way to the owner; `connect` sets it, before the first call.
+    """
 
     def __init__(
         self,
@@ -35,6 +39,10 @@ class Checks:
         self._clock = clock
         self._policy = policy
         self._is_low = is_low
+        self._undecided = undecided
+
+    def connect(self, undecided: Callable[[str], Envelope | None]) -> None:
+        """Who knows the commands on their way: made with these checks, and so after them."""
         self._undecided = undecided
 
     def context(self) -> Context:
@@ -70,6 +78,10 @@ class Checks:
         except Refused:
             return False
         return changes_others(envelope, decision)
+
+    def reveals_secret(self, envelope: Envelope) -> bool:
+        """Whether the command holds the value of a secret, as far as is known now."""
+        return reveals_secret(self._published, envelope.command, self._policy)
 
     def go_by(self, policy: Policy) -> None:
         """What is decided from now on is decided by these settings."""

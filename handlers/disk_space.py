@@ -30,14 +30,15 @@ class SpaceWatch:
 
     `look` blocks; it gives what is left, and whether the reserve is held back. `changed` is called
     with True when room gets scarce and with False when it has come back; `hold_ballast` takes back
-    the reserve. `is_low` and `space` are of the last look; only `look` writes them.
+    the reserve; `connect` may give both later. `is_low` and `space` are of the last look; only
+    `look` writes them.
     """
 
     def __init__(
         self,
         look: Callable[[], tuple[Space, bool]],
-        changed: Callable[[bool], None],
-        hold_ballast: Callable[[], Awaitable[None]],
+        changed: Callable[[bool], None] | None = None,
+        hold_ballast: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._look = look
         self._changed = changed
@@ -45,6 +46,17 @@ class SpaceWatch:
         self.is_low = False
         self.space: Space | None = None
         self._troubles = Recurring(log)
+
+    def connect(
+        self, *, changed: Callable[[bool], None], hold_ballast: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Before the first look: who is called by it."""
+        self._changed = changed
+        self._hold_ballast = hold_ballast
+
+    def is_scarce(self) -> bool:
+        """Whether room was low at the last look."""
+        return self.is_low
 
     async def run(self) -> None:
         """Looks for ever."""
@@ -72,6 +84,7 @@ class SpaceWatch:
                 bytes_free=space.bytes_free,
                 inodes_free=space.inodes_free,
             )
-            self._changed(self.is_low)
-        if not self.is_low and not is_held:
+            if self._changed is not None:
+                self._changed(self.is_low)
+        if self._hold_ballast is not None and not self.is_low and not is_held:
             await self._hold_ballast()

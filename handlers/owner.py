@@ -70,7 +70,7 @@ class Owner:
         feed: Feed,
         encoder: ChangeEncoder,
         supervisor: Supervisor,
-        delete_files: Callable[[DeleteFiles], None],
+        delete_files: Callable[[DeleteFiles], None] = lambda gone: None,
         clock: Clock,
         policy: Policy,
         is_low: Callable[[], bool] = lambda: False,
@@ -101,6 +101,10 @@ class Owner:
     def next_seq(self) -> int:
         """The number the next event will get."""
         return self._next_seq
+
+    def connect(self, delete_files: Callable[[DeleteFiles], None]) -> None:
+        """Before the first batch: who deletes files. It is made after the owner."""
+        self._delete_files = delete_files
 
     def listen(self, listener: ChangeListener) -> None:
         """`listener` is called with every batch from now on, right after it was published."""

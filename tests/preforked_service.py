@@ -181,7 +181,7 @@ def is_readable(descriptor: int, timeout_s: float | None) -> bool:
 def _import_all() -> None:
     """What `serve` imports until it is ready, in its order."""
     import jobbus.cli.main
-    from jobbus.service.startup import lean_imports
+    from jobbus.service.lean_imports import lean_imports
 
     with lean_imports():
         import jobbus.service.app  # noqa: F401

@@ -19,10 +19,10 @@ from jobbus.cli.naming import LIVE
 from jobbus.cli.run import following_client, last_word, show_execution
 from jobbus.cli.show import clean, on_terminal, say
 from jobbus.client.client import Client
-from jobbus.service import app
 from jobbus.service.config import load_settings
 from jobbus.service.logs import configure_logs
 from jobbus.service.settings import Settings
+from jobbus.service.start import running_node
 
 JOB = "Demo/Checksum"
 FOLDER = Path("jobbus-demo")
@@ -57,7 +57,7 @@ async def demo(
     configure_logs("warning")
     with _home(once=once) as home:
         settings = await asyncio.to_thread(_prepared, home, listen)
-        async with app.running_node(settings) as node:
+        async with running_node(settings) as node:
             say(f"console: {node.sign_in_link()}")
             async with following_client(node.url, node.token) as client:
                 show = _Show(client, what, verbose=verbose)

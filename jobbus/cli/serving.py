@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from jobbus.service.startup import lean_imports
+from jobbus.service.lean_imports import lean_imports
 
 Flag = Annotated[bool | None, Parameter(negative=(), show_default=False)]
 Folder = Annotated[Path | None, Parameter(show_default=False)]

@@ -2,58 +2,26 @@
 
 import asyncio
 import os
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-import msgspec
 import structlog
 
-from bus.clock import Clock, SystemClock
-from bus.descriptors import DESCRIPTORS, check_descriptors
-from bus.layout import DataLayout
-from bus.publisher import Publisher
+from bus.descriptors import DESCRIPTORS
 from bus.recurring import Recurring
 from bus.scarcity import lack_of
-from bus.threads import DISK, prepare_threads, threads_at_rest
-from handlers.owner import Owner
+from bus.threads import DISK
 from handlers.shim.process_title import show_title
 from jobbus.doctor.unit import look_at_unit
 from jobbus.service.draining import Orders, orders_by_signal, until_drained
-from jobbus.service.hold import held_data_directory
-from jobbus.service.life import running
+from jobbus.service.lean_imports import settle_in
 from jobbus.service.lines import STDERR, STDOUT, finish_lines, writer_to
-from jobbus.service.parts import Parts
-from jobbus.service.reloading import reload
 from jobbus.service.service_manager import ServiceManager
 from jobbus.service.settings import Settings
-from jobbus.service.sharing import share
-from jobbus.service.startup import settle_in
-from transports.http.app import Gateway
+from jobbus.service.start import Node, running_node
 
 log = structlog.get_logger("jobbus")
-
-
-class Node(msgspec.Struct, frozen=True):
-    """A running service: where it answers and what it is made of."""
-
-    url: str
-    token: str
-    layout: DataLayout
-    owner: Owner
-    publisher: Publisher
-    gateway: Gateway
-    prepare_drain: Callable[[], None]
-    reload: Callable[[Callable[[], Settings]], Awaitable[None]]
-
-    def sign_in_link(self) -> str:
-        """Signs one browser in, once, for a short while. The code is in the fragment: no server,
-        proxy or log ever sees it."""
-        # A browser cannot go to the address that stands for all of them.
-        here = self.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-        return f"{here}/#code={self.gateway.sign_in_code()}"
 
 
 async def serve(
@@ -140,43 +108,3 @@ def _say_how_to_sign_in(node: Node) -> None:
 def _soon(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
     with suppress(RuntimeError):  # the loop is closed: so are all connections
         loop.call_soon_threadsafe(call)
-
-
-@asynccontextmanager
-async def running_node(
-    settings: Settings, clock: Clock | None = None, listeners: Sequence[socket.socket] = ()
-) -> AsyncIterator[Node]:
-    """A service that accepts commands inside the block and has stopped in order after it. It
-    listens on `listeners`, if there are some, and else where the settings say.
-
-    Raises:
-        DataDirectoryError: the data directory cannot be used.
-        StorageFailed: a sync failed; the process must end and restart from disk.
-        NoThread, TooFewFiles: the system gives less than a service needs.
-    """
-    clock = clock or SystemClock()
-    check_descriptors()
-    prepare_threads()
-    DESCRIPTORS.hold()
-    with held_data_directory(
-        settings.serve.data,
-        allow_network_fs=settings.serve.allow_network_fs,
-        beside=settings.files(),
-    ) as hold:
-        layout = hold.layout
-        share(layout, settings.directory.group)
-        try:
-            parts = await DISK.run(Parts, settings, hold, clock)
-            async with running(parts, listeners) as url:
-                yield Node(
-                    url,
-                    parts.token,
-                    layout,
-                    parts.owner,
-                    parts.publisher,
-                    parts.gateway,
-                    parts.prepare_drain,
-                    partial(reload, parts),
-                )
-        finally:
-            await threads_at_rest()  # what writes there must not outlive the lock

@@ -1,4 +1,4 @@
-"""How a service ends that is told to: at once, or when nothing runs any more. Rim: wiring only."""
+"""How a service ends that is ordered to: at once, or when nothing runs any more."""
 
 import asyncio
 import os
@@ -8,16 +8,41 @@ from contextlib import contextmanager
 
 import structlog
 
-from bus.commands import SetMaintenance
+from bus.commands import PassTime, SetMaintenance
+from bus.dispatch import Inbox
 from bus.events import ExecutionEnded, Published
 from bus.model import HOLDS_SLOT
 from bus.tasks import stopped
 from handlers.owner import Owner
+from transports.directory.transport import DirectoryTransport
 
 DRAIN = "system:drain"
 """Who began the maintenance of a drain; the next start ends it."""
 
 log = structlog.get_logger("jobbus")
+
+
+class ForeignFiles:
+    """Whether files that other programs put into the queue wait, but for their stops.
+
+    `_is_draining` is written by `drain`, for good.
+    """
+
+    def __init__(self, transport: DirectoryTransport, inbox: Inbox) -> None:
+        self._transport = transport
+        self._inbox = inbox
+        self._is_draining = False
+
+    def space_changed(self, is_low: bool) -> None:
+        """Room got scarce, or is there again."""
+        self._transport.hold_foreign(is_low or self._is_draining)
+        if not is_low:
+            self._inbox.report(PassTime())  # what is queued may start now
+
+    def drain(self) -> None:
+        """They wait for the next start."""
+        self._is_draining = True
+        self._transport.hold_foreign(True)
 
 
 class Orders:
@@ -85,11 +110,13 @@ async def drained(owner: Owner) -> None:
             ended.set()
 
     owner.listen(listener)
-    told = 0
+    logged = 0
     while running := [e for e in owner.published.live_executions() if e.status in HOLDS_SLOT]:
-        if len(running) != told:
-            told = len(running)
-            log.info("draining: waiting for executions; a second signal ends at once", running=told)
+        if len(running) != logged:
+            logged = len(running)
+            log.info(
+                "draining: waiting for executions; a second signal ends at once", running=logged
+            )
         ended.clear()
         await ended.wait()
 

@@ -112,7 +112,8 @@ class JobLog:
                 "without a service"
             )
         faulty = [(each.job_id, each.fault) for each in definitions if each.fault is not None]
-        _note(f"{len(definitions) - len(faulty)} jobs are defined, {len(faulty)} are faulty")
+        broken = f", {len(faulty)} definitions are faulty" if faulty else ""
+        _note(f"jobs that are defined: {len(definitions) - len(faulty)}{broken}")
         self._faults([(job, fault) for job, fault in faulty if self._said.get(job) != fault])
 
     async def run(self) -> None:

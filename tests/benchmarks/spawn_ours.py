@@ -10,9 +10,9 @@ from bus.commands import StartJob
 from bus.envelope import Envelope, seal
 from bus.events import ExecutionEnded, Published
 from bus.model import ExecutionStatus, Principal
-from jobbus.service.app import Node, running_node
 from jobbus.service.logs import configure_logs
 from jobbus.service.settings import ServeSettings, Settings
+from jobbus.service.start import Node, running_node
 from tests.benchmarks.closed_loop import print_figures
 
 ALICE = Principal(user_id="alice", roles=("operator",), via="http")

@@ -340,7 +340,7 @@ def test_help_lists_commands_without_loading_them(place: Path) -> None:
 def test_a_service_is_loaded_without_what_it_does_not_use(place: Path) -> None:
     check = (
         "import gc, os, sys; before = dict(os.environ)\n"
-        "from jobbus.service.startup import lean_imports, settle_in\n"
+        "from jobbus.service.lean_imports import lean_imports, settle_in\n"
         "with lean_imports(): import jobbus.service.app\n"
         "settle_in()\n"
         "unused = ('rich', 'pygments')\n"

@@ -63,7 +63,7 @@ async def test_definitions_and_their_faults_are_logged(service: Service) -> None
     def says(words: str) -> bool:
         return words in service.log.read_text()
 
-    assert says("4 jobs are defined, 0 are faulty")
+    assert says("jobs that are defined: 4")
     file = service.apps.definition("L/Good")
     good = file.read_text()
     file.write_text("command = [\n")

@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 from blockbuster import blockbuster_ctx
 
-from jobbus.service.app import Node, running_node
 from jobbus.service.settings import ServeSettings, Settings
+from jobbus.service.start import Node, running_node
 from tests.jobs import Apps
 from tests.raw_stream import RawStream, request
 from tests.service import eventually, processes_of

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
@@ -85,11 +85,6 @@ class Quarantine:
         self._died_of = found or {}
         self._died_reading = self._reading.begin() or {}
         return frozenset(key for key, n in self._died_of.items() if n.after >= DEATHS_RECORDED_MAX)
-
-    def in_hand(self, command_ids: Sequence[str]) -> None:
-        """These commands are decided and acted upon now, and no others. Blocking, if only for a
-        write to memory; from any thread."""
-        self._handling.take(command_ids)
 
     def limit(self, waiting: int) -> None:
         """Only what was there when it died can be to blame; mostly that is nothing."""

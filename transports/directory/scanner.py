@@ -51,6 +51,7 @@ class Scanner:
         scan: DirectoryScan,
         files: QueueFiles,
         rejects: Rejects,
+        polling: FolderPolling,
         arrivals: Arrivals,
     ) -> None:
         self._layout = layout
@@ -65,9 +66,7 @@ class Scanner:
         self._announced: dict[str, None] = {}
         self._troubles = Recurring(log)
         self._swept_s = self._rejects_s = clock.monotonic_s()
-        self.polling = FolderPolling(
-            str(layout.queue), rare_s=settings.scan_interval_s, often_s=settings.look_ms / 1000
-        )
+        self.polling = polling
 
     def wake(self, names: Sequence[str] = ()) -> None:
         """There may be something new; something under these names if any are known."""

@@ -15,6 +15,7 @@ from bus.errors import TransportBusy
 from bus.files import file_system_of
 from bus.layout import DataLayout
 from bus.model import CommandRecord
+from bus.polling import FolderPolling
 from bus.tasks import kept_up
 from bus.threads import DISK
 from transports.directory import disk
@@ -38,6 +39,12 @@ from transports.directory.watch import DirectoryWatch
 log = structlog.get_logger("jobbus.directory")
 
 
+def queue_polling(layout: DataLayout, settings: DirectorySettings) -> FolderPolling:
+    """How often the queue is looked at."""
+    often_s = settings.look_ms / 1000
+    return FolderPolling(str(layout.queue), rare_s=settings.scan_interval_s, often_s=often_s)
+
+
 class DirectoryTransport:
     """Implements `bus.transport.Transport`. Lives in the event loop, while `run` runs.
 
@@ -48,6 +55,8 @@ class DirectoryTransport:
     before_answer: called, in a thread, before a command is acknowledged; it may end the process.
     order_floor_ns: the largest acceptance number that the table remembers.
     changes_others: whether a stop, cancel or delete leads to anything; see `LocalPublisher`.
+    handling: where the commands in hand are noted, by the owner and the supervisor, too.
+    polling: how often the queue is looked at, for those whom that concerns, too.
 
     The parts hold the state; here are `_local`, which `run` sets when commands may be published,
     and `_closing` and `_closed`, which `aclose` and the end of `run` set.
@@ -67,6 +76,8 @@ class DirectoryTransport:
         before_answer: Callable[[], None] = lambda: None,
         poisoned: Callable[[Envelope], None] | None = None,
         changes_others: Callable[[Envelope], bool] = lambda envelope: True,
+        handling: InHandNote | None = None,
+        polling: FolderPolling | None = None,
     ) -> None:
         self._changes_others = changes_others
         self._before_answer = before_answer
@@ -79,7 +90,7 @@ class DirectoryTransport:
         # Numbers grow over restarts too, even if the clock was set back meanwhile.
         self._pending.last_order_ns = order_floor_ns
         reader = self._reader = FileReader(secret, settings)
-        handling = InHandNote(layout, HANDLING, lambda key: known(key) is not None)
+        handling = handling or InHandNote(layout, HANDLING, lambda key: known(key) is not None)
         reading = InHandNote(layout, READING)
         rejects = self._rejects = Rejects(layout, settings, clock, reader.repaired_name, reading)
         plan = ScanPlan(settings)
@@ -99,6 +110,7 @@ class DirectoryTransport:
             DirectoryScan(layout, clock, reader, files, plan, rejects, reading),
             files,
             rejects,
+            polling or queue_polling(layout, settings),
             Arrivals(clock, known, self._pending, files, refusals, holds_secret),
         )
         self._receiver = Receiver(
@@ -243,11 +255,6 @@ class DirectoryTransport:
         """What earlier starts died of is known; the ids of commands that are on record and were
         acted upon when three of them died. Blocking; before `run`, if another part asks."""
         return self._quarantine.look_back()
-
-    def in_hand(self, command_ids: Sequence[str]) -> None:
-        """These commands are decided and acted upon now, and no others: the next start suspects
-        them if this one dies. Blocking, if only for a write to memory; from any thread."""
-        self._quarantine.in_hand(command_ids)
 
     async def _serve(self, local: LocalPublisher) -> None:
         watch = DirectoryWatch(
