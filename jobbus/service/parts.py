@@ -107,7 +107,7 @@ class Parts:
             secrets=self.secrets,
             is_copy=self.identity.is_copy,
             look_s_max=self.queue_polling.unannounced_s_max,
-            in_hand=self.in_hand.take,
+            in_hand=partial(self.in_hand.take, holder="adoption"),
         )
         self.supervisor.go_by(programs_of(self.settings))
         look_s = self.settings.directory.look_ms / 1000
