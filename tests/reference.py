@@ -9,6 +9,7 @@ import inspect
 import io
 import os
 import re
+import sys
 import tomllib
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -130,6 +131,8 @@ def _at_restart(section: str, key: str) -> str:
 
 
 def cli_page() -> str:
+    # A group of commands keeps the width and the parent of the call that it was loaded for.
+    sys.modules.pop("jobbus.cli.tokens", None)
     parts = [
         "# Commands\n",
         MADE,

@@ -115,7 +115,7 @@ async def left_in_directory(place: Place, request: CommandRequest, reply: Reply)
     """The command waits in the data directory; the exit code."""
     assert place.layout is not None
     answer = await asyncio.to_thread(leave_command, place.layout, request)
-    say(f"no service runs for {place.layout.root}; the command waits there for one")
+    say(f"no service runs for {place.layout.root}; the command waits there for the next")
     show_json(answer) if reply.as_json else show_line(answer.command_id)
     if reply.wait:
         raise CliError("there is no service to wait for", Exit.UNREACHABLE)
@@ -125,7 +125,7 @@ async def left_in_directory(place: Place, request: CommandRequest, reply: Reply)
 async def show_answer(client: Client, answer: Command, reply: Reply) -> int:
     """What became of the command was shown; the exit code.
 
-    One whose program has failed meanwhile did not reach its aim, whatever its status says.
+    A start whose program has failed meanwhile did not reach its aim, whatever its status says.
     """
     execution = await _execution_of(client, answer)
     if reply.wait and execution is not None and not execution.has_ended:
@@ -237,6 +237,8 @@ async def _show(client: Client, answer: Command, execution: Execution | None) ->
 
 def _accepted(answer: Command) -> str:
     what = command_word(answer)
+    if answer.outcome == "noop":
+        return f"the {what} had nothing to do"
     return f"the {what} is {'done' if answer.has_ended else 'accepted'}"
 
 

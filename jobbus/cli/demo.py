@@ -77,7 +77,7 @@ def _folder_of(folder: Path | None) -> str:
 
 @contextmanager
 def _home(*, once: bool) -> Iterator[Path]:
-    """Where the apps and the data lie: a temporary folder, or the one that stays."""
+    """Where the apps and the data lie: a temporary folder, or `FOLDER`, which stays."""
     if once:
         with tempfile.TemporaryDirectory(prefix="jobbus-demo-") as temporary:
             yield Path(temporary)

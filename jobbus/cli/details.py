@@ -6,8 +6,8 @@ from typing import TypeVar
 import msgspec
 
 from jobbus.cli.answers import AT_ONCE, Reply, check_timeout, refusal_word
-from jobbus.cli.exits import CliError, Exit, exit_of_command
-from jobbus.cli.naming import for_each, is_job_name, meaning
+from jobbus.cli.exits import Exit, exit_of_command
+from jobbus.cli.naming import execution_meant, for_each, is_job_name, meaning
 from jobbus.cli.show import on_terminal, say, show_json, show_line
 from jobbus.cli.target import HERE, Target, service_at
 from jobbus.cli.words import short_id
@@ -63,7 +63,7 @@ async def command(
     Parameters
     ----------
     command_id
-        The id of a command, or of the execution that it made.
+        The id of a command, of the execution that it made, or a job (App/Job), for its newest.
     """
     check_timeout(reply.timeout)
     async with Client(*service_at(target)) as client:
@@ -110,11 +110,9 @@ async def _command_meant(client: Client, word: str) -> str:
             if problem.status != 404:
                 raise
         meant = await meaning(client, id_)
-    match meant:
-        case Execution() | Command():
-            return meant.command_id
-        case Job(job_id=job_id):
-            raise CliError(f"{job_id} is a job; jobbus commands lists commands", Exit.USAGE)
+    if isinstance(meant, Job):
+        meant = await execution_meant(client, word)
+    return meant.command_id
 
 
 def _may_begin(word: str) -> bool:

@@ -93,7 +93,7 @@ def exit_of(error: BusError | JobbusError) -> Exit:
 
 
 def exit_of_command(answer: Command) -> Exit:
-    """The exit code for an ended command; one that is still on its way is fine."""
+    """The exit code for an ended command; a command still on its way is fine."""
     if answer.status in (CommandStatus.PENDING, CommandStatus.RUNNING, CommandStatus.COMPLETED):
         return Exit.OK
     return _of_code(answer.error_code or "") or Exit.ERROR

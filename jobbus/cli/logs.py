@@ -54,7 +54,7 @@ class Selection:
         return line.time is not None and seconds_of(line.time) >= self.since_s
 
     def shown(self, line: OutputLine) -> str:
-        """The line as it is printed, with its end if it has one."""
+        """The line as it is printed, with its end if it has any."""
         end = "" if line.more else "\n"
         if line.continued:
             return f"{line.text}{end}"

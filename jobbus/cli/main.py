@@ -199,7 +199,7 @@ def _sentence(error: BaseException) -> str:
 
 
 def _where_output_goes() -> str:
-    """The end of the sentence that names the file, if stdout is one: it may be what is full."""
+    """The end of the sentence that names the file, if stdout is a file: it may be what is full."""
     try:
         mode = os.fstat(1).st_mode
         if stat.S_ISREG(mode) or stat.S_ISCHR(mode):

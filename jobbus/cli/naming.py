@@ -99,7 +99,7 @@ async def execution_meant(client: Client, word: str) -> Execution:
 
 
 async def job_called(client: Client, word: str) -> Job:
-    """The job; one that is gone from the catalog counts while there are executions of it.
+    """The job; a job that is gone from the catalog counts while there are executions of it.
 
     Raises:
         CliError: there is none of that name; it says which was meant.
@@ -148,7 +148,7 @@ def meant_jobs(word: str, known: Sequence[str]) -> str:
 
 
 async def for_each(words: Iterable[str], act: Callable[[str], Awaitable[int]]) -> int:
-    """`act` was called for each word; what went wrong with one is said and the others go on.
+    """`act` was called for each word; an error of a word is said, and the others go on.
 
     The exit code is the first that is not 0.
     """

@@ -1,4 +1,4 @@
-"""Commands into a data directory that no service serves now: they wait there for the next one.
+"""Commands into a data directory that no service serves now: they wait there for the next.
 
 Blocking IO.
 """

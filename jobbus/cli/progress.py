@@ -85,7 +85,7 @@ class LineDisplay:
 
 
 class BarDisplay:
-    """One bar of rich; on the same terminal, output is printed above it, line by line."""
+    """A bar of rich; on the same terminal, output is printed above it, line by line."""
 
     def __init__(self, bar: "RichProgress") -> None:
         self._bar = bar

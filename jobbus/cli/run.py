@@ -57,7 +57,7 @@ async def run(
     target: Target = HERE,
 ) -> int:
     """Start a job, show its output and progress, and exit 0 if it succeeded. Ctrl-C only detaches.
-    Retries that its definition orders are followed too: the last one counts.
+    Retries that its definition orders are followed too: the last attempt counts.
 
     Parameters
     ----------

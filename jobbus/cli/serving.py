@@ -52,7 +52,7 @@ async def serve(
         Accept a data directory on a network file system.
     drain
         On the signal to stop, start nothing more and wait until what runs has ended; on a second
-        one, stop at once.
+        signal, stop at once.
     """
     # A reload that comes before the service can read its settings again must not end its start.
     signal.signal(signal.SIGHUP, lambda *_: None)

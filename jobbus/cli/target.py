@@ -91,7 +91,8 @@ def service_at(
         assert place.layout is not None
         root = place.layout.root
         raise CliError(
-            f"no service runs for {root}; start one with: jobbus serve --data {root}",
+            f"no service runs for {root}; start one with: jobbus serve --data {root}, or name "
+            "another by --data or --url",
             Exit.UNREACHABLE,
         )
     return place.url, place.token, place.certificate

@@ -169,8 +169,11 @@ def median_s(executions: Iterable[Execution]) -> float | None:
 
 
 def fault_word(job: Job) -> str:
-    """Where and why the definition is faulty; empty for one that is not."""
-    return f"{job.fault.file}:{job.fault.line}: {job.fault.reason}" if job.fault else ""
+    """Where and why the definition is faulty; empty if it is not."""
+    if job.fault is None:
+        return ""
+    line = f":{job.fault.line}" if job.fault.line else ""  # a folder in the wrong place has none
+    return f"{job.fault.file}{line}: {job.fault.reason}"
 
 
 def command_word(command: Command) -> str:

@@ -70,6 +70,7 @@ def test_start_prints_what_every_other_command_takes(shared: Path, jobbus: Cli) 
             inspected.get("execution", {}).get("executionId"),
             *(each["executionId"] for each in inspected.get("executions", ())),
         )
+    assert jobbus(shared, "command", "T/Talk", "--json").json["commandId"] == command_id
     again = jobbus(shared, "retry", command_id[:18]).out.strip()
     assert jobbus(shared, "wait", again).code == 0
 
