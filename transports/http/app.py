@@ -64,7 +64,12 @@ log = structlog.get_logger("jobbus.http")
 
 
 class Gateway:
-    """The HTTP side of one service. `start` it once, `aclose` it once."""
+    """The HTTP side of one service. `start` it once, `aclose` it once.
+
+    It holds what its parts share; each part writes its own state. `_hosts` follows the addresses
+    and the settings, `_runner` and `_streaming` are set between `start` and `aclose`, and `_broken`
+    once the loops behind the streams have failed.
+    """
 
     def __init__(self, ports: GatewayPorts, settings: GatewaySettings | None = None) -> None:
         self._ports = ports

@@ -27,7 +27,11 @@ _ALL_PACE = Pace(per_s=5.0, burst=100)
 
 
 class Gate:
-    """Everything that can prove who somebody is, and the limits on trying."""
+    """Everything that can prove who somebody is, and the limits on trying.
+
+    `sessions`, `tickets` and `codes` hold what was issued and write it themselves; `_posts` and
+    `_attempts` are how much each principal sent and each address tried, counted here.
+    """
 
     def __init__(
         self,

@@ -54,7 +54,11 @@ def request_of(command_id: str | None, expires_at: str | None) -> Request:
 
 
 class Publishing:
-    """Publishes commands of requests and answers as the contract says."""
+    """Publishes commands of requests and answers as the contract says.
+
+    `waits` counts the requests that wait for an end, `closing` is set by the gateway when it ends:
+    then none waits any longer.
+    """
 
     def __init__(self, ports: GatewayPorts, settings: GatewaySettings) -> None:
         self._ports = ports

@@ -55,7 +55,12 @@ def parse_cursor(cursor: str, epoch: str) -> Place | ResetReason:
 
 
 class Follower:
-    """The output comes first: the final change is sent after the last byte, never before."""
+    """The output comes first: the final change is sent after the last byte, never before.
+
+    `_seq` and `_offset` are how far the reader is in changes and output; only the task in `run`
+    moves them, with each frame that it sends. `_tail` is set while it follows, `_timer` while open
+    lines wait for their moment.
+    """
 
     def __init__(
         self,

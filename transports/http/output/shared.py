@@ -39,7 +39,12 @@ class SharedPage:
 
 
 class Tail:
-    """What is shared among the followers of one execution."""
+    """What is shared among the followers of one execution.
+
+    `wakeups` are those of the followers, added and removed by `SharedOutput`. `_reading` are the
+    pages that count now, by place, at most `PAGES_KEPT`: `page` adds them, each growth clears them.
+    `_tasks` are all reads under way, also of pages that count no more.
+    """
 
     def __init__(self, execution_id: str, output: OutputLineReader) -> None:
         self._id = execution_id
@@ -104,7 +109,8 @@ class Tail:
 
 
 class SharedOutput:
-    """The tails of all executions that are followed now."""
+    """`_tails` are those of all executions that are followed now: made by the first `join`, closed
+    by the last `leave`."""
 
     def __init__(self, output: OutputLineReader) -> None:
         self._output = output

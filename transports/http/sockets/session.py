@@ -44,6 +44,10 @@ log = structlog.get_logger("jobbus.streams")
 class Socket:
     """Frames are answered one after the other: a client's commands keep their order.
 
+    `_subscriptions` are those whose end was not sent yet, by name: `serve` adds them, the task of
+    each removes it. `_serving` and `_waiting` are these tasks, and those that wait for the end of a
+    command. `credential`, `principal` and `checked_s` are written by the registry.
+
     Only `serve` may be waited for; everything else is called from it, or by the registry.
     """
 

@@ -62,6 +62,12 @@ class Reader:
 
 
 class Fanout:
+    """`_joined` are the readers that `run` writes to, by view: their handlers `join` and `leave`,
+    and `run` hands back those that do not keep up. `_watched` are outlets to be woken by changes of
+    an execution, `_woken_to` is how far that was done. `_newest` are frames as they were last
+    written, of `_newest_bytes` in all. Only the loop's thread, and no await in between.
+    """
+
     def __init__(
         self,
         feed: Feed,

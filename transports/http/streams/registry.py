@@ -56,6 +56,10 @@ class Kept(Protocol):
 class StreamRegistry:
     """All open streams: how many there may be, whose they are, and when each must end.
 
+    `_open` holds the streams between `add` and `remove`, which their handlers call; `_by_user` and
+    `by_transport` count them, `ended` counts those that were removed, by reason. `_inhabited` and
+    `_vacant` are set while there are some and none. `draining` is set once, by `shut`.
+
     `again` gives an identity as it is now, or None if it is none any more.
     """
 

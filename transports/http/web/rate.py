@@ -80,7 +80,10 @@ class Attempts:
 
 
 class Places:
-    """How many of something there may be at one time, in all and for each key."""
+    """How many of something there may be at one time, in all and for each key.
+
+    `_taken` and `_in_all` count the blocks of `one_for` that are running.
+    """
 
     def __init__(self, most: int, most_each: int) -> None:
         self._most = most
