@@ -49,8 +49,8 @@ from bus.model import (
 from bus.ports import ChangeListener, OutputChunk, OutputHits, OutputLine, OutputPage
 from bus.publisher import Publisher
 from handlers.output.lines import Rest, decode, split
+from transports.http.access.token_records import Grant, TokenBook
 from transports.http.access.token_store import TokenStore
-from transports.http.access.tokens import Grant, TokenBook
 from transports.http.app import Gateway
 from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings

@@ -25,8 +25,7 @@ from jobbus.client.records import NewToken, Token
 from jobbus.service.hold import locked_data_directory
 from transports.http.access.admin_token import rotate_admin_token
 from transports.http.access.token_files import load_book, save_book
-from transports.http.access.token_store import make_token
-from transports.http.access.tokens import (
+from transports.http.access.token_records import (
     ADMIN_ID,
     checked_name,
     checked_roles,
@@ -35,6 +34,7 @@ from transports.http.access.tokens import (
     new_token_view,
     token_view,
 )
+from transports.http.access.token_store import make_token
 
 app = App(name="token", help="Make, list and revoke the tokens of people and services.")
 

@@ -17,7 +17,7 @@ from transports.http.access.tickets import (
     checked_target,
     place_of,
 )
-from transports.http.access.tokens import Grant, secret_hash
+from transports.http.access.token_records import Grant, secret_hash
 from transports.http.settings import SessionLimits
 from transports.http.table import STREAMS
 

@@ -13,8 +13,7 @@ from tests.fakes import ManualClock
 from transports.http.access.admin_token import admin_token
 from transports.http.access.state_file import read_private
 from transports.http.access.token_files import load_book, save_book
-from transports.http.access.token_store import TokenStore, make_token
-from transports.http.access.tokens import (
+from transports.http.access.token_records import (
     ADMIN_ID,
     DAY_MS,
     TokenBook,
@@ -26,6 +25,7 @@ from transports.http.access.tokens import (
     split_token,
     token_view,
 )
+from transports.http.access.token_store import TokenStore, make_token
 
 NOW_MS = 1_769_450_400_000
 

@@ -18,7 +18,7 @@ from transports.http.access.audit_notes import note_refusal
 from transports.http.access.auth import Gate
 from transports.http.access.proxy import behind_proxy
 from transports.http.access.session_store import Sessions
-from transports.http.access.tokens import ADMIN_ID
+from transports.http.access.token_records import ADMIN_ID
 from transports.http.access.visibility import Visibility
 from transports.http.api.audit import AuditRoutes
 from transports.http.api.commands import CommandRoutes

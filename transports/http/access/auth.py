@@ -10,8 +10,8 @@ from transports.http.access.origin_rules import Asked, own_origin, refusal
 from transports.http.access.proxy import proxied_grant
 from transports.http.access.session_store import Sessions
 from transports.http.access.tickets import PARAMETER, CodeBook, TicketBook, place_of
+from transports.http.access.token_records import Grant
 from transports.http.access.token_store import TokenCheck
-from transports.http.access.tokens import Grant
 from transports.http.settings import GatewaySettings
 from transports.http.web.accept import preferred_type
 from transports.http.web.operations import Operation

@@ -5,7 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from bus.model import Principal
-from transports.http.access.tokens import Grant
+from transports.http.access.token_records import Grant
 
 
 class Way(StrEnum):

@@ -10,7 +10,7 @@ from aiohttp_remotes import XForwardedFiltered
 
 from bus.model import Principal
 from transports.http.access.caller import seen_of
-from transports.http.access.tokens import Grant, checked_roles, checked_user
+from transports.http.access.token_records import Grant, checked_roles, checked_user
 from transports.http.settings import Network, ProxySettings
 from transports.http.web.leases import may_say
 from transports.http.web.probes import is_probe

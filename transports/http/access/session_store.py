@@ -12,8 +12,8 @@ from bus.errors import NoSpace
 from transports.http.access.identity import Identity, Way
 from transports.http.access.sessions import SessionBook, SessionRecord
 from transports.http.access.state_file import NotPrivate, StateFile, read_private
+from transports.http.access.token_records import Grant, secret_hash
 from transports.http.access.token_store import TokenCheck
-from transports.http.access.tokens import Grant, secret_hash
 from transports.http.settings import SessionLimits
 
 FILE_SIZE_MAX = 4 * 1024 * 1024

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from transports.http.access.identity import Identity
-from transports.http.access.tokens import Grant, secret_hash
+from transports.http.access.token_records import Grant, secret_hash
 from transports.http.web.query import is_cache_buster, is_position
 from transports.http.web.rate import first_of_the_many
 

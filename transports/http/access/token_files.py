@@ -8,7 +8,7 @@ from bus.access import ADMIN
 from bus.errors import DataDirectoryError
 from bus.files import replace_file
 from transports.http.access.state_file import read_private
-from transports.http.access.tokens import (
+from transports.http.access.token_records import (
     ADMIN_ID,
     TokenBook,
     TokenRecord,

@@ -15,7 +15,7 @@ from bus.threads import DISK
 from transports.http.access.admin_token import admin_token, rotate_admin_token
 from transports.http.access.state_file import StateFile
 from transports.http.access.token_files import admin_record, book_of, encode_book, read_tokens
-from transports.http.access.tokens import (
+from transports.http.access.token_records import (
     ADMIN_ID,
     DAY_MS,
     TOKENS_MAX,

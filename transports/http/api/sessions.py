@@ -13,7 +13,7 @@ from transports.http.access.auth import Gate, too_many
 from transports.http.access.caller import credential_of
 from transports.http.access.identity import Identity, Way
 from transports.http.access.tickets import CODE_S, TICKET_S, TooMany, checked_target
-from transports.http.access.tokens import Grant
+from transports.http.access.token_records import Grant
 from transports.http.api import bodies
 from transports.http.ports import GatewayPorts
 from transports.http.web.answers import json_response

@@ -13,8 +13,7 @@ from bus.errors import NoSpace, StorageFailed
 from bus.scarcity import NO_ROOM
 from transports.http.access.audit_notes import note
 from transports.http.access.caller import credential_of, principal_of
-from transports.http.access.token_store import TokenRefused
-from transports.http.access.tokens import (
+from transports.http.access.token_records import (
     ADMIN_ID,
     LIFETIME_MS_DEFAULT,
     NewToken,
@@ -25,6 +24,7 @@ from transports.http.access.tokens import (
     new_token_view,
     token_view,
 )
+from transports.http.access.token_store import TokenRefused
 from transports.http.access.visibility import Visibility
 from transports.http.api import bodies
 from transports.http.ports import GatewayPorts
