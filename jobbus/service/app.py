@@ -1,4 +1,4 @@
-"""A whole service: what `serve` runs until it is told to end, and what tests run inside a block."""
+"""What `serve` runs until a signal ends it: a node, with its signals and its service manager."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ _lacks = Recurring(log)
 
 
 def _said_once(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What no task is there to be told of. asyncio accepts again by itself a second later when the
+    """Logs what no task can be given. asyncio accepts again by itself a second later when the
     system lacks descriptors, and says so each time with a trace."""
     error = context.get("exception")
     lack = lack_of(error) if error is not None else None
@@ -96,7 +96,7 @@ async def _serve(
 
 def _say_how_to_sign_in(node: Node) -> None:
     """A person at the terminal gets a link. Anywhere else it would lie in a journal or a file, and
-    whoever may read that could use it: there it only says how to get one."""
+    all who may read that could use it: there it only says how to get one."""
     if writer_to(STDERR).isatty():
         writer_to(STDERR).write(f"sign in once with {node.sign_in_link()}\n")
     else:

@@ -1,7 +1,7 @@
 """How settings are read: `jobbus.toml`, the environment and flags become one frozen record.
 
 Flags win over the environment, which wins over the file, which wins over the defaults. A key that
-nobody knows is an error, never ignored; so is a section whose part is not built yet.
+is not known is an error, never ignored; so is a section whose part is not built yet.
 """
 
 from collections.abc import Mapping

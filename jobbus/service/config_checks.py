@@ -71,7 +71,7 @@ def check(settings: Settings) -> None:
 
 
 def check_address(host: str, serve: ServeSettings) -> None:
-    """Nobody's token travels in the clear.
+    """No token travels in the clear.
 
     Raises:
         ConfigError: the address can be reached from outside, and nothing encrypts.

@@ -2,7 +2,7 @@
 Blocking IO.
 
 Two locks say the same: one on the directory itself, which goes wherever the directory goes and
-which nobody can remove, and one on the file `lock`, which older versions and people look at.
+which cannot be removed, and one on the file `lock`, which older versions and people look at.
 """
 
 import asyncio

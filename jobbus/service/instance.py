@@ -32,7 +32,7 @@ _EXPECTED = frozenset({RESERVE, "lost+found", "jobbus.toml", ".gitkeep", ".gitig
 class InstanceFile(msgspec.Struct, frozen=True, kw_only=True):
     """`instance.json`. `url` and `pid` are empty while no service runs.
 
-    `place` is the directory that is meant: in a copy the file tells of another one. `copy_of` is
+    `place` is the directory that is meant: in a copy the file names another one. `copy_of` is
     the instance that was copied, until what it was doing is settled here.
 
     `tls_cert` is the file with the certificate that answers at `url`, if it speaks TLS.
@@ -219,7 +219,7 @@ def own_identity(layout: DataLayout, *, is_copied: bool) -> InstanceFile:
 
 
 def secret_key(layout: DataLayout) -> bytes:
-    """32 bytes known only to this account; made once by whoever comes first.
+    """32 bytes known only to this account; made once, by the first that needs it.
 
     Raises:
         DataDirectoryError: the file has lost them; with a key that anybody can guess, others of

@@ -1,5 +1,5 @@
-"""Writing lines to stdout and stderr of a service, wherever they lead: a full disk, a pipe that
-nobody reads or that is gone, a terminal that hung up, nothing at all. None of it ends or delays it.
+"""Writing lines to stdout and stderr of a service, wherever they lead: a full disk, a pipe that is
+not read or that is gone, a terminal that hung up, nothing at all. None of it ends or delays it.
 """
 
 import atexit
@@ -137,7 +137,7 @@ def _write(descriptor: int, data: bytes) -> None:
         while view:
             try:
                 view = view[os.write(descriptor, view) :]
-            except BlockingIOError:  # whoever shares it with us does not want to wait
+            except BlockingIOError:  # the program that shares it with us does not want to wait
                 poll = select.poll()
                 poll.register(descriptor, select.POLLOUT)
                 poll.poll()

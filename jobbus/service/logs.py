@@ -88,7 +88,7 @@ def redact(
 
 def _clean(value: Any, depth: int) -> Any:
     """`value` with tokens hidden, the queries of URLs cut and nothing that a terminal would obey
-    (the name of a file may be a stranger's), as deep as logs sensibly go."""
+    (the name of a file may be another account's), as deep as logs sensibly go."""
     if isinstance(value, str):
         plain = "\t".join(visible(part, lines=True) for part in value.split("\t"))
         return _QUERY.sub("?…", _TOKEN.sub(HIDDEN, plain))

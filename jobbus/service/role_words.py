@@ -16,7 +16,7 @@ def notes_on_words(
     settings: Settings, jobs: Mapping[str, RolesSpec | None], came: Iterable[str] = ()
 ) -> Iterator[str]:
     """A sentence for each word that was given to somebody and gives no right, and for each word of
-    a list that nobody is given and that nearly spells a known role.
+    a list that is given to no user and that nearly spells a known role.
 
     `came` are words that users are known to have: of tokens, of a host.
     """
@@ -66,7 +66,7 @@ def _slips(
             if near is not None:
                 yield (
                     word,
-                    f"{place}: nobody is given the role {quoted(word)} of {action.value}; "
+                    f"{place}: no user is given the role {quoted(word)} of {action.value}; "
                     f"did you mean {quoted(near)}?",
                 )
 

@@ -26,8 +26,8 @@ STATUS_S: Final = 1.0
 
 PATIENCE_S: Final = 60.0
 EXTEND_S: Final = 10.0
-"""While it starts, every `EXTEND_S` the service asks for `PATIENCE_S` more: nobody knows before how
-long a journal takes to read."""
+"""While it starts, every `EXTEND_S` the service asks for `PATIENCE_S` more: how long reading a
+journal takes is not known before."""
 
 log = structlog.get_logger("jobbus")
 
@@ -78,17 +78,17 @@ class ServiceManager:
     def ready(self) -> None:
         """Commands are accepted; after `reloading`: the settings are those on disk."""
         self._is_ready = True
-        self._tell("READY=1")
+        self._send("READY=1")
 
     def reloading(self) -> None:
         now_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={now_us}")
+        self._send("RELOADING=1", f"MONOTONIC_USEC={now_us}")
 
     def stopping(self) -> None:
-        self._tell("STOPPING=1", "STATUS=stopping; executions go on")
+        self._send("STOPPING=1", "STATUS=stopping; executions go on")
 
     def status(self, text: str) -> None:
-        self._tell(f"STATUS={text}")
+        self._send(f"STATUS={text}")
 
     @asynccontextmanager
     async def attending(self) -> AsyncIterator[None]:
@@ -118,16 +118,16 @@ class ServiceManager:
         watchdog_s = self._watchdog_s / 3 if self._watchdog_s is not None else None
         while watchdog_s is not None or not self._is_ready:
             if self._is_ready:
-                self._tell("WATCHDOG=1")
+                self._send("WATCHDOG=1")
                 await asyncio.sleep(watchdog_s or EXTEND_S)
             else:
-                self._tell(f"EXTEND_TIMEOUT_USEC={int(PATIENCE_S * 1e6)}", "WATCHDOG=1")
+                self._send(f"EXTEND_TIMEOUT_USEC={int(PATIENCE_S * 1e6)}", "WATCHDOG=1")
                 await asyncio.sleep(min(watchdog_s or EXTEND_S, EXTEND_S))
 
-    def _tell(self, *lines: str) -> None:
+    def _send(self, *lines: str) -> None:
         if self._link is None:
             return
-        with suppress(OSError):  # nobody there, or not reading: it is for them to notice
+        with suppress(OSError):  # no manager there, or not reading: that is for it to notice
             self._link.sendto("\n".join(lines).encode(), self._address)
 
 

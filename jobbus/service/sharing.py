@@ -2,7 +2,7 @@
 of them, and nothing else of the data directory. Blocking IO.
 
 The queue is 1730: members make files there and cannot list it, nor touch those of others. Results
-and states are as readable as their folders. The set-group bit gives new files the group, and tells
+and states are as readable as their folders. The set-group bit gives new files the group, and shows
 a later start without the setting what to close again.
 """
 
@@ -34,7 +34,7 @@ def group_id(name: str) -> int:
 
 
 def share(layout: DataLayout, group: str | None) -> None:
-    """The group may use the directory as the setting says; with None nobody but the owner.
+    """The group may use the directory as the setting says; with None the owner alone.
 
     Raises:
         ConfigError: there is no such group.
@@ -57,6 +57,6 @@ def _give(folder: Path, number: int, mode: int, group: str) -> None:
     except PermissionError as exc:
         raise DataDirectoryError(
             f"{folder} cannot be given to the group {group}: the account of the service must be in "
-            f"it; run: usermod -aG {group} ACCOUNT, and start anew"
+            f"it; run: usermod -aG {group} ACCOUNT, and start again"
         ) from exc
     folder.chmod(mode)  # after the owner: a change of that takes the set-group bit away

@@ -81,7 +81,7 @@ def _only_once(here: int) -> None:
     except FileExistsError:
         return
     raise _Lacks(
-        f"that makes a file anew which is there, so that two could take one name; {ELSEWHERE}"
+        f"that makes a file again which is there, so that two could take one name; {ELSEWHERE}"
     )
 
 

@@ -32,7 +32,7 @@ NAMED = (
     'did you mean "operator"?',
     '[proxy] default_roles: no job and no default gives the role "Viewer" a right; '
     'did you mean "viewer"?',
-    '[roles] of R/Slip: nobody is given the role "operater" of start; did you mean "operator"?',
+    '[roles] of R/Slip: no user is given the role "operater" of start; did you mean "operator"?',
 )
 
 

@@ -71,7 +71,7 @@ async def connected(*steps: Handler) -> AsyncIterator[tuple[Server, Client]]:
         yield server, client
 
 
-def telling(*frames: bytes, then: str = "close") -> Handler:
+def streaming(*frames: bytes, then: str = "close") -> Handler:
     """A stream with these bytes; then it is closed, cut, or silent."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
@@ -132,9 +132,9 @@ PROBLEM = {"type": "/problems/forbidden", "title": "No", "status": 403, "detail"
 async def test_lost_stream_goes_on_after_the_last_id_without_gap_or_repeat() -> None:
     lost: list[str] = []
     async with served(
-        telling(HELLO, change(1), change(2)[:-9], then="cut"),
-        telling(HELLO, change(2), frame("end", {"reason": "rotate", "retryMs": 1}, "e-2")),
-        telling(HELLO, change(3), then="silence"),
+        streaming(HELLO, change(1), change(2)[:-9], then="cut"),
+        streaming(HELLO, change(2), frame("end", {"reason": "rotate", "retryMs": 1}, "e-2")),
+        streaming(HELLO, change(3), then="silence"),
     ) as server:
         client = Client(server.url, "t", timing=FAST, on_retry=lambda why, _: lost.append(why))
         async with client:
@@ -150,7 +150,7 @@ async def test_refused_connection_and_5xx_are_tried_again() -> None:
     async with connected(
         answering(503, {"type": "/problems/draining", "status": 503}, **{"Retry-After": "0"}),
         answering(502, "<html>Bad Gateway</html>"),
-        telling(HELLO, change(1), then="silence"),
+        streaming(HELLO, change(1), then="silence"),
     ) as (server, client):
         assert len(await some(client.events(), 1)) == 1
     assert len(server.requests) == 3
@@ -180,7 +180,7 @@ async def test_an_absent_service_is_reported_at_once_to_the_impatient(unused_tcp
 
 async def test_lost_service_is_given_up_in_the_end() -> None:
     timing = StreamTiming(backoff_s=0.01, backoff_s_max=0.01, give_up_s=0.2)
-    steps = (telling(HELLO, change(1)), answering(503))
+    steps = (streaming(HELLO, change(1)), answering(503))
     async with served(*steps) as server, Client(server.url, "t", timing=timing) as client:
         with pytest.raises(ApiProblem):
             await some(client.events(), 2)
@@ -190,7 +190,7 @@ async def test_lost_service_is_given_up_in_the_end() -> None:
 async def test_silent_server_counts_as_lost() -> None:
     hello = frame("hello", {"heartbeatS": 0.02})
     async with connected(
-        telling(b"retry: 1\n", hello, change(1), then="silence"), telling(hello, change(2))
+        streaming(b"retry: 1\n", hello, change(1), then="silence"), streaming(hello, change(2))
     ) as (server, client):
         assert len(await some(client.events(), 2)) == 2
     assert server.requests[1].headers["Last-Event-ID"] == "e-1"
@@ -199,7 +199,7 @@ async def test_silent_server_counts_as_lost() -> None:
 async def test_snapshot_and_reset_come_as_records() -> None:
     items = [{"subject": "moons/1"}, {"subject": "commands/c", "commandId": "c", "status": "x"}]
     async with connected(
-        telling(
+        streaming(
             HELLO,
             frame("reset", {"reason": "epoch_changed"}),
             frame("snapshot", {"items": items}),
@@ -226,8 +226,8 @@ def output(start: int, text: str) -> bytes:
 
 async def test_follower_gets_every_byte_once_even_after_a_reset() -> None:
     async with connected(
-        telling(HELLO, output(0, "ab"), output(2, "cdé"), then="cut"),
-        telling(
+        streaming(HELLO, output(0, "ab"), output(2, "cdé"), then="cut"),
+        streaming(
             HELLO,
             frame("reset", {"reason": "epoch_changed"}),
             output(0, "abcd"),
@@ -238,33 +238,33 @@ async def test_follower_gets_every_byte_once_even_after_a_reset() -> None:
         ),
         answering(500),
     ) as (server, client):
-        told = await some(client.follow(EXECUTION, tail=5), 1000)
-    assert "".join(one.text for one in told if isinstance(one, Output)) == "abcdéfg"
-    assert [one for one in told if isinstance(one, Gap)] == [Gap(start=7, end=9)]
+        found = await some(client.follow(EXECUTION, tail=5), 1000)
+    assert "".join(one.text for one in found if isinstance(one, Output)) == "abcdéfg"
+    assert [one for one in found if isinstance(one, Gap)] == [Gap(start=7, end=9)]
     assert [request.query_string for request in server.requests] == ["tail=5", "from=6"]
     assert server.requests[0].path == STREAM
 
 
 async def test_open_lines_come_as_often_as_they_change_and_whole_ones_once() -> None:
-    def lines(start: int, end: int, text: str, *told: dict[str, object]) -> bytes:
-        data = {"from": start, "to": end, "text": text, "lines": told}
+    def lines(start: int, end: int, text: str, *found: dict[str, object]) -> bytes:
+        data = {"from": start, "to": end, "text": text, "lines": found}
         return frame("output", data, f"e-1-{end}")
 
     one = {"number": 1, "at": 0, "end": 2, "text": "a"}
     ask = {"number": 2, "at": 2, "end": 7, "text": "name?", "partial": True}
     name = {"number": 2, "at": 2, "end": 10, "text": "name? x"}
     async with connected(
-        telling(HELLO, lines(0, 2, "a\n", one), lines(2, 2, "", ask), then="cut"),
-        telling(
+        streaming(HELLO, lines(0, 2, "a\n", one), lines(2, 2, "", ask), then="cut"),
+        streaming(
             HELLO,
             lines(0, 2, "a\n", one, ask),
             lines(2, 10, "name? x\n", name),
             frame("end", {"reason": "terminal"}, "e-9-10"),
         ),
     ) as (_, client):
-        told = [f for f in await some(client.follow(EXECUTION), 1000) if isinstance(f, Output)]
-    assert "".join(output.text for output in told) == "a\nname? x\n"
-    assert [(line.number, line.partial) for output in told for line in output.lines] == [
+        found = [f for f in await some(client.follow(EXECUTION), 1000) if isinstance(f, Output)]
+    assert "".join(output.text for output in found) == "a\nname? x\n"
+    assert [(line.number, line.partial) for output in found for line in output.lines] == [
         (1, False),
         (2, True),
         (2, True),
@@ -276,14 +276,14 @@ async def test_follower_that_knows_the_end_is_sent_home() -> None:
     async def nothing(_: web.Request) -> web.StreamResponse:
         return web.Response(status=204)
 
-    async with connected(telling(HELLO, output(0, "a")), nothing) as (_server, client):
-        told = await some(client.follow(EXECUTION), 1000)
-    assert [one.text for one in told if isinstance(one, Output)] == ["a"]
+    async with connected(streaming(HELLO, output(0, "a")), nothing) as (_server, client):
+        found = await some(client.follow(EXECUTION), 1000)
+    assert [one.text for one in found if isinstance(one, Output)] == ["a"]
 
 
 async def test_stream_that_says_it_is_broken_is_not_opened_again() -> None:
     problem = {"type": "/problems/internal", "status": 500, "detail": "the disk is gone"}
-    async with connected(telling(HELLO, frame("problem", problem))) as (server, client):
+    async with connected(streaming(HELLO, frame("problem", problem))) as (server, client):
         with pytest.raises(ApiProblem, match="the disk is gone"):
             await some(client.follow(EXECUTION), 1)
     assert len(server.requests) == 1
@@ -371,9 +371,9 @@ async def test_wait_outlives_a_restart_of_a_service_that_was_there() -> None:
         ended = await client.wait_command(EXECUTION)
         with pytest.raises(WaitTimeout):
             await client.wait_command(EXECUTION, timeout_s=0.1)
-    async with connected(starting) as (server, stranger):
+    async with connected(starting) as (server, newcomer):
         with pytest.raises(ApiProblem):
-            await stranger.wait_command(EXECUTION)
+            await newcomer.wait_command(EXECUTION)
     assert ended.status == "Completed"
     assert len(server.requests) == TRIES
 

@@ -25,7 +25,7 @@ def change(record: Record, type_: str = "command.ended") -> Change:
     return Change(id="e-1", type=type_, subject="", time="", record=record, raw="{}")
 
 
-def told(*frames: Frame) -> StateMap:
+def after(*frames: Frame) -> StateMap:
     state = StateMap()
     for frame in frames:
         state.take(frame)
@@ -37,14 +37,14 @@ def versions(state: StateMap) -> dict[str, int]:
 
 
 def test_only_what_is_newer_counts() -> None:
-    state = told(change(command("a", 5)), change(command("a", 4)), change(command("a", 5)))
+    state = after(change(command("a", 5)), change(command("a", 4)), change(command("a", 5)))
     assert versions(state) == {"commands/a": 5}
     assert state.take(change(command("a", 5))) == ()
     assert state.take(change(command("a", 6))) == ("commands/a",)
 
 
 def test_a_reset_forgets_and_the_snapshot_after_it_counts() -> None:
-    state = told(change(command("a", 50)), change(command("b", 60)))
+    state = after(change(command("a", 50)), change(command("b", 60)))
     assert set(state.take(Reset(reason="epoch_changed"))) == {"commands/a", "commands/b"}
     state.take(Snapshot(records=(command("a", 3),)))
     state.take(SnapshotEnd(id="f-3", count=1))
@@ -52,20 +52,20 @@ def test_a_reset_forgets_and_the_snapshot_after_it_counts() -> None:
 
 
 def test_what_a_whole_snapshot_does_not_name_is_gone() -> None:
-    state = told(change(command("a", 1)), change(command("b", 2)))
+    state = after(change(command("a", 1)), change(command("b", 2)))
     state.take(Snapshot(records=(command("b", 2),)))
     assert set(state.records) == {"commands/a", "commands/b"}
     assert state.take(SnapshotEnd(id="e-9")) == ("commands/a",)
 
 
 def test_a_snapshot_that_was_cut_off_drops_nothing() -> None:
-    state = told(change(command("a", 1)), Hello(), Snapshot(records=(command("b", 2),)), Hello())
+    state = after(change(command("a", 1)), Hello(), Snapshot(records=(command("b", 2),)), Hello())
     assert set(state.records) == {"commands/a", "commands/b"}
 
 
 def test_late_news_do_not_revive_what_is_gone() -> None:
     gone = DeletedExecution(execution_id="x", version=9)
-    state = told(change(gone, "execution.deleted"))
+    state = after(change(gone, "execution.deleted"))
     assert state.take(change(DeletedExecution(execution_id="x", version=8))) == ()
     assert dict(state.records) == {}
 
@@ -92,4 +92,4 @@ def test_order_and_repeats_make_no_difference(
         newest[f"commands/{name}"] = max(version, newest.get(f"commands/{name}", 0))
     shuffled = [*changes, *changes]
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert versions(told(*(change(command(*one)) for one in shuffled))) == newest
+    assert versions(after(*(change(command(*one)) for one in shuffled))) == newest

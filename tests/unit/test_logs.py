@@ -1,4 +1,4 @@
-"""What the log of the service never holds, whoever wrote what is logged."""
+"""What the log of the service never holds, whatever is logged."""
 
 import io
 import logging
@@ -37,9 +37,9 @@ def test_a_log_has_no_codes_of_others_for_a_terminal(
     hostile = "x\x1b]0;title\x07\x9b31m.json"
     logging.getLogger("jobbus.test").warning("rejected %s", hostile)
     structlog.get_logger("jobbus.test").warning("refused", reason=hostile)
-    told = log.getvalue()
-    assert told.count("title") == 2
-    assert not {"\x1b", "\x07", "\x9b"} & set(told)
+    written = log.getvalue()
+    assert written.count("title") == 2
+    assert not {"\x1b", "\x07", "\x9b"} & set(written)
 
 
 def test_a_watcher_does_not_log_each_change(log: io.StringIO) -> None:
