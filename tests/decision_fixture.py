@@ -28,7 +28,7 @@ VIEWER = Principal(user_id="vera", roles=("viewer",), via="http")
 ROLELESS = Principal(user_id="sam", roles=(), via="http")
 
 
-class World:
+class Decider:
     """Every decision is applied at once; `events` and `effects` keep everything that came of it."""
 
     def __init__(self, policy: Policy | None = None) -> None:

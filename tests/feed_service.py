@@ -34,7 +34,7 @@ from handlers.history import JournalHistory
 from handlers.journal.format import Record
 from handlers.journal.recovery import RecoveredTable, recover
 from handlers.journal.snapshots import SnapshotHead
-from tests.gateway_fixture import World
+from tests.gateway_fixture import Backend
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
 
@@ -64,7 +64,7 @@ class FeedService:
         self._directory = directory
         self._random = Random(seed)
         self._clock = SystemClock()
-        self._world = World(self._clock)
+        self._backend = Backend(self._clock)
         self._owners: dict[str, tuple[str, str]] = {}
         self._stories: list[Iterator[AnyEvent]] = []
         self._ended: deque[str] = deque()
@@ -83,7 +83,7 @@ class FeedService:
         self._encoder, self._next = found.encoder, found.next_seq
         self._reserved = found.next_seq
         ports = replace(
-            self._world.ports(),
+            self._backend.ports(),
             table=found.table,
             feed=found.feed,
             history=JournalHistory(self._directory, found.encoder),

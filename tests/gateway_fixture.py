@@ -1,4 +1,4 @@
-"""A small world behind a real gateway on a real socket: table, door and outputs in memory.
+"""A small backend behind a real gateway on a real socket: table, door and outputs in memory.
 
 The feed, the publisher and the encoder of changes are the real ones.
 """
@@ -62,7 +62,7 @@ VIEWER = "jb_viewer_secret"
 ROLELESS = "jb_stranger_secret"
 
 
-class WorldTable:
+class BackendTable:
     """Implements `bus.ports.TableReader` over dicts in the order of insertion."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class WorldTable:
         return reversed(list(self.by_command.values()))
 
 
-class WorldOutput:
+class BackendOutput:
     """Implements `bus.ports.OutputLineReader` over byte strings, all of it on stdout; `dropped` are
     ranges that are gone."""
 
@@ -222,7 +222,7 @@ class WorldOutput:
                     await self._grown.wait()
 
 
-class WorldTokens(TokenStore):
+class BackendTokens(TokenStore):
     """The real store, in memory; beside it all in `principals`, by their whole token."""
 
     def __init__(self, clock: Clock, principals: dict[str, Principal]) -> None:
@@ -236,10 +236,10 @@ class WorldTokens(TokenStore):
         principal = self._principals.get(token_id)
         if principal is None:
             return super().grant(token_id)
-        return Grant(principal=principal, token_id=token_id, seal="world")
+        return Grant(principal=principal, token_id=token_id, seal="backend")
 
 
-class WorldHistory:
+class BackendHistory:
     """Implements `bus.feed.History`: all frames since `floor`."""
 
     def __init__(self) -> None:
@@ -269,16 +269,16 @@ class WorldHistory:
         return Batch(frames, until)
 
 
-class World:
+class Backend:
     """Table, feed and door; `refuse_with` is what the check says to the next commands."""
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
-        self.table = WorldTable()
+        self.table = BackendTable()
         self.feed = Feed(EPOCH, 0, self.clock)
-        self.history = WorldHistory()
+        self.history = BackendHistory()
         self.listeners: list[ChangeListener] = []
-        self.output = WorldOutput()
+        self.output = BackendOutput()
         self.refuse_with: BusError | None = None
         self.break_transport_with: BusError | None = None
         self.published: list[Envelope] = []
@@ -291,7 +291,7 @@ class World:
             VIEWER: Principal(user_id="vera", roles=("viewer",), via="http"),
             ROLELESS: Principal(user_id="sam", roles=("nobody",), via="http"),
         }
-        self.tokens: TokenStore = WorldTokens(self.clock, self.principals)
+        self.tokens: TokenStore = BackendTokens(self.clock, self.principals)
         self.sessions_file: Path | None = None
         self.audit: AuditTrail | None = None
         self._encoder = ChangeEncoder("test", EPOCH)
@@ -304,7 +304,7 @@ class World:
             raise self.refuse_with
 
     async def publish(self, envelope: Envelope) -> None:
-        """The transport: in this world a command is handled as soon as it is durable."""
+        """The transport: in this backend a command is handled as soon as it is durable."""
         if self.break_transport_with is not None:
             raise self.break_transport_with
         self.published.append(envelope)
@@ -503,10 +503,10 @@ class World:
 
 @asynccontextmanager
 async def serving(
-    world: World, settings: GatewaySettings | None = None
+    backend: Backend, settings: GatewaySettings | None = None
 ) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
-    """The world's gateway on a free port, and a session without a credential."""
-    gateway = Gateway(world.ports(), settings or GatewaySettings(version="test"))
+    """The backend's gateway on a free port, and a session without a credential."""
+    gateway = Gateway(backend.ports(), settings or GatewaySettings(version="test"))
     url = await gateway.start("127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession(base_url=url) as session:

@@ -223,7 +223,7 @@ def define(apps: Apps) -> None:
 def permission_service(root: Path) -> Iterator[PermissionService]:
     """After a restart: what is known must not be so from memory alone."""
     with running_service(root, define) as service:
-        world = PermissionService(service)
-        asyncio.run(world.fill())
+        permissions = PermissionService(service)
+        asyncio.run(permissions.fill())
         service.restart()
-        yield world
+        yield permissions

@@ -10,7 +10,7 @@ from bus.changes import ChangeEncoder
 from bus.events import ExecutionProgress, Published
 from bus.feed import Frame
 from bus.model import Progress
-from tests.gateway_fixture import EPOCH, WorldTable
+from tests.gateway_fixture import EPOCH, BackendTable
 
 _ENCODER = ChangeEncoder("bench", EPOCH)
 STAMP_SIZE = 21
@@ -21,7 +21,7 @@ def stamp() -> str:
     return f"@@{time.monotonic_ns():019d}"
 
 
-def progress_frame(seq: int, execution_id: str, table: WorldTable) -> Frame:
+def progress_frame(seq: int, execution_id: str, table: BackendTable) -> Frame:
     """The frame of a progress report made now."""
     progress = Progress(percent=42.0, message=stamp())
     table.by_execution[execution_id] = msgspec.structs.replace(

@@ -10,7 +10,7 @@ from typing import Any
 
 from bus.model import Principal
 from tests.benchmarks.fanout_event import progress_frame, take_core_0
-from tests.gateway_fixture import World
+from tests.gateway_fixture import Backend
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
 
@@ -20,22 +20,22 @@ AHEAD = 400
 
 
 async def main(subscribers: int, rate: float, principals: int) -> None:
-    world = World()
+    backend = Backend()
     for number in range(-(-subscribers // 20)):
         user = f"user-{number % principals}"
-        world.principals[f"bench-{number}"] = Principal(
+        backend.principals[f"bench-{number}"] = Principal(
             user_id=user, roles=("operator",), via="http"
         )
-    world.define("Bench/Job")
-    execution_id = world.queue("Bench/Job", execution_id=str(uuid.UUID(int=1)))
-    world.run(execution_id)
+    backend.define("Bench/Job")
+    execution_id = backend.queue("Bench/Job", execution_id=str(uuid.UUID(int=1)))
+    backend.run(execution_id)
     settings = GatewaySettings(
         streams_max=subscribers,
         streams_per_principal=subscribers,
         connections_max=2 * subscribers,
         age_s=86_400.0,
     )
-    gateway = Gateway(world.ports(), settings)
+    gateway = Gateway(backend.ports(), settings)
     url = await gateway.start("127.0.0.1", 0)
     print(url.rpartition(":")[2], flush=True)
     while gateway._registry.counts()["open"] != subscribers:
@@ -45,19 +45,19 @@ async def main(subscribers: int, rate: float, principals: int) -> None:
     next_s = loop.time()
     while True:
         if rate:
-            _publish(world, execution_id, 1)
+            _publish(backend, execution_id, 1)
             next_s += 1 / rate
             await asyncio.sleep(max(0.0, next_s - loop.time()))
             continue
-        if world.feed.head - _slowest(gateway) < AHEAD:
-            _publish(world, execution_id, BURST)
+        if backend.feed.head - _slowest(gateway) < AHEAD:
+            _publish(backend, execution_id, BURST)
         await asyncio.sleep(0)
 
 
-def _publish(world: World, execution_id: str, count: int) -> None:
-    head = world.feed.head
-    frames = [progress_frame(head + n, execution_id, world.table) for n in range(1, count + 1)]
-    world.feed.publish(frames, head + count)
+def _publish(backend: Backend, execution_id: str, count: int) -> None:
+    head = backend.feed.head
+    frames = [progress_frame(head + n, execution_id, backend.table) for n in range(1, count + 1)]
+    backend.feed.publish(frames, head + count)
 
 
 def _slowest(gateway: Any) -> int:

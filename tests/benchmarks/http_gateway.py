@@ -8,20 +8,20 @@ from pathlib import Path
 from bus.layout import DataLayout
 from bus.publisher import Publisher
 from jobbus.service.logs import configure_logs
-from tests.gateway_fixture import ADMIN, World
+from tests.gateway_fixture import ADMIN, Backend
 from transports.directory.transport import DirectoryTransport
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
 
 
 async def main(folder: Path) -> None:
-    world = World()
-    world.define("Bench/True")
+    backend = Backend()
+    backend.define("Bench/True")
     transport = DirectoryTransport(
-        DataLayout(folder), clock=world.clock, known=world.table.command, secret=b"s" * 32
+        DataLayout(folder), clock=backend.clock, known=backend.table.command, secret=b"s" * 32
     )
     ready = asyncio.Event()
-    ports = replace(world.ports(), publisher=Publisher(transport, world, world.table))
+    ports = replace(backend.ports(), publisher=Publisher(transport, backend, backend.table))
     async with asyncio.TaskGroup() as group:
         group.create_task(transport.run(ready), name="transport")
         await ready.wait()

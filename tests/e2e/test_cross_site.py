@@ -14,7 +14,7 @@ from aiohttp import web
 from playwright.async_api import Browser
 
 from tests.browser import EVIL, chromium
-from tests.gateway_fixture import ALICE, World, serving
+from tests.gateway_fixture import ALICE, Backend, serving
 from tests.service import ROOT, Service
 from tests.sign_in import COOKIE
 from transports.http.settings import GatewaySettings
@@ -107,8 +107,8 @@ async def other_page() -> AsyncIterator[tuple[int, list[str]]]:
         await runner.cleanup()
 
 
-def world() -> World:
-    made = World()
+def backend() -> Backend:
+    made = Backend()
     made.define("App/Job")
     return made
 
@@ -121,7 +121,7 @@ async def sign_in(page: Any, url: str) -> None:
 
 
 async def test_the_own_page_may_all_that_the_others_try(browser: Browser) -> None:
-    own = world()
+    own = backend()
     async with serving(own) as (url, _):
         page = await (await browser.new_context()).new_page()
         await sign_in(page, url)
@@ -141,7 +141,7 @@ async def test_the_own_page_may_all_that_the_others_try(browser: Browser) -> Non
 
 
 async def test_a_page_of_another_port_or_name_may_nothing(browser: Browser) -> None:
-    own = world()
+    own = backend()
     async with serving(own) as (url, _), other_page() as (port, cookies):
         for named, host in PAIRS:
             cookies.clear()
@@ -164,7 +164,7 @@ async def test_a_page_of_another_port_or_name_may_nothing(browser: Browser) -> N
 
 
 async def test_a_name_that_was_rebound_to_this_machine_is_not_served(browser: Browser) -> None:
-    own = world()
+    own = backend()
     async with serving(own) as (url, _):
         page = await (await browser.new_context()).new_page()
         rebound = url.replace("127.0.0.1", EVIL)
@@ -180,7 +180,7 @@ async def test_a_name_that_was_rebound_to_this_machine_is_not_served(browser: Br
 async def test_a_named_page_reads_with_a_token_and_a_ticket_but_not_by_the_cookie(
     browser: Browser,
 ) -> None:
-    own = world()
+    own = backend()
     async with other_page() as (port, _):
         # Of the same site: the browser adds the cookie.
         origin = f"http://127.0.0.1:{port}"

@@ -22,7 +22,7 @@ from jobbus.client.frames import Change, Frame, Reset
 from jobbus.client.stream import StreamTiming
 from tests import proxies
 from tests.browser import EVIL, SITE, chromium
-from tests.gateway_fixture import ALICE, World, serving
+from tests.gateway_fixture import ALICE, Backend, serving
 from tests.jobs import WAITING, Apps
 from tests.proxies import Certificate, Proxy
 from tests.service import Http, Service
@@ -271,20 +271,20 @@ async def test_bookmarks_keep_an_idle_stream_open_beyond_the_proxys_timeout(tmp_
                 _cut(stream)
         return told
 
-    async with serving(World(), GatewaySettings(heartbeat_s=0.25)) as (url, _):
+    async with serving(Backend(), GatewaySettings(heartbeat_s=0.25)) as (url, _):
         told = await asyncio.gather(*(listen(kind, url) for kind in IMPATIENT))
     assert told == [["hello", *["bookmark"] * BOOKMARKS]] * len(IMPATIENT)
 
 
 async def test_a_stream_that_a_proxy_cuts_is_taken_up_without_a_gap(tmp_path: Path) -> None:
-    world = World()
+    backend = Backend()
 
     async def listen(url: str, lost: list[str], seen: list[Frame]) -> None:
         client = Client(url, ALICE, timing=FAST, on_retry=lambda why, _: lost.append(why))
         async with client:
             await _collect(client, seen)
 
-    async with serving(world) as (url, _), asyncio.timeout(30), asyncio.TaskGroup() as group:
+    async with serving(backend) as (url, _), asyncio.timeout(30), asyncio.TaskGroup() as group:
         with ExitStack() as running:
             lost, seen, following = [], [], []
             for kind in IMPATIENT:
@@ -294,9 +294,9 @@ async def test_a_stream_that_a_proxy_cuts_is_taken_up_without_a_gap(tmp_path: Pa
                 reading = listen(proxy.url, lost[-1], seen[-1])
                 following.append(group.create_task(reading, name="following"))
             await _until(lambda: all(lost))
-            world.define("App/One")
+            backend.define("App/One")
             await _until(lambda: all(_subjects(each) for each in seen))
-            world.define("App/Two")
+            backend.define("App/Two")
             await _until(lambda: all(len(_subjects(each)) > 1 for each in seen))
             for task in following:
                 task.cancel()

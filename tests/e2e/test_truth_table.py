@@ -46,7 +46,7 @@ Cell = tuple[str, object, object]
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PermissionService]:
+def permissions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PermissionService]:
     with permission_service(tmp_path_factory.mktemp("table")) as made:
         yield made
 
@@ -55,9 +55,9 @@ class Asking:
     """One person's session with the service."""
 
     def __init__(
-        self, world: PermissionService, person: Person, http: aiohttp.ClientSession
+        self, permissions: PermissionService, person: Person, http: aiohttp.ClientSession
     ) -> None:
-        self.world = world
+        self.permissions = permissions
         self.person = person
         self.http = http
 
@@ -99,11 +99,13 @@ def verdict_of(status: int, body: bytes) -> Verdict:
 
 
 @asynccontextmanager
-async def asking(world: PermissionService, person: Person) -> AsyncIterator[Asking]:
-    headers = {"Authorization": f"Bearer {world.tokens[person.name]}"}
+async def asking(permissions: PermissionService, person: Person) -> AsyncIterator[Asking]:
+    headers = {"Authorization": f"Bearer {permissions.tokens[person.name]}"}
     timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
-    async with aiohttp.ClientSession(world.service.url, headers=headers, timeout=timeout) as http:
-        yield Asking(world, person, http)
+    async with aiohttp.ClientSession(
+        permissions.service.url, headers=headers, timeout=timeout
+    ) as http:
+        yield Asking(permissions, person, http)
 
 
 # doors: each yields the cells of one person
@@ -161,7 +163,7 @@ async def stop_of_a_whole_job(me: Asking) -> AsyncIterator[Cell]:
 
 
 async def execution_pages(me: Asking) -> AsyncIterator[Cell]:
-    for run in me.world.runs:
+    for run in me.permissions.runs:
         wanted = expected(me.person, "view", run.job, run.owner)
         path = f"/executions/{run.execution_id}"
         yield me.cell(f"page of {run}", wanted, await me.verdict("GET", path))
@@ -172,7 +174,7 @@ async def execution_pages(me: Asking) -> AsyncIterator[Cell]:
 async def execution_lists(me: Asking) -> AsyncIterator[Cell]:
     everything = [item["executionId"] for item in await me.items("/executions?limit=500")]
     by_user = [item["executionId"] for item in await me.items("/executions?user=owen&limit=500")]
-    for run in me.world.runs:
+    for run in me.permissions.runs:
         sees = me.sees(run)
         yield me.cell(f"{run} in the list", sees, run.execution_id in everything)
         found = run.execution_id in by_user
@@ -182,7 +184,7 @@ async def execution_lists(me: Asking) -> AsyncIterator[Cell]:
 async def counts(me: Asking) -> AsyncIterator[Cell]:
     """Walked one by one: neither the number of pages nor a cursor tells of what is hidden."""
     for job in JOBS:
-        wanted = sum(me.sees(run) for run in me.world.runs if run.job == job)
+        wanted = sum(me.sees(run) for run in me.permissions.runs if run.job == job)
         walked, path = 0, f"/executions?job={job.id}&limit=1"
         following: str | None = ""
         while following is not None:
@@ -196,13 +198,13 @@ async def counts(me: Asking) -> AsyncIterator[Cell]:
 
 
 async def executions_acted_on(me: Asking) -> AsyncIterator[Cell]:
-    for run in me.world.ended:
+    for run in me.permissions.ended:
         path = f"/executions/{run.execution_id}"
         wanted = expected(me.person, "stop", run.job, run.owner)
         yield me.cell(f"stop {run}", wanted, await me.verdict("POST", f"{path}/stop", {}))
         body = {"command": "stop", "executionId": run.execution_id}
         yield me.cell(f"command to stop {run}", wanted, await me.verdict("POST", "/commands", body))
-    for run in me.world.live:
+    for run in me.permissions.live:
         path = f"/executions/{run.execution_id}"
         wanted = expected(me.person, "start", run.job, run.owner)
         yield me.cell(f"retry {run}", wanted, await me.verdict("POST", f"{path}/retry", {}))
@@ -212,7 +214,7 @@ async def executions_acted_on(me: Asking) -> AsyncIterator[Cell]:
 
 
 async def outputs(me: Asking) -> AsyncIterator[Cell]:
-    for run in me.world.ended:
+    for run in me.permissions.ended:
         wanted = expected(me.person, "output", run.job, run.owner)
         path = f"/executions/{run.execution_id}"
         for tail in ("/output", "/output?format=json&tail=1", "/output?grep=said", "/stream"):
@@ -223,12 +225,12 @@ async def outputs(me: Asking) -> AsyncIterator[Cell]:
 
 
 async def tickets(me: Asking) -> AsyncIterator[Cell]:
-    for run in me.world.ended:
+    for run in me.permissions.ended:
         path = f"/executions/{run.execution_id}/stream"
         status, body = await me.ask("POST", "/tickets", {"path": API + path})
         assert status == 201, body
         ticket = json.loads(body)["ticket"]
-        async with aiohttp.ClientSession(me.world.service.url) as nobody:
+        async with aiohttp.ClientSession(me.permissions.service.url) as nobody:
             headers = {"Accept": "text/event-stream"}
             async with nobody.get(f"{API}{path}?ticket={ticket}", headers=headers) as answer:
                 got = verdict_of(answer.status, await answer.read())
@@ -237,7 +239,7 @@ async def tickets(me: Asking) -> AsyncIterator[Cell]:
 
 async def commands(me: Asking) -> AsyncIterator[Cell]:
     listed = [item["commandId"] for item in await me.items("/commands?limit=500&status=Completed")]
-    for run in me.world.ended:
+    for run in me.permissions.ended:
         wanted = expected(me.person, "view", run.job, run.owner)
         yield me.cell(f"command of {run} listed", wanted is ALLOWED, run.command_id in listed)
         path = f"/commands/{run.command_id}"
@@ -274,7 +276,7 @@ async def event_pages(me: Asking) -> AsyncIterator[Cell]:
         if not page["items"] or page["next"] == page["asOf"]:
             break
         following = f"&last_event_id={page['next']}"
-    for run in me.world.runs:
+    for run in me.permissions.runs:
         yield me.cell(f"{run} in pages of events", me.sees(run), run.execution_id in seen)
 
 
@@ -282,7 +284,9 @@ async def event_streams(me: Asking) -> AsyncIterator[Cell]:
     """A snapshot, a replay of all there was, and a replay by filter; each to its bookmark."""
     for query in ("start=snapshot", "start=earliest", "start=earliest&job=P/Hidden"):
         seen = await _told_by_stream(me, query)
-        runs = [run for run in me.world.runs if "job=" not in query or run.job.name == "Hidden"]
+        runs = [
+            run for run in me.permissions.runs if "job=" not in query or run.job.name == "Hidden"
+        ]
         for run in runs:
             yield me.cell(f"{run} in {query}", me.sees(run), run.execution_id in seen)
 
@@ -293,7 +297,9 @@ async def _told_by_stream(me: Asking, query: str) -> set[str]:
     headers = {"Accept": "application/x-ndjson"}
     async with me.http.get(f"{API}/events?{query}", headers=headers) as stream:
         assert stream.status == 200
-        fence = await asyncio.to_thread(drop, me.world, me.person, "start", "P/Hidden", ("no",))
+        fence = await asyncio.to_thread(
+            drop, me.permissions, me.person, "start", "P/Hidden", ("no",)
+        )
         async for line in stream.content:
             frame = json.loads(line)
             if _is_about(frame, fence):
@@ -319,7 +325,11 @@ def executions_in(frame: dict[str, Any]) -> set[str]:
 
 
 def drop(
-    world: PermissionService, person: Person, command: str, job_id: str, roles: tuple[str, ...]
+    permissions: PermissionService,
+    person: Person,
+    command: str,
+    job_id: str,
+    roles: tuple[str, ...],
 ) -> str:
     """A file of the service's own account, as a host writes it: its user and roles are believed."""
     command_id = str(uuid4())
@@ -330,7 +340,7 @@ def drop(
         "UserID": person.name,
         "Roles": roles,
     }
-    path = world.service.data / "JobCommandQueue" / f"{command_id}.json"
+    path = permissions.service.data / "JobCommandQueue" / f"{command_id}.json"
     path.write_text(json.dumps(fields), encoding="utf-8")
     return command_id
 
@@ -339,12 +349,12 @@ async def directory_files(me: Asking) -> AsyncIterator[Cell]:
     """`admin` in a file is not believed: such a file has its other roles only."""
     believed = Person(me.person.name, tuple(r for r in me.person.roles if r != "admin") or ("x",))
     dropped = {
-        (job, action): drop(me.world, me.person, action, job.id, me.person.roles)
+        (job, action): drop(me.permissions, me.person, action, job.id, me.person.roles)
         for job in JOBS
         for action in ("start", "restart", "status")
     }
     for (job, action), command_id in dropped.items():
-        result = await eventually(lambda i=command_id: me.world.service.result(i))  # type: ignore[misc]
+        result = await eventually(lambda i=command_id: me.permissions.service.result(i))  # type: ignore[misc]
         wanted = expected_of_job(believed, "view" if action == "status" else action, job)
         yield me.cell(f"file to {action} {job.id}", wanted, verdict_of_result(result))
 
@@ -358,14 +368,14 @@ def verdict_of_result(result: dict[str, Any]) -> Verdict:
 
 
 async def sockets(me: Asking) -> AsyncIterator[Cell]:
-    token = me.world.tokens[me.person.name]
-    async with open_socket(me.world.service.url, token) as socket:
+    token = me.permissions.tokens[me.person.name]
+    async with open_socket(me.permissions.service.url, token) as socket:
         await socket.say("subscribe", sub="all", topic="events", start="snapshot")
         frames = await socket.until("snapshot_end", "all")
         seen = {i for heard in frames for i in executions_in(heard.whole)}
-        for run in me.world.runs:
+        for run in me.permissions.runs:
             yield me.cell(f"{run} in a socket", me.sees(run), run.execution_id in seen)
-        for number, run in enumerate(me.world.ended):
+        for number, run in enumerate(me.permissions.ended):
             sub = f"out{number}"
             execution_id = run.execution_id
             await socket.say("subscribe", sub=sub, topic="output", execution=execution_id)
@@ -446,9 +456,9 @@ def questions(execution_id: str, command_id: str, job_id: str) -> Iterator[Quest
 
 async def hidden_as_absent(me: Asking) -> AsyncIterator[Cell]:
     """Status, headers and words are those for what never was, whatever is asked about it."""
-    seen = {run.job for run in me.world.runs if me.sees(run) or me.sees_job(run.job)}
-    told_of = [run for run in me.world.ended if run.job not in seen]
-    run = (told_of or [run for run in me.world.ended if me.sees(run)])[0]
+    seen = {run.job for run in me.permissions.runs if me.sees(run) or me.sees_job(run.job)}
+    told_of = [run for run in me.permissions.ended if run.job not in seen]
+    run = (told_of or [run for run in me.permissions.ended if me.sees(run)])[0]
     names = (run.execution_id, run.command_id, run.job.id)
     asked = zip(questions(*names), questions(*ABSENT), strict=True)
     for about, about_nothing in asked if told_of else [next(asked)]:
@@ -496,9 +506,11 @@ DOORS: tuple[Door, ...] = (
 
 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.__name__)
-async def test_door_keeps_to_the_table(world: PermissionService, door: Door, tally: Tally) -> None:
+async def test_door_keeps_to_the_table(
+    permissions: PermissionService, door: Door, tally: Tally
+) -> None:
     async def of(person: Person) -> list[Cell]:
-        async with asking(world, person) as me:
+        async with asking(permissions, person) as me:
             return [cell async for cell in door(me)]
 
     judge(tally, door.__name__, await asyncio.gather(*map(of, PEOPLE)))
@@ -519,16 +531,16 @@ EXIT = {ALLOWED: {0, 6}, REFUSED: {4}, HIDDEN: {3}}
 
 
 def test_command_line_exits_as_the_table_says(
-    world: PermissionService,
+    permissions: PermissionService,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tally: Tally,
 ) -> None:
     cells: list[Cell] = []
-    monkeypatch.setenv("JOBBUS_URL", world.service.url)
-    ended = [run for run in world.ended if run.owner == "owen"]
+    monkeypatch.setenv("JOBBUS_URL", permissions.service.url)
+    ended = [run for run in permissions.ended if run.owner == "owen"]
     for person in PEOPLE:
-        monkeypatch.setenv("JOBBUS_TOKEN", world.tokens[person.name])
+        monkeypatch.setenv("JOBBUS_TOKEN", permissions.tokens[person.name])
         for job in JOBS:
             wanted = expected_of_job(person, "start", job)
             cells.append((f"{person.name}: start {job.id}", *_exit(wanted, "start", job.id)))
@@ -547,14 +559,14 @@ def _exit(wanted: Verdict, *arguments: str) -> tuple[str, str]:
 
 
 async def test_live_changes_reach_only_those_who_may_see_them(
-    world: PermissionService, tally: Tally
+    permissions: PermissionService, tally: Tally
 ) -> None:
     """Last, since it forgets the ended executions: that is the change."""
     told = {person.name: set[str]() for person in PEOPLE}
     opened = {person.name: asyncio.Event() for person in PEOPLE}
 
     async def listen(person: Person) -> None:
-        async with asking(world, person) as me:
+        async with asking(permissions, person) as me:
             headers = {"Accept": "application/x-ndjson"}
             async with me.http.get(f"{API}/events?start=now", headers=headers) as stream:
                 opened[person.name].set()
@@ -570,12 +582,12 @@ async def test_live_changes_reach_only_those_who_may_see_them(
             group.create_task(listen(person), name=person.name)
         for event in opened.values():
             await event.wait()
-        async with asking(world, PEOPLE[0]) as root:
-            for run in world.ended:
+        async with asking(permissions, PEOPLE[0]) as root:
+            for run in permissions.ended:
                 path = f"/executions/{run.execution_id}"
                 assert await root.verdict("DELETE", path, Prefer="wait=20") is ALLOWED
         for person in PEOPLE:
-            fences[person.name] = drop(world, person, "start", "P/None", ("no",))
+            fences[person.name] = drop(permissions, person, "start", "P/None", ("no",))
     cells: list[Cell] = [
         (
             f"{person.name}: {run} forgotten",
@@ -583,6 +595,6 @@ async def test_live_changes_reach_only_those_who_may_see_them(
             run.execution_id in told[person.name],
         )
         for person in PEOPLE
-        for run in world.ended
+        for run in permissions.ended
     ]
     judge(tally, "live_changes", [cells])

@@ -12,7 +12,7 @@ from handlers.ambiguity import are_files_doubted
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal
 from handlers.journal.recovery import RecoveredTable, recover
-from tests.decision_fixture import World
+from tests.decision_fixture import Decider
 from tests.fakes import ManualClock
 from tests.fault_points import count_calls, killed_at
 from tests.jobs import Apps
@@ -25,25 +25,25 @@ STEPS = [
 ]
 
 
-def damaged(directory: Path) -> tuple[World, Path]:
+def damaged(directory: Path) -> tuple[Decider, Path]:
     """The history of five executions, and its journal; the line that accepts the third of their
     starts is spoilt, and another segment follows."""
-    world = World()
-    world.define()
+    decider = Decider()
+    decider.define()
     for _ in range(5):
-        started = world.send(StartJob(job_id="Demo/Job"))
-        world.runs(started.execution_id or "")
-        world.ends(started.execution_id or "", 3)
+        started = decider.send(StartJob(job_id="Demo/Job"))
+        decider.runs(started.execution_id or "")
+        decider.ends(started.execution_id or "", 3)
     directory.mkdir()
     found = Journal.open(directory, now_ms=0, segment_bytes=1500, ballast_bytes=4096)
-    for published in world.log:
+    for published in decider.log:
         record = Record(published.seq, published.at_ms, (published.event,))
         found.journal.append([record])
-    third = [c.id for c in world.table.commands()][::-1][2]
+    third = [c.id for c in decider.table.commands()][::-1][2]
     path = next(path for path in log_files(directory) if third.encode() in path.read_bytes())
     assert path != log_files(directory)[-1]
     patch(path, content_of(path).index(third.encode()), b"#")
-    return world, directory
+    return decider, directory
 
 
 def recovered(directory: Path) -> RecoveredTable:
@@ -55,12 +55,14 @@ def statuses(found: RecoveredTable) -> dict[str, tuple[ExecutionStatus, int | No
 
 
 def test_what_stands_behind_the_damage_is_in_the_table_and_in_the_journal(tmp_path: Path) -> None:
-    world, directory = damaged(tmp_path / "journal")
+    decider, directory = damaged(tmp_path / "journal")
     assert len(log_files(directory)) > 1
     found = recovered(directory)
-    assert statuses(found) == {e.id: (ExecutionStatus.FAILED, 3) for e in world.table.executions()}
+    assert statuses(found) == {
+        e.id: (ExecutionStatus.FAILED, 3) for e in decider.table.executions()
+    }
     assert not found.continuous
-    assert all(found.table.command(c.id) for c in world.table.commands())
+    assert all(found.table.command(c.id) for c in decider.table.commands())
     assert any("were replayed" in note for note in found.notes)
     again = recovered(directory)
     assert (again.continuous, again.epoch) == (True, found.epoch)
@@ -77,12 +79,12 @@ def test_killed_while_it_replays_salvage_it_replays_the_same(tmp_path: Path, ste
     _, counted = damaged(tmp_path / "counted")
     calls = count_calls(lambda: recovered(counted))
     for number in range(1, calls + 2, step):
-        world, directory = damaged(tmp_path / str(number))
+        decider, directory = damaged(tmp_path / str(number))
         was_killed = killed_at(number, lambda d=directory: recovered(d))  # type: ignore[misc]
         assert was_killed is (number <= calls)
         found = recovered(directory)
         assert list(statuses(found).values()) == list(expected.values()), number
-        assert all(found.table.command(c.id) for c in world.table.commands())
+        assert all(found.table.command(c.id) for c in decider.table.commands())
         assert are_files_doubted(directory)
         assert recovered(directory).table.freeze() == found.table.freeze()
 

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from bus.jobs import RolesSpec
-from tests.gateway_fixture import ADMIN, ALICE, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, Backend, bearer, serving
 from tests.raw_socket import client_frame, handshake, raw_socket
 from tests.socket_client import open_socket
 from tests.stalled_reader import answered, ask, connection, get, is_held, subscribe, subscription
@@ -55,19 +55,19 @@ async def until(session: aiohttp.ClientSession, wanted: Callable[[dict[str, Any]
 
 @pytest.mark.parametrize("kind", READERS)
 async def test_a_reader_that_never_reads_is_cut_off_and_delays_no_other(kind: str) -> None:
-    world = World()
-    execution = world.queue("App/Job", execution_id=EXECUTION)
+    backend = Backend()
+    execution = backend.queue("App/Job", execution_id=EXECUTION)
     settings = GatewaySettings(write_timeout_s=1.0, send_buffer=8192, socket_close_s=0.2)
-    async with serving(world, settings) as (url, session), connection(port_of(url)) as deaf:
+    async with serving(backend, settings) as (url, session), connection(port_of(url)) as deaf:
         await ask(deaf, READERS[kind])
         await answered(deaf)
         await until(session, lambda counts: counts["open"] == 1)
         eager = await open_stream(session, "/api/v1/events?start=now", ADMIN)
         try:
             await eager.until("bookmark")
-            await world.output.append(execution, (b"y" * 99 + b"\n") * 20_000)
+            await backend.output.append(execution, (b"y" * 99 + b"\n") * 20_000)
             for step in range(2_000):
-                world.progress(execution, step % 100, "x" * 500)
+                backend.progress(execution, step % 100, "x" * 500)
                 if step % 20 == 19:
                     told = [(await eager.next_change()).id for _ in range(20)]
                     assert told == [f"abc123-{step - 17 + n}" for n in range(20)]
@@ -78,34 +78,34 @@ async def test_a_reader_that_never_reads_is_cut_off_and_delays_no_other(kind: st
 
 
 async def test_a_socket_that_wakes_up_in_time_reads_that_it_was_too_slow() -> None:
-    world = World()
+    backend = Backend()
     settings = GatewaySettings(write_timeout_s=0.3, send_buffer=8192, socket_close_s=20.0)
-    async with serving(world, settings) as (url, _), raw_socket(url, buffer=4096) as socket_:
+    async with serving(backend, settings) as (url, _), raw_socket(url, buffer=4096) as socket_:
         await socket_.send(subscription("a", topic="events", start="now"))
         while b'"bookmark"' not in await socket_.text():
             pass
-        execution = world.queue("App/Job")
+        execution = backend.queue("App/Job")
         for step in range(1_000):
-            world.progress(execution, step % 100, "x" * 500)
+            backend.progress(execution, step % 100, "x" * 500)
         # Longer than the patience of the service with a write, shorter than that with the close.
         await asyncio.sleep(0.8)
         assert await socket_.close_code() == 4008
 
 
 async def test_subscriptions_beside_one_that_reads_much_wait_for_room_and_lose_nothing() -> None:
-    world = World()
-    execution = world.queue("App/Job", execution_id=EXECUTION)
-    await world.output.append(execution, (b"y" * 99 + b"\n") * 8_000)
+    backend = Backend()
+    execution = backend.queue("App/Job", execution_id=EXECUTION)
+    await backend.output.append(execution, (b"y" * 99 + b"\n") * 8_000)
     settings = GatewaySettings(send_buffer=8192)
-    async with serving(world, settings) as (url, _), open_socket(url) as client:
+    async with serving(backend, settings) as (url, _), open_socket(url) as client:
         for name in ("a", "b"):
             await client.subscribe(name, start="now")
         await client.say("subscribe", sub="o", topic="output", execution=execution)
         for step in range(300):
-            world.progress(execution, step % 100, "x" * 200)
+            backend.progress(execution, step % 100, "x" * 200)
             if step % 50 == 0:
                 await asyncio.sleep(0.001)
-        world.end(execution)
+        backend.end(execution)
         heard = []
         done: set[str | None] = set()
         while len(done) < 3:
@@ -124,17 +124,17 @@ async def test_subscriptions_beside_one_that_reads_much_wait_for_room_and_lose_n
 
 
 async def test_a_grant_that_is_taken_away_ends_a_long_output_in_its_middle() -> None:
-    world = World()
-    world.define("App/Job")
-    execution = world.queue("App/Job", "root", EXECUTION)
-    await world.output.append(execution, (b"y" * 99 + b"\n") * 50_000)
-    world.end(execution)
+    backend = Backend()
+    backend.define("App/Job")
+    execution = backend.queue("App/Job", "root", EXECUTION)
+    await backend.output.append(execution, (b"y" * 99 + b"\n") * 50_000)
+    backend.end(execution)
     settings = GatewaySettings(send_buffer=8192)
-    async with serving(world, settings) as (url, _), raw_socket(url, buffer=4096) as slow:
+    async with serving(backend, settings) as (url, _), raw_socket(url, buffer=4096) as slow:
         await slow.send(subscription("o", topic="output", execution=execution))
         while b'"op":"output"' not in await slow.text():
             pass
-        world.define("App/Job", roles=RolesSpec(output=("insider",)))
+        backend.define("App/Job", roles=RolesSpec(output=("insider",)))
         told = [json.loads(await slow.text())]
         while told[-1]["op"] != "end":
             told.append(json.loads(await slow.text()))
@@ -144,10 +144,10 @@ async def test_a_grant_that_is_taken_away_ends_a_long_output_in_its_middle() -> 
 
 @pytest.mark.parametrize("kind", READERS)
 async def test_a_reader_that_resets_its_connection_makes_room_at_once(kind: str) -> None:
-    world = World()
-    world.queue("App/Job", execution_id=EXECUTION)
+    backend = Backend()
+    backend.queue("App/Job", execution_id=EXECUTION)
     settings = GatewaySettings(heartbeat_s=0.3)
-    async with serving(world, settings) as (url, session):
+    async with serving(backend, settings) as (url, session):
         async with connection(port_of(url)) as leaving:
             await ask(leaving, READERS[kind])
             await answered(leaving)
@@ -159,11 +159,11 @@ async def test_a_reader_that_resets_its_connection_makes_room_at_once(kind: str)
 @LINUX
 async def test_a_plain_answer_that_is_never_taken_is_given_up() -> None:
     """aiohttp would keep it as long as the other side's kernel says that it is alive."""
-    world = World()
-    execution = world.queue("App/Job", execution_id=EXECUTION)
-    await world.output.append(execution, b"y" * 30_000_000)
+    backend = Backend()
+    execution = backend.queue("App/Job", execution_id=EXECUTION)
+    await backend.output.append(execution, b"y" * 30_000_000)
     settings = GatewaySettings(user_timeout_s=0.5, keepalive_s=0.5)
-    async with serving(world, settings) as (url, session), AsyncExitStack() as opened:
+    async with serving(backend, settings) as (url, session), AsyncExitStack() as opened:
         requests = [
             get(HOST, f"/api/v1/executions/{EXECUTION}/output", "*/*"),
             get(HOST, "/api/v1/executions/" + EXECUTION, "application/json") * 20_000,
@@ -203,7 +203,7 @@ async def send_what_is_taken(deaf: socket.socket, request: bytes) -> None:
 )
 async def test_a_head_that_trickles_is_cut_off_however_steadily_it_comes(head: bytes) -> None:
     settings = GatewaySettings(keepalive_s=0.5)
-    async with serving(World(), settings) as (url, session), AsyncExitStack() as opened:
+    async with serving(Backend(), settings) as (url, session), AsyncExitStack() as opened:
         slow = [await opened.enter_async_context(connection(port_of(url))) for _ in range(50)]
         tasks = [asyncio.create_task(trickle(each, head, b"a" * 10_000)) for each in slow]
         assert (await session.get("/livez")).status == 200
@@ -232,21 +232,21 @@ async def test_a_body_that_trickles_steadily_is_given_up(monkeypatch: pytest.Mon
         f"POST /api/v1/commands HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\n"
         "Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n"
     )
-    world = World()
+    backend = Backend()
     settings = GatewaySettings(lingering_s=0.1)
-    async with serving(world, settings) as (url, _), connection(port_of(url)) as slow:
+    async with serving(backend, settings) as (url, _), connection(port_of(url)) as slow:
         task = asyncio.create_task(trickle(slow, head.encode(), b" " * 10_000))
         status = await asyncio.get_running_loop().sock_recv(slow, 100)
         task.cancel()
         await asyncio.wait([task])
     assert status.startswith(b"HTTP/1.1 408 ")
-    assert not world.published
+    assert not backend.published
 
 
 async def test_a_message_that_trickles_holds_one_socket_and_nothing_else() -> None:
     settings = GatewaySettings(socket_heartbeat_s=0.3)
     message = client_frame(b'{"op":"ping","n":1}' + b" " * 60_000)
-    async with serving(World(), settings) as (url, _), raw_socket(url) as slow:
+    async with serving(Backend(), settings) as (url, _), raw_socket(url) as slow:
         async with open_socket(url) as other:
             for at in range(0, 2_000, 100):
                 await slow.send(message[at : at + 100])
@@ -262,7 +262,7 @@ async def test_an_unproven_socket_that_trickles_its_proof_is_closed() -> None:
     without = handshake(HOST).replace(f"Authorization: Bearer {ALICE}\r\n".encode(), b"")
     proof = client_frame(b'{"op":"auth","token":"' + b"x" * 500 + b'"}')
     async with (
-        serving(World(), settings) as (url, _),
+        serving(Backend(), settings) as (url, _),
         connection(port_of(url)) as slow,
         asyncio.timeout(PATIENCE_S),
     ):
@@ -277,9 +277,9 @@ async def test_an_unproven_socket_that_trickles_its_proof_is_closed() -> None:
 async def test_as_many_streams_as_allowed_are_served_and_the_next_is_asked_to_come_back(
     count: int,
 ) -> None:
-    world = World()
+    backend = Backend()
     settings = GatewaySettings(streams_max=count, streams_per_principal=count)
-    async with serving(world, settings) as (url, session), AsyncExitStack() as opened:
+    async with serving(backend, settings) as (url, session), AsyncExitStack() as opened:
         readers = []
         for number in range(count):
             readers.append(await opened.enter_async_context(connection(port_of(url))))
@@ -288,7 +288,7 @@ async def test_as_many_streams_as_allowed_are_served_and_the_next_is_asked_to_co
         await until(session, lambda counts: counts["open"] == count)
         full = await session.get("/api/v1/events", headers=bearer(ADMIN))
         plain = await session.get("/api/v1/jobs", headers=bearer(ADMIN))
-        world.queue("App/Job", execution_id=EXECUTION)
+        backend.queue("App/Job", execution_id=EXECUTION)
         async with asyncio.timeout(PATIENCE_S):
             for reader in readers:
                 await heard(reader, b"execution.queued")
@@ -312,7 +312,7 @@ async def heard(reader: socket.socket, words: bytes) -> None:
 
 
 async def test_the_twenty_first_stream_of_one_principal_is_refused_whatever_it_speaks() -> None:
-    async with serving(World()) as (url, session), AsyncExitStack() as opened:
+    async with serving(Backend()) as (url, session), AsyncExitStack() as opened:
         for number in range(20):
             made = await opened.enter_async_context(connection(port_of(url)))
             await ask(made, READERS[("sse", "ndjson", "socket")[number % 3]])

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import aiohttp
 import pytest
 
-from tests.gateway_fixture import ADMIN, World, bearer
+from tests.gateway_fixture import ADMIN, Backend, bearer
 from tests.stalled_reader import get, subscribe
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
@@ -92,10 +92,10 @@ async def open_streams(url: str, wanted: Callable[[int], bool]) -> None:
 async def test_readers_that_vanish_without_a_word_are_found_and_their_places_freed(
     cable: None,
 ) -> None:
-    world = World()
-    world.queue("App/Job", execution_id=EXECUTION)
+    backend = Backend()
+    backend.queue("App/Job", execution_id=EXECUTION)
     settings = GatewaySettings(heartbeat_s=0.3, user_timeout_s=2.0, socket_heartbeat_s=60.0)
-    gateway = Gateway(world.ports(), settings)
+    gateway = Gateway(backend.ports(), settings)
     url = await gateway.start(ADDRESS, 0)
     requests = [
         get(ADDRESS, "/api/v1/events?start=now"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import aiohttp
 import pytest
 
-from tests.gateway_fixture import ADMIN, ALICE, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, Backend, bearer, serving
 from tests.sign_in import SESSION, Browser
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
@@ -57,7 +57,7 @@ def wrong_headers(response: aiohttp.ClientResponse) -> list[str]:
 
 
 async def test_every_answer_of_every_route_carries_the_headers() -> None:
-    gateway = Gateway(World().ports(), GatewaySettings(version="test"))
+    gateway = Gateway(Backend().ports(), GatewaySettings(version="test"))
     url = await gateway.start("127.0.0.1", 0)
     wrong: dict[str, list[str]] = {}
     statuses: set[int] = set()
@@ -78,7 +78,7 @@ async def test_every_answer_of_every_route_carries_the_headers() -> None:
 
 
 async def test_what_is_no_request_at_all_is_answered_with_the_headers_too() -> None:
-    async with serving(World()) as (url, _):
+    async with serving(Backend()) as (url, _):
         host, port = url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"GET / HTTP/9.9\r\n\r\n")
@@ -91,7 +91,7 @@ async def test_what_is_no_request_at_all_is_answered_with_the_headers_too() -> N
 
 
 async def test_nothing_is_open_but_the_page_and_the_state_of_health() -> None:
-    gateway = Gateway(World().ports(), GatewaySettings(version="test"))
+    gateway = Gateway(Backend().ports(), GatewaySettings(version="test"))
     url = await gateway.start("127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession(base_url=url) as session:
@@ -116,9 +116,9 @@ async def test_nothing_is_open_but_the_page_and_the_state_of_health() -> None:
 
 @pytest.mark.parametrize("origin", FOREIGN)
 async def test_a_foreign_page_does_nothing_by_the_cookie(origin: str) -> None:
-    world = World()
-    world.define("App/Job")
-    async with serving(world) as (url, session):
+    backend = Backend()
+    backend.define("App/Job")
+    async with serving(backend) as (url, session):
         browser = Browser(session, url)
         await browser.sign_in(token=ALICE)
         cookie = {"Cookie": browser.headers["Cookie"]}
@@ -137,14 +137,14 @@ async def test_a_foreign_page_does_nothing_by_the_cookie(origin: str) -> None:
         assert await browser.who() is not None
     assert [answer.status for answer in answers] == [403] * len(answers)
     assert set(codes) == {"origin_refused"}
-    assert not world.published
+    assert not backend.published
 
 
 @pytest.mark.parametrize("site", ["same-site", "cross-site"])
 async def test_what_the_browser_says_of_the_page_counts_without_an_origin_too(site: str) -> None:
-    world = World()
-    world.define("App/Job")
-    async with serving(world) as (url, session):
+    backend = Backend()
+    backend.define("App/Job")
+    async with serving(backend) as (url, session):
         browser = Browser(session, url)
         await browser.sign_in(token=ALICE)
         sent = {"Cookie": browser.headers["Cookie"], "Sec-Fetch-Site": site}
@@ -160,9 +160,9 @@ async def test_what_the_browser_says_of_the_page_counts_without_an_origin_too(si
     ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""],
 )
 async def test_bodies_that_a_page_may_send_unasked_are_no_commands(content_type: str) -> None:
-    world = World()
-    world.define("App/Job")
-    async with serving(world) as (url, session):
+    backend = Backend()
+    backend.define("App/Job")
+    async with serving(backend) as (url, session):
         browser = Browser(session, url)
         await browser.sign_in(token=ALICE)
         response = await session.post(
@@ -171,11 +171,11 @@ async def test_bodies_that_a_page_may_send_unasked_are_no_commands(content_type:
             headers=browser.headers | {"Content-Type": content_type},
         )
     assert response.status == 415
-    assert not world.published
+    assert not backend.published
 
 
 async def test_named_pages_may_use_the_api_with_a_token_of_their_own() -> None:
-    async with serving(World(), NAMED) as (_, session):
+    async with serving(Backend(), NAMED) as (_, session):
         ask = {
             "Origin": DASHBOARD,
             "Access-Control-Request-Method": "POST",
@@ -199,7 +199,7 @@ async def test_named_pages_may_use_the_api_with_a_token_of_their_own() -> None:
     "origin", ["https://dash.example.org.evil.example", "http://dash.example.org", "*", "null"]
 )
 async def test_other_pages_get_nothing(origin: str) -> None:
-    async with serving(World(), NAMED) as (_, session):
+    async with serving(Backend(), NAMED) as (_, session):
         ask = {"Origin": origin, "Access-Control-Request-Method": "POST"}
         preflight = await session.options("/api/v1/commands", headers=ask)
         read = await session.get("/api/v1/jobs", headers=bearer(ALICE) | {"Origin": origin})
@@ -210,9 +210,9 @@ async def test_other_pages_get_nothing(origin: str) -> None:
 
 
 async def test_a_named_page_does_not_ride_on_the_cookie_of_a_browser() -> None:
-    world = World()
-    world.define("App/Job")
-    async with serving(world, NAMED) as (url, session):
+    backend = Backend()
+    backend.define("App/Job")
+    async with serving(backend, NAMED) as (url, session):
         browser = Browser(session, url)
         await browser.sign_in(token=ALICE)
         sent = {
@@ -224,7 +224,7 @@ async def test_a_named_page_does_not_ride_on_the_cookie_of_a_browser() -> None:
         del sent["Sec-Fetch-Site"]  # no browser sends it with the handshake of a WebSocket
         socket = await session.get("/api/v1/ws", headers=sent | _upgrade())
     assert (response.status, socket.status) == (403, 403)
-    assert not world.published
+    assert not backend.published
 
 
 def _upgrade() -> dict[str, str]:

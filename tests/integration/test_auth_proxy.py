@@ -16,7 +16,7 @@ from handlers.audit.entries.fold import AuditFold
 from handlers.audit.segments import AuditSegments
 from handlers.audit.trail import Audit
 from jobbus.service.logs import configure_logs
-from tests.gateway_fixture import ALICE, World, bearer, serving
+from tests.gateway_fixture import ALICE, Backend, bearer, serving
 from tests.sign_in import SESSION, Browser
 from tests.stream_reader import StreamReader
 from transports.http.access.proxy import LOOPBACK, networks
@@ -46,12 +46,12 @@ def settings(**proxy: Any) -> GatewaySettings:
 
 @asynccontextmanager
 async def behind(
-    world: World | None = None, **proxy: Any
-) -> AsyncIterator[tuple[World, aiohttp.ClientSession]]:
-    world = world or World()
-    world.define("App/Job")
-    async with serving(world, settings(**proxy)) as (_, session):
-        yield world, session
+    backend: Backend | None = None, **proxy: Any
+) -> AsyncIterator[tuple[Backend, aiohttp.ClientSession]]:
+    backend = backend or Backend()
+    backend.define("App/Job")
+    async with serving(backend, settings(**proxy)) as (_, session):
+        yield backend, session
 
 
 async def who(session: aiohttp.ClientSession, **headers: str) -> tuple[int, Any]:
@@ -61,7 +61,7 @@ async def who(session: aiohttp.ClientSession, **headers: str) -> tuple[int, Any]
 
 
 async def test_the_proxy_says_who_asks() -> None:
-    async with behind() as (world, session):
+    async with behind() as (backend, session):
         status, sent = await who(session, X_Remote_User="alice", X_Remote_Roles="viewer, operator")
         start = await session.post(
             "/api/v1/commands",
@@ -71,7 +71,7 @@ async def test_the_proxy_says_who_asks() -> None:
     assert status == 200
     assert (sent["user"], sent["roles"], sent["by"]) == ("alice", ["viewer", "operator"], "proxy")
     assert start.status == 202
-    assert world.published[0].principal.user_id == "alice"
+    assert backend.published[0].principal.user_id == "alice"
 
 
 async def test_a_user_without_roles_has_the_configured_ones() -> None:
@@ -141,7 +141,7 @@ async def test_others_may_not_pretend_to_be_the_proxy(forged: dict[str, str]) ->
 
 
 async def test_without_a_proxy_its_headers_mean_nothing() -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         forged = {USER: "root", ROLES: "admin", "X-Forwarded-Proto": "https"}
         anonymous = await session.get(SESSION, headers=forged)
         signed = await session.post(SESSION, json={"token": ALICE}, headers=forged)
@@ -190,7 +190,7 @@ async def test_a_page_behind_the_proxy_signs_in_with_a_secure_cookie() -> None:
 
 
 async def test_whom_the_proxy_vouches_for_is_held_to_the_page_like_a_cookie() -> None:
-    async with behind() as (world, session):
+    async with behind() as (backend, session):
         vouched = PUBLIC | {USER: "alice", ROLES: "operator"}
         pages = [
             {"Origin": "https://evil.example"},
@@ -203,7 +203,7 @@ async def test_whom_the_proxy_vouches_for_is_held_to_the_page_like_a_cookie() ->
             for page in pages
         ]
     assert answers == [403] * 4
-    assert not world.published
+    assert not backend.published
 
 
 async def test_attempts_to_sign_in_count_for_the_peer_behind_the_proxy() -> None:
@@ -220,16 +220,16 @@ async def test_wrong_tokens_of_one_customer_are_one_entry_whatever_address_they_
     tmp_path: Path,
 ) -> None:
     """Of IPv6 they have 2^64: each of them as an entry would fill the disk."""
-    world = World()
+    backend = Backend()
     segments = AuditSegments(tmp_path)
-    world.audit = Audit(tmp_path, segments, AuditFold(), (), world.clock)
-    async with behind(world) as (_, session):
+    backend.audit = Audit(tmp_path, segments, AuditFold(), (), backend.clock)
+    async with behind(backend) as (_, session):
         for number in range(12):
             forwarded = PUBLIC | {"X-Forwarded-For": f"2001:db8:1:2::{number:x}"}
             wrong = {"Authorization": "Bearer jb_x_wrong"}
             assert (await session.get(SESSION, headers=forwarded | wrong)).status == 401
-        page = await world.audit.page(AuditQuery(), 50)
-        await world.audit.aclose()
+        page = await backend.audit.page(AuditQuery(), 50)
+        await backend.audit.aclose()
     entries = [json.loads(bytes(item)) for item in page.items]
     assert {entry["detail"]["peer"] for entry in entries} == {"2001:db8:1:2::/64"}
     assert sorted(entry.get("count", 1) for entry in entries) == [1, 11]

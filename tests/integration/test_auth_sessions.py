@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from tests.fakes import ManualClock
-from tests.gateway_fixture import ADMIN, ALICE, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, Backend, bearer, serving
 from tests.sign_in import COOKIE, SESSION, Browser
 from transports.http.settings import GatewaySettings, SessionLimits
 
@@ -14,7 +14,7 @@ SHORT = SessionLimits(idle_ms=60_000, age_ms=300_000, most=5)
 
 
 async def test_a_token_becomes_a_cookie_that_no_script_can_read() -> None:
-    async with serving(World()) as (url, session):
+    async with serving(Backend()) as (url, session):
         browser = Browser(session, url)
         assert await browser.who() is None
         assert await browser.sign_in(token=ALICE) == 204
@@ -30,21 +30,21 @@ async def test_a_token_becomes_a_cookie_that_no_script_can_read() -> None:
 
 
 async def test_a_session_may_what_its_user_may_and_no_more() -> None:
-    world = World()
-    world.define("App/Job")
-    async with serving(world) as (url, session):
+    backend = Backend()
+    backend.define("App/Job")
+    async with serving(backend) as (url, session):
         browser = Browser(session, url)
         await browser.sign_in(token=ALICE)
         body = {"command": "start", "jobId": "App/Job"}
         start = await session.post("/api/v1/commands", json=body, headers=browser.headers)
         admin = await session.get("/api/v1/system", headers=browser.headers)
     assert start.status == 202
-    assert world.published[0].principal.user_id == "alice"
+    assert backend.published[0].principal.user_id == "alice"
     assert admin.status == 403
 
 
 async def test_signing_out_revokes_the_cookie_and_removes_it() -> None:
-    async with serving(World()) as (url, session):
+    async with serving(Backend()) as (url, session):
         browser = Browser(session, url)
         await browser.sign_in(token=ALICE)
         response = await session.delete(SESSION, headers=browser.headers)
@@ -58,7 +58,7 @@ async def test_signing_out_revokes_the_cookie_and_removes_it() -> None:
 
 async def test_a_session_ends_unused_or_at_its_greatest_age() -> None:
     clock = ManualClock()
-    async with serving(World(clock=clock), GatewaySettings(sessions=SHORT)) as (url, session):
+    async with serving(Backend(clock=clock), GatewaySettings(sessions=SHORT)) as (url, session):
         idle, busy = Browser(session, url), Browser(session, url)
         await idle.sign_in(token=ALICE)
         await busy.sign_in(token=ALICE)
@@ -71,9 +71,9 @@ async def test_a_session_ends_unused_or_at_its_greatest_age() -> None:
 
 
 async def test_a_session_ends_with_its_token() -> None:
-    world = World()
-    async with serving(world) as (url, session):
-        record, token = await world.tokens.create(
+    backend = Backend()
+    async with serving(backend) as (url, session):
+        record, token = await backend.tokens.create(
             "carol", ("viewer",), expires_ms=None, created_by="root"
         )
         browser = Browser(session, url)
@@ -84,7 +84,7 @@ async def test_a_session_ends_with_its_token() -> None:
 
 
 async def test_a_new_sign_in_ends_the_one_before() -> None:
-    async with serving(World()) as (url, session):
+    async with serving(Backend()) as (url, session):
         browser = Browser(session, url)
         await browser.sign_in(token=ALICE)
         before = Browser(session, url, cookie=browser.cookie)
@@ -95,7 +95,7 @@ async def test_a_new_sign_in_ends_the_one_before() -> None:
 
 
 async def test_a_code_signs_in_once_as_who_asked_for_it() -> None:
-    async with serving(World()) as (url, session):
+    async with serving(Backend()) as (url, session):
         answer = await session.post(f"{SESSION}/code", json={}, headers=bearer(ALICE))
         made = await answer.json()
         browser, second = Browser(session, url), Browser(session, url)
@@ -110,8 +110,8 @@ async def test_a_code_signs_in_once_as_who_asked_for_it() -> None:
 
 async def test_a_code_is_worth_nothing_when_its_token_was_revoked_or_time_is_over() -> None:
     clock = ManualClock()
-    world = World(clock=clock)
-    async with serving(world) as (url, session):
+    backend = Backend(clock=clock)
+    async with serving(backend) as (url, session):
         codes = [
             (await (await session.post(f"{SESSION}/code", headers=bearer(ALICE))).json())["code"]
             for _ in range(2)
@@ -119,38 +119,38 @@ async def test_a_code_is_worth_nothing_when_its_token_was_revoked_or_time_is_ove
         clock.advance_s(601)
         assert await Browser(session, url).sign_in(code=codes[0]) == 401
         fresh = await (await session.post(f"{SESSION}/code", headers=bearer(ALICE))).json()
-        del world.principals[ALICE]
+        del backend.principals[ALICE]
         assert await Browser(session, url).sign_in(code=fresh["code"]) == 401
 
 
 async def test_sessions_outlive_a_restart_and_ended_ones_do_not(tmp_path: Path) -> None:
-    world = World()
-    world.sessions_file = tmp_path / "sessions.json"
-    async with serving(world) as (url, session):
+    backend = Backend()
+    backend.sessions_file = tmp_path / "sessions.json"
+    async with serving(backend) as (url, session):
         stays, leaves = Browser(session, url), Browser(session, url)
         await stays.sign_in(token=ALICE)
         await leaves.sign_in(token=ALICE)
         await leaves.sign_out()
-        kept = world.sessions_file.read_text()
-    async with serving(world) as (url, session):
+        kept = backend.sessions_file.read_text()
+    async with serving(backend) as (url, session):
         assert await Browser(session, url, cookie=stays.cookie).who() is not None
         assert await Browser(session, url, cookie=leaves.cookie).who() is None
     assert stays.cookie not in kept
-    assert world.sessions_file.stat().st_mode & 0o777 == 0o600
+    assert backend.sessions_file.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"version":9}', b"\xff", b"[]"])
 async def test_a_damaged_file_of_sessions_stops_no_start(tmp_path: Path, content: bytes) -> None:
-    world = World()
-    world.sessions_file = tmp_path / "sessions.json"
-    world.sessions_file.write_bytes(content)
-    world.sessions_file.chmod(0o600)
-    async with serving(world) as (url, session):
+    backend = Backend()
+    backend.sessions_file = tmp_path / "sessions.json"
+    backend.sessions_file.write_bytes(content)
+    backend.sessions_file.chmod(0o600)
+    async with serving(backend) as (url, session):
         assert await Browser(session, url).sign_in(token=ALICE) == 204
 
 
 async def test_there_are_never_more_sessions_than_allowed() -> None:
-    async with serving(World(), GatewaySettings(sessions=SHORT)) as (url, session):
+    async with serving(Backend(), GatewaySettings(sessions=SHORT)) as (url, session):
         browsers = [Browser(session, url) for _ in range(7)]
         for browser in browsers:
             await browser.sign_in(token=ALICE)
@@ -175,7 +175,7 @@ async def test_there_are_never_more_sessions_than_allowed() -> None:
     ],
 )
 async def test_nothing_else_signs_in(body: str, status: int) -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         response = await session.post(
             SESSION, data=body, headers={"Content-Type": "application/json"}
         )
@@ -186,7 +186,7 @@ async def test_nothing_else_signs_in(body: str, status: int) -> None:
 
 
 async def test_two_valid_cookies_sign_in_no_user_and_a_planted_wrong_cookie_does_no_harm() -> None:
-    async with serving(World()) as (url, session):
+    async with serving(Backend()) as (url, session):
         mine, planted = Browser(session, url), Browser(session, url)
         await mine.sign_in(token=ALICE)
         await planted.sign_in(token=ADMIN)
@@ -199,7 +199,7 @@ async def test_two_valid_cookies_sign_in_no_user_and_a_planted_wrong_cookie_does
 
 
 async def test_a_token_is_no_session_and_cannot_be_signed_out() -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         who = await (await session.get(SESSION, headers=bearer(ALICE))).json()
         out = await session.delete(SESSION, headers=bearer(ALICE))
         works = await session.get("/api/v1/jobs", headers=bearer(ALICE))
@@ -209,7 +209,7 @@ async def test_a_token_is_no_session_and_cannot_be_signed_out() -> None:
 
 async def test_failed_attempts_are_answered_by_429_and_then_forgotten() -> None:
     clock = ManualClock()
-    async with serving(World(clock=clock)) as (url, session):
+    async with serving(Backend(clock=clock)) as (url, session):
         statuses = [await Browser(session, url).sign_in(token="wrong") for _ in range(22)]
         limited = await _attempt(session, "wrong")
         wait_s = int(limited.headers["Retry-After"])
@@ -222,7 +222,7 @@ async def test_failed_attempts_are_answered_by_429_and_then_forgotten() -> None:
 
 async def test_wrong_attempts_of_a_neighbour_lock_no_user_out() -> None:
     """Behind one address there may be a whole company, and somebody among them who guesses."""
-    async with serving(World()) as (url, session):
+    async with serving(Backend()) as (url, session):
         for _ in range(30):
             await _attempt(session, "wrong")
         code = await (await session.post(f"{SESSION}/code", headers=bearer(ALICE))).json()
@@ -231,7 +231,7 @@ async def test_wrong_attempts_of_a_neighbour_lock_no_user_out() -> None:
 
 
 async def test_successes_are_not_counted_as_attempts() -> None:
-    async with serving(World()) as (url, session):
+    async with serving(Backend()) as (url, session):
         statuses = {await Browser(session, url).sign_in(token=ALICE) for _ in range(30)}
     assert statuses == {204}
 

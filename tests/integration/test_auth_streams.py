@@ -10,7 +10,7 @@ import pytest
 
 from bus.jobs import Job, RolesSpec
 from tests.fakes import ManualClock
-from tests.gateway_fixture import ADMIN, ALICE, VIEWER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, VIEWER, Backend, bearer, serving
 from tests.sign_in import Browser
 from tests.stream_reader import SentFrame, StreamReader, open_stream
 from transports.http.app import Gateway
@@ -22,11 +22,11 @@ NEVER = GatewaySettings(recheck_s=86_400.0)
 
 
 async def test_revoking_a_token_ends_its_streams_and_no_others() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    world.run(execution)
-    async with serving(world, NEVER) as (_, session):
-        record, token = await world.tokens.create(
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    backend.run(execution)
+    async with serving(backend, NEVER) as (_, session):
+        record, token = await backend.tokens.create(
             "carol", ("operator",), expires_ms=None, created_by="root"
         )
         events = await open_stream(session, EVENTS, token)
@@ -36,7 +36,7 @@ async def test_revoking_a_token_ends_its_streams_and_no_others() -> None:
         await follower.until("snapshot_end")
         await other.until("bookmark")
         await session.delete(f"/api/v1/tokens/{record.id}", headers=bearer(ADMIN))
-        world.progress(execution, 50)
+        backend.progress(execution, 50)
         assert _last_words(await events.rest()) == ("end", "revoked")
         assert _last_words(await follower.rest()) == ("end", "revoked")
         assert (await other.next_change()).data["type"] == "execution.progress"
@@ -44,17 +44,17 @@ async def test_revoking_a_token_ends_its_streams_and_no_others() -> None:
 
 
 async def test_what_was_not_sent_when_the_access_ended_never_is() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    gateway = Gateway(world.ports(), NEVER)
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    gateway = Gateway(backend.ports(), NEVER)
     url = await gateway.start("127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession(base_url=url) as session:
             stream = await open_stream(session, EVENTS, ALICE)
             await stream.until("bookmark")
             # In one step of the loop: the change was not announced yet.
-            world.run(execution)
-            del world.principals[ALICE]
+            backend.run(execution)
+            del backend.principals[ALICE]
             gateway.recheck()
             answered = await stream.rest()
     finally:
@@ -63,23 +63,23 @@ async def test_what_was_not_sent_when_the_access_ended_never_is() -> None:
 
 
 async def test_signing_out_ends_the_streams_of_that_session_only() -> None:
-    world = World()
-    async with serving(world, NEVER) as (url, session):
+    backend = Backend()
+    async with serving(backend, NEVER) as (url, session):
         leaving, staying = Browser(session, url), Browser(session, url)
         await leaving.sign_in(token=ALICE)
         await staying.sign_in(token=ALICE)
         first, second = await _opened(session, leaving), await _opened(session, staying)
         await leaving.sign_out()
         assert _last_words(await first.rest()) == ("end", "revoked")
-        world.queue("App/Job")
+        backend.queue("App/Job")
         assert (await second.next_change()).data["type"] == "execution.queued"
         second.close()
 
 
 async def test_replacing_the_token_of_a_session_ends_its_streams() -> None:
-    world = World()
-    async with serving(world, NEVER) as (url, session):
-        record, token = await world.tokens.create(
+    backend = Backend()
+    async with serving(backend, NEVER) as (url, session):
+        record, token = await backend.tokens.create(
             "carol", ("viewer",), expires_ms=None, created_by="root"
         )
         browser = Browser(session, url)
@@ -91,9 +91,9 @@ async def test_replacing_the_token_of_a_session_ends_its_streams() -> None:
 
 async def test_streams_end_when_their_token_expires() -> None:
     clock = ManualClock()
-    world = World(clock=clock)
-    async with serving(world, NEVER) as (_, session):
-        _, token = await world.tokens.create(
+    backend = Backend(clock=clock)
+    async with serving(backend, NEVER) as (_, session):
+        _, token = await backend.tokens.create(
             "carol", ("viewer",), expires_ms=clock.now_ms() + 5_000, created_by="root"
         )
         stream = await open_stream(session, EVENTS, token)
@@ -103,9 +103,9 @@ async def test_streams_end_when_their_token_expires() -> None:
 
 
 async def test_streams_of_a_ticket_end_with_what_gave_it() -> None:
-    world = World()
-    async with serving(world, NEVER) as (_, session):
-        record, token = await world.tokens.create(
+    backend = Backend()
+    async with serving(backend, NEVER) as (_, session):
+        record, token = await backend.tokens.create(
             "carol", ("viewer",), expires_ms=None, created_by="root"
         )
         answer = await session.post("/api/v1/tickets", json={"path": EVENTS}, headers=bearer(token))
@@ -120,28 +120,28 @@ async def test_streams_of_a_ticket_end_with_what_gave_it() -> None:
 
 async def test_the_timer_finds_what_was_not_announced() -> None:
     clock = ManualClock()
-    world = World(clock=clock)
-    async with serving(world) as (_, session):
+    backend = Backend(clock=clock)
+    async with serving(backend) as (_, session):
         stream = await open_stream(session, EVENTS, ALICE)
         await stream.until("bookmark")
-        del world.principals[ALICE]
+        del backend.principals[ALICE]
         clock.advance_s(15)
         assert _last_words(await stream.rest()) == ("end", "revoked")
 
 
 async def test_a_job_whose_roles_change_is_hidden_from_its_next_frame_on() -> None:
-    world = World()
-    job = world.define("App/Job")
-    execution = world.queue("App/Job", user_id="bob")
-    seen = world.define("App/Seen")
-    async with serving(world, NEVER) as (_, session):
+    backend = Backend()
+    job = backend.define("App/Job")
+    execution = backend.queue("App/Job", user_id="bob")
+    seen = backend.define("App/Seen")
+    async with serving(backend, NEVER) as (_, session):
         stream = await open_stream(session, EVENTS, ALICE)
         await stream.until("bookmark")
-        world.run(execution)
+        backend.run(execution)
         before = await stream.next_change()
-        _restrict(world, job, RolesSpec(view=("secret-keepers",)))
-        world.progress(execution, 10)
-        world.queue(seen.id, user_id="bob")
+        _restrict(backend, job, RolesSpec(view=("secret-keepers",)))
+        backend.progress(execution, 10)
+        backend.queue(seen.id, user_id="bob")
         after = await stream.next_change()
         replay = await open_stream(session, EVENTS, ALICE, Last_Event_ID=str(before.id))
         replayed = await replay.next_change()
@@ -154,25 +154,25 @@ async def test_a_job_whose_roles_change_is_hidden_from_its_next_frame_on() -> No
 
 
 async def test_a_reader_that_loses_the_right_to_output_gets_the_end() -> None:
-    world = World()
-    job = world.define("App/Job")
-    execution = world.queue("App/Job", user_id="bob")
-    world.run(execution)
-    async with serving(world, NEVER) as (_, session):
+    backend = Backend()
+    job = backend.define("App/Job")
+    execution = backend.queue("App/Job", user_id="bob")
+    backend.run(execution)
+    async with serving(backend, NEVER) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream", ALICE)
         await stream.until("snapshot_end")
-        _restrict(world, job, RolesSpec(output=("secret-keepers",)))
-        await world.output.append(execution, b"the secret\n")
+        _restrict(backend, job, RolesSpec(output=("secret-keepers",)))
+        await backend.output.append(execution, b"the secret\n")
         answered = await stream.rest()
     assert _last_words(answered) == ("end", "revoked")
     assert b"secret" not in stream.raw
 
 
 async def test_a_waiting_request_gets_nothing_after_a_revocation() -> None:
-    world = World()
-    world.define("App/Job")
-    world.handle_at_once = False
-    async with serving(world) as (_, session):
+    backend = Backend()
+    backend.define("App/Job")
+    backend.handle_at_once = False
+    async with serving(backend) as (_, session):
         waiting = asyncio.create_task(
             session.post(
                 "/api/v1/commands",
@@ -180,25 +180,25 @@ async def test_a_waiting_request_gets_nothing_after_a_revocation() -> None:
                 headers=bearer(ALICE) | {"Prefer": "wait=20"},
             )
         )
-        while not world.published:
+        while not backend.published:
             await asyncio.sleep(0.01)
-        del world.principals[ALICE]
-        world.end_command(world.published[0].id)
+        del backend.principals[ALICE]
+        backend.end_command(backend.published[0].id)
         response = await waiting
     assert response.status == 401
 
 
 @pytest.mark.parametrize("waits", [0, 1])
 async def test_without_a_place_to_wait_the_answer_comes_at_once(waits: int) -> None:
-    world = World()
-    world.define("App/Job")
-    world.handle_at_once = False
+    backend = Backend()
+    backend.define("App/Job")
+    backend.handle_at_once = False
     body = {"command": "start", "jobId": "App/Job"}
     settings = GatewaySettings(waits_per_principal=waits)
     async with (
-        serving(world, settings) as (_, session),
+        serving(backend, settings) as (_, session),
         asyncio.timeout(10),
-        _waiting(session, world, body, waits),
+        _waiting(session, backend, body, waits),
     ):
         response = await session.post(
             "/api/v1/commands", json=body, headers=bearer(ALICE) | {"Prefer": "wait=30"}
@@ -209,11 +209,11 @@ async def test_without_a_place_to_wait_the_answer_comes_at_once(waits: int) -> N
 
 async def test_a_principal_keeps_to_its_pace_and_holds_up_no_other() -> None:
     clock = ManualClock()
-    world = World(clock=clock)
-    world.define("App/Job")
+    backend = Backend(clock=clock)
+    backend.define("App/Job")
     settings = GatewaySettings(posts_per_s=2.0, post_burst=5.0)
     body = {"command": "start", "jobId": "App/Job"}
-    async with serving(world, settings) as (_, session):
+    async with serving(backend, settings) as (_, session):
         sent = [
             await session.post("/api/v1/commands", json=body, headers=bearer(ALICE))
             for _ in range(7)
@@ -224,23 +224,23 @@ async def test_a_principal_keeps_to_its_pace_and_holds_up_no_other() -> None:
         later = await session.post("/api/v1/commands", json=body, headers=bearer(ALICE))
     assert [response.status for response in sent] == [202] * 5 + [429] * 2
     assert (reads.status, other.status, later.status) == (200, 202, 202)
-    assert len(world.published) == 7
+    assert len(backend.published) == 7
 
 
 @contextlib.asynccontextmanager
 async def _waiting(
-    session: aiohttp.ClientSession, world: World, body: dict[str, str], count: int
+    session: aiohttp.ClientSession, backend: Backend, body: dict[str, str], count: int
 ) -> AsyncIterator[None]:
     """`count` requests of Alice wait inside the block."""
     headers = bearer(ALICE) | {"Prefer": "wait=30"}
     async with asyncio.TaskGroup() as group:
         for _ in range(count):
             group.create_task(_ignored(session, body, headers))
-        while len(world.published) < count:
+        while len(backend.published) < count:
             await asyncio.sleep(0.01)
         yield
-        for envelope in world.published:
-            world.end_command(envelope.id)
+        for envelope in backend.published:
+            backend.end_command(envelope.id)
 
 
 async def _ignored(
@@ -257,10 +257,10 @@ async def _opened(session: aiohttp.ClientSession, browser: Browser) -> StreamRea
     return stream
 
 
-def _restrict(world: World, job: Job, roles: RolesSpec) -> None:
+def _restrict(backend: Backend, job: Job, roles: RolesSpec) -> None:
     assert job.spec is not None
     spec = msgspec.structs.replace(job.spec, roles=roles)
-    world.table.by_job[job.id] = msgspec.structs.replace(job, spec=spec)
+    backend.table.by_job[job.id] = msgspec.structs.replace(job, spec=spec)
 
 
 def _last_words(answered: list[SentFrame]) -> tuple[str, str]:
@@ -280,23 +280,23 @@ async def test_a_long_output_is_not_sent_to_its_end_once_the_right_is_gone(
     target: str, headers: dict[str, str], how: str
 ) -> None:
     """Its reader is slow, or the output so long that it takes an hour."""
-    world = World()
-    world.define("App/Job")
-    execution = world.queue("App/Job")
+    backend = Backend()
+    backend.define("App/Job")
+    execution = backend.queue("App/Job")
     line = b"x" * 999 + b"\n"
-    await world.output.append(execution, line * (24 * 1024))
-    async with serving(world) as (_, session):
+    await backend.output.append(execution, line * (24 * 1024))
+    async with serving(backend) as (_, session):
         asked = bearer(VIEWER if how == "lists" else ALICE) | headers
         if how == "lists":
-            _let_view(world, "App/Job", "viewer")
+            _let_view(backend, "App/Job", "viewer")
         path = f"/api/v1/executions/{execution}/{target}"
         async with session.get(path, headers=asked) as answer:
             assert answer.status in (200, 206)
             await answer.content.readexactly(1000)
             if how == "lists":
-                _let_view(world, "App/Job", "nobody")
+                _let_view(backend, "App/Job", "nobody")
             else:
-                del world.principals[ALICE]
+                del backend.principals[ALICE]
             answered, is_whole = await _rest(answer)
     assert not is_whole
     assert answered < 24 * 1024 * 1000
@@ -313,9 +313,9 @@ async def _rest(answer: aiohttp.ClientResponse) -> tuple[int, bool]:
     return answered, True
 
 
-def _let_view(world: World, job_id: str, role: str) -> None:
-    job = world.table.by_job[job_id]
+def _let_view(backend: Backend, job_id: str, role: str) -> None:
+    job = backend.table.by_job[job_id]
     assert job.spec is not None
     roles = RolesSpec(view=(role,), output=(role,))
     spec = msgspec.structs.replace(job.spec, roles=roles)
-    world.table.by_job[job_id] = msgspec.structs.replace(job, spec=spec)
+    backend.table.by_job[job_id] = msgspec.structs.replace(job, spec=spec)

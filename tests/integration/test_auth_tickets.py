@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from tests.fakes import ManualClock
-from tests.gateway_fixture import ADMIN, ALICE, ROLELESS, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, ROLELESS, Backend, bearer, serving
 from tests.sign_in import Browser
 from tests.stream_reader import StreamReader
 from transports.http.settings import GatewaySettings
@@ -29,9 +29,9 @@ async def ticket_for(
 
 
 async def test_a_ticket_opens_its_stream_as_often_as_wanted_as_who_got_it() -> None:
-    world = World()
-    world.define("App/Job")
-    async with serving(world) as (_, session):
+    backend = Backend()
+    backend.define("App/Job")
+    async with serving(backend) as (_, session):
         ticket = await ticket_for(session, EVENTS)
         for _ in range(3):
             response = await session.get(f"{EVENTS}&ticket={ticket}", headers=SSE)
@@ -41,7 +41,7 @@ async def test_a_ticket_opens_its_stream_as_often_as_wanted_as_who_got_it() -> N
 
 
 async def test_a_ticket_of_a_signed_in_page_works_too() -> None:
-    async with serving(World()) as (url, session):
+    async with serving(Backend()) as (url, session):
         browser = Browser(session, url)
         await browser.sign_in(token=ALICE)
         ticket = await ticket_for(session, EVENTS, browser.headers)
@@ -67,7 +67,7 @@ async def test_a_ticket_of_a_signed_in_page_works_too() -> None:
     ],
 )
 async def test_a_ticket_opens_nothing_else(path: str, headers: dict[str, str]) -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         ticket = await ticket_for(session, EVENTS, bearer(ADMIN))
         response = await session.get(path.replace("{}", ticket), headers=headers)
         response.close()
@@ -76,7 +76,7 @@ async def test_a_ticket_opens_nothing_else(path: str, headers: dict[str, str]) -
 
 async def test_a_ticket_is_over_after_half_a_minute() -> None:
     clock = ManualClock()
-    async with serving(World(clock=clock)) as (_, session):
+    async with serving(Backend(clock=clock)) as (_, session):
         ticket = await ticket_for(session, EVENTS)
         clock.advance_s(29.9)
         in_time = await session.get(f"{EVENTS}&ticket={ticket}", headers=SSE)
@@ -87,16 +87,16 @@ async def test_a_ticket_is_over_after_half_a_minute() -> None:
 
 
 async def test_a_ticket_is_worth_what_its_token_is_now() -> None:
-    world = World()
-    async with serving(world) as (_, session):
+    backend = Backend()
+    async with serving(backend) as (_, session):
         ticket = await ticket_for(session, EVENTS)
-        del world.principals[ALICE]
+        del backend.principals[ALICE]
         response = await session.get(f"{EVENTS}&ticket={ticket}", headers=SSE)
     assert response.status == 401
 
 
 async def test_a_ticket_makes_no_tickets_and_is_no_sign_in() -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         ticket = await ticket_for(session, EVENTS)
         body = {"path": EVENTS}
         more = await session.post(f"/api/v1/tickets?ticket={ticket}", json=body)
@@ -106,7 +106,7 @@ async def test_a_ticket_makes_no_tickets_and_is_no_sign_in() -> None:
 
 
 async def test_a_ticket_in_the_url_does_not_hide_a_wrong_header() -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         ticket = await ticket_for(session, EVENTS)
         response = await session.get(
             f"{EVENTS}&ticket={ticket}", headers=SSE | bearer("jb_wrong_token")
@@ -116,13 +116,13 @@ async def test_a_ticket_in_the_url_does_not_hide_a_wrong_header() -> None:
 
 @pytest.mark.parametrize("body", [{}, {"path": "/api/v1/tokens"}, {"path": 5}, {"url": EVENTS}])
 async def test_tickets_are_for_streams(body: dict[str, Any]) -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         response = await session.post("/api/v1/tickets", json=body, headers=bearer(ALICE))
     assert response.status == 422
 
 
 async def test_tickets_have_an_end_for_each_user_alone() -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         for _ in range(200):
             await ticket_for(session, EVENTS)
         full = await session.post("/api/v1/tickets", json={"path": EVENTS}, headers=bearer(ALICE))
@@ -132,7 +132,7 @@ async def test_tickets_have_an_end_for_each_user_alone() -> None:
 
 
 async def test_only_named_pages_may_use_a_ticket() -> None:
-    async with serving(World(), GatewaySettings(origins=(DASHBOARD,))) as (url, session):
+    async with serving(Backend(), GatewaySettings(origins=(DASHBOARD,))) as (url, session):
         ticket = await ticket_for(session, EVENTS)
         answers = {}
         for origin in (DASHBOARD, url, "https://evil.example", "null"):
@@ -155,7 +155,7 @@ async def test_no_log_line_holds_a_ticket_a_token_or_a_code() -> None:
 
     log = io.StringIO()
     configure_logs("debug", log)
-    async with serving(World()) as (url, session):
+    async with serving(Backend()) as (url, session):
         ticket = await ticket_for(session, EVENTS)
         (await session.get(f"{EVENTS}&ticket={ticket}", headers=SSE)).close()
         await session.get(f"/api/v1/jobs?ticket={ticket}")

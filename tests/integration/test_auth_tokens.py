@@ -8,7 +8,7 @@ import pytest
 
 from bus.layout import DataLayout
 from tests.fakes import ManualClock
-from tests.gateway_fixture import ADMIN, ALICE, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, Backend, bearer, serving
 from tests.socket_client import open_socket
 from transports.http.access.admin_token import admin_token
 from transports.http.access.token_store import TokenStore
@@ -28,7 +28,7 @@ async def status_of(session: aiohttp.ClientSession, token: str) -> int:
 
 
 async def test_a_token_is_shown_once_works_and_is_refused_at_once_when_revoked() -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         made = await make(session, name="build")
         assert made["status"] == 201
         assert await status_of(session, made["token"]) == 200
@@ -46,7 +46,7 @@ async def test_a_token_is_shown_once_works_and_is_refused_at_once_when_revoked()
 async def test_wrong_tokens_are_limited_for_each_peer_and_good_ones_pass() -> None:
     """As a header, in a sign-in, as a ticket, in the first frame of a socket: one count for all."""
     clock = ManualClock()
-    async with serving(World(clock=clock)) as (url, session):
+    async with serving(Backend(clock=clock)) as (url, session):
         tried = [await status_of(session, f"jb_alice_{n}") for n in range(10)]
         for _ in range(9):
             await session.post("/api/v1/session", json={"token": "wrong"})
@@ -69,8 +69,8 @@ async def test_wrong_tokens_are_limited_for_each_peer_and_good_ones_pass() -> No
 
 
 async def test_a_token_has_ninety_days_unless_said_otherwise() -> None:
-    world = World(clock=ManualClock(1_769_450_400_000))
-    async with serving(world) as (_, session):
+    backend = Backend(clock=ManualClock(1_769_450_400_000))
+    async with serving(backend) as (_, session):
         default = await make(session)
         chosen = await make(session, expiresAt="2026-03-01T00:00:00Z")
         endless = await make(session, expiresAt=None)
@@ -81,7 +81,7 @@ async def test_a_token_has_ninety_days_unless_said_otherwise() -> None:
 
 async def test_an_expired_token_opens_nothing() -> None:
     clock = ManualClock(1_769_450_400_000)
-    async with serving(World(clock=clock)) as (_, session):
+    async with serving(Backend(clock=clock)) as (_, session):
         made = await make(session, expiresAt="2026-01-26T18:01:00Z")
         before = await status_of(session, made["token"])
         clock.advance_s(60)
@@ -93,7 +93,7 @@ async def test_an_expired_token_opens_nothing() -> None:
 
 @pytest.mark.parametrize("user", ["uid:0", "schedule:A/B", "policy:retry", "system:bus", "Uid:1"])
 async def test_no_user_becomes_one_of_jobbus_s_own(user: str) -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         made = await make(session, userId=user)
     assert made["status"] == 422
     assert made["errors"][0]["pointer"] == "/userId"
@@ -117,14 +117,14 @@ async def test_no_user_becomes_one_of_jobbus_s_own(user: str) -> None:
     ],
 )
 async def test_what_is_wrong_is_named(fields: dict[str, Any], pointer: str) -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         made = await make(session, **fields)
     assert made["status"] == 422
     assert made["errors"][0]["pointer"] == pointer
 
 
 async def test_only_admins_have_to_do_with_tokens() -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         answers = [
             await session.get(TOKENS, headers=bearer(ALICE)),
             await session.post(TOKENS, json={}, headers=bearer(ALICE)),
@@ -137,10 +137,10 @@ async def test_only_admins_have_to_do_with_tokens() -> None:
 
 
 async def test_the_account_s_token_is_replaced_and_never_shown(tmp_path: Path) -> None:
-    world, layout = World(), DataLayout(tmp_path)
+    backend, layout = Backend(), DataLayout(tmp_path)
     old = admin_token(layout)
-    world.tokens = TokenStore.load(layout, old, world.clock)
-    async with serving(world) as (_, session):
+    backend.tokens = TokenStore.load(layout, old, backend.clock)
+    async with serving(backend) as (_, session):
         refused = await session.delete(f"{TOKENS}/admin", headers=bearer(old))
         rotated = await session.post(f"{TOKENS}/admin/rotate", json={}, headers=bearer(old))
         body = await rotated.text()
@@ -167,7 +167,7 @@ async def test_the_account_s_token_is_replaced_and_never_shown(tmp_path: Path) -
     ],
 )
 async def test_no_header_but_the_right_one_is_taken(header: str) -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         response = await session.get("/api/v1/jobs", headers={"Authorization": header})
         problem = await response.json()
     assert response.status == 401

@@ -9,19 +9,19 @@ from bus.commands import StartJob
 from bus.envelope import seal
 from jobbus.cli.list import commands, ps
 from jobbus.cli.target import Target
-from tests.gateway_fixture import ALICE, World, serving
+from tests.gateway_fixture import ALICE, Backend, serving
 
 
 async def test_lists_go_on_over_pages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    world = World()
-    alice = world.principals[ALICE]
+    backend = Backend()
+    alice = backend.principals[ALICE]
     for _ in range(600):
-        envelope = seal(StartJob(job_id="App/Job"), alice, now_ms=world.clock.now_ms())
-        world.accept(envelope)
-        world.queue("App/Job")
+        envelope = seal(StartJob(job_id="App/Job"), alice, now_ms=backend.clock.now_ms())
+        backend.accept(envelope)
+        backend.queue("App/Job")
     token = tmp_path / "token"
     token.write_text(ALICE)
-    async with serving(world) as (url, _):
+    async with serving(backend) as (url, _):
         target = Target(url=url, token_file=token)
         for listing in (commands, ps):
             shown = []

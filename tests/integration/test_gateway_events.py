@@ -14,7 +14,7 @@ from bus.feed import Feed
 from bus.jobs import JobSpec, RolesSpec
 from bus.model import Principal
 from tests.fakes import ManualClock
-from tests.gateway_fixture import ADMIN, ALICE, EPOCH, ROLELESS, VIEWER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, EPOCH, ROLELESS, VIEWER, Backend, bearer, serving
 from tests.stream_reader import SentFrame, StreamReader, open_stream
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
@@ -28,14 +28,14 @@ def kinds(sent: list[SentFrame]) -> list[str]:
 
 
 async def test_a_whole_stream_has_exactly_these_bytes() -> None:
-    world = World(ManualClock(now_ms=1_769_450_400_000))
-    world.define("App/Job")
-    gateway = Gateway(world.ports(), GatewaySettings(version="test"))
+    backend = Backend(ManualClock(now_ms=1_769_450_400_000))
+    backend.define("App/Job")
+    gateway = Gateway(backend.ports(), GatewaySettings(version="test"))
     url = await gateway.start("127.0.0.1", 0)
     async with aiohttp.ClientSession(base_url=url) as session:
         stream = await open_stream(session, "/api/v1/events?type=execution.*&type=job.*")
         await stream.until("snapshot_end")
-        world.queue("App/Job", execution_id=EXECUTION)
+        backend.queue("App/Job", execution_id=EXECUTION)
         queued = await stream.next_change()
         await gateway.aclose()
         await stream.rest()
@@ -81,7 +81,7 @@ GOLDEN = (
 
 
 async def test_the_head_of_a_stream_passes_proxies_unbuffered() -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         stream = await open_stream(session, "/api/v1/events")
         headers = stream.response.headers
         head = await session.head("/api/v1/events", headers=bearer(ALICE))
@@ -94,8 +94,8 @@ async def test_the_head_of_a_stream_passes_proxies_unbuffered() -> None:
 
 
 async def test_http_1_0_gets_the_same_bytes_without_chunks() -> None:
-    world = World()
-    async with serving(world) as (url, _):
+    backend = Backend()
+    async with serving(backend) as (url, _):
         host, port = url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         request = f"GET /api/v1/events?start=now HTTP/1.0\r\nHost: {host}\r\n"
@@ -103,7 +103,7 @@ async def test_http_1_0_gets_the_same_bytes_without_chunks() -> None:
         async with asyncio.timeout(20):
             head = await reader.readuntil(b"\r\n\r\n")
             await reader.readuntil(b"event: bookmark\ndata: {}\n\n")
-            world.define("App/Job")
+            backend.define("App/Job")
             change = await reader.readuntil(b"\n\n")
         writer.close()
         await writer.wait_closed()
@@ -113,28 +113,28 @@ async def test_http_1_0_gets_the_same_bytes_without_chunks() -> None:
 
 async def test_snapshot_holds_jobs_live_and_lately_ended_executions() -> None:
     clock = ManualClock()
-    world = World(clock)
-    world.define("App/Job")
-    old = world.queue("App/Job")
-    world.end(old)
+    backend = Backend(clock)
+    backend.define("App/Job")
+    old = backend.queue("App/Job")
+    backend.end(old)
     clock.advance_s(901)
-    ended, live = world.queue("App/Job"), world.queue("App/Job")
-    world.end(ended)
-    async with serving(world) as (_, session):
+    ended, live = backend.queue("App/Job"), backend.queue("App/Job")
+    backend.end(ended)
+    async with serving(backend) as (_, session):
         stream = await open_stream(session, "/api/v1/events")
         sent = await stream.until("snapshot_end")
         stream.close()
     subjects = [item["subject"] for f in sent if f.kind == "snapshot" for item in f.data["items"]]
     assert subjects == ["jobs/App/Job", f"executions/{live}", f"executions/{ended}"]
-    assert sent[-1].id == world.feed.position(world.feed.head)
+    assert sent[-1].id == backend.feed.position(backend.feed.head)
     assert all(frame.id is None for frame in sent[:-1])
 
 
 async def test_snapshot_comes_in_frames_of_a_hundred() -> None:
-    world = World()
+    backend = Backend()
     for _ in range(250):
-        world.queue("App/Job")
-    async with serving(world) as (_, session):
+        backend.queue("App/Job")
+    async with serving(backend) as (_, session):
         stream = await open_stream(session, "/api/v1/events")
         sent = await stream.until("snapshot_end")
         stream.close()
@@ -144,9 +144,9 @@ async def test_snapshot_comes_in_frames_of_a_hundred() -> None:
 
 
 async def test_start_now_gives_a_bookmark_and_no_snapshot() -> None:
-    world = World()
-    world.define("App/Job")
-    async with serving(world) as (_, session):
+    backend = Backend()
+    backend.define("App/Job")
+    async with serving(backend) as (_, session):
         stream = await open_stream(session, "/api/v1/events?start=now")
         sent = [await stream.next(), await stream.next()]
         stream.close()
@@ -155,11 +155,11 @@ async def test_start_now_gives_a_bookmark_and_no_snapshot() -> None:
 
 
 async def test_resume_sends_exactly_what_came_after_and_the_header_wins() -> None:
-    world = World()
-    execution = world.queue("App/Job")
+    backend = Backend()
+    execution = backend.queue("App/Job")
     for percent in range(5):
-        world.progress(execution, percent)
-    async with serving(world) as (_, session):
+        backend.progress(execution, percent)
+    async with serving(backend) as (_, session):
         stream = await open_stream(
             session, "/api/v1/events?last_event_id=abc123-1", Last_Event_ID="abc123-4"
         )
@@ -181,12 +181,12 @@ async def test_resume_sends_exactly_what_came_after_and_the_header_wins() -> Non
     ],
 )
 async def test_a_cursor_that_cannot_be_served_is_reset_or_gone(cursor: str, reason: str) -> None:
-    world = World()
-    world.feed = Feed(EPOCH, 10, world.clock)
-    execution = world.queue("App/Job")
+    backend = Backend()
+    backend.feed = Feed(EPOCH, 10, backend.clock)
+    execution = backend.queue("App/Job")
     for _ in range(5001):
-        world.progress(execution, 1)
-    async with serving(world) as (_, session):
+        backend.progress(execution, 1)
+    async with serving(backend) as (_, session):
         stream = await open_stream(session, "/api/v1/events", Last_Event_ID=cursor)
         sent = await stream.until("snapshot_end")
         stream.close()
@@ -197,24 +197,24 @@ async def test_a_cursor_that_cannot_be_served_is_reset_or_gone(cursor: str, reas
         problem = await ndjson.json(content_type="application/problem+json")
     assert kinds(sent) == ["hello", "reset", "snapshot", "snapshot_end"]
     assert (sent[0].data["resumed"], sent[1].data["reason"]) == (False, reason)
-    assert sent[-1].id == world.feed.position(world.feed.head)
+    assert sent[-1].id == backend.feed.position(backend.feed.head)
     assert (ndjson.status, problem["code"], problem["reason"]) == (410, "cursor_gone", reason)
 
 
 async def test_a_reader_that_falls_out_of_the_ring_is_reset_in_the_stream() -> None:
     clock = ManualClock()
-    world = World(clock)
-    execution = world.queue("App/Job")
-    async with serving(world, GatewaySettings(age_s=100_000)) as (_, session):
+    backend = Backend(clock)
+    execution = backend.queue("App/Job")
+    async with serving(backend, GatewaySettings(age_s=100_000)) as (_, session):
         stream = await open_stream(session, "/api/v1/events")
         await stream.until("snapshot_end")
         # More than the ring may hold, in one step: nothing could be sent in between.
-        world.feed.publish([], world.feed.head + 1)
+        backend.feed.publish([], backend.feed.head + 1)
         for _ in range(10_050):
             clock.advance_s(1)
-            world.progress(execution, 1)
+            backend.progress(execution, 1)
         sent = await stream.until("snapshot_end")
-        world.progress(execution, 99)
+        backend.progress(execution, 99)
         after = await stream.next_change()
         stream.close()
     assert kinds(sent)[0] == "reset"
@@ -223,8 +223,8 @@ async def test_a_reader_that_falls_out_of_the_ring_is_reset_in_the_stream() -> N
 
 
 async def test_filters_select_by_job_execution_user_and_type() -> None:
-    world = World()
-    async with serving(world) as (_, session):
+    backend = Backend()
+    async with serving(backend) as (_, session):
         streams = {
             query: await open_stream(session, f"/api/v1/events?start=now&{query}")
             for query in (
@@ -237,9 +237,9 @@ async def test_filters_select_by_job_execution_user_and_type() -> None:
         }
         for stream in streams.values():
             await stream.until("bookmark")
-        one = world.queue("A/One", "alice")
-        world.queue("A/Two", "bob", EXECUTION)
-        world.run(one)
+        one = backend.queue("A/One", "alice")
+        backend.queue("A/Two", "bob", EXECUTION)
+        backend.run(one)
         firsts = {query: (await s.next_change()).data for query, s in streams.items()}
         for stream in streams.values():
             stream.close()
@@ -270,7 +270,7 @@ async def test_filters_select_by_job_execution_user_and_type() -> None:
     ],
 )
 async def test_a_wrong_parameter_is_refused_by_name(query: str, says: str) -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         response = await session.get(f"/api/v1/events?{query}", headers=bearer(ALICE))
         problem = await response.json(content_type="application/problem+json")
     assert response.status == 400
@@ -278,24 +278,24 @@ async def test_a_wrong_parameter_is_refused_by_name(query: str, says: str) -> No
 
 
 async def test_frames_are_given_by_the_current_grant_live_and_in_replay() -> None:
-    world = World()
-    world.define("Secret/Job", roles=RolesSpec(view=("insider",)))
-    world.define("Open/Job")
-    hidden = world.queue("Secret/Job", "root")
-    own = world.queue("Secret/Job", "vera")
-    async with serving(world) as (_, session):
+    backend = Backend()
+    backend.define("Secret/Job", roles=RolesSpec(view=("insider",)))
+    backend.define("Open/Job")
+    hidden = backend.queue("Secret/Job", "root")
+    own = backend.queue("Secret/Job", "vera")
+    async with serving(backend) as (_, session):
         stream = await open_stream(session, "/api/v1/events", VIEWER)
         snapshot = await stream.until("snapshot_end")
         replay = await open_stream(session, "/api/v1/events", VIEWER, Last_Event_ID="abc123-0")
         await replay.next()
         replayed = [await replay.next(), await replay.next()]
-        world.run(hidden)
-        world.run(own)
+        backend.run(hidden)
+        backend.run(own)
         live = await stream.next_change()
         # The grant changes: what was open is closed from the next frame on.
-        world.define("Open/Job", roles=RolesSpec(view=("insider",)))
-        world.queue("Open/Job", "root")
-        world.progress(own, 5)
+        backend.define("Open/Job", roles=RolesSpec(view=("insider",)))
+        backend.queue("Open/Job", "root")
+        backend.progress(own, 5)
         after = await stream.next_change()
         stream.close()
         replay.close()
@@ -307,11 +307,11 @@ async def test_frames_are_given_by_the_current_grant_live_and_in_replay() -> Non
 
 
 async def test_in_silence_bookmarks_move_a_filtered_reader_on() -> None:
-    world = World()
-    async with serving(world, QUICK) as (_, session):
+    backend = Backend()
+    async with serving(backend, QUICK) as (_, session):
         stream = await open_stream(session, "/api/v1/events?job=A/B&start=now")
         first = (await stream.until("bookmark"))[-1]
-        world.queue("Other/Job")
+        backend.queue("Other/Job")
         later = await stream.next()
         while later.id == first.id:
             later = await stream.next()
@@ -320,25 +320,25 @@ async def test_in_silence_bookmarks_move_a_filtered_reader_on() -> None:
 
 
 async def test_an_old_stream_is_asked_to_rotate() -> None:
-    async with serving(World(), GatewaySettings(heartbeat_s=0.3, age_s=0.2)) as (_, session):
+    async with serving(Backend(), GatewaySettings(heartbeat_s=0.3, age_s=0.2)) as (_, session):
         stream = await open_stream(session, "/api/v1/events?start=now")
         sent = await stream.rest()
     assert (sent[-1].kind, sent[-1].data["reason"], sent[-1].id) == ("end", "rotate", "abc123-0")
 
 
 async def test_a_revoked_token_ends_its_streams_at_once() -> None:
-    world = World()
-    gateway = Gateway(world.ports())
+    backend = Backend()
+    gateway = Gateway(backend.ports())
     url = await gateway.start("127.0.0.1", 0)
     async with aiohttp.ClientSession(base_url=url) as session:
         stream = await open_stream(session, "/api/v1/events?start=now")
         other = await open_stream(session, "/api/v1/events?start=now", ADMIN)
         await stream.until("bookmark")
         await other.until("bookmark")
-        del world.principals[ALICE]
+        del backend.principals[ALICE]
         gateway.recheck()
         sent = await stream.rest()
-        world.define("App/Job")
+        backend.define("App/Job")
         assert (await other.next_change()).data["type"] == "job.changed"
         other.close()
         await gateway.aclose()
@@ -346,20 +346,20 @@ async def test_a_revoked_token_ends_its_streams_at_once() -> None:
 
 
 async def test_new_roles_count_in_an_open_stream() -> None:
-    world = World()
-    world.define("App/Job")
-    gateway = Gateway(world.ports())
+    backend = Backend()
+    backend.define("App/Job")
+    gateway = Gateway(backend.ports())
     url = await gateway.start("127.0.0.1", 0)
     async with aiohttp.ClientSession(base_url=url) as session:
         stream = await open_stream(session, "/api/v1/events?start=now", ROLELESS)
         control = await open_stream(session, "/api/v1/events?start=now", ADMIN)
         await stream.until("bookmark")
         await control.until("bookmark")
-        world.queue("App/Job", "root")
+        backend.queue("App/Job", "root")
         await control.next_change()  # the flush that left `stream` out is over
-        world.principals[ROLELESS] = Principal(user_id="sam", roles=("viewer",), via="http")
+        backend.principals[ROLELESS] = Principal(user_id="sam", roles=("viewer",), via="http")
         gateway.recheck()
-        second = world.queue("App/Job", "root")
+        second = backend.queue("App/Job", "root")
         sent = await stream.next_change()
         stream.close()
         control.close()
@@ -368,16 +368,16 @@ async def test_new_roles_count_in_an_open_stream() -> None:
 
 
 async def test_new_roles_count_for_a_change_that_is_published_before_the_stream_woke() -> None:
-    world = World()
-    world.define("App/Job")
-    gateway = Gateway(world.ports())
+    backend = Backend()
+    backend.define("App/Job")
+    gateway = Gateway(backend.ports())
     url = await gateway.start("127.0.0.1", 0)
     async with aiohttp.ClientSession(base_url=url) as session:
         stream = await open_stream(session, "/api/v1/events?start=now", ROLELESS)
         await stream.until("bookmark")
-        world.principals[ROLELESS] = Principal(user_id="sam", roles=("viewer",), via="http")
+        backend.principals[ROLELESS] = Principal(user_id="sam", roles=("viewer",), via="http")
         gateway.recheck()
-        seen = world.queue("App/Job", "root")
+        seen = backend.queue("App/Job", "root")
         with pytest.raises(StopIteration):  # a flush that comes first, and has nothing to wait for
             gateway._fanout._flush().send(None)
         sent = await stream.next_change()
@@ -388,7 +388,7 @@ async def test_new_roles_count_for_a_change_that_is_published_before_the_stream_
 
 async def test_limits_on_streams_are_reported_with_a_time_to_come_back() -> None:
     settings = GatewaySettings(streams_max=3, streams_per_principal=2)
-    async with serving(World(), settings) as (_, session):
+    async with serving(Backend(), settings) as (_, session):
         streams = [await open_stream(session, "/api/v1/events?start=now") for _ in range(2)]
         mine = await session.get("/api/v1/events", headers=bearer(ALICE))
         streams.append(await open_stream(session, "/api/v1/events?start=now", ADMIN))
@@ -402,7 +402,7 @@ async def test_limits_on_streams_are_reported_with_a_time_to_come_back() -> None
 
 async def test_a_vanished_reader_makes_room() -> None:
     settings = GatewaySettings(streams_per_principal=1, heartbeat_s=0.3)
-    async with serving(World(), settings) as (_, session):
+    async with serving(Backend(), settings) as (_, session):
         stream = await open_stream(session, "/api/v1/events?start=now")
         await stream.until("bookmark")
         stream.close()
@@ -416,9 +416,9 @@ async def test_a_vanished_reader_makes_room() -> None:
 
 
 async def test_a_reader_that_never_reads_is_cut_off_and_delays_no_other() -> None:
-    world = World()
+    backend = Backend()
     settings = GatewaySettings(write_timeout_s=1.0, send_buffer=8192)
-    async with serving(world, settings) as (url, session):
+    async with serving(backend, settings) as (url, session):
         host, port = url.removeprefix("http://").split(":")
         lazy = socket.socket()
         lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -427,9 +427,9 @@ async def test_a_reader_that_never_reads_is_cut_off_and_delays_no_other() -> Non
         lazy.sendall(f"{request}Authorization: Bearer {ALICE}\r\n\r\n".encode())
         eager = await open_stream(session, "/api/v1/events?start=now", ADMIN)
         await eager.until("bookmark")
-        execution = world.queue("App/Job")
+        execution = backend.queue("App/Job")
         for step in range(2000):
-            world.progress(execution, step % 100, "x" * 500)
+            backend.progress(execution, step % 100, "x" * 500)
             if step % 100 == 0:
                 await asyncio.sleep(0.001)
         seen = 0
@@ -449,13 +449,13 @@ async def test_a_reader_that_never_reads_is_cut_off_and_delays_no_other() -> Non
 
 
 async def test_ndjson_has_the_same_frames_one_a_line() -> None:
-    world = World()
-    world.define("App/Job")
-    async with serving(world) as (_, session):
+    backend = Backend()
+    backend.define("App/Job")
+    async with serving(backend) as (_, session):
         response = await session.get(
             "/api/v1/events", headers=bearer(ALICE) | {"Accept": "application/x-ndjson"}
         )
-        world.queue("App/Job")
+        backend.queue("App/Job")
         lines: list[Any] = []
         async with asyncio.timeout(20):
             while len(lines) < 4:
@@ -468,11 +468,11 @@ async def test_ndjson_has_the_same_frames_one_a_line() -> None:
 
 
 async def test_json_pages_go_on_from_next() -> None:
-    world = World()
+    backend = Backend()
     for _ in range(5):
-        world.queue("App/Job")
+        backend.queue("App/Job")
     headers = bearer(ALICE) | {"Accept": "application/json"}
-    async with serving(world) as (_, session):
+    async with serving(backend) as (_, session):
         pages = []
         cursor = "abc123-0"
         while True:
@@ -491,14 +491,14 @@ async def test_json_pages_go_on_from_next() -> None:
 
 
 async def test_a_burst_comes_in_few_writes_and_loses_nothing() -> None:
-    world = World()
-    async with serving(world, GatewaySettings(streams_per_principal=50)) as (_, session):
+    backend = Backend()
+    async with serving(backend, GatewaySettings(streams_per_principal=50)) as (_, session):
         streams = [await open_stream(session, "/api/v1/events?start=now") for _ in range(15)]
         for stream in streams:
             await stream.until("bookmark")
-        execution = world.queue("App/Job")
+        execution = backend.queue("App/Job")
         for step in range(500):
-            world.progress(execution, step % 100)
+            backend.progress(execution, step % 100)
 
         async def ids(stream: StreamReader) -> list[str | None]:
             return [(await stream.next_change()).id for _ in range(501)]
@@ -511,8 +511,8 @@ async def test_a_burst_comes_in_few_writes_and_loses_nothing() -> None:
 
 
 async def test_open_streams_do_not_hold_up_the_end() -> None:
-    world = World()
-    gateway = Gateway(world.ports(), GatewaySettings(streams_per_principal=200))
+    backend = Backend()
+    gateway = Gateway(backend.ports(), GatewaySettings(streams_per_principal=200))
     url = await gateway.start("127.0.0.1", 0)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(base_url=url, connector=connector) as session:
@@ -523,42 +523,42 @@ async def test_open_streams_do_not_hold_up_the_end() -> None:
     assert {(end.kind, end.data["reason"]) for end in ends} == {("end", "shutdown")}
 
 
-def test_the_worlds_records_are_what_the_table_would_hold() -> None:
+def test_the_backends_records_are_what_the_table_would_hold() -> None:
     """The fake stays honest: versions are positions and specs are real ones."""
-    world = World()
-    job = world.define("App/Job")
-    execution = world.table.execution(world.queue("App/Job"))
+    backend = Backend()
+    job = backend.define("App/Job")
+    execution = backend.table.execution(backend.queue("App/Job"))
     assert execution is not None
-    assert (job.version, execution.version, world.feed.head) == (1, 2, 2)
+    assert (job.version, execution.version, backend.feed.head) == (1, 2, 2)
     assert isinstance(job.spec, JobSpec)
     assert msgspec.json.encode(execution)
 
 
-async def behind_the_ring() -> World:
-    """A world whose ring holds the last changes only; the journal has all of them."""
-    world = World()
+async def behind_the_ring() -> Backend:
+    """A backend whose ring holds the last changes only; the journal has all of them."""
+    backend = Backend()
     for _ in range(20):
-        world.queue("App/Job")
-    held = Feed(EPOCH, 20, world.clock)
-    held.refill([frame for frame in world.history.frames if frame.seq > 12], 12)
-    world.feed = held
-    return world
+        backend.queue("App/Job")
+    held = Feed(EPOCH, 20, backend.clock)
+    held.refill([frame for frame in backend.history.frames if frame.seq > 12], 12)
+    backend.feed = held
+    return backend
 
 
 async def test_a_stream_whose_beginning_takes_a_while_to_find_is_not_taken_for_gone() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    world.history.is_found.clear()
-    gateway = Gateway(world.ports())
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    backend.history.is_found.clear()
+    gateway = Gateway(backend.ports())
     url = await gateway.start("127.0.0.1", 0)
     async with aiohttp.ClientSession(base_url=url) as session:
         opening = asyncio.create_task(
             open_stream(session, "/api/v1/events?start=earliest"), name="opening"
         )
         async with asyncio.timeout(20):
-            await world.history.is_sought.wait()
+            await backend.history.is_sought.wait()
         gateway.recheck()  # looks at all streams, as the service does about once a second
-        world.history.is_found.set()
+        backend.history.is_found.set()
         stream = await opening
         sent = await stream.next_change()
         stream.close()
@@ -567,11 +567,11 @@ async def test_a_stream_whose_beginning_takes_a_while_to_find_is_not_taken_for_g
 
 
 async def test_earliest_sends_the_journal_and_then_what_is_new() -> None:
-    world = await behind_the_ring()
-    async with serving(world) as (_, session):
+    backend = await behind_the_ring()
+    async with serving(backend) as (_, session):
         stream = await open_stream(session, "/api/v1/events?start=earliest")
         sent = [await stream.next() for _ in range(21)]
-        world.queue("App/Job")
+        backend.queue("App/Job")
         sent.append(await stream.next_change())
         stream.close()
     assert sent[0].kind == "hello"
@@ -579,15 +579,15 @@ async def test_earliest_sends_the_journal_and_then_what_is_new() -> None:
 
 
 async def test_who_reads_the_journal_goes_on_there_and_others_are_reset() -> None:
-    world = await behind_the_ring()
-    async with serving(world) as (_, session):
+    backend = await behind_the_ring()
+    async with serving(backend) as (_, session):
         deep = await open_stream(session, "/api/v1/events?start=earliest", Last_Event_ID="abc123-5")
         sent = [await deep.next() for _ in range(16)]
         deep.close()
         plain = await open_stream(session, "/api/v1/events", Last_Event_ID="abc123-5")
         reset = await plain.until("reset")
         plain.close()
-        world.history.floor = 8
+        backend.history.floor = 8
         late = await open_stream(session, "/api/v1/events?start=earliest", Last_Event_ID="abc123-5")
         gone = await late.until("snapshot_end")
         late.close()
@@ -598,10 +598,10 @@ async def test_who_reads_the_journal_goes_on_there_and_others_are_reset() -> Non
 
 
 async def test_json_pages_reach_back_into_the_journal() -> None:
-    world = await behind_the_ring()
-    world.history.floor = 2
+    backend = await behind_the_ring()
+    backend.history.floor = 2
     headers = bearer(ALICE) | {"Accept": "application/json"}
-    async with serving(world) as (_, session):
+    async with serving(backend) as (_, session):
         sent: list[str] = []
         path = "/api/v1/events?limit=3"
         while True:
@@ -617,9 +617,9 @@ async def test_json_pages_reach_back_into_the_journal() -> None:
 
 
 async def test_a_reader_of_the_journal_sees_only_what_it_may() -> None:
-    world = await behind_the_ring()
-    world.define("App/Job", roles=RolesSpec(view=("unassigned",)))
-    async with serving(world) as (_, session):
+    backend = await behind_the_ring()
+    backend.define("App/Job", roles=RolesSpec(view=("unassigned",)))
+    async with serving(backend) as (_, session):
         headers = bearer(VIEWER) | {"Accept": "application/json"}
         page = await (await session.get("/api/v1/events", headers=headers)).json()
     assert page["items"] == []

@@ -9,7 +9,7 @@ import pytest
 
 from bus.jobs import RolesSpec
 from bus.ports import OutputPage
-from tests.gateway_fixture import ALICE, VIEWER, World, WorldOutput, bearer, serving
+from tests.gateway_fixture import ALICE, VIEWER, Backend, BackendOutput, bearer, serving
 from tests.stream_reader import SentFrame, open_stream
 from transports.http.settings import GatewaySettings
 
@@ -28,19 +28,19 @@ def kinds(sent: list[SentFrame]) -> list[str]:
 
 
 async def test_output_arrives_while_the_job_runs_and_the_end_comes_last() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    async with serving(world) as (_, session):
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    async with serving(backend) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
         begin = await stream.until("snapshot_end")
-        world.run(execution)
+        backend.run(execution)
         running = await stream.next_change()
-        await world.output.append(execution, b"one\n")
+        await backend.output.append(execution, b"one\n")
         first = await stream.until("output")
-        world.progress(execution, 50, "half")
+        backend.progress(execution, 50, "half")
         progress = await stream.next_change()
-        await world.output.append(execution, b"two\n")
-        world.end(execution)
+        await backend.output.append(execution, b"two\n")
+        backend.end(execution)
         rest = await stream.rest()
         again = await session.get(
             f"/api/v1/executions/{execution}/stream",
@@ -60,40 +60,40 @@ async def test_output_arrives_while_the_job_runs_and_the_end_comes_last() -> Non
 
 
 async def test_an_ended_execution_is_sent_whole_then_ended() -> None:
-    world = World()
-    execution = world.queue("App/Job")
+    backend = Backend()
+    execution = backend.queue("App/Job")
     text = "".join(f"line {n}\n" for n in range(20_000))
-    await world.output.append(execution, text.encode())
-    world.end(execution)
-    async with serving(world) as (_, session):
+    await backend.output.append(execution, text.encode())
+    backend.end(execution)
+    async with serving(backend) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
         sent = await stream.rest()
     assert text_of(sent) == text
     assert sent[-1].data["reason"] == "terminal"
-    assert world.output.largest_read <= 64 * 1024
+    assert backend.output.largest_read <= 64 * 1024
 
 
 @pytest.mark.parametrize("query", ["from=9", "tail=1"])
 async def test_a_reader_may_begin_later(query: str) -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    await world.output.append(execution, b"line one\nline two\n")
-    world.end(execution)
-    async with serving(world) as (_, session):
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    await backend.output.append(execution, b"line one\nline two\n")
+    backend.end(execution)
+    async with serving(backend) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream?{query}")
         sent = await stream.rest()
     assert text_of(sent) == "line two\n"
 
 
 async def test_resume_at_every_id_repeats_and_loses_nothing() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    world.run(execution)
-    await world.output.append(execution, "grüße\n".encode() * 3)
-    world.end(execution)
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    backend.run(execution)
+    await backend.output.append(execution, "grüße\n".encode() * 3)
+    backend.end(execution)
     path = f"/api/v1/executions/{execution}/stream"
     settings = GatewaySettings(write_max=7, streams_per_principal=50)
-    async with serving(world, settings) as (_, session):
+    async with serving(backend, settings) as (_, session):
         whole = await (await open_stream(session, path)).rest()
         ids = [(at, frame.id) for at, frame in enumerate(whole) if frame.id is not None]
         for at, id in ids[:-1]:
@@ -109,19 +109,19 @@ async def test_resume_at_every_id_repeats_and_loses_nothing() -> None:
 
 
 async def test_an_open_line_is_sent_after_a_moment_and_replaced_when_it_is_whole() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    async with serving(world, GatewaySettings(partial_s=0.05)) as (_, session):
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    async with serving(backend, GatewaySettings(partial_s=0.05)) as (_, session):
         path = f"/api/v1/executions/{execution}/stream"
         stream = await open_stream(session, path)
         await stream.until("snapshot_end")
-        await world.output.append(execution, b"one\nName? \xe2\x82")
+        await backend.output.append(execution, b"one\nName? \xe2\x82")
         sent = [await stream.next(), await stream.next()]
         again = await open_stream(session, path, Last_Event_ID=str(sent[1].id))
         repeated = (await again.until("output"))[-1]
         again.close()
-        await world.output.append(execution, b"\xac\n")
-        world.end(execution)
+        await backend.output.append(execution, b"\xac\n")
+        backend.end(execution)
         rest = await stream.rest()
     assert [(x["number"], x["text"], x.get("partial")) for x in lines_of([*sent, *rest])] == [
         (1, "one", None),
@@ -134,16 +134,16 @@ async def test_an_open_line_is_sent_after_a_moment_and_replaced_when_it_is_whole
 
 
 async def test_redraws_are_one_line_a_few_times_a_second() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    async with serving(world, GatewaySettings(partial_s=0.2)) as (_, session):
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    async with serving(backend, GatewaySettings(partial_s=0.2)) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
         await stream.until("snapshot_end")
         for percent in range(100):
-            await world.output.append(execution, b"\r%d%%" % percent)
+            await backend.output.append(execution, b"\r%d%%" % percent)
             await asyncio.sleep(0.005)
-        await world.output.append(execution, b"\rdone\n")
-        world.end(execution)
+        await backend.output.append(execution, b"\rdone\n")
+        backend.end(execution)
         sent = await stream.rest()
     lines = lines_of(sent)
     assert {line["number"] for line in lines} == {1}
@@ -152,17 +152,17 @@ async def test_redraws_are_one_line_a_few_times_a_second() -> None:
 
 
 async def test_readers_of_one_execution_share_their_looks() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    async with serving(world, GatewaySettings(output_batch_s=0.01)) as (_, session):
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    async with serving(backend, GatewaySettings(output_batch_s=0.01)) as (_, session):
         path = f"/api/v1/executions/{execution}/stream"
         streams = [await open_stream(session, path) for _ in range(15)]
         for stream in streams:
             await stream.until("snapshot_end")
-        before = world.output.pages_read
-        await world.output.append(execution, b"news\n")
+        before = backend.output.pages_read
+        await backend.output.append(execution, b"news\n")
         frames = [(await stream.until("output"))[-1] for stream in streams]
-        read = world.output.pages_read - before
+        read = backend.output.pages_read - before
         for stream in streams:
             stream.close()
     assert [frame.data["lines"][0]["text"] for frame in frames] == ["news"] * 15
@@ -170,16 +170,16 @@ async def test_readers_of_one_execution_share_their_looks() -> None:
 
 
 async def test_a_reader_of_the_latest_skips_what_it_is_too_far_behind() -> None:
-    world = World()
-    execution = world.queue("App/Job")
+    backend = Backend()
+    execution = backend.queue("App/Job")
     text = b"".join(b"line %06d\n" % n for n in range(1, 20_001))
-    await world.output.append(execution, text)
+    await backend.output.append(execution, text)
     settings = GatewaySettings(latest_behind=100_000, latest_keep=10_000)
-    async with serving(world, settings) as (_, session):
+    async with serving(backend, settings) as (_, session):
         path = f"/api/v1/executions/{execution}/stream?follow=latest"
         stream = await open_stream(session, path)
         sent = await stream.until("output")
-        world.end(execution)
+        backend.end(execution)
         sent += await stream.rest()
         all_told = await (await open_stream(session, path.partition("?")[0])).rest()
     gap = next(frame for frame in sent if frame.kind == "gap")
@@ -193,12 +193,12 @@ async def test_a_reader_of_the_latest_skips_what_it_is_too_far_behind() -> None:
 
 
 async def test_a_dropped_middle_is_sent_as_a_gap() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    await world.output.append(execution, b"a" * 10 + b"-" * 80 + b"z" * 10)
-    world.output.dropped[execution] = (10, 90)
-    world.end(execution)
-    async with serving(world) as (_, session):
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    await backend.output.append(execution, b"a" * 10 + b"-" * 80 + b"z" * 10)
+    backend.output.dropped[execution] = (10, 90)
+    backend.end(execution)
+    async with serving(backend) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
         sent = (await stream.rest())[3:]
     assert kinds(sent) == ["output", "gap", "output", "end"]
@@ -219,10 +219,10 @@ async def test_a_dropped_middle_is_sent_as_a_gap() -> None:
 async def test_an_id_that_cannot_be_served_starts_again(
     cursor: str, reason: str, output_from: int
 ) -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    await world.output.append(execution, b"text\n")
-    async with serving(world) as (_, session):
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    await backend.output.append(execution, b"text\n")
+    async with serving(backend) as (_, session):
         stream = await open_stream(
             session, f"/api/v1/executions/{execution}/stream", Last_Event_ID=cursor
         )
@@ -234,12 +234,12 @@ async def test_an_id_that_cannot_be_served_starts_again(
 
 
 async def test_in_silence_a_position_to_come_back_to_is_sent() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    async with serving(world, GatewaySettings(heartbeat_s=0.15)) as (_, session):
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    async with serving(backend, GatewaySettings(heartbeat_s=0.15)) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
         sent = await stream.until("bookmark")
-        world.define("Other/Job")
+        backend.define("Other/Job")
         later = await stream.next()
         stream.close()
     assert sent[-1].id == "abc123-1-0"
@@ -247,26 +247,26 @@ async def test_in_silence_a_position_to_come_back_to_is_sent() -> None:
 
 
 async def test_a_viewer_who_may_not_read_output_is_refused() -> None:
-    world = World()
-    world.define("App/Job", roles=RolesSpec(view=("viewer",)))
-    execution = world.queue("App/Job")
-    async with serving(world) as (_, session):
+    backend = Backend()
+    backend.define("App/Job", roles=RolesSpec(view=("viewer",)))
+    execution = backend.queue("App/Job")
+    async with serving(backend) as (_, session):
         stream = await session.get(f"/api/v1/executions/{execution}/stream", headers=bearer(VIEWER))
         output = await session.get(f"/api/v1/executions/{execution}/output", headers=bearer(VIEWER))
     assert (stream.status, output.status) == (403, 403)
 
 
 async def test_output_that_cannot_be_read_is_sent_as_a_problem() -> None:
-    class BrokenOutput(WorldOutput):
+    class BrokenOutput(BackendOutput):
         async def page(
             self, execution_id: str, start: int, limit_bytes: int, *, stream: str | None = None
         ) -> OutputPage:
             raise OSError(5, "Input/output error")
 
-    world = World()
-    world.output = BrokenOutput()
-    execution = world.queue("App/Job")
-    async with serving(world) as (_, session):
+    backend = Backend()
+    backend.output = BrokenOutput()
+    execution = backend.queue("App/Job")
+    async with serving(backend) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
         sent = await stream.rest()
     assert sent[-1].kind == "problem"
@@ -277,7 +277,7 @@ async def test_output_that_cannot_be_read_is_sent_as_a_problem() -> None:
 async def test_a_reader_that_leaves_lets_go_of_the_output() -> None:
     left = asyncio.Event()
 
-    class WatchedOutput(WorldOutput):
+    class WatchedOutput(BackendOutput):
         async def growth(self, execution_id: str) -> AsyncIterator[None]:
             try:
                 async for _ in super().growth(execution_id):
@@ -285,10 +285,10 @@ async def test_a_reader_that_leaves_lets_go_of_the_output() -> None:
             finally:
                 left.set()
 
-    world = World()
-    world.output = WatchedOutput()
-    execution = world.queue("App/Job")
-    async with serving(world, GatewaySettings(heartbeat_s=0.3)) as (_, session):
+    backend = Backend()
+    backend.output = WatchedOutput()
+    execution = backend.queue("App/Job")
+    async with serving(backend, GatewaySettings(heartbeat_s=0.3)) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
         await stream.until("snapshot_end")
         stream.close()
@@ -297,22 +297,22 @@ async def test_a_reader_that_leaves_lets_go_of_the_output() -> None:
 
 
 async def test_a_chatty_job_costs_few_frames() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    async with serving(world) as (_, session):
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    async with serving(backend) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
         await stream.until("snapshot_end")
         for number in range(500):
-            await world.output.append(execution, b"%d\n" % number)
+            await backend.output.append(execution, b"%d\n" % number)
             if number % 50 == 0:
                 await asyncio.sleep(0)
-        world.end(execution)
+        backend.end(execution)
         sent = await stream.rest()
     assert text_of(sent) == "".join(f"{n}\n" for n in range(500))
     assert kinds(sent).count("output") < 100
 
 
-class Outrunning(WorldOutput):
+class Outrunning(BackendOutput):
     """Grows by more than each look at it shows, until `growths` are over."""
 
     def __init__(self, growths: dict[int, Callable[[], None]], count: int) -> None:
@@ -332,13 +332,14 @@ class Outrunning(WorldOutput):
 
 
 async def test_changes_do_not_wait_for_an_output_that_outruns_its_reader() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    world.output = Outrunning(
-        {10: lambda: world.progress(execution, 42), 200: lambda: world.end(execution)}, count=200
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    backend.output = Outrunning(
+        {10: lambda: backend.progress(execution, 42), 200: lambda: backend.end(execution)},
+        count=200,
     )
     settings = GatewaySettings(version="test", write_max=64)
-    async with serving(world, settings) as (_, session):
+    async with serving(backend, settings) as (_, session):
         stream = await open_stream(session, f"/api/v1/executions/{execution}/stream")
         sent = await stream.rest()
     progress = kinds(sent).index("change")

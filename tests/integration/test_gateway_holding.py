@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
-from tests.gateway_fixture import ADMIN, ALICE, World, serving
+from tests.gateway_fixture import ADMIN, ALICE, Backend, serving
 from transports.http.settings import GatewaySettings
 
 KIB = 1024
@@ -66,7 +66,7 @@ async def peer(url: str) -> AsyncIterator[Peer]:
 
 
 async def test_a_body_too_long_for_its_path_is_refused_before_it_is_sent() -> None:
-    async with serving(World()) as (url, _), peer(url) as session, peer(url) as cancel:
+    async with serving(Backend()) as (url, _), peer(url) as session, peer(url) as cancel:
         session.send(head("/api/v1/session", 2 * KIB + 1))
         cancel.send(head("/api/v1/session/code", 8 * KIB + 1, token=ALICE))
         assert await session.answer() == (413, "too_large")
@@ -74,7 +74,7 @@ async def test_a_body_too_long_for_its_path_is_refused_before_it_is_sent() -> No
 
 
 async def test_a_body_behind_its_head_signs_in() -> None:
-    async with serving(World()) as (url, _), peer(url) as session, peer(url) as other:
+    async with serving(Backend()) as (url, _), peer(url) as session, peer(url) as other:
         body = json.dumps({"token": ALICE}).encode()
         session.send(head("/api/v1/session", len(body)))
         other.send(head("/api/v1/commands", 2))
@@ -84,14 +84,14 @@ async def test_a_body_behind_its_head_signs_in() -> None:
 
 
 async def test_a_body_in_chunks_is_refused_as_soon_as_it_is_too_long() -> None:
-    async with serving(World()) as (url, _), peer(url) as session:
+    async with serving(Backend()) as (url, _), peer(url) as session:
         session.send(head("/api/v1/session", None) + b"400\r\n" + b" " * KIB + b"\r\n")
         session.send((b"400\r\n" + b" " * KIB + b"\r\n") * 2)
         assert await session.answer() == (413, "too_large")
 
 
 async def test_only_the_client_that_holds_too_much_is_refused() -> None:
-    async with serving(World(), SMALL) as (url, session), peer(url) as first:
+    async with serving(Backend(), SMALL) as (url, session), peer(url) as first:
         first.send(head("/api/v1/commands", 75 * KIB, token=ALICE) + padded(70 * KIB))
         async with peer(url) as second, peer(url) as admin, peer(url) as small:
             await until_held(session, 50 * KIB)
@@ -106,14 +106,18 @@ async def test_only_the_client_that_holds_too_much_is_refused() -> None:
 
 
 async def test_a_body_that_outgrows_its_share_on_the_way_is_answered() -> None:
-    async with serving(World(), SMALL) as (url, _), peer(url) as first:
+    async with serving(Backend(), SMALL) as (url, _), peer(url) as first:
         first.send(head("/api/v1/commands", None, token=ALICE))
         first.send((b"1000\r\n" + b" " * 4 * KIB + b"\r\n") * 30)
         assert await first.answer() == (503, "overloaded")
 
 
 async def test_a_head_that_never_ends_is_answered() -> None:
-    async with serving(World()) as (url, _), peer(url) as one, serving(World(), SMALL) as (less, _):
+    async with (
+        serving(Backend()) as (url, _),
+        peer(url) as one,
+        serving(Backend(), SMALL) as (less, _),
+    ):
         one.send(b"GET / HTTP/1.1\r\n" + b"".join(b"x%d: y\r\n" % n for n in range(600)))
         assert (await one.answer())[0] in (400, 431)
         async with peer(less) as other:
@@ -123,7 +127,7 @@ async def test_a_head_that_never_ends_is_answered() -> None:
 
 
 async def test_who_waits_for_an_end_holds_no_body_meanwhile() -> None:
-    async with serving(World(), SMALL) as (url, session), peer(url) as waits:
+    async with serving(Backend(), SMALL) as (url, session), peer(url) as waits:
         head_ = head("/api/v1/commands", 70 * KIB, token=ALICE)
         waits.send(head_.replace(b"\r\n\r\n", b"\r\nPrefer: wait=20\r\n\r\n") + padded(70 * KIB))
         async with peer(url) as second:
@@ -135,7 +139,7 @@ async def test_who_waits_for_an_end_holds_no_body_meanwhile() -> None:
 
 
 async def test_who_is_refused_is_not_asked_for_the_body() -> None:
-    async with serving(World()) as (url, _), peer(url) as anonymous, peer(url) as long:
+    async with serving(Backend()) as (url, _), peer(url) as anonymous, peer(url) as long:
         anonymous.send(head("/api/v1/commands", 100, expect=True))
         long.send(head("/api/v1/session", 5 * KIB, expect=True))
         assert await anonymous.answer() == (401, "unauthenticated")

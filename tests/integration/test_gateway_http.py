@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from jobbus.service.logs import configure_logs
-from tests.gateway_fixture import ADMIN, ALICE, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, Backend, bearer, serving
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
 
@@ -43,7 +43,7 @@ async def raw(url: str, request: bytes) -> bytes:
 async def test_every_no_is_a_problem(
     method: str, path: str, status: int, code: str, allow: str | None
 ) -> None:
-    async with serving(World()) as (_, session), session.request(method, path) as response:
+    async with serving(Backend()) as (_, session), session.request(method, path) as response:
         problem = await response.json(content_type=PROBLEM)
     assert (response.status, problem["status"], problem["code"]) == (status, status, code)
     assert response.headers.get("Allow") == allow
@@ -63,7 +63,7 @@ async def test_every_no_is_a_problem(
     ids=["rubbish", "long-header", "long-path", "bad-length", "tls"],
 )
 async def test_an_unreadable_request_gets_a_problem_too(request_bytes: bytes) -> None:
-    async with serving(World()) as (url, session):
+    async with serving(Backend()) as (url, session):
         answer = await raw(url, request_bytes + b"\r\n\r\n")
         assert (await session.get("/livez")).status == 200
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -81,7 +81,7 @@ async def test_who_leaves_in_the_middle_of_a_body_is_no_error(
         b"POST /api/v1/session HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Content-Length: 100\r\n\r\n{"
     )
-    async with serving(World()) as (url, session):
+    async with serving(Backend()) as (url, session):
         host, port = url.removeprefix("http://").split(":")
         _, writer = await asyncio.open_connection(host, int(port))
         writer.write(head)
@@ -94,9 +94,9 @@ async def test_who_leaves_in_the_middle_of_a_body_is_no_error(
 
 
 async def test_a_defect_is_a_500_without_a_trace() -> None:
-    world = World()
-    world.table.jobs = None  # type: ignore[assignment,method-assign]  # a defect on purpose
-    async with serving(world) as (_, session):
+    backend = Backend()
+    backend.table.jobs = None  # type: ignore[assignment,method-assign]  # a defect on purpose
+    async with serving(backend) as (_, session):
         response = await session.get("/api/v1/jobs", headers=bearer(ALICE))
         text = await response.text()
     assert (response.status, response.content_type) == (500, PROBLEM)
@@ -118,8 +118,8 @@ async def test_a_defect_is_a_500_without_a_trace() -> None:
 )
 async def test_no_or_a_wrong_token_is_401_everywhere(header: str | None, error: str | None) -> None:
     headers = {"Authorization": header} if header is not None else {}
-    world = World()
-    async with serving(world) as (_, session):
+    backend = Backend()
+    async with serving(backend) as (_, session):
         for method, path in (
             ("GET", "/api/v1/jobs"),
             ("GET", "/api/v1/executions/x/output"),
@@ -134,11 +134,11 @@ async def test_no_or_a_wrong_token_is_401_everywhere(header: str | None, error: 
             challenge = response.headers["WWW-Authenticate"]
             assert challenge.startswith('Bearer realm="jobbus"')
             assert (f'error="{error}"' in challenge) == (error is not None)
-    assert not world.published
+    assert not backend.published
 
 
 async def test_a_token_in_the_url_is_refused() -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         response = await session.get(f"/api/v1/jobs?token={ALICE}", headers=bearer(ALICE))
         text = await response.text()
     assert response.status == 400
@@ -162,7 +162,7 @@ async def test_a_token_in_the_url_is_refused() -> None:
 )
 async def test_only_known_hosts_are_served(host: str, status: int) -> None:
     settings = GatewaySettings(hosts=("jobs.example.org",))
-    async with serving(World(), settings) as (url, _):
+    async with serving(Backend(), settings) as (url, _):
         answer = await raw(
             url, f"GET /version HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
         )
@@ -170,7 +170,7 @@ async def test_only_known_hosts_are_served(host: str, status: int) -> None:
 
 
 async def test_every_answer_carries_the_security_headers() -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         for path in ("/livez", "/nothing", "/api/v1/jobs", "/version", "/", "/console/app.js"):
             response = await session.get(path)
             assert response.headers["X-Content-Type-Options"] == "nosniff", path
@@ -181,15 +181,15 @@ async def test_every_answer_carries_the_security_headers() -> None:
 
 
 async def test_health_version_and_problem_pages_need_no_token() -> None:
-    world = World()
-    async with serving(world, GatewaySettings(version="1.2.3")) as (_, session):
+    backend = Backend()
+    async with serving(backend, GatewaySettings(version="1.2.3")) as (_, session):
         live = await session.get("/livez")
         head = await session.head("/livez")
         ready = await session.get("/readyz")
         version: Any = await (await session.get("/version")).json()
         meaning = await session.get("/problems/unknown-job")
         nonsense = await session.get("/problems/nonsense")
-        world.not_ready = "replaying the journal"
+        backend.not_ready = "replaying the journal"
         unready = await session.get("/readyz")
         why = await unready.json(content_type=PROBLEM)
     assert [r.status for r in (live, head, ready, meaning, nonsense, unready)] == [
@@ -200,7 +200,7 @@ async def test_health_version_and_problem_pages_need_no_token() -> None:
 
 
 async def test_the_state_of_the_service_is_for_admins() -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         refused = await session.get("/api/v1/system", headers=bearer(ALICE))
         response = await session.get("/api/v1/system", headers=bearer(ADMIN))
         body = await response.json()
@@ -210,16 +210,16 @@ async def test_the_state_of_the_service_is_for_admins() -> None:
 
 
 async def test_half_a_request_is_not_held_for_ever() -> None:
-    async with serving(World(), GatewaySettings(keepalive_s=0.2)) as (url, _):
+    async with serving(Backend(), GatewaySettings(keepalive_s=0.2)) as (url, _):
         answer = await raw(url, b"GET /livez HTTP/1.1\r\nHost: local")
     assert answer == b""
 
 
 async def test_silent_connections_keep_no_client_out() -> None:
     """More than may be open: the oldest of them go, those of people who are known stay."""
-    world = World()
+    backend = Backend()
     async with (
-        serving(world, GatewaySettings(connections_max=8)) as (url, session),
+        serving(backend, GatewaySettings(connections_max=8)) as (url, session),
         session.get("/api/v1/events", headers=bearer(ALICE)) as stream,
     ):
         await stream.content.readuntil(b"\n\n")
@@ -231,7 +231,7 @@ async def test_silent_connections_keep_no_client_out() -> None:
             ]
             async with asyncio.timeout(10):
                 ended = await asyncio.get_running_loop().sock_recv(silent[0], 1)
-            world.define("App/Job")
+            backend.define("App/Job")
             sent = await asyncio.wait_for(_until(stream, b"App/Job"), 10)
     assert statuses == [200, 200, 200]
     assert ended == b""
@@ -254,7 +254,7 @@ async def _until(stream: aiohttp.ClientResponse, word: bytes) -> bool:
 async def test_the_access_log_has_no_query() -> None:
     log = io.StringIO()
     configure_logs("info", log)
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         # Refused, for the unknown name: what goes well is logged at level debug only.
         await session.get("/api/v1/executions?hush=hush-hush", headers=bearer(ALICE))
     logged = log.getvalue()
@@ -264,15 +264,15 @@ async def test_the_access_log_has_no_query() -> None:
 
 
 async def test_a_taken_port_is_an_error_that_leaves_nothing_running() -> None:
-    async with serving(World()) as (url, _):
-        second = Gateway(World().ports())
+    async with serving(Backend()) as (url, _):
+        second = Gateway(Backend().ports())
         with pytest.raises(OSError, match="address already in use"):
             await second.start("127.0.0.1", int(url.rpartition(":")[2]))
         await second.aclose()
 
 
 async def test_closing_twice_is_harmless() -> None:
-    gateway = Gateway(World().ports())
+    gateway = Gateway(Backend().ports())
     await gateway.start("127.0.0.1", 0)
     await gateway.aclose()
     await gateway.aclose()
@@ -281,7 +281,7 @@ async def test_closing_twice_is_harmless() -> None:
 @pytest.mark.parametrize("turns", range(5))
 async def test_who_comes_at_the_very_end_is_sent_away(turns: int) -> None:
     """Whatever the listener had got to with the connection when it was closed."""
-    gateway = Gateway(World().ports(), GatewaySettings(version="test"))
+    gateway = Gateway(Backend().ports(), GatewaySettings(version="test"))
     url = await gateway.start("127.0.0.1", 0)
     with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as late:
         for _ in range(turns):
@@ -293,7 +293,7 @@ async def test_who_comes_at_the_very_end_is_sent_away(turns: int) -> None:
 
 
 async def test_nothing_is_accepted_once_closed() -> None:
-    gateway = Gateway(World().ports())
+    gateway = Gateway(Backend().ports())
     url = await gateway.start("127.0.0.1", 0)
     await gateway.aclose()
     async with aiohttp.ClientSession() as session:
@@ -307,7 +307,7 @@ async def test_expectations_are_followed_or_refused_as_a_problem() -> None:
         f"POST /api/v1/commands HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
     )
-    async with serving(World()) as (url, _):
+    async with serving(Backend()) as (url, _):
         followed = await raw(url, f"{head}Expect: 100-continue\r\n\r\n".encode() + body)
         refused = await raw(url, f"{head}Expect: tea\r\n\r\n".encode() + body)
     assert followed.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 ")
@@ -321,8 +321,8 @@ async def test_a_body_that_trickles_is_given_up(monkeypatch: pytest.MonkeyPatch)
         f"POST /api/v1/commands HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ALICE}\r\n"
         "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
     )
-    world = World()
-    async with serving(world, GatewaySettings(lingering_s=0.1)) as (url, _):
+    backend = Backend()
+    async with serving(backend, GatewaySettings(lingering_s=0.1)) as (url, _):
         answer = await raw(url, head.encode())
     assert answer.startswith(b"HTTP/1.1 408 ")
-    assert not world.published
+    assert not backend.published

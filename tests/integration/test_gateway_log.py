@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.gateway_fixture import World, serving
+from tests.gateway_fixture import Backend, serving
 
 MANY = 400
 
@@ -30,7 +30,7 @@ async def test_a_flood_of_refused_requests_leaves_a_short_log(
     caplog.set_level("INFO")
     if b"\r\n\r\n" not in request_bytes:
         request_bytes += b"Connection: close\r\n\r\n"
-    async with serving(World()) as (url, _):
+    async with serving(Backend()) as (url, _):
         host, _, port = url.removeprefix("http://").rpartition(":")
         for _ in range(MANY // 20):
             async with asyncio.timeout(30), asyncio.TaskGroup() as group:

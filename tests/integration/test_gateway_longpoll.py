@@ -5,7 +5,7 @@ import asyncio
 import aiohttp
 import pytest
 
-from tests.gateway_fixture import ALICE, World, bearer, serving
+from tests.gateway_fixture import ALICE, Backend, bearer, serving
 from transports.http.settings import GatewaySettings
 
 
@@ -20,66 +20,66 @@ async def ask(
         return response.status, response.headers.get("ETag", ""), body
 
 
-async def waiting(world: World) -> None:
+async def waiting(backend: Backend) -> None:
     """Somebody waits for a change of the feed."""
     async with asyncio.timeout(20):
-        while not world.feed._waiting:
+        while not backend.feed._waiting:
             await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("path", ["/executions/{id}", "/executions", "/jobs", "/jobs/App/Job"])
 async def test_an_unchanged_answer_waits_for_the_change(path: str) -> None:
-    world = World()
-    world.define("App/Job")
-    execution = world.queue("App/Job")
+    backend = Backend()
+    backend.define("App/Job")
+    execution = backend.queue("App/Job")
     path = "/api/v1" + path.format(id=execution)
-    async with serving(world) as (_, session):
+    async with serving(backend) as (_, session):
         _, tag, _ = await ask(session, path)
         waits = asyncio.create_task(ask(session, path, tag, "30"), name="waits")
-        await waiting(world)
-        world.run(execution)
+        await waiting(backend)
+        backend.run(execution)
         if path.startswith("/api/v1/jobs"):
-            world.define("App/Job", description="another")
+            backend.define("App/Job", description="another")
         status, changed, _ = await waits
     assert status == 200
     assert changed != tag
 
 
 async def test_a_wait_that_is_over_says_unchanged() -> None:
-    world = World()
-    path = f"/api/v1/executions/{world.queue('App/Job')}"
-    async with serving(world) as (_, session):
+    backend = Backend()
+    path = f"/api/v1/executions/{backend.queue('App/Job')}"
+    async with serving(backend) as (_, session):
         _, tag, _ = await ask(session, path)
         waits = asyncio.create_task(ask(session, path, tag, "1"), name="waits")
-        await waiting(world)
-        world.define("Other/Job")
+        await waiting(backend)
+        backend.define("Other/Job")
         assert (await waits)[:2] == (304, tag)
 
 
 async def test_a_wait_ends_when_the_service_leaves() -> None:
-    world = World()
-    path = f"/api/v1/executions/{world.queue('App/Job')}"
+    backend = Backend()
+    path = f"/api/v1/executions/{backend.queue('App/Job')}"
     async with (
         asyncio.timeout(20),
-        serving(world, GatewaySettings(wait_s_max=3600)) as (_, session),
+        serving(backend, GatewaySettings(wait_s_max=3600)) as (_, session),
     ):
         _, tag, _ = await ask(session, path)
         waits = asyncio.create_task(ask(session, path, tag, "3600"), name="waits")
-        await waiting(world)
+        await waiting(backend)
     waits.cancel()
     await asyncio.wait([waits])
 
 
 async def test_a_command_is_waited_for_to_its_end() -> None:
-    world = World()
-    world.handle_at_once = False
-    async with serving(world) as (_, session):
+    backend = Backend()
+    backend.handle_at_once = False
+    async with serving(backend) as (_, session):
         start = {"command": "start", "jobId": "App/Job"}
         made = await session.post("/api/v1/commands", json=start, headers=bearer(ALICE))
         path = made.headers["Location"]
         waits = asyncio.create_task(ask(session, path, wait="30"), name="waits")
         await asyncio.sleep(0)
-        world.end_command(world.published[0].id)
+        backend.end_command(backend.published[0].id)
         status, _, body = await waits
     assert status == 200
     assert isinstance(body, dict)

@@ -6,7 +6,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from bus.model import Principal
-from tests.gateway_fixture import ADMIN, ALICE, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, Backend, bearer, serving
 from tests.socket_client import open_socket
 from tests.stream_reader import open_stream
 from transports.http.api.exposition import histogram, text_of
@@ -34,11 +34,11 @@ def key(name: str, labels: Iterable[str] = ()) -> tuple[str, frozenset[str]]:
 
 
 async def test_what_happened_is_counted() -> None:
-    world = World()
-    world.queue("App/Job")
-    running = world.queue("App/Job")
-    world.run(running)
-    async with serving(world) as (_, session):
+    backend = Backend()
+    backend.queue("App/Job")
+    running = backend.queue("App/Job")
+    backend.run(running)
+    async with serving(backend) as (_, session):
         stream = await open_stream(session, "/api/v1/events?start=now")
         await stream.until("bookmark")
         await session.post("/api/v1/commands", json=START, headers=bearer(ALICE))
@@ -52,7 +52,7 @@ async def test_what_happened_is_counted() -> None:
     assert sent[key("http_request_duration_seconds_count", posted[:2])] == 1
     assert sent[key("http_request_duration_seconds_bucket", (*posted[:2], "+Inf"))] == 1
     assert sent[key("streams_open", ("sse",))] == 1
-    assert sent[key("log_head_seq")] == world.feed.head
+    assert sent[key("log_head_seq")] == backend.feed.head
     assert sent[key("executions", ("Running",))] == 1
     assert sent[key("executions", ("Stopping",))] == 0
     assert not any("alice" in label or "App/Job" in label for _, labels in sent for label in labels)
@@ -62,21 +62,21 @@ FRAMES = "jobbus_stream_frames_total"
 
 
 async def test_frames_are_counted_by_transport_and_kind_and_how_far_readers_were_behind() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    async with serving(world) as (url, session):
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    async with serving(backend) as (url, session):
         stream = await open_stream(session, "/api/v1/events?start=now")
         await stream.until("bookmark")
         resumed = await open_stream(session, "/api/v1/events", Last_Event_ID="zzzzzz-1")
         await resumed.until("snapshot_end")
         for percent in range(3):
-            world.progress(execution, percent)
+            backend.progress(execution, percent)
         for _ in range(3):
             await stream.next_change()
             await resumed.next_change()
         async with open_socket(url) as socket:
             await socket.subscribe("o", "output", execution=execution)
-            await world.output.append(execution, b"line\n")
+            await backend.output.append(execution, b"line\n")
             await socket.until("output")
         sent = await samples(session)
         stream.close()
@@ -104,12 +104,12 @@ async def test_frames_are_counted_by_transport_and_kind_and_how_far_readers_were
 
 
 async def test_ended_commands_and_executions_are_counted_by_what_came_of_them() -> None:
-    world = World()
-    gateway = Gateway(world.ports())
-    world.listeners.append(gateway.metrics)
-    execution = world.queue("App/Job")
-    world.run(execution)
-    world.end(execution)
+    backend = Backend()
+    gateway = Gateway(backend.ports())
+    backend.listeners.append(gateway.metrics)
+    execution = backend.queue("App/Job")
+    backend.run(execution)
+    backend.end(execution)
     url = await gateway.start("127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession(base_url=url) as session:
@@ -135,10 +135,10 @@ def test_a_bucket_holds_what_took_as_long_as_its_bound_and_all_that_was_shorter(
 
 
 async def test_metrics_need_the_role() -> None:
-    world = World()
+    backend = Backend()
     scraper = "jb_scraper_secret"
-    world.principals[scraper] = Principal(user_id="prom", roles=("metrics",), via="http")
-    async with serving(world) as (_, session):
+    backend.principals[scraper] = Principal(user_id="prom", roles=("metrics",), via="http")
+    async with serving(backend) as (_, session):
         anonymous = await session.get("/metrics")
         operator = await session.get("/metrics", headers=bearer(ALICE))
         scrape = await session.get("/metrics", headers=bearer(scraper))

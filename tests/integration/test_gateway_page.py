@@ -5,14 +5,14 @@ import re
 from playwright.async_api import Route, expect
 
 from tests.browser import chromium
-from tests.gateway_fixture import ALICE, World, serving
+from tests.gateway_fixture import ALICE, Backend, serving
 from transports.http.settings import GatewaySettings
 
 HOSTILE = "<img src=x onerror=document.title='owned'>\x1b[31mred\x1b[0m\n"
 
 
 async def test_the_page_needs_no_token_and_no_other_origin() -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         index = await session.get("/")
         html = await index.text()
         linked = re.findall(r'(?:href|src)="(/[^"]*)"', html)
@@ -37,12 +37,12 @@ async def test_the_page_needs_no_token_and_no_other_origin() -> None:
 
 
 async def test_a_browser_shows_progress_and_output_live_and_runs_nothing_of_it() -> None:
-    world = World()
-    execution = world.queue("Demo/Checksum")
-    world.run(execution)
-    await world.output.append(execution, HOSTILE.encode())
+    backend = Backend()
+    execution = backend.queue("Demo/Checksum")
+    backend.run(execution)
+    await backend.output.append(execution, HOSTILE.encode())
     quick = GatewaySettings(version="test", partial_s=0.01)
-    async with serving(world, quick) as (url, _), chromium() as browser:
+    async with serving(backend, quick) as (url, _), chromium() as browser:
         page = await browser.new_page()
         await page.route("**/console/app.js", _with_little_room)
         requested: list[str] = []
@@ -60,26 +60,28 @@ async def test_a_browser_shows_progress_and_output_live_and_runs_nothing_of_it()
         await expect(output).to_have_text(
             HOSTILE.replace("\x1b[31m", "").replace("\x1b[0m", "").rstrip(), use_inner_text=True
         )
-        world.progress(execution, 42, "copying")
+        backend.progress(execution, 42, "copying")
         await expect(row).to_contain_text("42 % copying")
         for step in range(1, 10):
             # In all more than the page has room for: only what stands there may count.
             sent = f"half {step}0 %"
-            await world.output.append(execution, b"\r" + sent.encode())
+            await backend.output.append(execution, b"\r" + sent.encode())
             await expect(output).to_contain_text(sent)
         await expect(output).to_contain_text("<img")
-        await world.output.append(execution, b"\rdone\nlast words\n")
+        await backend.output.append(execution, b"\rdone\nlast words\n")
         await expect(output).to_contain_text("done last words")
         await expect(output).not_to_contain_text("half")
-        world.end(execution)
+        backend.end(execution)
         await expect(row).to_contain_text("Succeeded")
         await expect(page.locator("#output-state")).to_have_text("succeeded")
-        world.delete(execution)
+        backend.delete(execution)
         await expect(row).to_have_count(0)
-        world.queue("Demo/Another")
+        backend.queue("Demo/Another")
         await expect(row).to_contain_text("Demo/Another")
-        world.delete(world.queue("Demo/Unseen"))  # as a page is sent the end of what it let go of
-        world.queue("Demo/Last")
+        backend.delete(
+            backend.queue("Demo/Unseen")
+        )  # as a page is sent the end of what it let go of
+        backend.queue("Demo/Last")
         await expect(row).to_have_count(2)
         title = await page.title()
     assert title == "(2) jobbus"
@@ -90,13 +92,15 @@ async def test_a_browser_shows_progress_and_output_live_and_runs_nothing_of_it()
 
 async def test_words_of_others_are_seen_as_they_are_and_leave_each_row_its_room() -> None:
     """A name that is turned around, signs that are invisible, and words that nothing breaks."""
-    world = World()
-    world.queue("Demo/Calm")
-    loud = world.queue("Demo/Loud", "w" * 128)
-    world.run(loud)
-    await world.output.append(loud, "a\u202etxt.exe\u2069 \u200b\u3164 \u26a0\ufe0f\x9b\n".encode())
+    backend = Backend()
+    backend.queue("Demo/Calm")
+    loud = backend.queue("Demo/Loud", "w" * 128)
+    backend.run(loud)
+    await backend.output.append(
+        loud, "a\u202etxt.exe\u2069 \u200b\u3164 \u26a0\ufe0f\x9b\n".encode()
+    )
     quick = GatewaySettings(version="test", partial_s=0.01)
-    async with serving(world, quick) as (url, _), chromium() as browser:
+    async with serving(backend, quick) as (url, _), chromium() as browser:
         page = await browser.new_page(viewport={"width": 1200, "height": 800})
         await page.goto(url)
         await page.fill("#token", ALICE)
@@ -106,10 +110,10 @@ async def test_words_of_others_are_seen_as_they_are_and_leave_each_row_its_room(
             "a\ufffdtxt.exe\ufffd \ufffd\ufffd \u26a0\ufe0f\ufffd", use_inner_text=True
         )
         row = page.locator("tbody tr:has-text('Loud')")
-        world.progress(loud, 0.5, "\u202egnipoc")
+        backend.progress(loud, 0.5, "\u202egnipoc")
         await expect(row).to_contain_text("0.5 % \ufffdgnipoc")
         before = await page.locator(".list table").bounding_box()
-        world.fail(loud, "/".join(["x" * 300] * 5) + "\u202e")
+        backend.fail(loud, "/".join(["x" * 300] * 5) + "\u202e")
         await expect(row).to_contain_text("failed: could not start: xxx")
         await expect(row).to_contain_text("xxx\ufffd")
         for width in (1200, 900, 400):

@@ -10,7 +10,7 @@ from yarl import URL
 from bus.commands import StartJob
 from bus.envelope import seal
 from bus.jobs import DefinitionFault, Job, RolesSpec
-from tests.gateway_fixture import ADMIN, ALICE, ROLELESS, VIEWER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, ROLELESS, VIEWER, Backend, bearer, serving
 
 START = {"command": "start", "jobId": "App/Job"}
 
@@ -26,9 +26,9 @@ async def get(
 
 
 async def test_executions_come_newest_first_in_pages_that_join() -> None:
-    world = World()
-    ids = [world.queue("App/Job") for _ in range(7)]
-    async with serving(world) as (_, session):
+    backend = Backend()
+    ids = [backend.queue("App/Job") for _ in range(7)]
+    async with serving(backend) as (_, session):
         seen: list[str] = []
         path = "/api/v1/executions?limit=3"
         while path:
@@ -40,23 +40,23 @@ async def test_executions_come_newest_first_in_pages_that_join() -> None:
 
 
 async def test_a_page_goes_on_after_its_record_was_deleted() -> None:
-    world = World()
+    backend = Backend()
     for _ in range(4):
-        world.queue("App/Job")
-    ids = list(world.table.by_execution)
-    async with serving(world) as (_, session):
+        backend.queue("App/Job")
+    ids = list(backend.table.by_execution)
+    async with serving(backend) as (_, session):
         _, page = await get(session, "/api/v1/executions?limit=2")
-        del world.table.by_execution[ids[2]]
+        del backend.table.by_execution[ids[2]]
         _, rest = await get(session, f"/api/v1/executions?cursor={page['next']}")
     assert len(rest["items"]) <= 2
     assert ids[3] not in {item["executionId"] for item in rest["items"]}
 
 
 async def test_executions_are_filtered_by_job_user_and_status() -> None:
-    world = World()
-    mine, other = world.queue("A/One", "alice"), world.queue("A/Two", "bob")
-    world.run(other)
-    async with serving(world) as (_, session):
+    backend = Backend()
+    mine, other = backend.queue("A/One", "alice"), backend.queue("A/Two", "bob")
+    backend.run(other)
+    async with serving(backend) as (_, session):
         for query, expected in {
             "job=A/One": [mine],
             "user=bob": [other],
@@ -69,15 +69,15 @@ async def test_executions_are_filtered_by_job_user_and_status() -> None:
 
 
 async def test_lists_are_searched_by_the_beginning_of_an_id_among_what_may_be_viewed() -> None:
-    world = World()
-    execution = world.queue("App/Job", "alice")
+    backend = Backend()
+    execution = backend.queue("App/Job", "alice")
     envelope = seal(
-        StartJob(job_id="App/Job"), world.principals[ALICE], now_ms=world.clock.now_ms()
+        StartJob(job_id="App/Job"), backend.principals[ALICE], now_ms=backend.clock.now_ms()
     )
-    world.accept(envelope)
-    hidden = world.queue("Secret/Job", "somebody")
-    world.define("Secret/Job", roles=RolesSpec(view=("unassigned",)))
-    async with serving(world) as (_, session):
+    backend.accept(envelope)
+    hidden = backend.queue("Secret/Job", "somebody")
+    backend.define("Secret/Job", roles=RolesSpec(view=("unassigned",)))
+    async with serving(backend) as (_, session):
         for path, field, found in (
             ("executions", "executionId", execution),
             ("commands", "commandId", envelope.id),
@@ -94,27 +94,27 @@ async def test_lists_are_searched_by_the_beginning_of_an_id_among_what_may_be_vi
 
 
 async def test_an_unchanged_answer_is_304() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    world.define("App/Job")
-    async with serving(world) as (_, session):
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    backend.define("App/Job")
+    async with serving(backend) as (_, session):
         for path in (f"/api/v1/executions/{execution}", "/api/v1/executions", "/api/v1/jobs"):
             first, _ = await get(session, path)
             tag = first.headers["ETag"]
             same, _ = await get(session, path, If_None_Match=f'W/"x", {tag}')
             assert (same.status, same.headers["ETag"]) == (304, tag), path
-            world.progress(execution, 1)
-            world.run(execution)
+            backend.progress(execution, 1)
+            backend.run(execution)
             changed, _ = await get(session, path, If_None_Match=tag)
             assert changed.status == 200, path
 
 
 async def test_a_job_says_what_you_may_do_and_why_not() -> None:
-    world = World()
-    world.define("App/Job", description="counts", disabled=False)
-    world.define("App/Off", disabled=True)
-    execution = world.queue("App/Job")
-    async with serving(world) as (_, session):
+    backend = Backend()
+    backend.define("App/Job", description="counts", disabled=False)
+    backend.define("App/Off", disabled=True)
+    execution = backend.queue("App/Job")
+    async with serving(backend) as (_, session):
         _, operator = await get(session, "/api/v1/jobs/App/Job")
         _, viewer = await get(session, "/api/v1/jobs/App/Job", VIEWER)
         _, off = await get(session, "/api/v1/jobs/App/Off")
@@ -129,20 +129,20 @@ async def test_a_job_says_what_you_may_do_and_why_not() -> None:
 
 
 async def test_a_faulty_job_shows_file_line_and_reason() -> None:
-    world = World()
+    backend = Backend()
     fault = DefinitionFault(file="App/jobs/Job/job.toml", line=3, reason="unknown key `comand`")
-    world.table.by_job["App/Job"] = Job(id="App/Job", spec=None, fault=fault)
-    async with serving(world) as (_, session):
+    backend.table.by_job["App/Job"] = Job(id="App/Job", spec=None, fault=fault)
+    async with serving(backend) as (_, session):
         _, job = await get(session, "/api/v1/jobs/App/Job")
     assert job["fault"] == {"file": fault.file, "line": 3, "reason": fault.reason}
     assert "comand" in job["may"]["start"]["why"]
 
 
 async def test_what_may_not_be_viewed_does_not_exist() -> None:
-    world = World()
-    world.define("Secret/Job", roles=RolesSpec(view=("insider",)))
-    execution = world.queue("Secret/Job", "root")
-    async with serving(world) as (_, session):
+    backend = Backend()
+    backend.define("Secret/Job", roles=RolesSpec(view=("insider",)))
+    execution = backend.queue("Secret/Job", "root")
+    async with serving(backend) as (_, session):
         async with session.post("/api/v1/commands", json=START, headers=bearer(ADMIN)) as response:
             command_id = (await response.json())["commandId"]
         missing = str(uuid.uuid4())
@@ -171,8 +171,8 @@ async def test_what_may_not_be_viewed_does_not_exist() -> None:
     ["..", "%2e%2e%2f%2e%2e%2fetc%2fpasswd", "%00", "x" * 300, "a%0d%0aX:%20y", "%ff%fe", "{id}"],
 )
 async def test_path_tricks_in_ids_are_just_unknown(id: str, method: str) -> None:
-    world = World()
-    async with serving(world) as (url, session):
+    backend = Backend()
+    async with serving(backend) as (url, session):
         for kind, action in (("executions", "stop"), ("commands", "cancel")):
             tail = f"/{action}" if method == "post" else ""
             target = URL(f"{url}/api/v1/{kind}/{id}{tail}", encoded=True)
@@ -181,12 +181,12 @@ async def test_path_tricks_in_ids_are_just_unknown(id: str, method: str) -> None
                 problem = await response.json(content_type="application/problem+json")
             assert response.status in (404, 405)
             assert problem["status"] == response.status
-    assert not world.published
+    assert not backend.published
 
 
 async def test_commands_are_listed_and_shown_with_links() -> None:
-    world = World()
-    async with serving(world) as (_, session):
+    backend = Backend()
+    async with serving(backend) as (_, session):
         ids = []
         for _ in range(3):
             async with session.post("/api/v1/commands", json=START, headers=bearer(ALICE)) as made:
@@ -204,21 +204,21 @@ async def test_commands_are_listed_and_shown_with_links() -> None:
 TEXT = b"line one\nl\xc3\xafne two\nline three"
 
 
-async def output_world() -> tuple[World, str]:
-    world = World()
-    execution = world.queue("App/Job")
-    await world.output.append(execution, TEXT)
-    return world, f"/api/v1/executions/{execution}/output"
+async def output_backend() -> tuple[Backend, str]:
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    await backend.output.append(execution, TEXT)
+    return backend, f"/api/v1/executions/{execution}/output"
 
 
 async def test_output_as_text_is_the_bytes_themselves() -> None:
-    world, path = await output_world()
-    async with serving(world) as (_, session):
+    backend, path = await output_backend()
+    async with serving(backend) as (_, session):
         whole, body = await get(session, path)
         piece, part = await get(session, f"{path}?from=5&limit=3")
         last, tail = await get(session, f"{path}?tail=1")
         beyond, nothing = await get(session, f"{path}?from=1000")
-        world.end(path.split("/")[4])
+        backend.end(path.split("/")[4])
         ended, _ = await get(session, path)
     assert body == TEXT
     assert whole.headers["Content-Type"] == "text/plain; charset=utf-8"
@@ -249,8 +249,8 @@ async def test_output_as_text_is_the_bytes_themselves() -> None:
 async def test_ranges_follow_the_standard(
     header: str, status: int, content_range: str | None, body: bytes | None
 ) -> None:
-    world, path = await output_world()
-    async with serving(world) as (_, session):
+    backend, path = await output_backend()
+    async with serving(backend) as (_, session):
         response, got = await get(session, path, Range=header)
     assert (response.status, response.headers.get("Content-Range")) == (status, content_range)
     if body is None:
@@ -260,11 +260,11 @@ async def test_ranges_follow_the_standard(
 
 
 async def test_output_as_json_is_a_page_of_lines_that_joins_the_next() -> None:
-    world, path = await output_world()
-    async with serving(world) as (_, session):
+    backend, path = await output_backend()
+    async with serving(backend) as (_, session):
         first, cut = await get(session, f"{path}?format=json&limit=5")
         _, rest = await get(session, f"{path}?format=json&from={cut['to']}")
-        world.end(path.split("/")[4])
+        backend.end(path.split("/")[4])
         _, ended = await get(session, f"{path}?format=json&from={rest['to']}")
         _, third = await get(session, f"{path}?format=json&line=3")
     line = {"number": 1, "at": 0, "end": 9, "text": "line one", "stream": "out"}
@@ -279,8 +279,8 @@ async def test_output_as_json_is_a_page_of_lines_that_joins_the_next() -> None:
 
 
 async def test_output_as_ndjson_is_line_by_line() -> None:
-    world, path = await output_world()
-    async with serving(world) as (_, session):
+    backend, path = await output_backend()
+    async with serving(backend) as (_, session):
         response, body = await get(session, f"{path}?format=ndjson")
     assert response.content_type == "application/x-ndjson"
     assert body.decode().splitlines() == [
@@ -291,9 +291,9 @@ async def test_output_as_ndjson_is_line_by_line() -> None:
 
 
 async def test_grep_finds_lines_in_every_form_and_says_where_to_go_on() -> None:
-    world, path = await output_world()
-    world.end(path.split("/")[4])
-    async with serving(world) as (_, session):
+    backend, path = await output_backend()
+    backend.end(path.split("/")[4])
+    async with serving(backend) as (_, session):
         _, found = await get(session, f"{path}?grep=line&format=json&limit=1")
         _, rest = await get(session, f"{path}?grep=line&format=json&from={found['to']}")
         _, text = await get(session, f"{path}?grep=ne")
@@ -308,10 +308,10 @@ async def test_grep_finds_lines_in_every_form_and_says_where_to_go_on() -> None:
 
 
 async def test_one_stream_may_be_read_alone() -> None:
-    world, path = await output_world()
-    async with serving(world) as (_, session):
+    backend, path = await output_backend()
+    async with serving(backend) as (_, session):
         _, live = await get(session, f"{path}?stream=out")
-        world.end(path.split("/")[4])
+        backend.end(path.split("/")[4])
         _, out = await get(session, f"{path}?stream=out")
         _, err = await get(session, f"{path}?stream=err")
         wrong, _ = await get(session, f"{path}?stream=both")
@@ -320,9 +320,9 @@ async def test_one_stream_may_be_read_alone() -> None:
 
 
 async def test_a_dropped_middle_is_named_in_every_form() -> None:
-    world, path = await output_world()
-    world.output.dropped[path.split("/")[4]] = (9, 19)
-    async with serving(world) as (_, session):
+    backend, path = await output_backend()
+    backend.output.dropped[path.split("/")[4]] = (9, 19)
+    async with serving(backend) as (_, session):
         _, text = await get(session, path)
         _, as_json = await get(session, f"{path}?format=json&from=10")
         _, lines = await get(session, f"{path}?format=ndjson&from=10")
@@ -334,16 +334,16 @@ async def test_a_dropped_middle_is_named_in_every_form() -> None:
 
 
 async def test_a_large_output_is_never_read_at_once() -> None:
-    world, path = await output_world()
-    await world.output.append(path.split("/")[4], b"x" * 5_000_000)
-    async with serving(world) as (_, session):
+    backend, path = await output_backend()
+    await backend.output.append(path.split("/")[4], b"x" * 5_000_000)
+    async with serving(backend) as (_, session):
         _, body = await get(session, path)
         head = await session.head(path, headers=bearer(ALICE))
         ranged, part = await get(session, path, Range="bytes=100-4000099")
     assert len(body) == 5_000_000 + len(TEXT)
     assert (ranged.status, len(part)) == (206, 4_000_000)
     assert head.headers["Output-To"] == str(len(body))
-    assert world.output.largest_read <= 256 * 1024
+    assert backend.output.largest_read <= 256 * 1024
 
 
 @pytest.mark.parametrize(
@@ -361,8 +361,8 @@ async def test_a_large_output_is_never_read_at_once() -> None:
     ],
 )
 async def test_a_wrong_output_parameter_is_refused_by_name(query: str, says: str) -> None:
-    world, path = await output_world()
-    async with serving(world) as (_, session):
+    backend, path = await output_backend()
+    async with serving(backend) as (_, session):
         response, problem = await get(session, f"{path}?{query}")
     assert response.status == 400
     assert says in problem["detail"]

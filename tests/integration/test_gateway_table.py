@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from bus.model import Principal
-from tests.gateway_fixture import ADMIN, ROLELESS, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ROLELESS, Backend, bearer, serving
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
 from transports.http.table import OPERATIONS, by_route, routes_of
@@ -34,16 +34,16 @@ def path_of(operation: Operation) -> str:
 
 
 @asynccontextmanager
-async def world() -> AsyncIterator[aiohttp.ClientSession]:
-    world = World()
-    world.define("A/J")
-    world.principals[READER] = Principal(user_id="prometheus", roles=("metrics",), via="http")
-    async with serving(world) as (_, session):
+async def backend() -> AsyncIterator[aiohttp.ClientSession]:
+    backend = Backend()
+    backend.define("A/J")
+    backend.principals[READER] = Principal(user_id="prometheus", roles=("metrics",), via="http")
+    async with serving(backend) as (_, session):
         yield session
 
 
 async def test_every_route_stands_in_the_table_and_every_entry_is_a_route() -> None:
-    routes = Gateway(World().ports())._application().router.routes()
+    routes = Gateway(Backend().ports())._application().router.routes()
     served = {
         (route.method, route.resource.canonical)
         for route in routes
@@ -68,7 +68,7 @@ async def test_a_route_without_an_entry_is_answered_to_no_client(
             reached.append(request)
             return web.Response(text="extra")
 
-    gateway = Extended(World().ports(), GatewaySettings(version="test"))
+    gateway = Extended(Backend().ports(), GatewaySettings(version="test"))
     url = await gateway.start("127.0.0.1", 0)
     try:
         async with aiohttp.ClientSession(base_url=url) as session:
@@ -90,7 +90,7 @@ async def test_each_operation_is_answered_for_the_audience_that_its_entry_names(
     """Two words refuse somebody: 401, or 403 with the code forbidden."""
     wrong: list[tuple[str, str, str, int]] = []
     tried = 0
-    async with world() as session:
+    async with backend() as session:
         for operation in OPERATIONS:
             heads = ("GET", "HEAD") if operation.method == "GET" else (operation.method,)
             for method in heads if 101 not in operation.answers else ("GET",):
@@ -113,7 +113,7 @@ async def test_each_operation_is_answered_for_the_audience_that_its_entry_names(
 
 
 async def test_each_operation_takes_the_query_parameters_of_its_entry_and_no_other() -> None:
-    async with world() as session:
+    async with backend() as session:
         for operation in OPERATIONS:
             for name in (*operation.query_names, "nonsense"):
                 async with session.request(

@@ -11,7 +11,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from bus.commands import Command
-from tests.gateway_fixture import ADMIN, ROLELESS, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ROLELESS, Backend, bearer, serving
 from transports.http.document import document
 from transports.http.table import OPERATIONS
 from transports.http.web.problems import STATUS_OF_REFUSAL, known_slugs
@@ -27,7 +27,7 @@ def spoken() -> Any:
 
 
 async def test_document_is_valid_and_sent_to_any_principal() -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         anonymous = await session.get(PATH)
         somebody = await session.get(PATH, headers=bearer(ROLELESS))
         sent = await somebody.json()

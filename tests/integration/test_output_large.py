@@ -14,7 +14,7 @@ import pytest
 from bus.layout import DataLayout
 from handlers.output.index import HEADER, MAGIC, RECORD
 from handlers.output.store import OutputStore
-from tests.gateway_fixture import ALICE, World, bearer
+from tests.gateway_fixture import ALICE, Backend, bearer
 from tests.stream_reader import open_stream
 from transports.http.app import Gateway
 from transports.http.settings import GatewaySettings
@@ -52,20 +52,20 @@ def write_log(folder: Path) -> int:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def backend() -> Backend:
+    return Backend()
 
 
 @asynccontextmanager
 async def serving_large(
-    world: World, root: Path, settings: GatewaySettings
+    backend: Backend, root: Path, settings: GatewaySettings
 ) -> AsyncIterator[tuple[str, aiohttp.ClientSession]]:
     """The path of an ended execution's large output, and a session."""
-    execution = world.queue("App/Job")
+    execution = backend.queue("App/Job")
     layout = DataLayout(root)
     write_log(layout.execution(execution).root)
-    world.end(execution)
-    ports = replace(world.ports(), output=OutputStore(layout, lambda _: False))
+    backend.end(execution)
+    ports = replace(backend.ports(), output=OutputStore(layout, lambda _: False))
     gateway = Gateway(ports, settings)
     url = await gateway.start("127.0.0.1", 0)
     try:
@@ -82,10 +82,10 @@ async def get(session: aiohttp.ClientSession, path: str, **headers: str) -> byte
 
 
 async def test_every_question_about_two_gigabytes_is_answered_with_little_memory(
-    world: World, tmp_path: Path
+    backend: Backend, tmp_path: Path
 ) -> None:
     settings = GatewaySettings(version="test", search_s=0.2)
-    async with asyncio.timeout(50), serving_large(world, tmp_path, settings) as (path, session):
+    async with asyncio.timeout(50), serving_large(backend, tmp_path, settings) as (path, session):
         await get(session, f"{path}/output?tail=1")
         tracemalloc.start()
         try:
@@ -115,9 +115,9 @@ async def test_every_question_about_two_gigabytes_is_answered_with_little_memory
     assert peak < MEMORY_MAX, peak
 
 
-async def test_a_search_goes_on_where_it_stopped(world: World, tmp_path: Path) -> None:
+async def test_a_search_goes_on_where_it_stopped(backend: Backend, tmp_path: Path) -> None:
     settings = GatewaySettings(version="test")
-    async with asyncio.timeout(50), serving_large(world, tmp_path, settings) as (path, session):
+    async with asyncio.timeout(50), serving_large(backend, tmp_path, settings) as (path, session):
         start = SIZE - 1024 * 1024
         query = f"{path}/output?grep=0012345&format=json&from={start}"
         found = json.loads(await get(session, query))

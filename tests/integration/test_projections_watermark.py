@@ -11,7 +11,7 @@ from bus.commands import Forget, StartJob, StopJob
 from bus.events import Published
 from bus.layout import DataLayout
 from handlers.decisions.retention import BATCH_MAX as FORGET_MAX
-from tests.decision_fixture import World
+from tests.decision_fixture import Decider
 from tests.fakes import ManualClock
 from transports.directory import disk
 from transports.directory import projections as module
@@ -23,28 +23,28 @@ class Rig:
     """Projections of a table that is driven by hand."""
 
     def __init__(self, root: Path) -> None:
-        self.world = World()
+        self.decider = Decider()
         self.layout = DataLayout(root)
         self.clock = ManualClock()
         self.settled: list[str] = []
         self.projections = self.fresh()
         self.published = 0
-        self.world.define("Demo/Job")
+        self.decider.define("Demo/Job")
 
     def fresh(self) -> Projections:
-        return Projections(self.layout, self.world.table, self.clock, self.settled.append)
+        return Projections(self.layout, self.decider.table, self.clock, self.settled.append)
 
     def publish(self) -> Sequence[Published]:
         """What has happened since the last time."""
-        batch, self.published = self.world.log[self.published :], len(self.world.log)
+        batch, self.published = self.decider.log[self.published :], len(self.decider.log)
         self.projections(batch)
         return batch
 
     def run_one(self) -> tuple[str, str]:
         """The ids of a start and of its execution, which has ended."""
-        record = self.world.send(StartJob(job_id="Demo/Job"))
-        self.world.runs(record.execution_id or "")
-        self.world.ends(record.execution_id or "")
+        record = self.decider.send(StartJob(job_id="Demo/Job"))
+        self.decider.runs(record.execution_id or "")
+        self.decider.ends(record.execution_id or "")
         return record.id, record.execution_id or ""
 
     def files(self) -> set[str]:
@@ -80,10 +80,10 @@ async def test_only_what_ended_after_the_watermark_is_written_again(rig: Rig) ->
     rig.publish()
     async with rig.running():
         synced = await rig.projections.sync()
-    assert synced == len(rig.world.log)
+    assert synced == len(rig.decider.log)
     assert rig.files() == set(before)
     after = rig.run_one()
-    live = rig.world.send(StartJob(job_id="Demo/Job"))
+    live = rig.decider.send(StartJob(job_id="Demo/Job"))
     rig.lose_files()
     await rig.fresh().rewrite(synced)
     assert rig.files() == {*after, live.execution_id}
@@ -92,21 +92,21 @@ async def test_only_what_ended_after_the_watermark_is_written_again(rig: Rig) ->
 
 
 async def test_an_old_execution_that_still_runs_is_written_again(rig: Rig) -> None:
-    live = rig.world.send(StartJob(job_id="Demo/Job")).execution_id or ""
-    rig.world.runs(live)
+    live = rig.decider.send(StartJob(job_id="Demo/Job")).execution_id or ""
+    rig.decider.runs(live)
     rig.publish()
     async with rig.running():
         synced = await rig.projections.sync()
-    assert synced == len(rig.world.log)
+    assert synced == len(rig.decider.log)
     rig.lose_files()
     await rig.fresh().rewrite(synced)
     assert rig.files() == {live}
-    rig.world.send(StopJob(job_id="Demo/Job"))
+    rig.decider.send(StopJob(job_id="Demo/Job"))
 
 
 async def test_the_whole_past_is_written_again_beside_the_work(rig: Rig) -> None:
     before = rig.run_one()
-    rig.world.send(StartJob(job_id="Demo/Job"))
+    rig.decider.send(StartJob(job_id="Demo/Job"))
     rig.projections.doubt_past()
     async with rig.running():
         synced = await rig.projections.sync()
@@ -124,7 +124,7 @@ async def test_files_of_the_past_that_is_forgotten_meanwhile_do_not_come_back(ri
             await asyncio.sleep(0)
         for begin in range(0, len(past), FORGET_MAX):
             some = slice(begin, begin + FORGET_MAX)
-            rig.world.report(Forget(executions=executions[some], commands=commands[some]))
+            rig.decider.report(Forget(executions=executions[some], commands=commands[some]))
         rig.projections.forget(executions, commands, commands)
         await rig.projections.drain()
     assert rig.files() == set(kept)
@@ -144,7 +144,7 @@ async def test_a_sync_waits_for_files_that_are_not_written_yet(
         done, _ = await asyncio.wait([waiting], timeout=0.2)
         assert not done
         blocked.unlink()
-        assert await waiting == len(rig.world.log)
+        assert await waiting == len(rig.decider.log)
     assert rig.files() == set(ids)
 
 
@@ -155,7 +155,7 @@ async def test_what_is_forgotten_meanwhile_is_not_waited_for(rig: Rig) -> None:
     await asyncio.sleep(0)
     rig.projections.forget([execution_id], [command_id], [command_id])
     async with rig.running():
-        assert await waiting == len(rig.world.log)
+        assert await waiting == len(rig.decider.log)
     assert (rig.files(), rig.settled) == (set(), [command_id])
 
 

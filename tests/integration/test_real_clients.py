@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from tests.gateway_fixture import ADMIN, ALICE, EPOCH, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, EPOCH, Backend, bearer, serving
 from transports.http.access.proxy import networks
 from transports.http.settings import GatewaySettings, ProxySettings
 
@@ -40,20 +40,20 @@ async def first_frame(session: aiohttp.ClientSession, target: str, **headers: st
     ],
 )
 async def test_a_stream_goes_on_however_its_position_is_spelled(name: str) -> None:
-    world = World()
-    async with serving(world) as (_, session):
-        world.queue("App/Job")
+    backend = Backend()
+    async with serving(backend) as (_, session):
+        backend.queue("App/Job")
         name, _, rest = name.partition("&")
-        target = f"/api/v1/events?{name}={EPOCH}-{world.feed.head}&{rest}"
+        target = f"/api/v1/events?{name}={EPOCH}-{backend.feed.head}&{rest}"
         hello = await first_frame(session, target.rstrip("&"), **bearer(ALICE))
     assert '"resumed":true' in hello
 
 
 async def test_the_position_that_a_polyfill_adds_is_later_than_that_of_its_url() -> None:
-    world = World()
-    async with serving(world) as (_, session):
-        world.queue("App/Job")
-        at = f"{EPOCH}-{world.feed.head}"
+    backend = Backend()
+    async with serving(backend) as (_, session):
+        backend.queue("App/Job")
+        at = f"{EPOCH}-{backend.feed.head}"
         for query in (f"last_event_id=gone-1&lastEventId={at}", f"last_event_id={at}&lastEventId="):
             hello = await first_frame(session, f"/api/v1/events?{query}", **bearer(ALICE))
             assert '"resumed":true' in hello, query
@@ -68,12 +68,12 @@ async def test_the_position_that_a_polyfill_adds_is_later_than_that_of_its_url()
     ["lastEventId={at}", "_=17", "r=0.1&lastEventId={at}", "evs_preamble=1&evs_last_event_id={at}"],
 )
 async def test_a_ticket_opens_its_stream_with_what_a_client_adds(added: str) -> None:
-    world = World()
-    async with serving(world) as (_, session):
+    backend = Backend()
+    async with serving(backend) as (_, session):
         path = "/api/v1/events?job=App/Job"
         made = await session.post("/api/v1/tickets", json={"path": path}, headers=bearer(ALICE))
         ticket = (await made.json())["ticket"]
-        at = f"{EPOCH}-{world.feed.head}"
+        at = f"{EPOCH}-{backend.feed.head}"
         target = f"{path}&ticket={ticket}&{added.format(at=at)}"
         for _ in range(2):  # the connection breaks, and the same URL comes again
             assert "heartbeat" in await first_frame(session, target)
@@ -82,9 +82,9 @@ async def test_a_ticket_opens_its_stream_with_what_a_client_adds(added: str) -> 
 
 
 async def test_a_ticket_is_for_the_stream_however_its_id_is_spelled() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    async with serving(world) as (_, session):
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    async with serving(backend) as (_, session):
         path = f"/api/v1/executions/{execution.upper()}/stream"
         made = await session.post("/api/v1/tickets", json={"path": path}, headers=bearer(ALICE))
         assert made.status == 201, await made.text()
@@ -97,7 +97,7 @@ async def test_a_ticket_is_for_the_stream_however_its_id_is_spelled() -> None:
     "path", ["/api/v1/jobs", "/api/v1/executions", "/api/v1/commands", "/api/v1/session", "/livez"]
 )
 async def test_what_keeps_caches_away_means_nothing(path: str) -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         for query in (
             "_=1764000000",
             "t=1764000000",
@@ -115,7 +115,7 @@ async def test_what_keeps_caches_away_means_nothing(path: str) -> None:
 
 @pytest.mark.parametrize("query", ["verbose", "verbose=1&exclude=etcd", "x=1", "%zz", "a" * 5000])
 async def test_a_probe_is_answered_whatever_it_adds(query: str) -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         for path in ("/livez", "/readyz"):
             assert (await session.get(URL(f"{path}?{query}", encoded=True))).status == 200
 
@@ -130,7 +130,7 @@ async def test_a_probe_is_answered_whatever_host_it_names(
 ) -> None:
     proxy = ProxySettings(trusted=networks(["10.9.9.9"]), user_header="X-User")
     settings = GatewaySettings(proxy=proxy if behind else None)
-    async with serving(World(), settings) as (url, _):
+    async with serving(Backend(), settings) as (url, _):
         named = f"Host: {host}\r\n" if host is not None else ""
         version = "1.1" if host is not None else "1.0"
         probe = await raw(url, f"GET {path} HTTP/{version}\r\n{named}Connection: close\r\n\r\n")
@@ -192,7 +192,7 @@ NEGOTIATED = [
 
 @pytest.mark.parametrize(("accept", "expected"), NEGOTIATED)
 async def test_a_stream_has_the_type_that_weighs_most(accept: str, expected: str | None) -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         headers = {"Accept": accept, **bearer(ALICE)}
         answer = await session.head("/api/v1/events?start=now", headers=headers)
         if expected == JSON:
@@ -212,10 +212,10 @@ async def test_a_stream_has_the_type_that_weighs_most(accept: str, expected: str
      ("text/plain;q=0.1, application/json", JSON), ("image/png", None)],
 )  # fmt: skip
 async def test_output_has_the_type_that_weighs_most(accept: str, expected: str | None) -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    await world.output.append(execution, b"one\ntwo\n")
-    async with serving(world) as (_, session):
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    await backend.output.append(execution, b"one\ntwo\n")
+    async with serving(backend) as (_, session):
         path = f"/api/v1/executions/{execution}/output"
         answer = await session.get(path, headers={"Accept": accept, **bearer(ALICE)})
         chosen = await session.get(
@@ -227,9 +227,9 @@ async def test_output_has_the_type_that_weighs_most(accept: str, expected: str |
 
 
 async def test_a_mark_of_byte_order_is_left_out() -> None:
-    world = World()
+    backend = Backend()
     body = json.dumps({"command": "start", "jobId": "App/Job"}).encode()
-    async with serving(world) as (_, session):
+    async with serving(backend) as (_, session):
         one = await session.post(
             "/api/v1/commands",
             data=b"\xef\xbb\xbf" + body,
@@ -252,9 +252,9 @@ async def test_a_mark_of_byte_order_is_left_out() -> None:
 
 @pytest.mark.parametrize("path", ["App/Job", "App%2FJob", "App%2fJob", "%41pp%2FJob"])
 async def test_a_job_is_found_with_its_slash_encoded(path: str) -> None:
-    world = World()
-    world.define("App/Job")
-    async with serving(world) as (url, session):
+    backend = Backend()
+    backend.define("App/Job")
+    async with serving(backend) as (url, session):
         target = URL(f"{url}/api/v1/jobs/{path}", encoded=True)
         found = await session.get(target, headers=bearer(ALICE))
         hidden = await session.get(
@@ -266,7 +266,7 @@ async def test_a_job_is_found_with_its_slash_encoded(path: str) -> None:
 
 
 async def test_a_slash_too_many_is_named() -> None:
-    async with serving(World()) as (_, session):
+    async with serving(Backend()) as (_, session):
         answer = await session.get("/api/v1/jobs/", headers=bearer(ADMIN))
         sent = await answer.json()
     assert answer.status == 404

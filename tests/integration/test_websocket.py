@@ -13,7 +13,7 @@ from bus.errors import ErrorCode, Refused
 from bus.feed import Feed
 from bus.jobs import RolesSpec
 from bus.model import Principal
-from tests.gateway_fixture import ADMIN, ALICE, EPOCH, ROLELESS, VIEWER, World, bearer, serving
+from tests.gateway_fixture import ADMIN, ALICE, EPOCH, ROLELESS, VIEWER, Backend, bearer, serving
 from tests.sign_in import Browser
 from tests.socket_client import PATH, PROTOCOL, ReceivedFrame, SocketClient, ids, kinds, open_socket
 from transports.http.app import Gateway
@@ -41,7 +41,7 @@ async def refused(url: str, protocols: list[str], **headers: str) -> tuple[int, 
 
 
 async def test_a_socket_says_hello_and_speaks_our_protocol_only() -> None:
-    async with serving(World()) as (url, session):
+    async with serving(Backend()) as (url, session):
         async with open_socket(url) as socket:
             protocol = socket.connection.subprotocol
             extensions = socket.connection.response
@@ -56,18 +56,18 @@ async def test_a_socket_says_hello_and_speaks_our_protocol_only() -> None:
 
 
 async def test_ours_is_chosen_among_many() -> None:
-    async with serving(World()) as (url, _), open_socket(url, others=["chat"]) as socket:
+    async with serving(Backend()) as (url, _), open_socket(url, others=["chat"]) as socket:
         assert socket.connection.subprotocol == PROTOCOL
 
 
 async def test_a_bad_credential_is_refused_with_the_handshake() -> None:
-    async with serving(World()) as (url, _):
+    async with serving(Backend()) as (url, _):
         wrong = await refused(url, [PROTOCOL], Authorization="Bearer nonsense")
     assert wrong[:2] == (401, "unauthenticated")
 
 
 async def test_a_host_that_is_not_served_is_refused() -> None:
-    async with serving(World()) as (url, _):
+    async with serving(Backend()) as (url, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(
             f"GET {PATH} HTTP/1.1\r\nHost: rebound.example\r\nUpgrade: websocket\r\n"
@@ -83,8 +83,8 @@ async def test_a_host_that_is_not_served_is_refused() -> None:
 
 
 async def test_a_cookie_opens_a_socket_for_pages_of_this_service_only() -> None:
-    world = World()
-    async with serving(world) as (url, session):
+    backend = Backend()
+    async with serving(backend) as (url, session):
         browser = Browser(session, url)
         assert await browser.sign_in(token=ALICE) == 204
         cookie = browser.headers["Cookie"]
@@ -97,7 +97,7 @@ async def test_a_cookie_opens_a_socket_for_pages_of_this_service_only() -> None:
 
 
 async def test_a_ticket_opens_a_socket() -> None:
-    async with serving(World()) as (url, session):
+    async with serving(Backend()) as (url, session):
         made = await session.post("/api/v1/tickets", json={"path": PATH}, headers=bearer(ALICE))
         ticket = (await made.json())["ticket"]
         async with open_socket(url, None, f"{PATH}?ticket={ticket}") as socket:
@@ -106,9 +106,9 @@ async def test_a_ticket_opens_a_socket() -> None:
 
 
 async def test_the_first_frame_may_prove_who_it_is() -> None:
-    world = World()
-    world.define("App/Job")
-    async with serving(world) as (url, _), open_socket(url, None) as socket:
+    backend = Backend()
+    backend.define("App/Job")
+    async with serving(backend) as (url, _), open_socket(url, None) as socket:
         await socket.say("auth", token=ALICE)
         hello = await socket.next()
         sent = await socket.subscribe("a")
@@ -133,7 +133,7 @@ async def test_a_client_without_proof_in_time_gets_a_problem_and_is_closed_for_g
     first: str | None,
 ) -> None:
     settings = GatewaySettings(socket_auth_s=5.0 if first else 0.1)
-    async with serving(World(), settings) as (url, _), open_socket(url, None) as socket:
+    async with serving(Backend(), settings) as (url, _), open_socket(url, None) as socket:
         if first is not None:
             await socket.connection.send(first)
         problem = await socket.next()
@@ -145,7 +145,7 @@ async def test_a_client_without_proof_in_time_gets_a_problem_and_is_closed_for_g
 async def test_sockets_without_a_credential_are_few_and_take_no_place_of_others() -> None:
     settings = GatewaySettings(sockets_unproven_max=2, streams_max=1)
     async with (
-        serving(World(), settings) as (url, _),
+        serving(Backend(), settings) as (url, _),
         open_socket(url, None) as first,
         open_socket(url, None),
     ):
@@ -159,7 +159,7 @@ async def test_sockets_without_a_credential_are_few_and_take_no_place_of_others(
 
 async def test_a_full_service_refuses_before_the_handshake_and_after_a_late_proof() -> None:
     settings = GatewaySettings(streams_max=2, streams_per_principal=1)
-    async with serving(World(), settings) as (url, session), open_socket(url, ALICE):
+    async with serving(Backend(), settings) as (url, session), open_socket(url, ALICE):
         mine = await refused(url, [PROTOCOL], **bearer(ALICE))
         async with open_socket(url, None) as late:
             await late.say("auth", token=ALICE)
@@ -182,12 +182,12 @@ async def test_a_full_service_refuses_before_the_handshake_and_after_a_late_proo
 
 
 async def test_a_subscription_gets_its_snapshot_and_then_each_change_with_an_id() -> None:
-    world = World()
-    world.define("App/Job")
-    async with serving(world) as (url, _), open_socket(url) as socket:
+    backend = Backend()
+    backend.define("App/Job")
+    async with serving(backend) as (url, _), open_socket(url) as socket:
         await socket.say("subscribe", sub="all", topic="events")
         begin = await socket.until("snapshot_end")
-        world.queue("App/Job", execution_id=EXECUTION)
+        backend.queue("App/Job", execution_id=EXECUTION)
         change = (await socket.until("change"))[-1]
     assert kinds(begin) == ["subscribed", "hello", "snapshot", "snapshot_end"]
     assert {each.sub for each in begin} == {"all"}
@@ -202,16 +202,16 @@ async def test_a_subscription_gets_its_snapshot_and_then_each_change_with_an_id(
 
 
 async def test_each_subscription_has_its_own_filter_and_cursor() -> None:
-    world = World()
-    one = world.queue("A/One")
-    two = world.queue("A/Two", "bob")
-    async with serving(world) as (url, _), open_socket(url) as socket:
+    backend = Backend()
+    one = backend.queue("A/One")
+    two = backend.queue("A/Two", "bob")
+    async with serving(backend) as (url, _), open_socket(url) as socket:
         await socket.subscribe("one", filter={"job": "A/One"}, start="now")
         await socket.subscribe("bobs", filter={"user": ["bob", "eve"]}, after="abc123-0")
         await socket.subscribe("runs", filter={"type": ["execution.running"]}, start="now")
         await socket.subscribe("late", filter={"execution": two}, after="abc123-2")
-        world.run(one)
-        world.run(two)
+        backend.run(one)
+        backend.run(two)
         received: list[ReceivedFrame] = []
         while not {"one", "bobs", "runs", "late"} <= {
             each.sub for each in received if each.id == "abc123-4"
@@ -224,11 +224,11 @@ async def test_each_subscription_has_its_own_filter_and_cursor() -> None:
 
 
 async def test_a_subscription_goes_on_after_its_cursor() -> None:
-    world = World()
-    execution = world.queue("App/Job")
+    backend = Backend()
+    execution = backend.queue("App/Job")
     for percent in range(5):
-        world.progress(execution, percent)
-    async with serving(world) as (url, _), open_socket(url) as socket:
+        backend.progress(execution, percent)
+    async with serving(backend) as (url, _), open_socket(url) as socket:
         begin = await socket.subscribe("a", after="abc123-4")
         sent = [await socket.next(), await socket.next()]
     assert begin[0].whole["resumed"] is True
@@ -248,10 +248,10 @@ async def test_a_subscription_goes_on_after_its_cursor() -> None:
 async def test_a_cursor_that_cannot_be_served_is_one_reset_of_its_subscription(
     cursor: str, reason: str
 ) -> None:
-    world = World()
-    world.feed = Feed(EPOCH, 10, world.clock)
-    world.queue("App/Job")
-    async with serving(world) as (url, _), open_socket(url) as socket:
+    backend = Backend()
+    backend.feed = Feed(EPOCH, 10, backend.clock)
+    backend.queue("App/Job")
+    async with serving(backend) as (url, _), open_socket(url) as socket:
         await socket.subscribe("still", start="now")
         await socket.say("subscribe", sub="lost", topic="events", after=cursor)
         received = await socket.until("snapshot_end")
@@ -262,19 +262,19 @@ async def test_a_cursor_that_cannot_be_served_is_one_reset_of_its_subscription(
 
 
 async def test_earliest_sends_the_journal_beside_a_neighbour_that_begins_now() -> None:
-    world = World()
+    backend = Backend()
     for _ in range(20):
-        world.queue("App/Job")
-    held = Feed(EPOCH, 20, world.clock)
-    held.refill([frame for frame in world.history.frames if frame.seq > 12], 12)
-    world.feed = held
-    async with serving(world) as (url, _), open_socket(url) as socket:
+        backend.queue("App/Job")
+    held = Feed(EPOCH, 20, backend.clock)
+    held.refill([frame for frame in backend.history.frames if frame.seq > 12], 12)
+    backend.feed = held
+    async with serving(backend) as (url, _), open_socket(url) as socket:
         await socket.subscribe("now", start="now")
         await socket.say("subscribe", sub="all", topic="events", start="earliest")
         received = await socket.until_it(
             lambda each: each.id == "abc123-20" and each.op == "change"
         )
-        world.queue("App/Job")
+        backend.queue("App/Job")
         received += await socket.until("change", "all")
         if not ids(received, "now"):
             received += await socket.until("change", "now")
@@ -283,13 +283,13 @@ async def test_earliest_sends_the_journal_beside_a_neighbour_that_begins_now() -
 
 
 async def test_unsubscribing_ends_one_and_frees_its_name() -> None:
-    world = World()
-    async with serving(world) as (url, _), open_socket(url) as socket:
+    backend = Backend()
+    async with serving(backend) as (url, _), open_socket(url) as socket:
         await socket.subscribe("a", start="now")
         await socket.subscribe("b", start="now")
         await socket.say("unsubscribe", sub="a")
         end = (await socket.until("end", "a"))[-1]
-        world.queue("App/Job")
+        backend.queue("App/Job")
         change = (await socket.until("change"))[-1]
         again = await socket.subscribe("a", after=end.id)
         missed = (await socket.until("change", "a"))[-1]
@@ -300,29 +300,29 @@ async def test_unsubscribing_ends_one_and_frees_its_name() -> None:
 
 
 async def test_in_silence_each_subscription_gets_bookmarks() -> None:
-    world = World()
+    backend = Backend()
     settings = GatewaySettings(heartbeat_s=0.15)
-    async with serving(world, settings) as (url, _), open_socket(url) as socket:
+    async with serving(backend, settings) as (url, _), open_socket(url) as socket:
         await socket.subscribe("a", filter={"job": "App/Job"}, start="now")
         await socket.subscribe("b", filter={"job": "App/Job"}, start="now")
-        world.queue("Other/Job")
+        backend.queue("Other/Job")
         first = (await socket.until_it(lambda h: h.op == "bookmark" and h.id == "abc123-1"))[-1]
         second = (await socket.until("bookmark", "b" if first.sub == "a" else "a"))[-1]
     assert second.id == "abc123-1"
 
 
 async def test_a_burst_reaches_all_subscriptions_of_all_sockets_whole() -> None:
-    world = World()
-    async with serving(world, GatewaySettings(streams_per_principal=50)) as (url, _):
+    backend = Backend()
+    async with serving(backend, GatewaySettings(streams_per_principal=50)) as (url, _):
         sockets = [open_socket(url) for _ in range(5)]
         clients = [await each.__aenter__() for each in sockets]
         for client in clients:
             for name in ("a", "b", "c"):
                 await client.subscribe(name, start="now")
                 await client.until("bookmark", name)
-        execution = world.queue("App/Job")
+        execution = backend.queue("App/Job")
         for step in range(500):
-            world.progress(execution, step % 100)
+            backend.progress(execution, step % 100)
 
         async def received_by(client: SocketClient) -> dict[str, list[str]]:
             received = [await client.next() for _ in range(3 * 501)]
@@ -339,16 +339,16 @@ async def test_a_burst_reaches_all_subscriptions_of_all_sockets_whole() -> None:
 
 
 async def test_output_is_sent_live_and_ends_with_the_execution() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    async with serving(world) as (url, _), open_socket(url) as socket:
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    async with serving(backend) as (url, _), open_socket(url) as socket:
         await socket.subscribe("changes", start="now")
         await socket.say("subscribe", sub="out", topic="output", execution=execution)
         begin = await socket.until("snapshot_end", "out")
-        await world.output.append(execution, b"one\n")
+        await backend.output.append(execution, b"one\n")
         first = (await socket.until("output"))[-1]
-        await world.output.append(execution, b"two\n")
-        world.end(execution)
+        await backend.output.append(execution, b"two\n")
+        backend.end(execution)
         rest = await socket.until("end", "out")
         known = await socket.subscribe("out", "output", execution=execution, after=rest[-1].id)
         at_once = await socket.until("end", "out")
@@ -366,11 +366,11 @@ async def test_output_is_sent_live_and_ends_with_the_execution() -> None:
 
 @pytest.mark.parametrize("where", [{"from": 9}, {"tail": 1}])
 async def test_output_may_begin_later(where: dict[str, int]) -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    await world.output.append(execution, b"line one\nline two\n")
-    world.end(execution)
-    async with serving(world) as (url, _), open_socket(url) as socket:
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    await backend.output.append(execution, b"line one\nline two\n")
+    backend.end(execution)
+    async with serving(backend) as (url, _), open_socket(url) as socket:
         await socket.say("subscribe", sub="out", topic="output", execution=execution, **where)
         received = await socket.until("end")
     sent = json.dumps([each.data for each in received if each.op == "output"])
@@ -379,12 +379,12 @@ async def test_output_may_begin_later(where: dict[str, int]) -> None:
 
 
 async def test_a_reader_that_wants_the_latest_gets_a_gap_for_what_was_left_out() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    await world.output.append(execution, b"x" * 99 + b"\n")
-    await world.output.append(execution, (b"y" * 99 + b"\n") * 60_000)
-    world.end(execution)
-    async with serving(world) as (url, _), open_socket(url) as socket:
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    await backend.output.append(execution, b"x" * 99 + b"\n")
+    await backend.output.append(execution, (b"y" * 99 + b"\n") * 60_000)
+    backend.end(execution)
+    async with serving(backend) as (url, _), open_socket(url) as socket:
         await socket.say(
             "subscribe", sub="out", topic="output", execution=execution, follow="latest"
         )
@@ -424,16 +424,16 @@ async def test_a_reader_that_wants_the_latest_gets_a_gap_for_what_was_left_out()
 async def test_what_cannot_be_subscribed_to_is_a_problem_with_its_name_and_ends_nothing(
     members: dict[str, object], status: int, says: str
 ) -> None:
-    world = World()
-    world.define("Secret/Job", roles=RolesSpec(view=("insider",)))
-    world.define("Closed/Job", roles=RolesSpec(view=("viewer",), output=("insider",)))
+    backend = Backend()
+    backend.define("Secret/Job", roles=RolesSpec(view=("insider",)))
+    backend.define("Closed/Job", roles=RolesSpec(view=("viewer",), output=("insider",)))
     known = {
-        "{mine}": world.queue("App/Job", "vera"),
-        "{hidden}": world.queue("Secret/Job", "root"),
-        "{closed}": world.queue("Closed/Job", "root"),
+        "{mine}": backend.queue("App/Job", "vera"),
+        "{hidden}": backend.queue("Secret/Job", "root"),
+        "{closed}": backend.queue("Closed/Job", "root"),
     }
     spelled = {k: known.get(v, v) if isinstance(v, str) else v for k, v in members.items()}
-    async with serving(world) as (url, _), open_socket(url, VIEWER) as socket:
+    async with serving(backend) as (url, _), open_socket(url, VIEWER) as socket:
         await socket.say("subscribe", sub="x", **spelled)
         problem = await socket.next()
         await socket.say("ping", n=1)
@@ -445,7 +445,7 @@ async def test_what_cannot_be_subscribed_to_is_a_problem_with_its_name_and_ends_
 
 
 async def test_names_are_checked_and_not_given_twice() -> None:
-    async with serving(World()) as (url, _), open_socket(url) as socket:
+    async with serving(Backend()) as (url, _), open_socket(url) as socket:
         await socket.subscribe("a", start="now")
         await socket.say("subscribe", sub="a", topic="events")
         twice = (await socket.until("problem"))[-1]
@@ -462,7 +462,7 @@ async def test_names_are_checked_and_not_given_twice() -> None:
 
 
 async def test_the_sixty_fifth_subscription_is_refused() -> None:
-    async with serving(World()) as (url, _), open_socket(url) as socket:
+    async with serving(Backend()) as (url, _), open_socket(url) as socket:
         for number in range(64):
             await socket.subscribe(f"s{number}", start="now")
         await socket.say("subscribe", sub="more", topic="events", start="now")
@@ -478,34 +478,34 @@ async def test_the_sixty_fifth_subscription_is_refused() -> None:
 
 
 async def test_commands_are_published_in_order_and_answered_by_their_ref() -> None:
-    world = World()
-    async with serving(world) as (url, _), open_socket(url) as socket:
+    backend = Backend()
+    async with serving(backend) as (url, _), open_socket(url) as socket:
         for number in range(5):
             command = {"command": "start", "jobId": f"App/Job{number}"}
             await socket.say("publish", ref=f"r{number}", command=command)
         results = [await socket.next() for _ in range(5)]
     assert [each.ref for each in results] == [f"r{number}" for number in range(5)]
     assert {each.whole["status"] for each in results} == {202}
-    assert [envelope.id for envelope in world.published] == [
+    assert [envelope.id for envelope in backend.published] == [
         each.data["commandId"] for each in results
     ]
-    assert [getattr(each.command, "job_id", "") for each in world.published] == [
+    assert [getattr(each.command, "job_id", "") for each in backend.published] == [
         f"App/Job{number}" for number in range(5)
     ]
-    assert {each.principal.user_id for each in world.published} == {"alice"}
+    assert {each.principal.user_id for each in backend.published} == {"alice"}
     assert results[0].data["links"]["self"].endswith(results[0].data["commandId"])
 
 
 async def test_a_command_may_be_waited_for_while_others_go_on() -> None:
-    world = World()
-    world.handle_at_once = False
+    backend = Backend()
+    backend.handle_at_once = False
     command = {"command": "start", "jobId": "App/Job"}
-    async with serving(world) as (url, _), open_socket(url) as socket:
+    async with serving(backend) as (url, _), open_socket(url) as socket:
         await socket.say("publish", ref="slow", command=command, wait=20)
         await socket.say("publish", ref="short", command=command, wait=0)
         await socket.say("ping", n=7)
         meanwhile = [await socket.next(), await socket.next()]
-        world.end_command(world.published[0].id)
+        backend.end_command(backend.published[0].id)
         ended = await socket.next()
     assert {(each.op, each.ref) for each in meanwhile} == {("pong", None), ("result", "short")}
     assert (ended.ref, ended.whole["status"]) == ("slow", 200)
@@ -513,9 +513,9 @@ async def test_a_command_may_be_waited_for_while_others_go_on() -> None:
 
 
 async def test_a_key_makes_a_repeat_the_same_command() -> None:
-    world = World()
+    backend = Backend()
     command = {"command": "start", "jobId": "App/Job"}
-    async with serving(world) as (url, session), open_socket(url) as socket:
+    async with serving(backend) as (url, session), open_socket(url) as socket:
         await socket.say("publish", ref="1", command=command, idempotencyKey="key-1")
         first = await socket.next()
         await socket.say("publish", ref="2", command=command, idempotencyKey="key-1")
@@ -554,20 +554,20 @@ async def test_a_key_makes_a_repeat_the_same_command() -> None:
 async def test_a_refused_command_is_a_problem_with_its_ref(
     command: object, status: int, says: str
 ) -> None:
-    world = World()
-    world.refuse_with = Refused(ErrorCode.UNKNOWN_JOB, "no such job")
-    async with serving(world) as (url, _), open_socket(url) as socket:
+    backend = Backend()
+    backend.refuse_with = Refused(ErrorCode.UNKNOWN_JOB, "no such job")
+    async with serving(backend) as (url, _), open_socket(url) as socket:
         await socket.say("publish", ref="r", command=command)
         problem = await socket.next()
     assert (problem.op, problem.ref, problem.data["status"]) == ("problem", "r", status)
     assert says in problem.data["detail"]
-    assert not world.published
+    assert not backend.published
 
 
 async def test_commands_over_sockets_count_against_the_pace_of_their_principal() -> None:
     settings = GatewaySettings(posts_per_s=0.001, post_burst=2)
     command = {"command": "start", "jobId": "App/Job"}
-    async with serving(World(), settings) as (url, _), open_socket(url) as socket:
+    async with serving(Backend(), settings) as (url, _), open_socket(url) as socket:
         for ref in ("1", "2", "3"):
             await socket.say("publish", ref=ref, command=command)
         sent = [await socket.next() for _ in range(3)]
@@ -583,22 +583,22 @@ async def test_commands_over_sockets_count_against_the_pace_of_their_principal()
 
 
 async def test_frames_are_given_by_the_current_grant_live_and_in_replay() -> None:
-    world = World()
-    world.define("Secret/Job", roles=RolesSpec(view=("insider",)))
-    world.define("Open/Job")
-    hidden = world.queue("Secret/Job", "root")
-    own = world.queue("Secret/Job", "vera")
-    async with serving(world) as (url, _), open_socket(url, VIEWER) as socket:
+    backend = Backend()
+    backend.define("Secret/Job", roles=RolesSpec(view=("insider",)))
+    backend.define("Open/Job")
+    hidden = backend.queue("Secret/Job", "root")
+    own = backend.queue("Secret/Job", "vera")
+    async with serving(backend) as (url, _), open_socket(url, VIEWER) as socket:
         await socket.say("subscribe", sub="live", topic="events")
         snapshot = await socket.until("snapshot_end")
         await socket.subscribe("replay", after="abc123-0")
         replayed = [await socket.next(), await socket.next()]
-        world.run(hidden)
-        world.run(own)
+        backend.run(hidden)
+        backend.run(own)
         live = await socket.until("change", "live")
-        world.define("Open/Job", roles=RolesSpec(view=("insider",)))
-        world.queue("Open/Job", "root")
-        world.progress(own, 5)
+        backend.define("Open/Job", roles=RolesSpec(view=("insider",)))
+        backend.queue("Open/Job", "root")
+        backend.progress(own, 5)
         after = await socket.until("change", "live")
     items = [i["subject"] for each in snapshot if each.op == "snapshot" for i in each.data["items"]]
     assert items == ["jobs/Open/Job", f"executions/{own}"]
@@ -608,17 +608,17 @@ async def test_frames_are_given_by_the_current_grant_live_and_in_replay() -> Non
 
 
 async def test_a_revoked_token_closes_its_sockets_and_no_others() -> None:
-    world = World()
-    gateway = Gateway(world.ports())
+    backend = Backend()
+    gateway = Gateway(backend.ports())
     url = await gateway.start("127.0.0.1", 0)
     async with open_socket(url) as socket, open_socket(url, ADMIN) as other:
         await socket.subscribe("a", start="now")
         await other.subscribe("a", start="now")
-        del world.principals[ALICE]
+        del backend.principals[ALICE]
         gateway.recheck()
         rest = await socket.rest()
         code = await socket.code()
-        world.define("App/Job")
+        backend.define("App/Job")
         assert (await other.until("change"))[-1].data["type"] == "job.changed"
         await gateway.aclose()
     assert [(each.op, each.data["reason"]) for each in rest if each.op == "end"] == [
@@ -629,54 +629,54 @@ async def test_a_revoked_token_closes_its_sockets_and_no_others() -> None:
 
 async def test_a_frame_of_a_token_that_is_over_does_nothing() -> None:
     """Not even in the moment until the timer finds the socket."""
-    world = World()
-    world.define("App/Job")
-    async with serving(world) as (url, _), open_socket(url) as socket:
-        del world.principals[ALICE]
+    backend = Backend()
+    backend.define("App/Job")
+    async with serving(backend) as (url, _), open_socket(url) as socket:
+        del backend.principals[ALICE]
         command = {"command": "start", "jobId": "App/Job"}
         await socket.say("publish", ref="r", command=command)
         code = await socket.code()
     assert code == (4504, "revoked")
-    assert world.published == []
+    assert backend.published == []
 
 
 async def test_a_token_is_asked_again_by_the_clock() -> None:
-    world = World()
+    backend = Backend()
     settings = GatewaySettings(recheck_s=0.1)
-    async with serving(world, settings) as (url, _), open_socket(url) as socket:
-        del world.principals[ALICE]
+    async with serving(backend, settings) as (url, _), open_socket(url) as socket:
+        del backend.principals[ALICE]
         assert await socket.code() == (4504, "revoked")
 
 
 async def test_new_roles_count_for_subscriptions_that_are_open() -> None:
-    world = World()
-    world.define("App/Job")
-    gateway = Gateway(world.ports())
+    backend = Backend()
+    backend.define("App/Job")
+    gateway = Gateway(backend.ports())
     url = await gateway.start("127.0.0.1", 0)
     async with open_socket(url, ROLELESS) as socket, open_socket(url, ADMIN) as control:
         await socket.subscribe("a", start="now")
         await socket.until("bookmark")
         await control.subscribe("a", start="now")
-        world.queue("App/Job", "root")
+        backend.queue("App/Job", "root")
         await control.until("change")  # the flush that left `socket` out is over
-        world.principals[ROLELESS] = Principal(user_id="sam", roles=("viewer",), via="http")
+        backend.principals[ROLELESS] = Principal(user_id="sam", roles=("viewer",), via="http")
         gateway.recheck()
-        second = world.queue("App/Job", "root")
+        second = backend.queue("App/Job", "root")
         sent = await socket.next()
         await gateway.aclose()
     assert sent.data["execution"] == second
 
 
 async def test_an_output_that_may_not_be_read_any_more_ends_alone() -> None:
-    world = World()
-    world.define("App/Job")
-    execution = world.queue("App/Job", "root")
-    async with serving(world) as (url, _), open_socket(url) as socket:
+    backend = Backend()
+    backend.define("App/Job")
+    execution = backend.queue("App/Job", "root")
+    async with serving(backend) as (url, _), open_socket(url) as socket:
         await socket.subscribe("out", "output", execution=execution)
         await socket.until("snapshot_end")
-        world.define("App/Job", roles=RolesSpec(view=("operator",), output=("insider",)))
-        world.run(execution)
-        await world.output.append(execution, b"secret\n")
+        backend.define("App/Job", roles=RolesSpec(view=("operator",), output=("insider",)))
+        backend.run(execution)
+        await backend.output.append(execution, b"secret\n")
         received = await socket.until("end", "out")
         await socket.say("ping", n=1)
         assert (await socket.next()).op == "pong"
@@ -702,14 +702,14 @@ async def test_an_output_that_may_not_be_read_any_more_ends_alone() -> None:
 async def test_what_is_not_our_protocol_closes_the_socket_for_good(
     message: str | bytes, code: tuple[int, str]
 ) -> None:
-    async with serving(World()) as (url, _), open_socket(url) as socket:
+    async with serving(Backend()) as (url, _), open_socket(url) as socket:
         await socket.subscribe("a", start="now")
         await socket.connection.send(message)
         assert await socket.code() == code
 
 
 async def test_a_message_over_the_limit_is_too_big() -> None:
-    async with serving(World()) as (url, _), open_socket(url) as socket:
+    async with serving(Backend()) as (url, _), open_socket(url) as socket:
         await socket.connection.send("x" * (64 * 1024 + 1))
         assert (await socket.code())[0] == 1009
 
@@ -730,7 +730,7 @@ async def test_a_message_over_the_limit_is_too_big() -> None:
 async def test_an_object_that_says_nothing_known_is_a_problem(
     text: str, about: dict[str, str]
 ) -> None:
-    async with serving(World()) as (url, _), open_socket(url) as socket:
+    async with serving(Backend()) as (url, _), open_socket(url) as socket:
         await socket.connection.send(text)
         problem = await socket.next()
     assert problem.op == "problem"
@@ -740,7 +740,7 @@ async def test_an_object_that_says_nothing_known_is_a_problem(
 
 async def test_a_client_that_sends_too_fast_gets_a_position_to_resume_and_is_closed() -> None:
     settings = GatewaySettings(socket_frames_per_s=1.0, socket_frames_burst=30.0)
-    async with serving(World(), settings) as (url, _), open_socket(url) as socket:
+    async with serving(Backend(), settings) as (url, _), open_socket(url) as socket:
         await socket.subscribe("a", start="now")
         for number in range(40):
             await socket.say("ping", n=number)
@@ -753,7 +753,7 @@ async def test_a_client_that_sends_too_fast_gets_a_position_to_resume_and_is_clo
 
 async def test_pings_of_the_protocol_are_answered_and_counted() -> None:
     settings = GatewaySettings(socket_frames_per_s=1.0, socket_frames_burst=5.0)
-    async with serving(World(), settings) as (url, _), open_socket(url) as socket:
+    async with serving(Backend(), settings) as (url, _), open_socket(url) as socket:
         async with asyncio.timeout(20):
             answered = await socket.connection.ping(b"\x00\xffdata")
             latency_s = await answered
@@ -765,11 +765,11 @@ async def test_pings_of_the_protocol_are_answered_and_counted() -> None:
 
 
 async def test_an_old_socket_is_asked_to_rotate_with_every_cursor() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    await world.output.append(execution, b"text\n")
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    await backend.output.append(execution, b"text\n")
     settings = GatewaySettings(heartbeat_s=0.3, age_s=0.4)
-    async with serving(world, settings) as (url, _), open_socket(url) as socket:
+    async with serving(backend, settings) as (url, _), open_socket(url) as socket:
         await socket.say("subscribe", sub="a", topic="events", start="now")
         await socket.say("subscribe", sub="o", topic="output", execution=execution)
         rest = await socket.rest()
@@ -785,8 +785,8 @@ async def test_an_old_socket_is_asked_to_rotate_with_every_cursor() -> None:
 
 
 async def test_a_service_that_leaves_ends_all_sockets_in_order() -> None:
-    world = World()
-    gateway = Gateway(world.ports(), GatewaySettings(streams_per_principal=60))
+    backend = Backend()
+    gateway = Gateway(backend.ports(), GatewaySettings(streams_per_principal=60))
     url = await gateway.start("127.0.0.1", 0)
     opened = [open_socket(url) for _ in range(50)]
     sockets = [await each.__aenter__() for each in opened]
@@ -811,7 +811,7 @@ async def test_a_service_that_leaves_ends_all_sockets_in_order() -> None:
 @pytest.mark.parametrize("leave", [SocketClient.vanish, None])
 async def test_who_left_makes_room(leave: Callable[[SocketClient], None] | None) -> None:
     settings = GatewaySettings(streams_per_principal=1, heartbeat_s=0.3)
-    async with serving(World(), settings) as (url, _):
+    async with serving(Backend(), settings) as (url, _):
         async with open_socket(url) as socket:
             await socket.subscribe("a", start="now")
             if leave is not None:

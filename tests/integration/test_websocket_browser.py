@@ -9,7 +9,7 @@ from aiohttp import web
 from playwright.async_api import Browser
 
 from tests.browser import chromium
-from tests.gateway_fixture import ALICE, World, serving
+from tests.gateway_fixture import ALICE, Backend, serving
 from transports.http.settings import GatewaySettings
 
 OPEN = """
@@ -72,8 +72,8 @@ async def other_site() -> AsyncIterator[str]:
 async def test_a_page_of_the_service_subscribes_with_its_cookie_and_publishes(
     browser: Browser,
 ) -> None:
-    world = World()
-    async with serving(world) as (url, _):
+    backend = Backend()
+    async with serving(backend) as (url, _):
         page = await browser.new_page()
         await page.goto(url)
         signed_in = await page.evaluate(
@@ -100,12 +100,12 @@ async def test_a_page_of_the_service_subscribes_with_its_cookie_and_publishes(
     assert "result" in kinds
     assert kinds.count("snapshot_end") == 1
     assert sent["received"][-1]["data"]["reason"] == "unsubscribed"
-    assert [each.principal.user_id for each in world.published] == ["alice"]
+    assert [each.principal.user_id for each in backend.published] == ["alice"]
 
 
 async def test_a_page_without_a_sign_in_gets_a_code_that_it_can_read(browser: Browser) -> None:
     settings = GatewaySettings(socket_auth_s=0.3)
-    async with serving(World(), settings) as (url, _):
+    async with serving(Backend(), settings) as (url, _):
         page = await browser.new_page()
         await page.goto(url)
         sent = await page.evaluate(OPEN, [url.replace("http", "ws", 1) + "/api/v1/ws", []])
@@ -113,8 +113,8 @@ async def test_a_page_without_a_sign_in_gets_a_code_that_it_can_read(browser: Br
 
 
 async def test_a_page_of_another_origin_gets_nothing_by_the_cookie(browser: Browser) -> None:
-    world = World()
-    async with serving(world) as (url, _), other_site() as elsewhere:
+    backend = Backend()
+    async with serving(backend) as (url, _), other_site() as elsewhere:
         page = await browser.new_page()
         await page.goto(url)
         await page.evaluate(
@@ -136,8 +136,8 @@ async def test_a_page_of_another_origin_gets_nothing_by_the_cookie(browser: Brow
 
 
 async def test_a_browser_sees_the_service_leave(browser: Browser) -> None:
-    world = World()
-    async with serving(world) as (url, _):
+    backend = Backend()
+    async with serving(backend) as (url, _):
         page = await browser.new_page()
         await page.goto(url)
         await page.evaluate(

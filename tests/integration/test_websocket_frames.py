@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from tests.gateway_fixture import ALICE, World, bearer, serving
+from tests.gateway_fixture import ALICE, Backend, bearer, serving
 from tests.raw_socket import (
     BINARY,
     CLOSE,
@@ -24,7 +24,7 @@ PONGED = b'{"op":"pong","n":1}'
 
 
 async def test_a_message_may_come_in_pieces_with_pings_between_them() -> None:
-    async with serving(World()) as (url, _), raw_socket(url) as socket:
+    async with serving(Backend()) as (url, _), raw_socket(url) as socket:
         for at, byte in enumerate(PINGING):
             last = at == len(PINGING) - 1
             opcode = TEXT if at == 0 else CONTINUATION
@@ -36,7 +36,7 @@ async def test_a_message_may_come_in_pieces_with_pings_between_them() -> None:
 
 
 async def test_a_frame_may_come_byte_by_byte() -> None:
-    async with serving(World()) as (url, _), raw_socket(url) as socket:
+    async with serving(Backend()) as (url, _), raw_socket(url) as socket:
         for byte in client_frame(PINGING) + client_frame(PINGING):
             await socket.send(bytes((byte,)))
             await asyncio.sleep(0)
@@ -45,7 +45,7 @@ async def test_a_frame_may_come_byte_by_byte() -> None:
 
 async def test_frames_may_come_in_one_piece_with_the_handshake() -> None:
     frames = client_frame(PINGING) * 3
-    async with serving(World()) as (url, _), raw_socket(url, behind=frames) as socket:
+    async with serving(Backend()) as (url, _), raw_socket(url, behind=frames) as socket:
         assert [await socket.text() for _ in range(3)] == [PONGED] * 3
 
 
@@ -87,9 +87,9 @@ async def test_frames_may_come_in_one_piece_with_the_handshake() -> None:
 async def test_a_broken_frame_closes_its_socket_with_the_right_code_and_no_other(
     bad: bytes, code: int
 ) -> None:
-    world = World()
+    backend = Backend()
     async with (
-        serving(world) as (url, session),
+        serving(backend) as (url, session),
         raw_socket(url) as other,
         raw_socket(url) as socket,
     ):
@@ -108,7 +108,7 @@ async def test_a_frame_without_a_mask_is_seen_wherever_it_is_cut(cut: int) -> No
     good, bad = client_frame(PINGING), client_frame(PINGING, masked=False)
     stream = good + bad
     at = len(good) - 3 + cut
-    async with serving(World()) as (url, _), raw_socket(url, behind=stream[:at]) as socket:
+    async with serving(Backend()) as (url, _), raw_socket(url, behind=stream[:at]) as socket:
         await socket.send(stream[at:])
         sent = await socket.next()
         assert sent == (TEXT, PONGED) or sent[0] == CLOSE
@@ -118,12 +118,12 @@ async def test_a_frame_without_a_mask_is_seen_wherever_it_is_cut(cut: int) -> No
 
 async def test_a_frame_without_a_mask_behind_the_handshake_is_refused() -> None:
     behind = client_frame(PINGING, masked=False)
-    async with serving(World()) as (url, _), raw_socket(url, behind=behind) as socket:
+    async with serving(Backend()) as (url, _), raw_socket(url, behind=behind) as socket:
         assert await socket.close_code() == 1002
 
 
 async def test_a_close_is_answered_and_ends_the_connection() -> None:
-    async with serving(World()) as (url, session), raw_socket(url) as socket:
+    async with serving(Backend()) as (url, session), raw_socket(url) as socket:
         await socket.send(client_frame(b"\x0f\xa1bye", CLOSE))
         assert await socket.close_code() is not None
         await socket.ends()
@@ -136,7 +136,7 @@ async def test_a_close_is_answered_and_ends_the_connection() -> None:
 
 async def test_a_client_that_does_not_answer_the_close_is_left_behind() -> None:
     settings = GatewaySettings(socket_close_s=0.2)
-    async with serving(World(), settings) as (url, _), raw_socket(url) as socket:
+    async with serving(Backend(), settings) as (url, _), raw_socket(url) as socket:
         await socket.send(client_frame(b"x", BINARY))
         assert await socket.close_code() == 4500
         await socket.ends()
@@ -144,7 +144,7 @@ async def test_a_client_that_does_not_answer_the_close_is_left_behind() -> None:
 
 async def test_a_client_that_stops_answering_pings_is_closed() -> None:
     settings = GatewaySettings(socket_heartbeat_s=0.2)
-    async with serving(World(), settings) as (url, _), raw_socket(url) as socket:
+    async with serving(Backend(), settings) as (url, _), raw_socket(url) as socket:
         assert await socket.next() == (PING, b"")
         await socket.send(client_frame(b"", PONG))
         assert await socket.next() == (PING, b"")
@@ -169,7 +169,7 @@ async def test_a_client_that_stops_answering_pings_is_closed() -> None:
 async def test_a_request_that_is_no_handshake_is_refused_with_what_is_missing(
     change: tuple[bytes, bytes], status: bytes, says: bytes
 ) -> None:
-    async with serving(World()) as (url, session):
+    async with serving(Backend()) as (url, session):
         host, _, port = url.removeprefix("http://").rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(handshake(host).replace(*change))
@@ -185,7 +185,7 @@ async def test_a_request_that_is_no_handshake_is_refused_with_what_is_missing(
 
 
 async def test_a_refused_handshake_leaves_a_connection_that_serves_on_or_closes() -> None:
-    async with serving(World()) as (url, _):
+    async with serving(Backend()) as (url, _):
         host, _, port = url.removeprefix("http://").rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(handshake(host, "wrong"))
@@ -199,18 +199,18 @@ async def test_a_refused_handshake_leaves_a_connection_that_serves_on_or_closes(
 
 
 async def test_frames_of_every_length_are_whole_and_shortest() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    async with serving(world) as (url, _), raw_socket(url) as socket:
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    async with serving(backend) as (url, _), raw_socket(url) as socket:
         subscribe = {"op": "subscribe", "sub": "a", "topic": "events", "start": "now"}
         await socket.send(client_frame(json.dumps(subscribe).encode()))
         while b'"bookmark"' not in await socket.text():
             pass
-        world.progress(execution, 1)
+        backend.progress(execution, 1)
         overhead = len(await socket.text())
         sizes = []
         for length in (*range(65_530 - overhead, 65_541 - overhead), 200_000):
-            world.progress(execution, 1, "x" * length)
+            backend.progress(execution, 1, "x" * length)
             payload = await socket.text()
             assert json.loads(payload)["data"]["data"]["progress"]["message"] == "x" * length
             sizes.append(len(payload))
@@ -218,4 +218,4 @@ async def test_frames_of_every_length_are_whole_and_shortest() -> None:
 
 
 def test_the_token_of_these_tests_is_a_principal() -> None:
-    assert ALICE in World().principals
+    assert ALICE in Backend().principals

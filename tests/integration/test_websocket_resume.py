@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 
 from bus.feed import Feed
 from tests.fakes import ManualClock
-from tests.gateway_fixture import ALICE, EPOCH, World, serving
+from tests.gateway_fixture import ALICE, EPOCH, Backend, serving
 from tests.socket_client import ReceivedFrame, SocketClient, open_socket
 from transports.http.settings import GatewaySettings
 
@@ -106,7 +106,9 @@ class Client:
         await socket.say("subscribe", sub=name, topic="events", **members)
 
 
-async def write(world: World, seed: int, count: int, *, pause_every: int) -> dict[str, list[str]]:
+async def write(
+    backend: Backend, seed: int, count: int, *, pause_every: int
+) -> dict[str, list[str]]:
     """`count` changes; returns the ids that each filter lets pass."""
     chance = random.Random(seed)
     expected: dict[str, list[str]] = {f"s{n}": [] for n in range(len(FILTERS))}
@@ -115,20 +117,20 @@ async def write(world: World, seed: int, count: int, *, pause_every: int) -> dic
         act = chance.random()
         if not live or act < 0.3:
             job, user = chance.choice(JOBS), chance.choice(("alice", "bob"))
-            live.append((world.queue(job, user), job, user))
+            live.append((backend.queue(job, user), job, user))
             subject, type_ = live[-1], "execution.queued"
         elif act < 0.5:
             subject, type_ = chance.choice(live), "execution.running"
-            world.run(subject[0])
+            backend.run(subject[0])
         elif act < 0.7:
             subject, type_ = live.pop(chance.randrange(len(live))), "execution.ended"
-            world.end(subject[0])
+            backend.end(subject[0])
         else:
             subject, type_ = chance.choice(live), "execution.progress"
-            world.progress(subject[0], number % 100)
+            backend.progress(subject[0], number % 100)
         for at, each in enumerate(FILTERS):
             if fits(each, subject[1], subject[2], type_):
-                expected[f"s{at}"].append(world.feed.position(world.feed.head))
+                expected[f"s{at}"].append(backend.feed.position(backend.feed.head))
         if number % pause_every == 0:
             await asyncio.sleep(chance.choice((0, 0, 0.002)))
     return expected
@@ -160,21 +162,21 @@ def fits(wanted: dict[str, Any], job: str, user: str, type_: str) -> bool:
 async def test_cuts_of_sockets_and_subscriptions_lose_and_repeat_nothing(
     seed: int, changes: int
 ) -> None:
-    world = World()
+    backend = Backend()
     settings = GatewaySettings(
         streams_per_principal=50, heartbeat_s=0.2, socket_frames_per_s=1e6, socket_frames_burst=1e6
     )
     done, head = asyncio.Event(), list[str]()
-    async with serving(world, settings) as (url, _):
+    async with serving(backend, settings) as (url, _):
         clients = [Client(url, seed * 100 + number) for number in range(3)]
         for client in clients:
             for tracker in client.trackers.values():
-                tracker.cursor = world.feed.position(0)
+                tracker.cursor = backend.feed.position(0)
         async with asyncio.timeout(50), asyncio.TaskGroup() as group:
             for client in clients:
                 group.create_task(client.run(done, head), name="client")
-            expected = await write(world, seed, changes, pause_every=5)
-            head.append(world.feed.position(world.feed.head))
+            expected = await write(backend, seed, changes, pause_every=5)
+            head.append(backend.feed.position(backend.feed.head))
             done.set()
     for client in clients:
         assert client.broken > 0
@@ -186,10 +188,10 @@ async def test_cuts_of_sockets_and_subscriptions_lose_and_repeat_nothing(
 
 async def test_what_was_lost_is_a_reset_and_the_table_is_right_again() -> None:
     clock = ManualClock()
-    world = World(clock)
-    world.feed = Feed(EPOCH, 0, clock)
-    executions = [world.queue(JOBS[n % 3], "bob") for n in range(30)]
-    async with serving(world, GatewaySettings(heartbeat_s=0.2)) as (url, _):
+    backend = Backend(clock)
+    backend.feed = Feed(EPOCH, 0, clock)
+    executions = [backend.queue(JOBS[n % 3], "bob") for n in range(30)]
+    async with serving(backend, GatewaySettings(heartbeat_s=0.2)) as (url, _):
         tracker = Tracker({})
         async with open_socket(url, ALICE) as socket:
             await socket.say("subscribe", sub="a", topic="events")
@@ -198,23 +200,23 @@ async def test_what_was_lost_is_a_reset_and_the_table_is_right_again() -> None:
             socket.vanish()
         for _ in range(10_100):  # more than the ring may hold
             clock.advance_s(1)
-            world.progress(executions[0], 1)
+            backend.progress(executions[0], 1)
         for execution in executions[10:]:
-            world.end(execution)
+            backend.end(execution)
         async with open_socket(url, ALICE) as socket:
             await socket.say("subscribe", sub="a", topic="events", after=tracker.cursor)
             for received in await socket.until("snapshot_end"):
                 tracker.take(received)
     assert tracker.resets == 1
     assert tracker.versions == {
-        f"executions/{each.id}": each.version for each in world.table.executions()
+        f"executions/{each.id}": each.version for each in backend.table.executions()
     }
 
 
 async def test_output_cut_at_random_is_whole_and_sent_once() -> None:
-    world = World()
-    execution = world.queue("App/Job")
-    world.run(execution)
+    backend = Backend()
+    execution = backend.queue("App/Job")
+    backend.run(execution)
     chance = random.Random(7)
     settings = GatewaySettings(streams_per_principal=50, write_max=512, output_batch_s=0.001)
     text: list[str] = []
@@ -222,9 +224,9 @@ async def test_output_cut_at_random_is_whole_and_sent_once() -> None:
 
     async def print_lines() -> None:
         for number in range(400):
-            await world.output.append(execution, f"line {number} grüße\n".encode())
+            await backend.output.append(execution, f"line {number} grüße\n".encode())
             await asyncio.sleep(0.001)
-        world.end(execution)
+        backend.end(execution)
 
     async def follow() -> int:
         nonlocal cursor
@@ -246,7 +248,7 @@ async def test_output_cut_at_random_is_whole_and_sent_once() -> None:
                 cuts += 1
 
     async with (
-        serving(world, settings) as (url, _),
+        serving(backend, settings) as (url, _),
         asyncio.timeout(50),
         asyncio.TaskGroup() as group,
     ):

@@ -24,61 +24,61 @@ from handlers.audit.coalescer import WINDOW_S, Coalescer
 from handlers.audit.entries.fold import AuditFold
 from handlers.audit.entries.refusals import entry_of_refusal
 from handlers.decisions.table import JobTable
-from tests.decision_fixture import VIEWER, World
+from tests.decision_fixture import VIEWER, Decider
 
 JOB = "Demo/Job"
 
 
 class Audited:
-    """A world and the entries that its events make, made after the table has taken them in."""
+    """A decider and the entries that its events make, made after the table has taken them in."""
 
     def __init__(self, **settings: object) -> None:
-        self.world = World()
+        self.decider = Decider()
         self.fold = AuditFold()
         self.fold.begin(JobTable())
         self._seen = 0
-        self.world.define(JOB, **settings)
+        self.decider.define(JOB, **settings)
         self.entries()
 
     def entries(self) -> list[AuditEntry]:
         """Those of the events since the last call."""
-        fresh = self.world.log[self._seen :]
-        self._seen = len(self.world.log)
+        fresh = self.decider.log[self._seen :]
+        self._seen = len(self.decider.log)
         found = [self.fold.take(published) for published in fresh]
         return [entry for entry in found if entry is not None]
 
     def running(self) -> str:
-        execution_id = self.world.send(StartJob(job_id=JOB)).execution_id
+        execution_id = self.decider.send(StartJob(job_id=JOB)).execution_id
         assert execution_id is not None
-        self.world.runs(execution_id)
+        self.decider.runs(execution_id)
         return execution_id
 
     def limit(self, execution_id: str) -> None:
         stop = StopRequest(reason=Reason.RUN_TIMEOUT, by="system:limits", at_ms=0, grace_s=1.0)
-        self.world.report(ReportStopping(execution_id=execution_id, stop=stop))
+        self.decider.report(ReportStopping(execution_id=execution_id, stop=stop))
 
 
 def test_a_start_is_one_entry_when_it_has_ended() -> None:
     audited = Audited()
-    command = audited.world.send(StartJob(job_id=JOB))
+    command = audited.decider.send(StartJob(job_id=JOB))
     assert audited.entries() == []
     assert command.execution_id is not None
-    audited.world.runs(command.execution_id)
+    audited.decider.runs(command.execution_id)
     [entry] = audited.entries()
     assert (entry.kind, entry.actor, entry.roles) == (COMMAND, "olga", ("operator",))
     assert (entry.action, entry.job, entry.command) == ("start", JOB, command.id)
     assert (entry.status, entry.outcome, entry.before, entry.after) == (
         "Completed", "done", None, "Running",
     )  # fmt: skip
-    assert entry.seq == len(audited.world.log)
+    assert entry.seq == len(audited.decider.log)
 
 
 def test_a_stop_has_the_states_before_and_after_and_is_one_entry() -> None:
     audited = Audited()
     execution_id = audited.running()
     audited.entries()
-    audited.world.send(StopJob(execution_id=execution_id))
-    audited.world.ends(execution_id, signal=15, exit_code=None, cause=Reason.USER)
+    audited.decider.send(StopJob(execution_id=execution_id))
+    audited.decider.ends(execution_id, signal=15, exit_code=None, cause=Reason.USER)
     [entry] = audited.entries()
     assert (entry.action, entry.before, entry.after) == ("stop", "Running", "Stopped")
 
@@ -87,18 +87,18 @@ def test_a_restart_acts_on_what_it_replaces() -> None:
     audited = Audited()
     old = audited.running()
     audited.entries()
-    new = audited.world.send(RestartJob(job_id=JOB)).execution_id
-    audited.world.ends(old, signal=15, exit_code=None, cause=Reason.REPLACED)
+    new = audited.decider.send(RestartJob(job_id=JOB)).execution_id
+    audited.decider.ends(old, signal=15, exit_code=None, cause=Reason.REPLACED)
     assert new is not None
-    audited.world.runs(new)
+    audited.decider.runs(new)
     [entry] = audited.entries()
     assert (entry.action, entry.execution, entry.before) == ("restart", new, "Running")
 
 
 def test_a_refused_file_and_a_command_that_only_asks_are_entries_too() -> None:
     audited = Audited()
-    audited.world.send(StartJob(job_id=JOB), VIEWER)
-    audited.world.send(GetStatus(job_id=JOB), VIEWER)
+    audited.decider.send(StartJob(job_id=JOB), VIEWER)
+    audited.decider.send(GetStatus(job_id=JOB), VIEWER)
     refused, asked = audited.entries()
     assert (refused.kind, refused.status, refused.error_code) == (
         REFUSED, "Rejected", "not_permitted",
@@ -110,7 +110,7 @@ def test_a_retry_by_policy_names_the_policy_and_whose_attempt_it_follows() -> No
     audited = Audited(retry=RetrySpec(attempts=2))
     execution_id = audited.running()
     audited.entries()
-    audited.world.ends(execution_id, 1)
+    audited.decider.ends(execution_id, 1)
     [entry] = audited.entries()
     assert (entry.kind, entry.actor, entry.cause) == (AUTOMATIC, "policy:retry", "policy:retry")
     assert entry.detail == {"attempt": "2", "previous": execution_id}
@@ -120,11 +120,11 @@ def test_a_retry_by_policy_names_the_policy_and_whose_attempt_it_follows() -> No
 def test_a_retry_by_a_person_is_the_persons() -> None:
     audited = Audited()
     execution_id = audited.running()
-    audited.world.ends(execution_id, 1)
+    audited.decider.ends(execution_id, 1)
     audited.entries()
-    again = audited.world.send(RetryExecution(execution_id=execution_id)).execution_id
+    again = audited.decider.send(RetryExecution(execution_id=execution_id)).execution_id
     assert again is not None
-    audited.world.runs(again)
+    audited.decider.runs(again)
     [entry] = audited.entries()
     assert (entry.kind, entry.actor, entry.action) == (COMMAND, "olga", "retry")
 
@@ -134,7 +134,7 @@ def test_a_stop_by_a_limit_is_an_act_of_the_limits_and_has_one_entry() -> None:
     execution_id = audited.running()
     audited.entries()
     audited.limit(execution_id)
-    audited.world.ends(execution_id, signal=15, exit_code=None, cause=Reason.RUN_TIMEOUT)
+    audited.decider.ends(execution_id, signal=15, exit_code=None, cause=Reason.RUN_TIMEOUT)
     [entry] = audited.entries()
     assert (entry.actor, entry.cause) == ("system:limits", "run_timeout")
     assert (entry.before, entry.after) == ("Running", "Stopping")
@@ -144,7 +144,7 @@ def test_a_stop_by_a_limit_has_an_entry_even_if_the_end_was_reported_first() -> 
     audited = Audited(timeout_s=1)
     execution_id = audited.running()
     audited.entries()
-    audited.world.ends(execution_id, signal=15, exit_code=None, cause=Reason.RUN_TIMEOUT)
+    audited.decider.ends(execution_id, signal=15, exit_code=None, cause=Reason.RUN_TIMEOUT)
     [entry] = audited.entries()
     assert (entry.actor, entry.before, entry.after) == ("system:limits", "Running", "TimedOut")
     assert entry.detail["ending"].startswith("timed out after ")
@@ -154,9 +154,9 @@ def test_what_is_settled_without_an_exit_record_is_the_adoptions() -> None:
     audited = Audited()
     execution_id = audited.running()
     audited.entries()
-    audited.world.report(ReportUnknown(execution_id=execution_id))
+    audited.decider.report(ReportUnknown(execution_id=execution_id))
     lost = ReportLost(execution_id=execution_id, reason=Reason.HOST_RESTART)
-    audited.world.report(lost)
+    audited.decider.report(lost)
     unknown, gone = audited.entries()
     assert (unknown.actor, unknown.before, unknown.after) == ("system:adopt", "Running", "Unknown")
     assert (gone.cause, gone.before, gone.after) == ("host_restart", "Unknown", "Lost")
@@ -167,10 +167,10 @@ def test_what_is_settled_without_an_exit_record_is_the_adoptions() -> None:
 
 def test_changes_of_the_catalog_have_the_revisions() -> None:
     audited = Audited()
-    audited.world.define(max_running=2)
+    audited.decider.define(max_running=2)
     fault = DefinitionFault(file="job.toml", line=3, reason="x" * 1000)
-    audited.world.report(ApplyCatalog(definitions=(Definition(job_id=JOB, fault=fault),)))
-    audited.world.report(ApplyCatalog(definitions=()))
+    audited.decider.report(ApplyCatalog(definitions=(Definition(job_id=JOB, fault=fault),)))
+    audited.decider.report(ApplyCatalog(definitions=()))
     changed, invalid, removed = audited.entries()
     assert {entry.actor for entry in (changed, invalid, removed)} == {"system:catalog"}
     assert (changed.action, invalid.action, removed.action) == (
@@ -183,8 +183,8 @@ def test_changes_of_the_catalog_have_the_revisions() -> None:
 
 def test_a_maintenance_is_whose_it_is() -> None:
     audited = Audited()
-    audited.world.report(SetMaintenance(on=True, by="ada", reason="disk"))
-    audited.world.report(SetMaintenance(on=False, by="ada"))
+    audited.decider.report(SetMaintenance(on=True, by="ada", reason="disk"))
+    audited.decider.report(SetMaintenance(on=False, by="ada"))
     begun, over = audited.entries()
     assert (begun.actor, begun.action, begun.cause) == ("ada", "maintenance.on", "disk")
     assert (over.action, over.before, over.after) == ("maintenance.off", "on", "off")
@@ -194,19 +194,19 @@ def test_ordinary_ends_and_steps_make_no_entry() -> None:
     audited = Audited()
     execution_id = audited.running()
     audited.entries()
-    audited.world.ends(execution_id, 0)
+    audited.decider.ends(execution_id, 0)
     assert audited.entries() == []
 
 
 def test_a_fold_that_begins_with_a_table_knows_whose_commands_wait() -> None:
     audited = Audited()
-    command = audited.world.send(StartJob(job_id=JOB))
+    command = audited.decider.send(StartJob(job_id=JOB))
     later = AuditFold()
-    later.begin(audited.world.table)
+    later.begin(audited.decider.table)
     audited.entries()
     assert command.execution_id is not None
-    audited.world.runs(command.execution_id)
-    [entry] = [e for p in audited.world.log[-2:] if (e := later.take(p)) is not None]
+    audited.decider.runs(command.execution_id)
+    [entry] = [e for p in audited.decider.log[-2:] if (e := later.take(p)) is not None]
     [whole] = audited.entries()
     assert msgspec.structs.replace(entry, before=whole.before) == whole
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from bus.commands import ReportProgress, StartJob
 from bus.events import COMMAND_EVENTS, EXECUTION_EVENTS, CommandEnded
 from bus.model import CommandRecord, Execution, Progress
-from tests.decision_fixture import World
+from tests.decision_fixture import Decider
 from transports.directory.changed_records import INTERVAL_S, ChangedRecords
 
 STEPS = st.lists(
@@ -19,9 +19,9 @@ class Files:
     """A table that changes, and the files of a disk that fails at times."""
 
     def __init__(self) -> None:
-        self.world = World()
-        self.world.define(max_running=100)
-        self.changed = ChangedRecords(self.world.table)
+        self.decider = Decider()
+        self.decider.define(max_running=100)
+        self.changed = ChangedRecords(self.decider.table)
         self.live: list[str] = []
         self.now_s = 0.0
         self.noted = 0
@@ -31,16 +31,16 @@ class Files:
     def change(self, step: str) -> None:
         match step:
             case "start":
-                record = self.world.send(StartJob(job_id="Demo/Job"))
+                record = self.decider.send(StartJob(job_id="Demo/Job"))
                 assert record.execution_id is not None
                 self.live.append(record.execution_id)
             case "run" if self.live:
-                self.world.runs(self.live[0])
+                self.decider.runs(self.live[0])
             case "progress" if self.live:
-                progress = Progress(percent=float(len(self.world.log) % 100))
-                self.world.report(ReportProgress(execution_id=self.live[0], progress=progress))
+                progress = Progress(percent=float(len(self.decider.log) % 100))
+                self.decider.report(ReportProgress(execution_id=self.live[0], progress=progress))
             case "end" if self.live:
-                self.world.ends(self.live.pop(0))
+                self.decider.ends(self.live.pop(0))
             case "wait":
                 self.now_s += INTERVAL_S
             case _:
@@ -48,13 +48,13 @@ class Files:
         self.note()
 
     def note(self) -> None:
-        for published in self.world.log[self.noted :]:
+        for published in self.decider.log[self.noted :]:
             event = published.event
             if isinstance(event, EXECUTION_EVENTS):
                 self.changed.note_execution(event.execution_id)
             elif isinstance(event, COMMAND_EVENTS) and isinstance(event, CommandEnded):
                 self.changed.note_command(event.command_id)
-        self.noted = len(self.world.log)
+        self.noted = len(self.decider.log)
 
     def write(self, *, hurry: bool = False, fails: bool = False) -> bool:
         """Whether there was anything to be written."""
@@ -82,7 +82,7 @@ def test_every_change_is_in_a_file_in_the_end(steps: list[str]) -> None:
             files.write(fails=step == "fail")
     while files.write(hurry=True):
         pass
-    table = files.world.table
+    table = files.decider.table
     assert files.status == {each.id: each for each in table.executions()}
     assert files.results == {each.id: each for each in table.commands() if each.is_final}
     assert not files.changed.to_be_written()
@@ -107,8 +107,8 @@ def test_what_was_forgotten_is_removed_and_not_written() -> None:
     files = Files()
     files.change("start")
     files.change("end")
-    [execution] = files.world.table.executions()
-    [command] = files.world.table.commands()
+    [execution] = files.decider.table.executions()
+    [command] = files.decider.table.commands()
     files.changed.forget([execution.id], [command.id], [command.id])
     batch = files.changed.take(0, hurry=True)
     assert batch is not None

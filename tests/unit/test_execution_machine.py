@@ -370,7 +370,7 @@ def test_any_inputs_in_any_order_end_it_at_most_once_and_never_run_it_twice(
 
 
 class Supervision(RuleBasedStateMachine):
-    """A world that answers what the machine asks for, in any order, late, or with bad news."""
+    """A supervisor that answers what the machine asks for, in any order, late, or with bad news."""
 
     def __init__(self) -> None:
         super().__init__()

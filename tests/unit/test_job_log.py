@@ -26,7 +26,7 @@ def entries() -> Iterator[list[dict[str, object]]]:
         yield captured  # type: ignore[misc]
 
 
-class World:
+class Jobs:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.table = JobTable()
@@ -56,11 +56,11 @@ async def test_in_a_rush_lines_are_counted_and_the_count_is_logged(
     entries: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_log, "SUMMARY_S", 0.01)
-    world = World()
+    jobs = Jobs()
     for _ in range(LINES_BURST):
-        world.run_one()
+        jobs.run_one()
     assert len(entries) == LINES_BURST
-    summaries = asyncio.create_task(world.log.run())
+    summaries = asyncio.create_task(jobs.log.run())
     async with asyncio.timeout(10):
         while len(entries) == LINES_BURST:
             await asyncio.sleep(0.01)
@@ -71,11 +71,11 @@ async def test_in_a_rush_lines_are_counted_and_the_count_is_logged(
 
 
 async def test_after_a_rush_lines_come_again(entries: list[dict[str, object]]) -> None:
-    world = World()
+    jobs = Jobs()
     for _ in range(LINES_BURST):
-        world.run_one()
-    world.clock.advance_s(2 / LINES_PER_S)
-    world.run_one()
+        jobs.run_one()
+    jobs.clock.advance_s(2 / LINES_PER_S)
+    jobs.run_one()
     assert [entry["event"] for entry in entries[LINES_BURST:]] == [
         "A/B started",
         "A/B failed: no exit code, after 0 s",

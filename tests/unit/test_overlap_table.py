@@ -9,7 +9,7 @@ from bus.events import ExecutionEnded, ExecutionQueued
 from bus.jobs import Overlap, RetrySpec, VariableSpec, VariableType
 from bus.model import CommandRecord, CommandStatus, ExecutionStatus, Outcome
 from handlers.decisions.decision import SpawnExecution, StopExecution
-from tests.decision_fixture import World
+from tests.decision_fixture import Decider
 
 JOB = "Demo/Job"
 START = StartJob(job_id=JOB)
@@ -24,40 +24,40 @@ COMMANDS: dict[str, Command] = {
 }
 
 
-def idle(world: World) -> None:
+def idle(decider: Decider) -> None:
     pass
 
 
-def starting(world: World) -> None:
-    world.send(START)
+def starting(decider: Decider) -> None:
+    decider.send(START)
 
 
-def running(world: World) -> None:
-    world.runs(world.send(START).execution_id or "")
+def running(decider: Decider) -> None:
+    decider.runs(decider.send(START).execution_id or "")
 
 
-def unknown(world: World) -> None:
-    execution_id = world.send(START).execution_id or ""
-    world.runs(execution_id)
-    world.report(ReportUnknown(execution_id=execution_id))
+def unknown(decider: Decider) -> None:
+    execution_id = decider.send(START).execution_id or ""
+    decider.runs(execution_id)
+    decider.report(ReportUnknown(execution_id=execution_id))
 
 
-def stopping(world: World) -> None:
-    running(world)
-    world.send(STOP)
+def stopping(decider: Decider) -> None:
+    running(decider)
+    decider.send(STOP)
 
 
-def queued(world: World) -> None:
+def queued(decider: Decider) -> None:
     """One waits behind another that is being stopped."""
-    stopping(world)
-    world.send(START)
+    stopping(decider)
+    decider.send(START)
 
 
-def backing_off(world: World) -> None:
-    world.ends(world.send(START).execution_id or "", 1)
+def backing_off(decider: Decider) -> None:
+    decider.ends(decider.send(START).execution_id or "", 1)
 
 
-STATES: dict[str, Callable[[World], None]] = {
+STATES: dict[str, Callable[[Decider], None]] = {
     "idle": idle,
     "queued": queued,
     "starting": starting,
@@ -120,13 +120,13 @@ def expected(state: str, command: str, overlap: Overlap) -> str:
     return {"full": FULL[overlap], "same": "noop"}.get(found, found)
 
 
-def happened(world: World, record: CommandRecord, log_before: int, effects_before: int) -> str:
+def happened(decider: Decider, record: CommandRecord, log_before: int, effects_before: int) -> str:
     """What the command did, in the words of the table."""
     if record.status is CommandStatus.REJECTED:
         return record.error_code or ""
-    events = [published.event for published in world.log[log_before:]]
+    events = [published.event for published in decider.log[log_before:]]
     fresh = {e.execution_id for e in events if isinstance(e, ExecutionQueued)}
-    effects = world.effects[effects_before:]
+    effects = decider.effects[effects_before:]
     words = []
     if any(isinstance(e, ExecutionEnded) for e in events):
         words.append("cancel")
@@ -147,46 +147,46 @@ def happened(world: World, record: CommandRecord, log_before: int, effects_befor
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("state", STATES)
 def test_command_does_what_the_table_says(state: str, command: str, overlap: Overlap) -> None:
-    world = World()
+    decider = Decider()
     number = VariableSpec(type=VariableType.INTEGER, default=1)
-    world.define(overlap=overlap, retry=RetrySpec(attempts=5), variables={"N": number})
-    STATES[state](world)
-    log, effects = len(world.log), len(world.effects)
-    record = world.send(COMMANDS[command])
-    assert happened(world, record, log, effects) == expected(state, command, overlap)
-    assert len(world.table.in_slots(JOB)) <= 1
+    decider.define(overlap=overlap, retry=RetrySpec(attempts=5), variables={"N": number})
+    STATES[state](decider)
+    log, effects = len(decider.log), len(decider.effects)
+    record = decider.send(COMMANDS[command])
+    assert happened(decider, record, log, effects) == expected(state, command, overlap)
+    assert len(decider.table.in_slots(JOB)) <= 1
 
 
 def test_second_start_of_a_replacing_job_takes_the_place_of_the_one_that_waits() -> None:
-    world = World()
+    decider = Decider()
     number = VariableSpec(type=VariableType.INTEGER, default=1)
-    world.define(overlap=Overlap.REPLACE, variables={"N": number})
-    running(world)
-    second, third = world.send(START), world.send(OTHER)
-    again = world.send(OTHER)
-    assert world.status(second.execution_id) is ExecutionStatus.CANCELLED
-    assert world.command(second.id).error_code == "superseded"
+    decider.define(overlap=Overlap.REPLACE, variables={"N": number})
+    running(decider)
+    second, third = decider.send(START), decider.send(OTHER)
+    again = decider.send(OTHER)
+    assert decider.status(second.execution_id) is ExecutionStatus.CANCELLED
+    assert decider.command(second.id).error_code == "superseded"
     assert (again.outcome, again.execution_id) == (Outcome.NOOP, third.execution_id)
-    [old] = world.table.in_slots(JOB)
-    world.ends(old.id, None, signal=15)
-    assert world.status(third.execution_id) is ExecutionStatus.STARTING
+    [old] = decider.table.in_slots(JOB)
+    decider.ends(old.id, None, signal=15)
+    assert decider.status(third.execution_id) is ExecutionStatus.STARTING
 
 
 @pytest.mark.parametrize("state", ["starting", "running", "stopping", "queued"])
 def test_restart_with_other_variables_takes_the_place_of_the_one_that_waits(state: str) -> None:
-    world = World()
+    decider = Decider()
     number = VariableSpec(type=VariableType.INTEGER, default=1)
-    world.define(variables={"N": number})
-    STATES[state](world)
-    first = world.send(RESTART)
-    second = world.send(RestartJob(job_id=JOB, variables={"N": 2}))
-    same = world.send(RestartJob(job_id=JOB, variables={"N": 2}))
-    assert world.command(first.id).error_code == "superseded"
-    assert world.execution(second.execution_id).variables == {"N": 2}
+    decider.define(variables={"N": number})
+    STATES[state](decider)
+    first = decider.send(RESTART)
+    second = decider.send(RestartJob(job_id=JOB, variables={"N": 2}))
+    same = decider.send(RestartJob(job_id=JOB, variables={"N": 2}))
+    assert decider.command(first.id).error_code == "superseded"
+    assert decider.execution(second.execution_id).variables == {"N": 2}
     assert (same.merged, same.execution_id) == (True, second.execution_id)
-    assert [e.id for e in world.table.queued(JOB)] == [second.execution_id]
-    [old] = world.table.in_slots(JOB)
+    assert [e.id for e in decider.table.queued(JOB)] == [second.execution_id]
+    [old] = decider.table.in_slots(JOB)
     if old.status is ExecutionStatus.STARTING:
-        world.runs(old.id)
-    world.ends(old.id, None, signal=15)
-    assert world.status(second.execution_id) is ExecutionStatus.STARTING
+        decider.runs(old.id)
+    decider.ends(old.id, None, signal=15)
+    assert decider.status(second.execution_id) is ExecutionStatus.STARTING

@@ -8,7 +8,7 @@ from bus.jobs import DefinitionFault, Overlap, RolesSpec
 from bus.model import ExecutionStatus, Principal
 from bus.ports import Policy
 from handlers.decisions.table import JobTable
-from tests.decision_fixture import ROLELESS, VIEWER, World
+from tests.decision_fixture import ROLELESS, VIEWER, Decider
 
 START = StartJob(job_id="Demo/Job")
 RESTART = RestartJob(job_id="Demo/Job")
@@ -19,95 +19,97 @@ HOST = Principal(user_id="alice", roles=("debug", "authenticated"), via="directo
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def decider() -> Decider:
+    return Decider()
 
 
-def test_who_may_not_view_a_job_cannot_stop_or_cancel_it_either(world: World) -> None:
-    world.define(roles=HIDDEN, overlap=Overlap.QUEUE)
+def test_who_may_not_view_a_job_cannot_stop_or_cancel_it_either(decider: Decider) -> None:
+    decider.define(roles=HIDDEN, overlap=Overlap.QUEUE)
     staff = Principal(user_id="stan", roles=("staff", "operator"), via="http")
-    running, waiting = world.send(START, staff), world.send(START, staff)
-    stop = world.send(StopJob(job_id="Demo/Job"))
-    cancel = world.send(CancelCommand(target_id=waiting.id))
+    running, waiting = decider.send(START, staff), decider.send(START, staff)
+    stop = decider.send(StopJob(job_id="Demo/Job"))
+    cancel = decider.send(CancelCommand(target_id=waiting.id))
     assert (stop.error_code, cancel.error_code) == (
         ErrorCode.UNKNOWN_JOB,
         ErrorCode.UNKNOWN_COMMAND,
     )
-    assert world.execution(running.execution_id).stop is None
-    assert world.status(waiting.execution_id) is ExecutionStatus.QUEUED
+    assert decider.execution(running.execution_id).stop is None
+    assert decider.status(waiting.execution_id) is ExecutionStatus.QUEUED
 
 
-def test_cancel_by_a_user_who_may_only_view_the_command_is_not_permitted(world: World) -> None:
-    world.define(overlap=Overlap.QUEUE)
-    world.send(START)
-    cancel = world.send(CancelCommand(target_id=world.send(START).id), VIEWER)
+def test_cancel_by_a_user_who_may_only_view_the_command_is_not_permitted(decider: Decider) -> None:
+    decider.define(overlap=Overlap.QUEUE)
+    decider.send(START)
+    cancel = decider.send(CancelCommand(target_id=decider.send(START).id), VIEWER)
     assert cancel.error_code == ErrorCode.NOT_PERMITTED
 
 
-def test_who_may_not_restart_is_refused_and_does_not_learn_how_many_run(world: World) -> None:
-    world.define(max_running=2)
+def test_who_may_not_restart_is_refused_and_does_not_learn_how_many_run(decider: Decider) -> None:
+    decider.define(max_running=2)
     for _ in range(2):
-        world.send(START)
-    assert world.send(RESTART, VIEWER).error_code == ErrorCode.NOT_PERMITTED
+        decider.send(START)
+    assert decider.send(RESTART, VIEWER).error_code == ErrorCode.NOT_PERMITTED
 
 
 def test_what_a_job_hid_stays_hidden_when_it_is_gone_and_when_it_comes_back_faulty(
-    world: World,
+    decider: Decider,
 ) -> None:
-    world.define(roles=HIDDEN)
-    world.report(ApplyCatalog(definitions=()))
-    assert world.table.roles("Demo/Job") == HIDDEN
-    assert JobTable.thaw([world.table.freeze()]).roles("Demo/Job") == HIDDEN
+    decider.define(roles=HIDDEN)
+    decider.report(ApplyCatalog(definitions=()))
+    assert decider.table.roles("Demo/Job") == HIDDEN
+    assert JobTable.thaw([decider.table.freeze()]).roles("Demo/Job") == HIDDEN
     fault = DefinitionFault(file="job.toml", line=1, reason="?")
-    world.report(ApplyCatalog(definitions=(Definition(job_id="Demo/Job", fault=fault),)))
-    assert world.table.roles("Demo/Job") == HIDDEN
-    world.define()
-    assert world.table.roles("Demo/Job") == RolesSpec()
+    decider.report(ApplyCatalog(definitions=(Definition(job_id="Demo/Job", fault=fault),)))
+    assert decider.table.roles("Demo/Job") == HIDDEN
+    decider.define()
+    assert decider.table.roles("Demo/Job") == RolesSpec()
 
 
-def refusal_of(world: World, job_id: str, principal: Principal) -> str:
-    record = world.send(StartJob(job_id=job_id), principal)
+def refusal_of(decider: Decider, job_id: str, principal: Principal) -> str:
+    record = decider.send(StartJob(job_id=job_id), principal)
     assert record.error is not None
     return record.error
 
 
 @pytest.mark.parametrize("written", ["Demo\\Job", "demo/job", " DEMO/JOB/ ", "/demo\\Job"])
-def test_another_spelling_of_a_job_is_named_to_who_may_see_it(world: World, written: str) -> None:
-    world.define()
-    assert refusal_of(world, written, VIEWER).endswith('; did you mean "Demo/Job"?')
-    assert "did you mean" not in refusal_of(world, written, ROLELESS)
+def test_another_spelling_of_a_job_is_named_to_who_may_see_it(
+    decider: Decider, written: str
+) -> None:
+    decider.define()
+    assert refusal_of(decider, written, VIEWER).endswith('; did you mean "Demo/Job"?')
+    assert "did you mean" not in refusal_of(decider, written, ROLELESS)
 
 
-def test_job_named_without_its_app_is_named_whole_to_who_may_see_it(world: World) -> None:
-    world.define()
-    assert refusal_of(world, "job", VIEWER).endswith('; did you mean "Demo/Job"?')
-    assert refusal_of(world, "Job", ROLELESS).endswith("; a job's id is App/Job")
-    assert refusal_of(world, "Jobs", VIEWER).endswith("; a job's id is App/Job")
+def test_job_named_without_its_app_is_named_whole_to_who_may_see_it(decider: Decider) -> None:
+    decider.define()
+    assert refusal_of(decider, "job", VIEWER).endswith('; did you mean "Demo/Job"?')
+    assert refusal_of(decider, "Job", ROLELESS).endswith("; a job's id is App/Job")
+    assert refusal_of(decider, "Jobs", VIEWER).endswith("; a job's id is App/Job")
 
 
-def test_who_sees_no_such_job_is_named_and_learns_nothing_else(world: World) -> None:
-    world.define(roles=HIDDEN)
-    assert refusal_of(world, "Demo/Job", VIEWER) == 'no job "Demo/Job" that vera may see'
-    assert refusal_of(world, "Demo/None", VIEWER) == 'no job "Demo/None" that vera may see'
+def test_who_sees_no_such_job_is_named_and_learns_nothing_else(decider: Decider) -> None:
+    decider.define(roles=HIDDEN)
+    assert refusal_of(decider, "Demo/Job", VIEWER) == 'no job "Demo/Job" that vera may see'
+    assert refusal_of(decider, "Demo/None", VIEWER) == 'no job "Demo/None" that vera may see'
 
 
 def test_role_words_of_a_file_that_nothing_knows_are_named_with_what_to_do() -> None:
-    world = World(Policy(mapped_roles=frozenset({"authenticated"})))
-    world.define("Demo/Hidden", roles=HIDDEN)
-    refused = refusal_of(world, "Demo/Hidden", HOST)
+    decider = Decider(Policy(mapped_roles=frozenset({"authenticated"})))
+    decider.define("Demo/Hidden", roles=HIDDEN)
+    refused = refusal_of(decider, "Demo/Hidden", HOST)
     assert 'knows the roles "debug"' in refused
     assert '"debug" = ["operator"]' in refused
     assert "[directory.role_map]" in refused
-    world.define("Demo/Debug", roles=RolesSpec(view=("debug",), start=("staff",)))
-    assert refusal_of(world, "Demo/Hidden", HOST).endswith('count are "debug", "authenticated"')
-    may_not = world.send(StartJob(job_id="Demo/Debug"), HOST)
+    decider.define("Demo/Debug", roles=RolesSpec(view=("debug",), start=("staff",)))
+    assert refusal_of(decider, "Demo/Hidden", HOST).endswith('count are "debug", "authenticated"')
+    may_not = decider.send(StartJob(job_id="Demo/Debug"), HOST)
     assert may_not.error_code == ErrorCode.NOT_PERMITTED
 
 
 def test_role_words_are_named_only_to_the_writer_of_a_file_that_is_trusted() -> None:
-    world = World()
+    decider = Decider()
     for principal in (
         Principal(user_id="uid:1001", roles=("odd",), via="directory"),
         Principal(user_id="alice", roles=("odd",), via="http"),
     ):
-        assert refusal_of(world, "A/B", principal).endswith("may see")
+        assert refusal_of(decider, "A/B", principal).endswith("may see")

@@ -14,7 +14,7 @@ from bus.jobs import Overlap, RolesSpec
 from bus.model import CommandStatus, ExecutionStatus, Outcome, Principal, Value
 from bus.ports import Policy, Receipt
 from bus.publisher import Publisher
-from tests.decision_fixture import OPERATOR, ROLELESS, VIEWER, World
+from tests.decision_fixture import OPERATOR, ROLELESS, VIEWER, Decider
 from transports.memory import MemoryTransport
 
 JOB = "Demo/Job"
@@ -23,17 +23,17 @@ STOP = StopJob(job_id="Demo/Job")
 
 
 class Door:
-    """A publisher before a world in which nothing is decided until the test says so."""
+    """A publisher before a decider in which nothing is decided until the test says so."""
 
     def __init__(self, *, queue_max: int = 100, **definition: Any) -> None:
-        self.world = World(Policy(queue_max=queue_max))
-        self.world.define(**definition)
-        self.transport = MemoryTransport(clock=self.world.clock, known=self.world.table.command)
-        self.publisher = Publisher(self.transport, self.world, self.world.table)
-        self.world.undecided = self.publisher.undecided
+        self.decider = Decider(Policy(queue_max=queue_max))
+        self.decider.define(**definition)
+        self.transport = MemoryTransport(clock=self.decider.clock, known=self.decider.table.command)
+        self.publisher = Publisher(self.transport, self.decider, self.decider.table)
+        self.decider.undecided = self.publisher.undecided
 
     def sealed(self, command: StartJob | StopJob | RestartJob | CancelCommand) -> Envelope:
-        return seal(command, OPERATOR, now_ms=self.world.clock.now_ms())
+        return seal(command, OPERATOR, now_ms=self.decider.clock.now_ms())
 
     async def publish(self, command: StartJob | StopJob | RestartJob | CancelCommand) -> str:
         return (await self.publisher.publish(self.sealed(command))).command_id
@@ -41,13 +41,13 @@ class Door:
     async def decide(self) -> None:
         while self.transport.waiting:
             for envelope in await self.transport.receive(1):
-                self.world.take(envelope)
+                self.decider.take(envelope)
 
     async def running(self) -> str:
         """The execution of a start that was published, decided and runs."""
-        command = self.world.command(await self._decided(START))
+        command = self.decider.command(await self._decided(START))
         assert command.execution_id is not None
-        self.world.runs(command.execution_id)
+        self.decider.runs(command.execution_id)
         return command.execution_id
 
     async def _decided(self, command: StartJob) -> str:
@@ -77,9 +77,9 @@ async def test_start_behind_an_undecided_order_is_left_to_the_owner_and_waits(or
     await door.publish(orders[order])
     start = await door.publish(START)
     await door.decide()
-    execution_id = door.world.command(start).execution_id
+    execution_id = door.decider.command(start).execution_id
     assert execution_id not in (None, running)
-    assert door.world.status(execution_id) is ExecutionStatus.QUEUED
+    assert door.decider.status(execution_id) is ExecutionStatus.QUEUED
 
 
 async def test_stop_and_start_of_one_batch_are_taken_in_their_order() -> None:
@@ -88,7 +88,7 @@ async def test_stop_and_start_of_one_batch_are_taken_in_their_order() -> None:
     answers = await door.publisher.publish_many([door.sealed(STOP), door.sealed(START)])
     assert all(isinstance(answer, Receipt) for answer in answers), answers
     await door.decide()
-    assert door.world.status(running) is ExecutionStatus.STOPPING
+    assert door.decider.status(running) is ExecutionStatus.STOPPING
 
 
 async def test_start_behind_an_undecided_cancel_takes_the_place_in_the_queue() -> None:
@@ -102,8 +102,8 @@ async def test_start_behind_an_undecided_cancel_takes_the_place_in_the_queue() -
     await door.publish(CancelCommand(target_id=waiting))
     start = await door.publish(START)
     await door.decide()
-    assert door.world.command(waiting).status is CommandStatus.CANCELLED
-    assert door.world.command(start).status is CommandStatus.RUNNING
+    assert door.decider.command(waiting).status is CommandStatus.CANCELLED
+    assert door.decider.command(start).status is CommandStatus.RUNNING
 
 
 async def test_early_refusals_are_back_when_the_order_is_decided_or_was_never_taken() -> None:
@@ -111,7 +111,7 @@ async def test_early_refusals_are_back_when_the_order_is_decided_or_was_never_ta
     running = await door.running()
     await door.publish(StopJob(job_id="Demo/Job"))
     await door.decide()
-    door.world.ends(running)
+    door.decider.ends(running)
     await door.running()
     with pytest.raises(Refused):
         await door.publish(START)
@@ -153,10 +153,10 @@ async def test_command_is_taken_back_before_anybody_decided_about_it() -> None:
     start = await door.publish(START)
     cancel = await door.publish(CancelCommand(target_id=start))
     await door.decide()
-    assert door.world.command(cancel).outcome is Outcome.DONE
-    record = door.world.command(start)
+    assert door.decider.command(cancel).outcome is Outcome.DONE
+    record = door.decider.command(start)
     assert (record.status, record.error_code) == (CommandStatus.CANCELLED, ErrorCode.CANCELLED)
-    assert door.world.effects == []
+    assert door.decider.effects == []
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ async def test_undecided_command_of_another_user_is_not_taken_back(
 ) -> None:
     door = Door(roles=RolesSpec(view=("operator", "viewer"), stop=("operator",)))
     start = await door.publish(START)
-    now_ms = door.world.clock.now_ms()
+    now_ms = door.decider.clock.now_ms()
     with pytest.raises(Refused) as refused:
         await door.publisher.publish(seal(CancelCommand(target_id=start), who, now_ms=now_ms))
     assert refused.value.code is code
@@ -191,12 +191,12 @@ async def test_id_that_was_accepted_and_that_nothing_knows_any_more_is_not_publi
 
 async def test_read_whose_answer_is_gone_is_asked_again_under_its_id() -> None:
     door = Door()
-    read = seal(GetStatus(job_id=JOB), OPERATOR, now_ms=door.world.clock.now_ms())
+    read = seal(GetStatus(job_id=JOB), OPERATOR, now_ms=door.decider.clock.now_ms())
     assert not (await door.publisher.publish(read)).replayed
     assert (await door.publisher.publish(read)).replayed
     await door.decide()
     door.transport.settle(read.id)
-    door.world.report(Forget(commands=(read.id,)))
+    door.decider.report(Forget(commands=(read.id,)))
     assert not (await door.publisher.publish(read)).replayed
     assert door.transport.waiting == 1
 
@@ -208,22 +208,22 @@ class Noticed(dict[str, Value]):
 async def test_command_that_was_decided_and_forgotten_keeps_no_later_one_in_memory() -> None:
     """A read leaves nothing in the table: what was published after it goes all the same."""
     door = Door()
-    world, variables = door.world, Noticed()
-    read = seal(GetStatus(job_id=JOB), OPERATOR, now_ms=world.clock.now_ms())
+    decider, variables = door.decider, Noticed()
+    read = seal(GetStatus(job_id=JOB), OPERATOR, now_ms=decider.clock.now_ms())
     await door.publisher.publish(read)
     await door.decide()
     door.transport.settle(read.id)
-    world.report(Forget(commands=(read.id,)))
+    decider.report(Forget(commands=(read.id,)))
     assert door.publisher.undecided(read.id) is None
     noticed = weakref.ref(variables)
     start = await door.publish(StartJob(job_id=JOB, variables=variables))
     await door.decide()
     door.transport.settle(start)
-    execution_id = world.execution(world.command(start).execution_id).id
-    world.runs(execution_id)
-    world.ends(execution_id)
-    world.report(Forget(executions=(execution_id,), commands=(start,)))
-    for kept in (world.events, world.effects, world.log):
+    execution_id = decider.execution(decider.command(start).execution_id).id
+    decider.runs(execution_id)
+    decider.ends(execution_id)
+    decider.report(Forget(executions=(execution_id,), commands=(start,)))
+    for kept in (decider.events, decider.effects, decider.log):
         kept.clear()
     del variables
     await door.publish(STOP)
@@ -236,9 +236,9 @@ async def test_repeat_after_a_first_that_came_to_nothing_is_a_first() -> None:
     start = door.sealed(START)
     others = [door.sealed(STOP) for _ in range(2)]
     door.transport = MemoryTransport(
-        clock=door.world.clock, known=door.world.table.command, inbox_max=1
+        clock=door.decider.clock, known=door.decider.table.command, inbox_max=1
     )
-    door.publisher = Publisher(door.transport, door.world, door.world.table)
+    door.publisher = Publisher(door.transport, door.decider, door.decider.table)
     for other in others:
         await door.publisher.publish(other)
     with pytest.raises(TransportBusy):

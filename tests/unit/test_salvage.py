@@ -32,7 +32,7 @@ from bus.jobs import Overlap, RestartPolicy, RestartSpec, RetrySpec
 from bus.model import CommandStatus, ExecutionStatus, Reason
 from handlers.decisions.table import JobTable
 from handlers.journal.repair.fitting import fitting, stranded, without_trace
-from tests.decision_fixture import World
+from tests.decision_fixture import Decider
 
 JOB = "Demo/Job"
 ACTS = (
@@ -55,47 +55,47 @@ ACTS = (
 )
 
 
-def act(world: World, word: str, pick: int) -> None:
+def act(decider: Decider, word: str, pick: int) -> None:
     """One thing happens, if it can: to the execution or command number `pick`, counted round."""
-    executions = [e.id for e in world.table.executions()]
-    commands = [c.id for c in world.table.commands()]
+    executions = [e.id for e in decider.table.executions()]
+    commands = [c.id for c in decider.table.commands()]
     if word in ("runs", "ends", "fails", "unknown", "lost", "delete") and not executions:
         return
     execution_id = executions[pick % len(executions)] if executions else ""
     command_id = commands[pick % len(commands)] if commands else ""
-    in_slot = bool(execution_id) and execution_id in {e.id for e in world.table.in_slots(JOB)}
+    in_slot = bool(execution_id) and execution_id in {e.id for e in decider.table.in_slots(JOB)}
     match word:
         case "start":
-            world.send(StartJob(job_id=JOB))
+            decider.send(StartJob(job_id=JOB))
         case "stop":
-            world.send(StopJob(job_id=JOB))
+            decider.send(StopJob(job_id=JOB))
         case "restart":
-            world.send(RestartJob(job_id=JOB))
+            decider.send(RestartJob(job_id=JOB))
         case "cancel" if command_id:
-            world.send(CancelCommand(target_id=command_id))
+            decider.send(CancelCommand(target_id=command_id))
         case "runs" if in_slot:
-            world.runs(execution_id)
+            decider.runs(execution_id)
         case "ends" | "fails" if in_slot:
-            world.ends(execution_id, int(word == "fails"))
+            decider.ends(execution_id, int(word == "fails"))
         case "unknown" if in_slot:
-            world.report(ReportUnknown(execution_id=execution_id))
+            decider.report(ReportUnknown(execution_id=execution_id))
         case "lost" if in_slot:
-            world.report(ReportLost(execution_id=execution_id, reason="no_exit_record"))
+            decider.report(ReportLost(execution_id=execution_id, reason="no_exit_record"))
         case "time":
-            world.clock.advance_s(100)
-            world.report(PassTime())
+            decider.clock.advance_s(100)
+            decider.report(PassTime())
         case "define":
-            define(world)
+            define(decider)
         case "delete":
-            world.send(DeleteExecution(execution_id=execution_id))
+            decider.send(DeleteExecution(execution_id=execution_id))
         case "forget":
-            world.report(Forget(executions=tuple(executions[3:]), commands=tuple(commands[3:])))
+            decider.report(Forget(executions=tuple(executions[3:]), commands=tuple(commands[3:])))
         case _:
             return
 
 
-def define(world: World) -> None:
-    world.define(
+def define(decider: Decider) -> None:
+    decider.define(
         JOB,
         overlap=Overlap.QUEUE,
         max_running=2,
@@ -104,12 +104,12 @@ def define(world: World) -> None:
     )
 
 
-def lived(acts: Sequence[tuple[str, int]]) -> World:
-    world = World()
-    define(world)
+def lived(acts: Sequence[tuple[str, int]]) -> Decider:
+    decider = Decider()
+    define(decider)
     for word, pick in acts:
-        act(world, word, pick)
-    return world
+        act(decider, word, pick)
+    return decider
 
 
 def replay(table: JobTable, left: Sequence[Published], next_seq: int) -> None:
@@ -178,16 +178,16 @@ def test_whatever_is_missing_the_rest_fits_and_is_replayed(
 @settings(max_examples=50, deadline=None)
 @given(acts=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 5)), min_size=5, max_size=40))
 def test_where_nothing_is_missing_the_replay_is_the_same(acts: list[tuple[str, int]]) -> None:
-    world = lived(acts)
+    decider = lived(acts)
     table = JobTable()
-    replay(table, world.log, 1)
-    assert story(table) == story(world.table)
+    replay(table, decider.log, 1)
+    assert story(table) == story(decider.table)
 
 
 def test_program_whose_start_is_lost_and_end_is_not_has_its_exact_code() -> None:
-    world = lived([("start", 0), ("runs", 0), ("fails", 0)])
+    decider = lived([("start", 0), ("runs", 0), ("fails", 0)])
     table = JobTable()
-    replay(table, [p for p in world.log if not isinstance(p.event, ExecutionRunning)], 100)
+    replay(table, [p for p in decider.log if not isinstance(p.event, ExecutionRunning)], 100)
     [first, *_] = list(table.executions())[::-1]
     assert (first.status, first.exit_code) == (ExecutionStatus.FAILED, 1)
     command = table.command(first.command_id)
@@ -196,12 +196,12 @@ def test_program_whose_start_is_lost_and_end_is_not_has_its_exact_code() -> None
 
 
 def test_command_of_which_only_the_end_is_left_is_not_run_again() -> None:
-    world = World()
-    define(world)
-    started = world.send(StartJob(job_id=JOB))
-    world.runs(started.execution_id or "")
+    decider = Decider()
+    define(decider)
+    started = decider.send(StartJob(job_id=JOB))
+    decider.runs(started.execution_id or "")
     table = JobTable()
-    ends = [p for p in world.log if isinstance(p.event, CommandEnded)]
+    ends = [p for p in decider.log if isinstance(p.event, CommandEnded)]
     replay(table, ends, 100)
     record = table.command(started.id)
     assert record is not None
@@ -209,25 +209,25 @@ def test_command_of_which_only_the_end_is_left_is_not_run_again() -> None:
 
 
 def test_command_whose_execution_is_nowhere_ends_as_interrupted() -> None:
-    world = World()
-    define(world)
-    started = world.send(StartJob(job_id=JOB))
+    decider = Decider()
+    define(decider)
+    started = decider.send(StartJob(job_id=JOB))
     table = JobTable()
-    replay(table, [p for p in world.log if isinstance(p.event, CommandAccepted)], 100)
+    replay(table, [p for p in decider.log if isinstance(p.event, CommandAccepted)], 100)
     record = table.command(started.id)
     assert record is not None
     assert (record.status, record.error_code) == (CommandStatus.FAILED, ErrorCode.INTERRUPTED)
 
 
 def test_waiting_execution_of_a_lost_definition_takes_the_nearest_that_is_known() -> None:
-    world = World()
-    define(world)
+    decider = Decider()
+    define(decider)
     for _ in range(2):
-        world.send(StartJob(job_id=JOB))
-    define(world)
-    waiting = world.send(StartJob(job_id=JOB)).execution_id or ""
+        decider.send(StartJob(job_id=JOB))
+    define(decider)
+    waiting = decider.send(StartJob(job_id=JOB)).execution_id or ""
     table = JobTable()
-    replay(table, [p for p in world.log if not isinstance(p.event, JobChanged)], 100)
+    replay(table, [p for p in decider.log if not isinstance(p.event, JobChanged)], 100)
     execution = table.execution(waiting)
     assert execution is not None
     assert execution.status is ExecutionStatus.QUEUED
@@ -235,17 +235,17 @@ def test_waiting_execution_of_a_lost_definition_takes_the_nearest_that_is_known(
 
 
 def test_execution_of_which_nothing_is_left_on_disk_never_runs_again() -> None:
-    world = World()
-    define(world)
-    seen, gone, waiting = (world.send(StartJob(job_id=JOB)) for _ in range(3))
-    assert world.status(waiting.execution_id) is ExecutionStatus.QUEUED
-    for event in without_trace(world.table, lambda e, _: e.id == seen.execution_id, 7):
-        world.table.apply(Published(1000, 7, event))
-    assert world.status(seen.execution_id) is ExecutionStatus.STARTING
+    decider = Decider()
+    define(decider)
+    seen, gone, waiting = (decider.send(StartJob(job_id=JOB)) for _ in range(3))
+    assert decider.status(waiting.execution_id) is ExecutionStatus.QUEUED
+    for event in without_trace(decider.table, lambda e, _: e.id == seen.execution_id, 7):
+        decider.table.apply(Published(1000, 7, event))
+    assert decider.status(seen.execution_id) is ExecutionStatus.STARTING
     for lost in (gone, waiting):
-        execution = world.execution(lost.execution_id)
+        execution = decider.execution(lost.execution_id)
         assert (execution.status, execution.reason) == (
             ExecutionStatus.LOST,
             Reason.NO_EXIT_RECORD,
         )
-        assert world.command(lost.id).error_code == ErrorCode.INTERRUPTED
+        assert decider.command(lost.id).error_code == ErrorCode.INTERRUPTED

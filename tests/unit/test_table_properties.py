@@ -23,7 +23,7 @@ from bus.lifecycle import EXECUTION_TRANSITIONS
 from bus.model import FINAL_EXECUTION, HOLDS_SLOT, ExecutionStatus, Reason, Value
 from handlers.decisions.slots import next_to_start
 from handlers.decisions.table import JobTable
-from tests.decision_fixture import World
+from tests.decision_fixture import Decider
 
 JOBS = ("Demo/A", "Demo/B")
 job_ids = st.sampled_from(JOBS)
@@ -39,10 +39,10 @@ class TableMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.decider = Decider()
         self.slots = dict.fromkeys(JOBS, 1)
         for job_id in JOBS:
-            self.world.define(job_id, variables=NUMBER)
+            self.decider.define(job_id, variables=NUMBER)
 
     @rule(
         job_id=job_ids,
@@ -62,8 +62,8 @@ class TableMachine(RuleBasedStateMachine):
         disabled: bool,
     ) -> None:
         # A smaller number than what runs now is in force for what comes.
-        self.slots[job_id] = max(slots, len(self.world.table.in_slots(job_id)))
-        self.world.define(
+        self.slots[job_id] = max(slots, len(self.decider.table.in_slots(job_id)))
+        self.decider.define(
             job_id,
             overlap=overlap,
             max_running=slots,
@@ -75,37 +75,37 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(target=executions, job_id=job_ids, expires=st.booleans(), number=numbers)
     def start(self, job_id: str, expires: bool, number: int) -> object:
-        due = self.world.clock.now_ms() + 5000 if expires else None
+        due = self.decider.clock.now_ms() + 5000 if expires else None
         command = StartJob(job_id=job_id, variables={"N": number})
-        record = self.world.send(command, expires_ms=due)
+        record = self.decider.send(command, expires_ms=due)
         return record.execution_id if record.execution_id else multiple()
 
     @rule(target=commands, job_id=job_ids)
     def start_to_cancel(self, job_id: str) -> str:
-        return self.world.send(StartJob(job_id=job_id)).id
+        return self.decider.send(StartJob(job_id=job_id)).id
 
     @rule(job_id=job_ids, grace_s=st.none() | st.floats(0, 60), kill=st.booleans())
     def stop(self, job_id: str, grace_s: float | None, kill: bool) -> None:
-        self.world.send(StopJob(job_id=job_id, grace_s=grace_s, kill=kill))
+        self.decider.send(StopJob(job_id=job_id, grace_s=grace_s, kill=kill))
 
     @rule(execution_id=executions)
     def stop_one(self, execution_id: str) -> None:
-        self.world.send(StopJob(execution_id=execution_id))
+        self.decider.send(StopJob(execution_id=execution_id))
 
     @rule(target=executions, job_id=job_ids, number=st.none() | numbers)
     def restart(self, job_id: str, number: int | None) -> object:
         variables: dict[str, Value] | None = {"N": number} if number is not None else None
-        record = self.world.send(RestartJob(job_id=job_id, variables=variables))
+        record = self.decider.send(RestartJob(job_id=job_id, variables=variables))
         return record.execution_id if record.execution_id else multiple()
 
     @rule(command_id=commands)
     def cancel(self, command_id: str) -> None:
-        self.world.send(CancelCommand(target_id=command_id))
+        self.decider.send(CancelCommand(target_id=command_id))
 
     @rule(execution_id=executions)
     def runs(self, execution_id: str) -> None:
         if self._took_slot(execution_id):
-            self.world.runs(execution_id)
+            self.decider.runs(execution_id)
 
     @rule(
         execution_id=executions,
@@ -117,83 +117,83 @@ class TableMachine(RuleBasedStateMachine):
         self, execution_id: str, exit_code: int, cause: Reason | None, contained: bool
     ) -> None:
         if self._took_slot(execution_id):
-            self.world.ends(execution_id, exit_code, cause=cause, contained=contained)
+            self.decider.ends(execution_id, exit_code, cause=cause, contained=contained)
 
     @rule(execution_id=executions)
     def unknown(self, execution_id: str) -> None:
         if self._took_slot(execution_id):
-            self.world.report(ReportUnknown(execution_id=execution_id))
+            self.decider.report(ReportUnknown(execution_id=execution_id))
 
     @rule(execution_id=executions)
     def lost(self, execution_id: str) -> None:
         if self._took_slot(execution_id):
-            self.world.report(ReportLost(execution_id=execution_id, reason="no_exit_record"))
+            self.decider.report(ReportLost(execution_id=execution_id, reason="no_exit_record"))
 
     @rule(execution_id=executions)
     def cannot_be_spawned(self, execution_id: str) -> None:
         if self._took_slot(execution_id):
-            self.world.report(ReportSpawnFailed(execution_id=execution_id, error="nope"))
+            self.decider.report(ReportSpawnFailed(execution_id=execution_id, error="nope"))
 
     @rule(execution_id=executions)
     def retry(self, execution_id: str) -> None:
-        self.world.send(RetryExecution(execution_id=execution_id))
+        self.decider.send(RetryExecution(execution_id=execution_id))
 
     @rule(execution_id=executions)
     def delete(self, execution_id: str) -> None:
-        self.world.send(DeleteExecution(execution_id=execution_id))
+        self.decider.send(DeleteExecution(execution_id=execution_id))
 
     @rule(on=st.booleans())
     def maintain(self, on: bool) -> None:
-        self.world.report(SetMaintenance(on=on, by="root"))
+        self.decider.report(SetMaintenance(on=on, by="root"))
 
     @rule(hours=st.sampled_from([-48, -1, 1, 48]))
     def clock_is_set(self, hours: int) -> None:
-        self.world.clock.jump_wall_s(hours * 3600)
-        self.world.report(PassTime())
+        self.decider.clock.jump_wall_s(hours * 3600)
+        self.decider.report(PassTime())
 
     @rule(seconds=st.floats(0, 10))
     def time_passes(self, seconds: float) -> None:
-        self.world.clock.advance_s(seconds)
-        self.world.report(PassTime())
+        self.decider.clock.advance_s(seconds)
+        self.decider.report(PassTime())
 
     @invariant()
     def slots_are_never_exceeded(self) -> None:
         for job_id in JOBS:
-            assert len(self.world.table.in_slots(job_id)) <= self.slots[job_id]
+            assert len(self.decider.table.in_slots(job_id)) <= self.slots[job_id]
 
     @invariant()
     def nothing_waits_beside_a_free_slot(self) -> None:
         for job_id in JOBS:
-            assert not list(next_to_start(self.world.table, job_id, self.world.clock.now_ms()))
+            assert not list(next_to_start(self.decider.table, job_id, self.decider.clock.now_ms()))
 
     @invariant()
     def one_at_a_time_waits_to_replace_an_execution(self) -> None:
         for job_id in JOBS:
-            replaced = [e.replaces for e in self.world.table.queued(job_id) if e.replaces]
+            replaced = [e.replaces for e in self.decider.table.queued(job_id) if e.replaces]
             assert len(replaced) == len(set(replaced))
 
     @invariant()
     def replayed_log_is_the_table(self) -> None:
         replayed = JobTable()
-        for published in self.world.log:
+        for published in self.decider.log:
             replayed.apply(published)
-        assert replayed.freeze() == self.world.table.freeze()
+        assert replayed.freeze() == self.decider.table.freeze()
 
     @invariant()
     def every_execution_ends_at_most_once(self) -> None:
-        ended = [e.execution_id for e in self.world.events if isinstance(e, ExecutionEnded)]
+        ended = [e.execution_id for e in self.decider.events if isinstance(e, ExecutionEnded)]
         assert len(ended) == len(set(ended))
 
     @invariant()
     def nothing_is_followed_twice_by_itself(self) -> None:
-        by_policy = [e.previous for e in self.world.table.executions() if e.cause]
+        by_policy = [e.previous for e in self.decider.table.executions() if e.cause]
         assert len(by_policy) == len(set(by_policy))
 
     @invariant()
     def commands_of_final_executions_are_final(self) -> None:
-        for command in self.world.table.commands():
+        for command in self.decider.table.commands():
             execution = (
-                self.world.table.execution(command.execution_id) if command.execution_id else None
+                self.decider.table.execution(command.execution_id) if command.execution_id else None
             )
             if execution is None or command.waits_for:
                 continue
@@ -202,16 +202,16 @@ class TableMachine(RuleBasedStateMachine):
 
     @invariant()
     def stops_end_with_what_they_wait_for(self) -> None:
-        for command in self.world.table.commands():
+        for command in self.decider.table.commands():
             if not command.waits_for:
                 continue
-            found = [self.world.table.execution(i) for i in command.waits_for]
+            found = [self.decider.table.execution(i) for i in command.waits_for]
             assert command.is_final == all(e is None or e.is_final for e in found)
 
     def _took_slot(self, execution_id: str) -> bool:
-        execution = self.world.table.execution(execution_id)
+        execution = self.decider.table.execution(execution_id)
         return (execution is None or execution.status in HOLDS_SLOT | FINAL_EXECUTION) and any(
-            getattr(effect, "execution_id", None) == execution_id for effect in self.world.effects
+            getattr(effect, "execution_id", None) == execution_id for effect in self.decider.effects
         )
 
 
