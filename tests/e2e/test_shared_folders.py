@@ -128,7 +128,7 @@ async def test_where_the_type_says_nothing_it_is_noticed(tmp_path: Path) -> None
                 return await system(http)
 
             [told] = await eventually_told(is_noticed)
-            assert "holds what no announcement told of" in told
+            assert "holds entries that were not announced" in told
             for _ in range(TURNS):
                 await ended(service, behind)
 
