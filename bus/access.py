@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from bus.jobs import RolesSpec
+from bus.job_definition import RolesSpec
 from bus.model import Principal
 from bus.wording import did_you_mean, quoted
 

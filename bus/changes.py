@@ -19,7 +19,7 @@ from bus.events import (
     type_of,
 )
 from bus.feed import Frame
-from bus.jobs import Job
+from bus.job_definition import Job
 from bus.model import CommandRecord, Execution
 from bus.views import CommandView, ExecutionView, JobView, command_view, execution_view, job_view
 

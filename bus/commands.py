@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from bus.jobs import DefinitionFault, JobSpec
+from bus.job_definition import DefinitionFault, JobSpec
 from bus.model import ExitRecord, Progress, StopRequest, Value
 
 GRACE_S_MAX = 86_400.0

@@ -9,7 +9,7 @@ import msgspec
 from bus.commands import AnyCommand, Command, body_hash, job_of, kind_of
 from bus.errors import IdInUse
 from bus.model import CommandRecord, CommandStatus, ForgottenCommand, Principal
-from bus.visible import hides
+from bus.visible_text import hides
 
 SYSTEM = Principal(user_id="system:bus", roles=(), via="system")
 RESERVED_USERS = ("uid:", "schedule:", "policy:", "system:")

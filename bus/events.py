@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from bus.jobs import DefinitionFault, JobSpec
+from bus.job_definition import DefinitionFault, JobSpec
 from bus.model import (
     NO_RESULT,
     CommandStatus,

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bus.layout import FILE_MODE
+from bus.reserve_spares import CREATE_FLAGS, Need, remove, take
 from bus.scarcity import NO_ROOM
-from bus.spares import CREATE_FLAGS, Need, remove, take
 
 NETWORK_FILE_SYSTEMS = frozenset(
     {

@@ -14,7 +14,7 @@ from bus.commands import Report
 from bus.envelope import Envelope
 from bus.errors import BusError
 from bus.events import Published
-from bus.jobs import Job, JobSpec, RolesSpec
+from bus.job_definition import Job, JobSpec, RolesSpec
 from bus.model import CommandRecord, Execution, ForgottenCommand, Maintenance
 from bus.retention_settings import RetentionSettings
 from bus.secret_sources import SecretSource

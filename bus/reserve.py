@@ -3,9 +3,9 @@ full: stops, ends, their records, and the start of the service itself. Blocking 
 
 It is held as files, in bytes and in inodes, and given away as such: a writer that needs room gets a
 file that has it, under the name it wants. Room that was only set free would be gone by the next
-write of the program that fills the disk. *Spares* (`bus.spares`) are small, for one command, order
-or record each, and lie in `.reserve` on each file system. The *ballast* is large: it becomes a
-segment of the journal.
+write of the program that fills the disk. *Spares* (`bus.reserve_spares`) are small, for one
+command, order or record each, and lie in `.reserve` on each file system. The *ballast* is large: it
+becomes a segment of the journal.
 
 Shims hold the room for their exit records themselves (`handlers.shim.files`).
 """
@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bus.files import write_all
+from bus.free_space import space_of
 from bus.layout import DIRECTORY_MODE, FILE_MODE, DataLayout
-from bus.space import space_of
-from bus.spares import CREATE_FLAGS, FOLDER, FOLDER_FLAGS, PREFIX, SPARES, fill
+from bus.reserve_spares import CREATE_FLAGS, FOLDER, FOLDER_FLAGS, PREFIX, SPARES, fill
 
 BALLAST_BYTES = 8 * 1024 * 1024
 

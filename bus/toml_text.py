@@ -7,7 +7,7 @@ import re
 import tomllib
 from typing import Any, NamedTuple
 
-from bus.visible import HIDDEN, visible
+from bus.visible_text import HIDDEN, visible
 from bus.wording import quoted
 
 DOTS_A_LINE_MAX = 256

@@ -10,7 +10,7 @@ import msgspec
 
 from bus.clock import rfc3339
 from bus.endings import ending
-from bus.jobs import DefinitionFault, Job, RestartPolicy, VariableSpec
+from bus.job_definition import DefinitionFault, Job, RestartPolicy, VariableSpec
 from bus.model import (
     CommandRecord,
     Execution,

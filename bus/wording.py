@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from bus.visible import hides
+from bus.visible_text import hides
 
 SHOWN_MAX = 60
 """Characters of faulty input that a sentence repeats."""

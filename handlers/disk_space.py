@@ -6,9 +6,9 @@ from pathlib import Path
 
 import structlog
 
+from bus.free_space import Space, space_of
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
-from bus.space import Space, space_of
 from bus.threads import READS
 
 LOOK_S = 5.0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jobbus.client.client import Client
-    from jobbus.client.commands import (
+    from jobbus.client.command_records import (
         CancelCommand,
         CommandRequest,
         DeleteExecution,

@@ -14,7 +14,7 @@ from bus.commands import (
 from bus.envelope import SYSTEM, Envelope, seal
 from bus.errors import ErrorCode, Refused
 from bus.events import AnyEvent, Published
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.model import CommandRecord, Execution, ExecutionStatus, ExitRecord, Principal, Reason
 from bus.ports import Policy
 from handlers.decisions.decision import Context, Decision, Effect

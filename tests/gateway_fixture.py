@@ -33,7 +33,7 @@ from bus.events import (
     Published,
 )
 from bus.feed import Batch, Feed, FellBehind, Frame, Predicate
-from bus.jobs import Job, JobSpec, RolesSpec
+from bus.job_definition import Job, JobSpec, RolesSpec
 from bus.model import (
     CommandRecord,
     CommandStatus,

@@ -13,7 +13,7 @@ import msgspec
 
 from bus.clock import SystemClock
 from bus.commands import Report, ReportEnded, ReportLost, ReportSpawnFailed
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.layout import DataLayout
 from bus.model import Execution, ExecutionStatus, ExitRecord, Reason, StopRequest
 from handlers.shim.process_tree import all_marks, all_processes

@@ -20,16 +20,16 @@ from typing import Any, Final, Union, get_args, get_origin
 import msgspec
 
 from bus.errors import ConfigError
-from bus.jobs import DefinitionFault, JobSpec, VariableSpec
+from bus.job_definition import DefinitionFault, JobSpec, VariableSpec
 from bus.secret_sources import SecretSource
 from handlers.catalog import definition_checks
-from handlers.catalog.definition import decode_definition
+from handlers.catalog.definition_decoding import decode_definition
 from jobbus.cli.main import run
 from jobbus.client.audit import AuditCalls
 from jobbus.client.client import Client
-from jobbus.client.tokens import TokenCalls
-from jobbus.service import config
-from jobbus.service.config_changes import FIXED
+from jobbus.client.token_records import TokenCalls
+from jobbus.service.settings_changes import FIXED
+from jobbus.service.settings_reading import NOT_BUILT, SECRETS, SECTIONS, load_settings
 
 ROOT: Final = Path(__file__).parents[1]
 PACKAGES: Final = ("jobbus", "handlers", "transports", "bus")
@@ -104,7 +104,10 @@ def _later(path: str) -> str:
 
 
 def service_page() -> str:
-    tables: dict[str, type[msgspec.Struct]] = {**config.SECTIONS, config.SECRETS: SecretSource}
+    tables: dict[str, type[msgspec.Struct]] = {
+        **SECTIONS,
+        SECRETS: SecretSource,
+    }
     assert set(tables) == set(SERVICE_TABLES), set(tables) ^ set(SERVICE_TABLES)
     parts = [
         "# jobbus.toml\n",
@@ -121,7 +124,7 @@ def service_page() -> str:
             for field in msgspec.structs.fields(record)
         ]
         parts.append(f"## [{name}]\n\n{SERVICE_TABLES[name]}\n\n{_table(rows)}")
-    later = ", ".join(f"`[{name}]`" for name in config.NOT_BUILT)
+    later = ", ".join(f"`[{name}]`" for name in NOT_BUILT)
     parts.append(f"## Not built yet\n\n{later}: a file with such a section is refused.\n")
     return "\n".join(parts)
 
@@ -331,7 +334,7 @@ def _service_range(section: str, field: msgspec.structs.FieldInfo) -> str:
     if field.type not in (int, float):
         return ""
     try:
-        config.load_settings(None, {f"JOBBUS_{section}_{field.name}".upper(): "-1000000"}, {})
+        load_settings(None, {f"JOBBUS_{section}_{field.name}".upper(): "-1000000"}, {})
     except ConfigError as error:
         return _span(str(error))
     raise AssertionError(f"[{section}] {field.name} takes anything")

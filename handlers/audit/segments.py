@@ -19,9 +19,9 @@ from bus.clock import rfc3339
 from bus.errors import StorageFailed
 from bus.files import write_all
 from bus.layout import DIRECTORY_MODE, FILE_MODE, DataLayout
+from bus.reserve_spares import Need, keep_room, take
 from bus.retention_settings import DAY_MS
 from bus.scarcity import NO_ROOM
-from bus.spares import Need, keep_room, take
 from handlers.audit.reading import day_of, segments_of
 from handlers.audit.resume_point import find_resume_point, sync
 from handlers.journal.format import frame_line

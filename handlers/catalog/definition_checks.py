@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
-from bus.jobs import UMASK, JobSpec, VariableType
+from bus.job_definition import UMASK, JobSpec, VariableType
 from bus.wording import did_you_mean, quoted
-from handlers.catalog.launch import RESERVED_NAMES, RESERVED_PREFIX
 from handlers.catalog.policy_checks import followers, policies, schedules
 from handlers.catalog.problem import SECONDS_MAX, Problem, expression, shown, within
+from handlers.catalog.program_call import RESERVED_NAMES, RESERVED_PREFIX
 from handlers.catalog.templates import names_in
 from handlers.catalog.variable_checks import references, texts, variables
 

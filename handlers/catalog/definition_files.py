@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bus.commands import Definition
-from bus.jobs import DefinitionFault
-from bus.visible import visible
-from handlers.catalog.definition import SIZE_MAX, decode_definition, revision_of
+from bus.job_definition import DefinitionFault
+from bus.visible_text import visible
+from handlers.catalog.definition_decoding import SIZE_MAX, decode_definition, revision_of
 from handlers.catalog.near_jobs import FILE_NAME, JOBS_FOLDER, NearJob, near_file, near_jobs
 
 LINKS_MAX = 40

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from bus.errors import Refused
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.model import FINAL_EXECUTION, ExecutionStatus
 from bus.wording import quoted
 from handlers.catalog.problem import SECONDS_MAX, Problem, within

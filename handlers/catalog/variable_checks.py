@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from math import isfinite
 
 from bus.errors import Refused
-from bus.jobs import JobSpec, VariableSpec, VariableType
+from bus.job_definition import JobSpec, VariableSpec, VariableType
 from bus.wording import did_you_mean, quoted
 from handlers.catalog.expressions import STEPS_MAX, program_size
 from handlers.catalog.problem import Problem, expression, shown, within

@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Mapping
 
 from bus.errors import ErrorCode, Refused
-from bus.jobs import JobSpec, VariableSpec, VariableType
+from bus.job_definition import JobSpec, VariableSpec, VariableType
 from bus.model import SecretRef, Value
 from bus.secret_sources import SECRET_NAME
 from bus.wording import did_you_mean, quoted

@@ -10,11 +10,11 @@ from bus.events import (
     JobInvalid,
     JobRemoved,
 )
-from bus.jobs import Job, JobSpec
+from bus.job_definition import Job, JobSpec
 from bus.model import Execution, ExecutionStatus, Reason
 from handlers.decisions.decision import Context, Decision, joined
-from handlers.decisions.policies import is_still_ordered
 from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.retries import is_still_ordered
 from handlers.decisions.slots import next_to_start, starts
 from handlers.decisions.waiting_commands import end_unstarted
 

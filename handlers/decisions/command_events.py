@@ -13,7 +13,7 @@ from bus.events import (
     CommandEnded,
     ExecutionQueued,
 )
-from bus.jobs import Job
+from bus.job_definition import Job
 from bus.model import NO_RESULT, CommandStatus, Outcome, Value
 from handlers.decisions.decision import Context, Decision
 

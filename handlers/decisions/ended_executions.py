@@ -10,9 +10,9 @@ from bus.events import ExecutionDeleted, ExecutionQueued
 from bus.model import Execution, Outcome
 from handlers.decisions.command_events import accepted_as, completed
 from handlers.decisions.decision import Context, Decision, DeleteFiles
-from handlers.decisions.executions import start
 from handlers.decisions.permissions import permitted_execution
 from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.starting import start
 
 
 def retry(

@@ -9,7 +9,7 @@ import msgspec
 
 from bus.commands import GetStatus
 from bus.envelope import Envelope
-from bus.jobs import Job
+from bus.job_definition import Job
 from bus.model import Execution, ExecutionStatus, Outcome
 from bus.views import execution_view, job_view
 from handlers.decisions.command_events import accepted_as, completed

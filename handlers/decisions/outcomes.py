@@ -23,7 +23,7 @@ from bus.events import (
     ExecutionStopping,
     ExecutionUnknown,
 )
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.model import (
     Execution,
     ExecutionStatus,
@@ -39,8 +39,8 @@ from handlers.decisions.decision import (
     StopExecution,
     joined,
 )
-from handlers.decisions.policies import follow_up
 from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.retries import follow_up
 from handlers.decisions.slots import next_to_start, starts
 from handlers.decisions.stop_orders import grace_of
 from handlers.decisions.waiting_commands import done_or_merged, end_waiting, unstarted

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bus.access import ADMIN, Action, may, role_words
 from bus.envelope import RESERVED_USERS, Envelope
 from bus.errors import ErrorCode, Refused
-from bus.jobs import Job, JobSpec, plain_id
+from bus.job_definition import Job, JobSpec, plain_id
 from bus.model import Execution
 from bus.wording import quoted
 from handlers.decisions.decision import Context

@@ -5,9 +5,9 @@ Nothing here changes it; that is `handlers.decisions.table`, and only the owner 
 
 from collections.abc import Iterable, Iterator
 
-from bus.jobs import Job, JobSpec, RolesSpec
+from bus.job_definition import Job, JobSpec, RolesSpec
 from bus.model import HOLDS_SLOT, CommandRecord, Execution, ForgottenCommand, Maintenance
-from handlers.decisions.holdings import Holdings
+from handlers.decisions.kept_commands import Holdings
 from handlers.decisions.remembered import Remembered
 
 

@@ -17,10 +17,10 @@ from bus.events import (
     ExecutionStarted,
     ExecutionStopping,
 )
-from bus.jobs import Job
+from bus.job_definition import Job
 from bus.lifecycle import command_may_follow, may_follow
 from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus
-from handlers.decisions.policies import RESTART
+from handlers.decisions.retries import RESTART
 
 
 def accepted(event: CommandAccepted, seq: int) -> CommandRecord:

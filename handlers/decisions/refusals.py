@@ -10,13 +10,13 @@ from msgspec.structs import replace
 from bus.commands import AnyCommand, Report, RestartJob, job_of, variables_of
 from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.model import CommandStatus
 from bus.ports import Policy, TableReader
 from handlers.catalog.variables import reveals
 from handlers.decisions.command_events import accepted_as, ended_without_success
 from handlers.decisions.decision import Context, Decision
-from handlers.decisions.holdings import READS_BYTES_MAX
+from handlers.decisions.kept_commands import READS_BYTES_MAX
 from handlers.decisions.readable_table import ReadableTable
 
 _REPORTS = get_args(Report)

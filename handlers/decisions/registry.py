@@ -29,7 +29,6 @@ from bus.errors import ErrorCode, Refused
 from handlers.decisions import catalog_changes as definitions
 from handlers.decisions import (
     ended_executions,
-    executions,
     job_status,
     maintenance,
     outcomes,
@@ -37,8 +36,9 @@ from handlers.decisions import (
     stopping,
     timing,
 )
+from handlers.decisions import starting as executions
 from handlers.decisions.decision import NOTHING, Context, Decision
-from handlers.decisions.holdings import READS_BYTES_IN_ALL_MAX, READS_BYTES_MAX, READS_MAX
+from handlers.decisions.kept_commands import READS_BYTES_IN_ALL_MAX, READS_BYTES_MAX, READS_MAX
 from handlers.decisions.readable_table import ReadableTable
 
 COMMANDS: dict[type, Callable[[ReadableTable, Envelope, Any, Context], Decision]] = {

@@ -11,11 +11,11 @@ import msgspec
 
 from bus.commands import Forget
 from bus.events import SystemForgotten
-from bus.jobs import Job, KeepSpec, OutputSpec
+from bus.job_definition import Job, KeepSpec, OutputSpec
 from bus.model import CommandRecord, Execution
 from bus.retention_settings import DAY_MS, RetentionSettings
 from handlers.decisions.decision import NOTHING, Context, Decision, DeleteFiles
-from handlers.decisions.holdings import Holdings, fair_share, had_effect, size_of
+from handlers.decisions.kept_commands import Holdings, fair_share, had_effect, size_of
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.records import awaited
 from handlers.decisions.remembered import DAYS_CUT, TURNS, Turn

@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Iterable, Iterator
 
-from bus.jobs import Job
+from bus.job_definition import Job
 from bus.model import Execution
 from handlers.decisions.decision import Decision, SpawnExecution
-from handlers.decisions.policies import is_due, start_of
 from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.retries import is_due, start_of
 
 
 def next_to_start(

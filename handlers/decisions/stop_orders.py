@@ -9,7 +9,7 @@ import msgspec
 
 from bus.envelope import Envelope
 from bus.events import AnyEvent
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.model import Execution, ExecutionStatus, Reason, StopRequest
 from handlers.decisions.command_events import superseded
 from handlers.decisions.decision import Context

@@ -31,10 +31,10 @@ from bus.events import (
     SystemForgotten,
     SystemMaintenance,
 )
-from bus.jobs import Job, RolesSpec
+from bus.job_definition import Job, RolesSpec
 from bus.model import CommandRecord, Execution, ExecutionStatus, Maintenance
 from handlers.decisions import records
-from handlers.decisions.holdings import Holdings, had_effect, is_counted, size_of
+from handlers.decisions.kept_commands import Holdings, had_effect, is_counted, size_of
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.records import awaited
 from handlers.decisions.table_content import TableContent

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from bus.jobs import Job, JobSpec, RolesSpec
+from bus.job_definition import Job, JobSpec, RolesSpec
 from bus.model import CommandRecord, Execution, Maintenance
 from handlers.decisions import remembered
 from handlers.decisions.remembered import RememberedContent

@@ -3,8 +3,8 @@
 from bus.commands import PassTime
 from bus.model import Execution, ExecutionStatus, Reason
 from handlers.decisions.decision import Context, Decision, joined
-from handlers.decisions.policies import due_at_ms
 from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.retries import due_at_ms
 from handlers.decisions.slots import next_to_start, starts
 from handlers.decisions.waiting_commands import end_unstarted
 

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import msgspec
 
+from bus.file_marks import FileMark, mark_of
 from bus.files import replace_file
-from bus.marks import FileMark, mark_of
 from handlers.journal.disk import open_for_reading, set_aside
 
 NAME = "epoch.json"

@@ -11,7 +11,7 @@ from bus.changes import ChangeEncoder
 from bus.clock import Clock
 from bus.events import Published
 from bus.feed import AGE_MAX_S, BYTES_MAX, FRAMES_MAX, Feed, Frame
-from bus.jobs import Job
+from bus.job_definition import Job
 from bus.model import CommandRecord, Execution
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import TableContent

@@ -11,8 +11,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from bus.errors import NoSpace
+from bus.file_marks import FileMark, mark_of
 from bus.files import write_all
-from bus.marks import FileMark, mark_of
 from handlers.journal.disk import begin_file, open_file, our_errors, sync_content
 
 AHEAD_BYTES = 1024 * 1024

@@ -15,12 +15,12 @@ from typing import Any
 
 from handlers.shim.assignment import ORDER, Assignment, StopOrder
 from handlers.shim.files import Folder
-from handlers.shim.launch import Launched, failure_sentence, launch, no_process_sentence
 from handlers.shim.limits import Limits
 from handlers.shim.masking import Masking, masked
 from handlers.shim.notify_socket import NotifySocket
 from handlers.shim.output import ERR, OUT, OutputWriter
 from handlers.shim.pipes import Pipes, now_ms
+from handlers.shim.program_start import Launched, failure_sentence, launch, no_process_sentence
 from handlers.shim.progress import Progress
 from handlers.shim.shim_record import Record
 from handlers.shim.state_sender import StateSender

@@ -21,10 +21,10 @@ from typing import NoReturn
 from handlers.shim.cgroup import own_group
 from handlers.shim.files import encode
 from handlers.shim.inherited import forget_ignored
-from handlers.shim.launch import no_process_sentence
 from handlers.shim.pool import LENGTH, Pool
 from handlers.shim.process_title import show_title
 from handlers.shim.process_tree import boot_id, process
+from handlers.shim.program_start import no_process_sentence
 from handlers.shim.serving import Serving
 from handlers.shim.state_sender import StateSender
 

@@ -24,8 +24,8 @@ from bus.files import (
 from bus.layout import DIRECTORY_MODE, DataLayout, ExecutionLayout
 from bus.model import Reason, StopRequest
 from bus.recurring import Recurring
+from bus.reserve_spares import Need, make_way
 from bus.scarcity import NO_MEANS, NO_ROOM, reason_of
-from bus.spares import Need, make_way
 from handlers.shim.assignment import CLAIMED_BY_SERVICE, claim_name
 from handlers.shim.process_tree import boot_id, is_alive
 from handlers.supervision.execution_inputs import (

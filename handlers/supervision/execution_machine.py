@@ -35,7 +35,7 @@ from bus.commands import (
     ReportSpawnFailed,
     ReportUnknown,
 )
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.model import (
     Execution,
     ExecutionStatus,

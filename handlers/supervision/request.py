@@ -10,10 +10,10 @@ from pathlib import Path
 
 import msgspec
 
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.layout import DataLayout
 from bus.model import Execution
-from handlers.catalog.launch import build_launch
+from handlers.catalog.program_call import build_launch
 from handlers.shim.assignment import Assignment
 
 ACCOUNT_NAMES = ("HOME", "USER", "LOGNAME", "SHELL")

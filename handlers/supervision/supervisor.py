@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from bus.clock import Clock
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.layout import DataLayout
 from bus.model import Execution, StopRequest
 from bus.ports import OutputNotice, ReportSink

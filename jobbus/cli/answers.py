@@ -30,7 +30,7 @@ from jobbus.cli.words import (
 )
 from jobbus.client.calls import WAIT_S_MAX
 from jobbus.client.client import Client
-from jobbus.client.commands import CommandRequest
+from jobbus.client.command_records import CommandRequest
 from jobbus.client.errors import ApiProblem, WaitTimeout
 from jobbus.client.records import Command, Execution
 

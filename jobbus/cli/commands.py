@@ -23,7 +23,7 @@ from jobbus.cli.show import say
 from jobbus.cli.target import HERE, Target, client_of, locate
 from jobbus.cli.values import looks_typed, variables_of
 from jobbus.client.client import Client
-from jobbus.client.commands import (
+from jobbus.client.command_records import (
     CancelCommand,
     CommandRequest,
     DeleteExecution,

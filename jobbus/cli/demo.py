@@ -19,9 +19,9 @@ from jobbus.cli.naming import LIVE
 from jobbus.cli.run import following_client, last_word, show_execution
 from jobbus.cli.show import clean, on_terminal, say
 from jobbus.client.client import Client
-from jobbus.service.config import load_settings
 from jobbus.service.logs import configure_logs
 from jobbus.service.settings import Settings
+from jobbus.service.settings_reading import load_settings
 from jobbus.service.start import running_node
 
 JOB = "Demo/Checksum"

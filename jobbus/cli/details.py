@@ -12,7 +12,7 @@ from jobbus.cli.show import on_terminal, say, show_json, show_line
 from jobbus.cli.target import HERE, Target, service_at
 from jobbus.cli.words import short_id
 from jobbus.client.client import Client
-from jobbus.client.commands import canonical_id
+from jobbus.client.command_records import canonical_id
 from jobbus.client.errors import ApiProblem
 from jobbus.client.frames import OutputLine
 from jobbus.client.records import Command, Execution, Job

@@ -11,9 +11,9 @@ from jobbus.cli.examples import systemd_unit
 from jobbus.cli.exits import Exit
 from jobbus.cli.show import clean, say, show_json
 from jobbus.doctor.examination import Report, begin_new_epoch, examine
-from jobbus.service.config import load_settings
-from jobbus.service.config_file import find_config
 from jobbus.service.settings import DATA_DEFAULT
+from jobbus.service.settings_file import find_config
+from jobbus.service.settings_reading import load_settings
 
 
 def doctor(

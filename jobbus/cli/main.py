@@ -23,7 +23,7 @@ from cyclopts import (
 )
 
 from bus.errors import BusError
-from bus.visible import visible
+from bus.visible_text import visible
 from bus.wording import did_you_mean, quoted
 
 COMMANDS = {
@@ -66,7 +66,7 @@ COMMANDS = {
 def main() -> None:
     """Runs the command line and exits with the code of the contract."""
     if None in (sys.stdin, sys.stdout, sys.stderr):
-        from jobbus.service.lines import open_missing_streams  # here, for it is hardly ever needed
+        from jobbus.service.stdio import open_missing_streams  # here, for it is hardly ever needed
 
         open_missing_streams()
     if isinstance(sys.stdout, TextIOWrapper):

@@ -14,7 +14,7 @@ from jobbus.cli.exits import CliError, Exit, exit_of
 from jobbus.cli.show import say
 from jobbus.cli.words import command_word, plain_ending, short_id, short_ids
 from jobbus.client.client import Client
-from jobbus.client.commands import canonical_id
+from jobbus.client.command_records import canonical_id
 from jobbus.client.errors import ApiProblem, JobbusError, Unreachable
 from jobbus.client.records import FINAL_EXECUTION, Command, Execution, Job
 

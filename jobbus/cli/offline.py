@@ -16,7 +16,7 @@ from bus.envelope import seal
 from bus.layout import DataLayout
 from bus.model import CommandStatus, Principal
 from jobbus.cli.exits import CliError, Exit
-from jobbus.client.commands import CommandRequest
+from jobbus.client.command_records import CommandRequest
 from jobbus.client.records import Command
 from jobbus.service.instance import prepare, secret_key
 from jobbus.service.logs import configure_logs

@@ -58,9 +58,9 @@ async def serve(
     signal.signal(signal.SIGHUP, lambda *_: None)
     with lean_imports():  # here, so that the help of this command does not load the whole service
         from jobbus.service import app
-        from jobbus.service.config_file import SettingsSource
-        from jobbus.service.lines import finish_lines
         from jobbus.service.logs import configure_logs
+        from jobbus.service.settings_file import SettingsSource
+        from jobbus.service.stdio import finish_lines
 
     flags = {
         "serve.data": data,

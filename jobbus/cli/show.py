@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from bus.visible import visible, visible_json
+from bus.visible_text import visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,7 +15,7 @@ from bus.scarcity import reason_of
 from bus.wording import quoted
 from jobbus.cli.exits import CliError, Exit
 from jobbus.client.client import Client
-from jobbus.service.hold import is_running
+from jobbus.service.directory_hold import is_running
 from jobbus.service.instance import check_ours, read_instance
 from jobbus.service.settings import DATA_DEFAULT
 

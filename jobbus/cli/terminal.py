@@ -7,7 +7,7 @@ answer for the person, or hide lines (CWE-150). Where no terminal reads, bytes p
 import codecs
 import re
 
-from bus.visible import HIDDEN, REPLACEMENT, belongs
+from bus.visible_text import HIDDEN, REPLACEMENT, belongs
 
 _SGR = r"\x1b\[[0-9;:]{0,64}m"
 """Colours and their end: all that is let through of what begins with ESC, as `_Style` says."""

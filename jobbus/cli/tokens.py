@@ -22,7 +22,7 @@ from jobbus.cli.exits import CliError, Exit
 from jobbus.cli.show import say, show_json, show_table
 from jobbus.cli.target import HERE, Place, Target, client_of, locate
 from jobbus.client.records import NewToken, Token
-from jobbus.service.hold import locked_data_directory
+from jobbus.service.directory_hold import locked_data_directory
 from transports.http.access.admin_token import rotate_admin_token
 from transports.http.access.token_files import load_book, save_book
 from transports.http.access.token_records import (

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from bus.clock import from_rfc3339
-from bus.jobs import VariableType
+from bus.job_definition import VariableType
 from bus.malformed import why_no_json, why_no_value
 from bus.wording import quoted
 from jobbus.cli.exits import CliError, Exit
-from jobbus.client.commands import SecretRef, Value
+from jobbus.client.command_records import SecretRef, Value
 from jobbus.client.records import Variable
 
 _AGO = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|m|min|h|d)")

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from jobbus.client.commands import (
+from jobbus.client.command_records import (
     CancelCommand,
     CommandRequest,
     DeleteExecution,

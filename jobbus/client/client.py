@@ -8,13 +8,13 @@ from types import TracebackType
 
 from jobbus.client.audit import AuditCalls
 from jobbus.client.calls import Calls
-from jobbus.client.commands import Value
+from jobbus.client.command_records import Value
 from jobbus.client.errors import ApiProblem, CommandFailed, Unreachable, WaitTimeout, is_temporary
 from jobbus.client.frames import Change, Frame, Output, Snapshot, output_after
 from jobbus.client.http import TRIES, Http, Query, id_in_path, query_of
 from jobbus.client.records import Command, DeletedExecution, Execution, Record
 from jobbus.client.stream import ResumingStream, RetryListener, StreamTiming
-from jobbus.client.tokens import TokenCalls
+from jobbus.client.token_records import TokenCalls
 
 _UNSEEN_S = 10.0
 """How long a command that was accepted may be unknown: it is handled right after, not before."""

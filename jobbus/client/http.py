@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-from jobbus.client.commands import canonical_id
+from jobbus.client.command_records import canonical_id
 from jobbus.client.errors import (
     ApiProblem,
     BadAddress,

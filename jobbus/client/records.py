@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from jobbus.client.commands import Scalar, Value
+from jobbus.client.command_records import Scalar, Value
 
 FINAL_COMMAND = frozenset({"Completed", "Failed", "Rejected", "Expired", "Cancelled"})
 FINAL_EXECUTION = frozenset(

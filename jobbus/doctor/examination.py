@@ -16,7 +16,7 @@ from jobbus.doctor.journal import JournalLook
 from jobbus.doctor.place import look_at_place
 from jobbus.doctor.roles import look_at_roles
 from jobbus.doctor.unit import look_at_unit
-from jobbus.service.hold import is_running, locked_data_directory
+from jobbus.service.directory_hold import is_running, locked_data_directory
 from jobbus.service.instance import check_ours, read_instance
 from jobbus.service.settings import Settings
 

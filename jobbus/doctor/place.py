@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bus.files import NETWORK_FILE_SYSTEMS, file_system_of
+from bus.free_space import LOW_BYTES, LOW_INODES
 from bus.layout import DIRECTORY_MODE, FILE_MODE, DataLayout
-from bus.space import LOW_BYTES, LOW_INODES
 from handlers.disk_space import scarcest
 from jobbus.doctor.findings import Fix, Look, error, note, warning
 

@@ -10,7 +10,7 @@ from bus.commands import ApplyCatalog, Definition, PassTime, SetMaintenance
 from bus.model import Execution, ExecutionStatus
 from bus.threads import DISK
 from jobbus.service.draining import DRAIN
-from jobbus.service.parts import Parts, notes_on_roles
+from jobbus.service.wiring import Parts, notes_on_roles
 
 log = structlog.get_logger("jobbus")
 

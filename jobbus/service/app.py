@@ -16,10 +16,10 @@ from handlers.shim.process_title import show_title
 from jobbus.doctor.unit import look_at_unit
 from jobbus.service.draining import Orders, orders_by_signal, until_drained
 from jobbus.service.lean_imports import settle_in
-from jobbus.service.lines import STDERR, STDOUT, finish_lines, writer_to
 from jobbus.service.service_manager import ServiceManager
 from jobbus.service.settings import Settings
 from jobbus.service.start import Node, running_node
+from jobbus.service.stdio import STDERR, STDOUT, finish_lines, writer_to
 
 log = structlog.get_logger("jobbus")
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import msgspec
 
 from bus.errors import DataDirectoryError
+from bus.file_marks import Place, place_of
 from bus.files import NETWORK_FILE_SYSTEMS, file_system_of, made_once, replace_file, sync_directory
 from bus.layout import DIRECTORY_MODE, DataLayout
-from bus.marks import Place, place_of
+from bus.reserve_spares import FOLDER as RESERVE
+from bus.reserve_spares import Need
 from bus.scarcity import reason_of
-from bus.spares import FOLDER as RESERVE
-from bus.spares import Need
 from bus.wording import quoted
 from jobbus.service.trial import PASSING, try_out
 

@@ -26,7 +26,7 @@ from bus.events import (
     Published,
     SystemMaintenance,
 )
-from bus.jobs import DefinitionFault
+from bus.job_definition import DefinitionFault
 from bus.model import Execution, ExecutionStatus
 from bus.ports import TableReader
 

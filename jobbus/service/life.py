@@ -1,6 +1,6 @@
 """The life of a node's parts: what runs from when to when. `start` says in which order.
 
-With `jobbus/service/parts.py` the only place that knows all parts.
+With `jobbus/service/wiring.py` the only place that knows all parts.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ from bus.dispatch import pump
 from bus.scarcity import NO_ROOM
 from bus.tasks import done_while, kept_up, started, stopped
 from bus.threads import DISK
-from jobbus.service.config_checks import check_address
 from jobbus.service.instance import InstanceFile, write_instance
-from jobbus.service.parts import Parts
+from jobbus.service.settings_checks import check_address
 from jobbus.service.upkeep import Upkeep, hold_descriptors
+from jobbus.service.wiring import Parts
 
 log = structlog.get_logger("jobbus")
 

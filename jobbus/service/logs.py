@@ -14,8 +14,8 @@ from typing import Any, Final, TextIO
 import msgspec
 import structlog
 
-from bus.visible import visible
-from jobbus.service.lines import STDERR, writer_to
+from bus.visible_text import visible
+from jobbus.service.stdio import STDERR, writer_to
 
 HIDDEN: Final = "[hidden]"
 _SECRET_NAME = re.compile(r"token|secret|password|authorization|cookie|credential", re.IGNORECASE)

@@ -1,6 +1,6 @@
 """Settings are read again while a service runs: all that can change does, in one step, or nothing.
 
-What a change comes to is `jobbus.service.config_changes`.
+What a change comes to is `jobbus.service.settings_changes`.
 """
 
 from collections.abc import Callable
@@ -10,12 +10,12 @@ import structlog
 from bus.errors import BusError
 from bus.threads import DISK
 from handlers.supervision.secrets import SecretValues
-from jobbus.service.config_changes import changes
-from jobbus.service.config_checks import LOG_LEVELS
 from jobbus.service.logs import set_log_level
-from jobbus.service.parts import Parts, notes_on_roles, policy_of, programs_of
 from jobbus.service.settings import Settings
+from jobbus.service.settings_changes import changes
+from jobbus.service.settings_checks import LOG_LEVELS
 from jobbus.service.transport_settings import directory_settings, gateway_settings
+from jobbus.service.wiring import Parts, notes_on_roles, policy_of, programs_of
 from transports.http.web.tls import load_again
 
 log = structlog.get_logger("jobbus")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 
 from bus.access import ADMIN, METRICS, Action, RoleDefaults, notes_on_roles, role_words
-from bus.jobs import RolesSpec
+from bus.job_definition import RolesSpec
 from bus.wording import SHOWN_MAX, quoted
 from jobbus.service.settings import SIGNED_IN, Settings
 

@@ -15,13 +15,13 @@ from bus.publisher import Publisher
 from bus.threads import DISK, prepare_threads, threads_at_rest
 from handlers.owner import Owner
 from jobbus.service.adoption import adopt
-from jobbus.service.hold import held_data_directory
+from jobbus.service.directory_hold import held_data_directory
+from jobbus.service.last_service import identify, recover_past
 from jobbus.service.life import Life
-from jobbus.service.parts import Parts
-from jobbus.service.past import identify, recover_past
 from jobbus.service.reloading import reload
 from jobbus.service.settings import Settings
 from jobbus.service.sharing import share
+from jobbus.service.wiring import Parts
 from transports.http.app import Gateway
 
 

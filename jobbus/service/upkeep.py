@@ -10,7 +10,7 @@ from bus.descriptors import DESCRIPTORS
 from bus.ports import TableReader
 from bus.threads import DISK
 from handlers.ambiguity import believe_files, protected_before_ms
-from jobbus.service.parts import Parts
+from jobbus.service.wiring import Parts
 
 WATERMARK_S = 60.0
 DESCRIPTORS_S = 10.0

@@ -19,7 +19,7 @@ from bus.model import CommandStatus, ExecutionStatus, Outcome, Principal, Reason
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal
 from jobbus.service.instance import secret_key
-from transports.directory import wire
+from transports.directory import command_format
 
 ALICE = Principal(user_id="alice", roles=("operator",), via="http")
 JOBS = 100
@@ -105,7 +105,7 @@ def waiting_commands(layout: DataLayout, count: int) -> None:
     command = GetStatus(job_id="Bench/Job1")
     for number in range(count):
         envelope = seal(command, ALICE, now_ms=time.time_ns() // 1_000_000)
-        data = wire.encode(envelope, time.time_ns() + number, secret)
+        data = command_format.encode(envelope, time.time_ns() + number, secret)
         handle = os.open(layout.queue / f"{envelope.id}.json", os.O_WRONLY | os.O_CREAT, 0o600)
         os.write(handle, data)
         os.close(handle)

@@ -354,7 +354,7 @@ def _take_over_clone(seam: Seam) -> None:
 
 
 def _note_releases(seam: Seam) -> None:
-    from handlers.shim.launch import Launched
+    from handlers.shim.program_start import Launched
 
     release = Launched.release
 
@@ -376,7 +376,8 @@ def main() -> None:
 
 
 def _put_in(text: str) -> None:
-    from bus import reserve, spares
+    from bus import reserve
+    from bus import reserve_spares as spares
     from handlers import disk_space as room
     from handlers import owner
     from handlers.journal import writer

@@ -23,7 +23,7 @@ from tests.directory_fixture import (
     record_of,
     running,
 )
-from transports.directory import wire
+from transports.directory import command_format
 from transports.directory.commit import Piece, commit
 from transports.directory.offline_publisher import publish_offline
 
@@ -146,7 +146,7 @@ async def test_a_killed_publisher_has_lost_nothing_it_acknowledged(
             await asyncio.to_thread(acknowledged_until_killed, script, layout.root, lines)
         )
     for path in layout.queue.glob("*.json"):
-        assert wire.open_seal(path.read_bytes(), SECRET) is not None, "torn"
+        assert command_format.open_seal(path.read_bytes(), SECRET) is not None, "torn"
     got = await drained(layout, len(acknowledged))
     assert acknowledged <= {one.id for one in got}
     assert len(got) == len({one.id for one in got})

@@ -18,7 +18,7 @@ from bus.envelope import seal
 from bus.layout import DataLayout
 from bus.model import Principal
 from bus.reserve import Ballast
-from bus.spares import SPARES
+from bus.reserve_spares import SPARES
 from jobbus.service.instance import secret_key
 from tests.faults.load import LONG, PATIENCE_S, STARTED, Content, Load, SeamService, define, verify
 from tests.faults.seam import Plan

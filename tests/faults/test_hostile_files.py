@@ -20,9 +20,9 @@ from bus.commands import StartJob
 from bus.envelope import Envelope, seal
 from bus.errors import Refused
 from bus.events import ExecutionEnded
-from bus.jobs import DefinitionFault, JobSpec
+from bus.job_definition import DefinitionFault, JobSpec
 from bus.model import ExecutionStatus, ExitRecord, Principal, Reason
-from handlers.catalog.definition import decode_definition
+from handlers.catalog.definition_decoding import decode_definition
 from handlers.journal.format import Record, Torn, Unknown, decode_line, decode_outline, encode_line
 from handlers.shim.assignment import StopOrder
 from handlers.shim.files import Folder
@@ -32,10 +32,10 @@ from handlers.shim.progress_file import ProgressFile
 from handlers.shim.progress_words import parse_record
 from handlers.supervision.record import decode_exit, decode_state
 from tests.tally import Kind, Tally
-from transports.directory import disk, wire
+from transports.directory import command_format, disk
 from transports.directory.command_files import FileReader
+from transports.directory.command_format import NotACommand
 from transports.directory.settings import DirectorySettings
-from transports.directory.wire import NotACommand
 
 SECRET = b"s" * 32
 ALICE = Principal(user_id="alice", roles=("operator",), via="http")
@@ -92,7 +92,7 @@ def command() -> Envelope:
 
 
 SENT = command()
-SEALED = wire.encode(SENT, 5, SECRET)
+SEALED = command_format.encode(SENT, 5, SECRET)
 STATE = json.dumps(
     {"version": 1, "execution": str(uuid4()), "shim": 7, "shim_ticks": 9, "boot": "b", "pid": 8}
     | {"started_ms": 5, "stop": None, "progress": {"percent": 4.0}, "output_end": 3}

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bus.errors import NoSpace, StorageFailed
+from bus.free_space import LOW_BYTES, LOW_INODES, Space, space_of
 from bus.reserve import Ballast
-from bus.space import LOW_BYTES, LOW_INODES, Space, space_of
 from handlers.journal.format import Record
 from handlers.journal.journal import Journal
 from handlers.journal.snapshots import SnapshotHead

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from bus.jobs import RolesSpec
+from bus.job_definition import RolesSpec
 from tests.gateway_fixture import ADMIN, ALICE, Backend, bearer, serving
 from tests.raw_socket import client_frame, handshake, raw_socket
 from tests.socket_client import open_socket

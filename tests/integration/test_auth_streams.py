@@ -8,7 +8,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from bus.jobs import Job, RolesSpec
+from bus.job_definition import Job, RolesSpec
 from tests.fakes import ManualClock
 from tests.gateway_fixture import ADMIN, ALICE, VIEWER, Backend, bearer, serving
 from tests.sign_in import Browser

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from bus.commands import command_decoder
-from jobbus.client.commands import (
+from jobbus.client.command_records import (
     CancelCommand,
     CommandRequest,
     DeleteExecution,
@@ -31,7 +31,7 @@ from jobbus.client.records import (
     NewToken,
     SignInCode,
 )
-from jobbus.client.tokens import TokenPage
+from jobbus.client.token_records import TokenPage
 from transports.http.document import document
 
 Schema = dict[str, Any]

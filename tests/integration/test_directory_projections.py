@@ -20,7 +20,7 @@ from bus.events import (
     ExecutionQueued,
     Published,
 )
-from bus.jobs import Job, RolesSpec
+from bus.job_definition import Job, RolesSpec
 from bus.layout import DataLayout
 from bus.model import (
     CommandRecord,

@@ -11,10 +11,10 @@ from bus.dispatch import Inbox
 from bus.envelope import SYSTEM, Envelope, seal
 from bus.errors import NoSpace, Refused
 from bus.feed import Feed
-from bus.jobs import JobSpec
+from bus.free_space import LOW_BYTES, LOW_INODES, Space
+from bus.job_definition import JobSpec
 from bus.model import Principal
 from bus.ports import Policy
-from bus.space import LOW_BYTES, LOW_INODES, Space
 from handlers.decisions.table import JobTable
 from handlers.disk_space import SpaceWatch, scarcest
 from handlers.journal.journal import Journal

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from bus.feed import Feed
-from bus.jobs import JobSpec, RolesSpec
+from bus.job_definition import JobSpec, RolesSpec
 from bus.model import Principal
 from tests.fakes import ManualClock
 from tests.gateway_fixture import ADMIN, ALICE, EPOCH, ROLELESS, VIEWER, Backend, bearer, serving

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bus.jobs import RolesSpec
+from bus.job_definition import RolesSpec
 from bus.ports import OutputPage
 from tests.gateway_fixture import ALICE, VIEWER, Backend, BackendOutput, bearer, serving
 from tests.stream_reader import SentFrame, open_stream

@@ -9,7 +9,7 @@ from yarl import URL
 
 from bus.commands import StartJob
 from bus.envelope import seal
-from bus.jobs import DefinitionFault, Job, RolesSpec
+from bus.job_definition import DefinitionFault, Job, RolesSpec
 from tests.gateway_fixture import ADMIN, ALICE, ROLELESS, VIEWER, Backend, bearer, serving
 
 START = {"command": "start", "jobId": "App/Job"}

@@ -11,9 +11,9 @@ from aiohttp import web
 from bus.model import Principal
 from tests.gateway_fixture import ADMIN, ROLELESS, Backend, bearer, serving
 from transports.http.app import Gateway
+from transports.http.operations import OPERATIONS, by_route, routes_of
 from transports.http.settings import GatewaySettings
-from transports.http.table import OPERATIONS, by_route, routes_of
-from transports.http.web.operations import Audience, Operation
+from transports.http.web.operation import Audience, Operation
 
 READER = "jb_reader_secret"
 """Of a principal with the role `metrics`."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bus.marks import FileMark
+from bus.file_marks import FileMark
 from handlers.ambiguity import are_files_doubted
 from handlers.journal.disk import EVIDENCE, SALVAGE
 from handlers.journal.journal import Recovered

@@ -13,7 +13,7 @@ from openapi_spec_validator import validate
 from bus.commands import Command
 from tests.gateway_fixture import ADMIN, ROLELESS, Backend, bearer, serving
 from transports.http.document import document
-from transports.http.table import OPERATIONS
+from transports.http.operations import OPERATIONS
 from transports.http.web.problems import STATUS_OF_REFUSAL, known_slugs
 
 PATH = "/api/v1/openapi.json"

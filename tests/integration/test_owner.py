@@ -20,7 +20,7 @@ from bus.dispatch import Inbox
 from bus.envelope import SYSTEM, Envelope, seal
 from bus.events import Published
 from bus.feed import Feed
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.model import Execution, ExitRecord, Principal
 from bus.ports import Policy
 from handlers.decisions.table import JobTable

@@ -12,7 +12,7 @@ from bus.errors import NoSpace
 from bus.files import replace_file, write_new
 from bus.layout import DataLayout
 from bus.reserve import Reserve
-from bus.spares import SPARE_BYTES, SPARES, Need, give_back, make_way, take
+from bus.reserve_spares import SPARE_BYTES, SPARES, Need, give_back, make_way, take
 from handlers.audit.reading import page
 from handlers.audit.segments import AuditSegments
 from handlers.journal.journal import Journal

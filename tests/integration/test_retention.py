@@ -20,7 +20,7 @@ from bus.dispatch import Inbox
 from bus.envelope import new_uuid, seal
 from bus.events import CommandEnded, Published, SystemForgotten
 from bus.feed import Frame
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.layout import DataLayout
 from bus.model import Execution, ExitRecord, Principal
 from bus.ports import Policy, ReportSink
@@ -31,7 +31,7 @@ from handlers.journal.journal import SEGMENT_BYTES
 from handlers.journal.opening import REPLAY_BYTES_MAX
 from handlers.journal.recovery import recover
 from handlers.owner import SNAPSHOT_BYTES, Owner
-from handlers.retention import LOOK_AFTER_ENDS, Retention, TrustedClock
+from handlers.retention_loop import LOOK_AFTER_ENDS, Retention, TrustedClock
 from tests.fakes import ManualClock
 from transports.directory.disk import PASSING
 from transports.directory.projections import Projections

@@ -9,7 +9,7 @@ from bus.errors import ConfigError
 from bus.model import SecretRef
 from bus.secret_sources import SecretSource
 from handlers.supervision.secrets import VALUE_BYTES_MAX, SecretUnavailable, SecretValues
-from jobbus.service.config import load_settings
+from jobbus.service.settings_reading import load_settings
 
 VALUE = "s3cr3t-value-of-a-file"
 

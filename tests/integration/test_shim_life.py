@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bus.commands import ReportEnded, ReportRunning, ReportSpawnFailed
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.model import Reason
 from tests.processes import bench, ordered_to_stop, sh, starting
 

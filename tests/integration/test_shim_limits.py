@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from bus.commands import ReportProgress, ReportRunning, ReportSpawnFailed, ReportStopping
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.model import Progress, Reason
 from handlers.shim.assignment import ORDER
 from handlers.shim.notify_socket import NotifySocket

@@ -3,7 +3,7 @@
 import struct
 from pathlib import Path
 
-from bus.jobs import OutputSpec
+from bus.job_definition import OutputSpec
 from handlers.shim.files import Folder
 from handlers.shim.output import ERR, OUT, OutputWriter
 from tests.processes import bench, ordered_to_stop, sh, starting

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from bus.commands import ReportRunning
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.model import Execution, SecretRef
 from bus.secret_sources import SecretSource
 from handlers.shim.process_tree import all_processes, process

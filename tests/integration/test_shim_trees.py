@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bus.commands import ReportEnded, ReportRunning
-from bus.jobs import JobSpec, Leftover, StopTarget
+from bus.job_definition import JobSpec, Leftover, StopTarget
 from bus.model import Reason
 from handlers.shim.process_tree import all_processes, marks_of
 from handlers.supervision.execution_files import write_control

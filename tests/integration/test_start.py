@@ -6,11 +6,11 @@ from pathlib import Path
 
 from bus.clock import SystemClock
 from bus.tasks import started, stopped
-from jobbus.service import parts as wiring
-from jobbus.service.config import load_settings
-from jobbus.service.hold import held_data_directory
-from jobbus.service.parts import Parts
-from jobbus.service.past import identify, recover_past
+from jobbus.service import wiring
+from jobbus.service.directory_hold import held_data_directory
+from jobbus.service.last_service import identify, recover_past
+from jobbus.service.settings_reading import load_settings
+from jobbus.service.wiring import Parts
 
 
 def tree(root: Path) -> dict[str, tuple[int, int]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bus.errors import DataDirectoryError
-from jobbus.service.hold import held_data_directory
+from jobbus.service.directory_hold import held_data_directory
 from jobbus.service.trial import try_out
 from tests.counterparts import missing, needs
 from tests.limited_disk import lacking

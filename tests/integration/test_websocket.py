@@ -11,7 +11,7 @@ from websockets.typing import Subprotocol
 
 from bus.errors import ErrorCode, Refused
 from bus.feed import Feed
-from bus.jobs import RolesSpec
+from bus.job_definition import RolesSpec
 from bus.model import Principal
 from tests.gateway_fixture import ADMIN, ALICE, EPOCH, ROLELESS, VIEWER, Backend, bearer, serving
 from tests.sign_in import Browser

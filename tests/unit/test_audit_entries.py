@@ -18,7 +18,7 @@ from bus.commands import (
 )
 from bus.envelope import seal
 from bus.errors import ErrorCode, Refused
-from bus.jobs import DefinitionFault, RetrySpec
+from bus.job_definition import DefinitionFault, RetrySpec
 from bus.model import Principal, Reason, StopRequest
 from handlers.audit.coalescer import WINDOW_S, Coalescer
 from handlers.audit.entries.fold import AuditFold

@@ -4,7 +4,7 @@ import pytest
 
 from jobbus.cli.exits import CliError, Exit, exit_of_command
 from jobbus.cli.values import looks_typed, variables_of
-from jobbus.client.commands import SecretRef
+from jobbus.client.command_records import SecretRef
 from jobbus.client.records import Command, Variable
 
 

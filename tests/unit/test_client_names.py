@@ -14,7 +14,7 @@ import pytest
 import jobbus
 from jobbus.client.audit import AuditCalls
 from jobbus.client.client import Client
-from jobbus.client.tokens import TokenCalls
+from jobbus.client.token_records import TokenCalls
 
 PUBLIC = [name for name in jobbus.__all__ if name != "__version__"]
 FOLDER = Path(jobbus.__file__).parent

@@ -8,9 +8,9 @@ import pytest
 
 from bus.access import RoleDefaults
 from bus.errors import ConfigError
-from jobbus.service.config import load_settings
-from jobbus.service.config_checks import split_listen
 from jobbus.service.settings import Settings
+from jobbus.service.settings_checks import split_listen
+from jobbus.service.settings_reading import load_settings
 
 BEHIND = "[serve]\nbehind_proxy = true\n"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bus.errors import ConfigError
-from jobbus.service.config_file import ConfigFile, SettingsSource, find_config
+from jobbus.service.settings_file import ConfigFile, SettingsSource, find_config
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from bus.commands import (
 from bus.envelope import seal
 from bus.errors import ErrorCode
 from bus.events import ExecutionEnded
-from bus.jobs import (
+from bus.job_definition import (
     Overlap,
     RestartPolicy,
     RestartSpec,

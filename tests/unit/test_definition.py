@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.jobs import (
+from bus.job_definition import (
     AfterSpec,
     DefinitionFault,
     JobSpec,
@@ -29,7 +29,7 @@ from bus.jobs import (
 )
 from bus.model import ExecutionStatus, SecretRef
 from handlers.catalog import definition_checks
-from handlers.catalog.definition import SIZE_MAX, decode_definition, revision_of
+from handlers.catalog.definition_decoding import SIZE_MAX, decode_definition, revision_of
 from handlers.catalog.toml_lines import Path, key_lines, line_of
 
 COMMAND = 'command = ["./run.sh"]\n'

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bus.jobs import JobSpec
-from handlers.catalog.definition import decode_definition
-from jobbus.service.config import load_settings
+from bus.job_definition import JobSpec
+from handlers.catalog.definition_decoding import decode_definition
+from jobbus.service.settings_reading import load_settings
 from tests.pages import PAGES, ROOT, Block, blocks_of
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]

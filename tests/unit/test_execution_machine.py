@@ -24,7 +24,7 @@ from bus.commands import (
     ReportStopping,
     ReportUnknown,
 )
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.model import (
     Execution,
     ExecutionStatus,

@@ -138,7 +138,7 @@ def test_each_module_that_logs_has_one_logger_of_one_kind() -> None:
     assert [each for each in loggers if not each.endswith(": log")] == []
     # These set the logs up, write their lines, or ask for a level.
     assert others == {
-        "jobbus/service/lines.py",
+        "jobbus/service/stdio.py",
         "jobbus/service/logs.py",
         "transports/http/access/accesslog.py",
     }

@@ -34,7 +34,7 @@ from bus.events import (
     SystemMaintenance,
     type_of,
 )
-from bus.jobs import (
+from bus.job_definition import (
     AfterSpec,
     DefinitionFault,
     Job,

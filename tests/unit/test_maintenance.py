@@ -3,7 +3,7 @@
 from bus.commands import PassTime, RestartJob, RetryExecution, SetMaintenance, StartJob, StopJob
 from bus.errors import ErrorCode
 from bus.events import SystemMaintenance
-from bus.jobs import Overlap, RetrySpec
+from bus.job_definition import Overlap, RetrySpec
 from bus.model import CommandStatus, ExecutionStatus
 from handlers.decisions.decision import SpawnExecution
 from handlers.decisions.timing import next_deadline_ms

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transports.http.access.merge import merged
+from transports.http.access.state_merge import merged
 
 lists = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 9), max_size=8)
 

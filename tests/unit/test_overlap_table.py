@@ -6,7 +6,7 @@ import pytest
 
 from bus.commands import Command, ReportUnknown, RestartJob, StartJob, StopJob
 from bus.events import ExecutionEnded, ExecutionQueued
-from bus.jobs import Overlap, RetrySpec, VariableSpec, VariableType
+from bus.job_definition import Overlap, RetrySpec, VariableSpec, VariableType
 from bus.model import CommandRecord, CommandStatus, ExecutionStatus, Outcome
 from handlers.decisions.decision import SpawnExecution, StopExecution
 from tests.decision_fixture import Decider

@@ -4,7 +4,7 @@ import pytest
 
 from bus.commands import ApplyCatalog, CancelCommand, Definition, RestartJob, StartJob, StopJob
 from bus.errors import ErrorCode
-from bus.jobs import DefinitionFault, Overlap, RolesSpec
+from bus.job_definition import DefinitionFault, Overlap, RolesSpec
 from bus.model import ExecutionStatus, Principal
 from bus.ports import Policy
 from handlers.decisions.table import JobTable

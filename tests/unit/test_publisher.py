@@ -10,7 +10,7 @@ import pytest
 from bus.commands import CancelCommand, Forget, GetStatus, RestartJob, StartJob, StopJob
 from bus.envelope import Envelope, seal, waiting_record
 from bus.errors import BusError, ErrorCode, Refused, TransportBusy
-from bus.jobs import Overlap, RolesSpec
+from bus.job_definition import Overlap, RolesSpec
 from bus.model import CommandStatus, ExecutionStatus, Outcome, Principal, Value
 from bus.ports import Policy, Receipt
 from bus.publisher import Publisher

@@ -9,13 +9,13 @@ from bus.commands import CancelCommand, Forget, GetStatus, StartJob, StopJob
 from bus.envelope import seal
 from bus.errors import ErrorCode
 from bus.events import SystemForgotten
-from bus.jobs import KeepSpec, RetrySpec, VariableSpec
+from bus.job_definition import KeepSpec, RetrySpec, VariableSpec
 from bus.model import CommandStatus, Principal
 from bus.ports import Policy
 from bus.retention_settings import RetentionSettings
 from handlers.decisions import registry, retention
 from handlers.decisions.decision import DeleteFiles
-from handlers.decisions.holdings import Holding
+from handlers.decisions.kept_commands import Holding
 from handlers.decisions.retention import Past, to_forget
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import TableContent, parts_of

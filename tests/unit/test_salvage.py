@@ -28,7 +28,7 @@ from bus.events import (
     Published,
     SystemForgotten,
 )
-from bus.jobs import Overlap, RestartPolicy, RestartSpec, RetrySpec
+from bus.job_definition import Overlap, RestartPolicy, RestartSpec, RetrySpec
 from bus.model import CommandStatus, ExecutionStatus, Reason
 from handlers.decisions.table import JobTable
 from handlers.journal.repair.fitting import fitting, stranded, without_trace

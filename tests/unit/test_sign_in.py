@@ -18,8 +18,8 @@ from transports.http.access.tickets import (
     place_of,
 )
 from transports.http.access.token_records import Grant, secret_hash
+from transports.http.operations import STREAMS
 from transports.http.settings import SessionLimits
-from transports.http.table import STREAMS
 
 NOW_MS = 1_769_450_400_000
 LIMITS = SessionLimits(idle_ms=10_000, age_ms=60_000, most=3)

@@ -18,7 +18,14 @@ from bus.commands import (
     StopJob,
 )
 from bus.events import ExecutionEnded
-from bus.jobs import Overlap, RestartPolicy, RestartSpec, RetrySpec, VariableSpec, VariableType
+from bus.job_definition import (
+    Overlap,
+    RestartPolicy,
+    RestartSpec,
+    RetrySpec,
+    VariableSpec,
+    VariableType,
+)
 from bus.lifecycle import EXECUTION_TRANSITIONS
 from bus.model import FINAL_EXECUTION, HOLDS_SLOT, ExecutionStatus, Reason, Value
 from handlers.decisions.slots import next_to_start

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bus.errors import ErrorCode, Refused
-from bus.jobs import JobSpec, VariableSpec, VariableType
+from bus.job_definition import JobSpec, VariableSpec, VariableType
 from bus.model import SecretRef, Value
 from handlers.catalog.expressions import matches
 from handlers.catalog.templates import names_in, render, spell

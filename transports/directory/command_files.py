@@ -9,9 +9,9 @@ from bus.commands import is_urgent_kind
 from bus.envelope import Envelope
 from bus.errors import Refused
 from bus.model import CommandRecord
-from transports.directory import disk, foreign, foreign_commands, wire
+from transports.directory import command_format, disk, foreign, foreign_commands
+from transports.directory.command_format import SUFFIX, NotACommand, id_in_name
 from transports.directory.settings import DirectorySettings
-from transports.directory.wire import SUFFIX, NotACommand, id_in_name
 
 OWNER_MAX = 64
 """Characters of a user's name that say whose turn it is."""
@@ -68,10 +68,10 @@ class FileReader:
         text, found = self._text(name, inside)
         sealed = self._sealed(text, found.mark)
         if sealed is not None:
-            _check_name(name, wire.command_id_of(sealed.command_id))
+            _check_name(name, command_format.command_id_of(sealed.command_id))
             return _believed(sealed)
         file = foreign_commands.decode(text)
-        _check_name(name, wire.command_id_of(file.command_id))
+        _check_name(name, command_format.command_id_of(file.command_id))
         return foreign.envelope_of(file, self._writer(found.mark), self._settings, self._secret)
 
     def rejected(self, name: str, inside: int, why: Refused, now_ms: int) -> CommandRecord:
@@ -89,8 +89,8 @@ class FileReader:
         Raises: as `envelope`, but for `Refused`.
         """
         text, found = self._text(name, inside)
-        outline = wire.outline(text)
-        command_id = wire.command_id_of(outline.command_id)
+        outline = command_format.outline(text)
+        command_id = command_format.command_id_of(outline.command_id)
         _check_name(name, command_id)
         accepted_ns = self._accepted_ns(text, outline.accepted_at, found.mark)
         mtime_ms = disk.time_of(found.mark)
@@ -113,8 +113,8 @@ class FileReader:
         """Under which name a file from Rejects belongs into the queue; None if it is no command."""
         try:
             text, _ = self._text(name, inside)
-            written = wire.outline(text).command_id
-            wire.command_id_of(written)
+            written = command_format.outline(text).command_id
+            command_format.command_id_of(written)
         except (OSError, disk.Unfit, disk.InMotion, NotACommand):
             return None
         return f"{written}{SUFFIX}"
@@ -127,14 +127,14 @@ class FileReader:
         except ValueError as error:
             raise NotACommand(
                 f"its first bytes promise {promised(found.data)}, and not all of it is that; "
-                f"{wire.WRITE_UTF8}"
+                f"{command_format.WRITE_UTF8}"
             ) from error
 
-    def _sealed(self, text: bytes, mark: disk.Mark) -> wire.SealedFile | None:
+    def _sealed(self, text: bytes, mark: disk.Mark) -> command_format.SealedFile | None:
         if mark.uid != self._uid:
             return None
         try:
-            return wire.open_seal(text, self._secret)
+            return command_format.open_seal(text, self._secret)
         except (ValueError, RecursionError) as error:
             raise NotACommand(f"sealed by another version: {error}") from error
 
@@ -143,15 +143,15 @@ class FileReader:
             return 0
         # Only the place in the queue hangs on it, and the file is of the service's own account:
         # the seal is checked when the command is read for good.
-        return written if wire.looks_sealed(text) else 0
+        return written if command_format.looks_sealed(text) else 0
 
     def _writer(self, mark: disk.Mark) -> foreign.Writer:
         return foreign.Writer(mark.uid, mark.uid == self._uid, disk.time_of(mark))
 
 
-def _believed(sealed: wire.SealedFile) -> Envelope:
+def _believed(sealed: command_format.SealedFile) -> Envelope:
     try:
-        return wire.unsealed(sealed)
+        return command_format.unsealed(sealed)
     except ValueError as error:
         raise NotACommand(f"sealed by another version: {error}") from error
 

@@ -15,8 +15,8 @@ import structlog
 from bus.descriptors import DESCRIPTORS
 from bus.errors import BusError, NoSpace, StorageFailed, TransportBusy
 from bus.layout import DataLayout
+from bus.reserve_spares import Need, make_way
 from bus.scarcity import NO_DESCRIPTOR, NO_ROOM, reason_of
-from bus.spares import Need, make_way
 from transports.directory import disk
 
 log = structlog.get_logger("jobbus.directory")

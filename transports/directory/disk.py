@@ -18,8 +18,8 @@ from bus.clock import TIME_MS_MAX
 from bus.files import READ_FLAGS, replace_in, write_new
 from bus.files import open_directory as open_directory
 from bus.layout import DIRECTORY_MODE, FILE_MODE
+from bus.reserve_spares import Need
 from bus.scarcity import NO_MEANS, NO_ROOM
-from bus.spares import Need
 
 FUSE_MAGIC = 0x65735546
 PASSING = ".tmp"

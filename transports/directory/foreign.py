@@ -17,6 +17,7 @@ from bus.commands import (
 from bus.envelope import Envelope, can_be_user, trace_context
 from bus.errors import ErrorCode, Refused
 from bus.model import CommandRecord, CommandStatus, Principal
+from transports.directory.command_format import command_id_of
 from transports.directory.foreign_commands import (
     TEXT_MAX,
     ForeignFile,
@@ -25,7 +26,6 @@ from transports.directory.foreign_commands import (
     spelled,
 )
 from transports.directory.settings import DirectorySettings
-from transports.directory.wire import command_id_of
 
 
 class Writer(msgspec.Struct, frozen=True):

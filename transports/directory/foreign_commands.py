@@ -24,7 +24,7 @@ from bus.errors import ErrorCode, Refused
 from bus.malformed import described, escaped, first_unfit
 from bus.model import Value
 from bus.wording import did_you_mean, quoted
-from transports.directory.wire import FIELD_NAMES, fields_of
+from transports.directory.command_format import FIELD_NAMES, fields_of
 
 
 class ForeignFile(

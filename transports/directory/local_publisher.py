@@ -11,9 +11,9 @@ from bus.envelope import Envelope, canonical_uuid, check_same, identity_of, weig
 from bus.errors import StorageFailed, TransportBusy
 from bus.layout import DataLayout
 from bus.model import CommandRecord
-from bus.spares import Need
+from bus.reserve_spares import Need
 from bus.threads import DISK
-from transports.directory import disk, wire
+from transports.directory import command_format, disk
 from transports.directory.commit import Piece, storage_failed
 from transports.directory.committer import Committer
 from transports.directory.pending import Entry, Pending, State
@@ -106,7 +106,7 @@ class LocalPublisher:
         order_ns = self._pending.next_order_ns(self._clock.now_ms() * 1_000_000)
         need = self._need_of(envelope)
         urgent, owner = is_urgent(envelope.command), envelope.principal.user_id
-        data = wire.encode(envelope, order_ns, self._secret)
+        data = command_format.encode(envelope, order_ns, self._secret)
         piece = Piece(envelope.id, data, need, urgent=urgent, owner=owner)
         entry = Entry(
             envelope.id,

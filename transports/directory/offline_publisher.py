@@ -6,8 +6,8 @@ from bus.commands import NEEDED_WHEN_FULL
 from bus.envelope import Envelope, canonical_uuid, check_same, identity_of
 from bus.errors import TransportBusy
 from bus.layout import DataLayout
-from bus.spares import Need
-from transports.directory import disk, wire
+from bus.reserve_spares import Need
+from transports.directory import command_format, disk
 from transports.directory.command_files import FileReader
 from transports.directory.commit import Piece, commit
 from transports.directory.settings import DirectorySettings
@@ -22,7 +22,7 @@ def publish_offline(layout: DataLayout, envelope: Envelope, secret: bytes) -> No
     """
     assert canonical_uuid(envelope.id) == envelope.id
     need = Need.STOP if isinstance(envelope.command, NEEDED_WHEN_FULL) else None
-    piece = Piece(envelope.id, wire.encode(envelope, time.time_ns(), secret), need)
+    piece = Piece(envelope.id, command_format.encode(envelope, time.time_ns(), secret), need)
     commit(layout, [piece], group=False)
     if piece.error is not None:
         raise piece.error
@@ -35,6 +35,6 @@ def _compare(layout: DataLayout, piece: Piece, envelope: Envelope, secret: bytes
         with disk.open_directory(layout.queue) as queue_fd:
             there = FileReader(secret, DirectorySettings()).envelope(piece.name, queue_fd)
             disk.sync_file(piece.name, queue_fd)
-    except (OSError, disk.Unfit, disk.InMotion, wire.NotACommand) as error:
+    except (OSError, disk.Unfit, disk.InMotion, command_format.NotACommand) as error:
         raise TransportBusy(f"{piece.name} lies there and cannot be read: {error}") from error
     check_same(envelope, identity_of(there))

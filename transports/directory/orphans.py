@@ -7,7 +7,7 @@ from pathlib import Path
 from bus.layout import DataLayout
 from bus.ports import TableReader
 from transports.directory import disk
-from transports.directory.wire import id_in_name
+from transports.directory.command_format import id_in_name
 
 
 def orphaned_status_files(layout: DataLayout, table: TableReader, since_ms: int) -> list[str]:

@@ -18,8 +18,8 @@ import msgspec
 import structlog
 
 from bus.layout import FILE_MODE, DataLayout
+from bus.reserve_spares import Need, keep_room, take
 from bus.scarcity import NO_ROOM
-from bus.spares import Need, keep_room, take
 from transports.directory import disk
 
 log = structlog.get_logger("jobbus.directory")

@@ -12,10 +12,11 @@ from bus.errors import ErrorCode, Refused
 from bus.layout import DataLayout
 from bus.model import CommandRecord
 from bus.recurring import Recurring
+from bus.reserve_spares import give_back
 from bus.scarcity import reason_of
-from bus.spares import give_back
 from transports.directory import disk
 from transports.directory.command_files import FileReader
+from transports.directory.command_format import SUFFIX, NotACommand
 from transports.directory.disk import InMotion, Unfit
 from transports.directory.poison import InHandNote
 from transports.directory.refusals import unreadable
@@ -23,7 +24,6 @@ from transports.directory.reject_reasons import POISON
 from transports.directory.rejects import Rejects
 from transports.directory.scan_plan import GivenUp, ScanPlan
 from transports.directory.settings import DirectorySettings
-from transports.directory.wire import SUFFIX, NotACommand
 
 log = structlog.get_logger("jobbus.directory")
 

@@ -27,8 +27,8 @@ from bus.model import (
 )
 from bus.ports import TableReader
 from transports.directory import disk
+from transports.directory.command_format import id_in_name
 from transports.directory.results import RESULT_NAMES, STATUS_NAMES
-from transports.directory.wire import id_in_name
 
 SIZE_MAX = 1 << 20
 

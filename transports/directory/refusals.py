@@ -15,9 +15,9 @@ from bus.errors import ErrorCode
 from bus.layout import DataLayout
 from bus.model import CommandRecord, CommandStatus
 from transports.directory import disk
+from transports.directory.command_format import SUFFIX, id_in_name
 from transports.directory.disk import Mark
 from transports.directory.results import encode_result, result_name
-from transports.directory.wire import SUFFIX, id_in_name
 
 log = structlog.get_logger("jobbus.directory")
 

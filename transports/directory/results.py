@@ -17,8 +17,8 @@ from bus.endings import ending
 from bus.layout import DataLayout
 from bus.model import CommandRecord, Execution, Value
 from bus.ports import TableReader
+from bus.reserve_spares import Need
 from bus.scarcity import NO_ROOM
-from bus.spares import Need
 from bus.views import waits_until_ms
 from transports.directory import disk
 

@@ -17,13 +17,13 @@ from bus.clock import Clock
 from bus.layout import DataLayout
 from transports.directory import disk
 from transports.directory.command_files import FileReader, Sighting
+from transports.directory.command_format import SUFFIX, NotACommand
 from transports.directory.disk import InMotion, Unfit
 from transports.directory.poison import InHandNote
 from transports.directory.queue_files import QueueFiles
 from transports.directory.reject_reasons import POISON
 from transports.directory.rejects import Rejects
 from transports.directory.scan_plan import GIVEN_UP_MAX, GivenUp, ScanPlan, Step
-from transports.directory.wire import SUFFIX, NotACommand
 
 NOTED_TOGETHER = 64
 SET_ASIDE_BEFORE = (

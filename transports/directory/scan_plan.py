@@ -9,9 +9,9 @@ from enum import Enum, auto
 
 import msgspec
 
+from transports.directory.command_format import SUFFIX
 from transports.directory.disk import Mark
 from transports.directory.settings import DirectorySettings
-from transports.directory.wire import SUFFIX
 
 UNREADY_MAX = 5_000
 """Files that are no command are remembered up to here. Of more, those that could still become a

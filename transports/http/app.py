@@ -33,6 +33,7 @@ from transports.http.api.system import SystemRoutes
 from transports.http.api.tokens import TokenRoutes
 from transports.http.console.routes import PageRoutes
 from transports.http.document import document
+from transports.http.operations import OPERATIONS, STREAMS, by_route, routes_of
 from transports.http.output.follow import FollowRoutes
 from transports.http.output.followers import Followers
 from transports.http.output.routes import OutputRoutes
@@ -44,12 +45,11 @@ from transports.http.sockets.topics import Topics
 from transports.http.streams.changes import Changes
 from transports.http.streams.events import EventRoutes
 from transports.http.streams.fanout import Fanout
-from transports.http.streams.framing import Framing
 from transports.http.streams.metrics import StreamMetrics
+from transports.http.streams.reader_frames import Framing
 from transports.http.streams.registry import StreamRegistry
-from transports.http.table import OPERATIONS, STREAMS, by_route, routes_of
 from transports.http.web.cors import preflights
-from transports.http.web.holding import RECEIVE_MAX, Memory
+from transports.http.web.memory_budget import RECEIVE_MAX, Memory
 from transports.http.web.middleware import (
     allowed_hosts,
     headers_for,

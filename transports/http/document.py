@@ -6,9 +6,9 @@ from typing import Any
 
 from bus.commands import GRACE_S_MAX, Command
 from bus.model import Value
-from transports.http.table import OPERATIONS
+from transports.http.operations import OPERATIONS
 from transports.http.web.json_schemas import REF, Schemas
-from transports.http.web.operations import Audience, Operation, Parameter, Types
+from transports.http.web.operation import Audience, Operation, Parameter, Types
 from transports.http.web.problems import (
     PROBLEM_TYPE,
     ProblemDocument,

@@ -13,9 +13,9 @@ from yarl import URL
 
 from transports.http.web.connections import Connections
 from transports.http.web.handshake import Handshake
-from transports.http.web.holding import Memory
+from transports.http.web.log_quota import Quiet
+from transports.http.web.memory_budget import Memory
 from transports.http.web.protocol import ProblemProtocol
-from transports.http.web.quiet import Quiet
 
 SHED_AT_ONCE = 16
 

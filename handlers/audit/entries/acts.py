@@ -23,7 +23,7 @@ from bus.events import (
 )
 from bus.model import ExecutionStatus
 from handlers.audit.entries.states import LIMITS, Live
-from handlers.decisions.policies import RESTART
+from handlers.decisions.retries import RESTART
 
 _ADOPT = "system:adopt"
 _CATALOG = "system:catalog"

@@ -31,7 +31,7 @@ from bus.events import (
     SystemForgotten,
     SystemMaintenance,
 )
-from bus.jobs import Job
+from bus.job_definition import Job
 from bus.lifecycle import command_may_follow, may_follow
 from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus, Reason
 from handlers.decisions.command_events import ended_without_success

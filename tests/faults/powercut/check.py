@@ -22,7 +22,7 @@ from jobbus.service.instance import read_instance
 from tests.faults.load import Load, SeamService, define, verify
 from tests.faults.powercut.record import Promised
 from tests.faults.seam import Plan
-from transports.directory import wire
+from transports.directory import command_format
 
 OTHER_BOOT = "00000000-0000-4000-8000-000000000000"
 
@@ -114,7 +114,7 @@ def _waits(layout: DataLayout, command_id: str) -> bool:
     path = layout.queue / f"{command_id}.json"
     try:
         secret = (layout.root / "secret.key").read_bytes()
-        return path.exists() and wire.open_seal(path.read_bytes(), secret) is not None
+        return path.exists() and command_format.open_seal(path.read_bytes(), secret) is not None
     except (OSError, ValueError):
         return False
 

@@ -14,7 +14,7 @@ from transports.http.access.auth import Gate
 from transports.http.access.identity import Identity
 from transports.http.web.leases import prove
 from transports.http.web.middleware import template_of
-from transports.http.web.operations import Audience, Operation
+from transports.http.web.operation import Audience, Operation
 from transports.http.web.problems import Problem
 from transports.http.web.query import expect_query
 

@@ -14,7 +14,7 @@ from transports.http.access.token_records import Grant
 from transports.http.access.token_store import TokenCheck
 from transports.http.settings import GatewaySettings
 from transports.http.web.accept import preferred_type
-from transports.http.web.operations import Operation
+from transports.http.web.operation import Operation
 from transports.http.web.problems import Problem
 from transports.http.web.rate import Attempts, Limiter, Pace
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from transports.http.access.merge import merged
+from transports.http.access.state_merge import merged
 from transports.http.access.token_records import Grant, secret_hash
 from transports.http.settings import SessionLimits
 from transports.http.web.rate import first_of_the_many

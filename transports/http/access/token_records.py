@@ -14,8 +14,8 @@ import msgspec
 from bus.clock import rfc3339
 from bus.envelope import RESERVED_USERS, USER_MAX, can_be_user
 from bus.model import Principal
-from bus.visible import hides
-from transports.http.access.merge import merged
+from bus.visible_text import hides
+from transports.http.access.state_merge import merged
 
 DAY_MS = 86_400_000
 LIFETIME_MS_DEFAULT = 90 * DAY_MS

@@ -5,7 +5,7 @@ from aiohttp import web
 from bus.access import ADMIN, METRICS, Action, RoleDefaults, may, needed, role_words
 from bus.envelope import canonical_uuid
 from bus.feed import Frame
-from bus.jobs import Job
+from bus.job_definition import Job
 from bus.model import CommandRecord, Execution, Principal
 from bus.ports import TableReader
 from transports.http.access.caller import principal_of

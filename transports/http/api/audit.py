@@ -13,7 +13,7 @@ from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.web.accept import preferred_type
 from transports.http.web.answers import json_response
-from transports.http.web.operations import JSON, NDJSON, READ, Audience, Operation, Parameter
+from transports.http.web.operation import JSON, NDJSON, READ, Audience, Operation, Parameter
 from transports.http.web.parameters import CURSOR, JOB, LIMIT, Time, Words
 from transports.http.web.problems import bad_parameter, not_found
 from transports.http.web.query import Query

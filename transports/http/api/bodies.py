@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from bus.audit import AuditEntry
-from bus.jobs import Overlap, RestartPolicy, VariableType
+from bus.job_definition import Overlap, RestartPolicy, VariableType
 from bus.model import CommandStatus, ExecutionStatus, Outcome, Reason, Value
 from bus.views import CommandView, ExecutionView, FaultView, StopView, VariableView
 from transports.http.access.token_records import TokenView
-from transports.http.web.operations import JSON, Types
+from transports.http.web.operation import JSON, Types
 from transports.http.web.parameters import JobId, Time, Uuid
 
 Links = dict[str, str]

@@ -19,7 +19,7 @@ from transports.http.ports import GatewayPorts
 from transports.http.web.answers import conditional
 from transports.http.web.body import read_fields, refuse_unknown
 from transports.http.web.headers import preferred_wait_s
-from transports.http.web.operations import JSON, NDJSON, PUBLISH, READ, Operation, Parameter
+from transports.http.web.operation import JSON, NDJSON, PUBLISH, READ, Operation, Parameter
 from transports.http.web.paging import Cursors, Page, Place, page_response
 from transports.http.web.parameters import (
     BEGINNING,

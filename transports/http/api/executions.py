@@ -17,7 +17,7 @@ from transports.http.api.publishing import Publishing
 from transports.http.ports import GatewayPorts
 from transports.http.web.answers import conditional
 from transports.http.web.body import read_fields, refuse_unknown
-from transports.http.web.operations import JSON, PUBLISH, READ, Handler, Operation, Parameter
+from transports.http.web.operation import JSON, PUBLISH, READ, Handler, Operation, Parameter
 from transports.http.web.paging import Cursors, Page, Place, page_response
 from transports.http.web.parameters import (
     BEGINNING,

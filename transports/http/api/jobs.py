@@ -8,7 +8,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from bus.access import Action
-from bus.jobs import Job, plain_id
+from bus.job_definition import Job, plain_id
 from bus.model import Maintenance, Principal
 from bus.views import JobView, execution_view, job_view
 from bus.wording import quoted
@@ -18,7 +18,7 @@ from transports.http.api import bodies
 from transports.http.api.longpoll import LongPoll
 from transports.http.ports import GatewayPorts
 from transports.http.web.answers import conditional
-from transports.http.web.operations import JSON, READ, Operation, Parameter
+from transports.http.web.operation import JSON, READ, Operation, Parameter
 from transports.http.web.paging import page_response
 from transports.http.web.parameters import LONG_POLL
 from transports.http.web.problems import not_found

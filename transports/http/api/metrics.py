@@ -18,9 +18,9 @@ from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.streams.metrics import StreamMetrics
 from transports.http.streams.registry import StreamRegistry
-from transports.http.web.holding import Memory
+from transports.http.web.memory_budget import Memory
 from transports.http.web.middleware import template_of
-from transports.http.web.operations import READ, TEXT, Audience, Operation
+from transports.http.web.operation import READ, TEXT, Audience, Operation
 from transports.http.web.problems import Problem
 from transports.http.web.query import Query
 from transports.http.web.tallies import Histogram, Tally

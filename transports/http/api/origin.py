@@ -14,7 +14,7 @@ from transports.http.api.command_bodies import decode_command, with_canonical_id
 from transports.http.api.publishing import Publishing
 from transports.http.web.answers import json_response
 from transports.http.web.body import read_fields
-from transports.http.web.operations import JSON, PUBLISH, Handler, Operation
+from transports.http.web.operation import JSON, PUBLISH, Handler, Operation
 from transports.http.web.parameters import KEY
 from transports.http.web.problems import Problem, invalid
 from transports.http.web.query import Query

@@ -19,7 +19,7 @@ from transports.http.ports import GatewayPorts
 from transports.http.web.answers import json_response
 from transports.http.web.body import decode_field, read_fields, refuse_unknown
 from transports.http.web.leases import may_say
-from transports.http.web.operations import JSON, READ, WRITE, Audience, Operation
+from transports.http.web.operation import JSON, READ, WRITE, Audience, Operation
 from transports.http.web.problems import Problem, code_of, invalid, not_kept
 from transports.http.web.query import Query
 from transports.http.web.rate import peer_key

@@ -13,7 +13,7 @@ from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.web.answers import conditional, json_response
 from transports.http.web.body import decode_field, read_fields, refuse_unknown
-from transports.http.web.operations import (
+from transports.http.web.operation import (
     JSON,
     PUBLIC,
     READ,

@@ -30,7 +30,7 @@ from transports.http.api import bodies
 from transports.http.ports import GatewayPorts
 from transports.http.web.answers import json_response
 from transports.http.web.body import decode_field, read_fields, refuse_unknown
-from transports.http.web.operations import JSON, READ, WRITE, Audience, Operation
+from transports.http.web.operation import JSON, READ, WRITE, Audience, Operation
 from transports.http.web.parameters import id_of
 from transports.http.web.problems import Problem, invalid, not_found, not_kept
 from transports.http.web.query import Query

@@ -4,7 +4,7 @@ from importlib.resources import files
 
 from aiohttp import web
 
-from transports.http.web.operations import Audience, Operation
+from transports.http.web.operation import Audience, Operation
 from transports.http.web.problems import not_found
 from transports.http.web.query import Query
 

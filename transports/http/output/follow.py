@@ -15,11 +15,11 @@ from transports.http.settings import GatewaySettings
 from transports.http.streams import encodings
 from transports.http.streams.encodings import Encoding
 from transports.http.streams.events import cursor_of
-from transports.http.streams.framing import Framing
+from transports.http.streams.reader_frames import Framing
 from transports.http.streams.registry import StreamRegistry
 from transports.http.streams.streams import Stream
 from transports.http.web.accept import preferred_type
-from transports.http.web.operations import NDJSON, SSE, STREAM, Operation, Parameter
+from transports.http.web.operation import NDJSON, SSE, STREAM, Operation, Parameter
 from transports.http.web.parameters import FROM, POSITION, TAIL, id_of
 from transports.http.web.problems import bad_parameter
 from transports.http.web.query import Query

@@ -19,8 +19,8 @@ from transports.http.output.shared import SharedOutput, SharedPage, Tail
 from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.streams.changes import hello_data
-from transports.http.streams.framing import Framing
 from transports.http.streams.outlets import End, Outlet
+from transports.http.streams.reader_frames import Framing
 from transports.http.streams.snapshot import items_of, record_json
 from transports.http.web.problems import Problem, problem_body
 

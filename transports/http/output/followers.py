@@ -6,8 +6,8 @@ from transports.http.output.shared import SharedOutput
 from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.streams.fanout import Fanout
-from transports.http.streams.framing import Framing
 from transports.http.streams.outlets import Outlet
+from transports.http.streams.reader_frames import Framing
 
 
 class Followers:

@@ -17,7 +17,7 @@ from transports.http.output.search import HITS_MAX, OutputSearch, Search
 from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.web.accept import preferred_type
-from transports.http.web.operations import JSON, NDJSON, READ, TEXT, Operation, Parameter
+from transports.http.web.operation import JSON, NDJSON, READ, TEXT, Operation, Parameter
 from transports.http.web.parameters import FROM, TAIL, Uuid, id_of
 from transports.http.web.problems import Problem, bad_parameter
 from transports.http.web.query import Query, is_cache_buster

@@ -18,12 +18,12 @@ from transports.http.sockets.link import SocketLink
 from transports.http.sockets.requests import Auth, BadFrame, decode
 from transports.http.sockets.session import Socket
 from transports.http.sockets.topics import Topics
-from transports.http.streams.framing import Framing
 from transports.http.streams.outlets import End
+from transports.http.streams.reader_frames import Framing
 from transports.http.streams.registry import StreamRegistry
 from transports.http.web.leases import prove
 from transports.http.web.middleware import request_id_of
-from transports.http.web.operations import READ, Audience, Operation, Parameter
+from transports.http.web.operation import READ, Audience, Operation, Parameter
 from transports.http.web.problems import Problem
 from transports.http.web.query import Query
 from transports.http.web.rate import Places, peer_key

@@ -28,8 +28,8 @@ from transports.http.sockets.requests import (
 )
 from transports.http.sockets.subscription import Subscription
 from transports.http.sockets.topics import Follow, Topics
-from transports.http.streams.framing import Framing
 from transports.http.streams.outlets import ANNOUNCED, End
+from transports.http.streams.reader_frames import Framing
 from transports.http.web.headers import checked_key
 from transports.http.web.problems import Problem
 

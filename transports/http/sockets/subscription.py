@@ -10,8 +10,8 @@ from bus.model import Principal
 from transports.http.settings import GatewaySettings
 from transports.http.sockets.encoding import SocketEncoding
 from transports.http.sockets.link import SocketLink
-from transports.http.streams.framing import Framing
 from transports.http.streams.outlets import End, Wakeup
+from transports.http.streams.reader_frames import Framing
 from transports.http.streams.streams import RETRY_MS
 
 

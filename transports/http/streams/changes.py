@@ -10,8 +10,8 @@ from transports.http.settings import GatewaySettings
 from transports.http.streams.encodings import NDJSON, Encoding
 from transports.http.streams.fanout import FRAMES_A_WRITE, Fanout, Reader, View
 from transports.http.streams.filters import Filters
-from transports.http.streams.framing import Framing
 from transports.http.streams.outlets import Outlet
+from transports.http.streams.reader_frames import Framing
 from transports.http.streams.snapshot import Snapshots
 from transports.http.web.problems import Problem
 

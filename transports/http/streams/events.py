@@ -15,12 +15,12 @@ from transports.http.streams.changes import Changes
 from transports.http.streams.encodings import Encoding
 from transports.http.streams.fanout import View
 from transports.http.streams.filters import EventType, EventTypeFilter, Filters
-from transports.http.streams.framing import Framing
+from transports.http.streams.reader_frames import Framing
 from transports.http.streams.registry import StreamRegistry
 from transports.http.streams.streams import Stream
 from transports.http.web.accept import preferred_type
 from transports.http.web.answers import json_response
-from transports.http.web.operations import JSON, NDJSON, SSE, STREAM, Operation, Parameter
+from transports.http.web.operation import JSON, NDJSON, SSE, STREAM, Operation, Parameter
 from transports.http.web.parameters import JOB, POSITION, USER, PageSize, Time, Uuid, Uuids, several
 from transports.http.web.problems import bad_parameter
 from transports.http.web.query import Query

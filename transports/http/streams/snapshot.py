@@ -8,7 +8,7 @@ from itertools import islice
 
 import msgspec
 
-from bus.jobs import Job
+from bus.job_definition import Job
 from bus.model import Execution, Principal
 from bus.views import execution_view, job_view
 from transports.http.access.visibility import Visibility
@@ -16,7 +16,7 @@ from transports.http.ports import GatewayPorts
 from transports.http.settings import GatewaySettings
 from transports.http.streams.encodings import Encoding
 from transports.http.streams.filters import Filters
-from transports.http.streams.framing import Framing
+from transports.http.streams.reader_frames import Framing
 
 RECORDS_A_FRAME = 100
 SCAN_MAX = 5_000

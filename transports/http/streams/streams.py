@@ -14,8 +14,8 @@ from bus.model import Principal
 from transports.http.access.caller import credential_of, principal_of
 from transports.http.settings import GatewaySettings
 from transports.http.streams.encodings import Encoding
-from transports.http.streams.framing import Framing
 from transports.http.streams.outlets import ANNOUNCED, End, Wakeup
+from transports.http.streams.reader_frames import Framing
 
 RETRY_MS = (500, 3000)
 """The bounds of a client's first reconnect delay; drawn, so that they do not all come at once."""

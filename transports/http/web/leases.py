@@ -4,7 +4,7 @@ from time import monotonic
 
 from aiohttp import web
 
-from transports.http.web.holding import Lease
+from transports.http.web.memory_budget import Lease
 from transports.http.web.protocol import ProblemProtocol
 
 

@@ -17,11 +17,11 @@ from aiohttp.web_protocol import _ErrInfo
 
 from transports.http.web.connections import Connections
 from transports.http.web.handshake import Handshake
-from transports.http.web.holding import LINE_WEIGHT, RECEIVE_MAX, Lease, Memory
+from transports.http.web.log_quota import Quiet
 from transports.http.web.masking import FrameCheck
+from transports.http.web.memory_budget import LINE_WEIGHT, RECEIVE_MAX, Lease, Memory
 from transports.http.web.middleware import HEADERS, request_id_of
 from transports.http.web.problems import Problem, problem_response
-from transports.http.web.quiet import Quiet
 from transports.http.web.rate import peer_key
 
 HEAD_MAX = 64 * 1024

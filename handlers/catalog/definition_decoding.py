@@ -8,7 +8,7 @@ from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
-from bus.jobs import DefinitionFault, JobSpec
+from bus.job_definition import DefinitionFault, JobSpec
 from bus.toml_text import TomlFault, parse_toml, toml_text
 from bus.wording import did_you_mean, quoted
 from handlers.catalog.definition_checks import problems_of

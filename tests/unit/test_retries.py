@@ -3,10 +3,10 @@
 import pytest
 
 from bus.commands import PassTime, ReportLost, ReportSpawnFailed, StartJob, StopJob
-from bus.jobs import Overlap, RestartPolicy, RestartSpec, RetrySpec
+from bus.job_definition import Overlap, RestartPolicy, RestartSpec, RetrySpec
 from bus.model import Execution, ExecutionStatus, Reason
 from handlers.decisions.decision import Context
-from handlers.decisions.policies import delay_of
+from handlers.decisions.retries import delay_of
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import parts_of
 from handlers.decisions.timing import next_deadline_ms

@@ -7,7 +7,7 @@ from typing import Final
 from bus.access import ADMIN, RoleDefaults
 from bus.envelope import RESERVED_USERS
 from bus.errors import ConfigError
-from bus.jobs import UMASK
+from bus.job_definition import UMASK
 from bus.retention_settings import RetentionSettings
 from jobbus.service.settings import (
     LISTEN_DEFAULT,

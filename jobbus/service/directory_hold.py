@@ -23,7 +23,7 @@ from bus.recurring import Recurring
 from bus.scarcity import reason_of
 from bus.threads import DISK
 from jobbus.service.instance import prepare, read_instance
-from jobbus.service.lines import STDERR, writer_to
+from jobbus.service.stdio import STDERR, writer_to
 
 LOCK_TRIES = 10
 LOCK_PAUSE_S = 0.05

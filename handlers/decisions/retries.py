@@ -7,7 +7,7 @@ run does not keep the machine busy.
 
 from bus.errors import Refused
 from bus.events import ExecutionEnded, ExecutionQueued, ExecutionStarted, JobGaveUp
-from bus.jobs import Job, JobSpec, RestartPolicy, RetrySpec
+from bus.job_definition import Job, JobSpec, RestartPolicy, RetrySpec
 from bus.model import Execution, ExecutionStatus, Reason, Value
 from handlers.catalog.variables import resolve_variables
 from handlers.decisions.command_events import attempts_of

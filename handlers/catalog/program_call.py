@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import msgspec
 
-from bus.jobs import JobSpec
+from bus.job_definition import JobSpec
 from bus.model import Execution, SecretRef, Value
 from handlers.catalog.templates import render, spell
 

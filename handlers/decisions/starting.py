@@ -15,14 +15,14 @@ from bus.events import (
     ExecutionStopping,
     JobCleared,
 )
-from bus.jobs import Job, Overlap
+from bus.job_definition import Job, Overlap
 from bus.model import Execution, ExecutionStatus, Reason, Value
 from handlers.catalog.variables import check_secret_names, resolve_variables
 from handlers.decisions.command_events import accepted_as, merge, noop, queued
 from handlers.decisions.decision import Context, Decision, SpawnExecution, StopExecution
 from handlers.decisions.permissions import permitted_execution, same_job, startable_job
-from handlers.decisions.policies import backing_off, start_of
 from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.retries import backing_off, start_of
 from handlers.decisions.stop_orders import cancel_queued, stop_order, supersede_starts
 
 _WAITING = (ExecutionStatus.QUEUED, ExecutionStatus.STARTING)

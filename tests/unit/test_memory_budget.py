@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from transports.http.web.holding import Budget, Lease, Memory
+from transports.http.web.memory_budget import Budget, Lease, Memory
 
 KIB = 1024
 

@@ -25,7 +25,7 @@ from transports.http.output import routes as output
 from transports.http.sockets import routes as sockets
 from transports.http.streams import events
 from transports.http.web.middleware import check_expectation
-from transports.http.web.operations import Operation
+from transports.http.web.operation import Operation
 
 OPERATIONS: tuple[Operation, ...] = (
     *commands.OPERATIONS,

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bus.jobs import JobSpec, VariableSpec, VariableType
+from bus.job_definition import JobSpec, VariableSpec, VariableType
 from bus.model import Execution, ExecutionStatus, SecretRef, Value
-from handlers.catalog.launch import Launch, build_launch
+from handlers.catalog.program_call import Launch, build_launch
 
 EXECUTION = Execution(
     id="e-1",

@@ -1,4 +1,4 @@
-from transports.http.web.quiet import LINES_BURST, LINES_PER_S, Quiet
+from transports.http.web.log_quota import LINES_BURST, LINES_PER_S, Quiet
 
 
 def test_a_flood_leaves_few_lines_and_says_how_many_are_missing() -> None:

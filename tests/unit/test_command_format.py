@@ -28,12 +28,12 @@ from bus.model import Principal, SecretRef
 from bus.retention_settings import RetentionSettings
 from jobbus.service.settings import DirectorySection
 from jobbus.service.transport_settings import directory_settings
-from transports.directory import foreign, foreign_commands, wire
+from transports.directory import command_format, foreign, foreign_commands
 from transports.directory.command_files import plain_json
+from transports.directory.command_format import NotACommand
 from transports.directory.foreign import Writer
 from transports.directory.results import encode_result
 from transports.directory.settings import DirectorySettings
-from transports.directory.wire import NotACommand
 
 SECRET = b"k" * 32
 SETTINGS = DirectorySettings()
@@ -124,9 +124,9 @@ def envelope_of(file: foreign_commands.ForeignFile, writer: Writer = SERVICE) ->
 
 @given(envelopes, st.integers(min_value=1, max_value=2**62))
 def test_an_envelope_comes_back_as_it_was_sealed(sent: Envelope, accepted_ns: int) -> None:
-    sealed = wire.open_seal(wire.encode(sent, accepted_ns, SECRET), SECRET)
+    sealed = command_format.open_seal(command_format.encode(sent, accepted_ns, SECRET), SECRET)
     assert sealed is not None
-    assert wire.unsealed(sealed) == msgspec.structs.replace(sent, accepted_ns=accepted_ns)
+    assert command_format.unsealed(sealed) == msgspec.structs.replace(sent, accepted_ns=accepted_ns)
 
 
 @pytest.mark.parametrize(
@@ -140,9 +140,9 @@ def test_no_millisecond_of_a_time_is_lost(at_ms: int) -> None:
         command_id=COMMAND_ID,
         expires_ms=at_ms,
     )
-    sealed = wire.open_seal(wire.encode(sent, 1, SECRET), SECRET)
+    sealed = command_format.open_seal(command_format.encode(sent, 1, SECRET), SECRET)
     assert sealed is not None
-    got = wire.unsealed(sealed)
+    got = command_format.unsealed(sealed)
     assert (got.submitted_ms, got.expires_ms) == (at_ms, at_ms)
 
 
@@ -167,15 +167,15 @@ def test_a_record_with_such_a_time_can_still_be_shown() -> None:
 
 @given(envelopes, st.data())
 def test_no_byte_of_a_sealed_file_can_be_changed(sent: Envelope, data: st.DataObject) -> None:
-    file = bytearray(wire.encode(sent, 7, SECRET))
+    file = bytearray(command_format.encode(sent, 7, SECRET))
     at = data.draw(st.integers(min_value=0, max_value=len(file) - 2))  # the last is the line end
     file[at] ^= data.draw(st.integers(min_value=1, max_value=255))
-    assert wire.open_seal(bytes(file), SECRET) is None
+    assert command_format.open_seal(bytes(file), SECRET) is None
 
 
 def test_a_seal_of_another_instance_is_none() -> None:
     sent = seal(StartJob(job_id="A/B"), Principal(user_id="a"), now_ms=0)
-    assert wire.open_seal(wire.encode(sent, 1, b"other" * 8), SECRET) is None
+    assert command_format.open_seal(command_format.encode(sent, 1, b"other" * 8), SECRET) is None
 
 
 def test_a_sealed_file_reads_as_the_origin_writes_it() -> None:
@@ -185,7 +185,7 @@ def test_a_sealed_file_reads_as_the_origin_writes_it() -> None:
         now_ms=1_769_450_400_000,
         command_id=COMMAND_ID,
     )
-    fields = json.loads(wire.encode(sent, 5, SECRET))
+    fields = json.loads(command_format.encode(sent, 5, SECRET))
     expected = {k: v for k, v in ORIGINS.items() if k != "SessionID"}
     assert {k: fields.get(k) for k in expected} == {
         **expected,
@@ -202,10 +202,10 @@ def test_the_word_of_a_command_is_as_urgent_as_the_command(command: Command, lou
 
 @given(envelopes)
 def test_no_proper_prefix_of_a_command_is_taken_for_one(sent: Envelope) -> None:
-    file = wire.encode(sent, 1, SECRET).rstrip()
+    file = command_format.encode(sent, 1, SECRET).rstrip()
     for end in range(len(file)):
         with pytest.raises(NotACommand):
-            wire.outline(plain_json(file[:end]))
+            command_format.outline(plain_json(file[:end]))
 
 
 # -- files of others -------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def test_names_of_fields_are_known_in_any_case(number: int) -> None:
     spelled = {SPELLED[name][number]: value for name, value in ORIGINS.items()}
     text = json.dumps(spelled).encode()
     assert foreign_commands.decode(text) == foreign_commands.decode(json.dumps(ORIGINS).encode())
-    assert wire.outline(text) == wire.outline(json.dumps(ORIGINS).encode())
+    assert command_format.outline(text) == command_format.outline(json.dumps(ORIGINS).encode())
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -477,7 +477,7 @@ TEXT = json.dumps(ORIGINS, ensure_ascii=False, indent=1)
 )
 def test_what_powershell_writes_is_understood(raw: bytes) -> None:
     assert foreign_commands.decode(plain_json(raw)) == foreign_commands.decode(TEXT.encode())
-    assert wire.outline(plain_json(raw)).command_id == COMMAND_ID
+    assert command_format.outline(plain_json(raw)).command_id == COMMAND_ID
 
 
 # -- anything --------------------------------------------------------------------------------------
@@ -493,7 +493,7 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )
-field_names = st.sampled_from([*wire.FIELD_NAMES.values(), "SessionID", "Seal", "Other"])
+field_names = st.sampled_from([*command_format.FIELD_NAMES.values(), "SessionID", "Seal", "Other"])
 
 
 def verdict(raw: bytes) -> str:
@@ -503,7 +503,7 @@ def verdict(raw: bytes) -> str:
     except ValueError:
         return "encoding"
     try:
-        wire.outline(text)
+        command_format.outline(text)
         file = foreign_commands.decode(text)
     except NotACommand:
         return "no command"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from bus.clock import Clock, rfc3339
 from bus.dispatch import Inbox
+from bus.free_space import Space
 from bus.model import CommandRecord
 from bus.ports import Policy
 from bus.publisher import Publisher
 from bus.reserve import Ballast, Reserve
-from bus.space import Space
 from bus.threads import DISK
 from handlers.audit.trail import Audit
 from handlers.catalog.watch import CatalogWatch
@@ -27,15 +27,15 @@ from handlers.history import JournalHistory
 from handlers.output.store import OutputStore
 from handlers.owner import Owner
 from handlers.progress_coalescer import ProgressCoalescer
-from handlers.retention import Retention, TrustedClock, last_ms
+from handlers.retention_loop import Retention, TrustedClock, last_ms
 from handlers.supervision.request import ProgramDefaults
 from handlers.supervision.secrets import SecretValues
 from handlers.supervision.supervisor import ProcessSupervisor
 from handlers.timekeeper import Timekeeper
+from jobbus.service.directory_hold import Hold
 from jobbus.service.draining import ForeignFiles
-from jobbus.service.hold import Hold
 from jobbus.service.job_log import JobLog
-from jobbus.service.past import Identity, Past
+from jobbus.service.last_service import Identity, Past
 from jobbus.service.role_words import notes_on_words
 from jobbus.service.settings import Settings
 from jobbus.service.system_view import Readiness, SystemView

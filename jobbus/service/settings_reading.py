@@ -17,7 +17,6 @@ from bus.malformed import why_unfit
 from bus.retention_settings import RetentionSettings
 from bus.secret_sources import SECRET_NAME, SecretSource
 from bus.toml_text import TomlFault, parse_toml, toml_text
-from jobbus.service.config_checks import check
 from jobbus.service.settings import (
     DirectorySection,
     JobsSection,
@@ -27,6 +26,7 @@ from jobbus.service.settings import (
     ServeSettings,
     Settings,
 )
+from jobbus.service.settings_checks import check
 
 FILE_SIZE_MAX = 1024 * 1024
 

@@ -8,8 +8,8 @@ import structlog
 
 from bus.errors import ConfigError
 from bus.scarcity import reason_of
-from jobbus.service.config import load_settings, named_data
 from jobbus.service.settings import DATA_DEFAULT, Settings
+from jobbus.service.settings_reading import load_settings, named_data
 
 NAME = "jobbus.toml"
 VARIABLE = "JOBBUS_CONFIG"
