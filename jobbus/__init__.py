@@ -134,7 +134,7 @@ __all__ = [
     "WaitTimeout",
 ]
 
-_MODULES = ("errors", "commands", "records", "frames", "state", "stream", "client")
+_MODULES = ("errors", "command_records", "records", "frames", "state", "stream", "client")
 """Where the names are, those that load the least first."""
 
 
