@@ -1,5 +1,7 @@
 """Which `jobbus.toml` is meant, if nothing names one. Blocking IO."""
 
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,13 +36,14 @@ def find_config(
     `data` is the data directory that flags or environment name; `system` stands in for /etc/jobbus.
 
     Raises:
-        ConfigError: it cannot be seen whether one is there.
+        ConfigError: it cannot be seen whether one is there, or others could have put it there.
     """
     named = given or (Path(environ[VARIABLE]) if environ.get(VARIABLE) else None)
+    here = _working_directory()
     if named is not None:
-        return ConfigFile(path=named.absolute())
-    beside = (data or DATA_DEFAULT).absolute().parent
-    folders = dict.fromkeys((Path.cwd(), beside, system or SYSTEM_FOLDER))
+        return ConfigFile(path=_absolute(here, named))
+    beside = _absolute(here, data or DATA_DEFAULT).parent
+    folders = dict.fromkeys((*((here,) if here else ()), beside, system or SYSTEM_FOLDER))
     there: list[Path] = []
     for path in (folder / NAME for folder in folders):
         if _is_there(path, matters=not there):
@@ -48,9 +51,28 @@ def find_config(
     return ConfigFile(path=there[0], passed_over=tuple(there[1:])) if there else ConfigFile()
 
 
+def _working_directory() -> Path | None:
+    """None if it was removed, which is no obstacle for whole paths."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return None
+
+
+def _absolute(here: Path | None, path: Path) -> Path:
+    if path.is_absolute():
+        return path
+    if here is None:
+        raise ConfigError(
+            f"{path} counts from the working directory, which was removed; go to another one, or "
+            "write the whole path"
+        )
+    return here / path
+
+
 def _is_there(path: Path, *, matters: bool) -> bool:
     try:
-        path.stat()
+        link, file = path.lstat(), path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
@@ -61,7 +83,26 @@ def _is_there(path: Path, *, matters: bool) -> bool:
             f"{path} cannot be looked at: {reason_of(error)}; give this account access, or name "
             f"another file with --config or {VARIABLE}"
         ) from error
+    if matters:
+        _check_writers(path, link, file)
     return True
+
+
+def _check_writers(path: Path, link: os.stat_result, file: os.stat_result) -> None:
+    """Raises if others could have put the file there. It says who may do what, and the working
+    directory, unlike a name, may be a folder in which anybody can write."""
+    trusted = (os.geteuid(), 0)
+    owner = next((each.st_uid for each in (link, file) if each.st_uid not in trusted), None)
+    if owner is not None:
+        fault = f"belongs to another account (uid {owner})"
+    elif file.st_mode & stat.S_IWOTH:
+        fault = f"may be written by everybody (mode {stat.S_IMODE(file.st_mode):o})"
+    else:
+        return
+    raise ConfigError(
+        f"{path} {fault} and would count without being named; if it is meant, name it with "
+        f"--config or {VARIABLE}, else move it away or start in another folder"
+    )
 
 
 class SettingsSource:

@@ -1,5 +1,6 @@
 """Which jobbus.toml counts: the one that is named, else the first there is in a known order."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,55 @@ def test_a_place_that_cannot_be_looked_at_is_an_error_unless_a_nearer_file_count
     places["cwd"].unlink()
     with pytest.raises(ConfigError, match="cannot be looked at"):
         found(places)
+
+
+@pytest.mark.parametrize("place", ["cwd", "beside"])
+def test_a_file_that_everybody_may_write_counts_only_if_it_is_named(
+    places: dict[str, Path], place: str
+) -> None:
+    if place == "beside":
+        places["cwd"].unlink()
+    places[place].chmod(0o666)
+    with pytest.raises(ConfigError, match=r"may be written by everybody .* with --config"):
+        found(places)
+    assert found(places, places[place]).path == places[place]
+    assert found(places, JOBBUS_CONFIG=str(places[place])).path == places[place]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_or_link_of_another_account_counts_only_if_it_is_named(
+    places: dict[str, Path],
+) -> None:
+    file = places["cwd"]
+    os.chown(file, 54_321, -1)
+    with pytest.raises(ConfigError, match=r"another account \(uid 54321\)"):
+        found(places)
+    assert found(places, file).path == file
+    file.unlink()
+    file.symlink_to(places["etc"])
+    assert found(places).path == file
+    os.chown(file, 54_321, -1, follow_symlinks=False)
+    with pytest.raises(ConfigError, match=r"another account \(uid 54321\)"):
+        found(places)
+
+
+def test_a_file_of_others_matters_not_behind_one_that_counts(places: dict[str, Path]) -> None:
+    places["beside"].chmod(0o666)
+    assert found(places).path == places["cwd"]
+
+
+def test_whole_paths_are_enough_where_the_working_directory_was_removed(
+    places: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert found(places).path == places["beside"]
+    assert found(places, places["named"]).path == places["named"]
+    for given, data in ((Path("jobbus.toml"), None), (None, Path("data")), (None, None)):
+        with pytest.raises(ConfigError, match="working directory, which was removed"):
+            find_config(given, data, {})
 
 
 def test_each_read_looks_again(places: dict[str, Path]) -> None:
