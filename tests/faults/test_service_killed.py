@@ -217,19 +217,31 @@ async def test_burst_that_is_repeated_until_accepted_runs_each_start_once_throug
         group.create_task(kill_and_restart(), name="kills")
         for number, command_id in enumerate(ids):
             group.create_task(start(number, command_id), name=f"start {number}")
-    await all_handled_once(service, ids, ids)
+    # What was in hand at two of the kills is blamed for them. After the first all suspects are
+    # handled one by one, so that each further kill finds one at most.
+    await all_handled_once(service, ids, ids, set_aside_max=len(marks) - 1)
 
 
-async def all_handled_once(service: Service, accepted: list[str], tried: list[str]) -> None:
-    """Every accepted command is Completed with one execution that ran once; no other ran twice."""
+async def all_handled_once(
+    service: Service, accepted: list[str], tried: list[str], set_aside_max: int = 0
+) -> None:
+    """Every accepted command is Completed with one execution that ran once; no other ran twice.
+
+    So many may have been set aside instead, as poison, and never ran.
+    """
+    set_aside = set()
     async with asyncio.timeout(40), Client(service.url, service.token) as client:
         for command_id in accepted:
             ended = await client.wait_command(command_id)
+            if (ended.status, ended.error_code) == ("Rejected", "poison"):
+                set_aside.add(command_id)
+                continue
             assert (ended.status, ended.outcome) == ("Completed", "done"), ended
+    assert len(set_aside) <= set_aside_max
     async with service.http() as http:
         items = await eventually_told(lambda: when_all_ended(http), "all executions ended")
     by_command = Counter(each["commandId"] for each in items)
-    assert set(accepted) <= set(by_command) <= set(tried)
+    assert set(accepted) - set_aside <= set(by_command) <= set(tried) - set_aside
     assert set(by_command.values()) == {1}
     assert {(each["status"], each["exitCode"]) for each in items} == {("Succeeded", 0)}
     starts = Counter(service.apps.lines("starts"))
