@@ -266,11 +266,13 @@ def decode(raw: bytes, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(raw, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        is_json = isinstance(exc, msgspec.ValidationError)
+        why = "JSON with other fields" if is_json else "no JSON, or not all of it"
         raise ApiProblem(
             502,
             "bad-answer",
             "The answer cannot be read",
-            f"the server's answer is not what jobbus sends ({exc}); is this the right URL?",
+            f"the server's answer is not what jobbus sends ({why}); is this the right URL?",
         ) from exc
 
 

@@ -413,10 +413,30 @@ async def test_broken_output_goes_on_at_its_offset() -> None:
     assert [request.query_string for request in server.requests] == ["tail=2", "from=6"]
 
 
-async def test_answer_that_is_not_ours_is_a_clear_error() -> None:
-    async with connected(answering(200, "<html>")) as (_server, client):
-        with pytest.raises(ApiProblem, match="right URL"):
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"<html>Sign in</html>", "no JSON, or not all of it"),
+        (b"", "no JSON, or not all of it"),
+        (b"\xff\xfe", "no JSON, or not all of it"),
+        (b'{"items":[', "no JSON, or not all of it"),
+        (b'"<html>"', "JSON with other fields"),
+        (b"[]", "JSON with other fields"),
+        (b'{"status":"up"}', "JSON with other fields"),
+        (b'{"items":[{"jobId":7}]}', "JSON with other fields"),
+    ],
+)
+async def test_answer_that_is_not_ours_is_a_clear_error_in_our_words(body: bytes, why: str) -> None:
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type="application/json")
+
+    async with connected(answer) as (_server, client):
+        with pytest.raises(ApiProblem) as caught:
             await client.jobs()
+    assert caught.value.code == "bad_answer"
+    assert str(caught.value) == (
+        f"the server's answer is not what jobbus sends ({why}); is this the right URL?"
+    )
 
 
 def test_backoff_doubles_with_full_jitter_up_to_its_limit() -> None:
