@@ -170,13 +170,17 @@ async def for_each(words: Iterable[str], act: Callable[[str], Awaitable[int]]) -
 
 def listed(executions: Sequence[Execution]) -> str:
     """Some executions in a sentence, e.g. `01a22610-8e0f T/Talk running`."""
-    shown = short_ids(execution.execution_id for execution in executions)
-    words = [
-        f"{shown[each.execution_id]} {each.job_id} {plain_ending(each)}"
-        for each in executions[:_SHOWN_MAX]
-    ]
     more = len(executions) - _SHOWN_MAX
-    return ", ".join(words) + (f" and {more} more" if more > 0 else "")
+    return _enumerated(executions) + (f" and {more} more" if more > 0 else "")
+
+
+def _enumerated(executions: Sequence[Execution]) -> str:
+    """The first few, each in some words: why one failed may be as long as a screen."""
+    shown = short_ids(execution.execution_id for execution in executions)
+    return ", ".join(
+        f"{shown[each.execution_id]} {each.job_id} {plain_ending(each).partition(': ')[0]}"
+        for each in executions[:_SHOWN_MAX]
+    )
 
 
 async def _by_id(client: Client, id_: str) -> Execution | Command | None:
@@ -214,17 +218,22 @@ async def _beginning(client: Client, word: str) -> Meant:
         if len(executions) == 1:
             return executions[0]
         if executions:
-            raise CliError(
-                f"{word} is the beginning of several ids: {listed(executions)}; write one of these",
-                Exit.USAGE,
-            )
+            raise _several(word, _enumerated(executions), len(executions))
         commands = (await client.commands(id=word, limit=_SHOWN_MAX + 1)).items
         if len(commands) == 1:
             return await _made_by(client, commands[0])
         if commands:
             ids = ", ".join(command.command_id for command in commands[:_SHOWN_MAX])
-            raise CliError(f"{word} is the beginning of several ids: {ids}", Exit.USAGE)
+            raise _several(word, ids, len(commands))
     raise await _nothing(client, word)
+
+
+def _several(word: str, ids: str, found: int) -> CliError:
+    """Only the first few were asked for, so how many more there are is not known."""
+    more = " and more" if found > _SHOWN_MAX else ""
+    return CliError(
+        f"{word} is the beginning of several ids: {ids}{more}; write more of it", Exit.USAGE
+    )
 
 
 async def _nothing(client: Client, word: str) -> CliError:
@@ -238,8 +247,8 @@ async def _nothing(client: Client, word: str) -> CliError:
             Exit.NOT_FOUND,
         )
     return CliError(
-        f"{quoted(word)} is no job (App/Job), and no id of an execution or a command, nor its "
-        f"first {BEGINNING_MIN} or more signs",
+        f"{quoted(word)} is no job (App/Job), and no id of an execution or a command, nor the "
+        f"first {BEGINNING_MIN} or more characters of one",
         Exit.USAGE,
     )
 

@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +27,7 @@ from jobbus.cli.target import HERE, Target, service_at
 from jobbus.cli.values import variables_of
 from jobbus.cli.words import plain_ending, run_seconds, short_id, waiting_word
 from jobbus.client.client import Client
+from jobbus.client.errors import WaitTimeout
 from jobbus.client.frames import Change, Frame, Gap, Output, Snapshot
 from jobbus.client.records import Command, Execution, Record
 from jobbus.client.stream import StreamTiming
@@ -107,12 +108,14 @@ async def wait(
             meant = await meaning(client, word)
             left_s = max(0.0, ends_s - loop.time()) if ends_s is not None else None
             if isinstance(meant, Command):
-                ended = await client.wait_command(meant.command_id, timeout_s=left_s)
+                with _late(f"command {short_id(meant.command_id)}", timeout):
+                    ended = await client.wait_command(meant.command_id, timeout_s=left_s)
                 show_json(ended) if as_json else show_line(ended.command_id, ended.status.lower())
                 return exit_of_command(ended)
             found = meant if isinstance(meant, Execution) else await execution_meant(client, word)
             try:
-                execution = await client.wait_execution(found.execution_id, timeout_s=left_s)
+                with _late(f"{short_id(found.execution_id)} {found.job_id}", timeout):
+                    execution = await client.wait_execution(found.execution_id, timeout_s=left_s)
             except asyncio.CancelledError:
                 say(still_running(found.execution_id))
                 raise
@@ -120,6 +123,16 @@ async def wait(
             return _exit_of(execution, own_code=exit_code)
 
         return await for_each(what, wait_for)
+
+
+@contextmanager
+def _late(name: str, timeout_s: float | None) -> Iterator[None]:
+    """A wait that takes too long says the time that was given, not what was left of it."""
+    try:
+        yield
+    except WaitTimeout as late:
+        assert timeout_s is not None
+        raise WaitTimeout(f"{name} has not ended within {timeout_s:g} s; it goes on") from late
 
 
 def following_client(url: str, token: str, certificate: Path | None = None) -> Client:

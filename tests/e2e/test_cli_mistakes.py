@@ -127,6 +127,7 @@ def check(code: int, err: str, expected: int, words: str) -> None:
         (f"cancel {UNKNOWN}", 3, UNKNOWN),
         (f"delete {UNKNOWN}", 3, UNKNOWN),
         ("status 0123abcd", 3, "there is no execution or command 0123abcd; jobbus ps -a lists"),
+        ("status no-id", 2, "nor the first 4 or more characters of one"),
         ("stop no-id", 2, '"no-id" is no job (App/Job), and no id of an execution or a command'),
         ("retry no-id", 2, "no id of an execution or a command"),
         ("logs T/Deaf", 3, "T/Deaf has not been started yet"),

@@ -73,6 +73,10 @@ def test_a_queued_start_says_for_what_it_waits_and_several_are_not_stopped_by_on
     begin = first[:4]
     several = jobbus(shared, "status", begin)
     assert (several.code, f"{begin} is the beginning of several ids" in several.err) == (2, True)
+    for _ in range(6):
+        assert jobbus(shared, "start", "T/Gone", "--wait").code == 1
+    crowd = jobbus(shared, "status", begin).err
+    assert crowd.endswith(" T/Gone failed and more; write more of it\n"), "causes fill the screen"
     assert jobbus(shared, "cancel", second, "--wait").code == 0
     assert jobbus(shared, "stop", "T/Queue", "--all", "--kill", "--wait").code == 0
     assert jobbus(shared, "wait", first, second).code == 1
@@ -193,6 +197,7 @@ def test_wait_ends_with_the_execution_and_as_it_did(shared: Path, jobbus: Cli) -
     stays = jobbus(shared, "start", "T/Stay").out.strip()
     late = jobbus(shared, "wait", stays, "--timeout", "0.1")
     assert (late.code, late.out) == (124, "")
+    assert late.err == f"jobbus: {stays[:13]} T/Stay has not ended within 0.1 s; it goes on\n"
     with process(shared, "wait", stays, "--json") as waiting:
         assert jobbus(shared, "stop", stays, "--kill").code == 0
         out, _ = waiting.communicate()
