@@ -183,6 +183,10 @@ class DefinitionFault(msgspec.Struct, frozen=True, kw_only=True):
     line: int
     reason: str
 
+    def __str__(self) -> str:
+        """For people; what lies in the wrong place has no line."""
+        return f"{self.file}{f':{self.line}' if self.line else ''}: {self.reason}"
+
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the catalog. With `fault` and a `spec`, the last good version is in force.

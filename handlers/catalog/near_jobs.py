@@ -79,10 +79,16 @@ def near_jobs(app_folder: str) -> Iterator[NearJob]:
         if name == JOBS_FOLDER:
             continue
         if file := _definition_in(f"{app_folder}/{name}"):
-            reason = f"is not below {JOBS_FOLDER}: move the folder {name} to {JOBS_FOLDER}/{name}"
+            reason = _not_below_jobs(app_folder.rpartition("/")[2], name)
             yield NearJob(name, (name, file), reason + _and_renamed(file))
         elif _MEANT_AS_FOLDER.match(name):
             yield from _in_misnamed(app_folder, name)
+
+
+def _not_below_jobs(app: str, name: str) -> str:
+    if _MEANT_AS_FOLDER.match(app):
+        return f"is in no app: move the folder {app}/{name} to APP/{JOBS_FOLDER}/{name}"
+    return f"is not below {JOBS_FOLDER}: move the folder {name} to {JOBS_FOLDER}/{name}"
 
 
 def _in_misnamed(app_folder: str, folder: str) -> Iterator[NearJob]:

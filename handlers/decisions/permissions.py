@@ -39,7 +39,7 @@ def startable_job(
 ) -> tuple[Job, JobSpec]:
     job = visible_job(table, envelope, job_id, context)
     if job.spec is None:
-        where = f" ({job.fault.file}:{job.fault.line}: {job.fault.reason})" if job.fault else ""
+        where = f" ({job.fault})" if job.fault else ""
         raise Refused(ErrorCode.INVALID_JOB, f"the definition of {job_id} is faulty{where}")
     if not _may(table, envelope, action, job_id, context):
         raise Refused(

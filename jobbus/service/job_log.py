@@ -211,8 +211,7 @@ class JobLog:
         for job_id, fault in faults[:EACH_MAX]:
             job = self._table.job(job_id)
             kept = "; the last good version is in force" if job is not None and job.spec else ""
-            where = f"{fault.file}:{fault.line}" if fault.line else fault.file
-            _warn(f"{where}: {fault.reason}{kept}", job=job_id)
+            _warn(f"{fault}{kept}", job=job_id)
         if len(faults) > EACH_MAX:
             _warn(f"and {len(faults) - EACH_MAX} more faulty definitions: jobbus jobs")
 

@@ -77,7 +77,9 @@ async def test_definitions_and_their_faults_are_logged(service: Service) -> None
     await eventually(lambda: says("apps/L/Flat/job.toml: is not below jobs: move the folder Flat"))
     async with service.http() as http:
         jobs = {job["jobId"]: job for job in (await http.get("/jobs"))["items"]}
+        refused = (await http.get("/jobs/L/Flat"))["may"]["start"]["why"]
     assert "move the folder Flat to jobs/Flat" in jobs["L/Flat"]["fault"]["reason"]
+    assert "faulty (apps/L/Flat/job.toml: is not below" in refused, "it named a line 0"
 
 
 async def test_a_start_says_what_it_adopted(service: Service) -> None:

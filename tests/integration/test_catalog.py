@@ -481,6 +481,7 @@ async def test_file_that_a_definition_links_to_is_watched_where_it_is(tmp_path: 
         ("A/Flat/job.toml", "A/Flat", "move the folder Flat to jobs/Flat"),
         ("A/Flat/Job.toml", "A/Flat", "rename it to job.toml"),
         ("A/Flat/job.json", "A/Flat", "move the folder Flat to jobs/Flat"),
+        ("jobs/J/job.toml", "jobs/J", "is in no app: move the folder jobs/J to APP/jobs/J"),
         ("A/jobs/Group/J/job.toml", "A/Group", "lies too deep: move the folder J up, to jobs/J"),
         ("A/Jobs/J/job.toml", "A/J", "rename the folder Jobs to jobs"),
         ("A/job/J/job.toml", "A/J", "rename the folder job to jobs"),

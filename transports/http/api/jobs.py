@@ -96,8 +96,7 @@ class JobRoutes:
 
 def _why_not_now(job: Job, maintenance: Maintenance | None) -> str | None:
     if job.spec is None:
-        fault = job.fault
-        where = f" ({fault.file}:{fault.line}: {fault.reason})" if fault else ""
+        where = f" ({job.fault})" if job.fault else ""
         return f"the definition is faulty{where}"
     if job.spec.disabled:
         return "disabled by its definition"
