@@ -72,11 +72,24 @@ def load_settings(
     Raises:
         ConfigError: a key is unknown or a value wrong; the message names the place.
     """
-    values: _Values = {}
-    if config is not None:
-        values |= _from_file(config)
-    values |= _from_environ(environ or {})
-    values |= _from_flags(flags or {})
+    in_file = _from_file(config) if config is not None else {}
+    try:
+        return _checked({**in_file, **_from_environ(environ or {}), **_from_flags(flags or {})})
+    except ConfigError as wrong:
+        if config is not None and str(wrong) == _what_is_wrong(in_file):
+            raise ConfigError(f"{config}: {wrong}") from wrong
+        raise
+
+
+def _what_is_wrong(values: _Values) -> str | None:
+    try:
+        _checked(values)
+    except ConfigError as wrong:
+        return str(wrong)
+    return None
+
+
+def _checked(values: _Values) -> Settings:
     sections: dict[str, Any] = {name: _section(name, values) for name in SECTIONS}
     serve: ServeSettings = sections["serve"]
     sections["serve"] = msgspec.structs.replace(

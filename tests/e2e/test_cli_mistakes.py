@@ -180,7 +180,7 @@ def check(code: int, err: str, expected: int, words: str) -> None:
         ("serve --config broken.toml", 2, "broken.toml"),
         ("serve --config typo.toml", 2, "'listen'"),
         ("serve --config section.toml", 2, "serve"),
-        ("serve --config type.toml", 2, "listen"),
+        ("serve --config type.toml", 2, "type.toml: [serve] listen"),
         ("serve --config nowhere.toml", 2, "nowhere.toml cannot be read: No such file"),
         ("serve --tls-cert nowhere --listen 127.0.0.1:0", 2, "set both or none"),
         ("serve --data data --listen 127.0.0.1:0", 1, "in use by"),

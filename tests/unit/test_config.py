@@ -89,7 +89,14 @@ def test_what_is_wrong_in_the_file_is_named(tmp_path: Path, text: str, words: li
     config = written(tmp_path, text)
     with pytest.raises(ConfigError) as caught:
         load_settings(config)
-    assert [word for word in words if word not in str(caught.value)] == []
+    assert [word for word in (str(config), *words) if word not in str(caught.value)] == []
+
+
+def test_what_is_wrong_in_a_flag_is_not_laid_on_the_file(tmp_path: Path) -> None:
+    config = written(tmp_path, "[serve]\nlisten = '127.0.0.1:80'\n")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(config, flags={"serve.listen": "0.0.0.0:80"})
+    assert str(caught.value).startswith("[serve] listen: 0.0.0.0 can be reached")
 
 
 @pytest.mark.parametrize(
