@@ -131,7 +131,7 @@ class Doorbell:
     def _bind(self) -> None:
         self._bound = None
         try:
-            self.folder.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
             flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
             self._handle = os.open(self.folder, flags)
             self._sweep()

@@ -8,6 +8,7 @@ import pytest
 
 from bus.errors import ConfigError, DataDirectoryError
 from bus.layout import DataLayout
+from handlers.supervision.doorbell import Doorbell
 from jobbus.service.instance import prepare, secret_key
 from jobbus.service.sharing import group_id, share
 
@@ -73,3 +74,12 @@ def test_a_key_that_is_not_whole_is_reported_and_never_used(layout: DataLayout) 
     (layout.root / "secret.key").write_bytes(made[:-1])
     with pytest.raises(DataDirectoryError, match=r"secret\.key is damaged; remove it"):
         secret_key(layout)
+
+
+async def test_moved_directory_leaves_nothing_in_its_old_place_so_that_it_can_be_put_back(
+    layout: DataLayout,
+) -> None:
+    doorbell = Doorbell(layout.root / "Sockets")
+    layout.root.rename(layout.root.with_name("moved"))
+    with doorbell.listening(lambda pid, state: None):
+        assert not layout.root.exists(), "what is moved back would lie in that folder"
