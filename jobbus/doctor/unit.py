@@ -34,7 +34,7 @@ def look_at_unit(pid: int) -> Iterator[Finding]:
         yield warning(
             "unit",
             "the service is process 1 of its container: when it ends, all executions end with it; "
-            "start the container with an init (docker run --init) and see docs/operations.md",
+            "start the container with an init (docker run --init) and see docs/install.md",
         )
     found = unit_of(pid)
     if found is not None:
