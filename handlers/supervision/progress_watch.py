@@ -69,7 +69,7 @@ class ProgressWatch:
             try:
                 async for event in inotify:
                     if event.watch is not None:
-                        self._heard(event.watch)
+                        self._noticed(event.watch)
             finally:
                 self._inotify = None
                 self._watches.clear()
@@ -103,7 +103,7 @@ class ProgressWatch:
         reason = lack_of_watches(error) or reason_of(error)
         self._troubles.say(f"progress of jobs is noticed late: {reason}")
 
-    def _heard(self, watch: Watch) -> None:
+    def _noticed(self, watch: Watch) -> None:
         execution_id = self._ids.pop(id(watch), None)
         if execution_id is None:
             return

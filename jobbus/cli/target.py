@@ -120,7 +120,7 @@ def _scheme_hint(url: str) -> str:
 def _by_directory(root: Path, target: Target, env: Mapping[str, str]) -> Place:
     _check_owner(root)
     layout = DataLayout(root.absolute())
-    # Without the lock nobody knows who listens at the recorded address now: it gets no token.
+    # Without the lock it is not known who listens at the recorded address now: it gets no token.
     check_ours(layout, may_be_empty=True)
     if not is_running(layout):
         return Place(layout=layout)

@@ -13,7 +13,7 @@ const ICONS = {
 // Colours and cursor movements of terminals; what is left is plain text.
 const ESCAPES = /\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])/g;
 
-// Characters that nobody sees: controls, marks of direction, fillers (bus/visible_text.py has the reasons).
+// Characters that are not visible: controls, marks of direction, fillers (bus/visible_text.py has the reasons).
 const HIDDEN = /[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u2800\ufff9-\ufffb]|\p{Default_Ignorable_Code_Point}/gu;
 const visible = (text) => text.replace(HIDDEN, (found, at) => belongs(found, text.slice(Math.max(0, at - 2), at)) ? found : "\ufffd");
 

@@ -4,10 +4,10 @@ const BACKOFF_MS = 500;
 const BACKOFF_MS_MAX = 30_000;
 const SILENCE = 2.5;  // heartbeats without a byte after which a connection counts as dead
 
-/** Splits bytes into events as WHATWG HTML §9.2 says. Calls `tell(kind, data, id)`. */
+/** Splits bytes into events as WHATWG HTML §9.2 says. Calls `emit(kind, data, id)`. */
 export class Parser {
-  constructor(tell) {
-    this.tell = tell;
+  constructor(emit) {
+    this.emit = emit;
     this.lastId = "";
     this.retryMs = null;
     this.rest = "";
@@ -25,7 +25,7 @@ export class Parser {
 
   line(line) {
     if (line === "") {
-      if (this.data.length) this.tell(this.kind, this.data.join("\n"), this.lastId);
+      if (this.data.length) this.emit(this.kind, this.data.join("\n"), this.lastId);
       this.kind = "";
       this.data = [];
       return;
@@ -133,7 +133,7 @@ export class Stream {
     this.on.refused(response.status, problem.detail ?? response.statusText);
   }
 
-  /** Something was heard: the next silence is measured from here. */
+  /** Something was received: the next silence is measured from here. */
   alive() {
     clearTimeout(this.watchdog);
     this.watchdog = setTimeout(() => this.abort.abort(), SILENCE * this.heartbeatS * 1000);
