@@ -1,6 +1,6 @@
-"""What holds for every test, and what is told at the end of a run.
+"""What holds for every test, and what is reported at the end of a run.
 
-No test leaves an asyncio task behind. What sweeps tried is told once, whichever worker tried it.
+No test leaves an asyncio task behind. What sweeps tried is reported once, from all workers.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ for number in (signal.SIGINT, signal.SIGQUIT):
 TRIED = "tried"
 
 GRACE_S = 2.0
-"""For tasks that were told to end and have not had their turn yet: aiohttp's server has such."""
+"""For tasks that were asked to end and have not had their turn yet: aiohttp's server has such."""
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
-    """What a sweep counts into; what is in it is told even if the test fails."""
+    """What a sweep counts into; what is in it is reported even if the test fails."""
     found = Tally()
     yield found
     # The report of the teardown takes it along, from a worker of xdist too.
@@ -98,23 +98,23 @@ def tally(request: pytest.FixtureRequest) -> Iterator[Tally]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [each for found in terminalreporter.stats.values() for each in found]
-    told = _told(each for each in reports if getattr(each, "when", "") == "teardown")
-    if not told:
+    tried_by_kind = _tried_of(each for each in reports if getattr(each, "when", "") == "teardown")
+    if not tried_by_kind:
         return
     terminalreporter.section("tried")
-    for kind, parts in sorted(told.items()):
+    for kind, parts in sorted(tried_by_kind.items()):
         tried, wrong = map(sum, zip(*parts.values(), strict=True))
         terminalreporter.line(f"{kind}: {tried}, violations: {wrong}", bold=True, red=wrong > 0)
         for of, (count, broken) in sorted(parts.items()):
             terminalreporter.line(f"  {count:>8} {of}" + (f", violations: {broken}" * (broken > 0)))
 
 
-def _told(reports: Iterable[Any]) -> dict[str, dict[str, tuple[int, int]]]:
+def _tried_of(reports: Iterable[Any]) -> dict[str, dict[str, tuple[int, int]]]:
     """By kind and part: how many were tried, and with how many something was wrong."""
-    told: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
+    tried_by_kind: dict[str, dict[str, tuple[int, int]]] = defaultdict(dict)
     for report in reports:
         lines = [line for name, found in report.user_properties if name == TRIED for line in found]
         for kind, of, tried, wrong in lines:
-            before = told[kind].get(of, (0, 0))
-            told[kind][of] = (before[0] + tried, before[1] + wrong)
-    return told
+            before = tried_by_kind[kind].get(of, (0, 0))
+            tried_by_kind[kind][of] = (before[0] + tried, before[1] + wrong)
+    return tried_by_kind

@@ -1,7 +1,7 @@
 """A service reduced to what streams depend on: the real journal, table, feed and gateway, by hand.
 
 It makes changes as fast as they can be journaled, ends in order or as if it had been killed, and
-starts again on the same port. `told` remembers every change that any reader may ever be told.
+starts again on the same port. `facts` holds every change that any reader may ever receive.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class Fact:
 
 class FeedService:
     def __init__(self, directory: Path, seed: int) -> None:
-        self.told: dict[int, Fact] = {}
+        self.facts: dict[int, Fact] = {}
         self.lives = 0
         self.port = 0
         self._directory = directory
@@ -99,9 +99,9 @@ class FeedService:
 
     async def die(self) -> None:
         """As by kill -9: connections break where they are, the last write may be half there, and
-        what was journaled last may not have been told to anybody."""
+        what was journaled last may not have been sent to any reader."""
         if self._random.random() < 0.5:
-            await self.change(self._random.randrange(1, 40), tell=False)
+            await self.change(self._random.randrange(1, 40), send=False)
         for stream in list(self._gateway._registry._open):
             transport = getattr(stream, "_transport", None)
             if transport is not None:
@@ -113,8 +113,8 @@ class FeedService:
             os.pwrite(segment._descriptor, b'0badc0de {"seq":1,"at_', segment.offset)
         segment.close()
 
-    async def change(self, count: int, *, tell: bool = True) -> None:
-        """`count` changes are journaled with one write, then told."""
+    async def change(self, count: int, *, send: bool = True) -> None:
+        """`count` changes are journaled with one write, then sent."""
         now_ms = self._clock.now_ms()
         batch: list[Published] = []
         records: list[Record] = []
@@ -125,7 +125,7 @@ class FeedService:
             event = self._event()
             if not isinstance(event, ExecutionProgress):
                 records.append(Record(seq=self._next, at_ms=now_ms, events=(event,)))
-            elif not tell:
+            elif not send:
                 continue
             batch.append(Published(self._next, now_ms, event))
             self._next += 1
@@ -137,7 +137,7 @@ class FeedService:
             assert frame is not None
             frames.append(frame)
             self._remember(frame)
-        if tell and batch:
+        if send and batch:
             self.feed.publish(frames, batch[-1].seq)
         await self._snapshot_now_and_then()
 
@@ -145,7 +145,7 @@ class FeedService:
         assert frame.job_id is not None
         assert frame.execution_id is not None
         assert frame.user_id is not None
-        self.told[frame.seq] = Fact(
+        self.facts[frame.seq] = Fact(
             frame.type,
             frame.job_id,
             frame.execution_id,

@@ -59,7 +59,7 @@ EPOCH = "abc123"
 ADMIN = "jb_admin_secret"
 ALICE = "jb_alice_secret"
 VIEWER = "jb_viewer_secret"
-ROLELESS = "jb_stranger_secret"
+ROLELESS = "jb_roleless_secret"
 
 
 class BackendTable:
@@ -289,7 +289,7 @@ class Backend:
             ADMIN: Principal(user_id="root", roles=("admin",), via="http"),
             ALICE: Principal(user_id="alice", roles=("operator",), via="http"),
             VIEWER: Principal(user_id="vera", roles=("viewer",), via="http"),
-            ROLELESS: Principal(user_id="sam", roles=("nobody",), via="http"),
+            ROLELESS: Principal(user_id="sam", roles=("outsider",), via="http"),
         }
         self.tokens: TokenStore = BackendTokens(self.clock, self.principals)
         self.sessions_file: Path | None = None

@@ -20,7 +20,7 @@ PATIENCE_S = 30.0
 _PROGRAMS = Path(__file__).parent / "node"
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jobbus-tests"
 
-Heard = tuple[str, str, str]
+ParsedEvent = tuple[str, str, str]
 """What a reader makes of an event: its name, the last id so far, its data."""
 
 
@@ -46,7 +46,7 @@ class NodeProgram:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def next(self) -> Heard:
+    async def next(self) -> ParsedEvent:
         """What it says next.
 
         Raises:
@@ -60,22 +60,22 @@ class NodeProgram:
         kind, id, data = json.loads(line)
         return kind, id, data
 
-    async def until(self, kind: str, part: str = "") -> list[Heard]:
+    async def until(self, kind: str, part: str = "") -> list[ParsedEvent]:
         """All up to the first of that kind with `part` in its data."""
-        heard = [await self.next()]
-        while heard[-1][0] != kind or part not in heard[-1][2]:
-            heard.append(await self.next())
-        return heard
+        received = [await self.next()]
+        while received[-1][0] != kind or part not in received[-1][2]:
+            received.append(await self.next())
+        return received
 
-    async def rest(self) -> list[Heard]:
-        heard: list[Heard] = []
+    async def rest(self) -> list[ParsedEvent]:
+        received: list[ParsedEvent] = []
         while True:
             try:
-                heard.append(await self.next())
+                received.append(await self.next())
             except EOFError:
-                return heard
+                return received
 
-    async def feed(self, data: bytes) -> list[Heard]:
+    async def feed(self, data: bytes) -> list[ParsedEvent]:
         """All that it says when its input is `data` and no more."""
         assert self._process.stdin is not None
         self._process.stdin.write(data)

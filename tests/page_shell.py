@@ -196,7 +196,7 @@ class _Screen:
                 return None
             try:
                 self._pending += os.read(self._at, 65536)
-            except OSError:  # EIO: nobody holds the other side any more
+            except OSError:  # EIO: no process holds the other side any more
                 return None
             self.text += _CODES.sub("", self._pending.decode("utf-8", "replace"))
             self._pending = b""

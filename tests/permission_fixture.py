@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from tests.jobs import WAITING, Apps
-from tests.service import Http, Service, eventually_told, running_service
+from tests.service import Http, Service, eventually_answered, running_service
 
 ACTIONS = ("view", "start", "stop", "restart", "output")
 DEFAULTS = {
@@ -58,8 +58,8 @@ PEOPLE = (
     Person("root", ("admin",)),
     Person("olga", ("operator",)),
     Person("vera", ("viewer",)),
-    Person("owen", ("nobody",)),  # has started one execution of each job, when he still might
-    Person("sam", ("nobody",)),
+    Person("owen", ("outsider",)),  # has started one execution of each job, when he still might
+    Person("sam", ("outsider",)),
     Person("carl", ("crew",)),
     Person("stan", ("staff",)),
     Person("mary", ("viewer", "crew", "staff")),
@@ -79,7 +79,7 @@ JOBS = (
     ),
     Job("Hidden", STAFF_ONLY),
     Job("Work", {"view": ("staff",), **dict.fromkeys(ACTIONS[1:], ("crew", "staff"))}),
-    Job("Nobody", dict.fromkeys(ACTIONS, ())),
+    Job("Closed", dict.fromkeys(ACTIONS, ())),
     Job("Faulty", STAFF_ONLY),
     Job("Gone", STAFF_ONLY, is_gone=True),
 )
@@ -160,7 +160,7 @@ class PermissionService:
             for job in JOBS:
                 await root.start(job.idle_id)
             self._take_away()
-            await eventually_told(lambda: self._catalog_is_read(root), "the catalog is read")
+            await eventually_answered(lambda: self._catalog_is_read(root), "the catalog is read")
 
     async def _token(self, http: Http, user: str, *roles: str) -> str:
         made = await http.call("POST", "/tokens", {"userId": user, "roles": roles})

@@ -94,9 +94,9 @@ class ForkServer:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, self._lock:
             descriptors = array.array("i", [theirs.fileno(), writable, stderr])
-            told = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
+            passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
             request = json.dumps([list(arguments), dict(environment)])
-            self._link.sendmsg([request.encode()], told)
+            self._link.sendmsg([request.encode()], passed)
         os.close(writable)
         return Forked(ours, os.fdopen(readable, "rb"))
 

@@ -69,7 +69,7 @@ backend back
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate for `SITE` and this machine that nobody signed, and its key."""
+    """A self-signed certificate for `SITE` and this machine, and its key."""
 
     cert: Path
     key: Path

@@ -15,7 +15,7 @@ _BLOCK = re.compile(rb"(?:id: ([a-z0-9-]{1,40})\n)?event: ([a-z_]+)\ndata: ([^\r
 
 
 @dataclass(frozen=True)
-class Told:
+class RawEvent:
     """One event of a stream; `id` is None where the stream gave none."""
 
     kind: str
@@ -47,13 +47,13 @@ async def request(
             sending = asyncio.create_task(
                 _send(writer, _head(method, target, own | dict(headers)) + body), name="sending"
             )
-            status, told = await _read_head(reader)
-            raw = await reader.readexactly(int(told.get("content-length", "0")))
+            status, answer_headers = await _read_head(reader)
+            raw = await reader.readexactly(int(answer_headers.get("content-length", "0")))
             sending.cancel()
             await asyncio.wait([sending])
         finally:
             await _close(writer)
-    return RawAnswer(status, told, raw)
+    return RawAnswer(status, answer_headers, raw)
 
 
 class RawStream:
@@ -96,7 +96,7 @@ class RawStream:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def next(self) -> Told:
+    async def next(self) -> RawEvent:
         """The next event.
 
         Raises:
@@ -116,42 +116,42 @@ class RawStream:
             block, self._opened = block[opening.end() :], True
         match = _BLOCK.fullmatch(block)
         assert match is not None, block
-        told = Told(
+        event = RawEvent(
             match[2].decode(), json.loads(match[3]), match[1].decode() if match[1] else None
         )
-        if told.id is not None:
-            self.last_id = told.id
-        return told
+        if event.id is not None:
+            self.last_id = event.id
+        return event
 
-    async def until(self, wanted: Callable[[Told], bool]) -> list[Told]:
+    async def until(self, wanted: Callable[[RawEvent], bool]) -> list[RawEvent]:
         """The events up to and with the first that is wanted.
 
         Raises:
-            EOFError: it did not come; the error tells what came last.
+            EOFError: it did not come; the error says what came last.
         """
-        told = [await self.next()]
-        while not wanted(told[-1]):
+        received = [await self.next()]
+        while not wanted(received[-1]):
             try:
-                told.append(await self.next())
+                received.append(await self.next())
             except EOFError as exc:
-                raise EOFError(f"ended after {told[-1]}") from exc
-        return told
+                raise EOFError(f"ended after {received[-1]}") from exc
+        return received
 
-    async def until_kind(self, kind: str) -> list[Told]:
-        return await self.until(lambda told: told.kind == kind)
+    async def until_kind(self, kind: str) -> list[RawEvent]:
+        return await self.until(lambda event: event.kind == kind)
 
-    async def until_change(self, type_: str, **fields: object) -> list[Told]:
+    async def until_change(self, type_: str, **fields: object) -> list[RawEvent]:
         """The events up to the first change of that type whose record has these fields."""
-        return await self.until(lambda told: is_change(told, type_, **fields))
+        return await self.until(lambda event: is_change(event, type_, **fields))
 
-    async def rest(self) -> list[Told]:
+    async def rest(self) -> list[RawEvent]:
         """The events up to the end."""
-        told: list[Told] = []
+        received: list[RawEvent] = []
         while True:
             try:
-                told.append(await self.next())
+                received.append(await self.next())
             except EOFError:
-                return told
+                return received
 
     def abort(self) -> None:
         """The connection is gone without a word (a reset)."""
@@ -173,19 +173,19 @@ class RawStream:
         return data[:-2]
 
 
-def is_change(told: Told, type_: str, **fields: object) -> bool:
-    if told.kind != "change" or told.data["type"] != type_:
+def is_change(event: RawEvent, type_: str, **fields: object) -> bool:
+    if event.kind != "change" or event.data["type"] != type_:
         return False
-    return all(told.data["data"].get(name) == value for name, value in fields.items())
+    return all(event.data["data"].get(name) == value for name, value in fields.items())
 
 
-def changes(told: list[Told]) -> list[Told]:
-    return [each for each in told if each.kind == "change"]
+def changes(received: list[RawEvent]) -> list[RawEvent]:
+    return [each for each in received if each.kind == "change"]
 
 
-def state_changes(told: list[Told]) -> list[Told]:
+def state_changes(received: list[RawEvent]) -> list[RawEvent]:
     """Changes but for progress, which is latest-value and may be left out."""
-    return [each for each in changes(told) if each.data["type"] != "execution.progress"]
+    return [each for each in changes(received) if each.data["type"] != "execution.progress"]
 
 
 def _head(method: str, target: str, headers: Mapping[str, str]) -> bytes:

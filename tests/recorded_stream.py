@@ -1,6 +1,6 @@
 """A stream of a real service as bytes, with each kind of frame: what all parsers must agree on.
 
-`python -m tests.recorded_stream` records it anew into `tests/unit/golden/stream-1.sse`.
+`python -m tests.recorded_stream` records it again into `tests/unit/golden/stream-1.sse`.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ KINDS = (
     *("hello", "snapshot", "snapshot_end", "change", "bookmark"),
     *("reset", "output", "gap", "problem", "end"),
 )
-"""The names of the contract. A browser hears only the names that it listens to."""
+"""The names of the contract. A browser receives only the names that it listens to."""
 
 # Line ends of all sorts, what looks like fields, broken UTF-8, a BOM, and an open line at the end.
 HOSTILE = (
@@ -52,9 +52,9 @@ async def record(service: Service) -> bytes:
     return b"".join(each.raw for each in (events, followed, idle, lost))
 
 
-def shape(told: list[tuple[str, str]]) -> set[tuple[str, frozenset[str]]]:
+def shape(frames: list[tuple[str, str]]) -> set[tuple[str, frozenset[str]]]:
     """Which kinds of frames there are, and which members their data have."""
-    return {(kind, frozenset(json.loads(data))) for kind, data in told}
+    return {(kind, frozenset(json.loads(data))) for kind, data in frames}
 
 
 def main() -> None:

@@ -207,7 +207,7 @@ class Service:
             with suppress(ValueError):  # torn by a power cut that was made up
                 group = (read_json(path) or {}).get("cgroup")
             if group and Path(group).is_dir():
-                with suppress(OSError):  # still draining: an empty group harms nobody
+                with suppress(OSError):  # still draining: an empty group does no harm
                     Path(group).rmdir()
 
     def _wait(self) -> int:
@@ -260,22 +260,22 @@ class Http:
         prefer = {"Prefer": f"wait={wait_s}"} if wait_s else {}
         answer = await self.call("POST", "/commands", fields, **prefer)
         assert answer.status == (200 if wait_s else 202), answer.body
-        told: dict[str, Any] = answer.json
-        return told
+        command: dict[str, Any] = answer.json
+        return command
 
     async def start(self, job_id: str, **variables: object) -> str:
         """The job runs; the id of its execution."""
-        told = await self.publish(20, command="start", jobId=job_id, variables=variables)
-        assert (told["status"], told["outcome"]) == ("Completed", "done"), told
-        execution_id: str = told["executionId"]
+        command = await self.publish(20, command="start", jobId=job_id, variables=variables)
+        assert (command["status"], command["outcome"]) == ("Completed", "done"), command
+        execution_id: str = command["executionId"]
         return execution_id
 
     async def execution(self, execution_id: str) -> dict[str, Any]:
-        told: dict[str, Any] = await self.get(f"/executions/{execution_id}")
-        return told
+        execution: dict[str, Any] = await self.get(f"/executions/{execution_id}")
+        return execution
 
     async def ended(self, execution_id: str) -> dict[str, Any]:
-        """The execution when it has ended: its stream tells when."""
+        """The execution when it has ended: its stream ends with it."""
         while (found := await self.execution(execution_id))["status"] not in FINAL:
             stream = await self.call("GET", f"/executions/{execution_id}/stream")
             assert stream.status == 200, stream.body
@@ -321,7 +321,7 @@ def running_service(root: Path, define: Callable[[Apps], None]) -> Iterator[Serv
 
 
 async def eventually(look: Callable[[], T | None], what: str = "") -> T:
-    """What `look` gives, as soon as it is true: for what only files or /proc can tell."""
+    """What `look` gives, as soon as it is true: for what only files or /proc show."""
     try:
         async with asyncio.timeout(PATIENCE_S):
             while not (found := look()):
@@ -331,7 +331,7 @@ async def eventually(look: Callable[[], T | None], what: str = "") -> T:
     return found
 
 
-async def eventually_told(look: Callable[[], Awaitable[T | None]], what: str = "") -> T:
+async def eventually_answered(look: Callable[[], Awaitable[T | None]], what: str = "") -> T:
     """The same for what has to be asked for."""
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -352,7 +352,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def kill(pid: int, number: signal.Signals) -> None:
-    """Sends the signal; whoever is gone has what was wanted."""
+    """Sends the signal; a process that is gone has what was wanted."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:

@@ -41,10 +41,10 @@ class ShiftedService(Service):
             time.sleep(0.1)
 
     def _ahead_s(self) -> float:
-        """By how much the service's clock is ahead of ours, as its answers tell."""
+        """By how much the service's clock is ahead of ours, as its answers say."""
         with urllib.request.urlopen(f"{self.url}/livez", timeout=PATIENCE_S) as answer:
-            told = parsedate_to_datetime(answer.headers["Date"])
-        return told.timestamp() - time.time()
+            date = parsedate_to_datetime(answer.headers["Date"])
+        return date.timestamp() - time.time()
 
     def environment(self) -> dict[str, str]:
         return (

@@ -27,7 +27,7 @@ class Browser:
             return response.status
 
     async def who(self) -> dict[str, object] | None:
-        """What the service says who this is, or None if it is nobody."""
+        """What the service says who this is, or None without a session."""
         async with self.http.get(SESSION, headers=self.headers) as response:
             return dict(await response.json()) if response.status == 200 else None
 

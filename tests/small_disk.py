@@ -14,7 +14,7 @@ CHUNKS = (1 << 20, 1 << 16, 1 << 12, 1 << 8, 1)
 
 @contextmanager
 def mounted(place: Path, options: str) -> Iterator[Path]:
-    """A tmpfs with these options at `place` inside the block; where nobody may mount, the test is
+    """A tmpfs with these options at `place` inside the block; where mounting is denied, the test is
     skipped, or fails where nothing may be missing."""
     with _mount(place, ["-t", "tmpfs", "-o", options, "tmpfs"]):
         yield place
@@ -47,8 +47,8 @@ def _mount(place: Path, arguments: list[str]) -> Iterator[None]:
 
 
 class Filler:
-    """A stranger who fills a file system to the last byte or the last inode, and takes at once
-    whatever comes free."""
+    """Another program that fills a file system to the last byte or the last inode, and takes
+    at once whatever comes free."""
 
     def __init__(self, place: Path) -> None:
         place.mkdir()

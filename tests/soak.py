@@ -131,17 +131,17 @@ class Reader:
         async with stream:
             self._book.counts["streams opened"] += 1
             while True:
-                told = await stream.next()
-                if told.kind == "reset":
+                event = await stream.next()
+                if event.kind == "reset":
                     self._known.clear()
                     self._book.counts["resets"] += 1
-                elif told.kind == "snapshot":
-                    for item in told.data["items"]:
+                elif event.kind == "snapshot":
+                    for item in event.data["items"]:
                         self._known[item["executionId"]] = item["status"]
-                elif told.kind == "change":
-                    self.change(told.data)
-                if told.id is not None:
-                    self._last = told.id
+                elif event.kind == "change":
+                    self.change(event.data)
+                if event.id is not None:
+                    self._last = event.id
 
     def change(self, event: Content) -> None:
         self._book.counts["changes read"] += 1
@@ -244,7 +244,7 @@ class Soak:
         return str(UUID(int=self.random.getrandbits(128), version=4))
 
     def _note(self, door: str, command: Content, answer: Content | None) -> None:
-        """The service took it; `answer` may tell of its execution."""
+        """The service took it; `answer` may name its execution."""
         self.book.accept(command["commandId"])
         self.book.counts[f"{door}: accepted"] += 1
         if command["command"] == "delete":
@@ -269,11 +269,11 @@ class Soak:
                 async with session.post(
                     "/api/v1/commands", json=command, headers=headers
                 ) as answer:
-                    told = await answer.json(content_type=None)
+                    body = await answer.json(content_type=None)
                     if answer.status in (200, 202):
-                        self._note("http", command, told)
+                        self._note("http", command, body)
                     elif answer.status >= 500 and answer.status not in (503, 507):
-                        self.book.wrong.append(f"http: {answer.status} {told}"[:500])
+                        self.book.wrong.append(f"http: {answer.status} {body}"[:500])
 
     async def _by_batch(self) -> None:
         commands = [self._command() for _ in range(self.random.randint(2, 12))]
@@ -293,9 +293,9 @@ class Soak:
             for number in range(self.random.randint(1, 5)):
                 command = self._command()
                 await socket.say("publish", ref=str(number), command=command)
-                heard = await socket.until_it(lambda heard, ref=str(number): heard.ref == ref)  # type: ignore[misc]
-                if heard[-1].op == "result":
-                    self._note("socket", command, heard[-1].data)
+                frames = await socket.until_it(lambda frame, ref=str(number): frame.ref == ref)  # type: ignore[misc]
+                if frames[-1].op == "result":
+                    self._note("socket", command, frames[-1].data)
 
     async def _by_file(self) -> None:
         command = self._command()
@@ -323,10 +323,10 @@ class Soak:
         out, _ = await process.communicate()
         self.book.counts[f"cli: exit {process.returncode}"] += 1
         if verb != "status" and process.returncode == 0 and out:
-            told = json.loads(out)
-            command = {"command": verb, "jobId": job_id, "commandId": told["commandId"]}
-            self.book.tried[told["commandId"]] = command
-            self._note("cli", command, told)
+            answer = json.loads(out)
+            command = {"command": verb, "jobId": job_id, "commandId": answer["commandId"]}
+            self.book.tried[answer["commandId"]] = command
+            self._note("cli", command, answer)
 
     # -- deaths
 
@@ -393,9 +393,9 @@ class Soak:
                 for job_id in {e["jobId"] for e in live}:
                     stop = {"command": "stop", "jobId": job_id, "kill": True}
                     async with session.post("/api/v1/commands", json=stop) as answer:
-                        told = await answer.json()
+                        body = await answer.json()
                         if answer.status == 202:
-                            self.book.tried[told["commandId"]] = stop
+                            self.book.tried[body["commandId"]] = stop
                 await asyncio.sleep(0.5)
 
     async def _all(self, session: aiohttp.ClientSession, what: str) -> list[Content]:

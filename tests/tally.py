@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What `pytest -m exhaustive` tells the numbers of."""
+    """What `pytest -m exhaustive` reports the numbers of."""
 
     KILL_POINTS = "kill points"
     SIMULTANEOUS = "simultaneous deaths"

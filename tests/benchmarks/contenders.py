@@ -74,7 +74,7 @@ def measure(
     folder.mkdir(parents=True)
     spread(folder)
     for number in range(rounds):
-        # Another order each round, so that nobody always comes after the same neighbour.
+        # Another order each round, so that none always comes after the same neighbour.
         for contender in able[number % len(able) :] + able[: number % len(able)]:
             sys.stderr.write(f"\r\033[Kround {number + 1}/{rounds}: {contender.name}")
             sys.stderr.flush()

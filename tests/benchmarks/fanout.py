@@ -95,7 +95,7 @@ def _c_server(subscribers: int, rate: float) -> Callable[[], list[str]]:
 
 
 def _ours(subscribers: int, rate: float, principals: int | None = None) -> Callable[[], list[str]]:
-    """As many users as the contract's streams a user ask for, unless told otherwise."""
+    """As many users as the contract's streams a user ask for, or `principals` of them."""
     users = principals or max(1, subscribers // PRINCIPAL_STREAMS)
     module = "tests.benchmarks.fanout_ours"
     return lambda: [sys.executable, "-m", module, str(subscribers), str(rate), str(users)]
@@ -161,7 +161,7 @@ def _wait_for(port: int) -> None:
             time.sleep(0.1)
         else:
             return
-    raise Failed("nobody listens")
+    raise Failed("no server listens")
 
 
 def _no_nats() -> str | None:

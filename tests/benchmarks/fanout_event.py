@@ -1,4 +1,4 @@
-"""The event that all fan-outs tell: a real progress change, padded and stamped; and core 0."""
+"""The event that all fan-outs send: a real progress change, padded and stamped; and core 0."""
 
 import os
 import resource
@@ -34,7 +34,7 @@ def progress_frame(seq: int, execution_id: str, table: BackendTable) -> Frame:
 
 
 def take_core_0() -> None:
-    """Servers run on one core and the reader on the other, whoever serves."""
+    """Servers run on one core and the reader on the other, whichever serves."""
     if len(os.sched_getaffinity(0)) > 1:
         os.sched_setaffinity(0, {0})
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,6 +1,6 @@
 """Child: the real gateway on a feed that is filled here. SUBSCRIBERS EVENTS_PER_S PRINCIPALS
 
-Prints its port. EVENTS_PER_S of 0: as fast as the readers are told, never far ahead of them.
+Prints its port. EVENTS_PER_S of 0: as fast as the readers are served, never far ahead of them.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ def _publish(backend: Backend, execution_id: str, count: int) -> None:
 
 
 def _slowest(gateway: Any) -> int:
-    """Where the last joined reader is; a benchmark may look where nobody else may."""
+    """Where the last joined reader is; a benchmark may look where no other code may."""
     views = gateway._fanout._joined.values()
     return min((reader.seq for readers in views for reader in readers), default=0)
 

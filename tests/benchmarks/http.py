@@ -14,7 +14,7 @@ JOB = 'command = ["/bin/true"]\n'
 BODY = b'{"command":"status","jobId":"Bench/True"}'
 BATCH = 100
 BATCH_CONNECTIONS = 8
-BARE, GATEWAY, NODE = "bare aiohttp handler", "gateway + directory, nobody handles", "jobbus"
+BARE, GATEWAY, NODE = "bare aiohttp handler", "gateway + directory, without an owner", "jobbus"
 GATEWAY_BATCH, NODE_BATCH = (f"{name}, batches of {BATCH}" for name in (GATEWAY, NODE))
 
 

@@ -1,4 +1,4 @@
-"""Child: gateway and directory transport as they are, but nobody handles what comes. FOLDER"""
+"""Child: gateway and directory transport as they are, but nothing handles what comes. FOLDER"""
 
 import asyncio
 import sys

@@ -59,7 +59,7 @@ def spread(folder: Path) -> None:
 
 
 class FlushCounter:
-    """Flushes the block device below a folder has completed, whoever asked for them."""
+    """Flushes the block device below a folder has completed, whichever process asked for them."""
 
     def __init__(self, folder: Path) -> None:
         device = os.stat(folder).st_dev

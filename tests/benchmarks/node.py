@@ -132,7 +132,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def processes_of(data: Path, root: int) -> list[int]:
-    """The service, its children, its shims and their jobs: whoever holds a file below `data`, and
+    """The service, its children, its shims and their jobs: all that hold a file below `data`, and
     all descendants."""
     parents: dict[int, int] = {}
     ours = {root}

@@ -80,10 +80,10 @@ def render(
             note = results.notes.get(row, "no figures")
             body.append([row, *["-"] * len(columns), note])
             continue
-        told = [goal.verdict(results) for goal in goals if goal.row == row]
+        remarks = [goal.verdict(results) for goal in goals if goal.row == row]
         if row in results.notes:
-            told.append(results.notes[row])
-        body.append([row, *(_cell(column, row, results) for column in columns), "; ".join(told)])
+            remarks.append(results.notes[row])
+        body.append([row, *(_cell(column, row, results) for column in columns), "; ".join(remarks)])
     return f"### {title}\n\n{_aligned([head, *body])}\n"
 
 

@@ -37,7 +37,7 @@ def jobbus(service: Service, *arguments: str, code: int = 0, token: str = "") ->
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A certificate that nobody signed, for a name that nobody asks for, and its key."""
+    """A self-signed certificate for a name that no client asks for, and its key."""
     folder = tmp_path_factory.mktemp("tls")
     cert, key = folder / "cert.pem", folder / "key.pem"
     subprocess.run(

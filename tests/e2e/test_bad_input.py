@@ -79,9 +79,9 @@ def check_problem(answer: RawAnswer, status: int, *words: str) -> dict[str, Any]
     assert body["title"]
     assert body["detail"]
     assert body["code"]
-    told = json.dumps(body, ensure_ascii=False)
-    assert [word for word in words if word not in told] == []
-    assert "Traceback" not in told
+    text = json.dumps(body, ensure_ascii=False)
+    assert [word for word in words if word not in text] == []
+    assert "Traceback" not in text
     return body
 
 

@@ -14,7 +14,7 @@ from bus.events import SystemForgotten
 from handlers.journal.format import Record
 from handlers.journal.recovery import recover
 from tests.jobs import Apps
-from tests.service import Http, Service, eventually, eventually_told, running_service
+from tests.service import Http, Service, eventually, eventually_answered, running_service
 from tests.shifted_clock import DAY_S, HOUR_S, YEAR_S, ShiftedService, run_shifted, shifted_service
 
 LONG = "T/Long"
@@ -71,8 +71,8 @@ async def takes_everything(service: ShiftedService) -> None:
         for command in ("start", "stop"):
             record = await http.publish(wait_s=20, command=command, jobId=LONG)
             assert record["status"] == "Completed", record
-            told = await dropped(service, command, OTHER, now_ms())
-            assert told == "Completed"
+            status = await dropped(service, command, OTHER, now_ms())
+            assert status == "Completed"
 
 
 async def takes_what_waited(service: ShiftedService) -> None:
@@ -87,7 +87,7 @@ async def takes_what_waited(service: ShiftedService) -> None:
             made = await http.executions(LONG)
             return bool(made) and made[0]["status"] == "Running"
 
-        await eventually_told(runs, "the start that waited")
+        await eventually_answered(runs, "the start that waited")
         stop = await http.publish(wait_s=20, command="stop", jobId=LONG)
         assert stop["status"] == "Completed", stop
 
@@ -120,7 +120,7 @@ async def test_a_clock_that_was_wrong_refuses_nothing_and_runs_nothing_twice(
     service.set_clock(wrong_s + 120)
     service.restart()  # what was done under the wrong clock is forgotten, and its ids are kept
     async with service.http() as http:
-        await eventually_told(lambda: is_forgotten(http, first.json["commandId"]), "forgotten")
+        await eventually_answered(lambda: is_forgotten(http, first.json["commandId"]), "forgotten")
     service.set_clock(0)
     await takes_everything(service)
     await takes_what_waited(service)

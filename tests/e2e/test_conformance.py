@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote, on the real service: what they hear is what was said."""
+"""Clients that others wrote, on the real service: they receive what was sent."""
 
 import asyncio
 import json
@@ -22,21 +22,21 @@ from jobbus.client.sse import SseParser
 from tests.browser import chromium
 from tests.counterparts import needs
 from tests.jobs import Apps
-from tests.node_programs import Heard, node
+from tests.node_programs import ParsedEvent, node
 from tests.raw_stream import changes
 from tests.recorded_stream import GOLDEN, KINDS, define, record, shape
-from tests.service import PATIENCE_S, Service, eventually_told, running_service
+from tests.service import PATIENCE_S, Service, eventually_answered, running_service
 
 LISTEN = """
 async ([url, kinds]) => {
-  const heard = []
+  const received = []
   const source = new EventSource(url)
   for (const kind of ["message", ...kinds]) {
     source.addEventListener(kind, ({ type, lastEventId, data }) =>
-      heard.push([type, lastEventId, data]))
+      received.push([type, lastEventId, data]))
   }
   return await new Promise((resolve) => {
-    source.onerror = () => { if (source.readyState === EventSource.CLOSED) resolve(heard) }
+    source.onerror = () => { if (source.readyState === EventSource.CLOSED) resolve(received) }
   })
 }
 """
@@ -102,7 +102,7 @@ async def browser_page(browser: Browser, url: str) -> AsyncIterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def expected() -> list[Heard]:
+def expected() -> list[ParsedEvent]:
     """The recorded stream as our own parser reads it, byte by byte."""
     parser, data = SseParser(), GOLDEN.read_bytes()
     return [(e.event, e.id, e.data) for byte in data for e in parser.feed(bytes([byte]))]
@@ -110,7 +110,7 @@ def expected() -> list[Heard]:
 
 @asynccontextmanager
 async def recording() -> AsyncIterator[str]:
-    """Serves the recorded stream once; who comes again is told by a 204 that this was all."""
+    """Serves the recorded stream once; a client that comes again gets a 204, so this was all."""
     visits: list[str] = []
 
     async def stream(request: web.Request) -> web.StreamResponse:
@@ -136,7 +136,7 @@ async def recording() -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def test_our_own_parser_gets_each_event_that_was_written(expected: list[Heard]) -> None:
+def test_our_own_parser_gets_each_event_that_was_written(expected: list[ParsedEvent]) -> None:
     written = re.findall(rb"^event: (.*)\ndata: (.*)$", GOLDEN.read_bytes(), re.M)
     assert [(kind, data) for kind, _, data in expected] == [
         (kind.decode(), data.decode()) for kind, data in written
@@ -144,7 +144,7 @@ def test_our_own_parser_gets_each_event_that_was_written(expected: list[Heard]) 
     assert {kind for kind, _, _ in expected} == set(KINDS) - {"gap", "problem"}
 
 
-def test_httpx_sse_gets_the_same(expected: list[Heard]) -> None:
+def test_httpx_sse_gets_the_same(expected: list[ParsedEvent]) -> None:
     answer = httpx.Response(
         200, headers={"Content-Type": "text/event-stream"}, content=GOLDEN.read_bytes()
     )
@@ -152,32 +152,32 @@ def test_httpx_sse_gets_the_same(expected: list[Heard]) -> None:
 
 
 async def test_npm_eventsource_parser_gets_the_same_and_minds_nothing(
-    expected: list[Heard],
+    expected: list[ParsedEvent],
 ) -> None:
     async with node("parse.cjs") as program:
         assert await program.feed(GOLDEN.read_bytes()) == expected
 
 
 async def test_npm_eventsource_gets_the_same_and_comes_back_after_the_last_id(
-    expected: list[Heard],
+    expected: list[ParsedEvent],
 ) -> None:
     async with recording() as url, node("follow.cjs", f"{url}/stream", "", *KINDS) as program:
-        heard = await program.rest()
-    assert [each for each in heard if each[0] != "error"] == expected
-    assert heard[-1] == ("error", "204", "closed")
+        received = await program.rest()
+    assert [each for each in received if each[0] != "error"] == expected
+    assert received[-1] == ("error", "204", "closed")
 
 
 @in_browser
 async def test_chromium_gets_the_same_and_comes_back_after_the_last_id(
-    expected: list[Heard], browser: Browser
+    expected: list[ParsedEvent], browser: Browser
 ) -> None:
     async with recording() as url, browser_page(browser, url) as page:
-        heard = await page.evaluate(LISTEN, [f"{url}/stream", list(KINDS)])
-    assert [tuple(each) for each in heard] == expected
+        received = await page.evaluate(LISTEN, [f"{url}/stream", list(KINDS)])
+    assert [tuple(each) for each in received] == expected
 
 
 async def test_the_service_still_writes_frames_like_those_recorded(
-    tmp_path_factory: pytest.TempPathFactory, expected: list[Heard]
+    tmp_path_factory: pytest.TempPathFactory, expected: list[ParsedEvent]
 ) -> None:
     """Otherwise: `python -m tests.recorded_stream`, and look at what changed for clients."""
     with running_service(tmp_path_factory.mktemp("again"), define) as service:
@@ -197,14 +197,14 @@ async def test_every_change_is_a_cloud_event_to_their_own_library(service: Servi
         for job in ("T/Fails", "T/Say"):
             await http.ended(await http.start(job))
         service.apps.shell("T/New", "true")
-        told = await stream.until_change("job.defined", jobId="T/New")
+        received = await stream.until_change("job.defined", jobId="T/New")
         service.apps.definition("T/New").write_text("command = 7\n")
-        told += await stream.until_change("job.invalid")
+        received += await stream.until_change("job.invalid")
         service.apps.definition("T/New").unlink()
-        told += await stream.until_change("job.removed")
-    types = {each.data["type"] for each in changes(told)}
+        received += await stream.until_change("job.removed")
+    types = {each.data["type"] for each in changes(received)}
     assert len(types) > 9, types
-    for each in changes(told):
+    for each in changes(received):
         assert {"specversion", "id", "source", "type", "time", "subject"} <= each.data.keys()
         event = JSONFormat().read(CloudEvent, json.dumps(each.data))
         assert event.get_id() == each.id
@@ -259,16 +259,16 @@ async def test_eventsources_go_on_without_a_gap_over_a_restart(
         await program.until("bookmark")
         first = await _publish(service)
         await page.wait_for_function("(id) => window.ended.includes(id)", arg=first)
-        heard = await program.until("change", f'"{first}"')
+        received = await program.until("change", f'"{first}"')
         await asyncio.to_thread(service.restart)
         second = await _publish(service)
         await page.wait_for_function("(id) => window.ended.includes(id)", arg=second)
-        while not _told_end(heard, second):
-            heard.append(await program.next())
+        while not _has_end(received, second):
+            received.append(await program.next())
         chromiums, troubles = await page.evaluate("[window.ids, window.troubles]")
     assert troubles > 0
-    assert not [each for each in heard if each[0] == "reset"]
-    npms = [id for kind, id, _ in heard if kind == "change"]
+    assert not [each for each in received if each[0] == "reset"]
+    npms = [id for kind, id, _ in received if kind == "change"]
     async with service.http() as http:
         for ids in (chromiums, npms):
             assert ids == await http.ids_between(ids[0], ids[-1])
@@ -279,13 +279,13 @@ async def test_a_polyfill_goes_on_without_a_gap_over_a_restart(service: Service)
     async with node("polyfill.cjs", target, service.token, *KINDS) as program:
         await program.until("bookmark")
         first = await _publish(service)
-        heard = await program.until("change", f'"{first}"')
+        received = await program.until("change", f'"{first}"')
         await asyncio.to_thread(service.restart)
         second = await _publish(service)
-        while not _told_end(heard, second):
-            heard.append(await program.next())
-    assert not [each for each in heard if each[0] == "reset" or each[2] == "closed"]
-    ids = [id for kind, id, _ in heard if kind == "change"]
+        while not _has_end(received, second):
+            received.append(await program.next())
+    assert not [each for each in received if each[0] == "reset" or each[2] == "closed"]
+    ids = [id for kind, id, _ in received if kind == "change"]
     async with service.http() as http:
         assert ids == await http.ids_between(ids[0], ids[-1])
 
@@ -338,10 +338,10 @@ async def test_prometheus_own_parser_reads_all_that_the_page_names(service: Serv
     async with service.http() as http, await service.stream(Last_Event_ID="zzzzzz-1") as stream:
         await stream.until_kind("reset")
         await http.ended(await http.start("T/Hello"))
-    await eventually_told(lambda: _tells_metrics(service), "that the stream ended, too")
+    await eventually_answered(lambda: _has_metrics(service), "that the stream ended, too")
 
 
-async def _tells_metrics(service: Service) -> bool:
+async def _has_metrics(service: Service) -> bool:
     async with httpx.AsyncClient(headers={"Authorization": f"Bearer {service.token}"}) as client:
         answer = await client.get(f"{service.url}/metrics")
     labels: dict[str, set[str]] = defaultdict(set)
@@ -358,9 +358,9 @@ async def _publish(service: Service) -> str:
     return str(accepted["commandId"])
 
 
-def _told_end(heard: list[Heard], command_id: str) -> bool:
+def _has_end(received: list[ParsedEvent], command_id: str) -> bool:
     """Whether the end of the command is among the changes."""
-    ends = (json.loads(data) for kind, _, data in heard if kind == "change")
+    ends = (json.loads(data) for kind, _, data in received if kind == "change")
     return any(
         each["type"] == "command.ended" and each["data"]["commandId"] == command_id for each in ends
     )

@@ -18,7 +18,7 @@ from bus.layout import DataLayout
 from handlers.shim.process_tree import all_marks, all_processes
 from tests.counterparts import missing
 from tests.jobs import Apps
-from tests.service import Service, eventually, eventually_told, is_alive, read_json
+from tests.service import Service, eventually, eventually_answered, is_alive, read_json
 from transports.directory import disk
 from transports.directory.poison import READING, InHandNote
 from transports.directory.rejects import Rejects
@@ -207,7 +207,7 @@ async def test_what_both_start_under_one_id_is_stopped_by_its_own_service_only(
                 found: str | None = record.get("executionId")
                 return found
 
-            execution_id = await eventually_told(waiting, "it waits for its turn")
+            execution_id = await eventually_answered(waiting, "it waits for its turn")
         service.kill9()
         with copy_of(service, copied, tmp_path) as copy:
             await eventually(lambda: len(service.apps.lines("pids")) == 2, "the copy starts it")

@@ -31,13 +31,13 @@ PAIRS = (
 
 ATTACK = """
 async (target) => {
-  const told = {};
+  const outcomes = {};
   const body = JSON.stringify({ command: "start", jobId: "App/Job" });
   const ask = async (name, path, init = {}) => {
     try {
       const response = await fetch(target + path, { credentials: "include", ...init });
-      told[name] = response.type === "opaque" ? "unreadable" : response.status;
-    } catch { told[name] = "blocked"; }
+      outcomes[name] = response.type === "opaque" ? "unreadable" : response.status;
+    } catch { outcomes[name] = "blocked"; }
   };
   const json = { "Content-Type": "application/json" };
   await ask("read", "/api/v1/jobs");
@@ -52,12 +52,12 @@ async (target) => {
     source.onopen = () => { source.close(); done("open"); };
     source.onerror = () => { source.close(); done("refused"); };
   });
-  told.events = await first(
+  outcomes.events = await first(
     new EventSource(target + "/api/v1/events", { withCredentials: true }));
-  told.socket = await first(
+  outcomes.socket = await first(
     new WebSocket(target.replace("http", "ws") + "/api/v1/ws", "jobbus.v1"));
   await ask("sign out", "/api/v1/session", { method: "DELETE" });
-  return told;
+  return outcomes;
 }
 """
 
@@ -125,8 +125,8 @@ async def test_the_own_page_may_all_that_the_others_try(browser: Browser) -> Non
     async with serving(own) as (url, _):
         page = await (await browser.new_context()).new_page()
         await sign_in(page, url)
-        told = await page.evaluate(ATTACK, url)
-    assert told == {
+        outcomes = await page.evaluate(ATTACK, url)
+    assert outcomes == {
         "read": 200,
         "start": 202,
         "start unasked": 415,
@@ -150,15 +150,15 @@ async def test_a_page_of_another_port_or_name_may_nothing(browser: Browser) -> N
             mine, page = await context.new_page(), await context.new_page()
             await sign_in(mine, target)
             await page.goto(f"http://{host}:{port}/")
-            told = await page.evaluate(ATTACK, target)
+            outcomes = await page.evaluate(ATTACK, target)
             await page.evaluate(FORM, target)
             await page.wait_for_url(f"{target}/**")
             still = await mine.evaluate("fetch('/api/v1/session').then((r) => r.status)")
             await context.close()
             # The browser does send it to another port of the same name: cookies know no ports.
             assert (COOKIE in cookies[0]) == (host == named)
-            assert {told.pop("events"), told.pop("socket")} == {"refused"}
-            assert set(told.values()) == {"blocked"}
+            assert {outcomes.pop("events"), outcomes.pop("socket")} == {"refused"}
+            assert set(outcomes.values()) == {"blocked"}
             assert still == 200
     assert not own.published
 
@@ -170,10 +170,10 @@ async def test_a_name_that_was_rebound_to_this_machine_is_not_served(browser: Br
         rebound = url.replace("127.0.0.1", EVIL)
         response = await page.goto(rebound)
         assert response is not None
-        told = await page.evaluate(ATTACK, rebound)
+        outcomes = await page.evaluate(ATTACK, rebound)
     assert response.status == 421
-    assert {told.pop("events"), told.pop("socket")} == {"refused"}
-    assert set(told.values()) <= {421, "blocked"}
+    assert {outcomes.pop("events"), outcomes.pop("socket")} == {"refused"}
+    assert set(outcomes.values()) <= {421, "blocked"}
     assert not own.published
 
 

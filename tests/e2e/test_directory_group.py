@@ -65,9 +65,9 @@ def as_account(uid: int, script: str, *arguments: object, group: int = GROUP) ->
 
 def drop(service: Service, uid: int, job: str, **fields: object) -> str:
     command_id = str(uuid4())
-    told = {"CommandID": command_id, "Command": "start", "JobID": job} | fields
+    content = {"CommandID": command_id, "Command": "start", "JobID": job} | fields
     path = service.data / "JobCommandQueue" / f"{command_id}.json"
-    assert as_account(uid, 'printf %s "$2" > "$1"', path, json.dumps(told)) is not None
+    assert as_account(uid, 'printf %s "$2" > "$1"', path, json.dumps(content)) is not None
     return command_id
 
 
@@ -77,11 +77,11 @@ async def test_members_write_commands_as_their_account_and_read_results(service:
     refused = drop(service, MEMBER, "G/Guarded", **claims)
     unnamed = drop(service, OTHER_MEMBER, "G/Open", **claims)
     dropped = (allowed, refused, unnamed)
-    done, denied, nobody = [await eventually(partial(service.result, each)) for each in dropped]
+    done, denied, unknown = [await eventually(partial(service.result, each)) for each in dropped]
     assert (done["Status"], done["UserID"]) == ("Completed", f"uid:{MEMBER}")
     assert (denied["Status"], denied["ErrorCode"]) == ("Rejected", "not_permitted")
     # An account without roles may see no job: it does not exist for it.
-    assert (nobody["Status"], nobody["ErrorCode"]) == ("Rejected", "unknown_job")
+    assert (unknown["Status"], unknown["ErrorCode"]) == ("Rejected", "unknown_job")
     result = service.data / "JobCommandResults" / f"{allowed}.json"
     state = service.data / "JobStatus" / f"{done['ExecutionID']}.json"
     assert json.loads(as_account(MEMBER, 'cat "$1"', result) or "null") == done
@@ -119,10 +119,10 @@ async def test_a_start_without_the_setting_closes_the_directory_again(service: S
     assert stat.S_IMODE((service.data / "JobCommandQueue").stat().st_mode) == 0o3730
     assert service.end() == 0
     service.start()
-    told = {
+    modes = {
         path.name: stat.S_IMODE(path.stat().st_mode)
         for path in service.data.iterdir()
         if path.is_dir()
     }
-    assert {mode & 0o077 for mode in told.values()} == {0}
+    assert {mode & 0o077 for mode in modes.values()} == {0}
     assert stat.S_IMODE(service.data.stat().st_mode) == 0o700

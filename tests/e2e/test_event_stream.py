@@ -102,10 +102,10 @@ async def test_resuming_after_an_id_sends_only_what_came_after_it(service: Servi
     ids = [match[1] for match in ONE.finditer(before) if match[1]]
     cursor = ids[-3].decode()
     _, body = await curl_until(service, b'"execution.ended"', "-H", f"Last-Event-ID: {cursor}")
-    told = list(ONE.finditer(body))
-    assert json.loads(told[0][3])["resumed"] is True
-    assert [match[1] for match in told[1:3]] == ids[-2:]
-    assert {match[2] for match in told[1:]} == {b"change"}
+    received = list(ONE.finditer(body))
+    assert json.loads(received[0][3])["resumed"] is True
+    assert [match[1] for match in received[1:3]] == ids[-2:]
+    assert {match[2] for match in received[1:]} == {b"change"}
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ async def test_position_that_cannot_be_resumed_is_one_reset_and_a_snapshot(
     async with await service.stream() as stream:
         epoch = (await stream.next()).data["epoch"]
     async with await service.stream(Last_Event_ID=cursor.format(epoch=epoch)) as stream:
-        told = await stream.until_kind("snapshot_end")
-    assert [each.kind for each in told[:2]] == ["hello", "reset"]
-    assert told[1].data["reason"] == reason
+        received = await stream.until_kind("snapshot_end")
+    assert [each.kind for each in received[:2]] == ["hello", "reset"]
+    assert received[1].data["reason"] == reason
     assert stream.status == 200
-    assert all(each.kind == "snapshot" for each in told[2:-1])
+    assert all(each.kind == "snapshot" for each in received[2:-1])

@@ -61,6 +61,6 @@ async def test_words_of_a_host_are_named_mapped_listed_by_jobs_and_known_to_doct
     done = await start(service, "Host/Plain", "site_admin", "debug")
     assert (done["Status"], done["Roles"]) == ("Completed", ["site_admin", "debug", "operator"])
     assert (await start(service, "Host/Plain", "authenticated"))["Status"] == "Rejected"
-    told = doctor(service, "--config", str(config))
-    assert '"debug" (2)' in told
-    assert "site_admin" not in told
+    report = doctor(service, "--config", str(config))
+    assert '"debug" (2)' in report
+    assert "site_admin" not in report

@@ -311,8 +311,8 @@ async def test_value_of_a_variable_stays_a_value_everywhere(attacked: Attacked, 
     async with await service.stream("/api/v1/events?start=now") as stream, service.http() as http:
         await stream.until_kind("bookmark")
         execution_id = await http.start("H/Echo", Text=text)
-        told = await stream.until_change("execution.ended", executionId=execution_id)
-        assert told[-1].data["data"]["variables"]["Text"] == text
+        received = await stream.until_change("execution.ended", executionId=execution_id)
+        assert received[-1].data["data"]["variables"]["Text"] == text
         assert (await http.output(execution_id)).decode() == f"{text}\nother\n"
         assert (await http.execution(execution_id))["variables"]["Text"] == text
     await _well_framed(service, f"/api/v1/executions/{execution_id}/stream")
@@ -322,8 +322,8 @@ async def _well_framed(service: Service, target: str) -> None:
     """Read by a reader that refuses any byte which is not of the contract."""
     stream = await RawStream.open(service.port, target, service.token)
     async with stream:
-        told = await stream.rest()
-    assert told[-1].kind == "end"
+        received = await stream.rest()
+    assert received[-1].kind == "end"
     assert "x-evil" not in stream.headers
 
 
@@ -346,7 +346,7 @@ async def test_words_of_a_job_stay_words_in_its_stream(attacked: Attacked, text:
 
 
 async def test_words_of_a_job_command_no_terminal(attacked: Attacked) -> None:
-    """The clipboard, the title, the screen, the answers to questions: of whoever looks at it."""
+    """The clipboard, the title, the screen, the answers to questions: of those who look at it."""
     service, board = attacked.service, attacked.service.apps.board
     evil = (
         "\x1b]52;c;cm0gLXJm\x07\x1b]0;owned\x07\x1b[2J\x1b[6n\x9b2J\u202e\u200b\u3164"
@@ -358,11 +358,11 @@ async def test_words_of_a_job_command_no_terminal(attacked: Attacked) -> None:
     async with service.http() as http:
         execution_id = await http.start("H/Loud")
         await http.ended(execution_id)
-    told = await asyncio.gather(
+    screens = await asyncio.gather(
         asyncio.to_thread(on_a_terminal, service, "logs", execution_id),
         asyncio.to_thread(on_a_terminal, service, "logs", "-f", execution_id),
     )
-    for seen in told:
+    for seen in screens:
         assert "\x1b[32mgreen\x1b[0m" in seen
         assert "owned" in seen
         rest = seen.replace("\x1b[32m", "").replace("\x1b[0m", "")
@@ -382,15 +382,15 @@ def on_a_terminal(service: Service, *words: str) -> str:
             stderr=subprocess.PIPE,
         )
         os.close(theirs)
-        told = bytearray()
+        written = bytearray()
         with suppress(OSError):  # EIO: the terminal has no other end any more
             while piece := os.read(ours, 4096):
-                told += piece
+                written += piece
         _, complaint = process.communicate(timeout=30)
     finally:
         os.close(ours)
     assert process.returncode == 0, complaint
-    return told.decode()
+    return written.decode()
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ async def test_options_and_names_cannot_be_smuggled_in(
 async def test_squatted_command_id_gives_neither_a_start_nor_a_word_of_its_owner(
     attacked: Attacked,
 ) -> None:
-    """Somebody who guessed or overheard an id, before or after its owner used it."""
+    """Somebody who guessed or saw an id, before or after its owner used it."""
     service, command_id = attacked.service, str(uuid4())
     body = {"command": "start", "jobId": "H/Plain", "commandId": command_id}
     first = await service.raw("POST", COMMANDS, json.dumps(body).encode())
@@ -457,14 +457,14 @@ async def test_file_under_the_id_of_a_command_that_ended_changes_nothing(
 ) -> None:
     service = attacked.service
     async with service.http() as http:
-        told = await http.publish(20, command="start", jobId="H/Plain")
-    result = await eventually(lambda: service.result(told["commandId"]))
-    fields = START | {"CommandID": told["commandId"], "Command": "start", "JobID": "H/Plain"}
+        accepted = await http.publish(20, command="start", jobId="H/Plain")
+    result = await eventually(lambda: service.result(accepted["commandId"]))
+    fields = START | {"CommandID": accepted["commandId"], "Command": "start", "JobID": "H/Plain"}
     fields["Variables"] = {"Name": "squatter"}
-    path = queue(service) / f"{told['commandId']}.json"
+    path = queue(service) / f"{accepted['commandId']}.json"
     path.write_text(json.dumps(fields), encoding="utf-8")
     await eventually(lambda: not path.exists(), "taken away")
-    assert service.result(told["commandId"]) == result
+    assert service.result(accepted["commandId"]) == result
 
 
 def queue(service: Service) -> Path:

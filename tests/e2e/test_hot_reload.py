@@ -14,7 +14,7 @@ from tests.service import (
     Http,
     Service,
     eventually,
-    eventually_told,
+    eventually_answered,
     running_service,
 )
 
@@ -42,7 +42,7 @@ async def job_when(http: Http, job_id: str, **fields: object) -> dict[str, Any]:
         shown = job | {"fault": job["fault"] is not None}
         return job if all(shown[name] == value for name, value in fields.items()) else None
 
-    return await eventually_told(look, f"{job_id} with {fields}")
+    return await eventually_answered(look, f"{job_id} with {fields}")
 
 
 async def said(http: Http, job_id: str) -> bytes:
@@ -58,8 +58,8 @@ async def test_edit_is_in_force_without_a_restart_and_sent_to_subscribers(
         await events.until_kind("snapshot_end")
         assert await said(http, "T/Edited") == b"one\n"
         service.apps.shell("T/Edited", "echo two", description="second")
-        told = (await events.until_change("job.changed"))[-1].data
-        assert (told["job"], told["data"]["description"]) == ("T/Edited", "second")
+        event = (await events.until_change("job.changed"))[-1].data
+        assert (event["job"], event["data"]["description"]) == ("T/Edited", "second")
         await job_when(http, "T/Edited", description="second", fault=False)
         assert await said(http, "T/Edited") == b"two\n"
 
@@ -73,9 +73,9 @@ async def test_broken_edit_is_shown_with_its_line_while_the_old_version_starts(
         await events.until_kind("snapshot_end")
         path.write_text(good + "\n[variables.Count]\ntype = 'intger'\n")
         line = path.read_text().splitlines().index("type = 'intger'") + 1
-        told = (await events.until_change("job.invalid"))[-1].data
+        event = (await events.until_change("job.invalid"))[-1].data
         broken = await job_when(http, "T/Edited", fault=True)
-        for fault in (broken["fault"], told["data"]["fault"]):
+        for fault in (broken["fault"], event["data"]["fault"]):
             assert fault["file"].endswith("T/jobs/Edited/job.toml")
             assert fault["line"] == line
             assert "intger" in fault["reason"]
@@ -83,15 +83,15 @@ async def test_broken_edit_is_shown_with_its_line_while_the_old_version_starts(
         assert broken["may"]["start"]["allowed"] is True
         assert await said(http, "T/Edited") == b"one\n"
         path.write_text("command = [\n")
-        await eventually_told(
+        await eventually_answered(
             lambda: reason_has(http, "the list that begins in line 1 is not closed"),
             "the next fault",
         )
         assert await said(http, "T/Edited") == b"one\n"
         assert await said(http, "T/Other") == b"other\n"
-        path.write_text(good.replace("echo one", "echo mended"))
+        path.write_text(good.replace("echo one", "echo repaired"))
         await job_when(http, "T/Edited", fault=False)
-        assert await said(http, "T/Edited") == b"mended\n"
+        assert await said(http, "T/Edited") == b"repaired\n"
 
 
 @pytest.mark.parametrize("is_removed", [False, True])
@@ -112,8 +112,8 @@ async def test_definition_that_is_saved_in_pieces_is_never_shown_as_broken_or_go
             async with asyncio.timeout(PATIENCE_S):
                 await looks.get()
         path.write_text(good)
-        told = await events.until_change("job.changed")
-        kinds = [each.data["type"] for each in told if each.kind == "change"]
+        received = await events.until_change("job.changed")
+        kinds = [each.data["type"] for each in received if each.kind == "change"]
         assert kinds == ["job.changed"]
         assert await said(http, "T/Edited") == b"pieces\n"
 
@@ -142,8 +142,8 @@ async def test_new_folder_appears_and_a_removed_one_disappears(service: Service)
         await events.until_kind("snapshot_end")
         assert (await http.call("GET", "/jobs/New/Job")).status == 404
         service.apps.shell("New/Job", "echo new")
-        told = (await events.until_change("job.defined"))[-1].data
-        assert told["job"] == "New/Job"
+        event = (await events.until_change("job.defined"))[-1].data
+        assert event["job"] == "New/Job"
         await job_when(http, "New/Job", fault=False)
         assert await said(http, "New/Job") == b"new\n"
         service.apps.definition("T/Other").unlink()
@@ -240,5 +240,5 @@ async def test_definition_of_a_mounted_config_map_is_in_force_when_it_was_switch
             job: dict[str, Any] = await http.get("/jobs/T/Mounted")
             return bool(job["revision"] != first["revision"])
 
-        await eventually_told(is_new, "the switch was noticed")
+        await eventually_answered(is_new, "the switch was noticed")
         assert await said(http, "T/Mounted") == b"version 2\n"

@@ -86,7 +86,7 @@ async def test_thousand_repeats_at_once_through_a_kill_are_one_execution(service
             try:
                 answer = await post(http, START, Idempotency_Key="thousand")
             except aiohttp.ClientError:
-                answer = None  # nobody serves at the moment
+                answer = None  # no service runs at the moment
             if answer is not None and answer.status == 202:
                 break
             await asyncio.sleep(0.05)

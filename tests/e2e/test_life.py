@@ -19,7 +19,7 @@ from tests.service import (
     Http,
     Service,
     eventually,
-    eventually_told,
+    eventually_answered,
     is_alive,
     running_service,
 )
@@ -139,14 +139,14 @@ async def test_waiting_calls_are_answered_when_the_service_ends(service: Service
             asyncio.create_task(http.call("POST", "/commands", body, Prefer="wait=30"), name="call")
             for _ in range(5)
         ]
-        await eventually_told(lambda: queued(http, 5), "all wait")
+        await eventually_answered(lambda: queued(http, 5), "all wait")
         assert await asyncio.to_thread(service.end) == 0
         assert [(await call).status for call in calls] == [202] * 5
     service.start()
     async with service.http() as http:
         assert await queued(http, 5)
         service.apps.put("go")
-        await eventually_told(lambda: queued(http, 0), "all have had their turn")
+        await eventually_answered(lambda: queued(http, 0), "all have had their turn")
 
 
 async def queued(http: Http, count: int) -> bool:
@@ -201,7 +201,7 @@ async def test_streams_that_came_and_went_leave_nothing_behind(
     async with service.http() as http:
         execution_id = await http.start("T/Tick")
     output = f"/api/v1/executions/{execution_id}/stream"
-    await eventually_told(lambda: no_streams(service), "no streams")
+    await eventually_answered(lambda: no_streams(service), "no streams")
     # The first round is not counted: what is opened once comes with it.
     await twenty_streams(service, output)
     before = descriptors(service.pid)
@@ -228,7 +228,7 @@ async def twenty_streams(service: Service, output: str) -> None:
     async with asyncio.TaskGroup() as group:
         for number, target in enumerate(targets):
             group.create_task(one_stream(service, target, abort=number % 4 == 0), name=target)
-    await eventually_told(lambda: no_streams(service), "all streams are noticed to be gone")
+    await eventually_answered(lambda: no_streams(service), "all streams are noticed to be gone")
 
 
 async def no_streams(service: Service) -> bool:

@@ -1,4 +1,4 @@
-"""A job from its start over HTTP to its end, as told while it happens."""
+"""A job from its start over HTTP to its end, as reported while it happens."""
 
 import asyncio
 from collections.abc import Iterator
@@ -49,13 +49,15 @@ async def test_events_show_each_step_with_rising_progress_while_it_happens(
     async with service.http() as http, await service.stream() as events:
         await events.until_kind("snapshot_end")
         accepted = await http.publish(command="start", jobId="T/Steps", variables={"Tag": "e"})
-        told = await events.until_change("execution.progress", jobId="T/Steps")
+        received = await events.until_change("execution.progress", jobId="T/Steps")
         for step in ("one", "two"):
             service.apps.put(f"{step}-e")
-            told += await events.until_change("execution.progress", jobId="T/Steps")
+            received += await events.until_change("execution.progress", jobId="T/Steps")
         service.apps.put("three-e")
-        told += await events.until_change("execution.ended", jobId="T/Steps")
-    executions = [each.data for each in changes(told) if each.data["type"].startswith("execution.")]
+        received += await events.until_change("execution.ended", jobId="T/Steps")
+    executions = [
+        each.data for each in changes(received) if each.data["type"].startswith("execution.")
+    ]
     types = [each["type"].removeprefix("execution.") for each in executions]
     assert types == ["queued", "started", "running", "progress", "progress", "progress", "ended"]
     states = [each["data"]["status"] for each in executions]
@@ -71,10 +73,12 @@ async def test_events_show_each_step_with_rising_progress_while_it_happens(
         "exit_code",
     )
     assert end["outputEnd"] == len(b"first\nsecond\nthird\n")
-    commands = [each.data for each in changes(told) if each.data["type"].startswith("command.")]
+    commands = [each.data for each in changes(received) if each.data["type"].startswith("command.")]
     assert [each["type"] for each in commands] == ["command.accepted", "command.ended"]
     assert commands[1]["data"]["executionId"] == end["executionId"]
-    assert [each.data["id"] for each in changes(told)] == [each.id for each in changes(told)]
+    assert [each.data["id"] for each in changes(received)] == [
+        each.id for each in changes(received)
+    ]
 
 
 async def test_output_is_readable_before_the_job_goes_on(service: Service) -> None:

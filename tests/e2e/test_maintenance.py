@@ -35,12 +35,12 @@ async def test_maintenance_refuses_starts_until_it_is_ended_and_survives_a_kill(
         running = await http.start("T/Wait")
         begun = await http.call("POST", "/system/maintenance", {"on": True, "reason": "new disk"})
         assert begun.status == 200
-        told: dict[str, Any] = begun.json["maintenance"]
-        assert (told["reason"], told["by"]) == ("new disk", "admin")
+        maintenance: dict[str, Any] = begun.json["maintenance"]
+        assert (maintenance["reason"], maintenance["by"]) == ("new disk", "admin")
     service.kill9()
     service.start()
     async with service.http() as http:
-        assert (await http.get("/system"))["maintenance"] == told
+        assert (await http.get("/system"))["maintenance"] == maintenance
         refused = await http.call("POST", "/commands", {"command": "start", "jobId": "T/Brief"})
         assert (refused.status, refused.json["code"]) == (503, "maintenance")
         assert int(refused.headers["Retry-After"]) > 0

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tests.jobs import Apps
-from tests.service import Http, Service, eventually, eventually_told, running_service
+from tests.service import Http, Service, eventually, eventually_answered, running_service
 from tests.shifted_clock import ShiftedService, shifted_service
 
 START: dict[str, object] = {"command": "start", "jobId": "T/Once"}
@@ -70,7 +70,7 @@ async def reads_in_batches(http: Http) -> str:
     async def is_answered() -> bool:
         return bool((await http.get(f"/commands/{ids[-1]}"))["status"] == "Completed")
 
-    await eventually_told(is_answered, "all are answered")
+    await eventually_answered(is_answered, "all are answered")
     return ids[0]
 
 
@@ -117,7 +117,7 @@ async def test_a_start_repeated_behind_a_flood_of_others_runs_no_second_time(
         async def is_forgotten() -> bool:
             return (await http.call("GET", f"/commands/{first_read}")).status in (404, 410)
 
-        await eventually_told(is_forgotten, "the flood is forgotten")
+        await eventually_answered(is_forgotten, "the flood is forgotten")
         assert await start_with_key(http, "once") == (first, "true")
     service.kill9()
     service.start()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.jobs import WAITING, Apps
-from tests.service import Service, eventually_told, running_service
+from tests.service import Service, eventually_answered, running_service
 
 SHELL = {
     "echo": 'echo $p > "$JOBBUS_PROGRESS"',
@@ -80,7 +80,7 @@ async def test_each_value_is_shown_while_it_stands_and_the_last_at_the_end(
 
         shown: list[float | None] = []
         for value in VALUES[:-1]:
-            await eventually_told(percent, f"{value} % written by {way}")
+            await eventually_answered(percent, f"{value} % written by {way}")
             service.apps.put(f"{way}-{value}")
         end = await http.ended(execution_id)
         assert end["progress"]["percent"] == VALUES[-1], way

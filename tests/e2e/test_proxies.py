@@ -168,28 +168,28 @@ def front(request: pytest.FixtureRequest, fronts: dict[str, Front]) -> Front:
 async def test_each_change_arrives_before_the_next_command_is_published(front: Front) -> None:
     async with (
         front.session() as session,
-        front.stream("/api/v1/events?type=command.ended") as told,
+        front.stream("/api/v1/events?type=command.ended") as stream,
     ):
         http = Http(session)
-        await told.until("snapshot_end")
+        await stream.until("snapshot_end")
         for _ in range(4):
             accepted = await http.publish(command="start", jobId="T/Hello")
-            change = await told.next_change()
+            change = await stream.next_change()
             assert change.data["data"]["commandId"] == accepted["commandId"]
-    assert told.response.headers["Content-Type"] == "text/event-stream"
+    assert stream.response.headers["Content-Type"] == "text/event-stream"
 
 
 async def test_output_arrives_before_the_job_goes_on(front: Front) -> None:
     async with front.session() as session:
         http, tag = Http(session), f"o{front.proxy.port}"
         execution_id = await http.start("T/Steps", Tag=tag)
-        async with front.stream(f"/api/v1/executions/{execution_id}/stream") as told:
+        async with front.stream(f"/api/v1/executions/{execution_id}/stream") as stream:
             texts = []
             for step in ("one", "two"):
-                texts.append((await told.until("output"))[-1].data["text"])
+                texts.append((await stream.until("output"))[-1].data["text"])
                 front.service.apps.put(f"{step}-{tag}")
-            texts.append((await told.until("output"))[-1].data["text"])
-            end = (await told.rest())[-1]
+            texts.append((await stream.until("output"))[-1].data["text"])
+            end = (await stream.rest())[-1]
         assert await http.output(execution_id) == b"first\nsecond\nthird\n"
     assert texts == ["first\n", "second\n", "third\n"]
     assert (end.kind, end.data["reason"]) == ("end", "terminal")
@@ -197,8 +197,8 @@ async def test_output_arrives_before_the_job_goes_on(front: Front) -> None:
 
 async def test_an_answer_that_waits_comes_when_the_command_has_ended(front: Front) -> None:
     async with front.session() as session:
-        told = await Http(session).publish(20, command="start", jobId="T/Hello")
-    assert (told["status"], told["outcome"]) == ("Completed", "done")
+        answer = await Http(session).publish(20, command="start", jobId="T/Hello")
+    assert (answer["status"], answer["outcome"]) == ("Completed", "done")
 
 
 async def test_clients_go_on_where_they_were_after_a_service_that_died(
@@ -211,14 +211,14 @@ async def test_clients_go_on_where_they_were_after_a_service_that_died(
         following = [group.create_task(each.follow(), name="following") for each in readers]
         for each in readers:
             await _until(lambda each=each: each.seen)  # type: ignore[misc]
-            await each.hear_a_job()
+            await each.run_a_job()
         for service in services.values():
             await asyncio.to_thread(service.kill9)
         for each in readers:
             await _until(lambda each=each: each.was_refused())  # type: ignore[misc]
         await asyncio.to_thread(_at_once, _start, services.values())
         for each in readers:
-            await each.hear_a_job()
+            await each.run_a_job()
         for task in following:
             task.cancel()
     for each in readers:
@@ -229,7 +229,7 @@ async def test_clients_go_on_where_they_were_after_a_service_that_died(
 
 
 class Reader:
-    """Our own client behind a proxy, and what it was told."""
+    """Our own client behind a proxy, and what it received."""
 
     def __init__(self, front: Front, client: Client, retries: list[str]) -> None:
         self.front = front
@@ -247,8 +247,8 @@ class Reader:
     async def follow(self) -> None:
         await _collect(self._client, self.seen)
 
-    async def hear_a_job(self) -> None:
-        """A job was started and its command's end was told."""
+    async def run_a_job(self) -> None:
+        """A job was started and its command's end was received."""
         accepted = await self._client.start("T/Hello")
         await _until(lambda: any(_is_end_of(accepted.command_id, each) for each in self.seen))
 
@@ -267,13 +267,13 @@ async def test_bookmarks_keep_an_idle_stream_open_beyond_the_proxys_timeout(tmp_
         with _impatient(kind, tmp_path, url) as proxy:
             async with proxy.session(ALICE) as session:
                 stream = await open_stream(session, "/api/v1/events?start=now")
-                told = [(await stream.next()).kind for _ in range(1 + BOOKMARKS)]
+                received = [(await stream.next()).kind for _ in range(1 + BOOKMARKS)]
                 _cut(stream)
-        return told
+        return received
 
     async with serving(Backend(), GatewaySettings(heartbeat_s=0.25)) as (url, _):
-        told = await asyncio.gather(*(listen(kind, url) for kind in IMPATIENT))
-    assert told == [["hello", *["bookmark"] * BOOKMARKS]] * len(IMPATIENT)
+        received = await asyncio.gather(*(listen(kind, url) for kind in IMPATIENT))
+    assert received == [["hello", *["bookmark"] * BOOKMARKS]] * len(IMPATIENT)
 
 
 async def test_a_stream_that_a_proxy_cuts_is_taken_up_without_a_gap(tmp_path: Path) -> None:
@@ -334,10 +334,10 @@ async def test_a_page_has_more_streams_than_browsers_open_connections(
         for front in (fronts[kind] for kind in DOCUMENTED):
             page = await browser.new_page(ignore_https_errors=True)
             await page.goto(f"https://{SITE}:{front.proxy.port}/")
-            told = await page.evaluate(MANY_STREAMS, [front.service.token, 8])
+            outcome = await page.evaluate(MANY_STREAMS, [front.service.token, 8])
             (cookie,) = await page.context.cookies()
             await page.context.close()
-            assert told == [204, "hello", 200, "h2"]
+            assert outcome == [204, "hello", 200, "h2"]
             assert cookie["secure"]
 
 
@@ -360,8 +360,8 @@ async def test_the_proxy_says_under_which_name_and_how_it_was_asked_not_its_clie
         answer = await session.post(
             "/api/v1/session", json={"token": front.service.token}, headers={"Host": SITE} | headers
         )
-        told = await answer.text()
-    assert answer.status == status, told
+        text = await answer.text()
+    assert answer.status == status, text
 
 
 @pytest.mark.parametrize("kind", ["documented nginx", "documented haproxy"])
@@ -378,11 +378,11 @@ async def test_names_that_are_not_among_the_hosts_are_not_served_through_a_proxy
         async with front.session() as session:
             return (await session.get("/api/v1/jobs", headers={"Host": name})).status
 
-    told = [await ask(fronts[kind], name) for name in (SITE, EVIL)]
+    statuses = [await ask(fronts[kind], name) for name in (SITE, EVIL)]
     unnamed = services["plain"]
     with DOCUMENTED[kind](tmp_path, unnamed.port, certificate) as proxy:
-        told.append(await ask(Front(unnamed, proxy), SITE))
-    assert told == [200, 421, 421]
+        statuses.append(await ask(Front(unnamed, proxy), SITE))
+    assert statuses == [200, 421, 421]
 
 
 async def _collect(client: Client, seen: list[Frame]) -> None:
@@ -426,8 +426,8 @@ def _impatient(kind: str, folder: Path, url: str) -> AbstractContextManager[Prox
 
 
 def _start(service: Service) -> None:
-    """Where there is a file of settings, the service stands behind a proxy that tells whom it
-    speaks for."""
+    """Where there is a file of settings, the service stands behind a proxy that names the
+    client it speaks for."""
     config = service.root / "jobbus.toml"
     service.start(*(("--behind-proxy", "--config", str(config)) if config.exists() else ()))
 

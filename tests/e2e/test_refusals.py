@@ -87,17 +87,17 @@ async def test_a_wrong_message_over_a_websocket_is(service: Service) -> None:
             headers = {"Authorization": f"Bearer {service.token}"}
             async with connect(url, additional_headers=headers, subprotocols=["jobbus.v1"]) as ws:  # type: ignore[list-item]
                 await ws.send(text)
-                says_something(await told_over(ws, name))
+                says_something(await problem_over(ws, name))
 
 
-async def told_over(ws: ClientConnection, name: str) -> str:
+async def problem_over(ws: ClientConnection, name: str) -> str:
     """The sentence of the first problem that comes."""
     while True:
-        heard = json.loads(await ws.recv())
-        if heard["op"] == "problem":
-            detail: str = heard["data"]["detail"]
+        frame = json.loads(await ws.recv())
+        if frame["op"] == "problem":
+            detail: str = frame["data"]["detail"]
             return detail
-        assert heard["op"] in ("hello", "ping", "published"), (name, heard)
+        assert frame["op"] in ("hello", "ping", "published"), (name, frame)
 
 
 MORE_IN_FILES: dict[str, dict[str, str]] = {

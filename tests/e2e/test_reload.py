@@ -76,8 +76,8 @@ async def test_settings_are_in_force_after_a_hang_up_and_nothing_was_interrupted
     service = configured.service
     async with service.http() as http, await service.stream() as stream:
         await stream.until_kind("snapshot_end")
-        told = await configured.reload("[limits]\npost_burst = 1\nposts_per_s = 1\n")
-        assert told["changed"] == ["[limits] posts_per_s", "[limits] post_burst"]
+        answer = await configured.reload("[limits]\npost_burst = 1\nposts_per_s = 1\n")
+        assert answer["changed"] == ["[limits] posts_per_s", "[limits] post_burst"]
         answers = [
             (await http.call("POST", "/commands", {"command": "start", "jobId": "L/None"})).status
             for _ in range(3)
@@ -113,9 +113,9 @@ async def test_broken_file_leaves_the_old_settings_in_force_and_says_where(
             ("[limits]\nstreams = 'many'\n", "[limits] streams"),
             ("[directory]\ndefault_roles = ['admin']\n", "default_roles"),
         ):
-            told = await configured.reload(text, works=False)
-            assert word in told["reason"]
-            assert "Traceback" not in told["reason"]
+            answer = await configured.reload(text, works=False)
+            assert word in answer["reason"]
+            assert "Traceback" not in answer["reason"]
         configured.file.unlink()
         await configured.reload(works=False)
     service.token = made.json["token"]
@@ -134,11 +134,11 @@ async def test_default_roles_secrets_and_roles_of_files_change(configured: Confi
         made = await http.call("POST", "/tokens", {"userId": "gina", "roles": ["guest"]})
         command = {"command": "start", "jobId": "L/Secret", "variables": {"Key": {"secret": "K"}}}
         assert (await http.call("POST", "/commands", command)).status == 422
-        told = await configured.reload(
+        answer = await configured.reload(
             '[roles]\nview = ["guest", "operator"]\n[directory.role_map]\nsite = ["operator"]\n'
             f'[secrets]\nK = {{ file = "{secret}" }}\n'
         )
-        assert told["changed"] == ["[directory] role_map", "[roles] view", "secrets"]
+        assert answer["changed"] == ["[directory] role_map", "[roles] view", "secrets"]
         execution_id = await http.start("L/Secret", Key={"secret": "K"})
         assert (await http.ended(execution_id))["status"] == "Succeeded"
         assert await http.output(execution_id) == b"***\n"
@@ -156,13 +156,13 @@ async def test_default_roles_secrets_and_roles_of_files_change(configured: Confi
 async def test_what_only_a_start_can_change_is_named_and_stays(configured: Configured) -> None:
     configured.write("")
     configured.start()
-    told = await configured.reload(
+    answer = await configured.reload(
         '[serve]\nbehind_proxy = true\n[log]\nlevel = "warning"\nformat = "json"\n'
     )
-    assert told["changed"] == ["[log] level"]
+    assert answer["changed"] == ["[log] level"]
     wanted = "some settings change at the next start only"
-    [told] = await eventually(lambda: configured.said(wanted))
-    assert told["settings"] == ["[serve] behind_proxy", "[log] format"]
+    [entry] = await eventually(lambda: configured.said(wanted))
+    assert entry["settings"] == ["[serve] behind_proxy", "[log] format"]
     async with configured.service.http() as http:
         await http.start("L/Plain")
 

@@ -6,7 +6,7 @@ from bus.layout import DataLayout
 from bus.retention_settings import DAY_MS
 from handlers.audit.segments import AuditSegments
 from tests.e2e.test_reload import Configured, configured
-from tests.service import Service, eventually, eventually_told
+from tests.service import Service, eventually, eventually_answered
 
 __all__ = ["configured"]
 
@@ -76,7 +76,7 @@ async def test_keep_counts_at_once_for_records_rejects_and_the_audit(
         async def few() -> bool:
             return len(await http.executions("L/Plain")) == 2
 
-        await eventually_told(few, "executions were forgotten")
+        await eventually_answered(few, "executions were forgotten")
         assert [e["executionId"] for e in await http.executions("L/Plain")] == ids[:1:-1]
     await eventually(lambda: not oldest.exists(), "the audit was cut")
     await eventually(lambda: rejected(layout) == fresh[2:], "rejected files are gone")
@@ -96,5 +96,5 @@ async def test_keep_of_a_job_counts_when_its_definition_has_changed(
         async def few() -> bool:
             return len(await http.executions("L/Plain")) == 1
 
-        await eventually_told(few, "executions were forgotten")
+        await eventually_answered(few, "executions were forgotten")
         assert [e["executionId"] for e in await http.executions("L/Plain")] == ids[3:]

@@ -9,7 +9,7 @@ import pytest
 
 from bus.envelope import new_uuid
 from tests.jobs import Apps
-from tests.service import Service, eventually, eventually_told, running_service
+from tests.service import Service, eventually, eventually_answered, running_service
 
 KEPT = 5
 AT_ONCE = 20
@@ -58,7 +58,7 @@ async def test_a_start_finds_more_than_is_kept_and_lets_it_go(service: Service) 
         async def few() -> bool:
             return len(await http.executions("T/Brief")) == KEPT
 
-        await eventually_told(few, "forgotten")
+        await eventually_answered(few, "forgotten")
         assert [e["executionId"] for e in await http.executions("T/Brief")] == brief[:2:-1]
         assert (await http.call("GET", f"/executions/{brief[0]}")).status == 404
         assert len(await http.executions("T/More")) == len(more)
@@ -101,8 +101,8 @@ async def test_after_the_journal_is_lost_the_past_comes_from_files_and_nothing_i
     for _ in range(2):  # the second time the journal is continuous again
         service.start()
         async with service.http() as http:
-            [told] = await http.executions("T/Brief")
-            assert (told["executionId"], told["status"]) == (executions[1], "Succeeded")
+            [execution] = await http.executions("T/Brief")
+            assert (execution["executionId"], execution["status"]) == (executions[1], "Succeeded")
             await run(service, "T/More", 1)
         assert service.end() == 0
         assert set(executions) < names(service.data / "JobOutput")
@@ -130,9 +130,9 @@ async def many(service: Service, count: int) -> None:
         async with service.http() as http:
             for _ in left:
                 execution_id = await http.start("T/Many")
-                told = await http.call("GET", f"/executions/{execution_id}/stream")
+                answer = await http.call("GET", f"/executions/{execution_id}/stream")
                 # Of so many at a time and so few kept, one may be forgotten before it is looked at.
-                assert told.status in (200, 404), told.body
+                assert answer.status in (200, 404), answer.body
 
     async with asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):

@@ -21,14 +21,14 @@ from playwright.async_api import expect
 from bus.clock import from_rfc3339
 from tests.browser import chromium
 from tests.jobs import Apps
-from tests.raw_stream import Told, changes
+from tests.raw_stream import RawEvent, changes
 from tests.service import (
     PATIENCE_S,
     ROOT,
     Http,
     Service,
     eventually,
-    eventually_told,
+    eventually_answered,
     kill,
     running_service,
 )
@@ -90,7 +90,7 @@ async def chain(http: Http, job_id: str, length: int) -> list[Content]:
         found = await http.executions(job_id)
         return found if len(found) == length and all(map(is_over, found)) else None
 
-    return (await eventually_told(look, f"{length} executions of {job_id}"))[::-1]
+    return (await eventually_answered(look, f"{length} executions of {job_id}"))[::-1]
 
 
 def is_over(execution: Content) -> bool:
@@ -104,7 +104,7 @@ async def waiting(http: Http, job_id: str) -> Content:
         found = await http.executions(job_id)
         return next((e for e in found if e["notBefore"] is not None), None)
 
-    return await eventually_told(look, f"something of {job_id} that waits")
+    return await eventually_answered(look, f"something of {job_id} that waits")
 
 
 def runs(service: Service, job_id: str) -> list[str]:
@@ -181,9 +181,9 @@ async def test_retry_follows_the_ends_that_are_listed(
 async def test_waiting_retry_is_seen_wherever_people_look(service: Service, http: Http) -> None:
     async with await service.stream("/api/v1/events?job=R/Watched&start=now") as stream:
         await http.start("R/Watched")
-        told = await stream.until(is_waiting)
-        record = told[-1].data["data"]
-        types = [each.data["type"] for each in changes(told)]
+        received = await stream.until(is_waiting)
+        record = received[-1].data["data"]
+        types = [each.data["type"] for each in changes(received)]
         assert types.index("execution.ended") < types.index("execution.queued", 2)
     assert (record["attempt"], record["attempts"], record["cause"]) == (2, 3, "policy:retry")
     wait_s = (from_rfc3339(record["notBefore"]) - from_rfc3339(record["queuedAt"])) / 1000
@@ -211,8 +211,8 @@ async def test_waiting_retry_is_seen_wherever_people_look(service: Service, http
     assert "R/Watched" in cli(service, "jobs")[1]
 
 
-def is_waiting(told: Told) -> bool:
-    return told.kind == "change" and bool(told.data["data"].get("notBefore"))
+def is_waiting(event: RawEvent) -> bool:
+    return event.kind == "change" and bool(event.data["data"].get("notBefore"))
 
 
 def cli(service: Service, *arguments: str) -> tuple[int, str, str]:
@@ -237,7 +237,7 @@ async def test_run_follows_the_retries_and_ends_as_the_last_one(service: Service
         async with service.http() as http:
             return (await http.call("GET", "/jobs/R/Run")).status == 200
 
-    await eventually_told(is_known)
+    await eventually_answered(is_known)
     code, out, words = await asyncio.to_thread(cli, service, "run", "R/Run", "--exit-code")
     assert (code, out) == (0, "try 1\ntry 2\ntry 3\n")
     assert words.count("R/Run: failed: exit code 7; retry") == 2
@@ -266,7 +266,7 @@ async def test_page_shows_what_waits_and_what_gave_up(tmp_path: Path) -> None:
             await page.reload()
             await expect(page.locator("#gave-up")).to_contain_text("P/Up gave up at")
             service.apps.shell("P/Up", STAYS)
-            await eventually_told(lambda: has_policy(http, "P/Up", "no"))
+            await eventually_answered(lambda: has_policy(http, "P/Up", "no"))
             await http.start("P/Up")
             await expect(page.locator("#gave-up")).to_be_hidden()
 
@@ -300,9 +300,9 @@ async def test_restart_by_a_person_does_not_wait_for_the_delay(
 ) -> None:
     await http.start("R/Replaced")
     await waiting(http, "R/Replaced")
-    told = await http.publish(20, command="restart", jobId="R/Replaced")
-    assert (told["status"], told["outcome"]) == ("Completed", "done")
-    await eventually(lambda: runs(service, "R/Replaced")[-1] == told["executionId"])
+    answer = await http.publish(20, command="restart", jobId="R/Replaced")
+    assert (answer["status"], answer["outcome"]) == ("Completed", "done")
+    await eventually(lambda: runs(service, "R/Replaced")[-1] == answer["executionId"])
 
 
 async def test_slot_is_free_for_others_while_a_retry_waits(service: Service, http: Http) -> None:
@@ -349,7 +349,7 @@ async def test_retry_runs_by_the_definition_in_force_when_it_starts(
     async def is_changed() -> bool:
         return bool((await http.get("/jobs/R/Waits"))["revision"] != before)
 
-    await eventually_told(is_changed)
+    await eventually_answered(is_changed)
     assert await http.start("R/Waits") == retry["executionId"]
     ended = await http.ended(retry["executionId"])
     assert (ended["status"], ended["variables"]) == ("Succeeded", {"New": "repaired"})
@@ -367,8 +367,8 @@ async def test_restart_keeps_to_its_policy_and_limit(
         await http.start(job_id)
         found = await chain(http, job_id, count)
         if gives_up:
-            [*_, told] = await stream.until_change("job.gave_up")
-            assert told.data["data"]["gaveUpAt"] is not None
+            [*_, event] = await stream.until_change("job.gave_up")
+            assert event.data["data"]["gaveUpAt"] is not None
     assert [e["attempt"] for e in found] == list(range(1, count + 1))
     assert {e["cause"] for e in found[1:]} == ({"policy:restart"} if count > 1 else set())
     job = await http.get(f"/jobs/{job_id}")
@@ -393,8 +393,8 @@ async def test_start_by_a_person_clears_what_gave_up(tmp_path: Path) -> None:
         ):
             assert (await http.get("/jobs/S/Fails"))["gaveUpAt"] is not None
             await http.start("S/Fails")
-            [*_, told] = await stream.until_change("job.cleared")
-            assert told.data["data"]["gaveUpAt"] is None
+            [*_, event] = await stream.until_change("job.cleared")
+            assert event.data["data"]["gaveUpAt"] is None
             await stream.until_change("job.gave_up")
             found = await chain(http, "S/Fails", 4)
             assert [e["attempt"] for e in found] == [1, 2, 1, 2]
@@ -410,7 +410,7 @@ async def test_service_that_is_killed_comes_back_and_one_that_was_stopped_does_n
         newest = (await http.executions("S/Kept"))[0]
         return newest if newest["previous"] == first and newest["status"] == "Running" else None
 
-    second = await eventually_told(next_one)
+    second = await eventually_answered(next_one)
     assert (await http.execution(first))["reason"] == "signal"
     await http.publish(20, command="stop", jobId="S/Kept", kill=True)
     found = await http.executions("S/Kept")
@@ -464,17 +464,17 @@ async def test_program_is_ready_after_the_seconds_of_its_definition(
 
     with running_service(tmp_path, slow) as service:
         async with service.http() as http:
-            told = await http.publish(20, command="start", jobId="R/Slow")
-            assert (told["status"], told["outcome"]) == ("Completed", "done")
-            took_ms = from_rfc3339(told["processedAt"]) - from_rfc3339(told["submittedAt"])
+            answer = await http.publish(20, command="start", jobId="R/Slow")
+            assert (answer["status"], answer["outcome"]) == ("Completed", "done")
+            took_ms = from_rfc3339(answer["processedAt"]) - from_rfc3339(answer["submittedAt"])
             assert took_ms >= 300
             await http.publish(20, command="stop", jobId="R/Slow", kill=True)
-            told = await http.publish(20, command="start", jobId="R/Short")
-            ended = await http.ended(told["executionId"])
+            answer = await http.publish(20, command="start", jobId="R/Short")
+            ended = await http.ended(answer["executionId"])
             if exits_after_s:
-                assert (told["status"], ended["status"]) == ("Completed", "Succeeded")
+                assert (answer["status"], ended["status"]) == ("Completed", "Succeeded")
             else:
-                assert (told["errorCode"], ended["reason"]) == ("not_ready", "not_ready")
+                assert (answer["errorCode"], ended["reason"]) == ("not_ready", "not_ready")
 
 
 async def test_program_that_was_ready_and_ended_while_no_service_ran_was_ready(
@@ -486,7 +486,7 @@ async def test_program_that_was_ready_and_ended_while_no_service_ran_was_ready(
 
     with running_service(tmp_path, short) as service:
         async with service.http() as http:
-            told = await http.publish(command="start", jobId="R/Short")
+            answer = await http.publish(command="start", jobId="R/Short")
             await eventually(lambda: runs(service, "R/Short"), "the program began")
         service.kill9()
         service.apps.put("go")
@@ -495,7 +495,7 @@ async def test_program_that_was_ready_and_ended_while_no_service_ran_was_ready(
         async with service.http() as http:
             ended = await http.ended(execution_id)
             assert (ended["status"], ended["exitCode"]) == ("Succeeded", 0)
-            assert (await http.get(f"/commands/{told['commandId']}"))["outcome"] == "done"
+            assert (await http.get(f"/commands/{answer['commandId']}"))["outcome"] == "done"
 
 
 async def eventually_file(service: Service) -> str:
@@ -505,7 +505,7 @@ async def eventually_file(service: Service) -> str:
         found = list(service.data.glob("JobOutput/*/exit.json"))
         return found[0].parent.name if found else None
 
-    return await eventually_told(look, "an exit record")
+    return await eventually_answered(look, "an exit record")
 
 
 LIMITS = """

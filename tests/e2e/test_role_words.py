@@ -60,8 +60,8 @@ async def test_words_for_roles_without_effect_are_named_at_start_reload_and_by_d
     try:
         service.start("--config", str(config))
         assert sorted(named(service)) == sorted(NAMED)
-        told = doctor(service, config)
-        findings = [each["text"] for each in json.loads(told)["findings"]]
+        report = doctor(service, config)
+        findings = [each["text"] for each in json.loads(report)["findings"]]
         assert set(NAMED) <= set(findings)
         assert not [text for text in findings if "auditor" in text or "operations" in text]
         right = CONFIG.replace("operatr", "operator").replace("viewr", "viewer")

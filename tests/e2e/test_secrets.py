@@ -10,7 +10,7 @@ import pytest
 
 from tests.jobs import Apps
 from tests.raw_stream import RawStream
-from tests.service import FINAL, Http, Service, eventually, eventually_told
+from tests.service import FINAL, Http, Service, eventually, eventually_answered
 
 VALUE = "s3cr3t-Planted/value+42"
 LINES = "first-line-of-the-key\nsecond-line-of-the-key"
@@ -140,9 +140,9 @@ async def test_a_secret_is_in_the_environment_and_nowhere_else(service: Service)
         await http.ended(execution)
         outputs["S/Lines"] = await http.output(execution)
         reporting = await http.start("S/Reporting", Token=reference())
-        await eventually_told(lambda: reports(http, reporting, "with ***"), "progress")
+        await eventually_answered(lambda: reports(http, reporting, "with ***"), "progress")
         service.apps.put("status")
-        await eventually_told(lambda: reports(http, reporting, "status ***"), "a status")
+        await eventually_answered(lambda: reports(http, reporting, "status ***"), "a status")
         service.apps.put("end")
         ended = await http.ended(reporting)
         assert ended["progress"]["message"] == "m ***"
@@ -154,7 +154,7 @@ async def test_a_secret_is_in_the_environment_and_nowhere_else(service: Service)
             (await http.call("GET", path)).body
             for path in ("/executions?limit=100", "/commands?limit=100", "/jobs", "/system")
         ]
-        await eventually_told(lambda: seen(stream, failed["commandId"]), "the last event")
+        await eventually_answered(lambda: seen(stream, failed["commandId"]), "the last event")
         await stream.aclose()
         frames = stream.raw
     assert service.apps.lines("seen") == [VALUE]

@@ -32,7 +32,7 @@ print(json.dumps({
 
 
 class Manager:
-    """The other side: what systemd holds and hears of one service."""
+    """The other side: what systemd holds of one service and receives from it."""
 
     def __init__(self, root: Path) -> None:
         self.service = Service(root)
@@ -41,7 +41,7 @@ class Manager:
         self.words.bind(self.address.replace("@", "\0", 1))
         self.words.settimeout(PATIENCE_S)
         self.listener: socket.socket | None = None
-        self.heard: list[dict[str, str]] = []
+        self.received: list[dict[str, str]] = []
         self.pid = 0
 
     def start(self, *, wait: bool = True, **variables: str) -> str:
@@ -95,12 +95,12 @@ class Manager:
         pid, self.pid = self.pid, 0
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    def hear(self, name: str, value: str = "") -> dict[str, str]:
+    def receive(self, name: str, value: str = "") -> dict[str, str]:
         """The next words that say this, whatever came before them."""
         while True:
             text = self.words.recv(4096).decode()
             said = dict(line.split("=", 1) for line in text.splitlines())
-            self.heard.append(said)
+            self.received.append(said)
             if name in said and value in said[name]:
                 return said
 
@@ -137,26 +137,26 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 async def test_each_state_is_sent_when_it_is_there(manager: Manager) -> None:
     manager.start()
-    manager.hear("READY", "1")
-    assert "EXTEND_TIMEOUT_USEC" in manager.heard[0]
+    manager.receive("READY", "1")
+    assert "EXTEND_TIMEOUT_USEC" in manager.received[0]
     async with manager.service.http() as http:
         execution_id = await http.start("M/Stays")
-        manager.hear("STATUS", "1 running, 0 waiting")
+        manager.receive("STATUS", "1 running, 0 waiting")
         manager.service.apps.put("go")
         await http.ended(execution_id)
-        manager.hear("STATUS", "0 running, 0 waiting")
+        manager.receive("STATUS", "0 running, 0 waiting")
     before_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
     kill(manager.pid, signal.SIGHUP)
-    said = manager.hear("RELOADING", "1")
+    said = manager.receive("RELOADING", "1")
     assert before_us <= int(said["MONOTONIC_USEC"]) <= time.clock_gettime_ns(1) // 1000
-    manager.hear("READY", "1")
+    manager.receive("READY", "1")
     assert manager.end() == 0
-    manager.hear("STOPPING", "1")
+    manager.receive("STOPPING", "1")
 
 
 def test_ready_is_not_said_before_commands_are_accepted(manager: Manager) -> None:
     manager.start(wait=False)
-    manager.hear("READY", "1")
+    manager.receive("READY", "1")
     instance = (manager.service.data / "instance.json").read_text()
     port = int(re.search(r'"url":"http://127.0.0.1:(\d+)"', instance)[1])  # type: ignore[index]
     answer = asyncio.run(request(port, "GET", "/readyz", {}, b""))
@@ -165,12 +165,12 @@ def test_ready_is_not_said_before_commands_are_accepted(manager: Manager) -> Non
 
 def test_watchdog_is_fed_while_the_service_lives(manager: Manager) -> None:
     manager.start(WATCHDOG_USEC="300000")
-    manager.hear("READY", "1")
+    manager.receive("READY", "1")
     for _ in range(3):
-        manager.hear("WATCHDOG", "1")
+        manager.receive("WATCHDOG", "1")
     kill(manager.pid, signal.SIGHUP)
-    manager.hear("RELOADING", "1")
-    manager.hear("WATCHDOG", "1")
+    manager.receive("RELOADING", "1")
+    manager.receive("WATCHDOG", "1")
 
 
 async def test_loop_that_hangs_feeds_no_watchdog() -> None:
@@ -224,7 +224,7 @@ async def test_restart_refuses_no_connection_where_systemd_holds_the_address(
         "Connection: close",
         "\r\n",
     )
-    with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as asks:  # nobody serves it now
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as asks:  # no service runs now
         asks.sendall("\r\n".join(lines).encode())
         manager.start()
         answer = b"".join(iter(lambda: asks.recv(65_536), b""))

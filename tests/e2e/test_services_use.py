@@ -28,14 +28,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 async def past(service: Service) -> list[dict[str, Any]]:
-    """All changes that the service can still tell."""
-    told: list[dict[str, Any]] = []
+    """All changes that the service can still send."""
+    items: list[dict[str, Any]] = []
     target = "/api/v1/events?limit=500"
     while True:
         page = (await service.raw("GET", target, headers={"Accept": "application/json"})).json
-        told += page["items"]
+        items += page["items"]
         if page["next"] == page["asOf"]:
-            return told
+            return items
         target = f"/api/v1/events?limit=500&last_event_id={page['next']}"
 
 
@@ -102,10 +102,10 @@ async def test_a_batch_starts_each_of_its_jobs_once_even_if_repeated(service: Se
     body = "\n".join(lines).encode()
     first = await service.raw("POST", "/api/v1/commands", body, headers)
     again = await service.raw("POST", "/api/v1/commands", body, headers)
-    told = [json.loads(line) for line in first.body.splitlines()]
+    answers = [json.loads(line) for line in first.body.splitlines()]
     repeated = [json.loads(line) for line in again.body.splitlines()]
-    assert told[3]["problem"]["status"] == 404
-    ids = [line["commandId"] for line in told if "commandId" in line]
+    assert answers[3]["problem"]["status"] == 404
+    ids = [line["commandId"] for line in answers if "commandId" in line]
     assert [line["commandId"] for line in repeated if "commandId" in line] == ids
     async with service.http() as http:
         for id_ in ids:
@@ -119,8 +119,8 @@ async def test_a_reader_from_the_beginning_gets_what_pages_hold(service: Service
         await http.ended(await http.start("T/Many"))
     expected = [change["id"] for change in await past(service)]
     async with await service.stream("/api/v1/events?start=earliest") as stream:
-        told = await stream.until(lambda each: each.id == expected[-1])
-    assert [each.id for each in told if each.kind == "change"] == expected
+        received = await stream.until(lambda each: each.id == expected[-1])
+    assert [each.id for each in received if each.kind == "change"] == expected
 
 
 async def test_metrics_count_what_was_done(service: Service) -> None:
@@ -135,5 +135,5 @@ async def counted(http: Http, service: Service) -> None:
     assert float(values['jobbus_commands_total{outcome="done",type="start"}']) >= 1
     assert float(values['jobbus_executions_ended_total{state="Succeeded"}']) >= 1
     assert float(values["jobbus_queue_depth"]) == 0
-    nobody = await service.raw("GET", "/metrics", headers={"Authorization": None})
-    assert nobody.status == 401
+    anonymous = await service.raw("GET", "/metrics", headers={"Authorization": None})
+    assert anonymous.status == 401

@@ -13,7 +13,7 @@ from tests.service import (
     Http,
     Service,
     eventually,
-    eventually_told,
+    eventually_answered,
     running_service,
 )
 from tests.shared_folder import shared_by_fuse, shared_by_layers
@@ -75,7 +75,7 @@ async def test_definitions_that_nothing_announces_do_not_either(
             async def is_read(wanted: str = str(turn)) -> bool:
                 return bool((await http.get("/jobs/S/Brief"))["description"] == wanted)
 
-            await eventually_told(is_read)
+            await eventually_answered(is_read)
 
 
 @pytest.mark.timeout(60)
@@ -91,7 +91,7 @@ async def test_progress_that_nothing_announces_is_seen(shared: tuple[Service, Pa
                 shown = (await http.execution(execution_id))["progress"]
                 return shown is not None and bool(shown["percent"] == wanted)
 
-            await eventually_told(is_seen)
+            await eventually_answered(is_seen)
         service.apps.put("end")
         await http.ended(execution_id)
 
@@ -101,14 +101,14 @@ async def test_that_they_are_looked_at_often_is_said_once_in_the_log_and_in_the_
 ) -> None:
     service, _ = shared
     async with service.http() as http:
-        told = await system(http)
-    assert [text.partition(" is on fuse")[0] for text in told] == [
+        warnings = await system(http)
+    assert [text.partition(" is on fuse")[0] for text in warnings] == [
         str(service.data / "JobCommandQueue"),
         str(service.apps.root),
     ]
-    assert all("every 250 ms" in text for text in told)
+    assert all("every 250 ms" in text for text in warnings)
     log = [json.loads(line).get("event", "") for line in service.log.read_text().splitlines()]
-    assert sorted(text for text in log if "it is looked at every" in text) == sorted(told)
+    assert sorted(text for text in log if "it is looked at every" in text) == sorted(warnings)
 
 
 @pytest.mark.timeout(90)
@@ -127,8 +127,8 @@ async def test_where_the_type_says_nothing_it_is_noticed(tmp_path: Path) -> None
             async def is_noticed() -> list[str]:
                 return await system(http)
 
-            [told] = await eventually_told(is_noticed)
-            assert "holds entries that were not announced" in told
+            [warning] = await eventually_answered(is_noticed)
+            assert "holds entries that were not announced" in warning
             for _ in range(TURNS):
                 await ended(service, behind)
 
@@ -143,5 +143,5 @@ async def test_where_changes_are_announced_nothing_is_looked_at_often(tmp_path: 
             async def is_there() -> bool:
                 return (await http.call("GET", "/jobs/S/New")).status == 200
 
-            await eventually_told(is_there)
+            await eventually_answered(is_there)
             assert await system(http) == []

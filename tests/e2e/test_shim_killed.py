@@ -16,7 +16,7 @@ from tests.service import (
     Http,
     Service,
     eventually,
-    eventually_told,
+    eventually_answered,
     is_alive,
     kill,
     read_json,
@@ -90,7 +90,7 @@ async def with_status(http: Http, execution_id: str, status: str) -> dict[str, A
         found = await http.execution(execution_id)
         return found if found["status"] == status else None
 
-    return await eventually_told(look, f"{execution_id} is {status}")
+    return await eventually_answered(look, f"{execution_id} is {status}")
 
 
 async def left_alone(service: Service, http: Http, execution_id: str) -> None:

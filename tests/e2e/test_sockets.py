@@ -1,4 +1,4 @@
-"""What shims, service and programs say to one another: to nobody else, whoever is away.
+"""What shims, service and programs say to one another reaches no other, whichever is away.
 
 Another account of this machine waits under the names that could be taken.
 """
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.jobs import Apps
-from tests.service import Service, eventually, eventually_told, kill, read_json, running_service
+from tests.service import Service, eventually, eventually_answered, kill, read_json, running_service
 
 ROLELESS = 54_324
 SECRET = "patient Miller at 42"
@@ -63,7 +63,7 @@ while True:
     for link in select.select([*held, sys.stdin], [], [])[0]:
         if link is sys.stdin:
             sys.exit()
-        print("heard", link.recv(65536)[:40], flush=True)
+        print("received", link.recv(65536)[:40], flush=True)
 """
 
 
@@ -134,18 +134,18 @@ def said_by(service: Service) -> int:
 
 def names_of(service: Service, execution_id: str, address: str) -> list[str]:
     """Every name under which somebody could be meant, now or in earlier versions."""
-    told = read_json(service.data / "instance.json") or {}
+    identity = read_json(service.data / "instance.json") or {}
     sockets = service.data / "Sockets"
     return [
-        f"@jobbus-{told['instance']}-bell",
-        f"@jobbus-{told['instance']}-{execution_id}",
+        f"@jobbus-{identity['instance']}-bell",
+        f"@jobbus-{identity['instance']}-{execution_id}",
         address,
         f"{sockets}/bell2",
         f"{sockets}/{execution_id}",
     ]
 
 
-@pytest.mark.parametrize("who", ["service", "service_and_shim", "nobody"])
+@pytest.mark.parametrize("who", ["service", "service_and_shim", "none"])
 async def test_another_account_receives_nothing_of_a_job_whichever_process_is_away(
     who: str, service: Service
 ) -> None:
@@ -154,19 +154,19 @@ async def test_another_account_receives_nothing_of_a_job_whichever_process_is_aw
         state = await eventually(
             lambda: with_socket(state_of(service, execution_id)), "the shim says where it listens"
         )
-    if who != "nobody":
+    if who != "none":
         service.kill9(spawner=True)
     if who == "service_and_shim":
         kill(state["shim"], signal.SIGKILL)
     with listener(names_of(service, execution_id, state["socket"])) as said:
         await goes_on(service)
-        if who != "nobody":
+        if who != "none":
             service.start()
         async with service.http() as http:
             await http.publish(20, command="stop", executionId=execution_id)
             assert (await http.ended(execution_id))["status"] == "Stopped"
-    heard = [line for line in said if line.startswith("heard")]
-    assert heard == []
+    received = [line for line in said if line.startswith("received")]
+    assert received == []
     # Only abstract names could be taken at all.
     assert all(line.split()[1].startswith("@") for line in said if line.startswith("bound"))
 
@@ -187,8 +187,8 @@ async def test_neither_service_nor_shim_has_a_name_that_others_can_take_or_reach
         sockets = service.data / "Sockets"
         await eventually((sockets / execution_id).is_socket, "the shim listens")
         abstract = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace")
-        told = read_json(service.data / "instance.json") or {}
-        assert f"@jobbus-{told['instance']}" not in abstract
+        identity = read_json(service.data / "instance.json") or {}
+        assert f"@jobbus-{identity['instance']}" not in abstract
         assert not sends_as(ROLELESS, sockets / "bell")
         assert not sends_as(ROLELESS, sockets / execution_id)
         assert sends_as(0, sockets / execution_id)
@@ -235,8 +235,10 @@ async def test_words_progress_and_orders_arrive_however_long_the_path_is(
                 if again:
                     service.kill9(spawner=True)
                     service.start()
-                told = await eventually_told(progress_of(service, execution_id), "it arrives")
-                assert told.startswith(SECRET)
+                arrived_text = await eventually_answered(
+                    progress_of(service, execution_id), "it arrives"
+                )
+                assert arrived_text.startswith(SECRET)
         async with service.http() as http:
             await http.publish(20, command="stop", executionId=execution_id)
             assert (await http.ended(execution_id))["status"] == "Stopped"
@@ -250,8 +252,8 @@ async def test_words_progress_and_orders_arrive_however_long_the_path_is(
 def progress_of(service: Service, execution_id: str) -> Callable[[], Any]:
     async def look() -> str | None:
         async with service.http() as http:
-            told = (await http.execution(execution_id)).get("progress") or {}
-            message: str | None = told.get("message")
+            progress = (await http.execution(execution_id)).get("progress") or {}
+            message: str | None = progress.get("message")
             return message
 
     return look
@@ -301,7 +303,7 @@ async def test_sockets_that_were_removed_are_made_again_and_words_and_orders_arr
         message = await progress_of(service, execution_id)()
         return int((message or "0").rpartition(" ")[2]) > since
 
-    await eventually_told(arrived, "what the program says arrives")
+    await eventually_answered(arrived, "what the program says arrives")
     async with service.http() as http:
         another = await http.start("N/Watched")
         assert (sockets / another).is_socket()

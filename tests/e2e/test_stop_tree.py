@@ -14,7 +14,7 @@ from tests.service import (
     Http,
     Service,
     eventually,
-    eventually_told,
+    eventually_answered,
     is_alive,
     jobs_of,
     running_service,
@@ -98,7 +98,7 @@ async def test_second_stop_shortens_the_grace_and_both_are_completed(service: Se
         execution_id = await http.start("T/Deaf")
         await output_has(service, execution_id, b"here\n")
         patient = await http.publish(command="stop", jobId="T/Deaf")
-        await eventually_told(lambda: is_stopping(http, execution_id), "it is stopping")
+        await eventually_answered(lambda: is_stopping(http, execution_id), "it is stopping")
         started = await http.call("POST", "/commands", {"command": "start", "jobId": "T/Deaf"})
         assert started.status == 202, started.body
         hard = await http.publish(20, command="stop", jobId="T/Deaf", kill=True)

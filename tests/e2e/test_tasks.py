@@ -1,4 +1,4 @@
-"""A whole node inside the test's own loop, for what only the inside can tell: its asyncio tasks,
+"""A whole node inside the test's own loop, for what only the inside can show: its asyncio tasks,
 and whether anything stops that loop."""
 
 import asyncio
@@ -104,9 +104,9 @@ async def _a_working_day(running: Node, apps: Apps) -> None:
                 return text
 
         brief = {"command": "start", "jobId": "T/Brief"}
-        told = await call("POST", "/commands", brief, Prefer="wait=20", Idempotency_Key="once")
+        accepted = await call("POST", "/commands", brief, Prefer="wait=20", Idempotency_Key="once")
         await call("POST", "/commands", brief, Idempotency_Key="once")
-        execution = json.loads(told)["executionId"]
+        execution = json.loads(accepted)["executionId"]
         await call("GET", f"/executions/{execution}/stream")
         await call("GET", f"/executions/{execution}/output?grep=hello&format=json")
         await call("GET", f"/executions/{execution}/output", Range="bytes=0-1")

@@ -124,7 +124,7 @@ async def what_it_says_that_you_may(me: Asking) -> AsyncIterator[Cell]:
             continue
         for action, grant in json.loads(body)["may"].items():
             wanted = expected(me.person, action, job) is ALLOWED
-            yield me.cell(f"told that {action} {job.id}", (wanted, wanted), (
+            yield me.cell(f"said that {action} {job.id}", (wanted, wanted), (
                 grant["allowed"], grant["why"] is None
             ))  # fmt: skip
 
@@ -182,7 +182,7 @@ async def execution_lists(me: Asking) -> AsyncIterator[Cell]:
 
 
 async def counts(me: Asking) -> AsyncIterator[Cell]:
-    """Walked one by one: neither the number of pages nor a cursor tells of what is hidden."""
+    """Walked one by one: neither the number of pages nor a cursor reveals what is hidden."""
     for job in JOBS:
         wanted = sum(me.sees(run) for run in me.permissions.runs if run.job == job)
         walked, path = 0, f"/executions?job={job.id}&limit=1"
@@ -230,9 +230,9 @@ async def tickets(me: Asking) -> AsyncIterator[Cell]:
         status, body = await me.ask("POST", "/tickets", {"path": API + path})
         assert status == 201, body
         ticket = json.loads(body)["ticket"]
-        async with aiohttp.ClientSession(me.permissions.service.url) as nobody:
+        async with aiohttp.ClientSession(me.permissions.service.url) as anonymous:
             headers = {"Accept": "text/event-stream"}
-            async with nobody.get(f"{API}{path}?ticket={ticket}", headers=headers) as answer:
+            async with anonymous.get(f"{API}{path}?ticket={ticket}", headers=headers) as answer:
                 got = verdict_of(answer.status, await answer.read())
         yield me.cell(f"ticket for {run}", expected(me.person, "output", run.job, run.owner), got)
 
@@ -257,8 +257,8 @@ async def batches(me: Asking) -> AsyncIterator[Cell]:
     kind = {"Content-Type": "application/x-ndjson"}
     async with me.http.post(f"{API}/commands", data=data, headers=kind) as answer:
         assert answer.status == 200
-        told = [json.loads(line) for line in (await answer.text()).splitlines()]
-    for job, line in zip(JOBS, told, strict=True):
+        answers = [json.loads(line) for line in (await answer.text()).splitlines()]
+    for job, line in zip(JOBS, answers, strict=True):
         problem = line.get("problem")
         got = verdict_of(problem["status"], json.dumps(problem).encode()) if problem else ALLOWED
         yield me.cell(f"line to start {job.id}", expected_of_job(me.person, "start", job), got)
@@ -283,7 +283,7 @@ async def event_pages(me: Asking) -> AsyncIterator[Cell]:
 async def event_streams(me: Asking) -> AsyncIterator[Cell]:
     """A snapshot, a replay of all there was, and a replay by filter; each to its bookmark."""
     for query in ("start=snapshot", "start=earliest", "start=earliest&job=P/Hidden"):
-        seen = await _told_by_stream(me, query)
+        seen = await _sent_by_stream(me, query)
         runs = [
             run for run in me.permissions.runs if "job=" not in query or run.job.name == "Hidden"
         ]
@@ -291,7 +291,7 @@ async def event_streams(me: Asking) -> AsyncIterator[Cell]:
             yield me.cell(f"{run} in {query}", me.sees(run), run.execution_id in seen)
 
 
-async def _told_by_stream(me: Asking, query: str) -> set[str]:
+async def _sent_by_stream(me: Asking, query: str) -> set[str]:
     """The executions of all frames up to one that only this person can have caused."""
     seen: set[str] = set()
     headers = {"Accept": "application/x-ndjson"}
@@ -310,12 +310,12 @@ async def _told_by_stream(me: Asking, query: str) -> set[str]:
 
 def _is_about(frame: dict[str, Any], command_id: str) -> bool:
     data = frame.get("data") or {}
-    told: bool = data.get("subject") == f"commands/{command_id}"
-    return told and data["type"] == "command.ended"
+    is_its: bool = data.get("subject") == f"commands/{command_id}"
+    return is_its and data["type"] == "command.ended"
 
 
 def executions_in(frame: dict[str, Any]) -> set[str]:
-    """The executions that a frame of `/events` or of a socket tells something of."""
+    """The executions that a frame of `/events` or of a socket says something of."""
     data = frame.get("data") or {}
     if frame["op"] == "snapshot":
         return {item["executionId"] for item in data["items"] if "executionId" in item}
@@ -372,27 +372,27 @@ async def sockets(me: Asking) -> AsyncIterator[Cell]:
     async with open_socket(me.permissions.service.url, token) as socket:
         await socket.say("subscribe", sub="all", topic="events", start="snapshot")
         frames = await socket.until("snapshot_end", "all")
-        seen = {i for heard in frames for i in executions_in(heard.whole)}
+        seen = {i for frame in frames for i in executions_in(frame.whole)}
         for run in me.permissions.runs:
             yield me.cell(f"{run} in a socket", me.sees(run), run.execution_id in seen)
         for number, run in enumerate(me.permissions.ended):
             sub = f"out{number}"
             execution_id = run.execution_id
             await socket.say("subscribe", sub=sub, topic="output", execution=execution_id)
-            heard = (
+            frame = (
                 await socket.until_it(
-                    lambda heard, sub=sub: heard.sub == sub and heard.op in ("hello", "problem")  # type: ignore[misc]
+                    lambda frame, sub=sub: frame.sub == sub and frame.op in ("hello", "problem")  # type: ignore[misc]
                 )
             )[-1]
-            got = ALLOWED if heard.op == "hello" else verdict_of(*_problem(heard.data))
+            got = ALLOWED if frame.op == "hello" else verdict_of(*_problem(frame.data))
             wanted = expected(me.person, "output", run.job, run.owner)
             yield me.cell(f"output of {run} in a socket", wanted, got)
         for job in JOBS:
             ref = job.name
             command = {"command": "start", "jobId": job.id}
             await socket.say("publish", ref=ref, command=command)
-            heard = (await socket.until_it(lambda heard, ref=ref: heard.ref == ref))[-1]  # type: ignore[misc]
-            got = ALLOWED if heard.op == "result" else verdict_of(*_problem(heard.data))
+            frame = (await socket.until_it(lambda frame, ref=ref: frame.ref == ref))[-1]  # type: ignore[misc]
+            got = ALLOWED if frame.op == "result" else verdict_of(*_problem(frame.data))
             yield me.cell(
                 f"start {job.id} by socket", expected_of_job(me.person, "start", job), got
             )
@@ -457,18 +457,18 @@ def questions(execution_id: str, command_id: str, job_id: str) -> Iterator[Quest
 async def hidden_as_absent(me: Asking) -> AsyncIterator[Cell]:
     """Status, headers and words are those for what never was, whatever is asked about it."""
     seen = {run.job for run in me.permissions.runs if me.sees(run) or me.sees_job(run.job)}
-    told_of = [run for run in me.permissions.ended if run.job not in seen]
-    run = (told_of or [run for run in me.permissions.ended if me.sees(run)])[0]
+    hidden = [run for run in me.permissions.ended if run.job not in seen]
+    run = (hidden or [run for run in me.permissions.ended if me.sees(run)])[0]
     names = (run.execution_id, run.command_id, run.job.id)
     asked = zip(questions(*names), questions(*ABSENT), strict=True)
-    for about, about_nothing in asked if told_of else [next(asked)]:
-        told = await _told(me, about, names)
-        told_of_nothing = await _told(me, about_nothing, ABSENT)
-        what = f"{about[0]} {about[1]}: {told!s:.300} as {told_of_nothing!s:.300}"
-        yield me.cell(what, bool(told_of), told == told_of_nothing)
+    for about, about_nothing in asked if hidden else [next(asked)]:
+        to_hidden = await _comparable(me, about, names)
+        to_nothing = await _comparable(me, about_nothing, ABSENT)
+        what = f"{about[0]} {about[1]}: {to_hidden!s:.300} as {to_nothing!s:.300}"
+        yield me.cell(what, bool(hidden), to_hidden == to_nothing)
 
 
-async def _told(me: Asking, question: Question, names: tuple[str, ...]) -> tuple[object, ...]:
+async def _comparable(me: Asking, question: Question, names: tuple[str, ...]) -> tuple[object, ...]:
     """The answer without what differs between any two."""
     method, path, body, headers = question
     async with me.http.request(method, API + path, json=body, headers=headers) as answer:
@@ -517,13 +517,13 @@ async def test_door_keeps_to_the_table(
 
 
 def judge(tally: Tally, door: str, asked: Iterable[list[Cell]]) -> None:
-    """Every cell is as the contract says; the end of the run tells how many there were."""
+    """Every cell is as the contract says; the end of the run reports how many there were."""
     cells = [cell for of_one in asked for cell in of_one]
     wrong = [f"{what}: {got}, not {wanted}" for what, wanted, got in cells if wanted != got]
     tally.add(Kind.PERMISSIONS, door, len(cells), len(wrong))
     assert not wrong, f"{len(wrong)} of {len(cells)}:\n" + "\n".join(wrong)
-    told = len({str(wanted) for _, wanted, _ in cells})
-    assert told > 1, "a door that says the same to everybody tests nothing"
+    kinds = len({str(wanted) for _, wanted, _ in cells})
+    assert kinds > 1, "a door that says the same to everybody tests nothing"
 
 
 EXIT = {ALLOWED: {0, 6}, REFUSED: {4}, HIDDEN: {3}}
@@ -562,7 +562,7 @@ async def test_live_changes_reach_only_those_who_may_see_them(
     permissions: PermissionService, tally: Tally
 ) -> None:
     """Last, since it forgets the ended executions: that is the change."""
-    told = {person.name: set[str]() for person in PEOPLE}
+    received = {person.name: set[str]() for person in PEOPLE}
     opened = {person.name: asyncio.Event() for person in PEOPLE}
 
     async def listen(person: Person) -> None:
@@ -572,7 +572,7 @@ async def test_live_changes_reach_only_those_who_may_see_them(
                 opened[person.name].set()
                 async for line in stream.content:
                     frame = json.loads(line)
-                    told[person.name] |= executions_in(frame)
+                    received[person.name] |= executions_in(frame)
                     if _is_about(frame, fences.get(person.name, "")):
                         return
 
@@ -592,7 +592,7 @@ async def test_live_changes_reach_only_those_who_may_see_them(
         (
             f"{person.name}: {run} forgotten",
             expected(person, "view", run.job, run.owner) is ALLOWED,
-            run.execution_id in told[person.name],
+            run.execution_id in received[person.name],
         )
         for person in PEOPLE
         for run in permissions.ended

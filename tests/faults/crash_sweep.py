@@ -22,7 +22,7 @@ PAUSE_S = 0.1
 """Between the tries of those who meet an error that passes."""
 
 UNCLEAR = ("Traceback", "unexpected", "never retrieved")
-"""What nobody should read who is told that a disk failed."""
+"""What no message that a disk failed should contain."""
 
 QUIET_ENDS = 2
 """So many trials in a row must pass without a kill until a sweep is at its end."""
@@ -32,7 +32,7 @@ QUIET_ENDS = 2
 class Aim:
     """Which process dies when. `again`: in the start after a crash under load, not in the first.
 
-    With the action `fail` nobody is killed: the call fails with the errno `number`. `together`: who
+    With the action `fail` none is killed: the call fails with the errno `number`. `together`: who
     comes to the call freezes there, and service, spawner and all shims are killed (`simultaneous`).
     """
 
@@ -101,22 +101,22 @@ def _live(service: SeamService, load: Load, aim: Aim) -> Iterator[str]:
         service.disarm()
         service.start()
     load.settle()
-    told = os.strerror(aim.number) if aim.action == "fail" else ""
+    reported = os.strerror(aim.number) if aim.action == "fail" else ""
     # A process that the system does not give is the end of the start that needed it.
-    unstarted = told if aim.role == "spawner" else ""
+    unstarted = reported if aim.role == "spawner" else ""
     exact_ends = not (aim.role == "shim" or aim.together)
-    yield from verify(load, exact_ends=exact_ends, told=told, unstarted=unstarted)
+    yield from verify(load, exact_ends=exact_ends, reported=reported, unstarted=unstarted)
 
 
 def _unclear_end(service: SeamService) -> Iterator[str]:
-    """Whoever cannot go on says why, in a sentence, and ends by itself."""
+    """A service that cannot go on says why, in a sentence, and ends by itself."""
     code = service.wait_for_end()
     if code != 1:
         yield f"it ended with {code}"
-    told = service.log.read_text(encoding="utf-8")
-    if not any(line.startswith("jobbus: ") for line in told.splitlines()):
-        yield f"it did not say why it ended: {told[-500:]}"
-    yield from (f"it said: {word} {told[-1500:]}" for word in UNCLEAR if word in told)
+    text = service.log.read_text(encoding="utf-8")
+    if not any(line.startswith("jobbus: ") for line in text.splitlines()):
+        yield f"it did not say why it ended: {text[-500:]}"
+    yield from (f"it said: {word} {text[-1500:]}" for word in UNCLEAR if word in text)
     service.log.write_text("", encoding="utf-8")
 
 
@@ -150,7 +150,7 @@ def attempt_all(root: Path, aims: Sequence[Aim]) -> list[Verdict]:
 
 
 def sweep(
-    root: Path, aims: Callable[[int], Aim], tell: Callable[[str], None] = lambda _: None
+    root: Path, aims: Callable[[int], Aim], report: Callable[[str], None] = lambda _: None
 ) -> list[Verdict]:
     """The verdicts of all calls, `aims(1)`, `aims(2)` … until nothing is struck any more."""
     verdicts: list[Verdict] = []
@@ -160,7 +160,7 @@ def sweep(
         verdicts += [verdict for verdict in found if verdict.struck or verdict.violations]
         for verdict in found:
             if verdict.violations:
-                tell(str(verdict))
+                report(str(verdict))
         if not any(verdict.struck for verdict in found[-QUIET_ENDS:]):
             break
     return verdicts

@@ -154,7 +154,7 @@ class Load:
     acknowledged: set[str] = field(default_factory=set)
     refused: dict[str, int] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
-    told: Callable[..., None] = lambda **_: None
+    note: Callable[..., None] = lambda **_: None
     drops: bool = True
     ran_before: set[str] = field(default_factory=set)
     deaths: int = 1
@@ -230,14 +230,14 @@ class Load:
         body = {"command": command, "jobId": job_id, "commandId": command_id}
         deadline_s = time.monotonic() + PATIENCE_S
         while True:
-            status, told = self.call("POST", "/commands", body, wait_s)
+            status, answer = self.call("POST", "/commands", body, wait_s)
             if status in (200, 202):
                 self.acknowledged.add(command_id)
-                self.told(what="ack", id=command_id)
+                self.note(what="ack", id=command_id)
                 return
-            assert status in (503, 507), told
-            self.refused[told["type"].rpartition("/")[2]] = status
-            assert time.monotonic() < deadline_s, f"never accepted: {told}"
+            assert status in (503, 507), answer
+            self.refused[answer["type"].rpartition("/")[2]] = status
+            assert time.monotonic() < deadline_s, f"never accepted: {answer}"
             time.sleep(QUIET_S)
 
     def _drop(self, name: str, job_id: str) -> None:
@@ -256,10 +256,10 @@ class Load:
         for item in (*self.items("/executions"), *self.items("/commands")):
             key = item["commandId"] if "command" in item else item["executionId"]
             self.seen[key] = item["version"]
-            self.told(what="seen", id=key, version=item["version"], status=item["status"])
+            self.note(what="seen", id=key, version=item["version"], status=item["status"])
 
     def _await_ended(self, ids: list[str], *, or_unknown: bool = False) -> None:
-        """A start whose shim died is told to have run, or not, when its tree has ended."""
+        """A start whose shim died is reported to have run, or not, when its tree has ended."""
         deadline_s = time.monotonic() + PATIENCE_S
         left = set(ids)
         while left:
@@ -293,7 +293,7 @@ def _is_final(command: Content) -> bool:
 
 
 def torn_files(data: Path) -> list[str]:
-    """Visible files of ours that are no whole JSON, in a data directory nobody works on."""
+    """Visible files of ours that are no whole JSON, in a data directory that no service uses."""
     folders = ("JobCommandQueue", "JobCommandResults", "JobStatus", "JobOutput/*", "", "Journal")
     torn = []
     for path in (p for folder in folders for p in data.glob(f"{folder}/*.json".lstrip("/"))):
@@ -313,11 +313,13 @@ def _is_json(path: Path) -> bool:
     return True
 
 
-def verify(load: Load, *, exact_ends: bool, told: str = "", unstarted: str = "") -> Iterator[str]:
+def verify(
+    load: Load, *, exact_ends: bool, reported: str = "", unstarted: str = ""
+) -> Iterator[str]:
     """What is wrong after the end of the last service; nothing, if all promises were kept.
 
-    With `told`, errors may stand in the log that tell it: an error that was met has to be told.
-    With `unstarted`, an execution may have failed that never ran and tells it.
+    With `reported`, errors in the log may name it: an error that was met has to be reported.
+    With `unstarted`, an execution may have failed that never ran and names it.
     """
     service = load.service
     items, commands = load.items("/executions"), load.items("/commands")
@@ -330,7 +332,7 @@ def verify(load: Load, *, exact_ends: bool, told: str = "", unstarted: str = "")
     yield from different_table(service.data, items, commands)
     yield from (f"queue: {name}" for name in service.queue_files_whole())
     for line in service.complaints():
-        if not told or told not in line or "Traceback" in line:
+        if not reported or reported not in line or "Traceback" in line:
             yield f"log: {line}"
 
 
@@ -372,19 +374,19 @@ def _wrong_ends(
         end: tuple[str, int | None] = (item["status"], item["exitCode"])
         ran = item["executionId"] in starts or item["executionId"] in load.ran_before
         if item["startTime"] is not None and not ran and item["status"] != "Stopped":
-            yield f"never ran, and is told to have: {item}"
+            yield f"never ran, and is reported to have: {item}"
         if unstarted and not ran and end == ("Failed", None) and unstarted in item["error"]:
             continue
         if exact_ends and end not in ENDS[item["jobId"]]:
             yield f"{item['jobId']} ended as {end} {item['reason']} {item['error']}"
         if ran and item["startTime"] is None and exact_ends:
-            yield f"ran, and is told not to have: {item}"
+            yield f"ran, and is reported not to have: {item}"
     for job_id in FOLLOWED if exact_ends else ():
         attempts = sorted(e["attempt"] for e in items if e["jobId"] == job_id)
         if attempts not in ([], [1, 2]):
             yield f"attempts of {job_id}: {attempts}"
     for execution_id in starts.keys() - {item["executionId"] for item in items}:
-        yield f"ran, and nobody knows of it: {execution_id}"
+        yield f"ran, and is not on record: {execution_id}"
 
 
 def different_table(data: Path, items: list[Content], commands: list[Content]) -> Iterator[str]:
@@ -399,9 +401,9 @@ def different_table(data: Path, items: list[Content], commands: list[Content]) -
     views = [_plain(execution_view(e)) for e in found.table.executions()]
     if _by(views, "executionId") != _by([_less(i) for i in items], "executionId"):
         yield f"executions differ from the journal:\n{views}\n{items}"
-    told = [_plain(command_view(c)) for c in found.table.commands()]
-    if _by(told, "commandId") != _by([_less(c) for c in commands], "commandId"):
-        yield f"commands differ from the journal:\n{told}\n{commands}"
+    command_views = [_plain(command_view(c)) for c in found.table.commands()]
+    if _by(command_views, "commandId") != _by([_less(c) for c in commands], "commandId"):
+        yield f"commands differ from the journal:\n{command_views}\n{commands}"
     wanted = {f"{e.id}.json": encode_status(e) for e in found.table.executions()}
     if (there := _files(layout.status)) != wanted:
         yield f"status files differ from the table: {sorted(there.items() ^ wanted.items())}"

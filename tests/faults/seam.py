@@ -35,10 +35,10 @@ class Plan(NamedTuple):
     the process, `fail` with `number` as errno, `record` all calls into the file `log`. With
     `calls`, only calls of these names count.
     `shim` is the number of the execution whose shim is meant, from 0 on: shims serve again. `hold`
-    fails all later calls, too. The call that is struck is told in the file `mark`, which has to be
+    fails all later calls, too. The call that is struck is named in the file `mark`, which has to be
     a new one. `pause_s`, if not 0, is how long everybody rests who looks at the disk, or tries it,
     again and again. `poison` is where the service dies of each command of `POISON_JOB`: when its
-    file is looked at (`look`), read (`read`) or was changed in Rejects (`mended`), when it is
+    file is looked at (`look`), read (`read`) or was changed in Rejects (`repaired`), when it is
     decided (`decide`), or when its program is to be started (`spawn`).
     """
 
@@ -215,7 +215,7 @@ class Seam:
     def _recorded(
         self, name: str, real: Callable[..., Any], places: list[str], args: Any, kwargs: Any
     ) -> Any:
-        """The call and its line are one step among all processes, so the lines tell the order."""
+        """The call and its line are one step among all processes, so the lines show the order."""
         if name in SPAWNS:
             return real(*args, **kwargs)
         assert self._recorder is not None
@@ -309,8 +309,8 @@ class Recorder:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def write(self, line: dict[str, Any]) -> None:
-        told = {**line, "pid": os.getpid(), "t": time.monotonic_ns()}
-        REAL.write(self._descriptor, json.dumps(told).encode() + b"\n")
+        record = {**line, "pid": os.getpid(), "t": time.monotonic_ns()}
+        REAL.write(self._descriptor, json.dumps(record).encode() + b"\n")
 
 
 def freeze() -> None:
@@ -320,7 +320,7 @@ def freeze() -> None:
 
 def die() -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError("nobody outlives SIGKILL")
+    raise AssertionError("no process outlives SIGKILL")
 
 
 def _path_of(descriptor: Any) -> str:

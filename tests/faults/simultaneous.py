@@ -28,7 +28,7 @@ def all_killed_at(mark: Path, service: Service, seed: int) -> Iterator[None]:
         pid = 0
         while not is_over.wait(LOOK_S):
             with suppress(AssertionError):
-                pid = service.pid  # kept: it does not tell while its end is waited for
+                pid = service.pid  # kept: it is not known while its end is waited for
             if pid and mark.exists():
                 _kill_all(pid, random.Random(seed))
                 return
@@ -51,7 +51,7 @@ def _kill_all(service: int, chance: random.Random) -> None:
     for moment_s, victim in zip(moments, victims, strict=True):
         time.sleep(max(0.0, begun_s + moment_s - time.monotonic()))
         kill(victim, signal.SIGKILL)
-    # Who was forked meanwhile has no parent any more that would tell of it.
+    # Who was forked meanwhile has no parent any more that would report it.
     late = [pid for each in spawners for pid in children_of(each) if pid not in victims]
     for pid in late:
         kill(pid, signal.SIGKILL)

@@ -53,8 +53,8 @@ COMMANDS = f"POST /api/v1/commands HTTP/1.1\r\nHost: localhost\r\n{KIND}"
 UNPROVEN: dict[str, bytes] = {
     "bodies of signing in": announced(SIGN_IN),
     "bodies of signing in in chunks": chunked(SIGN_IN),
-    "bodies of nobody's commands": announced(COMMANDS),
-    "bodies of nobody's commands in chunks": chunked(COMMANDS),
+    "bodies of anonymous commands": announced(COMMANDS),
+    "bodies of anonymous commands in chunks": chunked(COMMANDS),
     "bodies of a path that is none": announced(f"PUT /x HTTP/1.1\r\nHost: localhost\r\n{KIND}"),
     "bodies of a GET": announced(f"GET /livez HTTP/1.1\r\nHost: localhost\r\n{KIND}"),
     "heads of long lines": b"GET / HTTP/1.1\r\n" + b"".join(

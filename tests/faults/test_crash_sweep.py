@@ -35,7 +35,9 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 def test_nothing_is_lost_or_doubled_by_a_death_here_and_there(place: Path) -> None:
     verdicts = attempt_all(place, QUICK)
-    assert [verdict.aim for verdict in verdicts if not verdict.struck] == [], "nobody died of these"
+    assert [verdict.aim for verdict in verdicts if not verdict.struck] == [], (
+        "no process died of these"
+    )
     wrong = [str(verdict) for verdict in verdicts if verdict.violations]
     assert not wrong, "\n".join(wrong)
 
@@ -68,5 +70,5 @@ def test_nothing_is_lost_or_doubled_by_a_death_at_any_call_of(
     verdicts = sweep(place, aims, print)
     wrong = [verdict for verdict in verdicts if verdict.violations]
     tally.add(Kind.KILL_POINTS, request.node.callspec.id, len(verdicts), len(wrong))
-    assert verdicts, "nobody died"
+    assert verdicts, "no process died"
     assert not wrong, "\n".join(map(str, wrong))

@@ -33,7 +33,7 @@ from tests.service import (
     Service,
     children_of,
     eventually,
-    eventually_told,
+    eventually_answered,
     is_alive,
     jobs_of,
     running_service,
@@ -160,7 +160,7 @@ async def a_job_is_stopped_meanwhile(
                 await asks_a_lot(service, http)
                 await stop(service, http, execution_id)
             if lack is of_a_spawner:
-                await eventually_told(lambda: says_what_is_lacking(service), "what is lacking")
+                await eventually_answered(lambda: says_what_is_lacking(service), "what is lacking")
             await eventually(lambda: not programs_of(service), "the end of the program")
         async with service.http() as http:
             assert (await http.ended(execution_id))["status"] == "Stopped"
@@ -191,11 +191,11 @@ async def started_again(http: Http) -> str:
     """What was missing is there again: a start works as soon as that is noticed."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
-            told = await http.call(
+            answer = await http.call(
                 "POST", "/commands", {"command": "start", "jobId": QUICK}, Prefer="wait=20"
             )
-            if told.status == 200 and told.json["status"] == "Completed":
-                found: str = told.json["executionId"]
+            if answer.status == 200 and answer.json["status"] == "Completed":
+                found: str = answer.json["executionId"]
                 return found
             await asyncio.sleep(0.2)
 
@@ -312,13 +312,13 @@ async def starts_or_says_why(root: Path, start: Start) -> None:
         service.token = (service.data / "admin.token").read_text(encoding="ascii").strip()
         async with service.http() as http:
             for job_id, end in ((QUICK, "Succeeded"), (SLEEP, "Stopped")):
-                told = await http.publish(20, command="start", jobId=job_id)
-                if told["status"] == "Failed" and not start.must_start:
-                    assert "allow more processes" in told["error"], told
+                answer = await http.publish(20, command="start", jobId=job_id)
+                if answer["status"] == "Failed" and not start.must_start:
+                    assert "allow more processes" in answer["error"], answer
                     continue
                 if end == "Stopped":
-                    await stops_by_file(service, http, told["executionId"])
-                assert (await http.ended(told["executionId"]))["status"] == end, told
+                    await stops_by_file(service, http, answer["executionId"])
+                assert (await http.ended(answer["executionId"]))["status"] == end, answer
         assert not service.complaints(), service.log.read_text()
         assert len(lines(service)) <= LINES_MAX, service.log.read_text()
         for word in start.said:

@@ -104,8 +104,8 @@ def test_a_full_disk_refuses_starts_records_ends_and_recovers_by_itself(small_di
         filled = fill(small_disk)
         for _ in range(min(len(filled) // 2, 100)):  # what is left is for stops and ends
             filled.pop().unlink()
-        told = refused_start(load)
-        assert (told["code"], told["status"]) == ("no_space", 507)
+        answer = refused_start(load)
+        assert (answer["code"], answer["status"]) == ("no_space", 507)
         load.run_second_half()
         filled += fill(small_disk)
         assert refused_start(load)["status"] == 507
@@ -132,9 +132,9 @@ def refused_start(load: Load) -> Any:
     while b"little room is left" not in load.service.log.read_bytes():
         assert time.monotonic() < deadline_s, "it did not notice"
         time.sleep(0.1)
-    status, told = load.call("POST", "/commands", {"command": "start", "jobId": "S/Reports"})
-    assert status == 507, told
-    return told
+    status, answer = load.call("POST", "/commands", {"command": "start", "jobId": "S/Reports"})
+    assert status == 507, answer
+    return answer
 
 
 def fill(root: Path) -> list[Path]:

@@ -157,7 +157,7 @@ class Bench:
     def exit_record(data: bytes) -> None:
         found = decode_exit(data)
         if found is not None:
-            Bench._can_be_told(found)
+            Bench._can_be_sent(found)
 
     @staticmethod
     def state(data: bytes) -> None:
@@ -166,10 +166,10 @@ class Bench:
             assert not _has_process(found.shim) or found.shim
             for exit_ in (found.exit, ExitRecord(ended_ms=found.started_ms or 0)):
                 if exit_ is not None:
-                    Bench._can_be_told(exit_)
+                    Bench._can_be_sent(exit_)
 
     @staticmethod
-    def _can_be_told(exit_: ExitRecord) -> None:
+    def _can_be_sent(exit_: ExitRecord) -> None:
         """By the journal, in files and over HTTP."""
         ended = ExecutionEnded(
             execution_id="e",

@@ -17,7 +17,7 @@ from tests.fakes import ManualClock
 from tests.fault_points import count_calls, killed_at
 from tests.jobs import Apps
 from tests.journal_fixture import content_of, log_files, patch
-from tests.service import Service, eventually, eventually_told, running_service
+from tests.service import Service, eventually, eventually_answered, running_service
 
 STEPS = [
     pytest.param(13, id="some"),
@@ -131,7 +131,7 @@ async def test_running_and_waiting_executions_behind_the_damage_go_on_and_run_on
             found = [e["executionId"] for e in await http.executions("T/Hold")]
             return found if len(found) == 4 else None
 
-        waiting = set(await eventually_told(all_four, "the one that waits")) - set(ids)
+        waiting = set(await eventually_answered(all_four, "the one that waits")) - set(ids)
     before = service.status(brief)
     service.kill9()
     for lost in (brief, ids[1]):  # of these the journal has nothing that could be placed

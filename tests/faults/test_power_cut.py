@@ -1,4 +1,4 @@
-"""A power cut after any call to the disk takes back nothing that anybody was told.
+"""A power cut after any call to the disk takes back nothing that was answered.
 
 Modelled: bytes and names that were not synced are there or not, in any order, torn at sectors. The
 calls are those of a whole service with its shims under a load. See `powercut/model.py`.

@@ -1,4 +1,4 @@
-"""A power cut below ext4, XFS and btrfs takes back nothing that anybody was told.
+"""A power cut below ext4, XFS and btrfs takes back nothing that was answered.
 
 The writes and flushes of a whole life are recorded at the block device; many of the images that a
 cut could leave are mounted again, for which root, loop devices and FUSE are needed.

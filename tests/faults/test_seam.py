@@ -103,16 +103,16 @@ def _of_kernel(traces: Path, data: str) -> Iterator[tuple[str, str]]:
         if kind == "write":
             paths = paths[:1]  # what follows is content
         if any((path + "/").startswith(f"{data}/") for path in paths):
-            yield from _told(kind, paths[-1])
+            yield from _comparable(kind, paths[-1])
 
 
 def _of_seam(log: Path) -> Iterator[tuple[str, str]]:
     for line in map(json.loads, log.read_text(encoding="utf-8").splitlines()):
         if line["op"] != "note":
-            yield from _told(KINDS[line["op"]], line["paths"][-1])
+            yield from _comparable(KINDS[line["op"]], line["paths"][-1])
 
 
-def _told(kind: str, path: str) -> Iterator[tuple[str, str]]:
+def _comparable(kind: str, path: str) -> Iterator[tuple[str, str]]:
     name = Path(path).name
     if name != "progress":  # programs write into it, and they do not go through the seam
         yield kind, name

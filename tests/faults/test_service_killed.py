@@ -17,7 +17,7 @@ from tests.service import (
     Service,
     children_of,
     eventually,
-    eventually_told,
+    eventually_answered,
     is_alive,
     kill,
     running_service,
@@ -193,7 +193,7 @@ async def test_burst_that_is_repeated_until_accepted_runs_each_start_once_throug
         nonlocal accepted
         body = {"command": "start", "jobId": f"Burst/Job{number % BURST_JOBS}"}
         async with room:
-            await eventually_told(lambda: try_once(body | {"commandId": command_id}))
+            await eventually_answered(lambda: try_once(body | {"commandId": command_id}))
         accepted += 1
         if accepted in marks:
             marks[accepted].set()
@@ -239,7 +239,7 @@ async def all_handled_once(
             assert (ended.status, ended.outcome) == ("Completed", "done"), ended
     assert len(set_aside) <= set_aside_max
     async with service.http() as http:
-        items = await eventually_told(lambda: when_all_ended(http), "all executions ended")
+        items = await eventually_answered(lambda: when_all_ended(http), "all executions ended")
     by_command = Counter(each["commandId"] for each in items)
     assert set(accepted) - set_aside <= set(by_command) <= set(tried) - set_aside
     assert set(by_command.values()) == {1}

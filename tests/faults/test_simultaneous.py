@@ -42,7 +42,9 @@ def test_all_of_them_dead_at_once_lose_and_double_nothing_here_and_there(
     verdicts = attempt_all(place, QUICK)
     wrong = [verdict for verdict in verdicts if verdict.violations]
     tally.add(Kind.SIMULTANEOUS, "here and there", len(verdicts), len(wrong))
-    assert [verdict.aim for verdict in verdicts if not verdict.struck] == [], "nobody died of these"
+    assert [verdict.aim for verdict in verdicts if not verdict.struck] == [], (
+        "no process died of these"
+    )
     assert not wrong, "\n".join(map(str, wrong))
 
 
@@ -63,5 +65,5 @@ def test_all_of_them_dead_at_once_lose_and_double_nothing_at_any_call_of(
     verdicts = sweep(place, aims, print)
     wrong = [verdict for verdict in verdicts if verdict.violations]
     tally.add(Kind.SIMULTANEOUS, request.node.callspec.id, len(verdicts), len(wrong))
-    assert verdicts, "nobody died"
+    assert verdicts, "no process died"
     assert not wrong, "\n".join(map(str, wrong))

@@ -1,4 +1,4 @@
-"""Readers that are slow, gone or hostile: each is cut off in bounded time, and nobody waits."""
+"""Readers that are slow, gone or hostile: each is cut off in bounded time, and no other waits."""
 
 import asyncio
 import json
@@ -69,8 +69,8 @@ async def test_a_reader_that_never_reads_is_cut_off_and_delays_no_other(kind: st
             for step in range(2_000):
                 backend.progress(execution, step % 100, "x" * 500)
                 if step % 20 == 19:
-                    told = [(await eager.next_change()).id for _ in range(20)]
-                    assert told == [f"abc123-{step - 17 + n}" for n in range(20)]
+                    ids = [(await eager.next_change()).id for _ in range(20)]
+                    assert ids == [f"abc123-{step - 17 + n}" for n in range(20)]
             await until(session, lambda counts: counts["ended"].get("slow") == 1)
             assert (await streams(session))["open"] == 1
         finally:
@@ -106,20 +106,22 @@ async def test_subscriptions_beside_one_that_reads_much_wait_for_room_and_lose_n
             if step % 50 == 0:
                 await asyncio.sleep(0.001)
         backend.end(execution)
-        heard = []
+        received = []
         done: set[str | None] = set()
         while len(done) < 3:
-            heard.append(await client.next())
-            if heard[-1].op == "end" or (
-                heard[-1].op == "change"
-                and heard[-1].sub != "o"
-                and heard[-1].data["type"] == "execution.ended"
+            received.append(await client.next())
+            if received[-1].op == "end" or (
+                received[-1].op == "change"
+                and received[-1].sub != "o"
+                and received[-1].data["type"] == "execution.ended"
             ):
-                done.add(heard[-1].sub)
+                done.add(received[-1].sub)
     expected = [f"abc123-{number}" for number in range(2, 303)]
     for name in ("a", "b"):
-        assert [each.id for each in heard if each.op == "change" and each.sub == name] == expected
-    lines = sum(len(each.data["lines"]) for each in heard if each.op == "output")
+        assert [
+            each.id for each in received if each.op == "change" and each.sub == name
+        ] == expected
+    lines = sum(len(each.data["lines"]) for each in received if each.op == "output")
     assert lines == 8_000
 
 
@@ -135,11 +137,11 @@ async def test_a_grant_that_is_taken_away_ends_a_long_output_in_its_middle() -> 
         while b'"op":"output"' not in await slow.text():
             pass
         backend.define("App/Job", roles=RolesSpec(output=("insider",)))
-        told = [json.loads(await slow.text())]
-        while told[-1]["op"] != "end":
-            told.append(json.loads(await slow.text()))
-    assert told[-1]["data"]["reason"] == "revoked"
-    assert sum(len(each["data"]["lines"]) for each in told if each["op"] == "output") < 40_000
+        received = [json.loads(await slow.text())]
+        while received[-1]["op"] != "end":
+            received.append(json.loads(await slow.text()))
+    assert received[-1]["data"]["reason"] == "revoked"
+    assert sum(len(each["data"]["lines"]) for each in received if each["op"] == "output") < 40_000
 
 
 @pytest.mark.parametrize("kind", READERS)
@@ -267,7 +269,7 @@ async def test_an_unproven_socket_that_trickles_its_proof_is_closed() -> None:
         asyncio.timeout(PATIENCE_S),
     ):
         task = asyncio.create_task(trickle(slow, without, proof))
-        await heard(slow, b"\x11\x95unauthenticated")  # the close, with 4501
+        await read_until(slow, b"\x11\x95unauthenticated")  # the close, with 4501
         assert not task.done()
         task.cancel()
         await asyncio.wait([task])
@@ -291,7 +293,7 @@ async def test_as_many_streams_as_allowed_are_served_and_the_next_is_asked_to_co
         backend.queue("App/Job", execution_id=EXECUTION)
         async with asyncio.timeout(PATIENCE_S):
             for reader in readers:
-                await heard(reader, b"execution.queued")
+                await read_until(reader, b"execution.queued")
         readers[0].close()
         await until(session, lambda counts: counts["open"] == count - 1)
         again = await session.get("/api/v1/events?start=now", headers=bearer(ADMIN))
@@ -301,7 +303,7 @@ async def test_as_many_streams_as_allowed_are_served_and_the_next_is_asked_to_co
     assert again.status == 200
 
 
-async def heard(reader: socket.socket, words: bytes) -> None:
+async def read_until(reader: socket.socket, words: bytes) -> None:
     """The words have come."""
     loop = asyncio.get_running_loop()
     data = b""

@@ -13,7 +13,7 @@ import pytest
 
 from tests.jobs import Apps
 from tests.raw_stream import RawStream
-from tests.service import Http, Service, eventually_told, running_service
+from tests.service import Http, Service, eventually_answered, running_service
 from tests.stalled_reader import answered, ask, connection, get, subscribe, subscription
 
 HOST = "127.0.0.1"
@@ -59,11 +59,13 @@ async def open_count(http: Http) -> int:
 
 async def printed_execution(service: Service, http: Http) -> str:
     execution = await http.start("T/Big")
-    await eventually_told(lambda: told(bool(service.apps.lines("printed"))), "the job has printed")
+    await eventually_answered(
+        lambda: as_answer(bool(service.apps.lines("printed"))), "the job has printed"
+    )
     return execution
 
 
-async def told(fact: bool) -> bool:
+async def as_answer(fact: bool) -> bool:
     return fact
 
 
@@ -89,13 +91,13 @@ async def test_readers_that_never_read_cost_less_than_a_megabyte_each(service: S
             deaf = await opened.enter_async_context(connection(service.port))
             await ask(deaf, request)
             await answered(deaf)
-        await eventually_told(lambda: is_open(http, 3), "the first are open")
+        await eventually_answered(lambda: is_open(http, 3), "the first are open")
         before = memory(service.pid)
         for request in [each for token in people for each in requests(token) * 5]:
             deaf = await opened.enter_async_context(connection(service.port))
             await ask(deaf, request)
             await answered(deaf)
-        await eventually_told(lambda: is_open(http, 48), "all are open")
+        await eventually_answered(lambda: is_open(http, 48), "all are open")
         eager = await opened.enter_async_context(await service.stream(path + "?tail=1"))
         await eager.until_kind("output")
         cost = memory(service.pid) - before
@@ -140,9 +142,9 @@ async def stopped(http: Http, count: int) -> int:
 
 
 async def changes_of(reader: RawStream, count: int) -> None:
-    told = 0
-    while told < count:
-        told += (await reader.next()).kind == "change"
+    received = 0
+    while received < count:
+        received += (await reader.next()).kind == "change"
 
 
 async def is_open(http: Http, count: int) -> bool:
@@ -173,7 +175,7 @@ async def test_interrupt_with_a_hundred_open_streams_ends_within_five_seconds(
                 )[number % 3]
                 deaf = await opened.enter_async_context(connection(service.port))
                 await ask(deaf, request)
-        await eventually_told(lambda: is_open(http, 100), "all are open")
+        await eventually_answered(lambda: is_open(http, 100), "all are open")
         began_s = time.monotonic()
         assert await asyncio.to_thread(service.end, signal.SIGINT) == 0
         assert time.monotonic() - began_s < 5

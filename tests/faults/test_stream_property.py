@@ -43,7 +43,7 @@ CUTS = (1, 500, 5_000, 20_000, 200_000, 10**9)
 
 
 class Reader:
-    """Follows the feed over many connections and keeps what it was told, stretch by stretch.
+    """Follows the feed over many connections and keeps what it received, stretch by stretch.
 
     A stretch begins with a snapshot and goes on over resumed connections; only a reset, or the
     first connection, begins another.
@@ -70,7 +70,7 @@ class Reader:
                 try:
                     await self._connection(session, until)
                 except (aiohttp.ClientError, OSError):
-                    await asyncio.sleep(0.01)  # nobody is there just now
+                    await asyncio.sleep(0.01)  # no service is there just now
         self.ends.append(self.position)
 
     async def _connection(self, session: aiohttp.ClientSession, until: Callable[[], int]) -> None:
@@ -134,9 +134,9 @@ class Reader:
         )
 
     def check(self) -> tuple[int, int, int]:
-        """Changes told, state changes missing, changes told twice or out of order."""
+        """Changes received, state changes missing, changes received twice or out of order."""
         count = gaps = repeats = 0
-        facts = self._service.told
+        facts = self._service.facts
         for (begin, numbers), end in zip(self.stretches, self.ends, strict=True):
             count += len(numbers)
             repeats += sum(after <= before for before, after in pairwise(numbers))
@@ -158,10 +158,10 @@ def _number(position: str) -> int:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What happened in one run, and what was wrong with what its readers were told."""
+    """What happened in one run, and what was wrong with what its readers received."""
 
     changes: int
-    told: int
+    received: int
     gaps: int
     repeats: int
     restarts: int
@@ -172,7 +172,7 @@ class Outcome:
     def __str__(self) -> str:
         lost = ", ".join(f"{n} {why}" for why, n in self.resets.most_common()) or "none"
         return (
-            f"told {self.told} times to {self.readers} readers: {self.restarts} restarts,"
+            f"received {self.received} times by {self.readers} readers: {self.restarts} restarts,"
             f" {self.disconnects} disconnects; resets: {lost};"
             f" {self.gaps} gaps, {self.repeats} duplicates"
         )
@@ -190,7 +190,7 @@ async def run(
     async with asyncio.TaskGroup() as group:
         for number, reader in enumerate(all_):
             group.create_task(reader.follow(lambda: goal), name=f"reader {number}")
-        while (made := len(service.told)) < events:
+        while (made := len(service.facts)) < events:
             await service.change(random.randrange(1, step))
             await asyncio.sleep(random.choice((0, 0, 0.001, 0.01)))
             if restart_at and made >= restart_at[0]:
@@ -199,12 +199,12 @@ async def run(
                 await service.start(SETTINGS)
         goal = service.head
     await service.end()
-    told = [reader.check() for reader in all_]
+    checked = [reader.check() for reader in all_]
     for reader in all_:
         check_state(reader, service)
-    count, gaps, repeats = (sum(column) for column in zip(*told, strict=True))
+    count, gaps, repeats = (sum(column) for column in zip(*checked, strict=True))
     return Outcome(
-        len(service.told),
+        len(service.facts),
         count,
         gaps,
         repeats,
@@ -218,7 +218,9 @@ async def run(
 def check(outcome: Outcome, restarts: int) -> None:
     assert (outcome.gaps, outcome.repeats) == (0, 0), outcome
     assert outcome.restarts == restarts
-    assert outcome.told > outcome.changes // 4, "so small a ring that readers heard mostly resets"
+    assert outcome.received > outcome.changes // 4, (
+        "so small a ring that readers received mostly resets"
+    )
 
 
 def check_state(reader: Reader, service: FeedService) -> None:

@@ -13,15 +13,15 @@ from jobbus.client.client import Client
 from jobbus.client.frames import Change, Output, Reset
 from jobbus.client.stream import StreamTiming
 from tests.jobs import Apps
-from tests.raw_stream import RawStream, Told, state_changes
-from tests.service import Service, eventually, eventually_told, running_service
+from tests.raw_stream import RawEvent, RawStream, state_changes
+from tests.service import Service, eventually, eventually_answered, running_service
 
 STATES = ("execution.queued", "execution.started", "execution.running", "execution.ended")
 LIVE = "&".join(
     f"status={each}" for each in ("Queued", "Starting", "Running", "Stopping", "Unknown")
 )
 WHOLE_MIN = 6
-"""Executions that must have been told from their beginning to their end."""
+"""Executions that must have been reported from their beginning to their end."""
 QUICK = StreamTiming(backoff_s=0.05, backoff_s_max=0.2)
 
 
@@ -60,7 +60,7 @@ async def busy(service: Service) -> AsyncIterator[None]:
     async def keep_starting() -> None:
         async with aiohttp.ClientSession() as session:
             while not enough.is_set():
-                with suppress(aiohttp.ClientError):  # nobody is there just now
+                with suppress(aiohttp.ClientError):  # no service is there just now
                     await session.post(
                         f"{service.url}/api/v1/commands",
                         json={"command": "start", "jobId": "T/Busy"},
@@ -98,7 +98,7 @@ async def all_states_since(service: Service, first: str) -> list[str]:
 async def last_job(service: Service) -> str:
     """An execution that begins and ends after all others; its end is the end of the test."""
     async with service.http() as http:
-        await eventually_told(lambda: none_lives(service), "all busy jobs have ended")
+        await eventually_answered(lambda: none_lives(service), "all busy jobs have ended")
         return await http.start("T/Last")
 
 
@@ -111,46 +111,46 @@ async def none_lives(service: Service) -> bool:
     return True
 
 
-async def read_until_gone(stream: RawStream, told: list[Told]) -> None:
-    told += await stream.rest()
+async def read_until_gone(stream: RawStream, received: list[RawEvent]) -> None:
+    received += await stream.rest()
 
 
-async def read_until_whole(stream: RawStream, told: list[Told]) -> None:
-    while count_whole(states_in(told)) < WHOLE_MIN:
-        told += await stream.until_change("execution.ended")
+async def read_until_whole(stream: RawStream, received: list[RawEvent]) -> None:
+    while count_whole(states_in(received)) < WHOLE_MIN:
+        received += await stream.until_change("execution.ended")
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 async def test_reader_that_resumes_by_id_sees_each_state_once(service: Service, how: str) -> None:
-    told: list[Told] = []
+    received: list[RawEvent] = []
     hellos = []
     async with busy(service):
         async with await service.stream() as stream:
-            told += await stream.until_change("execution.ended")
-            first = next(each.id for each in told if each.kind == "snapshot_end")
-            reading = asyncio.create_task(read_until_gone(stream, told), name="reading")
+            received += await stream.until_change("execution.ended")
+            first = next(each.id for each in received if each.kind == "snapshot_end")
+            reading = asyncio.create_task(read_until_gone(stream, received), name="reading")
             await asyncio.to_thread(go_away, service, how)
             await reading
         cursor = stream.last_id
         assert cursor is not None
-        await asyncio.sleep(0.3)  # jobs end while nobody is there to tell
+        await asyncio.sleep(0.3)  # jobs end while no service reports it
         await asyncio.to_thread(service.start)
         async with await service.stream(Last_Event_ID=cursor) as again:
             hellos.append(await again.next())
-            await read_until_whole(again, told)
+            await read_until_whole(again, received)
             more = again.last_id
     assert more is not None
     execution_id = await last_job(service)
     async with await service.stream(Last_Event_ID=more) as end:
         hellos.append(await end.next())
-        told += await end.until_change("execution.ended", executionId=execution_id)
+        received += await end.until_change("execution.ended", executionId=execution_id)
     assert [(each.kind, each.data["resumed"]) for each in hellos] == [("hello", True)] * 2
-    assert not [each for each in told if each.kind == "reset"]
-    ids = [each.id for each in state_changes(told)]
+    assert not [each for each in received if each.kind == "reset"]
+    ids = [each.id for each in state_changes(received)]
     assert first is not None
     assert ids == await all_states_since(service, first)
     check_numbers([id for id in ids if id is not None], first)
-    check_stories(states_in(told))
+    check_stories(states_in(received))
 
 
 def has_ended(changes: list[Change], execution_id: str) -> bool:
@@ -190,14 +190,14 @@ async def test_client_resumes_by_itself_and_sees_each_state_once(
                 lambda: count_whole((c.type, c.execution) for c in changes) >= WHOLE_MIN, "more"
             )
         last = await last_job(service)
-        await eventually(lambda: has_ended(changes, last), "the last end was told")
+        await eventually(lambda: has_ended(changes, last), "the last end was received")
         following.cancel()
         await asyncio.wait([following])
     states = [each for each in changes if each.type != "execution.progress"]
     assert resets == []
     ids = [each.id for each in states]
-    told = await all_states_since(service, states[0].id)
-    assert ids == [states[0].id, *told]
+    sent = await all_states_since(service, states[0].id)
+    assert ids == [states[0].id, *sent]
     check_numbers(ids[1:], ids[0])
     check_stories([(each.type, each.execution) for each in states])
 
@@ -236,24 +236,24 @@ async def test_raw_reader_of_an_output_resumes_at_the_very_byte(service: Service
     async with service.http() as http:
         execution_id = await http.start("T/Chatty")
     target = f"/api/v1/executions/{execution_id}/stream"
-    told: list[Told] = []
+    received: list[RawEvent] = []
     async with await service.stream(target) as stream:
-        told += await stream.until_kind("output")
-        reading = asyncio.create_task(read_until_gone(stream, told), name="reading")
+        received += await stream.until_kind("output")
+        reading = asyncio.create_task(read_until_gone(stream, received), name="reading")
         await asyncio.to_thread(service.kill9)
         await reading
     assert stream.last_id is not None
     await asyncio.to_thread(service.start)
     async with await service.stream(target, Last_Event_ID=stream.last_id) as again:
         hello = await again.next()
-        told += await again.until_kind("output")
+        received += await again.until_kind("output")
         service.apps.put("go")
-        told += await again.rest()
+        received += await again.rest()
     assert (hello.kind, hello.data["resumed"]) == ("hello", True)
-    assert told[-1].kind == "end"
-    spans = [(each.data["from"], each.data["to"]) for each in told if each.kind == "output"]
+    assert received[-1].kind == "end"
+    spans = [(each.data["from"], each.data["to"]) for each in received if each.kind == "output"]
     assert [start for start, _ in spans] == [0, *(end for _, end in spans[:-1])]
-    text = "".join(each.data["text"] for each in told if each.kind == "output")
+    text = "".join(each.data["text"] for each in received if each.kind == "output")
     log = (service.data / "JobOutput" / execution_id / "output.log").read_bytes()
     assert text.encode() == log
     async with await service.stream(target, Last_Event_ID=again.last_id or "") as over:
@@ -276,25 +276,25 @@ State = tuple[str, str | None]
 """What happened, and to which execution."""
 
 
-def check_stories(told: Iterable[State]) -> None:
-    """Each execution that was told from its beginning has each of its states once, in order."""
-    whole = stories_of(told)
+def check_stories(states: Iterable[State]) -> None:
+    """Each execution that was reported from its beginning has each of its states once, in order."""
+    whole = stories_of(states)
     assert len(whole) >= WHOLE_MIN
     assert Counter(map(tuple, whole)) == {STATES: len(whole)}
 
 
-def count_whole(told: Iterable[State]) -> int:
-    return sum(story[-1] == STATES[-1] for story in stories_of(told))
+def count_whole(states: Iterable[State]) -> int:
+    return sum(story[-1] == STATES[-1] for story in stories_of(states))
 
 
-def stories_of(told: Iterable[State]) -> list[list[str]]:
-    """What was told of each execution that was told of from its beginning."""
+def stories_of(states: Iterable[State]) -> list[list[str]]:
+    """What was reported of each execution that was reported from its beginning."""
     stories: dict[str | None, list[str]] = {}
-    for type_, execution in told:
+    for type_, execution in states:
         if type_ in STATES:
             stories.setdefault(execution, []).append(type_)
     return [story for story in stories.values() if story[0] == STATES[0]]
 
 
-def states_in(told: list[Told]) -> list[State]:
-    return [(each.data["type"], each.data["execution"]) for each in state_changes(told)]
+def states_in(received: list[RawEvent]) -> list[State]:
+    return [(each.data["type"], each.data["execution"]) for each in state_changes(received)]

@@ -11,7 +11,7 @@ import pytest
 
 from jobbus.cli.main import run
 from tests.jobs import Apps
-from tests.service import Http, Service, eventually_told, running_service
+from tests.service import Http, Service, eventually_answered, running_service
 from tests.socket_client import open_socket
 
 
@@ -119,7 +119,7 @@ async def test_tokens_maintenance_and_dropped_files_leave_entries(shared: Servic
         await http.call("POST", "/system/maintenance", {"on": False})
         for command in ("frobnicate", "start"):
             drop(shared, command, "A/None")
-        found = await eventually_told(lambda: _two(http), "both files")
+        found = await eventually_answered(lambda: _two(http), "both files")
         notes = {entry["action"] for entry in await entries(http)}
         [on] = await entries(http, action="maintenance.on")
     assert {"token.create", "token.revoke", "maintenance.on", "maintenance.off"} <= notes

@@ -294,7 +294,7 @@ async def test_a_long_output_is_not_sent_to_its_end_once_the_right_is_gone(
             assert answer.status in (200, 206)
             await answer.content.readexactly(1000)
             if how == "lists":
-                _let_view(backend, "App/Job", "nobody")
+                _let_view(backend, "App/Job", "outsider")
             else:
                 del backend.principals[ALICE]
             answered, is_whole = await _rest(answer)

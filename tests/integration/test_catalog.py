@@ -240,7 +240,7 @@ async def watching(apps: Path) -> AsyncIterator[Reports]:
 
 
 async def notices(file: Path, reports: Reports) -> None:
-    """The only job's file is watched: one look comes with new watches, the second needs a ring."""
+    """The only job's file is watched: the first look comes with new watches, the next by notice."""
     job_id = f"{file.parts[-4]}/{file.parts[-2]}"
     for _ in range(2):
         file.write_text(BROKEN)

@@ -47,7 +47,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def data(used: Path, tmp_path: Path) -> DataLayout:
-    """The same directory once more. The journal's files are the very same: a copy is told apart."""
+    """The same directory once more. The journal's files are the very same: a copy is refused."""
     root = tmp_path / "data"
     shutil.copytree(used, root, ignore=shutil.ignore_patterns("Journal"))
     (root / "Journal").mkdir(mode=0o700)
@@ -217,9 +217,9 @@ def test_the_command_says_what_it_found_and_its_exit_code_whether_all_is_well(
     ill = run(*args)
     assert ill.returncode == 1
     if args:
-        told: dict[str, Any] = json.loads(ill.stdout)
-        assert (told["running"], told["data"]) == (False, str(data.root))
-        assert "projections" in [finding["check"] for finding in told["findings"]]
+        report: dict[str, Any] = json.loads(ill.stdout)
+        assert (report["running"], report["data"]) == (False, str(data.root))
+        assert "projections" in [finding["check"] for finding in report["findings"]]
     else:
         assert "status and result files" in ill.stdout
     assert run("--repair", *args).returncode == 0
@@ -237,9 +237,9 @@ def test_the_units_that_go_with_this_version_are_printed(
     flag: str, name: str, lines: set[str]
 ) -> None:
     command = [sys.executable, "-m", "jobbus", "doctor", flag]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
-    assert told.stdout == (ROOT / "examples/systemd" / name).read_text(encoding="utf-8")
-    assert lines <= set(told.stdout.splitlines())
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert printed.stdout == (ROOT / "examples/systemd" / name).read_text(encoding="utf-8")
+    assert lines <= set(printed.stdout.splitlines())
 
 
 def damage_instance(data: DataLayout) -> None:

@@ -181,7 +181,7 @@ async def test_a_reader_of_the_latest_skips_what_it_is_too_far_behind() -> None:
         sent = await stream.until("output")
         backend.end(execution)
         sent += await stream.rest()
-        all_told = await (await open_stream(session, path.partition("?")[0])).rest()
+        all_frames = await (await open_stream(session, path.partition("?")[0])).rest()
     gap = next(frame for frame in sent if frame.kind == "gap")
     first = lines_of(sent)[0]
     assert gap.data == {"from": 0, "to": first["at"], "firstLine": first["number"]}
@@ -189,7 +189,7 @@ async def test_a_reader_of_the_latest_skips_what_it_is_too_far_behind() -> None:
     assert first["text"] == f"line {first['number']:06d}"
     assert 0 < len(text) - first["at"] <= 10_000
     assert text_of(sent) == text[first["at"] :].decode()
-    assert text_of(all_told) == text.decode()
+    assert text_of(all_frames) == text.decode()
 
 
 async def test_a_dropped_middle_is_sent_as_a_gap() -> None:

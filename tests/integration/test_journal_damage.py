@@ -106,7 +106,7 @@ def test_any_change_in_the_last_write_leaves_a_prefix_with_all_that_was_synced_b
     assert seqs(reopen(directory)) == [*found, 10]
 
 
-def damaged_byte_is_told(directory: Path, position: int, flip: int) -> None:
+def damaged_byte_is_noticed(directory: Path, position: int, flip: int) -> None:
     first = written(directory, 5)
     [path] = log_files(directory)
     content = content_of(path)
@@ -133,7 +133,7 @@ LINES_SIZE = 5 * 79
 def test_any_changed_byte_anywhere_is_cut_or_reported_and_never_trusted(
     tmp_path_factory: pytest.TempPathFactory, position: int, flip: int
 ) -> None:
-    damaged_byte_is_told(tmp_path_factory.mktemp("journal"), position, flip)
+    damaged_byte_is_noticed(tmp_path_factory.mktemp("journal"), position, flip)
 
 
 @pytest.mark.exhaustive
@@ -142,7 +142,7 @@ def test_each_changed_byte_is_cut_or_reported_and_never_trusted(
     tmp_path: Path, position: int, tally: Tally
 ) -> None:
     with tally.trial(Kind.FUZZ_INPUTS, "changed bytes in a journal"):
-        damaged_byte_is_told(tmp_path, position, 1)
+        damaged_byte_is_noticed(tmp_path, position, 1)
 
 
 def test_whole_lines_behind_a_hole_in_the_last_write_prove_nothing(

@@ -47,10 +47,10 @@ def test_nothing_is_left_where_all_can_be_done(tmp_path: Path) -> None:
 
 def test_a_disk_without_modes_as_ntfs_is_distinguished_from_wrong_modes(tmp_path: Path) -> None:
     with through_bindfs(tmp_path, "--perms=0777", "--chmod-ignore") as seen:
-        told = refusal_of(seen)
-    assert "keeps no modes" in told
-    assert f"mount it with umask=077 and uid={os.geteuid()}" in told
-    assert "run: chmod" not in told
+        refusal = refusal_of(seen)
+    assert "keeps no modes" in refusal
+    assert f"mount it with umask=077 and uid={os.geteuid()}" in refusal
+    assert "run: chmod" not in refusal
 
 
 def test_wrong_modes_of_a_disk_that_keeps_them_are_still_put_right_by_chmod(tmp_path: Path) -> None:
@@ -71,9 +71,9 @@ def test_what_is_missing_is_said_in_one_sentence(
     tmp_path: Path, what: str, words: list[str]
 ) -> None:
     with lacking(what, tmp_path) as seen:
-        told = refusal_of(seen / "data")
-    assert [word for word in words if word not in told] == [], told
-    assert "Errno" not in told
+        refusal = refusal_of(seen / "data")
+    assert [word for word in words if word not in refusal] == [], refusal
+    assert "Errno" not in refusal
 
 
 def test_a_disk_that_is_mounted_read_only_is_named_so(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ const withToken = (address, init) =>
   })
 const source = new EventSource(url, { fetch: withToken })
 
-const say = (...told) => console.log(JSON.stringify(told))
+const say = (...words) => console.log(JSON.stringify(words))
 let lastId = ""
 for (const kind of kinds) {
   source.addEventListener(kind, ({ type, lastEventId, data }) => {

@@ -4,7 +4,7 @@ const { createParser } = require("eventsource-parser")
 let lastId = ""
 const parser = createParser({
   onEvent({ id, event, data }) {
-    lastId = id ?? lastId // the parser tells the id of the block, browsers the last one seen
+    lastId = id ?? lastId // the parser gives the id of the block, browsers the last one seen
     console.log(JSON.stringify([event ?? "message", lastId, data]))
   },
   onError(error) {

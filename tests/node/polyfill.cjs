@@ -5,7 +5,7 @@ const { EventSourcePolyfill } = require("event-source-polyfill")
 const [url, token, ...kinds] = process.argv.slice(2)
 const source = new EventSourcePolyfill(url, { headers: { Authorization: `Bearer ${token}` } })
 
-const say = (...told) => console.log(JSON.stringify(told))
+const say = (...words) => console.log(JSON.stringify(words))
 for (const kind of kinds) {
   source.addEventListener(kind, ({ type, lastEventId, data }) => say(type, lastEventId, data))
 }

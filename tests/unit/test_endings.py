@@ -84,8 +84,8 @@ def test_only_what_succeeded_ends_with_0_and_each_end_has_its_words(
         said = ending(execution)
         assert said.startswith(words)
         assert "None" not in said
-        is_told = status in (S.FAILED, S.TIMED_OUT, S.STOPPED)
-        assert ("because" in said) == is_told
+        is_named = status in (S.FAILED, S.TIMED_OUT, S.STOPPED)
+        assert ("because" in said) == is_named
         ends_with = exit_code_of(status, code, number)
         if status is S.SUCCEEDED:
             assert ends_with == (code or 0)

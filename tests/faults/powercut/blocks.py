@@ -40,7 +40,7 @@ class NotMounted(Exception):
 
 @dataclass
 class Recorded:
-    """A life: the image it began with, what the device got, what the outside was told."""
+    """A life: the image it began with, what the device got, what the outside was answered."""
 
     kind: str
     image: Path
@@ -73,7 +73,7 @@ def cut_power_below(
 ) -> Tally:
     """Looks at the images of so many moments, spread over the life evenly.
 
-    With `lies` the device tells that it flushed, and did not.
+    With `lies` the device reports that it flushed, and did not.
     """
     tally, durable, target = Tally(), place / "durable", place / "mounted"
     _copy(life.image, durable)

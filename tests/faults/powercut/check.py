@@ -57,7 +57,7 @@ def broken_promises(root: Path, promised: Promised) -> Iterator[str]:
 
 
 class AuditListener(NamedTuple):
-    """`all` makes every entry anew, which is possible as long as the journal has no snapshot."""
+    """`all` makes every entry again, which is possible as long as the journal has no snapshot."""
 
     missing: CatchUp
     all: CatchUp
@@ -73,11 +73,11 @@ class AuditListener(NamedTuple):
     def wrong(self, directory: Path) -> Iterator[str]:
         """Each act has to have one line in the end, however much of the audit was lost."""
         entries = [entry_in(line) for path in segments_of(directory) for line in lines_of(path)]
-        told = Counter(e.seq for e in entries if e is not None and e.kind not in (NOTE, REFUSED))
-        told.update(entry.seq for entry in self.missing.missing)
-        if wrong := told - Counter(each.seq for each in self.all.missing):
+        audited = Counter(e.seq for e in entries if e is not None and e.kind not in (NOTE, REFUSED))
+        audited.update(entry.seq for entry in self.missing.missing)
+        if wrong := audited - Counter(each.seq for each in self.all.missing):
             yield f"in the audit more than once, or from nowhere: {wrong}"
-        if wrong := Counter(each.seq for each in self.all.missing) - told:
+        if wrong := Counter(each.seq for each in self.all.missing) - audited:
             yield f"not in the audit: {wrong}"
 
 

@@ -251,7 +251,7 @@ def lay_out(disk: Disk, cut: Cut, root: str, target: Path) -> None:
 
 
 def _same_files(journal: Path, inodes: dict[str, int]) -> None:
-    """The journal is told by the inodes of its files from a copy: this one is no copy."""
+    """The inodes of its files distinguish a journal from a copy: this one is no copy."""
     try:
         identity = json.loads((journal / "epoch.json").read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):

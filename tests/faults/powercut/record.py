@@ -19,7 +19,7 @@ class Promised:
     _shims: dict[int, str] = field(default_factory=dict)
 
     def take(self, line: Line) -> None:
-        """One line of the record; `ran` is told by the shim that let the program go."""
+        """One line of the record; `ran` is recorded by the shim that let the program go."""
         if line["op"] == "open" and line["paths"][0].rpartition("/")[2].startswith("claim"):
             self._shims[line["pid"]] = line["paths"][0].split("/")[-2]
         match line.get("what"):
@@ -46,15 +46,15 @@ def record(root: Path) -> list[Line]:
     service.plan = Plan(root=str(service.root), action="record", log=str(log))
     recorder = Recorder(str(log))
 
-    def told(**fields: object) -> None:
+    def note(**fields: object) -> None:
         with recorder.alone():
             recorder.write({"op": "note", **fields})
 
-    load = Load(service, told=told, drops=False)
+    load = Load(service, note=note, drops=False)
     try:
         assert service.try_start(), service.log.read_text(encoding="utf-8")
         load.begin()
-        with recorder.alone():  # nobody is between a call and its line
+        with recorder.alone():  # no process is between a call and its line
             service.kill9()
         assert service.try_start(), service.log.read_text(encoding="utf-8")
         load.run_second_half()
