@@ -122,6 +122,8 @@ def _usage_sentence(error: CycloptsError) -> str:
         case MissingArgumentError(argument=argument) if argument is not None:
             name = argument.name
             return f"{name} needs a value" if name.startswith("-") else f"{name} is missing"
+        case UnknownCommandError(unused_tokens=words) if words and words[0].startswith("-"):
+            return f"options come after the command: jobbus COMMAND {words[0]}"
         case UnknownCommandError(unused_tokens=words) if words:
             near = did_you_mean(words[0], COMMANDS)
             return f"there is no command {quoted(words[0])}{near if 'mean' in near else ''}"

@@ -80,6 +80,11 @@ def check(code: int, err: str, expected: int, words: str) -> None:
     [
         # the words of a call
         ("strat T/Talk", 2, 'there is no command "strat"; did you mean "start"?'),
+        (
+            "--data data jobs",
+            2,
+            "options come after the command: jobbus COMMAND --data. See: jobbus --h",
+        ),
         ("start", 2, "JOB is missing. See: jobbus start --help"),
         ("stop", 2, "WHAT is missing"),
         ("ps --jsn", 2, "--json"),
