@@ -43,10 +43,13 @@ def find_config(
     if named is not None:
         return ConfigFile(path=_absolute(here, named))
     beside = _absolute(here, data or DATA_DEFAULT).parent
-    folders = dict.fromkeys((*((here,) if here else ()), beside, system or SYSTEM_FOLDER))
+    system = system or SYSTEM_FOLDER
     there: list[Path] = []
-    for path in (folder / NAME for folder in folders):
+    for folder in dict.fromkeys((*((here,) if here else ()), beside, system)):
+        path = folder / NAME
         if _is_there(path, matters=not there):
+            if not there and folder != system:
+                _check_writers(path)
             there.append(path)
     return ConfigFile(path=there[0], passed_over=tuple(there[1:])) if there else ConfigFile()
 
@@ -72,7 +75,7 @@ def _absolute(here: Path | None, path: Path) -> Path:
 
 def _is_there(path: Path, *, matters: bool) -> bool:
     try:
-        link, file = path.lstat(), path.stat()
+        path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
@@ -83,14 +86,13 @@ def _is_there(path: Path, *, matters: bool) -> bool:
             f"{path} cannot be looked at: {reason_of(error)}; give this account access, or name "
             f"another file with --config or {VARIABLE}"
         ) from error
-    if matters:
-        _check_writers(path, link, file)
     return True
 
 
-def _check_writers(path: Path, link: os.stat_result, file: os.stat_result) -> None:
+def _check_writers(path: Path) -> None:
     """Raises if others could have put the file there. It says who may do what, and the working
-    directory, unlike a name, may be a folder in which anybody can write."""
+    directory, unlike a name or /etc, may be a folder in which anybody can write."""
+    link, file = path.lstat(), path.stat()
     trusted = (os.geteuid(), 0)
     owner = next((each.st_uid for each in (link, file) if each.st_uid not in trusted), None)
     if owner is not None:

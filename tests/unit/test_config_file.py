@@ -106,6 +106,13 @@ def test_a_file_or_link_of_another_account_counts_only_if_it_is_named(
         found(places)
 
 
+def test_what_lies_in_etc_is_of_those_who_may_write_there(places: dict[str, Path]) -> None:
+    places["cwd"].unlink()
+    places["beside"].unlink()
+    places["etc"].chmod(0o666)  # as a folder of a host looks in some containers
+    assert found(places).path == places["etc"]
+
+
 def test_a_file_of_others_matters_not_behind_one_that_counts(places: dict[str, Path]) -> None:
     places["beside"].chmod(0o666)
     assert found(places).path == places["cwd"]
