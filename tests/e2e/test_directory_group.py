@@ -34,7 +34,7 @@ def service() -> Iterator[Service]:
     root.chmod(0o711)
     service = Service(root)
     define(service.apps)
-    settings = root / "jobbus.toml"
+    settings = root / "group.toml"  # not jobbus.toml: a start would find that by itself
     settings.write_text(
         f'[directory]\ngroup = "{GROUP}"\nuid_roles = {{ {MEMBER} = ["operator"] }}\n',
         encoding="utf-8",
