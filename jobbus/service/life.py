@@ -4,6 +4,7 @@ With `jobbus/service/wiring.py` the only place that knows all parts.
 """
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
@@ -82,8 +83,7 @@ class Life:
                 host.strip("[]"), int(port), parts.identity.tls, listeners
             )
         except OSError as error:
-            number = error.errno or 0  # of a name that is not found it is negative
-            why = os.strerror(number) if number > 0 else error.strerror or str(error)
+            why = why_not_listening(error)
             sentence = f"cannot listen on {host}:{port}: {why}; --listen names another address"
             raise OSError(sentence) from error
         await DISK.run(self._write_instance, url, os.getpid())
@@ -129,3 +129,18 @@ class Life:
                 raise
             # No reason to leave the jobs alone: it answers, and --url finds it.
             log.warning("instance.json says nothing of this start: the disk is full")
+
+
+def why_not_listening(error: OSError) -> str:
+    """Why an address cannot be listened on, in words for who chose it."""
+    if isinstance(error, socket.gaierror):
+        return "no address of that name is known"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "another program listens there"
+        case errno.EADDRNOTAVAIL:
+            return "this machine has no such address"
+        case errno.EACCES | errno.EPERM:
+            return "this account may not use that port, or that address"
+        case number:
+            return os.strerror(number or 0)

@@ -255,11 +255,28 @@ def test_mistakes_about_the_address_and_the_token_are_kept_apart(
     assert RAW.search(answered_by_other.err) is None, answered_by_other.err
 
 
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("192.0.2.1:8765", "this machine has no such address"),
+        ("no-such-name.invalid:8765", "no address of that name is known"),
+    ],
+)
+def test_address_that_cannot_be_listened_on_is_answered_with_why(
+    shared: Path, address: str, why: str
+) -> None:
+    flags = ("--listen", address, "--data", "elsewhere", "--behind-proxy")
+    with spawned(shared, "serve", *flags, stderr=subprocess.PIPE) as service:
+        _, err = service.communicate(timeout=PATIENCE_S)
+    sentence = f"cannot listen on {address}: {why}; --listen names another address"
+    check(service.returncode, err.decode().splitlines()[-1], 1, sentence)
+
+
 def test_port_that_is_taken_is_named_with_what_helps(shared: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
         flags = ("--listen", address, "--data", "other")
         with spawned(shared, "serve", *flags, stderr=subprocess.PIPE) as second:
             _, err = second.communicate(timeout=PATIENCE_S)
-    sentence = f"cannot listen on {address}: Address already in use; --listen names another address"
+    sentence = f"cannot listen on {address}: another program listens there; --listen names another"
     check(second.returncode, err.decode().splitlines()[-1], 1, sentence)
