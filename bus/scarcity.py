@@ -57,9 +57,12 @@ def lack_of_watches(error: BaseException) -> str | None:
             )
         case OSError(errno=errno.ENOSPC):
             return _NO_WATCH
-        case RuntimeError() if "watch limit reached" in str(error):
+        # watchfiles raises some of what the system answered as an OSError that has its text alone.
+        case RuntimeError() | OSError(errno=None) if "watch limit reached" in str(error):
             return _NO_WATCH
-        case RuntimeError() if (number := _SYSTEM.search(str(error))) is not None:
+        case RuntimeError() | OSError(errno=None) if (
+            number := _SYSTEM.search(str(error))
+        ) is not None:
             return lack_of_watches(OSError(int(number[1]), str(error)))
         case _:
             return lack_of(error)

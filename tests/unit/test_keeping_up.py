@@ -1,6 +1,7 @@
 """Threads that are there before they are needed, and parts that are begun again."""
 
 import asyncio
+import errno
 import logging
 import threading
 
@@ -8,6 +9,7 @@ import pytest
 
 from bus import tasks
 from bus.errors import NoThread, StorageFailed
+from bus.scarcity import lack_of_watches
 from bus.tasks import kept_up
 from bus.threads import Pool
 
@@ -92,3 +94,18 @@ async def test_a_storage_failure_ends_it_also_from_inside_a_group() -> None:
         await kept_up(Part(failure).run, "part")
     with pytest.raises(ExceptionGroup):
         await kept_up(Part(ExceptionGroup("parts", [KeyError("x"), failure])).run, "part")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError('OS file watch limit reached. about ["/srv"] (Error { kind: MaxFilesWatch })'),
+        RuntimeError("error creating watcher: OS file watch limit reached."),
+        RuntimeError("No space left on device (os error 28)"),
+        OSError("No space left on device (os error 28)"),
+    ],
+    ids=str,
+)
+def test_a_lack_of_watches_is_said_alike_by_whichever_library(error: Exception) -> None:
+    assert lack_of_watches(error) == lack_of_watches(OSError(errno.ENOSPC, ""))
