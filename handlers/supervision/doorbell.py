@@ -33,7 +33,7 @@ Received = Callable[[int, ShimState], None]
 """Called with the sender's pid, as the kernel reports it, and what it says."""
 
 
-LOOK_S = 1.0
+LOOK_S = 5.0
 """So often it is looked whether the names are still there."""
 
 AGAIN_S_MAX = 60.0
