@@ -49,6 +49,7 @@ from bus.model import (
 from bus.ports import ChangeListener, OutputChunk, OutputHits, OutputLine, OutputPage
 from bus.publisher import Publisher
 from handlers.output.lines import Rest, decode, split
+from transports.http.access.session_store import SavedSessions
 from transports.http.access.token_records import Grant, TokenBook
 from transports.http.access.token_store import TokenStore
 from transports.http.app import Gateway
@@ -344,7 +345,9 @@ class Backend:
             tokens=self.tokens,
             system=lambda: {"queue": {"waiting": 0}},
             ready=lambda: self.not_ready,
-            sessions_file=self.sessions_file,
+            sessions=SavedSessions.read(self.sessions_file)
+            if self.sessions_file
+            else SavedSessions(),
             audit=self.audit,
         )
 

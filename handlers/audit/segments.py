@@ -23,7 +23,7 @@ from bus.reserve_spares import Need, keep_room, take
 from bus.retention_settings import DAY_MS
 from bus.scarcity import NO_ROOM
 from handlers.audit.reading import day_of, segments_of
-from handlers.audit.resume_point import find_resume_point, sync
+from handlers.audit.resume_point import ResumePoint, find_resume_point, sync
 from handlers.journal.format import frame_line
 
 SEGMENT_BYTES = 4 << 20
@@ -36,14 +36,16 @@ _encoder = msgspec.json.Encoder()
 
 
 class AuditSegments:
-    """The one writer; `resume_point` is what it found. Only one thread at a time writes.
+    """The one writer; `resume_point` is what `open` found. Only one thread at a time writes.
 
     `_file` is the open segment of `_day`, with `_size` bytes of lines and room up to `_ahead`;
     `_unsynced` says that lines wait for a sync, `_failed` why no sync is tried any more. `next_n`
     and `last_seq` are the numbers to go on with.
     """
 
-    def __init__(self, directory: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self, directory: Path, resume_point: ResumePoint, *, segment_bytes: int = SEGMENT_BYTES
+    ) -> None:
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._file: int | None = None
@@ -52,11 +54,17 @@ class AuditSegments:
         self._ahead = 0
         self._unsynced = False
         self._failed: StorageFailed | None = None
+        self.resume_point = resume_point
+        self.next_n = resume_point.next_n
+        self.last_seq = resume_point.last_seq
+
+    @classmethod
+    def open(cls, directory: Path, *, segment_bytes: int = SEGMENT_BYTES) -> "AuditSegments":
+        """The directory exists, and what a dead service left in it is followed on."""
         directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-        self.resume_point = find_resume_point(directory)
+        resume_point = find_resume_point(directory)
         _give_back_ahead(directory)
-        self.next_n = self.resume_point.next_n
-        self.last_seq = self.resume_point.last_seq
+        return cls(directory, resume_point, segment_bytes=segment_bytes)
 
     def append(self, entries: Sequence[AuditEntry], now_ms: int) -> None:
         """The entries, which get their numbers here, are in the file.
@@ -193,7 +201,7 @@ def _give_back_ahead(directory: Path) -> None:
 def note_offline(layout: DataLayout, action: str, **detail: str) -> None:
     """The act stands in the audit, durably, as one of this account; no service runs, and the caller
     holds the lock."""
-    segments = AuditSegments(layout.audit)
+    segments = AuditSegments.open(layout.audit)
     now_ms = time.time_ns() // 1_000_000
     entry = AuditEntry(
         seq=segments.last_seq,

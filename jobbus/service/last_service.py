@@ -22,6 +22,7 @@ from jobbus.service.settings import Settings
 from jobbus.service.transport_settings import tls_of
 from transports.directory.recovery import records_in_files
 from transports.http.access.admin_token import admin_token
+from transports.http.access.session_store import SavedSessions
 from transports.http.access.token_store import TokenStore
 
 
@@ -33,6 +34,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     secret: bytes
     admin_token: str
     tokens: TokenStore
+    sessions: SavedSessions
     tls: ssl.SSLContext | None
 
     @property
@@ -70,6 +72,7 @@ def identify(settings: Settings, layout: DataLayout, clock: Clock) -> Identity:
         secret=secret_key(layout),
         admin_token=token,
         tokens=TokenStore.load(layout, token, clock),
+        sessions=SavedSessions.read(layout.sessions),
         tls=tls_of(settings.serve),
     )
 
@@ -81,7 +84,7 @@ def recover_past(layout: DataLayout, identity: Identity, clock: Clock) -> Past:
     Raises:
         NoSpace, StorageFailed: what was replayed could not be recorded.
     """
-    audit = AuditSegments(layout.audit)
+    audit = AuditSegments.open(layout.audit)
     caught_up = CatchUp(audit.resume_point)
     recovered = recover(
         layout.journal,

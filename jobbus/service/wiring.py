@@ -191,7 +191,7 @@ class Parts:
                 system=self._system_view(),
                 maintain=self.owner.order,
                 ready=self.readiness.why_not,
-                sessions_file=self.layout.sessions,
+                sessions=self.identity.sessions,
                 audit=self.audit,
             ),
             gateway_settings(self.settings),

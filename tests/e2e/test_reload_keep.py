@@ -31,7 +31,7 @@ def reject(layout: DataLayout, at_ms: int, number: int) -> str:
 
 def old_audit(layout: DataLayout, at_ms: int) -> None:
     """The audit has a segment of that day."""
-    segments = AuditSegments(layout.audit)
+    segments = AuditSegments.open(layout.audit)
     segments.append([AuditEntry(at=rfc3339(at_ms), kind="note", actor="ada", action="x")], at_ms)
     segments.close()
 

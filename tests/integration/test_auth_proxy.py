@@ -221,7 +221,7 @@ async def test_wrong_tokens_of_one_customer_are_one_entry_whatever_address_they_
 ) -> None:
     """Of IPv6 they have 2^64: each of them as an entry would fill the disk."""
     backend = Backend()
-    segments = AuditSegments(tmp_path)
+    segments = AuditSegments.open(tmp_path)
     backend.audit = Audit(tmp_path, segments, AuditFold(), (), backend.clock)
     async with behind(backend) as (_, session):
         for number in range(12):

@@ -212,26 +212,26 @@ def test_journal_goes_on_in_its_ballast_which_no_other_program_can_take(
 
 def test_audit_goes_on_and_begins_again_on_a_full_disk(layout: DataLayout, filler: Filler) -> None:
     filler.let_go()
-    first = AuditSegments(layout.audit)
+    first = AuditSegments.open(layout.audit)
     first.append(entries(1), NOON)
     filler.go_on()
     first.append(entries(50, seq=2), NOON)
     filler.go_on()
     first.append(entries(50, seq=52), NOON)
-    again = AuditSegments(layout.audit)  # the first one's service died
+    again = AuditSegments.open(layout.audit)  # the first one's service died
     filler.go_on()
     again.append(entries(10, seq=102), NOON)
     assert len(page(layout.audit, AuditQuery(), 1000).items) == 111
 
 
 def test_segments_of_the_audit_give_back_what_they_did_not_use(layout: DataLayout) -> None:
-    died = AuditSegments(layout.audit)
+    died = AuditSegments.open(layout.audit)
     died.append(entries(1), NOON)
     [path] = layout.audit.iterdir()
     assert path.stat().st_blocks * 512 > 100_000
-    AuditSegments(layout.audit)
+    AuditSegments.open(layout.audit)
     assert path.stat().st_blocks * 512 <= 4096
-    ended = AuditSegments(layout.audit)
+    ended = AuditSegments.open(layout.audit)
     ended.append(entries(1), NOON)
     ended.close()
     assert all(path.stat().st_blocks * 512 <= 4096 for path in layout.audit.iterdir())

@@ -12,7 +12,7 @@ from bus.errors import DataDirectoryError, StorageFailed
 from bus.layout import DataLayout
 from tests.fakes import ManualClock
 from transports.http.access.admin_token import admin_token
-from transports.http.access.session_store import Sessions
+from transports.http.access.session_store import SavedSessions, Sessions
 from transports.http.access.state_file import StateFile, read_private
 from transports.http.access.token_files import load_book
 from transports.http.access.token_store import TokenStore
@@ -202,7 +202,13 @@ async def test_session_removed_by_hand_is_over_and_stays_so(edited: Edited) -> N
     assert grant is not None
     path = edited.layout.sessions
     calls: list[int] = []
-    sessions = Sessions(path, edited.store, edited.clock, SessionLimits(), lambda: calls.append(1))
+    sessions = Sessions(
+        SavedSessions.read(path),
+        edited.store,
+        edited.clock,
+        SessionLimits(),
+        lambda: calls.append(1),
+    )
     gone, _ = await sessions.open(grant)
     kept, _ = await sessions.open(grant)
     content = json.loads(path.read_bytes())
@@ -213,7 +219,7 @@ async def test_session_removed_by_hand_is_over_and_stays_so(edited: Edited) -> N
     assert sessions.find(kept) is not None
     assert sessions.find(later) is not None
     assert calls
-    again = Sessions(path, edited.store, edited.clock, SessionLimits())
+    again = Sessions(SavedSessions.read(path), edited.store, edited.clock, SessionLimits())
     assert [again.find(each) is not None for each in (gone, kept, later)] == [False, True, True]
 
 
@@ -225,7 +231,7 @@ async def test_damaged_file_of_sessions_signs_out_and_lets_sign_in(
     grant = edited.store.check(token)
     assert grant is not None
     path = edited.layout.sessions
-    sessions = Sessions(path, edited.store, edited.clock, SessionLimits())
+    sessions = Sessions(SavedSessions.read(path), edited.store, edited.clock, SessionLimits())
     cookie, _ = await sessions.open(grant)
     if damage is None:
         path.chmod(0o666)

@@ -80,7 +80,7 @@ class Gateway:
         self._publishing = Publishing(ports, self._settings)
         ports.tokens.listen(self.recheck)
         sessions = Sessions(
-            ports.sessions_file, ports.tokens, ports.clock, self._settings.sessions, self.recheck
+            ports.sessions, ports.tokens, ports.clock, self._settings.sessions, self.recheck
         )
         self._gate = Gate(
             ports.tokens, ports.clock, self._settings, sessions, f"jobbus_{ports.instance}"

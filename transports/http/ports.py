@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bus.access import RoleDefaults
@@ -11,6 +10,7 @@ from bus.clock import Clock
 from bus.commands import SetMaintenance
 from bus.feed import Feed, History
 from bus.ports import CommandPublisher, CommandWaiter, OutputLineReader, TableReader
+from transports.http.access.session_store import SavedSessions
 from transports.http.access.token_store import TokenStore
 
 
@@ -19,8 +19,7 @@ class GatewayPorts:
     """The rest of the house, as far as the gateway may know it.
 
     `secret` is the instance's own and never leaves it. `tokens` says whom a token speaks for,
-    now: it is asked again while a stream is open. `ready` is None, or why not. Without
-    `sessions_file` a restart signs everybody out.
+    now: it is asked again while a stream is open. `ready` is None, or why not.
     """
 
     table: TableReader
@@ -37,5 +36,5 @@ class GatewayPorts:
     system: Callable[[], dict[str, Any]]
     maintain: Callable[[SetMaintenance], Awaitable[None]] | None = None
     ready: Callable[[], str | None]
-    sessions_file: Path | None = None
+    sessions: SavedSessions
     audit: AuditTrail | None = None

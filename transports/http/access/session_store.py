@@ -25,26 +25,43 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
     sessions: tuple[SessionRecord, ...] = ()
 
 
+class SavedSessions(msgspec.Struct, frozen=True):
+    """The file at `path` as the start found it; without a path a restart signs everybody out."""
+
+    path: Path | None = None
+    content: bytes | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "SavedSessions":
+        """What the last service left. Blocking.
+
+        Raises:
+            DataDirectoryError: it cannot be read.
+        """
+        return cls(path, _read(path))
+
+
 class Sessions:
-    """Opens, finds and ends sessions. Only for the loop's thread; made before it, blocking.
+    """Opens, finds and ends sessions. Only for the loop's thread.
 
     `ended` is called whenever sessions may have ended: by a sign-out, or by an edit of the file.
     """
 
     def __init__(
         self,
-        path: Path | None,
+        saved: SavedSessions,
         tokens: TokenCheck,
         clock: Clock,
         limits: SessionLimits,
         ended: Callable[[], None] = lambda: None,
     ) -> None:
-        content = _read(path) if path is not None else None
         self._tokens = tokens
         self._clock = clock
         self._ended = ended
-        self._book = SessionBook(limits, _kept(content))
-        self._file = StateFile(path, content, render=self._encoded, absorb=self._absorb, read=_read)
+        self._book = SessionBook(limits, _kept(saved.content))
+        self._file = StateFile(
+            saved.path, saved.content, render=self._encoded, absorb=self._absorb, read=_read
+        )
 
     def go_by(self, limits: SessionLimits) -> None:
         """Sessions last, from now on, as these say; those that are open, too."""
