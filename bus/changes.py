@@ -77,6 +77,8 @@ class Records(Protocol):
 
     def job(self, job_id: str) -> Job | None: ...
 
+    def waiting_for(self, execution: Execution, now_ms: int) -> str: ...
+
 
 class ChangeEncoder:
     """Makes the frames of one instance and one epoch."""
@@ -100,7 +102,8 @@ class ChangeEncoder:
         if isinstance(event, EXECUTION_EVENTS):
             execution = table.execution(event.execution_id)
             assert execution is not None
-            return self._of_execution(published, execution)
+            waiting = table.waiting_for(execution, published.at_ms)
+            return self._of_execution(published, execution, execution_view(execution, waiting))
         if isinstance(event, COMMAND_EVENTS):
             command = table.command(event.command_id)
             assert command is not None
@@ -113,11 +116,13 @@ class ChangeEncoder:
         job = table.job(event.job_id)
         return self._of_job(published, event.job_id, job)
 
-    def _of_execution(self, published: Published, execution: Execution) -> Frame:
+    def _of_execution(
+        self, published: Published, execution: Execution, view: ExecutionView
+    ) -> Frame:
         return self._frame(
             published,
             f"executions/{execution.id}",
-            execution_view(execution),
+            view,
             job=execution.job_id,
             execution=execution.id,
             user=execution.user_id,

@@ -56,6 +56,10 @@ class TableReader(Protocol):
         """Those that are not final, oldest first."""
         ...
 
+    def waiting_for(self, execution: Execution, now_ms: int) -> str:
+        """What a queued execution waits for, as a sentence; empty if it does not wait."""
+        ...
+
     def command(self, command_id: str) -> CommandRecord | None: ...
 
     def forgotten(self, command_id: str) -> ForgottenCommand | None:

@@ -42,7 +42,7 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     `attempts` is how many starts in all its definition allows (0: it is not retried); `cause` is
     `policy:retry` or `policy:restart` if no person made it; `notBefore` is when the delay ends that
     it waits for, as long as it is `Queued`. `ending` says how it ended in words, see
-    `bus.endings`.
+    `bus.endings`; `waitingFor` says what it waits for, as it was when this was written.
     """
 
     execution_id: str
@@ -73,6 +73,7 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     cause: str = ""
     not_before: str | None = None
     ending: str = ""
+    waiting_for: str = ""
 
 
 class CommandView(msgspec.Struct, frozen=True, rename="camel"):
@@ -137,8 +138,11 @@ class JobView(msgspec.Struct, frozen=True, rename={
     gave_up_at: str | None = None
 
 
-def execution_view(execution: Execution) -> ExecutionView:
-    """What the outside may know of an execution (who may see it is another question)."""
+def execution_view(execution: Execution, waiting_for: str) -> ExecutionView:
+    """What the outside may know of an execution (who may see it is another question).
+
+    `waiting_for` is the table's sentence for it.
+    """
     return ExecutionView(
         execution_id=execution.id,
         job_id=execution.job_id,
@@ -168,6 +172,7 @@ def execution_view(execution: Execution) -> ExecutionView:
         cause=execution.cause,
         not_before=_time(waits_until_ms(execution)),
         ending=ending(execution),
+        waiting_for=waiting_for,
     )
 
 

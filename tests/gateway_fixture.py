@@ -95,6 +95,9 @@ class BackendTable:
     def live_executions(self) -> Iterable[Execution]:
         return [e for e in self.by_execution.values() if not e.is_final]
 
+    def waiting_for(self, execution: Execution, now_ms: int) -> str:
+        return ""
+
     def command(self, command_id: str) -> CommandRecord | None:
         return self.by_command.get(command_id)
 

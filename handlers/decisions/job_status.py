@@ -11,11 +11,12 @@ from bus.commands import GetStatus
 from bus.envelope import Envelope
 from bus.job_definition import Job
 from bus.model import Execution, ExecutionStatus, Outcome
-from bus.views import execution_view, job_view
+from bus.views import ExecutionView, execution_view, job_view
 from handlers.decisions.command_events import accepted_as, completed
 from handlers.decisions.decision import Context, Decision
 from handlers.decisions.permissions import visible_job
 from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.waiting_reasons import waiting_for
 
 _EXECUTIONS_MAX = 100
 
@@ -29,12 +30,16 @@ def status(
     entry = {
         "job": job_view(job),
         "status": status_word(live, last),
-        "executions": [execution_view(e) for e in live],
-        "last": execution_view(last) if last is not None else None,
+        "executions": [_view(table, e, context) for e in live],
+        "last": _view(table, last, context) if last is not None else None,
     }
     result = msgspec.Raw(msgspec.json.encode(entry))
     ended = completed(envelope.id, Outcome.DONE, result=result)
     return Decision((accepted_as(envelope, job.id), ended))
+
+
+def _view(table: ReadableTable, execution: Execution, context: Context) -> ExecutionView:
+    return execution_view(execution, waiting_for(table, execution, context.now_ms))
 
 
 def check_status(

@@ -12,8 +12,8 @@ from handlers.decisions.remembered import Remembered
 
 
 class ReadableTable:
-    """Implements `bus.ports.TableReader`; the records it gives out are frozen. Only `JobTable`,
-    which takes events in, writes its maps."""
+    """Implements `bus.ports.TableReader`, together with `JobTable`; the records it gives out are
+    frozen. Only `JobTable`, which takes events in, writes its maps."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
@@ -98,6 +98,11 @@ class ReadableTable:
     def in_slots(self, job_id: str) -> list[Execution]:
         """The executions that hold one of the job's slots, oldest first."""
         return [e for e in self.live_of(job_id) if e.status in HOLDS_SLOT]
+
+    def slots_of(self, job_id: str) -> int:
+        """How many executions of the job may run at a time; one if its definition is gone."""
+        job = self._jobs.get(job_id)
+        return job.spec.max_running if job is not None and job.spec is not None else 1
 
     def queued(self, job_id: str) -> list[Execution]:
         """The job's waiting executions in the order in which they will start."""

@@ -12,7 +12,7 @@ from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
 from bus.job_definition import JobSpec
 from bus.model import CommandStatus
-from bus.ports import Policy, TableReader
+from bus.ports import Policy
 from handlers.catalog.variables import reveals
 from handlers.decisions.command_events import accepted_as, ended_without_success
 from handlers.decisions.decision import Context, Decision
@@ -52,7 +52,7 @@ def refusal(
     return Decision((accepted, ended))
 
 
-def reveals_secret(table: TableReader, command: AnyCommand, policy: Policy) -> bool:
+def reveals_secret(table: ReadableTable, command: AnyCommand, policy: Policy) -> bool:
     """Whether a value that was meant to be secret may stand in the command: it must not be kept,
     whatever else is wrong with it, and even if the principal may not view the job."""
     job_id = job_of(command)

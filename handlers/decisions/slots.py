@@ -29,9 +29,8 @@ def next_to_start(
         return
     busy = [e for e in table.in_slots(job_id) if freed is None or e.id != freed.id]
     busy_ids = {e.id for e in busy}
-    job = table.job(job_id)
     if slots is None:
-        slots = job.spec.max_running if job is not None and job.spec is not None else 1
+        slots = table.slots_of(job_id)
     for execution in table.queued(job_id):
         if len(busy_ids) >= slots:
             return

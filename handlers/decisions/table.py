@@ -38,6 +38,7 @@ from handlers.decisions.kept_commands import Holdings, had_effect, is_counted, s
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.records import awaited
 from handlers.decisions.table_content import TableContent
+from handlers.decisions.waiting_reasons import waiting_for
 
 
 class JobTable(ReadableTable):
@@ -228,6 +229,10 @@ class JobTable(ReadableTable):
             return
         if not any(e.revision == revision for e in self.live_of(job_id)):
             self._specs.pop((job_id, revision), None)
+
+    def waiting_for(self, execution: Execution, now_ms: int) -> str:
+        """See `bus.ports.TableReader`."""
+        return waiting_for(self, execution, now_ms)
 
     # -- snapshots -------------------------------------------------------------------------------
 

@@ -117,6 +117,7 @@ class _Then(msgspec.Struct, frozen=True):
     of_execution: Execution | None
     of_command: CommandRecord | None
     of_job: Job | None
+    waiting: str
 
     def execution(self, execution_id: str) -> Execution | None:
         return self.of_execution
@@ -126,6 +127,9 @@ class _Then(msgspec.Struct, frozen=True):
 
     def job(self, job_id: str) -> Job | None:
         return self.of_job
+
+    def waiting_for(self, execution: Execution, now_ms: int) -> str:
+        return self.waiting
 
 
 class _Tail:
@@ -143,12 +147,14 @@ class _Tail:
     def take(self, published: Published) -> None:
         table, held, event = self._table, self._held, published.event
         table.apply(published)
+        execution = table.execution(getattr(event, "execution_id", None) or "")
         held.append(
             _Then(
                 published,
-                table.execution(getattr(event, "execution_id", None) or ""),
+                execution,
                 table.command(getattr(event, "command_id", None) or ""),
                 table.job(getattr(event, "job_id", None) or ""),
+                table.waiting_for(execution, published.at_ms) if execution is not None else "",
             )
         )
         while len(held) > FRAMES_MAX and (

@@ -245,7 +245,7 @@ def _accepted(answer: Command) -> str:
 async def _why_not_yet(client: Client, queued: Execution) -> str:
     """What a queued execution waits for."""
     now_s = time.time()
-    if queued.not_before is not None:
+    if queued.not_before is not None or queued.waiting_for.partition(" a slot of ")[1] == "":
         return waiting_word(queued, now_s)
     page = await client.executions(job=queued.job_id, limit=50)
     running = [each for each in page.items if each.status in LIVE and each.start_time]

@@ -219,8 +219,8 @@ def _about(execution: Execution, usual_s: float | None, now_s: float) -> str:
     """How far it is, why it ended so, or what it waits for."""
     if execution.has_ended:
         return why_word(execution)
-    if execution.not_before is not None:
-        return waiting_word(execution, now_s)
+    if waiting := waiting_word(execution, now_s):
+        return waiting
     progress = execution.progress
     words = [progress.message] if progress is not None and progress.message else []
     if not words and usual_s is not None:

@@ -30,6 +30,7 @@ from jobbus.cli.words import (
     run_seconds,
     short_id,
     short_ids,
+    waiting_word,
 )
 from jobbus.client.client import Client
 from jobbus.client.records import Command, Execution, Job, Variable
@@ -112,7 +113,7 @@ async def _show_execution(client: Client, execution: Execution) -> None:
 
 
 def _standing(execution: Execution, now_s: float) -> str:
-    is_waiting = execution.not_before is not None
+    is_waiting = bool(waiting_word(execution, now_s))
     return ending_word(execution, now_s) if is_waiting else plain_ending(execution)
 
 

@@ -42,8 +42,9 @@ def state_word(execution: Execution) -> str:
 
 def ending_word(execution: Execution, now_s: float) -> str:
     """How it ended, e.g. `failed: exit code 3`; the state and what it waits for until then."""
-    if execution.not_before is not None:
-        return f"{execution.status} ({waiting_word(execution, now_s)})"
+    waiting = waiting_word(execution, now_s)
+    if waiting:
+        return f"{execution.status} ({waiting})"
     return execution.ending or execution.status
 
 
@@ -89,11 +90,11 @@ def bar(percent: float, width: int, *, blocks: bool = True) -> str:
 
 
 def waiting_word(execution: Execution, now_s: float) -> str:
-    """What an execution waits for whose delay has not passed, e.g. `retry in 4 s, attempt 2 of 3`;
-    empty for any other."""
-    if execution.not_before is None:
-        return ""
-    wait_s = seconds_of(execution.not_before) - now_s
+    """What an execution waits for, e.g. `retry in 4 s, attempt 2 of 3` until its delay has passed,
+    and then the service's sentence; empty if it does not wait."""
+    wait_s = seconds_of(execution.not_before) - now_s if execution.not_before else 0.0
+    if execution.not_before is None or (wait_s <= 0 and execution.waiting_for):
+        return execution.waiting_for
     what = execution.cause.rpartition(":")[2] or "start"
     return f"{what} in {max(0, math.ceil(wait_s))} s, {attempt_word(execution)}"
 

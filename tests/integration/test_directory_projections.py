@@ -68,6 +68,9 @@ class Records:
     def execution(self, execution_id: str) -> Execution | None:
         return self._executions.get(execution_id)
 
+    def waiting_for(self, execution: Execution, now_ms: int) -> str:
+        return ""
+
     def executions(self) -> Iterable[Execution]:
         return self._executions.values()
 

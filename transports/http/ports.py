@@ -1,4 +1,4 @@
-"""What the gateway is given by the rest of the house. No behaviour."""
+"""What the gateway is given by the rest of the house."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from bus.audit import AuditTrail
 from bus.clock import Clock
 from bus.commands import SetMaintenance
 from bus.feed import Feed, History
+from bus.model import Execution
 from bus.ports import CommandPublisher, CommandWaiter, OutputLineReader, TableReader
 from transports.http.access.session_store import SavedSessions
 from transports.http.access.token_store import TokenStore
@@ -38,3 +39,7 @@ class GatewayPorts:
     ready: Callable[[], str | None]
     sessions: SavedSessions
     audit: AuditTrail | None = None
+
+    def waiting_for(self, execution: Execution) -> str:
+        """What the execution waits for now, see `TableReader`."""
+        return self.table.waiting_for(execution, self.clock.now_ms())

@@ -80,7 +80,7 @@ class ExecutionRoutes:
                 after=after,
                 limit=limit,
             )
-            items = [execution_body(execution) for execution in page.items]
+            items = [execution_body(self._ports, execution) for execution in page.items]
             following = self._cursors.text(page.next) if page.next is not None else None
             return page_response(request, items, following, self._ports.feed)
 
@@ -91,7 +91,7 @@ class ExecutionRoutes:
 
         def respond() -> web.Response:
             execution = visible_execution(request, self._visibility)
-            return conditional(request, execution_body(execution))
+            return conditional(request, execution_body(self._ports, execution))
 
         return await self._polls.answer(request, respond)
 
@@ -134,9 +134,9 @@ class ExecutionRoutes:
         return self._ports.table.executions()
 
 
-def execution_body(execution: Execution) -> dict[str, object]:
+def execution_body(ports: GatewayPorts, execution: Execution) -> dict[str, object]:
     """An execution as it is answered, with its links."""
-    view = execution_view(execution)
+    view = execution_view(execution, ports.waiting_for(execution))
     names = zip(ExecutionView.__struct_fields__, view.__struct_encode_fields__, strict=True)
     at = f"/api/v1/executions/{execution.id}"
     links = {"self": at, "output": f"{at}/output", "stream": f"{at}/stream"}

@@ -74,7 +74,7 @@ class JobRoutes:
         view = job_view(job)
         names = zip(JobView.__struct_fields__, JobView.__struct_encode_fields__, strict=True)
         visible = (
-            execution_view(execution)
+            execution_view(execution, self._ports.waiting_for(execution))
             for execution in self._ports.table.executions_of(job.id)
             if self._visibility.of_execution(principal, execution)
         )

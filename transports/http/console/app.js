@@ -33,6 +33,7 @@ const state = {
 let events = null;
 let outputs = null;
 let drawing = false;
+let looking = null;  // the timer until reasons are asked for
 
 // ---- signing in and out
 
@@ -152,9 +153,28 @@ function openEvents() {
         showEntry("Your access was revoked.");
       }
       draw();
+      lookForReasons();
     },
   });
 }
+
+/** What something waits for changes with others, not with its own record: it is asked for again, a
+    moment after any change and every half minute, as long as something waits. */
+function lookForReasons() {
+  if (looking || document.hidden || ![...state.executions.values()].some(isQueued)) return;
+  looking = setTimeout(async () => {
+    const response = await ask("GET", "/api/v1/executions?status=Queued&limit=500").catch(() => null);
+    const page = response?.ok ? await response.json().catch(() => null) : null;
+    looking = null;
+    for (const record of page?.items ?? []) {
+      const held = state.executions.get(record.executionId);
+      if (held?.version === record.version) held.waitingFor = record.waitingFor;
+    }
+    draw();
+  }, 1000);
+}
+
+setInterval(lookForReasons, 30000);
 
 /** A record counts only if it is newer than what is held: snapshots and changes may overlap. */
 function keep(record) {
@@ -208,6 +228,7 @@ function drawGaveUp() {
 }
 
 const isFinal = (record) => FINAL.has(record.status);
+const isQueued = (record) => record.status === "Queued";
 
 function byLiveThenNewest(a, b) {
   return isFinal(a) - isFinal(b) || b.queuedAt.localeCompare(a.queuedAt)
@@ -263,10 +284,11 @@ function fill(row, record) {
   row.time.textContent = elapsed(record);
 }
 
-/** What an execution waits for whose delay has not passed. */
+/** What an execution waits for: until its delay has passed that, then what the service says. */
 function waiting(record) {
-  if (!record.notBefore) return "";
-  const seconds = Math.max(0, Math.ceil((Date.parse(record.notBefore) - Date.now()) / 1000));
+  const seconds = record.notBefore
+    ? Math.max(0, Math.ceil((Date.parse(record.notBefore) - Date.now()) / 1000)) : 0;
+  if (!record.notBefore || (!seconds && record.waitingFor)) return record.waitingFor ?? "";
   return `${record.cause.split(":").pop() || "start"} in ${seconds} s, ${attempt(record)}`;
 }
 

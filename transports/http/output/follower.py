@@ -270,7 +270,7 @@ class Follower:
         """The record as it is now; the changes go on from the feed's head."""
         self._seq = self._feed.head
         execution = self._ports.table.execution(self._id)
-        records = [record_json(execution)] if execution is not None else []
+        records = [record_json(self._ports, execution)] if execution is not None else []
         items = self._frame("snapshot", items_of(records))
         count = b'{"count":%d}' % len(records)
         return items + self._frame("snapshot_end", count, id=self._position())

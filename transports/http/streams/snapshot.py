@@ -40,6 +40,7 @@ class Snapshots:
         visibility: Visibility,
         framing: Framing,
     ) -> None:
+        self._ports = ports
         self._table = ports.table
         self._feed = ports.feed
         self._clock = ports.clock
@@ -63,7 +64,9 @@ class Snapshots:
 
     def _current(self) -> list[Record]:
         if self._at != self._feed.head:
-            self._records = [Record(subject, record_json(subject)) for subject in self._subjects()]
+            self._records = [
+                Record(subject, record_json(self._ports, subject)) for subject in self._subjects()
+            ]
             self._at = self._feed.head
         return self._records
 
@@ -92,12 +95,13 @@ class Snapshots:
         )
 
 
-def record_json(subject: Job | Execution) -> bytes:
+def record_json(ports: GatewayPorts, subject: Job | Execution) -> bytes:
     """The record as other answers have it, with the `subject` that its changes carry first."""
     if isinstance(subject, Job):
         name, view = f"jobs/{subject.id}", msgspec.json.encode(job_view(subject))
     else:
-        name, view = f"executions/{subject.id}", msgspec.json.encode(execution_view(subject))
+        shown = execution_view(subject, ports.waiting_for(subject))
+        name, view = f"executions/{subject.id}", msgspec.json.encode(shown)
     return b'{"subject":%s,%s' % (msgspec.json.encode(name), view[1:])
 
 
