@@ -3,6 +3,7 @@
 Durations are seconds (`…_s`); the defaults are those of the contract.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
@@ -141,7 +142,8 @@ class Leftover(StrEnum):
 class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A job as its `job.toml` defines it; the defaults are those of the contract.
 
-    `directory` is the absolute path of the job's folder, put in by the catalog.
+    `directory` is the absolute path of the job's folder and `origins` are the keys that a
+    `defaults.toml` gave, with file and line; both are put in by the catalog.
     """
 
     command: tuple[str, ...]
@@ -174,18 +176,56 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     limits: LimitsSpec = LimitsSpec()
     umask: str | None = None
     directory: str = ""
+    origins: dict[str, str] = {}
 
 
-class DefinitionFault(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a `job.toml` is not in force: the file, the line (1-based, 0 if unknown), the reason."""
+class Mistake(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that is wrong with a definition; the fields are those of `DefinitionFault`."""
 
     file: str
     line: int
     reason: str
+    key: str = ""
 
     def __str__(self) -> str:
         """For people; what lies in the wrong place has no line."""
         return f"{self.file}{f':{self.line}' if self.line else ''}: {self.reason}"
+
+
+class DefinitionFault(Mistake, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a definition is not in force: the file (`job.toml`, or a `defaults.toml` that counts for
+    it), the line (1-based, 0 if unknown), the reason, the key. `more` is what else is wrong.
+    """
+
+    more: tuple[Mistake, ...] = ()
+
+    def __str__(self) -> str:
+        count = len(self.more)
+        return super().__str__() + (f" (and {count} more)" if count else "")
+
+    @property
+    def all(self) -> tuple[Mistake, ...]:
+        """Everything that is wrong, each by itself."""
+        first = Mistake(file=self.file, line=self.line, reason=self.reason, key=self.key)
+        return (first, *self.more)
+
+
+def fault_of(mistakes: Sequence[Mistake], count_max: int | None = None) -> DefinitionFault:
+    """One or more mistakes as one fault; what goes beyond `count_max` is counted in the last."""
+    first, *rest = mistakes
+    if count_max is not None and len(mistakes) > count_max:
+        rest = rest[: count_max - 2]
+        left = len(mistakes) - 1 - len(rest)
+        rest.append(
+            Mistake(
+                file=first.file,
+                line=0,
+                reason=f"has {left} more mistakes; jobbus check lists them",
+            )
+        )
+    return DefinitionFault(
+        file=first.file, line=first.line, reason=first.reason, key=first.key, more=tuple(rest)
+    )
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

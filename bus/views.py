@@ -4,13 +4,15 @@ One shape serves the HTTP answers, the snapshot and the `data` of each change, s
 fold changes into what it has read.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from bus.apps import App
 from bus.clock import rfc3339
 from bus.endings import ending
-from bus.job_definition import DefinitionFault, Job, RestartPolicy, VariableSpec
+from bus.job_definition import DefinitionFault, Job, RestartPolicy, VariableSpec, fault_of
 from bus.model import (
     CommandRecord,
     Execution,
@@ -104,10 +106,17 @@ class VariableView(msgspec.Struct, frozen=True, rename="camel"):
     description: str
 
 
-class FaultView(msgspec.Struct, frozen=True, rename="camel"):
+class MistakeView(msgspec.Struct, frozen=True, rename="camel"):
     file: str
     line: int
     reason: str
+    key: str = ""
+
+
+class FaultView(MistakeView, frozen=True, rename="camel"):
+    """What is wrong first, with `more` that is."""
+
+    more: tuple[MistakeView, ...] = ()
 
 
 class JobView(msgspec.Struct, frozen=True, rename={
@@ -118,6 +127,7 @@ class JobView(msgspec.Struct, frozen=True, rename={
 
     `attempts` counts the starts in all that `[retry]` allows, `restart` is the policy of
     `[restart]`, and `gaveUpAt` is when its limit was reached: then a person must start it.
+    `origins` are the keys that a `defaults.toml` gave, each with its file and line.
     """
 
     job_id: str
@@ -136,6 +146,18 @@ class JobView(msgspec.Struct, frozen=True, rename={
     attempts: int = 1
     restart: str = "no"
     gave_up_at: str | None = None
+    origins: dict[str, str] = {}
+
+
+class AppView(msgspec.Struct, frozen=True, rename="camel"):
+    """One app with what its `app.toml` says, and what is wrong with that; `jobs` may be viewed."""
+
+    app_id: str
+    name: str
+    version: str
+    description: str
+    fault: FaultView | None
+    jobs: tuple[str, ...]
 
 
 def execution_view(execution: Execution, waiting_for: str) -> ExecutionView:
@@ -213,6 +235,19 @@ def job_view(job: Job) -> JobView:
         attempts=spec.retry.attempts if spec else 1,
         restart=spec.restart.policy.value if spec else RestartPolicy.NO.value,
         gave_up_at=_time(job.gave_up_ms),
+        origins=spec.origins if spec else {},
+    )
+
+
+def app_view(app: App, jobs: Iterable[str]) -> AppView:
+    spec = app.spec
+    return AppView(
+        app_id=app.id,
+        name=spec.name or app.id,
+        version=spec.version,
+        description=spec.description,
+        fault=_fault_view(fault_of(app.mistakes) if app.mistakes else None),
+        jobs=tuple(jobs),
     )
 
 
@@ -242,7 +277,10 @@ def _variable_view(spec: VariableSpec) -> VariableView:
 
 
 def _fault_view(fault: DefinitionFault | None) -> FaultView | None:
-    return FaultView(fault.file, fault.line, fault.reason) if fault else None
+    if fault is None:
+        return None
+    more = (MistakeView(each.file, each.line, each.reason, each.key) for each in fault.more)
+    return FaultView(fault.file, fault.line, fault.reason, fault.key, tuple(more))
 
 
 def _stop_view(stop: StopRequest | None) -> StopView | None:

@@ -28,11 +28,17 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     `; did you mean "X"?`, else `; known are A, B`, else `` when nothing is known.
     """
     words = list(known)
-    folded = {candidate.casefold(): candidate for candidate in words}
-    near = get_close_matches(word[:SHOWN_MAX].casefold(), folded, n=1)
-    if near:
-        return f"; did you mean {quoted(folded[near[0]])}?"
+    near = nearest(word, words)
+    if near is not None:
+        return f"; did you mean {quoted(near)}?"
     if not words:
         return ""
     more = ", …" if len(words) > LISTED_MAX else ""
     return f"; known are {', '.join(words[:LISTED_MAX])}{more}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that a wrong one was most likely meant as."""
+    folded = {candidate.casefold(): candidate for candidate in known}
+    near = get_close_matches(word[:SHOWN_MAX].casefold(), folded, n=1)
+    return folded[near[0]] if near else None

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
         SnapshotEnd,
     )
     from jobbus.client.records import (
+        App,
+        AppPage,
         AuditEntry,
         AuditPage,
         Command,
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
         Fault,
         Job,
         JobPage,
+        Mistake,
         NewToken,
         Permission,
         Progress,
@@ -80,6 +83,8 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "ApiProblem",
+    "App",
+    "AppPage",
     "AuditEntry",
     "AuditPage",
     "BadAddress",
@@ -106,6 +111,7 @@ __all__ = [
     "Job",
     "JobPage",
     "JobbusError",
+    "Mistake",
     "NewToken",
     "NotOpen",
     "Output",

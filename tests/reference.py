@@ -24,6 +24,7 @@ from bus.job_definition import DefinitionFault, JobSpec, VariableSpec
 from bus.secret_sources import SecretSource
 from handlers.catalog import definition_checks
 from handlers.catalog.definition_decoding import decode_definition
+from handlers.catalog.record_decoding import NOT_FROM_FILES
 from jobbus.cli.main import run
 from jobbus.client.audit import AuditCalls
 from jobbus.client.client import Client
@@ -44,7 +45,6 @@ JOB_TABLES: Final[dict[str, str]] = _TEXTS["job_tables"]
 JOB_KEYS: Final[dict[str, str]] = _TEXTS["job_keys"]
 SERVICE_TABLES: Final[dict[str, str]] = _TEXTS["service_tables"]
 SERVICE_KEYS: Final[dict[str, str]] = _TEXTS["service_keys"]
-_FROM_CATALOG: Final = "directory"
 LISTS: Final = ("schedule", "after")
 """Sections of `job.toml` that may stand several times."""
 LATER: Final = "**Not built yet**: a definition with it is refused.\n\n"
@@ -88,7 +88,7 @@ def _job_table(name: str, record: type[msgspec.Struct]) -> str:
     rows: list[_Row] = []
     for field in msgspec.structs.fields(record):
         is_section = not name and _record_in(field.type) is not None
-        if field.name == _FROM_CATALOG or is_section:
+        if field.name in NOT_FROM_FILES or is_section:
             continue
         path = ".".join(filter(None, (name, field.name)))
         rows.append((field, JOB_KEYS[path] + _later(path), _job_range(path, field)))

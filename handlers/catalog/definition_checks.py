@@ -66,6 +66,7 @@ def _command(spec: JobSpec) -> Iterator[Problem]:
             yield Problem(
                 ("command", 0),
                 f"{{{{{name}}}}} would let a text choose the program; use type choice",
+                (("variables", name),),
             )
     for index in _code_arguments(spec.command):
         for name in names_in(spec.command[index]):
@@ -74,6 +75,7 @@ def _command(spec: JobSpec) -> Iterator[Problem]:
                     ("command", index),
                     f"{{{{{name}}}}} would become code here; read JOBBUS_VAR_{name} from the "
                     "environment, or pass it as an argument of its own",
+                    (("variables", name), ("command", 0), ("command", index - 1)),
                 )
 
 

@@ -1,16 +1,21 @@
-"""Reads the job definitions below one folder, `apps/*/jobs/*/job.toml`. Blocking; no asyncio."""
+"""Reads the job definitions below one folder, `apps/*/jobs/*/job.toml`, each with the defaults that
+count for it, and what apps say of themselves. Blocking; no asyncio."""
 
 import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
+from bus.apps import App, AppSpec
 from bus.commands import Definition
-from bus.job_definition import DefinitionFault
+from bus.job_definition import DefinitionFault, Mistake, fault_of
+from bus.toml_text import TomlFault
 from bus.visible_text import visible
-from handlers.catalog.definition_decoding import SIZE_MAX, decode_definition, revision_of
+from handlers.catalog.definition_decoding import decode_app, decode_definition, revision_of
+from handlers.catalog.layers import SIZE_MAX, Layer
 from handlers.catalog.near_jobs import FILE_NAME, JOBS_FOLDER, NearJob, near_file, near_jobs
 
 LINKS_MAX = 40
@@ -21,23 +26,55 @@ ID_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 Folders = frozenset[tuple[str, int, int]]
 """Folders by path, device and inode: a folder that was removed and made again is another folder."""
 
+DEFAULTS_NAME: Final = "defaults.toml"
+APP_NAME: Final = "app.toml"
+
+MISTAKES_MAX: Final = 50
+"""So many mistakes of one definition are kept and shown by a service."""
+
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
 
 
-class DefinitionFiles:
-    """One apps folder, read again and again; texts that did not change are not decoded again."""
+class Defaults(Layer):
+    """One `defaults.toml` as it was read."""
 
-    def __init__(self, apps: Path) -> None:
+    def __init__(self, file: str, content: bytes) -> None:
+        super().__init__(file, content)
+        self.content = content
+
+    @classmethod
+    def unreadable(cls, file: str, error: OSError) -> "Defaults":
+        """One that is there and cannot be read: what it says is not known."""
+        made = cls(file, b"")
+        made.fault = TomlFault(0, 0, _unreadable(file, error).reason)
+        made.content = made.fault.reason.encode()
+        return made
+
+
+class DefinitionFiles:
+    """One apps folder, or one `app` in it, read again and again; texts that did not change are not
+    decoded again."""
+
+    def __init__(
+        self, apps: Path, *, app: str | None = None, mistakes_max: int | None = MISTAKES_MAX
+    ) -> None:
         # Links are followed at each scan: what they lead to may be another folder by then.
         self._apps = Path(os.path.abspath(apps))  # noqa: PTH100
+        self._only = app
+        self._mistakes_max = mistakes_max
         self._decoded: dict[str, tuple[str, Definition]] = {}  # by folder, with the revision
+        self.defaults: Mapping[str, Defaults] = {}
+        """The `defaults.toml` of the last scan, by path."""
+        self.apps: tuple[App, ...] = ()
+        """What the apps of the last scan say of themselves, by id."""
         self.folders: Folders = frozenset()
         """The folders that the last scan went through, and those that hold links to them or to
         definitions."""
 
     def scan(self) -> tuple[Definition, ...]:
-        """What is defined now, by id; nothing if the folder does not exist. Renews `folders`.
+        """What is defined now, by id; nothing if the folder does not exist. Renews `folders`,
+        `defaults` and `apps`.
 
         A deployment that swaps a link is seen as a whole: the definitions of one scan are all of
         the folder that the link led to when it began, and each names its own folder without links,
@@ -50,14 +87,22 @@ class DefinitionFiles:
         found: dict[str, Definition] = {}
         decoded: dict[str, tuple[str, Definition]] = {}
         folders: set[tuple[str, int, int]] = set()
-        for app, app_folder in _subfolders(_resolved(folders, str(self._apps))):
+        defaults: dict[str, Defaults] = {}
+        apps: list[App] = []
+        root = _resolved(folders, str(self._apps))
+        of_site = self._defaults(root, (), folders, defaults)
+        for app, app_folder in _subfolders(root):
+            if self._only not in (None, app):
+                continue
             app_folder = _resolved(folders, app_folder)
+            in_force = (*self._defaults(app_folder, (app,), folders, defaults), *of_site)
+            apps.append(self._app(app, app_folder, folders))
             jobs_folder = f"{app_folder}/{JOBS_FOLDER}"
             try:
                 for job, job_folder in _subfolders(jobs_folder):
                     folder = _resolved(folders, job_folder)
                     _note_links_of(folders, f"{folder}/{FILE_NAME}")
-                    definition = self._read(app, job, folder, decoded)
+                    definition = self._read(app, job, folder, in_force, decoded)
                     if definition is None:
                         near = near_file(job_folder)
                         definition = self._near(app, near) if near is not None else None
@@ -74,10 +119,55 @@ class DefinitionFiles:
                 fault = self._fault((app, JOBS_FOLDER), f"cannot be listed: {exc.strerror}")
                 found[f"{_clean(app)}/*"] = Definition(job_id=f"{_clean(app)}/*", fault=fault)
         self._decoded, self.folders = decoded, frozenset(folders)
+        self.defaults, self.apps = defaults, tuple(apps)
         return tuple(found[job_id] for job_id in sorted(found))
 
+    def _defaults(
+        self,
+        folder: str,
+        place: tuple[str, ...],
+        folders: set[tuple[str, int, int]],
+        found: dict[str, Defaults],
+    ) -> tuple[Defaults, ...]:
+        """The `defaults.toml` of the folder, if there is one; read again only if it changed."""
+        path = f"{folder}/{DEFAULTS_NAME}"
+        _note_links_of(folders, path)
+        file = self._shown((*place, DEFAULTS_NAME))
+        try:
+            content = _content(path)
+        except OSError as exc:
+            if exc.errno in _ABSENT:
+                return ()
+            found[path] = Defaults.unreadable(file, exc)
+            return (found[path],)
+        known = self.defaults.get(path)
+        found[path] = known if known and known.content == content else Defaults(file, content)
+        return (found[path],)
+
+    def _app(self, app: str, folder: str, folders: set[tuple[str, int, int]]) -> App:
+        """What the app's `app.toml` says, which may be missing; while it has mistakes, what it
+        said last without."""
+        path = f"{folder}/{APP_NAME}"
+        _note_links_of(folders, path)
+        file = self._shown((app, APP_NAME))
+        try:
+            decoded = decode_app(_content(path), file)
+        except OSError as exc:
+            if exc.errno in _ABSENT:
+                return App(id=_clean(app))
+            decoded = (_unreadable(file, exc),)
+        if isinstance(decoded, AppSpec):
+            return App(id=_clean(app), spec=decoded)
+        before = next((each.spec for each in self.apps if each.id == _clean(app)), AppSpec())
+        return App(id=_clean(app), spec=before, mistakes=decoded[:MISTAKES_MAX])
+
     def _read(
-        self, app: str, job: str, folder: str, decoded: dict[str, tuple[str, Definition]]
+        self,
+        app: str,
+        job: str,
+        folder: str,
+        defaults: tuple[Defaults, ...],
+        decoded: dict[str, tuple[str, Definition]],
     ) -> Definition | None:
         """The definition in one job's folder; None if it holds no `job.toml`."""
         job_id = f"{_clean(app)}/{_clean(job)}"
@@ -87,8 +177,7 @@ class DefinitionFiles:
         except OSError as exc:
             if exc.errno in _ABSENT:
                 return None
-            reason = exc.strerror or str(exc)
-            return Definition(job_id=job_id, fault=self._fault(place, f"cannot be read: {reason}"))
+            return Definition(job_id=job_id, fault=fault_of([_unreadable(self._shown(place), exc)]))
         for part, kind in ((app, "app"), (job, "job")):
             if not ID_PART.fullmatch(part):
                 reason = (
@@ -99,11 +188,11 @@ class DefinitionFiles:
         if not folder.isascii() and _clean(folder) != folder:
             reason = "the path of the apps folder does not print; move it to a plain one"
             return Definition(job_id=job_id, fault=self._fault(place, reason))
-        revision = revision_of(content, folder)
+        revision = revision_of(content, folder, (each.content for each in defaults))
         known = self._decoded.get(folder)
         definition = known[1] if known and known[0] == revision else None
         if definition is None:
-            definition = self._decode(job_id, content, revision, place, folder)
+            definition = self._decode(job_id, content, revision, place, folder, defaults)
         decoded[folder] = (revision, definition)
         return definition
 
@@ -112,11 +201,20 @@ class DefinitionFiles:
         return Definition(job_id=f"{_clean(app)}/{_clean(near.job)}", fault=fault)
 
     def _decode(
-        self, job_id: str, content: bytes, revision: str, place: tuple[str, ...], folder: str
+        self,
+        job_id: str,
+        content: bytes,
+        revision: str,
+        place: tuple[str, ...],
+        folder: str,
+        defaults: tuple[Defaults, ...],
     ) -> Definition:
-        decoded = decode_definition(content, file=self._shown(place), directory=folder)
+        decoded = decode_definition(
+            content, file=self._shown(place), directory=folder, defaults=defaults
+        )
         if isinstance(decoded, DefinitionFault):
-            return Definition(job_id=job_id, revision=revision, fault=decoded)
+            fault = fault_of(decoded.all, self._mistakes_max)
+            return Definition(job_id=job_id, revision=revision, fault=fault)
         return Definition(job_id=job_id, revision=revision, spec=decoded)
 
     def _fault(self, place: tuple[str, ...], reason: str) -> DefinitionFault:
@@ -125,6 +223,10 @@ class DefinitionFiles:
     def _shown(self, place: tuple[str, ...]) -> str:
         """A file as people below the apps folder know it, e.g. `apps/Demo/jobs/Copy/job.toml`."""
         return "/".join(_clean(part) for part in (self._apps.name, *place))
+
+
+def _unreadable(file: str, error: OSError) -> Mistake:
+    return Mistake(file=file, line=0, reason=f"cannot be read: {error.strerror or error}")
 
 
 def _subfolders(folder: str) -> Iterator[tuple[str, str]]:

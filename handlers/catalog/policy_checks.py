@@ -64,4 +64,4 @@ def schedules(spec: JobSpec) -> Iterator[Problem]:
         try:
             resolve_variables(spec, schedule.variables)
         except Refused as exc:
-            yield Problem((*path, "variables"), exc.message)
+            yield Problem((*path, "variables"), exc.message, (("variables",),))

@@ -12,10 +12,15 @@ SECONDS_MAX = 10 * 365 * 86_400.0
 
 
 class Problem(NamedTuple):
-    """A fault of a definition before its line is known."""
+    """A fault of a definition before its line is known.
+
+    `rests_on` are other keys that the verdict was made by: if one of them is faulty, or stands in
+    another file than the one that is looked at, the verdict may be wrong and is left out.
+    """
 
     path: Path
     reason: str
+    rests_on: tuple[Path, ...] = ()
 
 
 def shown(path: Path) -> str:

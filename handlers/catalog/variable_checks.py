@@ -36,19 +36,21 @@ def variables(spec: JobSpec) -> Iterator[Problem]:
             before, steps = steps, steps + program_size(variable.pattern) * variable.max_length
             if before <= STEPS_MAX < steps:
                 reason = "the patterns of all variables together take too long: lower max_length"
-                yield Problem((*path, "pattern"), reason)
+                yield Problem((*path, "pattern"), reason, (path,))
         if variable.default is None or unfit:
             continue
         if variable.type is VariableType.SECRET:
-            yield Problem((*path, "default"), "a secret has no default: it never stands in a file")
+            reason = "a secret has no default: it never stands in a file"
+            yield Problem((*path, "default"), reason, (path,))
             continue
         try:
             check_value(name, variable, variable.default)
         except Refused as exc:
-            yield Problem((*path, "default"), f"the default does not fit: {exc.message}")
+            reason = f"the default does not fit: {exc.message}"
+            yield Problem((*path, "default"), reason, (path,))
 
 
-_ONLY_FOR = {
+ONLY_FOR = {
     "min": (VariableType.INTEGER, VariableType.NUMBER),
     "max": (VariableType.INTEGER, VariableType.NUMBER),
     "max_length": (VariableType.STRING,),
@@ -60,16 +62,17 @@ _ONLY_FOR = {
 
 
 def _variable(path: Path, variable: VariableSpec) -> Iterator[Problem]:
-    for key, kinds in _ONLY_FOR.items():
+    for key, kinds in ONLY_FOR.items():
         if variable.type not in kinds and getattr(variable, key) != getattr(VariableSpec(), key):
             words = " or ".join(kinds)
-            yield Problem((*path, key), f"{key} is for type {words}, not {variable.type}")
+            reason = f"{key} is for type {words}, not {variable.type}"
+            yield Problem((*path, key), reason, ((*path, "type"),))
     low, high = variable.min, variable.max
     for key, bound in (("min", low), ("max", high)):
         if isinstance(bound, float) and not isfinite(bound):
             yield Problem((*path, key), f"{key} must be a finite number; leave it out for none")
     if low is not None and high is not None and low > high:
-        yield Problem((*path, "min"), f"min {low} is above max {high}")
+        yield Problem((*path, "min"), f"min {low} is above max {high}", ((*path, "max"),))
     yield from within((*path, "max_length"), variable.max_length, 1, LENGTH_MAX)
     if variable.pattern is not None:
         yield from expression((*path, "pattern"), variable.pattern, variable.max_length)
@@ -79,7 +82,8 @@ def _variable(path: Path, variable: VariableSpec) -> Iterator[Problem]:
 
 def _choices(path: Path, choices: tuple[str, ...]) -> Iterator[Problem]:
     if not choices:
-        yield Problem(path, f'{shown(path)} needs choices, e.g. choices = ["fast", "slow"]')
+        reason = f'{shown(path)} needs choices, e.g. choices = ["fast", "slow"]'
+        yield Problem(path, reason, (path,))
     known: set[str] = set()
     for index, choice in enumerate(choices):
         if not choice or "\0" in choice:
@@ -103,12 +107,13 @@ def references(spec: JobSpec) -> Iterator[Problem]:
             if name not in spec.variables:
                 hint = did_you_mean(name, spec.variables) or f"; add [variables.{name}]"
                 reason = f"{shown(path)} refers to {{{{{name}}}}}, which is not declared{hint}"
-                yield Problem(path, reason)
+                yield Problem(path, reason, (("variables", name),))
             elif path[0] != "env" and spec.variables[name].type is VariableType.SECRET:
                 yield Problem(
                     path,
                     f"{{{{{name}}}}} is a secret and may not stand in {path[0]}; "
                     f"the job finds it as JOBBUS_VAR_{name} in its environment",
+                    (("variables", name),),
                 )
     for key, text in (("name", spec.name), ("cwd", spec.cwd)):
         for name in names_in(text):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import structlog
 
+from bus.apps import App
 from bus.commands import ApplyCatalog, Definition
 from bus.files import file_system_of
 from bus.polling import FolderPolling
@@ -50,6 +51,10 @@ class CatalogWatch:
         self._last: tuple[Definition, ...] | None = None
         self._took_s = 0.0
         self._troubles = Recurring(log)
+
+    def apps(self) -> tuple[App, ...]:
+        """What the apps of the last look say of themselves."""
+        return self._files.apps
 
     def first(self) -> tuple[Definition, ...]:
         """What is defined now; blocking. `run` then reports only what is another."""
@@ -105,10 +110,13 @@ class CatalogWatch:
         return True
 
     async def _settled(self) -> tuple[Definition, ...]:
-        """What is defined now. A fault or a job's absence that is new stands for two looks."""
+        """What is defined now. A fault, or the absence of a job or of a `defaults.toml`, that is
+        new stands for two looks."""
+        defaults = self._files.defaults.keys()
         found = await READS.run(self._files.scan)
         for _ in range(SETTLE_LOOKS_MAX):
-            if not _may_be_half_saved(found, self._last or ()):
+            gone = not defaults <= self._files.defaults.keys()
+            if not gone and not _may_be_half_saved(found, self._last or ()):
                 break
             await asyncio.sleep(SETTLE_S)
             before, found = found, await READS.run(self._files.scan)

@@ -63,6 +63,29 @@ async def jobs(*, as_json: Json = False, wide: Wide = False, target: Target = HE
     return 0
 
 
+async def apps(*, as_json: Json = False, target: Target = HERE) -> int:
+    """List the apps with jobs that you may view: what their app.toml says, and faults of it."""
+    async with Client(*service_at(target)) as client:
+        page = await client.apps()
+    if as_json:
+        show_json(page)
+        return 0
+    show_table(
+        ("APP", "NAME", "VERSION", "JOBS", "DESCRIPTION"),
+        (
+            (
+                Cell(app.app_id, "bold"),
+                app.name if app.name != app.app_id else "",
+                app.version,
+                str(len(app.jobs)),
+                Cell(fault_word(app), "red") if app.fault else app.description,
+            )
+            for app in page.items
+        ),
+    )
+    return 0
+
+
 async def _histories(client: Client, jobs: Sequence[Job]) -> Mapping[str, Sequence[Execution]]:
     """The newest executions of each job: most come with one page, the others by their own."""
     found: dict[str, list[Execution]] = {job.job_id: [] for job in jobs}

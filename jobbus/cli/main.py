@@ -43,6 +43,7 @@ COMMANDS = {
     "status": ("jobbus.cli.status:status", "Show jobs or executions."),
     "inspect": ("jobbus.cli.details:inspect", "Print everything about them as JSON."),
     "jobs": ("jobbus.cli.jobs:jobs", "List the jobs: what runs, how the last ones ended."),
+    "apps": ("jobbus.cli.jobs:apps", "List the apps, and what they say of themselves."),
     "ps": ("jobbus.cli.list:ps", "List what runs; with -a what has ended too."),
     "logs": ("jobbus.cli.logs:logs", "Show what executions print."),
     "events": ("jobbus.cli.events:events", "Follow all changes."),
@@ -51,6 +52,14 @@ COMMANDS = {
     "maintenance": (
         "jobbus.cli.maintenance:maintenance",
         "Begin or end a maintenance: nothing starts.",
+    ),
+    "check": (
+        "jobbus.cli.checking:check",
+        "Check definitions and settings; needs no service.",
+    ),
+    "schema": (
+        "jobbus.cli.schema:schema",
+        "Print the JSON schema of job.toml or jobbus.toml, for editors.",
     ),
     "doctor": ("jobbus.cli.doctor:doctor", "Check a data directory, and repair what is safe."),
     "audit": ("jobbus.cli.auditing:audit", "Show who did what, newest first."),

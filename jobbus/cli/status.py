@@ -23,8 +23,8 @@ from jobbus.cli.words import (
     age_word,
     attempt_word,
     ending_word,
-    fault_word,
     local_time,
+    mistake_word,
     plain_ending,
     progress_word,
     run_seconds,
@@ -159,8 +159,12 @@ def _show_job(job: Job, newest: tuple[Execution, ...]) -> None:
         ("job", job.job_id),
         ("description", job.description),
         ("state", _state(job)),
-        ("fault", fault_word(job)),
+        ("fault", mistake_word(job.fault) if job.fault else ""),
     ]
+    if job.fault is not None:
+        pairs += [("", mistake_word(each)) for each in job.fault.more]
+    if job.origins:
+        pairs.append(("defaults", ", ".join(f"{k} ({o})" for k, o in job.origins.items())))
     if job.gave_up_at is not None:
         why = "restarted too often; a start by a person is needed: jobbus start"
         pairs.append(("", f"{why} {job.job_id}"))

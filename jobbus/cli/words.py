@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from bus.clock import from_rfc3339
 from bus.endings import duration
-from jobbus.client.records import Command, Execution, Job, Progress
+from jobbus.client.records import App, Command, Execution, Job, Mistake, Progress
 
 SHORT_ID = 13
 """Characters of a short id: the millisecond in which it was made, so that two differ."""
@@ -169,12 +169,18 @@ def median_s(executions: Iterable[Execution]) -> float | None:
     return times[len(times) // 2] if times else None
 
 
-def fault_word(job: Job) -> str:
+def fault_word(record: Job | App) -> str:
     """Where and why the definition is faulty; empty if it is not."""
-    if job.fault is None:
+    if record.fault is None:
         return ""
-    line = f":{job.fault.line}" if job.fault.line else ""  # a folder in the wrong place has none
-    return f"{job.fault.file}{line}: {job.fault.reason}"
+    more = f" (and {len(record.fault.more)} more)" if record.fault.more else ""
+    return mistake_word(record.fault) + more
+
+
+def mistake_word(mistake: Mistake) -> str:
+    """One thing that is wrong with a definition, and where."""
+    line = f":{mistake.line}" if mistake.line else ""  # a folder in the wrong place has none
+    return f"{mistake.file}{line}: {mistake.reason}"
 
 
 def command_word(command: Command) -> str:

@@ -28,6 +28,7 @@ from jobbus.client.command_records import (
 from jobbus.client.frames import OutputPage
 from jobbus.client.http import Http, Query, decode, id_in_path, query_of
 from jobbus.client.records import (
+    AppPage,
     Command,
     CommandPage,
     Execution,
@@ -148,6 +149,10 @@ class Calls:
     async def jobs(self) -> JobPage:
         """All jobs that the caller may view."""
         return await self._get("/api/v1/jobs", JobPage)
+
+    async def apps(self) -> AppPage:
+        """The apps with jobs that the caller may view, and what they say of themselves."""
+        return await self._get("/api/v1/apps", AppPage)
 
     async def job(self, job_id: str) -> Job:
         """One job of the catalog; `job_id` is `App/Job`."""

@@ -131,12 +131,19 @@ class Variable(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     description: str = ""
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with a definition, and in which file and line."""
+class Mistake(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong with a definition: in which file and line, at which key."""
 
     file: str = ""
     line: int = 0
     reason: str = ""
+    key: str = ""
+
+
+class Fault(Mistake, frozen=True, kw_only=True):
+    """What is wrong with a definition first, and what `more` is."""
+
+    more: tuple[Mistake, ...] = ()
 
 
 _JOB_NAMES = {
@@ -161,7 +168,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename=_JOB_NAMES):
 
     `attempts` counts the starts in all that its retries allow, `restart` is its policy after an
     end, and `gave_up_at` is when the limit of restarts was reached: then a person must start it.
-    `may`, `last_executions` and `links` are for the caller; a record of a stream has none.
+    `origins` are the keys that a `defaults.toml` gave, with file and line. `may`, `last_executions`
+    and `links` are for the caller; a record of a stream has none.
     """
 
     job_id: str
@@ -180,6 +188,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename=_JOB_NAMES):
     attempts: int = 1
     restart: str = "no"
     gave_up_at: str | None = None
+    origins: dict[str, str] = {}
     may: dict[str, Permission] = {}
     last_executions: tuple[Execution, ...] = ()
     links: dict[str, str] = {}
@@ -225,6 +234,23 @@ class JobPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     items: tuple[Job, ...]
     next: str | None = None
     as_of: str = ""
+
+
+class App(msgspec.Struct, frozen=True, kw_only=True, rename={"app_id": "appId"}):
+    """One app: what its `app.toml` says, what is wrong there, and the jobs that you may view."""
+
+    app_id: str
+    name: str = ""
+    version: str = ""
+    description: str = ""
+    fault: Fault | None = None
+    jobs: tuple[str, ...] = ()
+
+
+class AppPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Apps by name."""
+
+    items: tuple[App, ...]
 
 
 class NewToken(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

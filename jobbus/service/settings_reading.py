@@ -101,18 +101,34 @@ def _checked(values: _Values) -> Settings:
 
 
 def _from_file(path: Path) -> _Values:
+    return _values_in(_document(path), path)
+
+
+def settings_in(document: Mapping[str, Any], path: Path) -> Settings:
+    """What a file says by itself, without the environment and flags.
+
+    Raises:
+        ConfigError: see `load_settings`.
+    """
+    return _checked(_values_in(document, path))
+
+
+def _document(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             raw = file.read(FILE_SIZE_MAX + 1)
         if len(raw) > FILE_SIZE_MAX:
             raise ConfigError(f"{path} is larger than {FILE_SIZE_MAX} bytes")
-        document = parse_toml(toml_text(raw))
+        return parse_toml(toml_text(raw))
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read: {exc.strerror or exc}") from exc
     except TomlFault as exc:
         raise ConfigError(f"{path}, line {exc.line}: {exc.reason}") from exc
     except RecursionError as exc:
         raise ConfigError(f"{path}: lists or tables are nested too deeply") from exc
+
+
+def _values_in(document: Mapping[str, Any], path: Path) -> _Values:
     values: _Values = {}
     for section, table in document.items():
         _known_section(section, str(path))

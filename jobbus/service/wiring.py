@@ -177,6 +177,8 @@ class Parts:
         self.readiness = Readiness(self.supervisor)
         self.gateway = Gateway(
             GatewayPorts(
+                apps=self.catalog.apps,
+                schemas=_schema,
                 table=self.table,
                 publisher=self.publisher,
                 waiter=self.owner,
@@ -294,3 +296,9 @@ async def _hold_back(owner: Owner, reserve: Reserve) -> None:
 def _delete_files(disposal: Disposal, projections: Projections, gone: DeleteFiles) -> None:
     disposal(gone.execution_ids)
     projections.forget(gone.execution_ids, gone.command_ids, gone.spellings)
+
+
+def _schema(file: str) -> bytes | None:
+    from jobbus.service.schemas import encoded_schema  # here: few ask, and a start must be quick
+
+    return encoded_schema(file)

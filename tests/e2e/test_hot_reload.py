@@ -1,6 +1,7 @@
 """Saved definitions are in force at once; broken ones are shown, and the last good one goes on."""
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,18 @@ async def job_when(http: Http, job_id: str, **fields: object) -> dict[str, Any]:
         return job if all(shown[name] == value for name, value in fields.items()) else None
 
     return await eventually_answered(look, f"{job_id} with {fields}")
+
+
+async def cli(service: Service, *arguments: str) -> str:
+    """What the command line prints, asked of the service."""
+    words = (sys.executable, "-m", "jobbus", *arguments, "--data", str(service.data))
+    child = await asyncio.create_subprocess_exec(
+        *words, env=service.environment(), stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        out, _ = await child.communicate()
+    assert child.returncode == 0
+    return out.decode()
 
 
 async def said(http: Http, job_id: str) -> bytes:
@@ -242,3 +255,78 @@ async def test_definition_of_a_mounted_config_map_is_in_force_when_it_was_switch
 
         await eventually_answered(is_new, "the switch was noticed")
         assert await said(http, "T/Mounted") == b"version 2\n"
+
+
+async def test_defaults_are_in_force_at_once_and_shown_with_their_origin(service: Service) -> None:
+    site = service.apps.root / "defaults.toml"
+    in_app = service.apps.root / "T" / "defaults.toml"
+    async with service.http() as http:
+        in_app.write_text("timeout_s = 70\n[env]\nWORD = 'app'\n")
+        site.write_text("stop_grace_s = 7\ntimeout_s = 7\n[env]\nWORD = 'site'\n")
+        service.apps.shell("T/Edited", 'echo "$WORD"')
+        job = await job_when(http, "T/Edited", timeoutS=70, stopGraceS=7)
+        assert job["origins"] == {
+            "timeout_s": "apps/T/defaults.toml:1",
+            "env.WORD": "apps/T/defaults.toml:3",
+            "stop_grace_s": "apps/defaults.toml:1",
+        }
+        assert await said(http, "T/Edited") == b"app\n"
+
+        in_app.unlink()
+        job = await job_when(http, "T/Edited", timeoutS=7)
+        assert job["origins"]["env.WORD"] == "apps/defaults.toml:4"
+        assert await said(http, "T/Edited") == b"site\n"
+
+
+async def test_mistake_in_defaults_is_shown_there_and_the_last_good_version_goes_on(
+    service: Service,
+) -> None:
+    site = service.apps.root / "defaults.toml"
+    async with service.http() as http:
+        site.write_text("timeout_s = 7\n")
+        await job_when(http, "T/Edited", timeoutS=7, fault=False)
+
+        site.write_text("\ntimout_s = 8\nmax_running = 0\n")
+        job = await job_when(http, "T/Edited", fault=True)
+
+        fault = job["fault"]
+        assert (fault["file"], fault["line"], fault["key"]) == ("apps/defaults.toml", 2, "timout_s")
+        (more,) = fault["more"]
+        assert (more["file"], more["line"], more["key"]) == ("apps/defaults.toml", 3, "max_running")
+        assert job["timeoutS"] == 7
+        assert await said(http, "T/Other") == b"other\n"
+        shown = await cli(service, "status", "T/Edited")
+        assert "apps/defaults.toml:2: unknown key" in shown
+        assert "apps/defaults.toml:3: max_running must be" in shown
+
+        site.unlink()
+        await job_when(http, "T/Edited", timeoutS=0, fault=False)
+
+
+async def test_app_says_what_it_is_and_a_mistake_in_that_stops_no_job(service: Service) -> None:
+    file = service.apps.root / "T" / "app.toml"
+    async with service.http() as http:
+
+        async def app_when(**fields: object) -> dict[str, Any]:
+            async def look() -> dict[str, Any] | None:
+                (app,) = (await http.get("/apps"))["items"]
+                found: dict[str, Any] = app
+                return found if all(app[name] == value for name, value in fields.items()) else None
+
+            return await eventually_answered(look, f"the app with {fields}")
+
+        app = await app_when(name="T", version="", fault=None)
+        assert app["jobs"] == ["T/Edited", "T/Other", "T/Running"]
+
+        file.write_text('name = "Test app"\nversion = "1.2"\ndescription = "for tests"\n')
+        await app_when(name="Test app", version="1.2", description="for tests")
+        assert await cli(service, "apps") == (
+            "APP  NAME      VERSION  JOBS  DESCRIPTION\nT    Test app  1.2      3     for tests\n"
+        )
+
+        file.write_text('nme = "Test app"\n')
+        fault = {"file": "apps/T/app.toml", "line": 1, "key": "nme", "more": []}
+        reason = 'unknown key "nme"; did you mean "name"?'
+        await app_when(name="Test app", fault=fault | {"reason": reason})
+        assert await said(http, "T/Other") == b"other\n"
+        assert f"apps/T/app.toml:1: {reason}" in await cli(service, "apps")

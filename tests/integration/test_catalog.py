@@ -15,8 +15,8 @@ import watchfiles
 from bus.commands import ApplyCatalog, Definition
 from handlers.catalog import folder_watch as doorbell
 from handlers.catalog import watch
-from handlers.catalog.definition_decoding import SIZE_MAX
 from handlers.catalog.definition_files import DefinitionFiles
+from handlers.catalog.layers import SIZE_MAX
 from handlers.catalog.watch import CatalogWatch
 from tests.service import eventually
 

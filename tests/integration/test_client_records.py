@@ -21,6 +21,7 @@ from jobbus.client.command_records import (
 )
 from jobbus.client.errors import ProblemBody
 from jobbus.client.records import (
+    AppPage,
     AuditPage,
     Command,
     CommandPage,
@@ -41,6 +42,7 @@ ANSWERS: dict[str, tuple[str, type]] = {
     "/api/v1/commands/{id}": ("get", Command),
     "/api/v1/commands": ("get", CommandPage),
     "/api/v1/jobs/{app}/{job}": ("get", Job),
+    "/api/v1/apps": ("get", AppPage),
     "/api/v1/jobs": ("get", JobPage),
     "/api/v1/executions/{id}": ("get", Execution),
     "/api/v1/executions": ("get", ExecutionPage),

@@ -29,7 +29,8 @@ from bus.job_definition import (
 )
 from bus.model import ExecutionStatus, SecretRef
 from handlers.catalog import definition_checks
-from handlers.catalog.definition_decoding import SIZE_MAX, decode_definition, revision_of
+from handlers.catalog.definition_decoding import decode_definition, revision_of
+from handlers.catalog.layers import SIZE_MAX
 from handlers.catalog.toml_lines import Path, key_lines, line_of
 
 COMMAND = 'command = ["./run.sh"]\n'
@@ -413,8 +414,84 @@ def test_values_beside_a_shell_line_and_choices_in_it_are_fine() -> None:
     spec_of("command = ['docker', 'ps', '--format', '{{.Names}}']\n")
 
 
-def test_the_first_fault_by_line_is_reported() -> None:
-    assert fault_of(COMMAND + "timout_s = 1\nmax_runing = 2\n[rolls]\n").line == 2
+def test_all_mistakes_of_a_file_are_reported_by_line() -> None:
+    fault = fault_of(
+        COMMAND
+        + "timout_s = 1\n"
+        + "max_running = 0\n"
+        + "stop_signal = 'SIGTERM'\n"
+        + "disabled = 'no'\n"
+        + "env = { A = 1, JOBBUS_X = 'x', B = '{{Nowhere}}' }\n"
+        + "[retry]\nattempts = 'many'\njitter = 7\n"
+        + "[variables.X]\npattern = '('\n"
+        + "[variables.Y]\ntype = 'intger'\nmin = 1\ndefault = 'x'\n"
+        + "[rolls]\n"
+    )
+    assert [(each.line, each.key) for each in fault.all] == [
+        (2, "timout_s"),
+        (3, "max_running"),
+        (4, "stop_signal"),
+        (5, "disabled"),
+        (6, "env.A"),
+        (6, "env.JOBBUS_X"),
+        (6, "env.B"),
+        (8, "retry.attempts"),
+        (9, "retry.jitter"),
+        (11, "variables.X.pattern"),
+        (13, "variables.Y.type"),
+        (16, "rolls"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("command = ['{{X}}x']\n[variabels.X]\ntype = 'choice'\n", ["variabels"]),
+        ("command = ['a', '{{X}}']\nvariables = 3\n", ["variables"]),
+        ("command = ['a', '{{X}}']\nvariables.X = 3\n", ["variables.X"]),
+        (COMMAND + "[variables.X]\ntyp = 'integer'\nmin = 1\ndefault = 3\n", ["variables.X.typ"]),
+        (
+            COMMAND + "[variables.X]\ntype = 'choice'\nchoises = ['a']\ndefault = 'a'\n",
+            ["variables.X.choises"],
+        ),
+        ("comand = ['a']\n", ["comand"]),
+        ("colour = 'red'\n", ["colour", "command"]),
+        ("command = 'a b'\ntags = [1]\n", ["command", "tags[0]"]),
+        (COMMAND + "[[after]]\nstrat = 'A/B'\n", ["after[0].strat"]),
+        (COMMAND + "after = [3]\n", ["after[0]"]),
+        (COMMAND + "roles.view = [3, '']\n", ["roles.view[0]", "roles.view[1]"]),
+    ],
+)
+def test_what_only_follows_from_another_mistake_is_not_reported(
+    text: str, keys: list[str], all_built: None
+) -> None:
+    assert [each.key for each in fault_of(text).all] == keys
+
+
+@pytest.mark.usefixtures("all_built")
+def test_two_mistakes_in_two_places_are_both_reported() -> None:
+    """Any two of the texts above, of which each has one mistake in a section of its own."""
+    alone = [
+        (text.removeprefix(COMMAND), reason)
+        for text, _, reason in (*FAULTS, *LATER_FAULTS)
+        if text.startswith(COMMAND + "[")
+        # what refers to the former is no mistake then; the latter is judged by all variables
+        and not ("[variable." in text or "[schedule.variables]" in text)
+        and len(fault_of(text).all) == 1
+    ]
+    assert len(alone) > 30
+    tried = 0
+    for text, reason in alone:
+        for other, other_reason in alone[:: len(alone) // 12]:
+            section, other_section = (tomllib.loads(each).keys() for each in (text, other))
+            if section & other_section:
+                continue
+            reasons = [each.reason for each in fault_of(COMMAND + text + other).all]
+            assert len(reasons) == 2, (text, other, reasons)
+            assert any(reason in each for each in reasons), (text, other, reasons)
+            assert any(other_reason in each for each in reasons), (text, other, reasons)
+            tried += 1
+    assert tried > 200
 
 
 # Hostile texts

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bus.apps import AppSpec
 from bus.job_definition import JobSpec
-from handlers.catalog.definition_decoding import decode_definition
+from handlers.catalog.definition_decoding import decode_app, decode_definition
 from jobbus.service.settings_reading import load_settings
 from tests.pages import PAGES, ROOT, Block, blocks_of
 
@@ -103,6 +104,8 @@ def test_settings_and_definitions_of_a_page_are_taken(block: Block, tmp_path: Pa
         whole = text if b"command =" in text else b'command = ["true"]\n' + text
         read = decode_definition(whole, file=block.place, directory=str(tmp_path))
         assert isinstance(read, JobSpec), read
+    elif name == "app.toml":
+        assert isinstance(decode_app(text, block.place), AppSpec)
     else:
         file = tmp_path / "jobbus.toml"
         file.write_bytes(text)

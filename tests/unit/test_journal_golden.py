@@ -43,6 +43,7 @@ from bus.job_definition import (
     Leftover,
     LimitsSpec,
     MissedPolicy,
+    Mistake,
     OutputSpec,
     Overlap,
     RestartPolicy,
@@ -86,7 +87,13 @@ STOP = StopRequest(
     reason=Reason.USER, by="alice", at_ms=5, grace_s=2.5, kill=True, command_id="c-1"
 )
 RESULT = msgspec.Raw(b'{"status":"Idle","list":[1,2]}')
-FAULT = DefinitionFault(file="apps/Demo/jobs/Job/job.toml", line=3, reason="unknown key")
+FAULT = DefinitionFault(
+    file="apps/Demo/jobs/Job/job.toml",
+    line=3,
+    reason="unknown key",
+    key="timout_s",
+    more=(Mistake(file="apps/defaults.toml", line=4, reason="is missing", key="retry.on"),),
+)
 SPEC = JobSpec(
     command=("sh", "-c", "echo {{text}}"),
     name="Job",
@@ -147,6 +154,7 @@ SPEC = JobSpec(
     user="nobody",
     limits=LimitsSpec(memory_bytes=1 << 30, cpu_s=10, nice=5, open_files=64),
     umask="0027",
+    origins={"timeout_s": "apps/defaults.toml:3"},
     directory="/apps/Demo/jobs/Job",
 )
 

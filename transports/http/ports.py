@@ -1,10 +1,11 @@
 """What the gateway is given by the rest of the house."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bus.access import RoleDefaults
+from bus.apps import App
 from bus.audit import AuditTrail
 from bus.clock import Clock
 from bus.commands import SetMaintenance
@@ -15,12 +16,18 @@ from transports.http.access.session_store import SavedSessions
 from transports.http.access.token_store import TokenStore
 
 
+def _no_schema(_: str) -> bytes | None:
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class GatewayPorts:
     """The rest of the house, as far as the gateway may know it.
 
     `secret` is the instance's own and never leaves it. `tokens` says whom a token speaks for,
-    now: it is asked again while a stream is open. `ready` is None, or why not.
+    now: it is asked again while a stream is open. `apps` is what apps say of themselves; `schemas`
+    gives the JSON schema of a file that people write, by the file's name. `ready` is None, or why
+    not.
     """
 
     table: TableReader
@@ -35,6 +42,8 @@ class GatewayPorts:
     roles: RoleDefaults
     tokens: TokenStore
     system: Callable[[], dict[str, Any]]
+    apps: Callable[[], Sequence[App]] = tuple
+    schemas: Callable[[str], bytes | None] = _no_schema
     maintain: Callable[[SetMaintenance], Awaitable[None]] | None = None
     ready: Callable[[], str | None]
     sessions: SavedSessions

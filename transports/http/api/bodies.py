@@ -11,7 +11,7 @@ import msgspec
 from bus.audit import AuditEntry
 from bus.job_definition import Overlap, RestartPolicy, VariableType
 from bus.model import CommandStatus, ExecutionStatus, Outcome, Reason, Value
-from bus.views import CommandView, ExecutionView, FaultView, StopView, VariableView
+from bus.views import AppView, CommandView, ExecutionView, FaultView, StopView, VariableView
 from transports.http.access.token_records import TokenView
 from transports.http.web.operation import JSON, Types
 from transports.http.web.parameters import JobId, Time, Uuid
@@ -101,9 +101,20 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     attempts: int
     restart: RestartPolicy
     gave_up_at: Time | None
+    origins: dict[str, str]
     may: dict[str, Permission]
     last_executions: tuple[ExecutionRecord, ...]
     links: Links
+
+
+class App(AppView, frozen=True, kw_only=True, rename="camel"):
+    """An app, with what its `app.toml` says."""
+
+    jobs: tuple[JobId, ...]
+
+
+class AppPage(msgspec.Struct, frozen=True, kw_only=True):
+    items: tuple[App, ...]
 
 
 class CommandPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -1,4 +1,4 @@
-"""`/jobs`: definitions, their faults, what the caller may do with them, and their last runs."""
+"""`/jobs` and `/apps`: definitions, their faults, what the caller may do, and their last runs."""
 
 import re
 from itertools import islice
@@ -8,9 +8,10 @@ from aiohttp import web
 from msgspec import Meta
 
 from bus.access import Action
+from bus.apps import App
 from bus.job_definition import Job, plain_id
 from bus.model import Maintenance, Principal
-from bus.views import JobView, execution_view, job_view
+from bus.views import JobView, app_view, execution_view, job_view
 from bus.wording import quoted
 from transports.http.access.caller import principal_of
 from transports.http.access.visibility import Visibility
@@ -47,6 +48,17 @@ class JobRoutes:
             return page_response(request, items, None, self._ports.feed)
 
         return await self._polls.answer(request, respond)
+
+    async def apps(self, request: web.Request) -> web.Response:
+        Query(request)
+        principal = principal_of(request)
+        jobs: dict[str, list[str]] = {}
+        for job in self._ports.table.jobs():
+            if self._visibility.of_job(principal, job):
+                jobs.setdefault(job.id.partition("/")[0], []).append(job.id)
+        known = {app.id: app for app in self._ports.apps()}
+        items = [app_view(known.get(id_, App(id=id_)), jobs[id_]) for id_ in sorted(jobs)]
+        return conditional(request, {"items": items})
 
     async def show(self, request: web.Request) -> web.Response:
         Query(request)
@@ -118,6 +130,15 @@ OPERATIONS = (
         summary="The jobs that you may view, and what you may do with each",
         parameters=LONG_POLL,
         answers={200: ((JSON, bodies.JobPage),), 304: ()},
+        refuses=READ,
+    ),
+    Operation(
+        method="GET",
+        path="/api/v1/apps",
+        id="listApps",
+        handler=JobRoutes.apps,
+        summary="The apps with jobs that you may view, and what they say of themselves",
+        answers={200: ((JSON, bodies.AppPage),), 304: ()},
         refuses=READ,
     ),
     Operation(

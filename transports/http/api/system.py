@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import msgspec
 from aiohttp import web
 from msgspec import Meta
 
@@ -93,6 +94,15 @@ class SystemRoutes:
         await self._ports.maintain(SetMaintenance(on=on, by=principal.user_id, reason=reason))
         return json_response({"maintenance": self._ports.system().get("maintenance")})
 
+    async def schema(self, request: web.Request) -> web.Response:
+        """The same for everybody, for editors have no token; it says nothing of this service."""
+        Query(request)
+        name = request.match_info["file"]
+        raw = self._ports.schemas(name.removesuffix(".json"))
+        if raw is None or not name.endswith(".json"):
+            raise not_found("such schema")
+        return conditional(request, msgspec.Raw(raw))
+
     async def problem(self, request: web.Request) -> web.Response:
         Query(request)
         slug = request.match_info["slug"]
@@ -101,6 +111,7 @@ class SystemRoutes:
         return web.Response(text=f"{slug}: {title_of(slug, 400)}\n")
 
 
+_SchemaName = Annotated[str, Meta(pattern=r"^[a-z]+\.toml\.json$", max_length=64)]
 _Slug = Annotated[str, Meta(pattern="^[a-z]+(-[a-z]+)*$", max_length=64)]
 
 OPERATIONS = (
@@ -165,6 +176,24 @@ OPERATIONS = (
         audience=Audience.PUBLIC,
         answers={200: ((JSON, bodies.Version),)},
         refuses=PUBLIC,
+    ),
+    Operation(
+        method="GET",
+        path="/schemas/{file}",
+        id="getSchema",
+        handler=SystemRoutes.schema,
+        summary="The JSON schema of a file that people write, for editors",
+        audience=Audience.PUBLIC,
+        parameters=(
+            Parameter(
+                name="file",
+                about="The name of the file with .json, such as job.toml.json.",
+                place="path",
+                type=_SchemaName,
+            ),
+        ),
+        answers={200: ((JSON, dict[str, Any]),), 304: ()},
+        refuses=PUBLIC | {404},
     ),
     Operation(
         method="GET",

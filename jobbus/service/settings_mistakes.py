@@ -1,0 +1,72 @@
+"""All that is wrong with a `jobbus.toml` at once, with lines. No IO."""
+
+import re
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from bus.errors import ConfigError
+from bus.job_definition import Mistake
+from handlers.catalog.layers import Layer
+from handlers.catalog.problem import shown
+from handlers.catalog.toml_lines import Path as Keys
+from handlers.catalog.toml_lines import line_of
+from jobbus.service.settings import Settings
+from jobbus.service.settings_reading import FILE_SIZE_MAX, settings_in
+
+MISTAKES_MAX: Final = 200
+
+_NAMED: Final = re.compile(r"\[+([^\[\]\s]+)\]+(?: has no key '([^']+)'| ([\w.-]+))?")
+
+
+class Reading(NamedTuple):
+    """What a file comes to. Without what is wrong its `settings` count as they would; None where
+    even that cannot be said."""
+
+    mistakes: list[Mistake]
+    settings: Settings | None
+
+
+def read_settings(content: bytes, path: Path, shown_as: str) -> Reading:
+    """The settings in a file, with each mistake: what is wrong is left out, and the rest looked at
+    again, until nothing is."""
+    layer = Layer(shown_as, content, FILE_SIZE_MAX)
+    if layer.fault is not None:
+        reason, line = layer.fault.reason, layer.fault.line
+        return Reading([Mistake(file=shown_as, line=line, reason=reason)], None)
+    found: dict[str, Mistake] = {}
+    while len(found) < MISTAKES_MAX:
+        try:
+            return Reading(list(found.values()), settings_in(layer.document, path))
+        except ConfigError as wrong:
+            reason = str(wrong).removeprefix(f"{path}: ")
+            keys = _place_of(reason, layer.document)
+            line = line_of(keys, layer.lines) if keys else 0
+            mistake = Mistake(file=shown_as, line=line, reason=reason, key=shown(keys))
+            found.setdefault(reason, mistake)
+            if not keys:
+                break
+            _leave_out(layer.document, keys)
+    return Reading(list(found.values()), None)
+
+
+def _place_of(reason: str, document: dict[str, Any]) -> Keys:
+    """The key that a sentence names and that stands in the document, as far as it does."""
+    for section, unknown, key in _NAMED.findall(reason):
+        names = (*section.split("."), *([unknown] if unknown else key.split(".") if key else ()))
+        keys: Keys = ()
+        inner: Any = document
+        for name in names:
+            if not isinstance(inner, dict) or name not in inner:
+                break
+            inner, keys = inner[name], (*keys, name)
+        if keys:
+            return keys
+    bare = re.match(r"(\w+) must be a section", reason)
+    return (bare[1],) if bare and bare[1] in document else ()
+
+
+def _leave_out(document: dict[str, Any], keys: Keys) -> None:
+    *above, last = keys
+    for key in above:
+        document = document[key]  # type: ignore[index]  # keys of tables are texts
+    del document[last]  # type: ignore[arg-type]

@@ -1,0 +1,227 @@
+"""`jobbus check`: all mistakes of definitions, defaults and settings at once, without a service;
+and the schemas with which editors find many of them."""
+
+import json
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import Cli, Ended, in_this_process
+from tests.jobs import Apps
+from tests.service import running_service
+
+COMMAND = 'command = ["./run.sh"]\n'
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    return in_this_process(monkeypatch, capsys)
+
+
+def put(place: Path, **texts: str) -> None:
+    """Files below `place`; `__` in a name stands for a slash."""
+    for name, text in texts.items():
+        file = place / f"{name.replace('__', '/')}.toml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+
+def problems(ended: Ended) -> list[tuple[str, int, str]]:
+    assert ended.err == ""
+    return [(each["file"], each["line"], each["key"]) for each in ended.json["problems"]]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    put(
+        tmp_path,
+        apps__defaults="stop_grace_s = 5\nmax_runing = 1\n",
+        apps__A__defaults="timeout_s = -1\n",
+        apps__A__app='nme = "An app"\nversion = 3\n',
+        apps__A__jobs__One__job=COMMAND + "tags = 3\nretry = { attempts = 0 }\n",
+        apps__A__jobs__Two__job=COMMAND + "timeout_s = 1\n",
+        apps__B__jobs__Three__job="command = [\n",
+        jobbus='[serve]\nlisten = "nowhere"\nlistn = 1\n[limits]\nstreams = 0\n[nose]\n',
+    )
+    return tmp_path
+
+
+SITE = ("apps/defaults.toml", 2, "max_runing")
+IN_APP = ("apps/A/defaults.toml", 1, "timeout_s")
+OF_APP = [("apps/A/app.toml", 1, "nme"), ("apps/A/app.toml", 2, "version")]
+ONE = [
+    ("apps/A/jobs/One/job.toml", 2, "tags"),
+    ("apps/A/jobs/One/job.toml", 3, "retry.attempts"),
+]
+THREE = ("apps/B/jobs/Three/job.toml", 1, "")
+SETTINGS = [
+    ("jobbus.toml", 2, "serve.listen"),
+    ("jobbus.toml", 3, "serve.listn"),
+    ("jobbus.toml", 5, "limits.streams"),
+    ("jobbus.toml", 6, "nose"),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("apps", [*OF_APP, IN_APP, *ONE, THREE, SITE]),
+        (".", [*OF_APP, IN_APP, *ONE, THREE, SITE, *SETTINGS]),
+        ("apps/A", [*OF_APP, IN_APP, *ONE, SITE]),
+        ("apps/A/jobs/One", [IN_APP, *ONE, SITE]),
+        ("apps/A/jobs/One/job.toml", [IN_APP, *ONE, SITE]),
+        ("apps/A/jobs/Two/job.toml", [SITE]),
+        ("apps/A/defaults.toml", [IN_APP]),
+        ("apps/defaults.toml", [SITE]),
+        ("apps/A/app.toml", OF_APP),
+        ("jobbus.toml", SETTINGS),
+    ],
+)
+def test_all_mistakes_of_what_is_named_are_listed_with_file_line_and_key(
+    cli: Cli, place: Path, path: str, expected: list[tuple[str, int, str]]
+) -> None:
+    ended = cli(place, "check", path, "--json")
+    assert problems(ended) == expected
+    assert ended.code == 1
+
+
+def test_without_a_path_it_checks_what_serve_would_take(cli: Cli, place: Path) -> None:
+    (place / "apps").rename(place / "jobs-of-all")
+    (place / "jobbus.toml").write_text('[serve]\napps = "jobs-of-all"\nlistn = 1\n')
+    found = problems(cli(place, "check", "--json"))
+    assert ("jobbus.toml", 3, "serve.listn") in found
+    assert ("jobs-of-all/B/jobs/Three/job.toml", 1, "") in found
+
+
+def test_people_get_one_line_each_that_says_what_would_be_right(cli: Cli, place: Path) -> None:
+    ended = cli(place, "check", "apps/A", "--config", "jobbus.toml")
+    assert ended.code == 1
+    lines = ended.out.splitlines()
+    assert len(lines) == 10
+    (site,) = (line for line in lines if line.startswith("apps/defaults.toml:2: "))
+    assert 'did you mean "max_running"?' in site
+    assert "A/One, A/Two" in site
+    assert "apps/A/jobs/One/job.toml:2: tags must be a list, not an integer" in lines
+    assert "10 mistakes; 2 jobs looked at" in ended.err
+
+
+def test_what_is_right_ends_with_0_and_shows_what_defaults_give(cli: Cli, tmp_path: Path) -> None:
+    put(
+        tmp_path,
+        apps__defaults="stop_grace_s = 5\n[retry]\nattempts = 3\n",
+        apps__A__jobs__One__job=COMMAND + "[retry]\ndelay_s = 3\n",
+    )
+    ended = cli(tmp_path, "check", "apps/A/jobs/One")
+    assert (ended.code, ended.out) == (0, "")
+    assert "retry.attempts is from apps/defaults.toml:3" in ended.err
+    assert "nothing is wrong; 1 job looked at" in ended.err
+    ended = cli(tmp_path, "check", str(tmp_path), "--json")
+    assert ended.code == 0
+    origins = {"stop_grace_s": "apps/defaults.toml:1", "retry.attempts": "apps/defaults.toml:3"}
+    assert ended.json == {
+        "problems": [],
+        "jobs": [{"jobId": "A/One", "ok": True, "origins": origins}],
+    }
+
+
+def test_a_definition_that_lies_alone_is_checked_by_itself(cli: Cli, tmp_path: Path) -> None:
+    put(tmp_path, alone__job=COMMAND + "nose = 1\nmouth = 1\n", defaults="ear = 1\n")
+    found = problems(cli(tmp_path, "check", "alone", "--json"))
+    assert found == [("alone/job.toml", 2, "nose"), ("alone/job.toml", 3, "mouth")]
+
+
+def test_files_outside_of_the_working_directory_are_named_whole(cli: Cli, tmp_path: Path) -> None:
+    put(tmp_path, far__apps__A__jobs__One__job="nose = 1\n")
+    here = tmp_path / "here"
+    here.mkdir()
+    ended = cli(here, "check", "../far/apps", "--json")
+    file = str(tmp_path / "far/apps/A/jobs/One/job.toml")
+    assert {each["file"] for each in ended.json["problems"]} == {file}
+
+
+def test_more_mistakes_than_a_service_keeps_are_all_listed(cli: Cli, tmp_path: Path) -> None:
+    put(tmp_path, apps__A__jobs__One__job="".join(f"nose{n} = 1\n" for n in range(120)))
+    assert len(problems(cli(tmp_path, "check", "apps", "--json"))) == 121
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "words"),
+    [
+        ("nowhere", 3, "there is no "),
+        ("notes.txt", 2, "these are job.toml, defaults.toml, app.toml and jobbus.toml"),
+    ],
+)
+def test_what_cannot_be_checked_is_said_in_a_sentence(
+    cli: Cli, tmp_path: Path, path: str, code: int, words: str
+) -> None:
+    (tmp_path / "notes.txt").touch()
+    ended = cli(tmp_path, "check", path)
+    assert (ended.code, ended.out) == (code, "")
+    assert words in ended.err
+
+
+def test_every_mistake_of_settings_is_found_and_what_is_right_still_counts(
+    cli: Cli, tmp_path: Path
+) -> None:
+    put(
+        tmp_path,
+        jobbus="""
+[serve]
+apps = "elsewhere"
+behind_proxy = "yes"
+tls_cert = "a"
+
+[log]
+level = "loud"
+
+[roles]
+view = "viewer"
+
+[keep]
+executions = 0
+days = 0
+
+[secrets]
+A = { value = "hunter2" }
+
+[nats]
+url = "x"
+""",
+        elsewhere__A__jobs__One__job="nose = 1\n",
+    )
+    ended = cli(tmp_path, "check", "--json")
+    found = problems(ended)
+    assert [line for file, line, _ in found if file == "jobbus.toml"] == [
+        4, 5, 8, 11, 14, 15, 18, 20
+    ]  # fmt: skip
+    assert ("elsewhere/A/jobs/One/job.toml", 1, "nose") in found
+    assert "hunter2" not in json.dumps(ended.json)
+
+
+@pytest.mark.parametrize(
+    ("flags", "file"),
+    [
+        ((), "job.toml"),
+        (("--defaults",), "defaults.toml"),
+        (("--app",), "app.toml"),
+        (("--service",), "jobbus.toml"),
+    ],
+)
+def test_schema_of_each_file_is_printed(
+    cli: Cli, tmp_path: Path, flags: tuple[str, ...], file: str
+) -> None:
+    ended = cli(tmp_path, "schema", *flags)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.json["title"] == f"{file} of jobbus"
+
+
+def test_schema_is_served_to_editors_which_have_no_token(cli: Cli, tmp_path: Path) -> None:
+    def define(apps: Apps) -> None:
+        apps.shell("T/Any", "true")
+
+    with (
+        running_service(tmp_path, define) as service,
+        urllib.request.urlopen(f"{service.url}/schemas/job.toml.json") as answer,
+    ):
+        assert json.load(answer) == cli(tmp_path, "schema").json
