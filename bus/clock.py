@@ -53,11 +53,11 @@ def _second(whole_s: int) -> str:
     return datetime.fromtimestamp(whole_s, tz=UTC).replace(tzinfo=None).isoformat()
 
 
-def from_rfc3339(text: str) -> int:
+def from_rfc3339(text: str, *, with_zone: bool = False) -> int:
     """Milliseconds since 1970 of an RFC 3339 time; digits beyond milliseconds are cut.
 
     Takes what foreign writers produce: up to nine fractional digits, any zone. A time without a
-    zone is taken as UTC.
+    zone is taken as UTC, unless it must come `with_zone`.
 
     Raises:
         ValueError: `text` is no such time, or its zone puts it outside of the years of UTC.
@@ -71,8 +71,23 @@ def from_rfc3339(text: str) -> int:
         head += text_zone
     stamp = datetime.fromisoformat(head)
     if stamp.tzinfo is None:
+        if with_zone:
+            raise ValueError(f"{text!r} does not say its zone")
         stamp = stamp.replace(tzinfo=UTC)
     at_ms = (stamp - _EPOCH) // timedelta(milliseconds=1)  # whole numbers: a float loses some
     if not TIME_MS_MIN <= at_ms <= TIME_MS_MAX:
         raise ValueError(f"{text!r} lies outside of the years 1 to 9999 in UTC")
     return at_ms
+
+
+A_MOMENT = "a time with its zone such as 2026-01-26T18:00:00+01:00 or 2026-01-26T17:00:00Z"
+"""What `canonical_moment` takes, for sentences."""
+
+
+def canonical_moment(text: str) -> str:
+    """The moment that `text` names, as `rfc3339` writes it: equal texts for equal moments.
+
+    Raises:
+        ValueError: it is no RFC 3339 time, or does not say its zone: whose clock was meant?
+    """
+    return rfc3339(from_rfc3339(text, with_zone=True))

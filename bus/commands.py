@@ -6,7 +6,7 @@ changes) re-enters as a report, so that there is one path to the job table.
 """
 
 import hashlib
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -15,6 +15,10 @@ from bus.model import ExitRecord, Progress, StopRequest, Value
 
 GRACE_S_MAX = 86_400.0
 """The longest grace that may be asked for."""
+
+Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+"""A moment as `bus.clock.canonical_moment` writes it; every way in turns what it was sent into
+that."""
 
 
 class StartJob(
@@ -27,10 +31,11 @@ class StartJob(
     forbid_unknown_fields=True,
     omit_defaults=True,
 ):
-    """Start the job once."""
+    """Start the job once: at once, or not before a moment that lies ahead."""
 
     job_id: str
     variables: dict[str, Value] = {}
+    not_before: Moment | None = None
 
 
 class StopJob(
@@ -116,6 +121,7 @@ class RetryExecution(
     """Start the job of an ended execution again with the same variables."""
 
     execution_id: str
+    not_before: Moment | None = None
 
 
 class DeleteExecution(

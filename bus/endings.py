@@ -29,7 +29,7 @@ def ending(execution: Execution) -> str:
         case ExecutionStatus.CANCELLED:
             return "cancelled while it waited" + _CANCELLED.get(execution.reason, "")
         case ExecutionStatus.SKIPPED:
-            return "skipped" + _SKIPPED.get(execution.reason, "")
+            return "skipped" + _SKIPPED.get(execution.reason, "") + _why(execution)
         case ExecutionStatus.LOST:
             return "lost: how it ended is unknown" + _LOST.get(execution.reason, "")
         case _:

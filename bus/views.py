@@ -43,8 +43,9 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
 
     `attempts` is how many starts in all its definition allows (0: it is not retried); `cause` is
     `policy:retry` or `policy:restart` if no person made it; `notBefore` is when the delay ends that
-    it waits for, as long as it is `Queued`. `ending` says how it ended in words, see
-    `bus.endings`; `waitingFor` says what it waits for, as it was when this was written.
+    it waits for, or the moment it was asked for, as long as it is `Queued`. `ending` says how it
+    ended in words, see `bus.endings`; `waitingFor` says what it waits for, as it was when this was
+    written.
     """
 
     execution_id: str

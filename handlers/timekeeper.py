@@ -6,8 +6,16 @@ from collections.abc import Callable, Sequence
 
 from bus.clock import Clock
 from bus.commands import PassTime
-from bus.events import ExecutionQueued, Published, SystemMaintenance
+from bus.events import (
+    ExecutionEnded,
+    ExecutionQueued,
+    JobChanged,
+    JobRemoved,
+    Published,
+    SystemMaintenance,
+)
 from bus.ports import ReportSink
+from handlers.decisions.delays import is_due
 from handlers.decisions.table import JobTable
 from handlers.decisions.timing import next_deadline_ms
 
@@ -47,8 +55,19 @@ class Timekeeper:
                     for due_ms in (expires_ms, not_before_ms):
                         if due_ms is not None and due_ms < self._next_ms:
                             self._changed.set()
+                case ExecutionEnded(execution_id=execution_id):
+                    ended = self._table.execution(execution_id)
+                    self._look_at(ended.job_id if ended is not None else "")
+                case JobChanged(job_id=job_id) | JobRemoved(job_id=job_id):
+                    self._look_at(job_id)
                 case _:
                     continue
+
+    def _look_at(self, job_id: str) -> None:
+        """What is due there and waits for its turn may have to be decided about."""
+        now_ms = self._clock.now_ms()
+        if any(e.not_before_ms and is_due(e, now_ms) for e in self._table.queued(job_id)):
+            self._changed.set()
 
     async def run(self) -> None:
         """Keeps time for ever."""

@@ -40,7 +40,7 @@ def _changed(table: ReadableTable, definition: Definition, context: Context) -> 
         job.id,
         context.now_ms,
         without={execution.id for execution in unwanted},
-        slots=definition.spec.max_running,
+        job=job,
         is_low=context.is_low,
     )
     return joined([Decision(events), starts(table, followers, job)])

@@ -26,6 +26,7 @@ def queued(
     *,
     first: bool = False,
     replaces: str | None = None,
+    not_before_ms: int | None = None,
 ) -> ExecutionQueued:
     return ExecutionQueued(
         execution_id=context.new_id(),
@@ -36,6 +37,7 @@ def queued(
         variables=variables,
         first=first,
         replaces=replaces,
+        not_before_ms=not_before_ms,
         expires_ms=envelope.expires_ms,
         traceparent=envelope.traceparent,
         attempts=attempts_of(job),

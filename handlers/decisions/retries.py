@@ -70,11 +70,11 @@ def start_of(
 ) -> ExecutionStarted:
     """The start of a waiting execution; `job` is the entry of the catalog about to be in force.
 
-    What follows by itself runs by the definition in force when its delay has passed: the older one
-    may be what made it fail, and its folder may be gone.
+    What waited for a moment runs by the definition in force when that has come: the older one may
+    be what made it fail, and its folder may be gone.
     """
     job = job or table.job(execution.job_id)
-    if not execution.cause or job is None or job.spec is None:
+    if execution.not_before_ms is None or job is None or job.spec is None:
         return ExecutionStarted(execution_id=execution.id)
     variables = _fitting(job.spec, execution.variables)
     if job.revision == execution.revision or variables is None:
@@ -87,25 +87,6 @@ def delay_of(retry: RetrySpec, step: int, context: Context) -> float:
     exponent = min(step - 1, 64)
     delay_s = min(retry.delay_s * retry.backoff**exponent, retry.delay_s_max)
     return delay_s * (1 + retry.jitter * context.random())
-
-
-def backing_off(table: ReadableTable, job_id: str, now_ms: int) -> list[Execution]:
-    """The job's executions that wait for their delay to pass."""
-    return [e for e in table.queued(job_id) if not is_due(e, now_ms)]
-
-
-def is_due(execution: Execution, now_ms: int) -> bool:
-    """Whether a queued execution may start as far as the clock is concerned."""
-    due_ms = due_at_ms(execution, now_ms)
-    return due_ms is None or due_ms <= now_ms
-
-
-def due_at_ms(execution: Execution, now_ms: int) -> int | None:
-    """When its delay ends; None if it waits for none. A clock that was set back to a time before
-    the delay began measures nothing any more: then it has ended."""
-    if execution.not_before_ms is None or execution.queued_ms > now_ms:
-        return execution.not_before_ms and now_ms
-    return execution.not_before_ms
 
 
 def _person_ended_it(execution: Execution, final: ExecutionEnded) -> bool:

@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterable, Iterator
 from bus.job_definition import Job
 from bus.model import Execution
 from handlers.decisions.decision import Decision, SpawnExecution
+from handlers.decisions.delays import is_delayed_start, is_due, unattended_spec
 from handlers.decisions.readable_table import ReadableTable
-from handlers.decisions.retries import is_due, start_of
+from handlers.decisions.retries import start_of
 
 
 def next_to_start(
@@ -16,21 +17,21 @@ def next_to_start(
     *,
     freed: Execution | None = None,
     without: Collection[str] = (),
-    slots: int | None = None,
+    job: Job | None = None,
     after_maintenance: bool = False,
     is_low: bool = False,
 ) -> Iterator[Execution]:
     """The queued executions that may start now; none during maintenance, unless its end is decided.
 
-    `freed` is one whose end is being decided, `without` are waiting ones whose end is; `slots` is
-    a number that is about to be in force.
+    `freed` is one whose end is being decided, `without` are waiting ones whose end is; `job` is
+    the entry of the catalog about to be in force.
     """
     if table.maintenance is not None and not after_maintenance:
         return
     busy = [e for e in table.in_slots(job_id) if freed is None or e.id != freed.id]
     busy_ids = {e.id for e in busy}
-    if slots is None:
-        slots = table.slots_of(job_id)
+    job = job or table.job(job_id)
+    slots = job.spec.max_running if job is not None and job.spec is not None else 1
     for execution in table.queued(job_id):
         if len(busy_ids) >= slots:
             return
@@ -40,6 +41,8 @@ def next_to_start(
             continue
         if is_low and execution.replaces is None and execution.previous is None:
             continue  # new work; what takes the place of another needs no more than that did
+        if is_delayed_start(execution) and unattended_spec(job) is None:
+            continue
         busy_ids.add(execution.id)
         yield execution
 

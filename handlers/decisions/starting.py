@@ -20,9 +20,11 @@ from bus.model import Execution, ExecutionStatus, Reason, Value
 from handlers.catalog.variables import check_secret_names, resolve_variables
 from handlers.decisions.command_events import accepted_as, merge, noop, queued
 from handlers.decisions.decision import Context, Decision, SpawnExecution, StopExecution
+from handlers.decisions.delayed_starts import moment_ahead_ms, wait_until
+from handlers.decisions.delays import backing_off, in_turn, is_planned
 from handlers.decisions.permissions import permitted_execution, same_job, startable_job
 from handlers.decisions.readable_table import ReadableTable
-from handlers.decisions.retries import backing_off, start_of
+from handlers.decisions.retries import start_of
 from handlers.decisions.stop_orders import cancel_queued, stop_order, supersede_starts
 
 _WAITING = (ExecutionStatus.QUEUED, ExecutionStatus.STARTING)
@@ -57,13 +59,16 @@ def _start(
     job, spec = startable_job(table, envelope, command.job_id, Action.START, context)
     variables = resolve_variables(spec, command.variables)
     check_secret_names(variables, context.policy.secrets_for(job.id))
+    at_ms = moment_ahead_ms(envelope, command, context.now_ms)
+    if at_ms is not None:
+        return wait_until(table, envelope, job, variables, at_ms, context)
     busy = table.in_slots(job.id)
     waiting = backing_off(table, job.id, context.now_ms)
     if len(busy) < spec.max_running:  # nothing that could start waits beside a free slot
         return _go_now(table, envelope, job, variables, waiting, context)
     if spec.overlap is not Overlap.QUEUE:
-        for execution in table.live_of(job.id):
-            if execution.status in _WAITING and execution.variables == variables:
+        for execution in _in_turn_or_starting(table, job.id, context):
+            if execution.variables == variables:
                 return noop(envelope, job.id, execution.id)
     if any(e.status is ExecutionStatus.STOPPING for e in busy):
         if spec.overlap is Overlap.REPLACE:
@@ -85,6 +90,14 @@ def _start(
             )
 
 
+def _in_turn_or_starting(table: ReadableTable, job_id: str, context: Context) -> list[Execution]:
+    return [
+        e
+        for e in table.live_of(job_id)
+        if e.status in _WAITING and not is_planned(e, context.now_ms)
+    ]
+
+
 def _restart(
     table: ReadableTable, envelope: Envelope, command: RestartJob, context: Context
 ) -> Decision:
@@ -99,9 +112,15 @@ def _restart(
     check_secret_names(variables, context.policy.secrets_for(job.id))
     if old is None or old.is_final:
         return _go(envelope, job, variables, context)
-    waiting = backing_off(table, job.id, context.now_ms)
+    named = is_planned(old, context.now_ms)
+    waiting = [old] if named else backing_off(table, job.id, context.now_ms)
     if old in waiting and len(table.in_slots(job.id)) < spec.max_running:
         return _go_now(table, envelope, job, variables, waiting, context)
+    if named:
+        raise Refused(
+            ErrorCode.ALREADY_RUNNING,
+            f"{job.id} is already running, so execution {old.id} cannot start before its time",
+        )
     for waits in table.queued(job.id):
         if old.id in (waits.id, waits.replaces):
             return _wait_in_its_place(table, envelope, command, job, waits, variables, context)
@@ -132,7 +151,9 @@ def _target_of_restart(
         raise Refused(
             ErrorCode.UNKNOWN_JOB, "a restart needs `jobId` or `executionId`", pointer="/jobId"
         )
-    live = [e for e in table.live_of(command.job_id) if e.replaces is None]
+    now_ms = context.now_ms  # what is planned for later is meant only if it is named
+    present = [e for e in table.live_of(command.job_id) if not is_planned(e, now_ms)]
+    live = [e for e in present if e.replaces is None]
     if len(live) > 1:  # what is on its way out is not meant, if something waits to follow it
         live = [e for e in live if e.status is not ExecutionStatus.STOPPING] or live
     if len(live) > 1:
@@ -144,8 +165,7 @@ def _target_of_restart(
         )
     if live:
         return live[0]
-    waiting = table.live_of(command.job_id)
-    return waiting[0] if waiting else None
+    return present[0] if present else None
 
 
 def _go_now(
@@ -188,7 +208,7 @@ def _wait(
     variables: dict[str, Value],
     context: Context,
 ) -> Decision:
-    waiting = len(table.queued(job.id))
+    waiting = len(in_turn(table, job.id, context.now_ms))
     if waiting >= context.policy.queue_max:
         raise Refused(
             ErrorCode.QUEUE_FULL, f"{waiting} executions of {job.id} wait already; try again later"
@@ -223,7 +243,7 @@ def _replace_waiting(
     context: Context,
 ) -> Decision:
     """What has the slot is on its way out already; the newest start takes the place behind it."""
-    waiting = table.queued(job.id)
+    waiting = in_turn(table, job.id, context.now_ms)
     decision = _wait(table, envelope, job, variables, context)
     accepted, *events = decision.events
     cancelled = cancel_queued(table, waiting, Reason.SUPERSEDED, context)
@@ -244,7 +264,9 @@ def _replace(
     return Decision(
         (
             accepted_as(envelope, job.id, execution_id=new.execution_id),
-            *cancel_queued(table, table.queued(job.id), Reason.SUPERSEDED, context),
+            *cancel_queued(
+                table, in_turn(table, job.id, context.now_ms), Reason.SUPERSEDED, context
+            ),
             new,
             ExecutionStopping(execution_id=old.id, stop=order),
             *supersede_starts(table, [old]),

@@ -1,10 +1,14 @@
-"""What the mere passing of time leads to: waiting executions expire, delays end. Pure."""
+"""What the mere passing of time leads to: waiting executions expire, delays end, delayed starts
+are due. Pure."""
+
+from collections.abc import Collection, Iterator
 
 from bus.commands import PassTime
 from bus.model import Execution, ExecutionStatus, Reason
 from handlers.decisions.decision import Context, Decision, joined
+from handlers.decisions.delayed_starts import settle_due
+from handlers.decisions.delays import due_at_ms
 from handlers.decisions.readable_table import ReadableTable
-from handlers.decisions.retries import due_at_ms
 from handlers.decisions.slots import next_to_start, starts
 from handlers.decisions.waiting_commands import end_unstarted
 
@@ -21,11 +25,19 @@ def pass_time(table: ReadableTable, _: PassTime, context: Context) -> Decision:
         )
     )
     ids = {execution.id for execution in expired}
-    followers = (
-        next_to_start(table, job_id, context.now_ms, without=ids, is_low=context.is_low)
-        for job_id in dict.fromkeys(execution.job_id for execution in live)
-    )
-    return joined([Decision(tuple(ends)), *(starts(table, each) for each in followers)])
+    decisions = [Decision(tuple(ends))]
+    for job_id in dict.fromkeys(execution.job_id for execution in live):
+        decisions += _of_job(table, job_id, context.now_ms, without=ids, is_low=context.is_low)
+    return joined(decisions)
+
+
+def _of_job(
+    table: ReadableTable, job_id: str, now_ms: int, *, without: Collection[str], is_low: bool
+) -> Iterator[Decision]:
+    """The starts of what waited, and what becomes of delayed starts that find no slot."""
+    followers = list(next_to_start(table, job_id, now_ms, without=without, is_low=is_low))
+    yield starts(table, followers)
+    yield settle_due(table, job_id, now_ms, starting=followers, without=without, is_low=is_low)
 
 
 def next_deadline_ms(table: ReadableTable, now_ms: int, *, is_low: bool = False) -> int | None:
@@ -46,12 +58,14 @@ def next_deadline_ms(table: ReadableTable, now_ms: int, *, is_low: bool = False)
 def _may_start_then(
     table: ReadableTable, execution: Execution, due_ms: int, now_ms: int, *, is_low: bool
 ) -> bool:
-    """An execution that is due and has no slot is started when a slot gets free."""
+    """An execution that is due and has no slot is started when a slot gets free, or is a delayed
+    start whose end or whose room is to be decided at once."""
     if table.maintenance is not None:
         return False
-    return due_ms > now_ms or execution in next_to_start(
-        table, execution.job_id, now_ms, is_low=is_low
-    )
+    if due_ms > now_ms:
+        return True
+    decisions = _of_job(table, execution.job_id, now_ms, without=(), is_low=is_low)
+    return any(decision.events for decision in decisions)
 
 
 def _has_expired(execution: Execution, now_ms: int) -> bool:

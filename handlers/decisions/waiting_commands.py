@@ -100,6 +100,9 @@ def _never_ran(command: CommandRecord, final: ExecutionEnded) -> CommandEnded:
             text = CANCELLED_WAITING
         case ExecutionStatus.CANCELLED | ExecutionStatus.STOPPED:
             return superseded(command.id, final.execution_id)
+        case ExecutionStatus.SKIPPED if final.reason is Reason.OVERLAP:
+            status, code = CommandStatus.CANCELLED, ErrorCode.ALREADY_RUNNING
+            text = f"it was skipped: {final.error}"
         case ExecutionStatus.SKIPPED:
             status, code = CommandStatus.CANCELLED, ErrorCode.DISABLED
             text = "the job was disabled, or taken from the catalog, before the execution ran"

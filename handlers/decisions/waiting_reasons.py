@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from bus.clock import rfc3339
 from bus.model import Execution, ExecutionStatus
+from handlers.decisions.delays import due_at_ms, in_turn
 from handlers.decisions.readable_table import ReadableTable
-from handlers.decisions.retries import due_at_ms
 
 _DAY_MS = 86_400_000
 _NAMED_MAX = 3
@@ -55,7 +55,7 @@ def _slots_of_the_job(table: ReadableTable, execution: Execution, now_ms: int) -
         return ""
     held = ", ".join(f"since {_begun(each, now_ms)}" for each in busy[:_NAMED_MAX])
     held += ", …" if len(busy) > _NAMED_MAX else ""
-    ids = [each.id for each in table.queued(job_id)]
+    ids = [each.id for each in in_turn(table, job_id, now_ms)]
     return (
         f"waiting for a slot of {job_id}: {len(busy)} of {slots} running ({held}), "
         f"position {ids.index(execution.id) + 1}"

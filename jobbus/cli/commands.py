@@ -1,5 +1,6 @@
 """`start`, `stop`, `restart`, `cancel`, `retry`, `delete`: commands to the service."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated
 
@@ -21,7 +22,7 @@ from jobbus.cli.naming import (
 )
 from jobbus.cli.show import say
 from jobbus.cli.target import HERE, Target, client_of, locate
-from jobbus.cli.values import looks_typed, variables_of
+from jobbus.cli.values import coming_moment, looks_typed, variables_of
 from jobbus.client.client import Client
 from jobbus.client.command_records import (
     CancelCommand,
@@ -50,6 +51,14 @@ Grace = Annotated[
     float | None,
     Parameter(name="--grace", help="Seconds between the stop signal and KILL", show_default=False),
 ]
+At = Annotated[
+    str | None,
+    Parameter(
+        name="--at",
+        show_default=False,
+        help="Not before then: 18:00, +2h, 2026-11-30 18:00 (this machine's clock) or RFC 3339",
+    ),
+]
 Kill = Annotated[bool, Parameter(negative=(), help="Kill at once")]
 
 
@@ -58,6 +67,7 @@ async def start(
     /,
     *,
     var: Variables = (),
+    at: At = None,
     reply: Reply = AT_ONCE,
     target: Target = HERE,
 ) -> int:
@@ -71,12 +81,15 @@ async def start(
     reply.check()
     place = locate(target)
     _check_job(job)
+    moment = _moment(at)
     if place.url is None:
-        return await left_in_directory(place, StartJob(job_id=job, variables=_untyped(var)), reply)
+        request = StartJob(job_id=job, variables=_untyped(var), not_before=moment)
+        return await left_in_directory(place, request, reply)
     async with client_of(place) as client:
         async with job_expected(client, job):
             values = variables_of(var, await declared_variables(client, job, var))
-            answer = await published(client, StartJob(job_id=job, variables=values), reply)
+            request = StartJob(job_id=job, variables=values, not_before=moment)
+            answer = await published(client, request, reply)
         return await show_answer(client, answer, reply)
 
 
@@ -209,6 +222,7 @@ async def retry(
     what: tuple[str, ...],
     /,
     *,
+    at: At = None,
     reply: Reply = AT_ONCE,
     target: Target = HERE,
 ) -> int:
@@ -220,11 +234,14 @@ async def retry(
         Ids of executions, of the commands that made them, or of jobs (App/Job), for the newest.
     """
 
+    moment = _moment(at)
+
     async def retry_one(client: Client, word: str) -> CommandRequest:
-        return RetryExecution(execution_id=(await execution_meant(client, word)).execution_id)
+        found = await execution_meant(client, word)
+        return RetryExecution(execution_id=found.execution_id, not_before=moment)
 
     def retry_offline(word: str) -> CommandRequest:
-        return RetryExecution(execution_id=full_id(word, _EXECUTION))
+        return RetryExecution(execution_id=full_id(word, _EXECUTION), not_before=moment)
 
     return await _each(what, retry_one, retry_offline, reply, target)
 
@@ -296,6 +313,10 @@ def _check_job(word: str) -> None:
         raise CliError("the name of the job is empty; jobs are called App/Job", Exit.USAGE)
     if "=" in word:
         raise CliError(f"{quoted(word)} is no job; a variable is given as --var {word}", Exit.USAGE)
+
+
+def _moment(at: str | None) -> str | None:
+    return coming_moment("--at", at, time.time()) if at is not None else None
 
 
 def _check_grace(grace_s: float | None) -> None:

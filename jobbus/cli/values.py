@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -15,6 +16,8 @@ from jobbus.client.command_records import SecretRef, Value
 from jobbus.client.records import Variable
 
 _AGO = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|m|min|h|d)")
+_AHEAD = re.compile(r"\+\s*(\d{1,9}(?:\.\d{1,3})?)\s*(s|m|min|h|d)")
+_TIME_OF_DAY = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 _UNIT_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:?=)(.*)", re.DOTALL)
 
@@ -62,6 +65,62 @@ def moment_s(flag: str, text: str, now_s: float) -> float:
             f"{flag} {quoted(text)}: write how long ago, such as 30s, 10m, 2h or 1d, or a time "
             "such as 2026-01-26T18:00:00Z"
         ) from None
+
+
+def coming_moment(flag: str, text: str, now_s: float) -> str:
+    """The moment that `18:00`, `+2h` or a time such as `2026-11-30 18:00` names, as RFC 3339.
+
+    A time of day is the next one; what names no zone is meant by this machine's clock.
+
+    Raises:
+        CliError: it is none of these, or has passed.
+    """
+    written = text.strip()
+    now = datetime.fromtimestamp(now_s).astimezone()
+    if (match := _AHEAD.fullmatch(written)) is not None:
+        at = now + timedelta(seconds=float(match[1]) * _UNIT_S[match[2]])
+    elif (match := _TIME_OF_DAY.fullmatch(written)) is not None:
+        at = _next_time_of_day(flag, text, now, [int(part or 0) for part in match.groups()])
+    else:
+        at = _written_moment(flag, text, written)
+    if at <= now:
+        raise _wrong(f"{flag} {quoted(text)} has passed: it is {now:%Y-%m-%d %H:%M:%S} now")
+    return at.isoformat()
+
+
+def _next_time_of_day(flag: str, text: str, now: datetime, parts: list[int]) -> datetime:
+    hour, minute, second = parts
+    try:
+        today = now.replace(hour=hour, minute=minute, second=second, microsecond=0, tzinfo=None)
+    except ValueError:
+        raise _no_moment(flag, text) from None
+    at = _on_this_clock(today)
+    return at if at > now else _on_this_clock(today + timedelta(days=1))
+
+
+def _written_moment(flag: str, text: str, written: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(written)
+        if ":" not in written:
+            raise _no_moment(flag, text)  # a day alone: midnight is hardly meant
+        return _on_this_clock(at) if at.tzinfo is None else at
+    except (ValueError, OverflowError):
+        raise _no_moment(flag, text) from None
+
+
+def _on_this_clock(wall: datetime) -> datetime:
+    """The first moment at which this machine's clock shows `wall`; of one that it skips, the later
+    of the two that it may be taken for: what is asked for is not before."""
+    first, second = wall.replace(fold=0).astimezone(), wall.replace(fold=1).astimezone()
+    is_shown = first.replace(tzinfo=None, fold=0) == wall
+    return first if is_shown else max(first, second)
+
+
+def _no_moment(flag: str, text: str) -> CliError:
+    return _wrong(
+        f"{flag} {quoted(text)}: write when, such as 18:00, +30m, +2h, 2026-11-30 18:00 or "
+        "2026-11-30T18:00:00+01:00"
+    )
 
 
 def looks_typed(assignment: str) -> bool:

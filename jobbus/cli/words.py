@@ -90,12 +90,14 @@ def bar(percent: float, width: int, *, blocks: bool = True) -> str:
 
 
 def waiting_word(execution: Execution, now_s: float) -> str:
-    """What an execution waits for, e.g. `retry in 4 s, attempt 2 of 3` until its delay has passed,
-    and then the service's sentence; empty if it does not wait."""
+    """What an execution waits for, e.g. `retry in 4 s, attempt 2 of 3` or `not before 2026-11-30
+    18:00:00, in 2 h` until that has come, then the service's sentence; empty if it waits not."""
     wait_s = seconds_of(execution.not_before) - now_s if execution.not_before else 0.0
     if execution.not_before is None or (wait_s <= 0 and execution.waiting_for):
         return execution.waiting_for
-    what = execution.cause.rpartition(":")[2] or "start"
+    kind, _, what = execution.cause.rpartition(":")
+    if kind != "policy":
+        return f"not before {local_time(execution.not_before)}, in {duration(max(0.0, wait_s))}"
     return f"{what} in {max(0, math.ceil(wait_s))} s, {attempt_word(execution)}"
 
 

@@ -6,6 +6,7 @@ a second one.
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -58,16 +59,25 @@ class Calls:
     # Commands
 
     async def start(
-        self, job_id: str, variables: Mapping[str, Value] | None = None, *, wait_s: int = 0
+        self,
+        job_id: str,
+        variables: Mapping[str, Value] | None = None,
+        *,
+        not_before: datetime | None = None,
+        wait_s: int = 0,
     ) -> Command:
-        """A start is accepted, durably.
+        """A start is accepted, durably; with `not_before` it is queued until then.
 
         With `wait_s` (seconds, at most 30) the answer is the command as it is when it has ended or
         the time has passed.
+
+        Raises:
+            ValueError: `not_before` has no zone.
         """
-        return await self.publish(
-            StartJob(job_id=job_id, variables=dict(variables or {})), wait_s=wait_s
+        command = StartJob(
+            job_id=job_id, variables=dict(variables or {}), not_before=_moment(not_before)
         )
+        return await self.publish(command, wait_s=wait_s)
 
     async def stop(
         self,
@@ -110,9 +120,12 @@ class Calls:
         """The cancelling of a waiting command is accepted."""
         return await self.publish(CancelCommand(target_id=command_id), wait_s=wait_s)
 
-    async def retry(self, execution_id: str, *, wait_s: int = 0) -> Command:
-        """An ended execution's job is started again with the same variables."""
-        return await self.publish(RetryExecution(execution_id=execution_id), wait_s=wait_s)
+    async def retry(
+        self, execution_id: str, *, not_before: datetime | None = None, wait_s: int = 0
+    ) -> Command:
+        """An ended execution's job is started again with the same variables; see `start`."""
+        command = RetryExecution(execution_id=execution_id, not_before=_moment(not_before))
+        return await self.publish(command, wait_s=wait_s)
 
     async def delete(self, execution_id: str, *, wait_s: int = 0) -> Command:
         """An ended execution and its output are forgotten."""
@@ -211,3 +224,11 @@ class Calls:
 
     async def _get(self, path: str, kind: type[_T], query: Query | None = None) -> _T:
         return decode(await self._http.repeated("GET", path, query=query), kind)
+
+
+def _moment(at: datetime | None) -> str | None:
+    if at is None:
+        return None
+    if at.tzinfo is None:
+        raise ValueError(f"{at} has no zone; for a time of this machine use .astimezone()")
+    return at.isoformat()

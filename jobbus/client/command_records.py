@@ -20,12 +20,19 @@ Value = Scalar | SecretRef | None
 
 
 class StartJob(
-    msgspec.Struct, frozen=True, kw_only=True, tag="start", tag_field="command", rename="camel"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="start",
+    tag_field="command",
+    rename="camel",
+    omit_defaults=True,
 ):
-    """Start the job once."""
+    """Start the job once; with `not_before`, an RFC 3339 time with its zone, not before then."""
 
     job_id: str
     variables: dict[str, Value] = {}
+    not_before: str | None = None
 
 
 class StopJob(
@@ -83,11 +90,18 @@ class CancelCommand(
 
 
 class RetryExecution(
-    msgspec.Struct, frozen=True, kw_only=True, tag="retry", tag_field="command", rename="camel"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="retry",
+    tag_field="command",
+    rename="camel",
+    omit_defaults=True,
 ):
-    """Start the job of an ended execution again with the same variables."""
+    """Start the job of an ended execution again with the same variables; see `StartJob`."""
 
     execution_id: str
+    not_before: str | None = None
 
 
 class DeleteExecution(

@@ -48,9 +48,9 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     `output_end` (bytes) is set once it has ended and its output is complete to there. `ending` says
     in words how it ended, e.g. `failed: exit code 3`. `attempts` is how many starts in all its job
     allows (0: it is not retried), `cause` is `policy:retry` or `policy:restart` if no person
-    started it, `not_before` is the end of the delay that it waits for, `waiting_for` a sentence
-    that says what it waits for, as it was when the service wrote this. `links` are the paths of
-    what can be read or done; a record of a stream has none.
+    started it, `not_before` is the end of the delay, or the moment, that it waits for,
+    `waiting_for` a sentence that says what it waits for, as it was when the service wrote this.
+    `links` are the paths of what can be read or done; a record of a stream has none.
     """
 
     execution_id: str

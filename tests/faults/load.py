@@ -18,7 +18,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
-from bus.clock import SystemClock
+from bus.clock import SystemClock, from_rfc3339, rfc3339
 from bus.layout import DataLayout
 from bus.views import command_view, execution_view
 from handlers.journal.recovery import recover
@@ -42,6 +42,7 @@ ENDS: dict[str, set[tuple[str, int | None]]] = {
     "S/Reports": {("Succeeded", 0)},
     "S/Retried": {("Failed", 4), ("Succeeded", 0)},
     "S/Restarted": {("Failed", 5)},
+    "S/Delayed": {("Succeeded", 0)},
 }
 """How executions end whose shim was not killed."""
 
@@ -55,8 +56,12 @@ BURST = {
     "reports": "S/Reports",
     "retried": "S/Retried",
     "restarted": "S/Restarted",
+    "delayed": "S/Delayed",
 }
 """Starts at once, together with a restart: enough for the queue to sync them as a group."""
+
+DELAYS_MS = {"S/Delayed": 400}
+"""Jobs whose starts are due so much later."""
 
 Content = dict[str, Any]
 
@@ -129,6 +134,7 @@ def define(apps: Apps) -> None:
     twice = STARTED + '[ "$JOBBUS_ATTEMPT" -ge 2 ] || exit 4'
     apps.shell("S/Retried", twice, retry={"attempts": 2, **soon})
     restart = {"policy": "on-failure", "limit": 1}
+    apps.shell("S/Delayed", STARTED + "exit 0")
     apps.shell("S/Restarted", STARTED + "exit 5", retry=soon, restart=restart)
 
 
@@ -146,7 +152,7 @@ class Load:
     `seen` is the highest version that was read of each execution and command. `ran_before` are
     executions whose programs ran in an earlier life of the machine. `deaths` is how often the
     service is made to die: what was in hand twice before it was on record is poison, whatever the
-    service died of.
+    service died of. `due_ms` are the moments before which delayed starts must not begin.
     """
 
     service: SeamService
@@ -158,6 +164,7 @@ class Load:
     drops: bool = True
     ran_before: set[str] = field(default_factory=set)
     deaths: int = 1
+    due_ms: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> bool:
         """Whether all of it was done before the service died."""
@@ -228,6 +235,9 @@ class Load:
         command_id = self.id_of(name)
         self.tried[command_id] = f"{command} {job_id}"
         body = {"command": command, "jobId": job_id, "commandId": command_id}
+        if job_id in DELAYS_MS:
+            at_ms = self.due_ms[command_id] = SystemClock().now_ms() + DELAYS_MS[job_id]
+            body["notBefore"] = rfc3339(at_ms)
         deadline_s = time.monotonic() + PATIENCE_S
         while True:
             status, answer = self.call("POST", "/commands", body, wait_s)
@@ -381,6 +391,10 @@ def _wrong_ends(
             yield f"{item['jobId']} ended as {end} {item['reason']} {item['error']}"
         if ran and item["startTime"] is None and exact_ends:
             yield f"ran, and is reported not to have: {item}"
+    for item in items:
+        due_ms = load.due_ms.get(item["commandId"], 0)
+        if item["startTime"] is not None and from_rfc3339(item["startTime"]) < due_ms:
+            yield f"started before its moment: {item}"
     for job_id in FOLLOWED if exact_ends else ():
         attempts = sorted(e["attempt"] for e in items if e["jobId"] == job_id)
         if attempts not in ([], [1, 2]):

@@ -71,13 +71,18 @@ def test_problems_are_what_the_document_says() -> None:
     assert set(differences(ProblemBody, problem, "Problem")) == left_out
 
 
+MOMENT = "2026-11-30T18:00:00+01:00"
 REQUESTS: tuple[CommandRequest, ...] = (
-    StartJob(job_id="A/B", variables={"N": 1, "S": SecretRef(secret="s"), "D": None}),
+    StartJob(
+        job_id="A/B",
+        variables={"N": 1, "S": SecretRef(secret="s"), "D": None},
+        not_before=MOMENT,
+    ),
     StopJob(job_id="A/B", execution_id=ID, grace_s=1.5, kill=True),
     RestartJob(job_id="A/B", execution_id=ID, variables={"T": "t"}, grace_s=1.5, kill=True),
     GetStatus(job_id="A/B"),
     CancelCommand(target_id=ID),
-    RetryExecution(execution_id=ID),
+    RetryExecution(execution_id=ID, not_before=MOMENT),
     DeleteExecution(execution_id=ID),
 )
 

@@ -1,9 +1,13 @@
 """`-V NAME=VALUE`: text becomes what the job declares, or a sentence about what is wrong."""
 
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
 import pytest
 
 from jobbus.cli.exits import CliError, Exit, exit_of_command
-from jobbus.cli.values import looks_typed, variables_of
+from jobbus.cli.values import coming_moment, looks_typed, variables_of
 from jobbus.client.command_records import SecretRef
 from jobbus.client.records import Command, Variable
 
@@ -82,3 +86,59 @@ def test_without_a_definition_plain_values_stay_text() -> None:
 def test_ended_command_has_its_exit_code(status: str, code: str | None, expected: int) -> None:
     answer = Command(command_id="c", status=status, error_code=code)
     assert exit_of_command(answer) == expected
+
+
+NOW = datetime(2026, 11, 29, 15, 30, tzinfo=UTC)
+
+Zone = Callable[[str], None]
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Zone]:
+    """Sets the zone of this machine's clock for one test."""
+
+    def set_zone(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield set_zone
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("18:00", "2026-11-29T18:00:00"),
+        ("15:30", "2026-11-30T15:30:00"),
+        ("6:05:07", "2026-11-30T06:05:07"),
+        ("+2h", "2026-11-29T17:30:00"),
+        ("+ 90 min", "2026-11-29T17:00:00"),
+        ("+1.5d", "2026-12-01T03:30:00"),
+        ("2026-12-24 18:00", "2026-12-24T18:00:00"),
+    ],
+)
+def test_moment_ahead_is_written_in_many_ways(text: str, shown: str, zone: Zone) -> None:
+    zone("UTC")
+    assert coming_moment("--at", text, NOW.timestamp()) == f"{shown}+00:00"
+
+
+def test_moment_that_names_its_zone_keeps_it() -> None:
+    moment = "2026-12-24T18:00:00+02:00"
+    assert coming_moment("--at", moment, NOW.timestamp()) == moment
+
+
+def test_time_of_day_that_the_clock_skips_is_the_next_that_exists(zone: Zone) -> None:
+    zone("Europe/Berlin")
+    before_gap = datetime(2026, 3, 28, 23, 0, tzinfo=UTC)
+    assert coming_moment("--at", "02:30", before_gap.timestamp()) == "2026-03-29T03:30:00+02:00"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "24:00", "12:60", "-2h", "2h", "2026-12-24", "2026-11-29 15:30", "+0s"]
+)
+def test_what_is_no_moment_ahead_is_a_usage_error(text: str, zone: Zone) -> None:
+    zone("UTC")
+    with pytest.raises(CliError) as caught:
+        coming_moment("--at", text, NOW.timestamp())
+    assert caught.value.exit_code == Exit.USAGE

@@ -63,9 +63,10 @@ values = st.one_of(
     st.builds(SecretRef, secret=texts),
 )
 variables = st.dictionaries(texts, values, max_size=6)
+moments = st.integers(TIME_MS_MIN, TIME_MS_MAX).map(rfc3339)
 graces = st.none() | st.floats(min_value=0, max_value=1e9)
 commands: st.SearchStrategy[Command] = st.one_of(
-    st.builds(StartJob, job_id=texts, variables=variables),
+    st.builds(StartJob, job_id=texts, variables=variables, not_before=st.none() | moments),
     st.builds(
         StopJob,
         job_id=st.none() | texts,
@@ -83,7 +84,7 @@ commands: st.SearchStrategy[Command] = st.one_of(
     ),
     st.builds(GetStatus, job_id=texts),
     st.builds(CancelCommand, target_id=uuids),
-    st.builds(RetryExecution, execution_id=uuids),
+    st.builds(RetryExecution, execution_id=uuids, not_before=st.none() | moments),
     st.builds(DeleteExecution, execution_id=uuids),
 )
 principals = st.builds(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from bus.clock import rfc3339
 from bus.commands import Command, ReportUnknown, RestartJob, StartJob, StopJob
 from bus.events import ExecutionEnded, ExecutionQueued
 from bus.job_definition import Overlap, RetrySpec, VariableSpec, VariableType
@@ -57,6 +58,12 @@ def backing_off(decider: Decider) -> None:
     decider.ends(decider.send(START).execution_id or "", 1)
 
 
+def planned(decider: Decider) -> None:
+    """One waits for a moment that lies ahead."""
+    later = rfc3339(decider.clock.now_ms() + 3_600_000)
+    decider.send(StartJob(job_id=JOB, not_before=later))
+
+
 STATES: dict[str, Callable[[Decider], None]] = {
     "idle": idle,
     "queued": queued,
@@ -64,6 +71,7 @@ STATES: dict[str, Callable[[Decider], None]] = {
     "running": running,
     "stopping": stopping,
     "backing off": backing_off,
+    "planned": planned,
     "unknown": unknown,
 }
 
@@ -100,6 +108,10 @@ TABLE = {
     ("backing off", "start otherwise"): "cancel, go",
     ("backing off", "stop"): "cancel",
     ("backing off", "restart"): "start now",
+    ("planned", "start"): "go",
+    ("planned", "start otherwise"): "go",
+    ("planned", "stop"): "cancel",
+    ("planned", "restart"): "go",
     ("unknown", "start"): "full",
     ("unknown", "start otherwise"): "full",
     ("unknown", "stop"): "stop",

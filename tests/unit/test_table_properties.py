@@ -4,6 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
+from bus.clock import rfc3339
 from bus.commands import (
     CancelCommand,
     DeleteExecution,
@@ -17,7 +18,7 @@ from bus.commands import (
     StartJob,
     StopJob,
 )
-from bus.events import ExecutionEnded
+from bus.events import ExecutionEnded, ExecutionStarted
 from bus.job_definition import (
     Overlap,
     RestartPolicy,
@@ -28,13 +29,17 @@ from bus.job_definition import (
 )
 from bus.lifecycle import EXECUTION_TRANSITIONS
 from bus.model import FINAL_EXECUTION, HOLDS_SLOT, ExecutionStatus, Reason, Value
+from handlers.decisions.delays import is_delayed_start
 from handlers.decisions.slots import next_to_start
 from handlers.decisions.table import JobTable
+from handlers.decisions.timing import next_deadline_ms
 from tests.decision_fixture import Decider
 
 JOBS = ("Demo/A", "Demo/B")
 job_ids = st.sampled_from(JOBS)
 numbers = st.sampled_from([1, 2])
+DECISIONS_MAX = 10
+"""So often at most something follows at one moment from nothing but its having come."""
 NUMBER = {"N": VariableSpec(type=VariableType.INTEGER, default=1)}
 
 
@@ -86,6 +91,18 @@ class TableMachine(RuleBasedStateMachine):
         command = StartJob(job_id=job_id, variables={"N": number})
         record = self.decider.send(command, expires_ms=due)
         return record.execution_id if record.execution_id else multiple()
+
+    @rule(
+        target=commands,
+        job_id=job_ids,
+        seconds=st.integers(-5, 15),
+        number=numbers,
+        expires=st.booleans(),
+    )
+    def start_later(self, job_id: str, seconds: int, number: int, expires: bool) -> str:
+        at_ms = self.decider.clock.now_ms() + seconds * 1000
+        command = StartJob(job_id=job_id, variables={"N": number}, not_before=rfc3339(at_ms))
+        return self.decider.send(command, expires_ms=at_ms + 5000 if expires else None).id
 
     @rule(target=commands, job_id=job_ids)
     def start_to_cancel(self, job_id: str) -> str:
@@ -161,7 +178,13 @@ class TableMachine(RuleBasedStateMachine):
     @rule(seconds=st.floats(0, 10))
     def time_passes(self, seconds: float) -> None:
         self.decider.clock.advance_s(seconds)
-        self.decider.report(PassTime())
+        now_ms = self.decider.clock.now_ms()
+        for _ in range(DECISIONS_MAX):
+            self.decider.report(PassTime())
+            deadline_ms = next_deadline_ms(self.decider.table, now_ms)
+            if deadline_ms is None or deadline_ms > now_ms:
+                return
+        raise AssertionError("there is always something more to decide at one moment")
 
     @invariant()
     def slots_are_never_exceeded(self) -> None:
@@ -172,6 +195,17 @@ class TableMachine(RuleBasedStateMachine):
     def nothing_waits_beside_a_free_slot(self) -> None:
         for job_id in JOBS:
             assert not list(next_to_start(self.decider.table, job_id, self.decider.clock.now_ms()))
+
+    @invariant()
+    def nothing_starts_before_its_moment(self) -> None:
+        for published in self.decider.log:
+            match published.event:
+                case ExecutionStarted(execution_id=execution_id):
+                    execution = self.decider.table.execution(execution_id)
+                    if execution is not None and is_delayed_start(execution):
+                        assert published.at_ms >= (execution.not_before_ms or 0)
+                case _:
+                    pass
 
     @invariant()
     def one_at_a_time_waits_to_replace_an_execution(self) -> None:

@@ -54,6 +54,7 @@ FIELD_NAMES = {
     "grace_s": "GraceS",
     "kill": "Kill",
     "target_id": "TargetID",
+    "not_before": "NotBefore",
     "traceparent": "Traceparent",
     "payload": "Payload",
     "via": "Via",
@@ -79,6 +80,7 @@ class SealedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     grace_s: float | None = None
     kill: bool = False
     target_id: str | None = None
+    not_before: str | None = None
     traceparent: str | None = None
     payload: dict[str, Any] | None = None
     via: str = "system"
@@ -264,6 +266,7 @@ def _filled(envelope: Envelope, accepted_ns: int) -> SealedFile:
         grace_s=getattr(command, "grace_s", None),
         kill=getattr(command, "kill", False),
         target_id=getattr(command, "target_id", None),
+        not_before=getattr(command, "not_before", None),
         traceparent=envelope.traceparent,
         via=envelope.principal.via,
         body_hash=envelope.body_hash,
@@ -274,7 +277,11 @@ def _filled(envelope: Envelope, accepted_ns: int) -> SealedFile:
 def _command_of(file: SealedFile) -> Command:
     match file.command:
         case "start":
-            return StartJob(job_id=file.job_id or "", variables=file.variables or {})
+            return StartJob(
+                job_id=file.job_id or "",
+                variables=file.variables or {},
+                not_before=file.not_before,
+            )
         case "stop":
             return StopJob(
                 job_id=file.job_id,
@@ -295,7 +302,7 @@ def _command_of(file: SealedFile) -> Command:
         case "cancel":
             return CancelCommand(target_id=file.target_id or "")
         case "retry":
-            return RetryExecution(execution_id=file.execution_id or "")
+            return RetryExecution(execution_id=file.execution_id or "", not_before=file.not_before)
         case "delete":
             return DeleteExecution(execution_id=file.execution_id or "")
         case other:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from bus.clock import A_MOMENT, canonical_moment
 from bus.commands import (
     GRACE_S_MAX,
     CancelCommand,
@@ -56,6 +57,7 @@ class ForeignFile(
     grace_s: Any = None
     kill: Any = None
     target_id: Any = None
+    not_before: Any = None
     traceparent: Any = None
     said_twice: tuple[str, ...] = ()
     ambiguous: str | None = None
@@ -100,7 +102,11 @@ def _no_command(written: Any) -> str:
 
 
 def _start(file: ForeignFile) -> Command:
-    return StartJob(job_id=_job(file), variables=_variables(file.variables) or {})
+    return StartJob(
+        job_id=_job(file),
+        variables=_variables(file.variables) or {},
+        not_before=_moment(file.not_before),
+    )
 
 
 def _stop(file: ForeignFile) -> Command:
@@ -132,7 +138,7 @@ def _cancel(file: ForeignFile) -> Command:
 
 
 def _retry(file: ForeignFile) -> Command:
-    return RetryExecution(execution_id=_execution(file))
+    return RetryExecution(execution_id=_execution(file), not_before=_moment(file.not_before))
 
 
 def _delete(file: ForeignFile) -> Command:
@@ -199,6 +205,19 @@ def _variables(written: Any) -> dict[str, Value] | None:
             ErrorCode.BAD_VARIABLES, sentence, pointer=f"/Variables/{escaped(name[:TEXT_MAX])}"
         )
     return msgspec.convert(written, dict[str, Value])
+
+
+def _moment(written: Any) -> str | None:
+    if is_nothing(written):
+        return None
+    try:
+        return canonical_moment(written if isinstance(written, str) else "")
+    except (ValueError, OverflowError) as error:
+        raise Refused(
+            ErrorCode.MALFORMED,
+            f"NotBefore must be {A_MOMENT}, not {spelled(written)}",
+            pointer="/NotBefore",
+        ) from error
 
 
 def _kill(written: Any) -> bool:

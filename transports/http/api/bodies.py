@@ -155,6 +155,14 @@ class StopOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     kill: bool = False
 
 
+class RetryOptions(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
+):
+    """With `notBefore` the job is started then."""
+
+    not_before: Time | None = None
+
+
 class Empty(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An empty object, or no body at all."""
 

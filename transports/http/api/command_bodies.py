@@ -5,6 +5,7 @@ from difflib import get_close_matches
 
 import msgspec
 
+from bus.clock import A_MOMENT, canonical_moment
 from bus.commands import GRACE_S_MAX, Command, RestartJob, StopJob, command_decoder
 from bus.envelope import canonical_uuid
 from bus.malformed import described, first_unfit, why_unfit
@@ -71,7 +72,7 @@ def decode_command(fields: Mapping[str, msgspec.Raw], beside: tuple[str, ...]) -
     except UNREADABLE as exc:
         raise unreadable(raw) from exc
     _check_grace(getattr(command, "grace_s", None))
-    return command
+    return _with_canonical_moment(command)
 
 
 def with_canonical_ids(command: Command) -> Command:
@@ -94,6 +95,17 @@ def with_canonical_ids(command: Command) -> Command:
         except ValueError as exc:
             raise invalid(f"/{wire}", str(exc)) from exc
     return command
+
+
+def _with_canonical_moment(command: Command) -> Command:
+    """The command with its `notBefore` in the one spelling that its moment has."""
+    text = getattr(command, "not_before", None)
+    if text is None:
+        return command
+    try:
+        return msgspec.structs.replace(command, not_before=canonical_moment(text))
+    except (ValueError, OverflowError) as exc:
+        raise invalid("/notBefore", f"must be {A_MOMENT}, not {quoted(text)}") from exc
 
 
 def _kind_in(fields: Mapping[str, msgspec.Raw]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 from aiohttp import web
 
-from bus.commands import Command, DeleteExecution, RetryExecution, StopJob
+from bus.commands import Command, DeleteExecution
 from bus.model import Execution, ExecutionStatus
 from bus.views import ExecutionView, execution_view
 from transports.http.access.caller import principal_of
@@ -16,7 +16,7 @@ from transports.http.api.longpoll import LongPoll
 from transports.http.api.publishing import Publishing
 from transports.http.ports import GatewayPorts
 from transports.http.web.answers import conditional
-from transports.http.web.body import read_fields, refuse_unknown
+from transports.http.web.body import Fields, read_fields, refuse_unknown
 from transports.http.web.operation import JSON, PUBLISH, READ, Handler, Operation, Parameter
 from transports.http.web.paging import Cursors, Page, Place, page_response
 from transports.http.web.parameters import (
@@ -101,20 +101,15 @@ class ExecutionRoutes:
         fields = await read_fields(request, empty=True)
         if "command" in fields or "jobId" in fields or "executionId" in fields:
             raise Problem(422, "validation", "the path says what to stop; send graceS and kill")
-        named = {
-            "command": msgspec.Raw(b'"stop"'),
-            "executionId": msgspec.Raw(msgspec.json.encode(execution.id)),
-        }
-        command = decode_command(fields | named, ())
-        assert isinstance(command, StopJob)
-        return await self._published(request, command)
+        return await self._published(request, _named("stop", execution, fields))
 
     async def retry(self, request: web.Request) -> web.Response:
         """The job of an ended execution is started again with its variables."""
         Query(request)
         execution = visible_execution(request, self._visibility)
-        refuse_unknown(await read_fields(request, empty=True), ())
-        return await self._published(request, RetryExecution(execution_id=execution.id))
+        fields = await read_fields(request, empty=True)
+        refuse_unknown(fields, ("notBefore",))
+        return await self._published(request, _named("retry", execution, fields))
 
     async def delete(self, request: web.Request) -> web.Response:
         """An ended execution is forgotten, its output removed."""
@@ -132,6 +127,15 @@ class ExecutionRoutes:
         if len(jobs) == 1:
             return self._ports.table.executions_of(next(iter(jobs)))
         return self._ports.table.executions()
+
+
+def _named(word: str, execution: Execution, fields: Fields) -> Command:
+    """The command about the execution that the path names; the rest of it stands in the body."""
+    named = {
+        "command": msgspec.Raw(msgspec.json.encode(word)),
+        "executionId": msgspec.Raw(msgspec.json.encode(execution.id)),
+    }
+    return decode_command(fields | named, ())
 
 
 def execution_body(ports: GatewayPorts, execution: Execution) -> dict[str, object]:
@@ -203,7 +207,7 @@ OPERATIONS = (
         "retryExecution",
         ExecutionRoutes.retry,
         "Start the job of an ended one again, with its variables",
-        bodies.Empty,
+        bodies.RetryOptions,
     ),
     _order(
         "DELETE",

@@ -289,7 +289,8 @@ function waiting(record) {
   const seconds = record.notBefore
     ? Math.max(0, Math.ceil((Date.parse(record.notBefore) - Date.now()) / 1000)) : 0;
   if (!record.notBefore || (!seconds && record.waitingFor)) return record.waitingFor ?? "";
-  return `${record.cause.split(":").pop() || "start"} in ${seconds} s, ${attempt(record)}`;
+  if (!record.cause.startsWith("policy:")) return `not before ${clock(record.notBefore)}`;
+  return `${record.cause.split(":").pop()} in ${seconds} s, ${attempt(record)}`;
 }
 
 function attempt(record) {
