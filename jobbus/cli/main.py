@@ -10,6 +10,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -62,6 +63,10 @@ COMMANDS = {
         "Print the JSON schema of job.toml or jobbus.toml, for editors.",
     ),
     "doctor": ("jobbus.cli.doctor:doctor", "Check a data directory, and repair what is safe."),
+    "import": (
+        "jobbus.cli.importing:import_jobs",
+        "Write jobs from a crontab, supervisord, pm2 or PSWebHost.",
+    ),
     "audit": ("jobbus.cli.auditing:audit", "Show who did what, newest first."),
     "completion": (
         "jobbus.cli.completion:completion",
@@ -121,7 +126,7 @@ def _usage_sentence(error: CycloptsError) -> str:
     match error:
         case CoercionError(token=token, target_type=wanted) if token is not None:
             kind = {int: "a whole number", float: "a number"}.get(wanted or str)
-            must = f"must be {kind}" if kind is not None else "takes no such value"
+            must = f"must be {kind}" if kind is not None else _one_of(wanted)
             return f"{token.keyword or 'the value'} {must}, not {quoted(token.value)}"
         case UnusedCliTokensError(unused_tokens=words):
             hint = next(
@@ -138,6 +143,13 @@ def _usage_sentence(error: CycloptsError) -> str:
             return f"there is no command {quoted(words[0])}{near if 'mean' in near else ''}"
         case _:
             return str(error)
+
+
+def _one_of(wanted: object) -> str:
+    """What is right where only some words are."""
+    if isinstance(wanted, type) and issubclass(wanted, StrEnum):
+        return f"must be one of {', '.join(wanted)}"
+    return "takes no such value"
 
 
 def _call(arguments: Sequence[str]) -> int:

@@ -1,0 +1,173 @@
+"""`jobbus import` as its users call it, and what it writes as the service takes and runs it."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.importing import FOLDER
+from tests.jobs import Apps
+from tests.service import ROOT, Service, eventually_answered
+
+PWSH = """#!/bin/sh
+# A stand-in for PowerShell: it only shows how it was called, and with which variables.
+printf '%s\\n' "$@"
+echo "Interval=$JOBBUS_VAR_Interval in $(pwd)"
+"""
+
+
+class Hosting(Service):
+    """A service whose PATH begins with a folder of the test."""
+
+    def environment(self) -> dict[str, str]:
+        inherited = super().environment()
+        return inherited | {"PATH": f"{self.root / 'bin'}:{inherited['PATH']}"}
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """A running service without any jobs yet."""
+    running = Hosting(tmp_path, Apps(tmp_path))
+    (tmp_path / "bin").mkdir()
+    try:
+        running.start()
+        yield running
+        assert not running.complaints()
+    finally:
+        running.clear_away()
+
+
+def jobbus(place: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "jobbus", "import", *arguments],
+        cwd=place,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(place)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+async def output_of(service: Service, job_id: str, **variables: object) -> tuple[str, str]:
+    """The final state and the output of one run of a job that was just written."""
+
+    async def is_there() -> bool:
+        async with service.http() as http:
+            return (await http.call("GET", f"/jobs/{job_id}")).status == 200
+
+    await eventually_answered(is_there, job_id)
+    async with service.http() as http:
+        execution = await http.ended(await http.start(job_id, **variables))
+        return execution["status"], (await http.output(execution["executionId"])).decode()
+
+
+async def test_a_line_of_a_crontab_is_checked_written_once_and_runs(
+    service: Service, tmp_path: Path
+) -> None:
+    crontab = tmp_path / "crontab"
+    crontab.write_text(
+        'GREETING="good day"\nMAILTO=root\n0 3 * * * echo "$GREETING, \\%s" | tr a-z A-Z; pwd\n',
+        encoding="utf-8",
+    )
+    checked = jobbus(tmp_path, "crontab", "crontab", "--check")
+    assert checked.returncode == 1  # MAILTO has no equal
+    assert "crontab:2" in checked.stdout
+    assert "would be written  Cron/echo" in checked.stdout
+    assert list(service.apps.root.iterdir()) == []
+
+    written = jobbus(tmp_path, "crontab", "crontab")
+    assert "1 written" in written.stderr
+    assert await output_of(service, "Cron/echo") == ("Succeeded", f"GOOD DAY, %S\n{tmp_path}\n")
+
+    again = jobbus(tmp_path, "crontab", "crontab", "--json")
+    report = json.loads(again.stdout)
+    assert [job["outcome"] for job in report["jobs"]] == ["is there already"]
+    definition = service.apps.definition("Cron/echo")
+    mine = definition.read_text(encoding="utf-8") + "# mine\n"
+    definition.write_text(mine, encoding="utf-8")
+    refused = json.loads(jobbus(tmp_path, "crontab", "crontab", "--json").stdout)
+    assert [job["outcome"] for job in refused["jobs"]] == ["not written"]
+    assert refused["leftOut"] == report["leftOut"] + 1
+    assert any("nothing is overwritten" in note["reason"] for note in refused["notes"])
+    assert definition.read_text(encoding="utf-8") == mine
+
+
+async def test_programs_of_supervisord_and_its_included_files_run(
+    service: Service, tmp_path: Path
+) -> None:
+    old = tmp_path / "supervisor"
+    (old / "conf.d").mkdir(parents=True)
+    (old / "supervisord.conf").write_text(
+        "[supervisord]\nenvironment=STAGE=live\n[include]\nfiles=conf.d/*.conf\n", encoding="utf-8"
+    )
+    (old / "conf.d" / "one.conf").write_text(
+        "[program:hello]\ncommand=sh -c 'echo %(program_name)s-%(process_num)d $STAGE $WHO; pwd'\n"
+        "numprocs=2\nprocess_name=%(program_name)s_%(process_num)d\nautorestart=false\nstartsecs=0\n"
+        'autostart=false\ndirectory=%(here)s\nenvironment=WHO="a b"\n',
+        encoding="utf-8",
+    )
+    done = jobbus(tmp_path, "supervisord", str(old))
+    assert (done.returncode, "lines left out: 0" in done.stderr) == (0, True), done.stdout
+    expected = f"hello-1 live a b\n{old}\n"
+    assert await output_of(service, "Supervisor/hello_1") == ("Succeeded", expected)
+
+
+async def test_an_app_of_pm2_runs_in_its_folder(service: Service, tmp_path: Path) -> None:
+    old = tmp_path / "web"
+    old.mkdir()
+    (old / "work.sh").write_text('echo "$1 $MODE $(pwd)"\n', encoding="utf-8")
+    (old / "ecosystem.config.js").write_text(
+        "module.exports = { apps: [{ name: 'work', script: './work.sh', args: ['a b'],\n"
+        "  autorestart: false, autostart: false, env: { MODE: 'live' } }] }\n",
+        encoding="utf-8",
+    )
+    done = jobbus(tmp_path, "pm2", "web", "--app", "Web")
+    assert done.returncode == 0, done.stdout
+    assert await output_of(service, "Web/work") == ("Succeeded", f"a b live {old}\n")
+
+
+async def test_a_job_of_pswebhost_is_called_as_its_host_calls_it(
+    service: Service, tmp_path: Path
+) -> None:
+    program = tmp_path / "bin" / "pwsh"
+    program.write_text(PWSH, encoding="utf-8")
+    program.chmod(0o755)
+    folder = tmp_path / "host" / "apps" / "Shop" / "jobs" / "Collect"
+    folder.mkdir(parents=True)
+    content = (FOLDER / "host/apps/Shop/jobs/Collect/job.json").read_bytes()
+    (folder / "job.json").write_bytes(content)
+    (folder / "init-job.ps1").write_text("param($Variables)\n", encoding="utf-8")
+    jobbus(tmp_path, "pswebhost", "host")
+    status, output = await output_of(service, "Shop/Collect", Interval="-5", Region="x")
+    assert status == "Succeeded"
+    assert ". ./init-job.ps1 -Variables $v; & ./Collect.ps1 -Variables $v" in output
+    assert f"Interval=-5 in {folder}\n" in output
+    definition = tomllib.loads(service.apps.definition("Shop/Collect").read_text("utf-8"))
+    assert definition["roles"]["start"] == ["admin", "metrics_viewer"]
+    assert (folder / "job.json").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("crontab", "nowhere"), 3, "there is no such file or folder"),
+        (("pm2", "."), 1, "there is no ecosystem.json"),
+        (("pswebhost", "."), 1, "there is no apps/<App>/jobs/<Job>/job.json"),
+        (("supervisord", "pipe"), 1, "pipe: is no file"),
+        (("cron", "."), 2, 'must be one of pswebhost, crontab, supervisord, pm2, not "cron"'),
+        (("pm2", "app.json", "--user", "me"), 2, "--user is for a crontab"),
+    ],
+)
+def test_what_cannot_be_imported_is_said(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "app.json").write_text("{}", encoding="utf-8")
+    done = jobbus(tmp_path, *arguments)
+    assert (done.returncode, words in done.stderr) == (code, True), done.stderr
