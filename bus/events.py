@@ -144,7 +144,8 @@ class ExecutionUnknown(
 class ExecutionEnded(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="execution.ended"
 ):
-    """Final. The output is complete up to `output_end`."""
+    """Final. The output is complete up to `output_end`; `result` is what the program left, and
+    `result_note` why nothing was taken."""
 
     execution_id: str
     status: ExecutionStatus
@@ -158,6 +159,8 @@ class ExecutionEnded(
     containment: str = ""
     output_end: int | None = None
     progress: Progress | None = None
+    result: msgspec.Raw = NO_RESULT
+    result_note: str = ""
 
 
 class ExecutionDeleted(

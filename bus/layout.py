@@ -126,6 +126,11 @@ class ExecutionLayout(msgspec.Struct, frozen=True):
         return self.root / "progress"
 
     @property
+    def result(self) -> Path:
+        """A JSON object in which the job says what came of it; named in `JOBBUS_RESULT`."""
+        return self.root / "result.json"
+
+    @property
     def exit(self) -> Path:
         """How it ended; the shim's last act."""
         return self.root / "exit.json"

@@ -146,7 +146,7 @@ class StopRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class ExitRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How an execution ended, as far as the operating system reports it.
 
-    One of code and signal is set unless the program never ran.
+    `result` is the JSON object that the program left; `result_note` says why none was taken. One of code and signal is set unless the program never ran.
 
     `cause` is what made it end, if not the program itself: `user`, `run_timeout`, `watchdog` …
     `contained` is false when members of the tree outlived the KILL; `survivors` are their pids.
@@ -168,12 +168,19 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     memory_bytes_max: int = 0
     progress: Progress | None = None
     ready_ms: int | None = None
+    result: dict[str, Any] | None = None
+    result_note: str = ""
+
+
+NO_RESULT = msgspec.Raw(b"null")
+"""No `Raw | None`: msgspec encodes that, and can decode nothing but null from it."""
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One process start and what became of it; `version` is the number of its last change.
 
-    `attempts` is how many starts in all its definition allows, if it is retried at all. There are
+    `attempts` is how many starts in all its definition allows, if it is retried at all. `result` is
+    the JSON object that the program left; `result_note` says why none was taken. There are
     many of these and none can be part of a cycle: the collector need not look at them.
     """
 
@@ -206,15 +213,13 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     expires_ms: int | None = None
     traceparent: str | None = None
     attempts: int = 0
+    result: msgspec.Raw = NO_RESULT
+    result_note: str = ""
     version: int = 0
 
     @property
     def is_final(self) -> bool:
         return self.status in FINAL_EXECUTION
-
-
-NO_RESULT = msgspec.Raw(b"null")
-"""No `Raw | None`: msgspec encodes that, and can decode nothing but null from it."""
 
 
 class CommandRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

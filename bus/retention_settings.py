@@ -9,7 +9,8 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """What is forgotten first when there is more; on from the first day.
 
     `executions`, `days`: ended executions of one job, their status files and output; a job's own
-    `[keep]` goes before. `output_bytes`: output of all ended executions together. `commands`,
+    `[keep]` goes before. `output_bytes`: output of all ended executions together, `result_bytes`:
+    their results, which are kept in memory. `commands`,
     `command_days`: ended commands and their result files; `command_bytes`: variables, results and
     errors of them all together; `status_s`: those of `status` commands. Of these two, those without
     an effect (reads, refusals) have a part of their own, and who has the most gives way first.
@@ -22,6 +23,7 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     executions: int = 100
     days: float = 30.0
     output_bytes: int = 10 * 1024**3
+    result_bytes: int = 64 * 1024**2
     commands: int = 100_000
     command_days: float = 7.0
     command_bytes: int = 256 * 1024**2

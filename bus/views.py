@@ -46,6 +46,9 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     it waits for, or the moment it was asked for, as long as it is `Queued`. `ending` says how it
     ended in words, see `bus.endings`; `waitingFor` says what it waits for, as it was when this was
     written.
+
+    `result` is the JSON object that the program left in the file that `JOBBUS_RESULT` names;
+    `resultNote` says why it was not taken.
     """
 
     execution_id: str
@@ -77,6 +80,8 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     not_before: str | None = None
     ending: str = ""
     waiting_for: str = ""
+    result: msgspec.Raw | None = None
+    result_note: str = ""
 
 
 class CommandView(msgspec.Struct, frozen=True, rename="camel"):
@@ -196,6 +201,8 @@ def execution_view(execution: Execution, waiting_for: str) -> ExecutionView:
         not_before=_time(waits_until_ms(execution)),
         ending=ending(execution),
         waiting_for=waiting_for,
+        result=execution.result,
+        result_note=execution.result_note,
     )
 
 

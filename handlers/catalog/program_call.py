@@ -48,6 +48,7 @@ def build_launch(
     base_env: Mapping[str, str],
     notify_socket: str,
     progress_file: str,
+    result_file: str,
     instance: str = "",
     secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> Launch:
@@ -66,23 +67,22 @@ def build_launch(
             **BASE_DEFAULTS,
             **{name: base_env[name] for name in BASE_NAMES if name in base_env},
             **{name: render(text, with_secrets) for name, text in spec.env.items()},
-            **_own_environment(execution, notify_socket, progress_file, instance),
+            **_own_environment(execution, instance),
+            "JOBBUS_PROGRESS": progress_file,
+            "JOBBUS_RESULT": result_file,
+            "NOTIFY_SOCKET": notify_socket,
             **_variables(with_secrets),
         },
     )
 
 
-def _own_environment(
-    execution: Execution, notify_socket: str, progress_file: str, instance: str
-) -> dict[str, str]:
+def _own_environment(execution: Execution, instance: str) -> dict[str, str]:
     own = {
         "JOBBUS_EXECUTION_ID": execution.id,
         "JOBBUS_JOB_ID": execution.job_id,
         "JOBBUS_COMMAND_ID": execution.command_id,
         "JOBBUS_USER_ID": _plain(execution.user_id),
         "JOBBUS_ATTEMPT": str(execution.attempt),
-        "JOBBUS_PROGRESS": progress_file,
-        "NOTIFY_SOCKET": notify_socket,
     }
     if instance:
         own["JOBBUS_INSTANCE"] = instance

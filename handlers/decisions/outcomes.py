@@ -4,6 +4,9 @@ Pure: no IO, no clock, no entropy.
 """
 
 from collections.abc import Iterator
+from typing import Any
+
+import msgspec
 
 from bus.commands import (
     ReportEnded,
@@ -25,6 +28,7 @@ from bus.events import (
 )
 from bus.job_definition import JobSpec
 from bus.model import (
+    NO_RESULT,
     Execution,
     ExecutionStatus,
     ExitRecord,
@@ -124,6 +128,8 @@ def ended(table: ReadableTable, report: ReportEnded, context: Context) -> Decisi
         containment=exit_.containment,
         output_end=exit_.output_end,
         progress=exit_.progress or execution.progress,
+        result=_encoded(exit_.result),
+        result_note=exit_.result_note,
     )
     settled = {event.command_id for event in events if isinstance(event, CommandEnded)}
     return after_end(table, execution, final, context, before=events, settled=settled)
@@ -211,6 +217,11 @@ def after_end(
         table, execution.job_id, context.now_ms, freed=execution, is_low=context.is_low
     )
     return joined([Decision(tuple(events)), starts(table, followers)])
+
+
+def _encoded(result: dict[str, Any] | None) -> msgspec.Raw:
+    """As bytes a result takes a fraction of what it takes as objects, and executions are kept."""
+    return NO_RESULT if result is None else msgspec.Raw(msgspec.json.encode(result))
 
 
 def _now_running(

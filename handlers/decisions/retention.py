@@ -111,7 +111,7 @@ def _executions(past: Past, keeping: RetentionSettings) -> Iterator[str | None]:
     jobs = {job.id: job for job in past.content.jobs}
     needed = _awaited(c for c in past.content.commands if not c.is_final)
     kept: Counter[str] = Counter()
-    held_bytes = 0
+    held_bytes = results_bytes = 0
     for number, execution in enumerate(reversed(past.content.executions), 1):
         if number % SLICE == 0:
             yield None
@@ -119,16 +119,18 @@ def _executions(past: Past, keeping: RetentionSettings) -> Iterator[str | None]:
             continue
         job = jobs.get(execution.job_id)
         limits = _limits_of(job, keeping)
-        size = _size_of(execution, job)
+        size, result_size = _size_of(execution, job), len(bytes(execution.result))
         if (
             kept[execution.job_id] >= limits.executions
             or (past.by_age and _age_ms(execution.end_ms, past) > limits.age_ms)
             or held_bytes + size > keeping.output_bytes
+            or results_bytes + result_size > keeping.result_bytes
         ):
             yield execution.id
         else:
             kept[execution.job_id] += 1
             held_bytes += size
+            results_bytes += result_size
 
 
 class _Kind(msgspec.Struct, frozen=True):

@@ -32,12 +32,13 @@ READS_MAX = 4
 LEASE_SIGNAL = signal.SIGURG
 """Nothing happens on it by default; the usual SIGIO would end us."""
 
-_MARKS = (
+MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+"""Byte order marks, and what the text behind them is written in."""
 
 
 class _Piece(NamedTuple):
@@ -98,7 +99,7 @@ class ProgressFile:
         try:
             found = os.stat("progress", dir_fd=self._folder.descriptor, follow_symlinks=False)
             if not stat.S_ISREG(found.st_mode):
-                self.miss = self.miss or _not_a_file(found.st_mode)
+                self.miss = self.miss or not_a_file(found.st_mode, "progress", "JOBBUS_PROGRESS")
                 return None
             if not (self._is_news(found, now_s) or is_last):
                 return None
@@ -160,7 +161,7 @@ class ProgressFile:
             self._forget()
         start = max(self._offset, size - WINDOW_BYTES)
         mark = os.pread(descriptor, 4, 0)
-        codec = next((name for bom, name in _MARKS if mark.startswith(bom)), "")
+        codec = next((name for bom, name in MARKS if mark.startswith(bom)), "")
         if codec:
             start -= start % 4
         data = _stable(descriptor, start)
@@ -202,12 +203,13 @@ class ProgressFile:
         return clean if self._masking is None else self._masking.text(clean)
 
 
-def _not_a_file(mode: int) -> str:
+def not_a_file(mode: int, name: str, variable: str) -> str:
+    """What stands where a file was expected, and what would be right."""
     kinds = ((stat.S_ISLNK, "a link"), (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a named pipe"))
     kind = next((name for is_it, name in kinds if is_it(mode)), "no file")
     return (
-        f"the progress file was replaced by {kind}, which is not read: write to the file that"
-        " JOBBUS_PROGRESS names, or rename another file over it"
+        f"the {name} file was replaced by {kind}, which is not read: write to the file that"
+        f" {variable} names, or rename another file over it"
     )
 
 

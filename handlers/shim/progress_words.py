@@ -82,7 +82,7 @@ def parse_record(text: str) -> tuple[JobProgress | None, str | None]:
     """One record as progress, and what is wrong with it; both where a part was understood."""
     text = text.strip(" \t\r\n\f\v\0\ufeff")
     if len(text) > RECORD_CHARS_MAX:
-        return None, f"{_quoted(text)} is longer than 64 KiB"
+        return None, f"{quoted(text)} is longer than 64 KiB"
     if text.startswith("{"):
         return _from_object(text)
     percent, message, miss = _from_line(text)
@@ -199,7 +199,7 @@ def _from_object(text: str) -> tuple[JobProgress | None, str | None]:
     percent, miss = _percent_of(fields.get("percent"))
     message, data = fields.get("message"), fields.get("data")
     if message is not None and not isinstance(message, str):
-        message, miss = None, miss or f"message {_quoted(json.dumps(message))} is no text"
+        message, miss = None, miss or f"message {quoted(json.dumps(message))} is no text"
     if data is not None and not (isinstance(data, dict) and _is_fit(data, text)):
         data, miss = (
             None,
@@ -253,21 +253,21 @@ def _in_range(value: float) -> float | None:
 
 def _is_fit(data: dict[str, Any], text: str) -> bool:
     return (
-        len(text) <= DATA_BYTES_MAX
-        and not _is_deeper(data, DATA_LEVELS_MAX)
-        and _is_encodable(data)
+        len(text) <= DATA_BYTES_MAX and not is_deeper(data, DATA_LEVELS_MAX) and is_encodable(data)
     )
 
 
-def _is_deeper(value: object, levels: int) -> bool:
+def is_deeper(value: object, levels: int) -> bool:
+    """Whether objects and lists are nested in more than so many levels."""
     if isinstance(value, dict):
         value = list(value.values())
     if not isinstance(value, list):
         return False
-    return levels == 0 or any(_is_deeper(each, levels - 1) for each in value)
+    return levels == 0 or any(is_deeper(each, levels - 1) for each in value)
 
 
-def _is_encodable(data: dict[str, Any]) -> bool:
+def is_encodable(data: dict[str, Any]) -> bool:
+    """Whether every reader of JSON takes it."""
     try:
         json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
@@ -277,16 +277,17 @@ def _is_encodable(data: dict[str, Any]) -> bool:
 
 def _not_understood(text: str) -> str:
     return (
-        f"{_quoted(text)} was not understood as progress: write a number from 0 to 100, alone or"
+        f"{quoted(text)} was not understood as progress: write a number from 0 to 100, alone or"
         ' before a text ("42 copying"), or a JSON object with percent, message, data'
     )
 
 
 def _beyond(text: str) -> str:
-    return f"percent {_quoted(text)} was not taken: it is a number from 0 to 100"
+    return f"percent {quoted(text)} was not taken: it is a number from 0 to 100"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """The beginning of what a program wrote, as a sentence can repeat it."""
     text = " ".join(text.split())
     short = text if len(text) <= _QUOTED_MAX else text[: _QUOTED_MAX - 1] + "…"
     return '"' + short.encode("utf-8", "replace").decode() + '"'

@@ -22,6 +22,7 @@ from handlers.shim.output import ERR, OUT, OutputWriter
 from handlers.shim.pipes import Pipes, now_ms
 from handlers.shim.program_start import Launched, failure_sentence, launch, no_process_sentence
 from handlers.shim.progress import Progress
+from handlers.shim.result_file import read_result
 from handlers.shim.shim_record import Record
 from handlers.shim.state_sender import StateSender
 from handlers.shim.stopping import Stopping
@@ -292,6 +293,7 @@ class Shim:
             error=self.error,
             progress=self.progress.newest,
             output_end=self.output.end,
+            result=read_result(self.folder, self.masking),
         )
         last = {**self._state(), "exit": content}
         is_sent = self.record.write_exit(content, lambda: self.sender.send_last(last))

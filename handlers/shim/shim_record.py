@@ -12,6 +12,7 @@ from handlers.shim.files import HELD_BYTES, NO_ROOM, Folder, encode
 from handlers.shim.pipes import now_ms
 from handlers.shim.process_tree import process
 from handlers.shim.progress_words import JobProgress
+from handlers.shim.result_file import Result
 from handlers.shim.tree import Tree
 
 EXIT_RETRY_S = 2.0
@@ -77,6 +78,7 @@ class Record:
         error: str | None,
         progress: JobProgress,
         output_end: int,
+        result: Result,
     ) -> dict[str, Any]:
         """How it ended, as `exit.json` has it."""
         code, number = tree.exit_of_main()
@@ -99,6 +101,8 @@ class Record:
             "memory_bytes_max": tree.memory_bytes_max,
             "progress": progress or None,
             "ready_ms": self.ready_ms,
+            "result": result.content,
+            "result_note": result.note,
         }
 
     def write_exit(self, content: dict[str, Any], send: Callable[[], bool]) -> bool:
@@ -139,7 +143,7 @@ class Record:
             except OSError as error:
                 if error.errno not in NO_ROOM:
                     raise
-                content = {**content, "progress": None}  # the service has received it
+                content = without_details(content)
             else:
                 self._folder.drop_room()
                 return
@@ -147,3 +151,11 @@ class Record:
             self._folder.write_held("exit.json", content)
         except OSError:  # the program has taken what was held, or it is written for a second time
             self._folder.write_whole("exit.json", content, durable=True)
+
+
+def without_details(content: dict[str, Any]) -> dict[str, Any]:
+    """The exit record where there is no room for more; if the service lives, it receives all."""
+    smaller = {**content, "progress": None, "result": None}
+    if content["result"] is not None:
+        smaller["result_note"] = "the result was not kept: the disk was full"
+    return smaller

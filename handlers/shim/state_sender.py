@@ -90,10 +90,12 @@ class StateSender:
         return False
 
     def _send(self, state: dict[str, Any]) -> bool | None:
-        """True if sent, False if the socket was full, None if there is none."""
+        """True if sent, False if the socket was full, None if there is none or it is too much."""
         data = encode(state)
         if len(data) > DATAGRAM_BYTES_MAX:
             data = encode({**state, "progress": None})
+        if len(data) > DATAGRAM_BYTES_MAX:
+            return None  # a large result: `exit.json` has it
         try:
             self._socket.sendto(data, f"/proc/self/fd/{self.folder}/{SERVICE_SOCKET}")
         except BlockingIOError:

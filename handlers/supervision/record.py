@@ -1,9 +1,12 @@
 """What shims leave on disk and send, decoded; and what is written for them. No IO."""
 
+from typing import Any
+
 import msgspec
 
 from bus.model import ExitRecord, Progress, StopRequest
 from handlers.shim.assignment import FORMAT, TIME_MS_MAX, Assignment
+from handlers.shim.result_file import BYTES_MAX as RESULT_BYTES_MAX
 
 PID_MAX = 1 << 31
 NUMBER_MAX = 1 << 63
@@ -82,7 +85,16 @@ def _is_sane(record: ExitRecord) -> bool:
         _within(TIME_MS_MAX, record.ended_ms, record.started_ms, record.ready_ms)
         and _within(PID_MAX, record.pid, record.exit_code, record.signal, *record.survivors)
         and _within(NUMBER_MAX, record.output_end, record.memory_bytes_max)
+        and (record.result is None or _is_fit(record.result))
     )
+
+
+def _is_fit(result: dict[str, Any]) -> bool:
+    """Numbers and spaces may be written longer than the program wrote them."""
+    try:
+        return len(_encoder.encode(result)) <= 4 * RESULT_BYTES_MAX
+    except RecursionError:
+        return False
 
 
 def _within(most: int, *values: int | None) -> bool:

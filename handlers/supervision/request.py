@@ -82,6 +82,7 @@ class Requests:
             base_env=self._base_env,
             notify_socket=str(self._layout.sockets / execution.id),
             progress_file=str(place.progress),
+            result_file=str(place.result),
             instance=self._instance,
             secrets=secrets,
         )

@@ -55,10 +55,12 @@ async def run(
     *,
     var: Variables = (),
     exit_code: OwnCode = False,
+    as_json: Json = False,
     target: Target = HERE,
 ) -> int:
     """Start a job, show its output and progress, and exit 0 if it succeeded. Ctrl-C only detaches.
-    Retries that its definition orders are followed too: the last attempt counts.
+    Retries that its definition orders are followed too: the last attempt counts. With --json the
+    ended execution with its result is printed, instead of its output.
 
     Parameters
     ----------
@@ -74,7 +76,9 @@ async def run(
         if command.execution_id is None:
             say(f"jobbus: {refusal_word(command)}")
             return exit_of_command(command) or Exit.ERROR
-        execution, seen = await _show_attempts(client, command.execution_id)
+        execution, seen = await _show_attempts(client, command.execution_id, all_output=not as_json)
+        if as_json:
+            show_json(execution)
         say(last_word(execution))
         await show_failure(client, execution, seen=seen if on_terminal() else ())
     return _exit_of(execution, own_code=exit_code)
@@ -197,11 +201,13 @@ def records_of(frame: Frame) -> tuple[Record, ...]:
             return ()
 
 
-async def _show_attempts(client: Client, execution_id: str) -> tuple[Execution, list[str]]:
+async def _show_attempts(
+    client: Client, execution_id: str, *, all_output: bool
+) -> tuple[Execution, list[str]]:
     """The ended execution, or the last of those that followed it as retries."""
     while True:
         try:
-            execution, seen = await show_execution(client, execution_id)
+            execution, seen = await show_execution(client, execution_id, all_output=all_output)
         except BaseException:  # also Ctrl-C, which comes as a cancellation
             say(still_running(execution_id))
             raise

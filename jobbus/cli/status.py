@@ -95,6 +95,7 @@ async def _show_execution(client: Client, execution: Execution) -> None:
         (
             ("progress", "" if execution.has_ended else progress_word(execution)),
             ("note", execution.progress.note if execution.progress else ""),
+            ("result", _result_word(execution)),
             ("started by", started),
             ("variables", " ".join(f"{name}={_value(values[name])}" for name in values)),
             ("output", await _output_word(client, execution)),
@@ -120,6 +121,12 @@ def _standing(execution: Execution, now_s: float) -> str:
 def _attempt(execution: Execution) -> str:
     is_other = execution.attempt > 1 or execution.attempts > 1
     return attempt_word(execution).removeprefix("attempt ") if is_other else ""
+
+
+def _result_word(execution: Execution) -> str:
+    if execution.result is None:
+        return execution.result_note
+    return msgspec.json.encode(execution.result).decode()
 
 
 def _value(value: object) -> str:

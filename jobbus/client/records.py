@@ -51,6 +51,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     started it, `not_before` is the end of the delay, or the moment, that it waits for,
     `waiting_for` a sentence that says what it waits for, as it was when the service wrote this.
     `links` are the paths of what can be read or done; a record of a stream has none.
+
+    `result` is the JSON object that the program left, `result_note` why it was not taken.
     """
 
     execution_id: str
@@ -82,6 +84,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     not_before: str | None = None
     ending: str = ""
     waiting_for: str = ""
+    result: dict[str, Any] | None = None
+    result_note: str = ""
     links: dict[str, str] = {}
 
     @property

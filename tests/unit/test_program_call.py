@@ -34,6 +34,7 @@ def launch(
         base_env=base or {},
         notify_socket="@jobbus/notify",
         progress_file="/data/JobOutput/e-1/progress",
+        result_file="/data/JobOutput/e-1/result.json",
     )
 
 
@@ -58,6 +59,7 @@ def test_the_environment_is_exactly_what_the_contract_says() -> None:
         "JOBBUS_COMMAND_ID": "c-1",
         "JOBBUS_USER_ID": "alice",
         "JOBBUS_ATTEMPT": "2",
+        "JOBBUS_RESULT": "/data/JobOutput/e-1/result.json",
         "JOBBUS_PROGRESS": "/data/JobOutput/e-1/progress",
         "NOTIFY_SOCKET": "@jobbus/notify",
         "TRACEPARENT": "00-ab-317386494bf10d9f-01",

@@ -62,6 +62,8 @@ class _Status(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES):
     attempts: int = 0
     cause: str = ""
     not_before: str | None = None
+    result: msgspec.Raw = NO_RESULT
+    result_note: str = ""
 
 
 class _Result(msgspec.Struct, frozen=True, kw_only=True, rename=RESULT_NAMES):
@@ -125,6 +127,8 @@ def decode_status(data: bytes) -> Execution | None:
             attempts=file.attempts,
             cause=file.cause,
             not_before_ms=_time(file.not_before),
+            result=msgspec.Raw(bytes(file.result)),
+            result_note=file.result_note,
         )
     except (msgspec.MsgspecError, ValueError):
         return None

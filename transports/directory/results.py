@@ -38,7 +38,8 @@ STATUS_NAMES = {
     "exit_code": "ExitCode", "signal": "Signal", "reason": "Reason", "error": "Error",
     "contained": "Contained", "survivors": "Survivors", "stopped_by": "StoppedBy",
     "pid": "ProcessID", "output_end": "OutputEnd", "ending": "Ending",
-    "attempts": "Attempts", "cause": "Cause", "not_before": "NotBefore",
+    "attempts": "Attempts", "cause": "Cause", "not_before": "NotBefore", "result": "Result",
+    "result_note": "ResultNote",
 }  # fmt: skip
 
 
@@ -95,6 +96,8 @@ class StatusFile(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES)
     cause: str
     not_before: str | None
     ending: str
+    result: msgspec.Raw | None
+    result_note: str
 
 
 _encoder = msgspec.json.Encoder()
@@ -157,6 +160,8 @@ def encode_status(execution: Execution) -> bytes:
         cause=execution.cause,
         not_before=_time(waits_until_ms(execution)),
         ending=ending(execution),
+        result=execution.result,
+        result_note=execution.result_note,
     )
     return _encoder.encode(file) + b"\n"
 

@@ -85,4 +85,6 @@ def _facts_of_execution(execution: Execution) -> Iterator[AnyEvent]:
             survivors=execution.survivors,
             output_end=execution.output_end,
             progress=execution.progress,
+            result=execution.result,
+            result_note=execution.result_note,
         )

@@ -360,6 +360,9 @@ function drawChosen() {
   const record = state.executions.get(state.chosen);
   byId("follow").hidden = !state.chosen;
   byId("stop").hidden = !record || isFinal(record);
+  const result = record?.result ? `result ${JSON.stringify(record.result, null, 1)}` : record?.resultNote;
+  byId("result").hidden = !result;
+  byId("result").textContent = visible(result ?? "");
   byId("output-title").textContent = record ? record.jobId : "Output";
   const link = byId("output-state").dataset.state === "waiting" ? ", reconnecting" : "";
   byId("output-state").textContent = record
