@@ -1,7 +1,9 @@
 """A command on its way: who asked, when, under which id. Ids are made here; time is handed in."""
 
+import hashlib
 import os
 import re
+import uuid
 from typing import NamedTuple
 
 import msgspec
@@ -12,7 +14,7 @@ from bus.model import CommandRecord, CommandStatus, ForgottenCommand, Principal
 from bus.visible_text import hides
 
 SYSTEM = Principal(user_id="system:bus", roles=(), via="system")
-RESERVED_USERS = ("uid:", "schedule:", "policy:", "system:")
+RESERVED_USERS = ("uid:", "schedule:", "chain:", "policy:", "system:")
 """Prefixes of user ids that only jobbus itself gives."""
 
 USER_MAX = 128
@@ -135,6 +137,21 @@ def new_uuid(now_ms: int) -> str:
     raw[8] = (raw[8] & 0x3F) | 0x80
     text = raw.hex()  # what `uuid.UUID` would print, for a third of the time
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def chain_of(job_id: str) -> str:
+    """The user on whose behalf `[[after]]` of that job starts others."""
+    return f"chain:{job_id}"
+
+
+def derived_uuid(*parts: str) -> str:
+    """The id of a command that the service itself makes (UUIDv8, RFC 9562 §5.8): always the same
+    for the same cause, so that it cannot be given twice."""
+    joined = "\0".join(parts).encode()
+    raw = bytearray(hashlib.blake2b(joined, digest_size=16, person=b"jobbus derived").digest())
+    raw[6] = (raw[6] & 0x0F) | 0x80
+    raw[8] = (raw[8] & 0x3F) | 0x80
+    return str(uuid.UUID(bytes=bytes(raw)))
 
 
 def can_be_user(text: str) -> bool:

@@ -36,6 +36,7 @@ class ErrorCode(StrEnum):
     MAINTENANCE = "maintenance"
     POISON = "poison"
     TOO_MANY_COMMANDS = "too_many_commands"
+    CHAIN_TOO_LONG = "chain_too_long"
     EXPIRED = "expired"
     CANCELLED = "cancelled"
     SUPERSEDED = "superseded"

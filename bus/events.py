@@ -12,6 +12,7 @@ import msgspec
 from bus.job_definition import DefinitionFault, JobSpec
 from bus.model import (
     NO_RESULT,
+    Caused,
     CommandStatus,
     ExecutionStatus,
     Outcome,
@@ -71,7 +72,8 @@ class ExecutionQueued(
 
     `first` puts it ahead of the job's queue; it may start only when `replaces` has ended and not
     before `not_before_ms`. `cause` names the policy that made it, if no person did; `attempts`
-    is how many starts in all its definition allows, if it is retried at all.
+    is how many starts in all its definition allows, if it is retried at all. `caused_by` is the
+    execution whose end set it going, as the last of `hops`.
     """
 
     execution_id: str
@@ -89,6 +91,8 @@ class ExecutionQueued(
     expires_ms: int | None = None
     traceparent: str | None = None
     attempts: int = 0
+    caused_by: str | None = None
+    hops: int = 0
 
 
 class ExecutionStarted(
@@ -161,6 +165,16 @@ class ExecutionEnded(
     progress: Progress | None = None
     result: msgspec.Raw = NO_RESULT
     result_note: str = ""
+
+
+class ExecutionCaused(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="execution.caused"
+):
+    """The end of the execution, which stands before it, has set another start going, or was to."""
+
+    execution_id: str
+    by: str
+    caused: Caused
 
 
 class ExecutionDeleted(
@@ -256,6 +270,7 @@ AnyEvent = (
     | ExecutionStopping
     | ExecutionUnknown
     | ExecutionEnded
+    | ExecutionCaused
     | ExecutionDeleted
     | JobGaveUp
     | JobCleared
@@ -277,6 +292,7 @@ EXECUTION_EVENTS: Final = (
     ExecutionStopping,
     ExecutionUnknown,
     ExecutionEnded,
+    ExecutionCaused,
 )
 COMMAND_EVENTS: Final = (CommandAccepted, CommandEnded)
 

@@ -112,10 +112,15 @@ class KeepSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AfterSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One `[[after]]`: what is started when this job ended in one of the named states."""
+    """One `[[after]]`: what is started when this job ended in one of the named states.
+
+    In `variables`, `{{Name}}` stands for a variable of this job, `{{result.key}}` for a part of
+    its result.
+    """
 
     start: str
     on: tuple[ExecutionStatus, ...] = (ExecutionStatus.SUCCEEDED,)
+    variables: dict[str, Value] = {}
 
 
 class LimitsSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -146,7 +146,8 @@ class StopRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 class ExitRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How an execution ended, as far as the operating system reports it.
 
-    `result` is the JSON object that the program left; `result_note` says why none was taken. One of code and signal is set unless the program never ran.
+    One of code and signal is set unless the program never ran. `result` is the JSON object that the
+    program left; `result_note` says why none was taken.
 
     `cause` is what made it end, if not the program itself: `user`, `run_timeout`, `watchdog` …
     `contained` is false when members of the tree outlived the KILL; `survivors` are their pids.
@@ -172,6 +173,19 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     result_note: str = ""
 
 
+class Caused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the end of an execution set going: the start of another job, or why there was none.
+
+    `execution_id` is the one that was started, or ran already.
+    """
+
+    job_id: str
+    command_id: str
+    execution_id: str | None = None
+    error_code: str | None = None
+    error: str | None = None
+
+
 NO_RESULT = msgspec.Raw(b"null")
 """No `Raw | None`: msgspec encodes that, and can decode nothing but null from it."""
 
@@ -180,7 +194,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     """One process start and what became of it; `version` is the number of its last change.
 
     `attempts` is how many starts in all its definition allows, if it is retried at all. `result` is
-    the JSON object that the program left; `result_note` says why none was taken. There are
+    the JSON object that the program left; `result_note` says why none was taken. `caused_by` is
+    the execution whose end set this one going, as the last of `hops`. There are
     many of these and none can be part of a cycle: the collector need not look at them.
     """
 
@@ -215,6 +230,9 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     attempts: int = 0
     result: msgspec.Raw = NO_RESULT
     result_note: str = ""
+    caused_by: str | None = None
+    hops: int = 0
+    caused: tuple[Caused, ...] = ()
     version: int = 0
 
     @property

@@ -14,6 +14,7 @@ from bus.clock import rfc3339
 from bus.endings import ending
 from bus.job_definition import DefinitionFault, Job, RestartPolicy, VariableSpec, fault_of
 from bus.model import (
+    Caused,
     CommandRecord,
     Execution,
     ExecutionStatus,
@@ -38,6 +39,16 @@ class StopView(msgspec.Struct, frozen=True, rename={"grace_s": "graceS"}):
     kill: bool
 
 
+class CausedView(msgspec.Struct, frozen=True, rename="camel"):
+    """The start of another job that an end set going; with an `errorCode` it was refused."""
+
+    job_id: str
+    command_id: str
+    execution_id: str | None
+    error_code: str | None
+    error: str | None
+
+
 class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     """One execution. `outputEnd` is set once it is final and the output complete to there.
 
@@ -48,7 +59,8 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     written.
 
     `result` is the JSON object that the program left in the file that `JOBBUS_RESULT` names;
-    `resultNote` says why it was not taken.
+    `resultNote` says why it was not taken. `causedBy` is the execution whose end set this one
+    going, `caused` what its own end did.
     """
 
     execution_id: str
@@ -82,6 +94,8 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     waiting_for: str = ""
     result: msgspec.Raw | None = None
     result_note: str = ""
+    caused_by: str | None = None
+    caused: tuple[CausedView, ...] = ()
 
 
 class CommandView(msgspec.Struct, frozen=True, rename="camel"):
@@ -203,6 +217,8 @@ def execution_view(execution: Execution, waiting_for: str) -> ExecutionView:
         waiting_for=waiting_for,
         result=execution.result,
         result_note=execution.result_note,
+        caused_by=execution.caused_by,
+        caused=tuple(map(_caused_view, execution.caused)),
     )
 
 
@@ -295,6 +311,16 @@ def _stop_view(stop: StopRequest | None) -> StopView | None:
     if stop is None:
         return None
     return StopView(stop.reason.value, stop.by, rfc3339(stop.at_ms), stop.grace_s, stop.kill)
+
+
+def _caused_view(caused: Caused) -> CausedView:
+    return CausedView(
+        caused.job_id,
+        caused.command_id,
+        caused.execution_id,
+        caused.error_code,
+        caused.error,
+    )
 
 
 def _time(at_ms: int | None) -> str | None:

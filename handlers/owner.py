@@ -17,7 +17,7 @@ from bus.commands import SetMaintenance
 from bus.dispatch import AwaitedReport, Inbox
 from bus.envelope import Envelope
 from bus.errors import ErrorCode, NoSpace, Refused
-from bus.events import ExecutionProgress, Published
+from bus.events import AnyEvent, ExecutionProgress, Published
 from bus.feed import Feed, Frame
 from bus.model import CommandRecord
 from bus.ports import ChangeListener, Policy, Supervisor
@@ -25,6 +25,7 @@ from bus.recurring import Recurring
 from bus.scarcity import reason_of
 from handlers.checks import Checks
 from handlers.command_waiters import CommandWaiters
+from handlers.decisions.chains import with_chains
 from handlers.decisions.decision import (
     Context,
     Decision,
@@ -218,14 +219,7 @@ class Owner:
         decided = _Decided()
         context = self.checks.context()
         for envelope in batch:
-            if envelope.poison:
-                why = Refused(ErrorCode.POISON, envelope.poison)
-                decision = refusal(self._working, envelope, why, context)
-            else:
-                decision = self._decision(envelope, context)
-            if decision.events:
-                self._number(decision, context.now_ms, decided)
-            decided.effects.extend(decision.effects)
+            self._take(envelope, context, decided)
         if decided.published and self._next_seq > self._reserved - RESERVE // 2:
             decided.reserved = self._next_seq + RESERVE
             decided.records.append(
@@ -234,20 +228,31 @@ class Owner:
         return decided
 
     def _decision(self, envelope: Envelope, context: Context) -> Decision:
+        if envelope.poison:
+            why = Refused(ErrorCode.POISON, envelope.poison)
+            return refusal(self._working, envelope, why, context)
         try:
             return decide(self._working, envelope, context)
         except Refused as refused:
             return refusal(self._working, envelope, refused, context)
 
+    def _take(self, envelope: Envelope, context: Context, decided: "_Decided") -> None:
+        """What is decided of the command, and what the ends in it set going, is one record."""
+        first, events = self._next_seq, list[AnyEvent]()
+        decision = self._decision(envelope, context)
+        for part in with_chains(self._working, envelope.command, decision, context):
+            self._number(part, context.now_ms, decided)
+            events.extend(part.events)
+            decided.effects.extend(part.effects)
+        if events and not isinstance(events[0], ExecutionProgress):
+            decided.records.append(Record(seq=first, at_ms=context.now_ms, events=tuple(events)))
+
     def _number(self, decision: Decision, now_ms: int, decided: "_Decided") -> None:
-        first = self._next_seq
         for event in decision.events:
             published = Published(self._next_seq, now_ms, event)
             self._working.apply(published)
             decided.published.append(published)
             self._next_seq += 1
-        if not isinstance(decision.events[0], ExecutionProgress):
-            decided.records.append(Record(seq=first, at_ms=now_ms, events=decision.events))
 
     def _publish(self, batch: Sequence[Published]) -> None:
         """One synchronous step: the table, the feed, and everybody who waits."""

@@ -17,6 +17,7 @@ from bus.events import AnyEvent, Published
 from bus.job_definition import JobSpec
 from bus.model import CommandRecord, Execution, ExecutionStatus, ExitRecord, Principal, Reason
 from bus.ports import Policy
+from handlers.decisions.chains import with_chains
 from handlers.decisions.decision import Context, Decision, Effect
 from handlers.decisions.refusals import refusal
 from handlers.decisions.registry import decide
@@ -72,13 +73,13 @@ class Decider:
     def take(self, envelope: Envelope) -> CommandRecord:
         if envelope.poison:
             why = Refused(ErrorCode.POISON, envelope.poison)
-            self._apply(refusal(self.table, envelope, why, self._context()))
+            self._apply(refusal(self.table, envelope, why, self._context()), envelope)
             return self.command(envelope.id)
         try:
             decision = decide(self.table, envelope, self._context())
         except Refused as refused:
             decision = refusal(self.table, envelope, refused, self._context())
-        self._apply(decision)
+        self._apply(decision, envelope)
         return self.command(envelope.id)
 
     def check(self, envelope: Envelope) -> None:
@@ -90,7 +91,7 @@ class Decider:
             id="", command=report, principal=SYSTEM, submitted_ms=self.clock.now_ms()
         )
         before = len(self.events)
-        self._apply(decide(self.table, envelope, self._context()))
+        self._apply(decide(self.table, envelope, self._context()), envelope)
         return self.events[before:]
 
     def runs(self, execution_id: str) -> None:
@@ -138,10 +139,11 @@ class Decider:
             undecided=self.undecided,
         )
 
-    def _apply(self, decision: Decision) -> None:
-        for event in decision.events:
-            published = Published(len(self.log) + 1, self.clock.now_ms(), event)
-            self.table.apply(published)
-            self.log.append(published)
-            self.events.append(event)
-        self.effects.extend(decision.effects)
+    def _apply(self, decision: Decision, envelope: Envelope) -> None:
+        for part in with_chains(self.table, envelope.command, decision, self._context()):
+            for event in part.events:
+                published = Published(len(self.log) + 1, self.clock.now_ms(), event)
+                self.table.apply(published)
+                self.log.append(published)
+                self.events.append(event)
+            self.effects.extend(part.effects)

@@ -8,8 +8,18 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
-Setting = str | int | float | bool | Sequence[str] | Sequence[int] | Mapping[str, object]
+Setting = (
+    str
+    | int
+    | float
+    | bool
+    | Sequence[str]
+    | Sequence[int]
+    | Mapping[str, object]
+    | Sequence[Mapping[str, object]]
+)
 
 WAITING = 'until [ -e "$BOARD/{name}" ]; do sleep 0.1; done'
 """Shell: waits for a file on the board."""
@@ -63,12 +73,24 @@ class Apps:
 
 
 def definition_text(settings: Mapping[str, object], env: Mapping[str, str]) -> str:
-    """A job.toml; nested mappings become tables."""
-    tables = {"env": env, **{k: v for k, v in settings.items() if isinstance(v, Mapping)}}
-    lines = [f"{k} = {json.dumps(v)}" for k, v in settings.items() if not isinstance(v, Mapping)]
-    for name, table in tables.items():
-        lines += _table(name, table)
+    """A job.toml; nested mappings become tables, lists of them lists of tables."""
+    plain = {k: v for k, v in settings.items() if not _is_table(v) and not _are_tables(v)}
+    lines = [f"{k} = {json.dumps(v)}" for k, v in plain.items()]
+    for name, table in {"env": env, **settings}.items():
+        if isinstance(table, Mapping):
+            lines += _table(name, table)
+        elif _are_tables(table):
+            for each in table:
+                lines += [f"[[{name}]]", *_table(name, each)[1:]]
     return "\n".join(lines) + "\n"
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _are_tables(value: object) -> TypeGuard[Sequence[Mapping[str, object]]]:
+    return isinstance(value, Sequence) and bool(value) and all(map(_is_table, value))
 
 
 def _table(path: str, table: Mapping[str, object]) -> list[str]:

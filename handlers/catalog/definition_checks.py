@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 
 from bus.job_definition import UMASK, JobSpec, VariableType
 from bus.wording import did_you_mean, quoted
-from handlers.catalog.policy_checks import followers, policies, schedules
+from handlers.catalog.chain_checks import followers
+from handlers.catalog.policy_checks import policies, schedules
 from handlers.catalog.problem import SECONDS_MAX, Problem, expression, shown, within
 from handlers.catalog.program_call import RESERVED_NAMES, RESERVED_PREFIX
 from handlers.catalog.templates import names_in
@@ -38,11 +39,10 @@ def problems_of(spec: JobSpec) -> Iterator[Problem]:
 # What the service does not build yet: a job that uses it is refused. To lift one, take its word
 # out of NOT_BUILT.
 
-NOT_BUILT = frozenset(("schedule", "after", "user", "ready"))
+NOT_BUILT = frozenset(("schedule", "user", "ready"))
 
 _USES: dict[str, Callable[[JobSpec], bool]] = {
     "schedule": lambda spec: bool(spec.schedule),
-    "after": lambda spec: bool(spec.after),
     "user": lambda spec: spec.user is not None,
     "ready": lambda spec: spec.ready.partition(":")[0] in ("tcp", "output"),
 }

@@ -6,17 +6,21 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from bus.apps import App, AppSpec
 from bus.commands import Definition
 from bus.job_definition import DefinitionFault, Mistake, fault_of
-from bus.toml_text import TomlFault
+from bus.toml_text import TomlFault, toml_text
 from bus.visible_text import visible
+from handlers.catalog.chain_checks import without_cycles
 from handlers.catalog.definition_decoding import decode_app, decode_definition, revision_of
 from handlers.catalog.layers import SIZE_MAX, Layer
 from handlers.catalog.near_jobs import FILE_NAME, JOBS_FOLDER, NearJob, near_file, near_jobs
+from handlers.catalog.toml_lines import Path as KeyPath
+from handlers.catalog.toml_lines import key_lines, line_of
 
 LINKS_MAX = 40
 """As many as the kernel follows."""
@@ -120,7 +124,7 @@ class DefinitionFiles:
                 found[f"{_clean(app)}/*"] = Definition(job_id=f"{_clean(app)}/*", fault=fault)
         self._decoded, self.folders = decoded, frozenset(folders)
         self.defaults, self.apps = defaults, tuple(apps)
-        return tuple(found[job_id] for job_id in sorted(found))
+        return tuple(without_cycles((found[job_id] for job_id in sorted(found)), self._fault_of))
 
     def _defaults(
         self,
@@ -216,6 +220,18 @@ class DefinitionFiles:
             fault = fault_of(decoded.all, self._mistakes_max)
             return Definition(job_id=job_id, revision=revision, fault=fault)
         return Definition(job_id=job_id, revision=revision, spec=decoded)
+
+    def _fault_of(self, definition: Definition, path: KeyPath, reason: str) -> DefinitionFault:
+        """The fault of one that only together with others is wrong, with the line of `path`."""
+        assert definition.spec is not None, definition.job_id
+        line = 0
+        with suppress(OSError, TomlFault):
+            text = toml_text(_content(f"{definition.spec.directory}/{FILE_NAME}"))
+            line = line_of(path, key_lines(text))
+        app, _, job = definition.job_id.partition("/")
+        return DefinitionFault(
+            file=self._shown((app, JOBS_FOLDER, job, FILE_NAME)), line=line, reason=reason
+        )
 
     def _fault(self, place: tuple[str, ...], reason: str) -> DefinitionFault:
         return DefinitionFault(file=self._shown(place), line=0, reason=reason)

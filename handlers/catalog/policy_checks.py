@@ -1,18 +1,14 @@
 """Whether what a definition says about running by itself makes sense: retry, schedule, … Pure."""
 
-import re
 from collections.abc import Iterator
 
 from bus.errors import Refused
 from bus.job_definition import JobSpec
 from bus.model import FINAL_EXECUTION, ExecutionStatus
-from bus.wording import quoted
 from handlers.catalog.problem import SECONDS_MAX, Problem, within
 from handlers.catalog.toml_lines import Path
 from handlers.catalog.variable_checks import variables
 from handlers.catalog.variables import resolve_variables
-
-JOB_ID_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def policies(spec: JobSpec) -> Iterator[Problem]:
@@ -23,24 +19,15 @@ def policies(spec: JobSpec) -> Iterator[Problem]:
     yield from within(("retry", "backoff"), retry.backoff, 1, 100)
     yield from within(("retry", "delay_s_max"), retry.delay_s_max, 0, SECONDS_MAX)
     yield from within(("retry", "jitter"), retry.jitter, 0, 1)
-    yield from _final(("retry", "on"), retry.on)
+    yield from final_states(("retry", "on"), retry.on)
     yield from within(("restart", "limit"), restart.limit, 1, 1_000_000)
     yield from within(("restart", "limit_window_s"), restart.limit_window_s, 1, SECONDS_MAX)
     yield from within(("keep", "executions"), spec.keep.executions, 0, 1_000_000)
     yield from within(("keep", "days"), spec.keep.days, 0, 36_500)
 
 
-def followers(spec: JobSpec) -> Iterator[Problem]:
-    """What is wrong with `[[after]]`; whether the other job exists is not known here."""
-    for index, after in enumerate(spec.after):
-        yield from _final(("after", index, "on"), after.on)
-        parts = after.start.split("/")
-        if len(parts) != 2 or not all(JOB_ID_PART.fullmatch(part) for part in parts):
-            reason = f'start must be a job id such as "App/Job", not {quoted(after.start)}'
-            yield Problem(("after", index, "start"), reason)
-
-
-def _final(path: Path, statuses: tuple[ExecutionStatus, ...]) -> Iterator[Problem]:
+def final_states(path: Path, statuses: tuple[ExecutionStatus, ...]) -> Iterator[Problem]:
+    """What of these is no state in which an execution ends."""
     for index, status in enumerate(statuses):
         if status not in FINAL_EXECUTION:
             yield Problem((*path, index), f"{status} is no final state")

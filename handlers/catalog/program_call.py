@@ -86,6 +86,8 @@ def _own_environment(execution: Execution, instance: str) -> dict[str, str]:
     }
     if instance:
         own["JOBBUS_INSTANCE"] = instance
+    if execution.caused_by is not None:
+        own["JOBBUS_CAUSED_BY"] = execution.caused_by
     if execution.traceparent is not None:
         own["TRACEPARENT"] = child_of(execution.traceparent, execution.id)
     return own

@@ -16,8 +16,8 @@ import msgspec
 from bus.apps import AppSpec
 from bus.job_definition import UMASK, JobSpec, VariableSpec
 from bus.model import FINAL_EXECUTION
+from handlers.catalog.chain_checks import JOB_ID
 from handlers.catalog.definition_checks import SIGNALS, problems_of
-from handlers.catalog.policy_checks import JOB_ID_PART
 from handlers.catalog.program_call import RESERVED_NAMES, RESERVED_PREFIX
 from handlers.catalog.record_decoding import fields_of, placeholder
 from handlers.catalog.variable_checks import ONLY_FOR, VARIABLE_NAME
@@ -31,7 +31,7 @@ _OUT_OF_ALL: Final = -1_000_000
 """Below each number that may stand anywhere."""
 
 _TYPES: Final[dict[Any, str]] = {str: "string", bool: "boolean", int: "integer", float: "number"}
-_JOB_ID: Final = f"^{JOB_ID_PART.pattern}/{JOB_ID_PART.pattern}$"
+_JOB_ID: Final = f"^{JOB_ID.pattern}$"
 _NOT_BLANK: Final[Schema] = {"items": {"type": "string", "pattern": r"\S"}}
 _ENDS: Final[Schema] = {"items": {"enum": sorted(FINAL_EXECUTION)}}
 _OURS: Final = "|".join((RESERVED_PREFIX, *(f"{name}$" for name in RESERVED_NAMES)))

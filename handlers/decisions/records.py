@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from bus.events import (
     CommandAccepted,
     CommandEnded,
+    ExecutionCaused,
     ExecutionEnded,
     ExecutionQueued,
     ExecutionRunning,
@@ -85,6 +86,8 @@ def queued(event: ExecutionQueued, seq: int, at_ms: int) -> Execution:
         attempts=event.attempts,
         expires_ms=event.expires_ms,
         traceparent=event.traceparent,
+        caused_by=event.caused_by,
+        hops=event.hops,
         version=seq,
     )
 
@@ -130,6 +133,10 @@ def ended(before: Execution, event: ExecutionEnded, seq: int) -> Execution:
         result=event.result.copy(),  # not a part of the line that it was read from
         result_note=event.result_note,
     )
+
+
+def caused(before: Execution, event: ExecutionCaused, seq: int) -> Execution:
+    return replace(before, caused=(*before.caused, event.caused), version=seq)
 
 
 def with_start(job: Job, event: ExecutionQueued, at_ms: int) -> Job:

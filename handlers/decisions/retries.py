@@ -136,4 +136,6 @@ def _queued(
         cause=cause,
         traceparent=execution.traceparent,
         attempts=attempts_of(job),
+        caused_by=execution.caused_by,
+        hops=execution.hops,
     )

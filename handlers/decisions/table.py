@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from bus.events import (
     CommandAccepted,
     CommandEnded,
+    ExecutionCaused,
     ExecutionDeleted,
     ExecutionEnded,
     ExecutionProgress,
@@ -78,6 +79,8 @@ class JobTable(ReadableTable):
                 self._move(i, ExecutionStatus.UNKNOWN, seq)
             case ExecutionEnded() as event:
                 self._end_execution(event, seq)
+            case ExecutionCaused(execution_id=i) as event:
+                self._executions[i] = records.caused(self._executions[i], event, seq)
             case ExecutionDeleted(execution_id=i, job_id=job_id):
                 assert self._executions[i].is_final, i
                 self._drop_execution(i, job_id)

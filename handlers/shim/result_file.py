@@ -44,7 +44,7 @@ def read_result(folder: Folder, masking: Masking | None) -> Result:
     return Result(masked(masking, content))
 
 
-class _Unfit(Exception):  # noqa: N818 - no error of ours, and never outside of this module
+class _Unfit(Exception):
     """Why the file is not taken, and what would be right."""
 
 
@@ -63,8 +63,8 @@ def _read(folder: Folder) -> bytes:
         data = file.read(BYTES_MAX + 1)
     if len(data) > BYTES_MAX:
         raise _Unfit(
-            f"the result was not taken: it has {found.st_size} bytes, of at most 64 KiB; leave more "
-            "in files"
+            f"the result was not taken: it has {found.st_size} bytes, of at most 64 KiB; leave "
+            "more in files"
         )
     return data
 

@@ -33,7 +33,7 @@ from jobbus.cli.words import (
     waiting_word,
 )
 from jobbus.client.client import Client
-from jobbus.client.records import Command, Execution, Job, Variable
+from jobbus.client.records import Caused, Command, Execution, Job, Variable
 
 _NEWEST = 5
 _BEFORE_MAX = 100
@@ -97,6 +97,8 @@ async def _show_execution(client: Client, execution: Execution) -> None:
             ("note", execution.progress.note if execution.progress else ""),
             ("result", _result_word(execution)),
             ("started by", started),
+            ("caused by", execution.caused_by or ""),
+            *(("caused", _caused_word(each)) for each in execution.caused),
             ("variables", " ".join(f"{name}={_value(values[name])}" for name in values)),
             ("output", await _output_word(client, execution)),
             ("before", _before_word(execution, page.items, now_s)),
@@ -127,6 +129,12 @@ def _result_word(execution: Execution) -> str:
     if execution.result is None:
         return execution.result_note
     return msgspec.json.encode(execution.result).decode()
+
+
+def _caused_word(caused: Caused) -> str:
+    if caused.error_code is not None:
+        return f"{caused.job_id} was not started: {caused.error or caused.error_code}"
+    return f"{caused.job_id} {caused.execution_id or ''}"
 
 
 def _value(value: object) -> str:

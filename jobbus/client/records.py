@@ -42,6 +42,16 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True, rename={"grace_s": "graceS
     kill: bool = False
 
 
+class Caused(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The start of another job that an end set going; with an `error_code` it was refused."""
+
+    job_id: str
+    command_id: str = ""
+    execution_id: str | None = None
+    error_code: str | None = None
+    error: str | None = None
+
+
 class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One process start of a job. Times are RFC 3339 in UTC.
 
@@ -53,6 +63,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     `links` are the paths of what can be read or done; a record of a stream has none.
 
     `result` is the JSON object that the program left, `result_note` why it was not taken.
+    `caused_by` is the execution whose end set this one going, `caused` what its own end did.
     """
 
     execution_id: str
@@ -86,6 +97,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     waiting_for: str = ""
     result: dict[str, Any] | None = None
     result_note: str = ""
+    caused_by: str | None = None
+    caused: tuple[Caused, ...] = ()
     links: dict[str, str] = {}
 
     @property

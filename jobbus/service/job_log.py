@@ -6,6 +6,7 @@ One line for each, as a sentence; the fields are for programs. In a rush, lines 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import structlog
 
@@ -13,6 +14,7 @@ from bus.clock import Clock
 from bus.commands import Definition
 from bus.endings import duration, ending
 from bus.events import (
+    ExecutionCaused,
     ExecutionEnded,
     ExecutionQueued,
     ExecutionRunning,
@@ -27,7 +29,7 @@ from bus.events import (
     SystemMaintenance,
 )
 from bus.job_definition import DefinitionFault
-from bus.model import Execution, ExecutionStatus
+from bus.model import Caused, Execution, ExecutionStatus
 from bus.ports import TableReader
 
 LINES_BURST = 200
@@ -81,6 +83,8 @@ class JobLog:
                     self._on(id_, "unknown", self._unknown)
                 case ExecutionQueued(execution_id=id_) as queued if queued.not_before_ms:
                     self._on(id_, "delayed", self._delayed)
+                case ExecutionCaused(execution_id=id_, caused=caused) if caused.error_code:
+                    self._on(id_, "refused", partial(_not_started, caused))
                 case JobGaveUp() as gave_up:
                     _warn(
                         f"{gave_up.job_id} was restarted {gave_up.restarts} times within "
@@ -214,6 +218,15 @@ class JobLog:
             _warn(f"{fault}{kept}", job=job_id)
         if len(faults) > EACH_MAX:
             _warn(f"and {len(faults) - EACH_MAX} more faulty definitions: jobbus jobs")
+
+
+def _not_started(caused: Caused, execution: Execution) -> None:
+    _warn(
+        f"{caused.job_id} was not started after {execution.job_id}: "
+        f"{caused.error or caused.error_code}",
+        **_fields(execution),
+        command=caused.command_id,
+    )
 
 
 def _fields(execution: Execution) -> dict[str, str]:

@@ -102,7 +102,12 @@ async def test_what_is_no_result_is_reported_with_what_would_be_right(service: S
         assert end["result"] is None, way
         assert MISSED[way][1] in end["resultNote"], (way, end["resultNote"])
         assert end["status"] == "Succeeded", way
-        assert (service.status(end["executionId"]) or {})["ResultNote"] == end["resultNote"]
+
+        async def in_file() -> bool:
+            file = service.status(end["executionId"]) or {}
+            return bool(file["ResultNote"] == end["resultNote"])
+
+        await eventually_answered(in_file, "the note in the status file")
 
     async with service.http() as http:
         await asyncio.gather(*map(follow, MISSED))
@@ -157,7 +162,7 @@ async def test_a_result_is_kept_when_the_service_dies_before_it_is_written(
         service.restart()
     async with service.http() as http:
         assert (await http.execution(execution_id))["result"] == RESULT
-    assert (service.status(execution_id) or {})["Result"] == RESULT
+        assert (service.status(execution_id) or {})["Result"] == RESULT
 
 
 async def test_a_secret_in_a_result_is_masked_and_its_file_removed(service: Service) -> None:
@@ -196,4 +201,4 @@ async def test_the_page_shows_the_result_of_the_chosen_execution(service: Servic
         await page.fill("#token", service.token)
         await page.click("#sign-in button")
         await page.click("tbody tr:has-text('Fails') button")
-        await expect(page.locator("#result")).to_contain_text('"rows": 1204')
+        await expect(page.locator("#about")).to_contain_text('"rows": 1204')

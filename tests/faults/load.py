@@ -19,7 +19,9 @@ from uuid import NAMESPACE_URL, uuid5
 import msgspec
 
 from bus.clock import SystemClock, from_rfc3339, rfc3339
+from bus.envelope import derived_uuid
 from bus.layout import DataLayout
+from bus.model import FINAL_EXECUTION
 from bus.views import command_view, execution_view
 from handlers.journal.recovery import recover
 from tests.faults.seam import Plan
@@ -34,6 +36,7 @@ QUIET_S = 0.02
 STARTED = 'echo "$JOBBUS_EXECUTION_ID" >> "$BOARD/starts"; '
 LONG = STARTED + 'until [ -e "$BOARD/release" ]; do sleep 0.1; done'
 PROGRESS = STARTED + 'echo "50% half" >> "$JOBBUS_PROGRESS"; echo done'
+LEAVES = STARTED + """echo '{"n": 7}' > "$JOBBUS_RESULT" """
 ENDS: dict[str, set[tuple[str, int | None]]] = {
     "S/Long": {("Stopped", None), ("Stopped", 0), ("Succeeded", 0)},
     "S/Quick": {("Succeeded", 0)},
@@ -43,6 +46,8 @@ ENDS: dict[str, set[tuple[str, int | None]]] = {
     "S/Retried": {("Failed", 4), ("Succeeded", 0)},
     "S/Restarted": {("Failed", 5)},
     "S/Delayed": {("Succeeded", 0)},
+    "S/First": {("Succeeded", 0)},
+    "S/Chained": {("Succeeded", 0)},
 }
 """How executions end whose shim was not killed."""
 
@@ -57,6 +62,7 @@ BURST = {
     "retried": "S/Retried",
     "restarted": "S/Restarted",
     "delayed": "S/Delayed",
+    "first": "S/First",
 }
 """Starts at once, together with a restart: enough for the queue to sync them as a group."""
 
@@ -136,6 +142,11 @@ def define(apps: Apps) -> None:
     restart = {"policy": "on-failure", "limit": 1}
     apps.shell("S/Delayed", STARTED + "exit 0")
     apps.shell("S/Restarted", STARTED + "exit 5", retry=soon, restart=restart)
+    always = [status.value for status in FINAL_EXECUTION]
+    chain = {"start": "S/Chained", "on": always, "variables": {"N": "{{result.n}}"}}
+    apps.shell("S/First", LEAVES, after=[chain])
+    number = {"N": {"type": "integer", "default": 0}}
+    apps.shell("S/Chained", STARTED + "exit 0", variables=number, max_running=3)
 
 
 def published_ids() -> dict[str, str]:
@@ -350,7 +361,10 @@ def _lost_or_doubled(load: Load, items: list[Content], commands: list[Content]) 
     known = {c["commandId"]: c for c in commands}
     for command_id in load.acknowledged - known.keys():
         yield f"lost: {load.tried[command_id]}"
-    for command_id in known.keys() - load.tried.keys():
+    yield from _wrong_chains(items, known)
+    firsts = (e["executionId"] for e in items if e["jobId"] == "S/First")
+    chained = {derived_uuid("chain", each, "0") for each in firsts}
+    for command_id in known.keys() - load.tried.keys() - chained:
         yield f"from nowhere: {command_id}"
     own = (e["commandId"] for e in items if e["previous"] is None)
     for command_id, times in Counter(own).items():
@@ -371,6 +385,22 @@ def _lost_or_doubled(load: Load, items: list[Content], commands: list[Content]) 
     for key, version in load.seen.items():
         if now.get(key, 0) < version:
             yield f"went back: {key} was at {version}, is at {now.get(key)}"
+
+
+def _wrong_chains(items: list[Content], commands: dict[str, Content]) -> Iterator[str]:
+    """Each end of the first sets the second going once, with what it left."""
+    for first in (e for e in items if e["jobId"] == "S/First"):
+        second = [e for e in items if e["causedBy"] == first["executionId"]]
+        caused = [each["executionId"] for each in first["caused"]]
+        if caused != [e["executionId"] for e in second] or len(second) != 1:
+            yield f"{first['executionId']} set going {caused}, started were {second}"
+            continue
+        if second[0]["commandId"] not in commands:
+            yield f"the command of a chain is not on record: {second[0]}"
+        if first["status"] == "Succeeded" and first["result"] != {"n": 7}:
+            yield f"the result was lost: {first}"
+        if second[0]["variables"] != {"N": (first["result"] or {"n": 0})["n"]}:
+            yield f"handed on was something else: {first} {second[0]}"
 
 
 def _wrong_ends(

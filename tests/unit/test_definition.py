@@ -382,7 +382,6 @@ def test_sections_to_come_are_checked_already(text: str, line: int, reason: str)
     ("text", "line"),
     [
         ("[[schedule]]\ncron = '* * * * *'\n", 2),
-        ("[[after]]\nstart = 'A/B'\n", 2),
         ("user = 'nobody'\n", 2),
         ("ready = 'tcp:80'\n", 2),
         ("ready = 'output:up'\n", 2),

@@ -16,6 +16,7 @@ from bus.events import (
     AnyEvent,
     CommandAccepted,
     CommandEnded,
+    ExecutionCaused,
     ExecutionDeleted,
     ExecutionEnded,
     ExecutionProgress,
@@ -56,6 +57,7 @@ from bus.job_definition import (
     VariableType,
 )
 from bus.model import (
+    Caused,
     CommandRecord,
     CommandStatus,
     Execution,
@@ -93,6 +95,13 @@ FAULT = DefinitionFault(
     reason="unknown key",
     key="timout_s",
     more=(Mistake(file="apps/defaults.toml", line=4, reason="is missing", key="retry.on"),),
+)
+CAUSED = Caused(
+    job_id="Demo/Next",
+    command_id="c-2",
+    execution_id="e-2",
+    error_code="disabled",
+    error="Demo/Next is disabled",
 )
 SPEC = JobSpec(
     command=("sh", "-c", "echo {{text}}"),
@@ -150,7 +159,7 @@ SPEC = JobSpec(
     ),
     output=OutputSpec(max_bytes=1024),
     keep=KeepSpec(executions=5, days=1.5),
-    after=(AfterSpec(start="Demo/Next", on=(ExecutionStatus.FAILED,)),),
+    after=(AfterSpec(start="Demo/Next", on=(ExecutionStatus.FAILED,), variables={"a": "{{b}}"}),),
     user="nobody",
     limits=LimitsSpec(memory_bytes=1 << 30, cpu_s=10, nice=5, open_files=64),
     umask="0027",
@@ -203,6 +212,8 @@ EVENTS: tuple[AnyEvent, ...] = (
         expires_ms=8,
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         attempts=3,
+        caused_by="e-9",
+        hops=2,
     ),
     ExecutionStarted(execution_id="e-1", revision="r2", variables=VARIABLES),
     ExecutionRunning(execution_id="e-1", started_ms=9, pid=4711),
@@ -225,6 +236,7 @@ EVENTS: tuple[AnyEvent, ...] = (
         result=RESULT,
         result_note="the result is too long",
     ),
+    ExecutionCaused(execution_id="e-1", by="chain:Demo/Job", caused=CAUSED),
     ExecutionDeleted(execution_id="e-1", job_id="Demo/Job", user_id="alice"),
     JobGaveUp(job_id="Demo/Job", restarts=10, window_s=600.0),
     JobCleared(job_id="Demo/Job"),
@@ -245,8 +257,8 @@ EVENTS: tuple[AnyEvent, ...] = (
 )
 RECORDS = (
     *(Record(seq=seq, at_ms=100 + seq, events=(event,)) for seq, event in enumerate(EVENTS, 1)),
-    Record(seq=19, at_ms=120, events=EVENTS[3:5], reserved=65552, projected=12, batch=17),
-    Record(seq=21, at_ms=130, clean=True),
+    Record(seq=20, at_ms=120, events=EVENTS[3:5], reserved=65552, projected=12, batch=17),
+    Record(seq=22, at_ms=130, clean=True),
 )
 
 CONTENT = TableContent(
@@ -296,6 +308,9 @@ CONTENT = TableContent(
             attempts=3,
             result=RESULT,
             result_note="the result is too long",
+            caused_by="e-9",
+            hops=2,
+            caused=(CAUSED,),
             version=11,
         ),
     ),

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import asdict
 
 from bus.clock import from_rfc3339
 from bus.envelope import canonical_uuid
 from bus.layout import DataLayout
 from bus.model import (
     NO_RESULT,
+    Caused,
     CommandRecord,
     CommandStatus,
     Execution,
@@ -28,7 +30,7 @@ from bus.model import (
 from bus.ports import TableReader
 from transports.directory import disk
 from transports.directory.command_format import id_in_name
-from transports.directory.results import RESULT_NAMES, STATUS_NAMES
+from transports.directory.results import RESULT_NAMES, STATUS_NAMES, CausedEntry
 
 SIZE_MAX = 1 << 20
 
@@ -64,6 +66,8 @@ class _Status(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES):
     not_before: str | None = None
     result: msgspec.Raw = NO_RESULT
     result_note: str = ""
+    caused_by: str | None = None
+    caused: tuple[CausedEntry, ...] = ()
 
 
 class _Result(msgspec.Struct, frozen=True, kw_only=True, rename=RESULT_NAMES):
@@ -129,6 +133,8 @@ def decode_status(data: bytes) -> Execution | None:
             not_before_ms=_time(file.not_before),
             result=msgspec.Raw(bytes(file.result)),
             result_note=file.result_note,
+            caused_by=file.caused_by,
+            caused=tuple(Caused(**asdict(each)) for each in file.caused),
         )
     except (msgspec.MsgspecError, ValueError):
         return None

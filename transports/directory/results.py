@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
 from bus.clock import rfc3339
 from bus.endings import ending
@@ -39,7 +40,7 @@ STATUS_NAMES = {
     "contained": "Contained", "survivors": "Survivors", "stopped_by": "StoppedBy",
     "pid": "ProcessID", "output_end": "OutputEnd", "ending": "Ending",
     "attempts": "Attempts", "cause": "Cause", "not_before": "NotBefore", "result": "Result",
-    "result_note": "ResultNote",
+    "result_note": "ResultNote", "caused_by": "CausedBy", "caused": "Caused",
 }  # fmt: skip
 
 
@@ -64,6 +65,16 @@ class ResultFile(msgspec.Struct, frozen=True, kw_only=True, rename=RESULT_NAMES)
     outcome: str | None
     error_code: str | None
     result: msgspec.Raw | None
+
+
+class CausedEntry(msgspec.Struct, frozen=True, kw_only=True, rename=RESULT_NAMES):
+    """The start of another job that the end of the execution set going."""
+
+    job_id: str
+    command_id: str
+    execution_id: str | None = None
+    error_code: str | None = None
+    error: str | None = None
 
 
 class StatusFile(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES):
@@ -98,6 +109,8 @@ class StatusFile(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES)
     ending: str
     result: msgspec.Raw | None
     result_note: str
+    caused_by: str | None
+    caused: tuple[CausedEntry, ...]
 
 
 _encoder = msgspec.json.Encoder()
@@ -162,6 +175,8 @@ def encode_status(execution: Execution) -> bytes:
         ending=ending(execution),
         result=execution.result,
         result_note=execution.result_note,
+        caused_by=execution.caused_by,
+        caused=tuple(CausedEntry(**asdict(each)) for each in execution.caused),
     )
     return _encoder.encode(file) + b"\n"
 

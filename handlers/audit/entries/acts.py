@@ -9,6 +9,7 @@ import msgspec
 from bus.audit import AUTOMATIC, AuditEntry, cut
 from bus.clock import rfc3339
 from bus.events import (
+    ExecutionCaused,
     ExecutionEnded,
     ExecutionQueued,
     ExecutionStopping,
@@ -83,6 +84,33 @@ def ended(
     return msgspec.structs.replace(entry, detail=ending)
 
 
+def of_service(
+    published: Published, event: ExecutionCaused | SystemForgotten | SystemMaintenance
+) -> AuditEntry | None:
+    match event:
+        case ExecutionCaused():
+            return _caused(published, event)
+        case SystemForgotten():
+            return _forgotten(published, event)
+        case SystemMaintenance():
+            return _maintenance(published, event)
+
+
+def _caused(published: Published, event: ExecutionCaused) -> AuditEntry:
+    """An end has set another start going; the entry of its command says what became of it."""
+    started = event.caused.execution_id
+    entry = _automatic(
+        published,
+        event.by,
+        "chain",
+        job=event.caused.job_id,
+        execution=event.execution_id,
+        command=event.caused.command_id,
+        detail={"started": started} if started else {},
+    )
+    return msgspec.structs.replace(entry, error_code=event.caused.error_code)
+
+
 def job(published: Published, event: JobEvent, before: str | None, after: str | None) -> AuditEntry:
     """The catalog changed, or a policy gave up; the states are revisions."""
     gave_up = isinstance(event, JobGaveUp)
@@ -97,7 +125,7 @@ def job(published: Published, event: JobEvent, before: str | None, after: str | 
     )
 
 
-def forgotten(published: Published, event: SystemForgotten) -> AuditEntry | None:
+def _forgotten(published: Published, event: SystemForgotten) -> AuditEntry | None:
     gone = {
         "executions": len(event.executions),
         "commands": len(event.commands) + len(event.traceless),
@@ -106,7 +134,7 @@ def forgotten(published: Published, event: SystemForgotten) -> AuditEntry | None
     return _automatic(published, _RETENTION, "forget", detail=detail) if detail else None
 
 
-def maintenance(published: Published, event: SystemMaintenance) -> AuditEntry:
+def _maintenance(published: Published, event: SystemMaintenance) -> AuditEntry:
     state = "on" if event.on else "off"
     return _automatic(
         published,

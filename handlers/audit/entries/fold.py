@@ -7,6 +7,7 @@ from bus.audit import AuditEntry
 from bus.events import (
     CommandAccepted,
     CommandEnded,
+    ExecutionCaused,
     ExecutionDeleted,
     ExecutionEnded,
     ExecutionProgress,
@@ -104,7 +105,5 @@ class AuditFold:
                 return acts.job(published, event, *states.revise(event))
             case JobCleared():
                 return None  # the command's own entry says who did it
-            case SystemForgotten():
-                return acts.forgotten(published, event)
-            case SystemMaintenance():
-                return acts.maintenance(published, event)
+            case ExecutionCaused() | SystemForgotten() | SystemMaintenance():
+                return acts.of_service(published, event)

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
+from bus.envelope import chain_of
 from bus.events import (
     AnyEvent,
     CommandAccepted,
     CommandEnded,
+    ExecutionCaused,
     ExecutionEnded,
     ExecutionQueued,
     ExecutionRunning,
@@ -63,6 +65,8 @@ def _facts_of_execution(execution: Execution) -> Iterator[AnyEvent]:
         not_before_ms=execution.not_before_ms,
         cause=execution.cause,
         attempts=execution.attempts,
+        caused_by=execution.caused_by,
+        hops=execution.hops,
     )
     if execution.start_ms is not None:
         yield ExecutionRunning(
@@ -87,4 +91,8 @@ def _facts_of_execution(execution: Execution) -> Iterator[AnyEvent]:
             progress=execution.progress,
             result=execution.result,
             result_note=execution.result_note,
+        )
+    for caused in execution.caused:
+        yield ExecutionCaused(
+            execution_id=execution.id, by=chain_of(execution.job_id), caused=caused
         )

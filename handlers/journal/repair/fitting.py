@@ -13,6 +13,7 @@ from bus.events import (
     AnyEvent,
     CommandAccepted,
     CommandEnded,
+    ExecutionCaused,
     ExecutionDeleted,
     ExecutionEnded,
     ExecutionProgress,
@@ -64,6 +65,10 @@ def fitting(table: ReadableTable, event: AnyEvent, at_ms: int) -> Iterator[AnyEv
             yield from _moved(table.execution(event.execution_id), event, _BECOMES[type(event)])
         case ExecutionEnded(execution_id=execution_id, status=status):
             yield from _moved(table.execution(execution_id), event, status)
+        case ExecutionCaused(execution_id=execution_id, caused=caused):
+            execution = table.execution(execution_id)
+            if execution is not None and execution.is_final and caused not in execution.caused:
+                yield event
         case ExecutionDeleted(execution_id=execution_id):
             yield from _deleted(table.execution(execution_id), event, at_ms)
         case JobDefined() | JobChanged() | JobGaveUp() | JobCleared() | JobRemoved() | JobInvalid():

@@ -356,13 +356,30 @@ function choose(id) {
   byId("output").closest("section").scrollIntoView({ block: "nearest" });
 }
 
+/** What stands beside the output: what set the execution going, what it left, what it set going. */
+function about(record) {
+  const caused = (record.caused ?? []).map((each) => each.errorCode
+    ? `${each.jobId} was not started: ${each.error ?? each.errorCode}`
+    : `then started ${each.jobId} (${each.executionId})`);
+  return [
+    record.causedBy ? `started after ${nameOf(record.causedBy)}` : "",
+    record.result ? `result ${JSON.stringify(record.result, null, 1)}` : record.resultNote,
+    ...caused,
+  ].filter(Boolean).join("\n");
+}
+
+function nameOf(executionId) {
+  const known = state.executions.get(executionId);
+  return known ? `${known.jobId} (${executionId})` : executionId;
+}
+
 function drawChosen() {
   const record = state.executions.get(state.chosen);
   byId("follow").hidden = !state.chosen;
   byId("stop").hidden = !record || isFinal(record);
-  const result = record?.result ? `result ${JSON.stringify(record.result, null, 1)}` : record?.resultNote;
-  byId("result").hidden = !result;
-  byId("result").textContent = visible(result ?? "");
+  const facts = record ? about(record) : "";
+  byId("about").hidden = !facts;
+  byId("about").textContent = visible(facts);
   byId("output-title").textContent = record ? record.jobId : "Output";
   const link = byId("output-state").dataset.state === "waiting" ? ", reconnecting" : "";
   byId("output-state").textContent = record

@@ -34,6 +34,7 @@ STATUS_OF_REFUSAL: dict[ErrorCode, int] = {
     ErrorCode.CANCELLED: 409,
     ErrorCode.SUPERSEDED: 409,
     ErrorCode.POISON: 409,
+    ErrorCode.CHAIN_TOO_LONG: 409,
     ErrorCode.MALFORMED: 422,
     ErrorCode.INVALID_JOB: 422,
     ErrorCode.BAD_VARIABLES: 422,
