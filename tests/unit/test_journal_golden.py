@@ -379,6 +379,30 @@ def test_snapshot_of_the_first_version_is_read_and_written_as_ever() -> None:
     assert frame_line(msgspec.json.encode(CONTENT)) == line
 
 
+def test_nothing_is_lost_of_what_was_written_before_schedules_were_built() -> None:
+    """`journal-0.log` and `snapshot-0.log` are as the version before wrote them."""
+    for line in (GOLDEN / "journal-0.log").read_bytes().splitlines(keepends=True):
+        again = unframe_line(encode_line(decode_line(line)))
+        assert_holds(msgspec.json.decode(again), msgspec.json.decode(unframe_line(line)))
+    old = unframe_line((GOLDEN / "snapshot-0.log").read_bytes())
+    new = msgspec.json.encode(msgspec.json.decode(old, type=TableContent))
+    assert_holds(msgspec.json.decode(new), msgspec.json.decode(old))
+
+
+def assert_holds(new: Any, old: Any) -> None:
+    """All that stands in `old` stands in `new`, with the same value."""
+    if isinstance(old, dict):
+        for key, value in old.items():
+            assert key in new, key
+            assert_holds(new[key], value)
+    elif isinstance(old, list):
+        assert len(new) == len(old)
+        for one, other in zip(new, old, strict=True):
+            assert_holds(one, other)
+    else:
+        assert new == old
+
+
 def test_every_kind_of_event_is_in_the_golden_file() -> None:
     assert {type(event) for event in EVENTS} == set(get_args(AnyEvent))
 
