@@ -1,0 +1,240 @@
+"""The jobs of examples/catalog, copied as they are, run by a real service and with their effect."""
+
+import gzip
+import json
+import re
+import shutil
+import tarfile
+import threading
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.jobs import Apps
+from tests.service import ROOT, Http, Service, eventually, eventually_answered
+
+CATALOG = ROOT / "examples" / "catalog"
+SECRET = "a-token-that-is-long-enough"
+
+PWSH = """#!/bin/sh
+# A stand-in for PowerShell, which is rarely here: it shows how it is called.
+echo "called with: $*"
+echo "100% 0 full" >> "$JOBBUS_PROGRESS"
+"""
+
+
+class Prepared(Service):
+    """A service whose PATH ends with stand-ins for programs that are not installed."""
+
+    def environment(self) -> dict[str, str]:
+        inherited = super().environment()
+        return inherited | {"PATH": f"{inherited['PATH']}:{self.root / 'bin'}"}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    root = tmp_path_factory.mktemp("examples")
+    running = Prepared(root, Apps(root))
+    shutil.copytree(
+        CATALOG, running.apps.root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    stand_in = root / "bin" / "pwsh"
+    stand_in.parent.mkdir()
+    stand_in.write_text(PWSH, encoding="utf-8")
+    stand_in.chmod(0o755)
+    token = root / "shop.token"
+    token.write_text(SECRET + "\n", encoding="utf-8")
+    token.chmod(0o600)
+    config = root / "jobbus.toml"
+    config.write_text('[secrets]\nSHOP_TOKEN = { file = "shop.token" }\n', encoding="utf-8")
+    try:
+        running.start("--config", str(config))
+        yield running
+        assert not running.complaints()
+    finally:
+        running.clear_away()
+
+
+@pytest.fixture
+async def http(service: Service) -> AsyncIterator[Http]:
+    async with service.http() as session:
+        yield session
+
+
+async def ran(http: Http, job_id: str, **variables: object) -> tuple[dict[str, Any], str]:
+    """One execution to its end, and its output."""
+    execution = await http.ended(await http.start(job_id, **variables))
+    return execution, (await http.output(execution["executionId"])).decode()
+
+
+async def succeeded(http: Http, job_id: str, **variables: object) -> str:
+    execution, output = await ran(http, job_id, **variables)
+    assert execution["status"] == "Succeeded", output
+    return output
+
+
+def test_each_example_is_right_and_has_its_line_and_its_test() -> None:
+    jobs = {f"{p.parts[-4]}/{p.parts[-2]}" for p in CATALOG.glob("*/jobs/*/job.toml")}
+    assert len(jobs) >= 13
+    readme = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((catalog/[\w/]+)\)", readme)
+    assert {f"{link.split('/')[1]}/{link.split('/')[3]}" for link in links} == jobs
+    tested = Path(__file__).read_text(encoding="utf-8")
+    assert [job for job in jobs if f'"{job}"' not in tested] == []
+
+
+async def test_backup_keeps_the_newest_archives(http: Http, tmp_path: Path) -> None:
+    source, target = tmp_path / "data", tmp_path / "archives"
+    source.mkdir()
+    made = []
+    for number in range(3):
+        (source / "file").write_text(f"content {number}", encoding="utf-8")
+        where = {"Source": str(source), "Target": str(target), "Keep": 2}
+        made.append(await succeeded(http, "Files/Backup", **where))
+    assert "removed backup-" in made[2]
+    kept = sorted(target.iterdir())
+    assert len(kept) == 2
+    with tarfile.open(kept[-1]) as archive:
+        member = archive.extractfile("./file")
+        assert member is not None
+        assert member.read() == b"content 2"
+    failed, output = await ran(http, "Files/Backup", Source="/nowhere", Target=str(target))
+    assert failed["status"] == "Failed"
+    assert "there is no folder /nowhere" in output
+
+
+async def test_logs_are_packed_and_the_oldest_go(http: Http, tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    with log.open("a", encoding="utf-8") as writer:
+        for number in range(3):
+            writer.write(f"lines of {number}\n" * 50)
+            writer.flush()
+            await succeeded(http, "Files/RotateLogs", Folder=str(tmp_path), Bytes=100, Keep=2)
+        assert log.stat().st_size == 0
+    packed = sorted(each.name for each in tmp_path.iterdir())
+    assert packed == ["app.log", "app.log.1.gz", "app.log.2.gz"]
+    assert b"lines of 2" in gzip.decompress((tmp_path / "app.log.1.gz").read_bytes())
+
+
+class Page(BaseHTTPRequestHandler):
+    """Answers as the tests want it, and keeps what it was sent."""
+
+    received: list[tuple[str, bytes]]
+
+    def do_GET(self) -> None:
+        self._answer(200 if self.path == "/well" else 503, b"all is well")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        Page.received.append((self.headers["Authorization"], body))
+        self._answer(200, b"")
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def page() -> Iterator[str]:
+    Page.received = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+async def test_a_page_is_checked_and_a_wrong_answer_fails(http: Http, page: str) -> None:
+    assert "status 200" in await succeeded(http, "Web/Check", Url=f"{page}/well", Words="well")
+    wrong, output = await ran(http, "Web/Check", Url=f"{page}/ill")
+    assert wrong["status"] == "Failed"
+    assert "answers with status 503" in output
+    waiting = next(e for e in await http.executions("Web/Check") if e["status"] == "Queued")
+    assert waiting["attempt"] == 2
+    await http.publish(20, command="stop", executionId=waiting["executionId"])
+
+
+async def test_a_secret_goes_where_it_is_wanted_and_nowhere_else(http: Http, page: str) -> None:
+    output = await succeeded(
+        http, "Web/Publish", Url=f"{page}/items", Token={"secret": "SHOP_TOKEN"}
+    )
+    assert Page.received[0][0] == f"Bearer {SECRET}"
+    assert json.loads(Page.received[0][1])["items"]
+    assert SECRET not in output
+    assert "***" in output
+
+
+async def test_a_worker_is_ready_works_and_ends_in_order(http: Http, tmp_path: Path) -> None:
+    execution_id = await http.start("Services/Worker", Inbox=str(tmp_path))
+    (tmp_path / "one.txt").write_text("hello", encoding="utf-8")
+    done = tmp_path / "one.done"
+    await eventually(lambda: done.exists() and not (tmp_path / "one.txt").exists(), "work")
+    assert done.read_text(encoding="utf-8") == "HELLO"
+    await http.publish(20, command="stop", executionId=execution_id)
+    ended = await http.ended(execution_id)
+    assert (ended["status"], ended["exitCode"]) == ("Stopped", 0)
+
+
+async def test_a_chain_of_three_hands_on_what_it_found(http: Http, tmp_path: Path) -> None:
+    await succeeded(http, "Nightly/Export", Folder=str(tmp_path), Day="Friday")
+    summary = tmp_path / "summary.txt"
+    await eventually(lambda: summary.exists() and summary.stat().st_size, "summary")
+    assert summary.read_text(encoding="utf-8") == "in all: 150\n"
+
+    async def report() -> dict[str, Any] | None:
+        found = await http.executions("Nightly/Report")
+        return found[0] if found and found[0]["status"] == "Succeeded" else None
+
+    last = await eventually_answered(report, "the last of the chain")
+    middle = (await http.executions("Nightly/Summarize"))[0]
+    assert last["causedBy"] == middle["executionId"]
+    assert middle["variables"]["Rows"] == 5
+
+
+async def test_a_reminder_waits_for_its_moment(http: Http) -> None:
+    command = await http.publish(
+        command="start",
+        jobId="Once/Reminder",
+        variables={"Text": "call the bank"},
+        notBefore="2100-01-01T18:00:00Z",
+    )
+
+    async def waiting() -> dict[str, Any] | None:
+        found = await http.executions("Once/Reminder")
+        return found[0] if found else None
+
+    execution = await eventually_answered(waiting, command["commandId"])
+    assert (execution["status"], execution["notBefore"]) == ("Queued", "2100-01-01T18:00:00.000Z")
+    await http.publish(20, command="cancel", targetId=command["commandId"])
+    assert (await http.ended(execution["executionId"]))["status"] == "Cancelled"
+    assert "soon" in await succeeded(http, "Once/Reminder", Text="soon")
+
+
+@pytest.mark.parametrize(
+    ("job_id", "program", "words"),
+    [
+        ("Languages/PowerShell", "sh", ""),
+        ("Languages/Node", "node", "Node: 49"),
+        ("Languages/Java", "java", "Java: 49"),
+        ("Languages/Php", "php", "PHP: 49"),
+        ("Languages/Go", "go", "Go: 49"),
+    ],
+)
+async def test_programs_of_other_languages_run(
+    http: Http, job_id: str, program: str, words: str
+) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed")
+    output = await succeeded(http, job_id)
+    assert words in output
+    if job_id == "Languages/PowerShell" and shutil.which("pwsh") is None:
+        assert "-File Report.ps1 -Warn 90" in output  # the stand-in, see above
