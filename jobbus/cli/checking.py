@@ -84,17 +84,27 @@ def check(
     found = _Found([], [])
     apps = None
     if path is None and config is None:
-        root = Path(os.environ.get("JOBBUS_DATA") or DATA_DEFAULT)
-        config = find_config(None, root, os.environ).path
+        config = found_config()
     if config is not None:
         apps = _check_settings(config, found)
-    _look(path or Path(os.environ.get("JOBBUS_SERVE_APPS") or apps or ServeSettings().apps), found)
+    _look(path or apps_folder(apps), found)
     report = CheckReport(problems=tuple(_joined(found.mistakes)), jobs=tuple(found.jobs))
     if as_json:
         show_json(report)
     else:
         _show(report)
     return Exit.ERROR if report.problems else Exit.OK
+
+
+def found_config() -> Path | None:
+    """The jobbus.toml that serve would find here."""
+    root = Path(os.environ.get("JOBBUS_DATA") or DATA_DEFAULT)
+    return find_config(None, root, os.environ).path
+
+
+def apps_folder(in_settings: Path | None) -> Path:
+    """The folder of apps that serve would take here."""
+    return Path(os.environ.get("JOBBUS_SERVE_APPS") or in_settings or ServeSettings().apps)
 
 
 def _look(path: Path, found: _Found) -> None:

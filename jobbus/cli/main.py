@@ -58,6 +58,10 @@ COMMANDS = {
         "jobbus.cli.checking:check",
         "Check definitions and settings; needs no service.",
     ),
+    "new": (
+        "jobbus.cli.new:new",
+        "Write a commented definition for a new job; needs no service.",
+    ),
     "schema": (
         "jobbus.cli.schema:schema",
         "Print the JSON schema of job.toml or jobbus.toml, for editors.",
