@@ -14,6 +14,9 @@ from bus.events import (
     ExecutionDeleted,
     JobRemoved,
     Published,
+    ScheduleBegun,
+    ScheduleDecided,
+    SystemClock,
     SystemForgotten,
     SystemMaintenance,
     type_of,
@@ -21,7 +24,16 @@ from bus.events import (
 from bus.feed import Frame
 from bus.job_definition import Job
 from bus.model import CommandRecord, Execution
-from bus.views import CommandView, ExecutionView, JobView, command_view, execution_view, job_view
+from bus.views import (
+    CommandView,
+    DecisionView,
+    ExecutionView,
+    JobView,
+    command_view,
+    decision_view,
+    execution_view,
+    job_view,
+)
 
 SILENT_KINDS = frozenset({"status"})
 """Commands that only read: they are journaled but make no event."""
@@ -44,7 +56,23 @@ class MaintenanceView(msgspec.Struct, frozen=True, rename="camel"):
     version: int
 
 
-View = MaintenanceView | ExecutionView | CommandView | JobView | RemovedView | DeletedView
+class ClockView(msgspec.Struct, frozen=True, rename="camel"):
+    doubted: bool
+    shows: str
+    by: str
+    version: int
+
+
+View = (
+    ClockView
+    | DecisionView
+    | MaintenanceView
+    | ExecutionView
+    | CommandView
+    | JobView
+    | RemovedView
+    | DeletedView
+)
 
 
 class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -108,11 +136,20 @@ class ChangeEncoder:
             command = table.command(event.command_id)
             assert command is not None
             return None if command.kind in SILENT_KINDS else self._of_command(published, command)
-        if isinstance(event, SystemForgotten):
-            return None  # nothing has happened to what was forgotten
+        if isinstance(event, SystemForgotten | ScheduleBegun):
+            return None  # nothing has happened to what was forgotten, or by what will count
+        if isinstance(event, ScheduleDecided):
+            view = decision_view(event, published.seq)
+            subject = f"jobs/{event.job_id}"
+            return self._frame(
+                published, subject, view, job=event.job_id, execution=event.execution_id
+            )
+        if isinstance(event, SystemClock):
+            clock = ClockView(event.doubted, rfc3339(event.shown_ms), event.by, published.seq)
+            return self._frame(published, "system", clock, job=None)
         if isinstance(event, SystemMaintenance):
-            view = MaintenanceView(event.on, event.reason, event.by, published.seq)
-            return self._frame(published, "system", view, job=None)
+            maintenance = MaintenanceView(event.on, event.reason, event.by, published.seq)
+            return self._frame(published, "system", maintenance, job=None)
         job = table.job(event.job_id)
         return self._of_job(published, event.job_id, job)
 

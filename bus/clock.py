@@ -11,6 +11,7 @@ TIME_MS_MAX = 253_402_300_799_999
 TIME_MS_MIN = -62_135_596_800_000
 """The beginning of the year 1: the first."""
 
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -25,6 +26,10 @@ class Clock(Protocol):
         """Seconds on a clock that never goes back; the origin has no meaning."""
         ...
 
+    def steady_s(self) -> float:
+        """The same, on a clock that goes on while the machine sleeps."""
+        ...
+
 
 class SystemClock:
     """The machine's own clocks."""
@@ -34,6 +39,9 @@ class SystemClock:
 
     def monotonic_s(self) -> float:
         return time.monotonic()
+
+    def steady_s(self) -> float:
+        return time.clock_gettime(_STEADY)
 
 
 def rfc3339(at_ms: int) -> str:

@@ -12,6 +12,7 @@ import msgspec
 
 from bus.job_definition import DefinitionFault, JobSpec
 from bus.model import ExitRecord, Progress, StopRequest, Value
+from bus.schedules import Instants
 
 GRACE_S_MAX = 86_400.0
 """The longest grace that may be asked for."""
@@ -236,6 +237,36 @@ class SetMaintenance(msgspec.Struct, frozen=True, kw_only=True, tag="set_mainten
     reason: str = ""
 
 
+class ReportScheduleDue(msgspec.Struct, frozen=True, kw_only=True, tag="report_schedule_due"):
+    """The instant `at_ms` of a schedule has come; without `start` it passed too long ago.
+
+    `skipped` and `merged` are earlier ones: those that are not made up for, and those for which
+    this one stands. With `queue` the start waits for its turn, whatever the job does in an overlap.
+    `boot` is the boot that has begun, for schedules that go by these.
+    """
+
+    job_id: str
+    schedule: str
+    mark: str
+    at_ms: int
+    start: bool = True
+    queue: bool = False
+    skipped: Instants | None = None
+    merged: Instants | None = None
+    boot: str = ""
+
+
+class ReportClock(msgspec.Struct, frozen=True, kw_only=True, tag="report_clock"):
+    """The wall clock is not believed, or is again; `by` is the person who says so, if one does.
+
+    `believed_ms` is the last time that was believed.
+    """
+
+    doubted: bool
+    believed_ms: int | None = None
+    by: str = ""
+
+
 Report = (
     ReportRunning
     | ReportProgress
@@ -248,6 +279,8 @@ Report = (
     | PassTime
     | Forget
     | SetMaintenance
+    | ReportScheduleDue
+    | ReportClock
 )
 """What only the parts of the service itself send to the owner."""
 

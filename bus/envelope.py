@@ -17,6 +17,9 @@ SYSTEM = Principal(user_id="system:bus", roles=(), via="system")
 RESERVED_USERS = ("uid:", "schedule:", "chain:", "policy:", "system:")
 """Prefixes of user ids that only jobbus itself gives."""
 
+SCHEDULED = "schedule:"
+"""The user ids of schedules begin with that, and so do the causes of what they start."""
+
 USER_MAX = 128
 
 _TRACEPARENT = re.compile(

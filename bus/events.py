@@ -21,6 +21,7 @@ from bus.model import (
     StopRequest,
     Value,
 )
+from bus.schedules import Verdict, Why
 
 
 class CommandAccepted(
@@ -73,7 +74,8 @@ class ExecutionQueued(
     `first` puts it ahead of the job's queue; it may start only when `replaces` has ended and not
     before `not_before_ms`. `cause` names the policy that made it, if no person did; `attempts`
     is how many starts in all its definition allows, if it is retried at all. `caused_by` is the
-    execution whose end set it going, as the last of `hops`.
+    execution whose end set it going, as the last of `hops`; `scheduled_at` is the instant of the
+    schedule that made it (RFC 3339, with the offset of its zone).
     """
 
     execution_id: str
@@ -93,6 +95,7 @@ class ExecutionQueued(
     attempts: int = 0
     caused_by: str | None = None
     hops: int = 0
+    scheduled_at: str | None = None
 
 
 class ExecutionStarted(
@@ -260,6 +263,61 @@ class SystemMaintenance(
     reason: str = ""
 
 
+class ScheduleBegun(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="schedule.begun"
+):
+    """From now on the instants later than `from_ms` are decided, and none before.
+
+    None: from the moment on at which the clock is believed again. `boot` is the boot of the machine
+    that has begun before.
+    """
+
+    job_id: str
+    schedule: str
+    mark: str
+    from_ms: int | None = None
+    boot: str = ""
+
+
+class ScheduleDecided(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="schedule.decided"
+):
+    """What becomes of one instant, or of `count` instants from `first_ms` to `instant_ms`.
+
+    A start has the command and the execution it made; what is coalesced has those into which.
+    `error` is a sentence for people where the start was refused; there may be `more` instants than
+    were counted. `boot` is set where the instant is the first start on another boot.
+    """
+
+    job_id: str
+    schedule: str
+    instant_ms: int
+    verdict: Verdict
+    why: Why | None = None
+    command_id: str | None = None
+    execution_id: str | None = None
+    error: str | None = None
+    first_ms: int | None = None
+    count: int = 1
+    more: bool = False
+    boot: str = ""
+
+
+class SystemClock(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="system.clock"
+):
+    """The wall clock is not believed from now on, or (`doubted` is false) it is again.
+
+    `shown_ms` is what it shows, `believed_ms` the last time that was believed. `by` is the person
+    who says that it is right, if one does.
+    """
+
+    doubted: bool
+    shown_ms: int
+    believed_ms: int | None = None
+    by: str = ""
+
+
 AnyEvent = (
     CommandAccepted
     | CommandEnded
@@ -280,6 +338,9 @@ AnyEvent = (
     | JobRemoved
     | SystemForgotten
     | SystemMaintenance
+    | ScheduleBegun
+    | ScheduleDecided
+    | SystemClock
 )
 
 JobEvent = JobGaveUp | JobCleared | JobDefined | JobChanged | JobInvalid | JobRemoved

@@ -9,6 +9,7 @@ from enum import StrEnum
 import msgspec
 
 from bus.model import ExecutionStatus, Value
+from bus.schedules import ScheduleSpec
 
 UMASK = "0?[0-7]{3}"
 """How a umask is written: three or four octal digits in a text."""
@@ -80,24 +81,6 @@ class RestartSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     policy: RestartPolicy = RestartPolicy.NO
     limit: int = 10
     limit_window_s: float = 600.0
-
-
-class MissedPolicy(StrEnum):
-    ONCE = "once"
-    SKIP = "skip"
-    ALL = "all"
-
-
-class ScheduleSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One `[[schedule]]`: when the job is started by itself."""
-
-    cron: str
-    zone: str = "UTC"
-    variables: dict[str, Value] = {}
-    missed: MissedPolicy = MissedPolicy.ONCE
-    jitter_s: float = 0.0
-    dst_gap: str = "run"
-    dst_fold: str = "once"
 
 
 class OutputSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

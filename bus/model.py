@@ -233,6 +233,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     caused_by: str | None = None
     hops: int = 0
     caused: tuple[Caused, ...] = ()
+    scheduled_at: str | None = None
     version: int = 0
 
     @property

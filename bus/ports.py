@@ -18,6 +18,7 @@ from bus.job_definition import Job, JobSpec, RolesSpec
 from bus.model import CommandRecord, Execution, ForgottenCommand, Maintenance
 from bus.retention_settings import RetentionSettings
 from bus.secret_sources import SecretSource
+from bus.views import ScheduleView
 
 
 class TableReader(Protocol):
@@ -270,15 +271,29 @@ class ReportSink(Protocol):
     def __call__(self, report: Report) -> None: ...
 
 
+class ScheduleReader(Protocol):
+    """When jobs are started by themselves, as far as it is known."""
+
+    def next_ms(self, job_id: str) -> int | None:
+        """When the job is started next; None if it is not."""
+        ...
+
+    def views(self, job: Job) -> tuple[ScheduleView, ...]:
+        """The schedules of the job, each with its next instants."""
+        ...
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """The settings that decisions depend on; `secrets` are those configured, by name, and
-    `mapped_roles` the words of a host that count as roles of ours."""
+    `mapped_roles` the words of a host that count as roles of ours; `boot` is the boot of the
+    machine on which the service runs."""
 
     roles: RoleDefaults = RoleDefaults()
     mapped_roles: frozenset[str] = frozenset()
     keeping: RetentionSettings = RetentionSettings()
     queue_max: int = 100
     secrets: dict[str, SecretSource] = {}
+    boot: str = ""
 
     def secrets_for(self, job_id: str) -> frozenset[str]:
         """The names of those that the job may be given."""

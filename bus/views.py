@@ -12,6 +12,7 @@ import msgspec
 from bus.apps import App
 from bus.clock import rfc3339
 from bus.endings import ending
+from bus.events import ScheduleDecided
 from bus.job_definition import DefinitionFault, Job, RestartPolicy, VariableSpec, fault_of
 from bus.model import (
     Caused,
@@ -53,8 +54,9 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     """One execution. `outputEnd` is set once it is final and the output complete to there.
 
     `attempts` is how many starts in all its definition allows (0: it is not retried); `cause` is
-    `policy:retry` or `policy:restart` if no person made it; `notBefore` is when the delay ends that
-    it waits for, or the moment it was asked for, as long as it is `Queued`. `ending` says how it
+    `policy:retry` or `policy:restart` if no person made it, and `schedule:` with its name for a
+    schedule, whose instant is `scheduledAt`; `notBefore` is when the delay ends that it waits for,
+    or the moment it was asked for, as long as it is `Queued`. `ending` says how it
     ended in words, see `bus.endings`; `waitingFor` says what it waits for, as it was when this was
     written.
 
@@ -96,6 +98,7 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     result_note: str = ""
     caused_by: str | None = None
     caused: tuple[CausedView, ...] = ()
+    scheduled_at: str | None = None
 
 
 class CommandView(msgspec.Struct, frozen=True, rename="camel"):
@@ -180,6 +183,74 @@ class AppView(msgspec.Struct, frozen=True, rename="camel"):
     jobs: tuple[str, ...]
 
 
+class ComingView(msgspec.Struct, frozen=True):
+    """An instant that is to come; `note` says what the clocks of its zone do, if anything."""
+
+    at: str
+    note: str
+
+
+class LastDecisionView(msgspec.Struct, frozen=True, rename="camel"):
+    """What was decided last of a schedule."""
+
+    scheduled_at: str
+    verdict: str
+    why: str | None
+    execution_id: str | None
+
+
+class ScheduleView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One schedule of a job, with its next instants in its zone.
+
+    `why` says why nothing is started for now, if nothing is.
+    """
+
+    name: str
+    rule: str
+    zone: str
+    missed: str
+    next: tuple[ComingView, ...]
+    last: LastDecisionView | None
+    why: str | None
+
+
+class DecisionView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What became of an instant of a schedule, or of `count` instants in a row from `firstAt` on.
+
+    With `more` there were more than were counted.
+    """
+
+    job_id: str
+    schedule: str
+    scheduled_at: str
+    verdict: str
+    why: str | None
+    command_id: str | None
+    execution_id: str | None
+    error: str | None
+    first_at: str | None
+    count: int
+    more: bool
+    version: int
+
+
+def decision_view(event: ScheduleDecided, version: int) -> DecisionView:
+    return DecisionView(
+        job_id=event.job_id,
+        schedule=event.schedule,
+        scheduled_at=rfc3339(event.instant_ms),
+        verdict=event.verdict.value,
+        why=event.why.value if event.why is not None else None,
+        command_id=event.command_id,
+        execution_id=event.execution_id,
+        error=event.error,
+        first_at=_time(event.first_ms),
+        count=event.count,
+        more=event.more,
+        version=version,
+    )
+
+
 def execution_view(execution: Execution, waiting_for: str) -> ExecutionView:
     """What the outside may know of an execution (who may see it is another question).
 
@@ -219,6 +290,7 @@ def execution_view(execution: Execution, waiting_for: str) -> ExecutionView:
         result_note=execution.result_note,
         caused_by=execution.caused_by,
         caused=tuple(map(_caused_view, execution.caused)),
+        scheduled_at=execution.scheduled_at,
     )
 
 

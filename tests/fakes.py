@@ -14,6 +14,9 @@ class ManualClock:
     def monotonic_s(self) -> float:
         return self._monotonic_s
 
+    def steady_s(self) -> float:
+        return self._monotonic_s
+
     def advance_s(self, seconds: float) -> None:
         """Both clocks move on."""
         self._now_ms += int(seconds * 1000)

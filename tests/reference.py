@@ -21,6 +21,7 @@ import msgspec
 
 from bus.errors import ConfigError
 from bus.job_definition import DefinitionFault, JobSpec, VariableSpec
+from bus.schedules import Moment
 from bus.secret_sources import SecretSource
 from handlers.catalog import definition_checks
 from handlers.catalog.definition_decoding import decode_definition
@@ -90,7 +91,7 @@ def _job_table(name: str, record: type[msgspec.Struct]) -> str:
         is_section = not name and _record_in(field.type) is not None
         if field.name in NOT_FROM_FILES or is_section:
             continue
-        path = ".".join(filter(None, (name, field.name)))
+        path = ".".join(filter(None, (name, field.encode_name)))
         rows.append((field, JOB_KEYS[path] + _later(path), _job_range(path, field)))
     later = LATER if name in definition_checks.NOT_BUILT else ""
     return f"## {title}\n\n{JOB_TABLES[name]}\n\n{later}{_table(rows)}"
@@ -252,14 +253,18 @@ def _table(rows: list[_Row]) -> str:
     lines = ["| key | value | default | |", "|---|---|---|---|"]
     for field, words, span in rows:
         value = _kind(field.type) + (f", {span}" if span else "") + _unit(field)
-        lines.append(f"| `{field.name}` | {value} | {_default(field)} | {words} |")
+        lines.append(f"| `{field.encode_name}` | {value} | {_default(field)} | {words} |")
     return "\n".join(lines) + "\n"
 
 
 def _kind(hint: Any) -> str:
     hint = _without_none(hint)
+    if hint == Moment:
+        return "date and time"
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is tuple:
+        if arguments[0] == Moment:
+            return "date and time, or a list"
         return "list of words" if arguments[0] is str else f"list of {_kind(arguments[0])}"
     if origin is dict:
         inner = {"list of words": "lists of words", "text": "texts"}.get(

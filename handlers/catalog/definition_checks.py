@@ -10,9 +10,10 @@ from pathlib import PurePosixPath
 from bus.job_definition import UMASK, JobSpec, VariableType
 from bus.wording import did_you_mean, quoted
 from handlers.catalog.chain_checks import followers
-from handlers.catalog.policy_checks import policies, schedules
+from handlers.catalog.policy_checks import policies
 from handlers.catalog.problem import SECONDS_MAX, Problem, expression, shown, within
 from handlers.catalog.program_call import RESERVED_NAMES, RESERVED_PREFIX
+from handlers.catalog.schedule_checks import schedules
 from handlers.catalog.templates import names_in
 from handlers.catalog.variable_checks import references, texts, variables
 
@@ -39,10 +40,9 @@ def problems_of(spec: JobSpec) -> Iterator[Problem]:
 # What the service does not build yet: a job that uses it is refused. To lift one, take its word
 # out of NOT_BUILT.
 
-NOT_BUILT = frozenset(("schedule", "user", "ready"))
+NOT_BUILT = frozenset(("schedule.only", "schedule.except", "user", "ready"))
 
 _USES: dict[str, Callable[[JobSpec], bool]] = {
-    "schedule": lambda spec: bool(spec.schedule),
     "user": lambda spec: spec.user is not None,
     "ready": lambda spec: spec.ready.partition(":")[0] in ("tcp", "output"),
 }
@@ -53,6 +53,13 @@ def _not_built(spec: JobSpec) -> Iterator[Problem]:
         if word in NOT_BUILT and uses(spec):
             more = ' (only "spawn", "notify" and "after_s:N" are)' if word == "ready" else ""
             yield Problem((word,), f"{word} is not built yet in this version{more}")
+
+
+def _calendars_not_built(spec: JobSpec) -> Iterator[Problem]:
+    for index, schedule in enumerate(spec.schedule):
+        for key, given in (("only", schedule.only), ("except", schedule.except_)):
+            if given and f"schedule.{key}" in NOT_BUILT:
+                yield Problem(("schedule", index, key), f"{key} is not built yet in this version")
 
 
 def _command(spec: JobSpec) -> Iterator[Problem]:
@@ -181,4 +188,5 @@ _CHECKS: tuple[Callable[[JobSpec], Iterator[Problem]], ...] = (
     schedules,
     _account,
     _not_built,
+    _calendars_not_built,
 )

@@ -10,18 +10,24 @@ from handlers.catalog.definition_checks import problems_of
 from handlers.catalog.layers import OF_ONE_JOB, SIZE_MAX, Layer, Layers
 from handlers.catalog.problem import Problem, shown
 from handlers.catalog.record_decoding import RecordDecoder
+from handlers.catalog.schedule_checks import completed
 
 _TOO_DEEP = "lists or tables are nested too deeply"
 
 
 def decode_definition(
-    content: bytes, *, file: str, directory: str, defaults: Sequence[Layer] = ()
+    content: bytes,
+    *,
+    file: str,
+    directory: str,
+    defaults: Sequence[Layer] = (),
+    zone: str = "UTC",
 ) -> JobSpec | DefinitionFault:
     """The job that `content` defines, with what `defaults` add, or all that is wrong; first comes
     what stands first in the job's own file.
 
     `file` is how faults name the file, `directory` the absolute path of the job's folder; of the
-    `defaults` the nearest comes first.
+    `defaults` the nearest comes first. `zone` is that of schedules that name none.
     """
     own = Layer(file, content)
     try:
@@ -33,7 +39,7 @@ def decode_definition(
         if own.fault is not None or layers.size > SIZE_MAX:
             return fault_of(mistakes)
         decoder = RecordDecoder()
-        spec = _job(decoder, layers, directory)
+        spec = completed(_job(decoder, layers, directory), zone)
         problems = decoder.problems
         if mistakes:  # then what is missing may stand there
             problems = [each for each in problems if each.path in layers.lines]
@@ -53,7 +59,7 @@ def mistakes_in_defaults(layer: Layer) -> list[Mistake]:
     try:
         layers = Layers(Layer("", b""), (layer,))
         decoder = RecordDecoder()
-        spec = _job(decoder, layers, "")
+        spec = completed(_job(decoder, layers, ""), "UTC")
         own = (each for each in problems_of(spec) if not each.rests_on)
         problems = [*decoder.problems, *decoder.sound(own)]
     except RecursionError:

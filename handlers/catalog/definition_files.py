@@ -61,8 +61,15 @@ class DefinitionFiles:
     decoded again."""
 
     def __init__(
-        self, apps: Path, *, app: str | None = None, mistakes_max: int | None = MISTAKES_MAX
+        self,
+        apps: Path,
+        *,
+        app: str | None = None,
+        mistakes_max: int | None = MISTAKES_MAX,
+        zone: str = "UTC",
     ) -> None:
+        """`zone` is that of schedules that name none."""
+        self._zone = zone
         # Links are followed at each scan: what they lead to may be another folder by then.
         self._apps = Path(os.path.abspath(apps))  # noqa: PTH100
         self._only = app
@@ -214,7 +221,11 @@ class DefinitionFiles:
         defaults: tuple[Defaults, ...],
     ) -> Definition:
         decoded = decode_definition(
-            content, file=self._shown(place), directory=folder, defaults=defaults
+            content,
+            file=self._shown(place),
+            directory=folder,
+            defaults=defaults,
+            zone=self._zone,
         )
         if isinstance(decoded, DefinitionFault):
             fault = fault_of(decoded.all, self._mistakes_max)

@@ -1,14 +1,11 @@
-"""Whether what a definition says about running by itself makes sense: retry, schedule, … Pure."""
+"""Whether what a definition says about running by itself makes sense: retry, restart, … Pure."""
 
 from collections.abc import Iterator
 
-from bus.errors import Refused
 from bus.job_definition import JobSpec
 from bus.model import FINAL_EXECUTION, ExecutionStatus
 from handlers.catalog.problem import SECONDS_MAX, Problem, within
 from handlers.catalog.toml_lines import Path
-from handlers.catalog.variable_checks import variables
-from handlers.catalog.variables import resolve_variables
 
 
 def policies(spec: JobSpec) -> Iterator[Problem]:
@@ -31,24 +28,3 @@ def final_states(path: Path, statuses: tuple[ExecutionStatus, ...]) -> Iterator[
     for index, status in enumerate(statuses):
         if status not in FINAL_EXECUTION:
             yield Problem((*path, index), f"{status} is no final state")
-
-
-def schedules(spec: JobSpec) -> Iterator[Problem]:
-    """What is wrong with `[[schedule]]`; the cron text itself is left to the scheduler."""
-    variables_are_sound = not any(variables(spec))
-    for index, schedule in enumerate(spec.schedule):
-        path: Path = ("schedule", index)
-        if not schedule.cron.strip():
-            yield Problem((*path, "cron"), 'cron is empty; e.g. "0 3 * * *" is daily at three')
-        if not schedule.zone.strip():
-            yield Problem((*path, "zone"), 'zone is empty; e.g. "UTC" or "Europe/Berlin"')
-        yield from within((*path, "jitter_s"), schedule.jitter_s, 0, SECONDS_MAX)
-        for key, words in (("dst_gap", ("run", "skip")), ("dst_fold", ("once", "twice"))):
-            if getattr(schedule, key) not in words:
-                yield Problem((*path, key), f'{key} must be "{words[0]}" or "{words[1]}"')
-        if not variables_are_sound:
-            continue
-        try:
-            resolve_variables(spec, schedule.variables)
-        except Refused as exc:
-            yield Problem((*path, "variables"), exc.message, (("variables",),))

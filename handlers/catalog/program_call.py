@@ -84,6 +84,8 @@ def _own_environment(execution: Execution, instance: str) -> dict[str, str]:
         "JOBBUS_USER_ID": _plain(execution.user_id),
         "JOBBUS_ATTEMPT": str(execution.attempt),
     }
+    if execution.scheduled_at is not None:
+        own["JOBBUS_SCHEDULED_AT"] = execution.scheduled_at
     if instance:
         own["JOBBUS_INSTANCE"] = instance
     if execution.caused_by is not None:

@@ -2,12 +2,14 @@
 
 import types
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from enum import StrEnum
 from functools import cache
 from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
+from bus.schedules import Moment
 from bus.wording import did_you_mean, nearest, quoted
 from handlers.catalog.problem import Problem, shown
 from handlers.catalog.toml_lines import Path
@@ -59,22 +61,26 @@ class RecordDecoder:
             if field.required and name not in table and name not in meant:
                 self.note((*path, name), f"{shown((*path, name))} is missing")
         values = {
-            key: self._decoded(fields[key].type, raw, (*path, key))
+            fields[key].name: self._decoded(fields[key].type, raw, (*path, key))
             for key, raw in table.items()
             if key in fields
         }
         decoded = {key: value for key, value in values.items() if value is not _FAULTY}
-        for name, field in fields.items():
-            if field.required and name not in decoded:
-                decoded[name] = placeholder(field.type)
+        for field in fields.values():
+            if field.required and field.name not in decoded:
+                decoded[field.name] = placeholder(field.type)
         return decoded
 
     def _decoded(self, hint: Any, raw: Any, path: Path) -> Any:
         hint = _without_none(hint)
+        if hint == Moment and isinstance(raw, datetime):
+            return raw.isoformat()
         if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
             return self._record(hint, raw, path)
         origin, arguments = get_origin(hint), get_args(hint)
         if origin is tuple:
+            if arguments[0] == Moment and isinstance(raw, str | datetime):
+                raw = [raw]
             if not self._is_a(list, raw, path):
                 return _FAULTY
             return tuple(self._element(arguments[0], r, (*path, i)) for i, r in enumerate(raw))
@@ -143,7 +149,8 @@ _FAULTY = object()
 @cache
 def fields_of(record: type[msgspec.Struct]) -> Mapping[str, msgspec.structs.FieldInfo]:
     """What may stand in a table of this kind; looking it up costs more than decoding it."""
-    return {f.name: f for f in msgspec.structs.fields(record) if f.name not in NOT_FROM_FILES}
+    found = msgspec.structs.fields(record)
+    return {f.encode_name: f for f in found if f.name not in NOT_FROM_FILES}
 
 
 def placeholder(hint: Any) -> Any:
@@ -151,10 +158,12 @@ def placeholder(hint: Any) -> Any:
     if type(None) in get_args(hint):
         return None
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        needed = {n: placeholder(f.type) for n, f in fields_of(hint).items() if f.required}
+        needed = {f.name: placeholder(f.type) for f in fields_of(hint).values() if f.required}
         return hint(**needed)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return next(iter(hint))
+    if hint == Moment:
+        return ""
     kind = get_origin(hint) or hint
     if kind in (Union, types.UnionType):
         return placeholder(get_args(hint)[0])
@@ -176,6 +185,9 @@ def _expected(hint: Any) -> str:
 
 
 def _alternatives(hint: Any) -> Iterator[str]:
+    if hint == Moment:
+        yield 'a date and time such as "2026-12-24T18:00:00"'
+        return
     for kind in get_args(hint) or (hint,):
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             yield '{ secret = "NAME" }'

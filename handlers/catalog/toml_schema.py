@@ -16,6 +16,7 @@ import msgspec
 from bus.apps import AppSpec
 from bus.job_definition import UMASK, JobSpec, VariableSpec
 from bus.model import FINAL_EXECUTION
+from bus.schedules import Moment
 from handlers.catalog.chain_checks import JOB_ID
 from handlers.catalog.definition_checks import SIGNALS, problems_of
 from handlers.catalog.program_call import RESERVED_NAMES, RESERVED_PREFIX
@@ -181,6 +182,10 @@ class _Maker:
             if len(kinds) == 1:
                 return self._value(kinds[0], path)
             return _any_of([self._value(kind, path) for kind in kinds])
+        if hint == Moment:
+            return {"type": "string"}
+        if origin is tuple and kinds[0] == Moment:
+            return {"type": ["string", "array"], "items": {"type": "string"}}
         if origin is tuple:
             return {"type": "array", "items": self._value(kinds[0], path)}
         if origin is dict:

@@ -41,12 +41,14 @@ class CatalogWatch:
     last scan took; only `first` and `run` write them.
     """
 
-    def __init__(self, apps: Path, report: ReportSink, look_s: float = 0.25) -> None:
+    def __init__(
+        self, apps: Path, report: ReportSink, look_s: float = 0.25, zone: str = "UTC"
+    ) -> None:
         self._apps = apps
         self.polling = FolderPolling(
             str(apps), rare_s=SLOW_LOOK_S, often_s=look_s, grace_s=ANNOUNCED_LATE_S
         )
-        self._files = DefinitionFiles(apps)
+        self._files = DefinitionFiles(apps, zone=zone)
         self._report = report
         self._last: tuple[Definition, ...] | None = None
         self._took_s = 0.0

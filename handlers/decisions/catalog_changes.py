@@ -15,6 +15,7 @@ from bus.model import Execution, ExecutionStatus, Reason
 from handlers.decisions.decision import Context, Decision, joined
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.retries import is_still_ordered
+from handlers.decisions.schedules import schedules_begun
 from handlers.decisions.slots import next_to_start, starts
 from handlers.decisions.waiting_commands import end_unstarted
 
@@ -32,7 +33,8 @@ def _changed(table: ReadableTable, definition: Definition, context: Context) -> 
     if not difference or definition.spec is None:
         return Decision(tuple(difference))
     unwanted = list(_unwanted(table, definition.job_id, definition.spec))
-    events = (*difference, *_called_off(table, unwanted, context))
+    begun = schedules_begun(table, definition.job_id, definition.spec, context)
+    events = (*difference, *begun, *_called_off(table, unwanted, context))
     # More slots than before let waiting executions start at once.
     job = Job(id=definition.job_id, spec=definition.spec, revision=definition.revision)
     followers = next_to_start(

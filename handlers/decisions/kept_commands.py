@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from bus.envelope import SCHEDULED
 from bus.errors import ErrorCode
 from bus.model import CommandRecord, CommandStatus
 
@@ -28,8 +29,11 @@ def had_effect(command: CommandRecord) -> bool:
     """Whether a repeat of the command would not be the same again.
 
     A read is answered again, a refusal decided again. What was cancelled, superseded or attempted,
-    and what is only known by its id, must never be handled again.
+    and what is only known by its id, must never be handled again. Of schedules the table knows
+    which instants are decided: their ids, one a second for years, need not be kept for that.
     """
+    if command.user_id.startswith(SCHEDULED):
+        return False
     match command.status:
         case CommandStatus.REJECTED:
             # Poison was in hand when starts of the service died, and would be again.

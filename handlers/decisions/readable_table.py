@@ -3,10 +3,11 @@
 Nothing here changes it; that is `handlers.decisions.table`, and only the owner and a replay do it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from bus.job_definition import Job, JobSpec, RolesSpec
 from bus.model import HOLDS_SLOT, CommandRecord, Execution, ForgottenCommand, Maintenance
+from bus.schedules import ClockDoubt, ScheduleState
 from handlers.decisions.kept_commands import Holdings
 from handlers.decisions.remembered import Remembered
 
@@ -27,6 +28,10 @@ class ReadableTable:
         self.horizon_ms = 0
         """As it was recorded; see `horizon_at`."""
         self.maintenance: Maintenance | None = None
+        self.doubt: ClockDoubt | None = None
+        """Why nothing is decided of schedules, if it is not."""
+        # Of removed jobs too: a definition that is saved again may be gone for a moment.
+        self._schedules: dict[str, dict[str, ScheduleState]] = {}
         self._stopped_ns: dict[str, int] = {}
         # Of removed jobs: what they hid stays hidden while their executions are shown.
         self._last_roles: dict[str, RolesSpec] = {}
@@ -48,6 +53,16 @@ class ReadableTable:
         if job is not None and job.spec is not None:
             return job.spec.roles
         return self._last_roles.get(job_id)
+
+    def schedules_of(self, job_id: str) -> Mapping[str, ScheduleState]:
+        """What is known of the job's schedules, by name; of those that it had, too."""
+        return self._schedules.get(job_id, {})
+
+    def schedules(self) -> Iterator[tuple[str, str, ScheduleState]]:
+        """All of them, with job and name."""
+        for job_id, states in self._schedules.items():
+            for name, state in states.items():
+                yield job_id, name, state
 
     def execution(self, execution_id: str) -> Execution | None:
         return self._executions.get(execution_id)

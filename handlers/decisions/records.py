@@ -88,6 +88,7 @@ def queued(event: ExecutionQueued, seq: int, at_ms: int) -> Execution:
         traceparent=event.traceparent,
         caused_by=event.caused_by,
         hops=event.hops,
+        scheduled_at=event.scheduled_at,
         version=seq,
     )
 

@@ -10,10 +10,12 @@ from bus.commands import (
     Forget,
     GetStatus,
     PassTime,
+    ReportClock,
     ReportEnded,
     ReportLost,
     ReportProgress,
     ReportRunning,
+    ReportScheduleDue,
     ReportSpawnFailed,
     ReportStopping,
     ReportUnknown,
@@ -33,6 +35,7 @@ from handlers.decisions import (
     maintenance,
     outcomes,
     retention,
+    schedules,
     stopping,
     timing,
 )
@@ -70,6 +73,8 @@ REPORTS: dict[type, Callable[[ReadableTable, Any, Context], Decision]] = {
     PassTime: timing.pass_time,
     Forget: retention.forget,
     SetMaintenance: maintenance.set_maintenance,
+    ReportScheduleDue: schedules.due,
+    ReportClock: schedules.clock,
 }
 """What the parts of the service report."""
 

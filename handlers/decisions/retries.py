@@ -5,6 +5,7 @@ be up and counts restarts in a window. Both wait longer from time to time, so th
 run does not keep the machine busy.
 """
 
+from bus.envelope import SCHEDULED
 from bus.errors import Refused
 from bus.events import ExecutionEnded, ExecutionQueued, ExecutionStarted, JobGaveUp
 from bus.job_definition import Job, JobSpec, RestartPolicy, RetrySpec
@@ -61,6 +62,8 @@ def is_still_ordered(execution: Execution, spec: JobSpec) -> bool:
             return True
         case "policy:retry":
             return not spec.disabled and execution.attempt <= spec.retry.attempts
+        case cause if cause.startswith(SCHEDULED):
+            return not spec.disabled
         case _:
             return not spec.disabled and spec.restart.policy is not RestartPolicy.NO
 
@@ -138,4 +141,5 @@ def _queued(
         attempts=attempts_of(job),
         caused_by=execution.caused_by,
         hops=execution.hops,
+        scheduled_at=execution.scheduled_at,
     )

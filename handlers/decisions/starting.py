@@ -15,7 +15,7 @@ from bus.events import (
     ExecutionStopping,
     JobCleared,
 )
-from bus.job_definition import Job, Overlap
+from bus.job_definition import Job, JobSpec, Overlap
 from bus.model import Execution, ExecutionStatus, Reason, Value
 from handlers.catalog.variables import check_secret_names, resolve_variables
 from handlers.decisions.command_events import accepted_as, merge, noop, queued
@@ -57,6 +57,23 @@ def _start(
     table: ReadableTable, envelope: Envelope, command: StartJob, context: Context
 ) -> Decision:
     job, spec = startable_job(table, envelope, command.job_id, Action.START, context)
+    return start_permitted(table, envelope, job, spec, command, spec.overlap, context)
+
+
+def start_permitted(
+    table: ReadableTable,
+    envelope: Envelope,
+    job: Job,
+    spec: JobSpec,
+    command: StartJob,
+    overlap: Overlap,
+    context: Context,
+) -> Decision:
+    """What a start leads to that may be made now; `overlap` is what it does if the slots are full.
+
+    Raises:
+        Refused: its variables do not fit, or the slots are full.
+    """
     variables = resolve_variables(spec, command.variables)
     check_secret_names(variables, context.policy.secrets_for(job.id))
     at_ms = moment_ahead_ms(envelope, command, context.now_ms)
@@ -66,15 +83,15 @@ def _start(
     waiting = backing_off(table, job.id, context.now_ms)
     if len(busy) < spec.max_running:  # nothing that could start waits beside a free slot
         return _go_now(table, envelope, job, variables, waiting, context)
-    if spec.overlap is not Overlap.QUEUE:
+    if overlap is not Overlap.QUEUE:
         for execution in _in_turn_or_starting(table, job.id, context):
             if execution.variables == variables:
                 return noop(envelope, job.id, execution.id)
     if any(e.status is ExecutionStatus.STOPPING for e in busy):
-        if spec.overlap is Overlap.REPLACE:
+        if overlap is Overlap.REPLACE:
             return _replace_waiting(table, envelope, job, variables, context)
         return _wait(table, envelope, job, variables, context)
-    match spec.overlap:
+    match overlap:
         case Overlap.QUEUE:
             return _wait(table, envelope, job, variables, context)
         case Overlap.REPLACE:

@@ -29,17 +29,24 @@ from bus.events import (
     JobInvalid,
     JobRemoved,
     Published,
+    ScheduleBegun,
+    ScheduleDecided,
+    SystemClock,
     SystemForgotten,
     SystemMaintenance,
 )
 from bus.job_definition import Job, RolesSpec
 from bus.model import CommandRecord, Execution, ExecutionStatus, Maintenance
-from handlers.decisions import records
+from bus.schedules import ClockDoubt
+from handlers.decisions import records, schedule_records
 from handlers.decisions.kept_commands import Holdings, had_effect, is_counted, size_of
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.records import awaited
 from handlers.decisions.table_content import TableContent
 from handlers.decisions.waiting_reasons import waiting_for
+
+GONE_JOBS_MAX = 1000
+"""Removed jobs whose schedules are still known."""
 
 
 class JobTable(ReadableTable):
@@ -93,8 +100,20 @@ class JobTable(ReadableTable):
                 | JobRemoved()
             ) as event:
                 self._change_job(event, seq, at_ms)
-            case SystemForgotten() as event:
+            case ScheduleBegun() | ScheduleDecided() as event:
+                self._change_schedule(event)
+            case (SystemForgotten() | SystemClock() | SystemMaintenance()) as event:
+                self._change_system(event, seq, at_ms)
+
+    def _change_system(
+        self, event: SystemForgotten | SystemClock | SystemMaintenance, seq: int, at_ms: int
+    ) -> None:
+        match event:
+            case SystemForgotten():
                 self._forget(event, seq, at_ms)
+            case SystemClock(doubted=doubted, shown_ms=shown_ms, believed_ms=believed_ms):
+                doubt = ClockDoubt(shown_ms=shown_ms, believed_ms=believed_ms)
+                self.doubt = doubt if doubted else None
             case SystemMaintenance(on=on, reason=reason, by=by):
                 self.maintenance = Maintenance(reason=reason, by=by, since_ms=at_ms) if on else None
 
@@ -112,6 +131,7 @@ class JobTable(ReadableTable):
                 self._replace_job(replace(before, fault=event.fault, version=seq))
             case JobRemoved():
                 removed = self._jobs.pop(event.job_id)
+                self._schedules_gone(removed.id, at_ms)
                 if removed.spec is not None and removed.spec.roles != RolesSpec():
                     self._last_roles[removed.id] = removed.spec.roles
                 self._forget_spec(removed.id, removed.revision)
@@ -119,10 +139,29 @@ class JobTable(ReadableTable):
     def _define(self, event: JobDefined | JobChanged, seq: int) -> None:
         self._specs[event.job_id, event.revision] = event.spec
         self._last_roles.pop(event.job_id, None)
+        states = self._schedules.get(event.job_id, {})
+        for name in states.keys() - {each.name for each in event.spec.schedule}:
+            del states[name]
         before = self._jobs.get(event.job_id) or Job(id=event.job_id, spec=None)
         self._replace_job(
             replace(before, spec=event.spec, revision=event.revision, fault=None, version=seq)
         )
+
+    def _change_schedule(self, event: ScheduleBegun | ScheduleDecided) -> None:
+        states = self._schedules.setdefault(event.job_id, {})
+        before = states.get(event.schedule)
+        states[event.schedule] = schedule_records.changed(before, event)
+
+    def _schedules_gone(self, job_id: str, at_ms: int) -> None:
+        """The states of a removed job are the newest of those that go first."""
+        states = self._schedules.pop(job_id, None)
+        if states is None:
+            return
+        gone = {name: replace(state, gone_ms=at_ms) for name, state in states.items()}
+        self._schedules[job_id] = gone
+        removed = [each for each in self._schedules if each not in self._jobs]
+        for oldest in removed[:-GONE_JOBS_MAX]:
+            del self._schedules[oldest]
 
     def _accept(self, event: CommandAccepted, seq: int) -> None:
         assert event.command_id not in self._commands, event.command_id
@@ -252,6 +291,8 @@ class JobTable(ReadableTable):
             maintenance=self.maintenance,
             stopped_ns=dict(self._stopped_ns),
             last_roles=dict(self._last_roles),
+            doubt=self.doubt,
+            schedules=tuple(self.schedules()),
         )
 
     def twin(self) -> "JobTable":
@@ -280,6 +321,9 @@ class JobTable(ReadableTable):
         self.maintenance = content.maintenance or self.maintenance
         self._stopped_ns.update(content.stopped_ns)
         self._last_roles.update(content.last_roles)
+        self.doubt = content.doubt or self.doubt
+        for job_id, name, state in content.schedules:
+            self._schedules.setdefault(job_id, {})[name] = state
         for execution in content.executions:
             self._executions[execution.id] = execution
             self._remember(execution)

@@ -6,6 +6,7 @@ import msgspec
 
 from bus.job_definition import Job, JobSpec, RolesSpec
 from bus.model import CommandRecord, Execution, Maintenance
+from bus.schedules import ClockDoubt, ScheduleState
 from handlers.decisions import remembered
 from handlers.decisions.remembered import RememberedContent
 
@@ -27,6 +28,8 @@ class TableContent(msgspec.Struct, frozen=True, kw_only=True):
     maintenance: Maintenance | None = None
     stopped_ns: dict[str, int] = {}
     last_roles: dict[str, RolesSpec] = {}
+    doubt: ClockDoubt | None = None
+    schedules: tuple[tuple[str, str, ScheduleState], ...] = ()
 
 
 def parts_of(content: TableContent) -> Iterator[TableContent]:
@@ -39,7 +42,10 @@ def parts_of(content: TableContent) -> Iterator[TableContent]:
         maintenance=content.maintenance,
         stopped_ns=content.stopped_ns,
         last_roles=content.last_roles,
+        doubt=content.doubt,
     )
+    for start in range(0, len(content.schedules), PART_MAX):
+        yield TableContent(schedules=content.schedules[start : start + PART_MAX])
     for part in remembered.parts_of(content.remembered, PART_BYTES):
         yield TableContent(remembered=part)
     for start in range(0, len(content.executions), PART_MAX):

@@ -26,7 +26,8 @@ _content_decoder = msgspec.json.Decoder(TableContent)
 
 
 class RecoveredTable(msgspec.Struct, frozen=True):
-    """What was read from the journal. `clean` says that the last service ended in order."""
+    """What was read from the journal. `clean` says that the last service ended in order; `last_ms`
+    is the time of the last record behind the snapshot, if there is one."""
 
     journal: Journal
     table: JobTable
@@ -38,6 +39,7 @@ class RecoveredTable(msgspec.Struct, frozen=True):
     continuous: bool
     projected: int
     notes: tuple[str, ...]
+    last_ms: int | None = None
 
 
 class RecoveryListener(Protocol):
@@ -85,7 +87,9 @@ def recover(
             was = published.seq == was_seq
             witness.see(published if was else Published(was_seq, published.at_ms, published.event))
 
+    last_ms: int | None = None
     for record in found.records:
+        last_ms = record.at_ms
         for published in _events_of(record):
             take(published, published.seq)
     next_seq, notes = found.next_seq, found.notes
@@ -107,6 +111,7 @@ def recover(
         continuous=found.continuous,
         projected=found.projected,
         notes=notes,
+        last_ms=last_ms,
     )
 
 

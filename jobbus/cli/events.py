@@ -14,7 +14,14 @@ from jobbus.cli.show import clean, say, show_json_line
 from jobbus.cli.target import HERE, Target, service_at
 from jobbus.cli.words import fault_word, local_time, percent_word, plain_ending
 from jobbus.client.frames import Change, Frame, Reset, Snapshot, SnapshotEnd
-from jobbus.client.records import Command, DeletedExecution, Execution, Job, Record
+from jobbus.client.records import (
+    Command,
+    DeletedExecution,
+    Execution,
+    Job,
+    Record,
+    ScheduleDecision,
+)
 
 
 async def events(
@@ -70,6 +77,9 @@ _WHY_RESET = {
 
 def _show_frame(frame: Frame) -> None:
     match frame:
+        case Change(time=time, type=type_, subject=subject, decision=decided) if decided:
+            words = (local_time(time), type_.ljust(20), subject, _decided(decided))
+            print(clean("  ".join(words)).rstrip(), flush=True)
         case Change(time=time, type=type_, subject=subject, record=record):
             words = (local_time(time), type_.ljust(20), subject, _about(record))
             print(clean("  ".join(words)).rstrip(), flush=True)
@@ -105,6 +115,15 @@ def _name(record: Record) -> str:
             return f"commands/{id_}"
         case _:
             return f"jobs/{record.job_id}"
+
+
+def _decided(decision: ScheduleDecision) -> str:
+    what = f"{decision.schedule}, {local_time(decision.scheduled_at)}: {decision.verdict}"
+    if decision.first_at is not None:
+        count = f"{decision.count} or more" if decision.more else str(decision.count)
+        what = f"{decision.schedule}, {count} until {local_time(decision.scheduled_at)}: "
+        what += decision.verdict
+    return what + (f" ({decision.error or decision.why})" if decision.why else "")
 
 
 def _about(record: Record | None) -> str:

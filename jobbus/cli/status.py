@@ -88,7 +88,8 @@ async def _show_execution(client: Client, execution: Execution) -> None:
         Cell(_standing(execution, now_s), STYLES.get(execution.status, "")),
         f"{when}{ran}",
     )
-    started = f"{execution.user_id}{f' ({execution.cause})' if execution.cause else ''}"
+    cause = "" if execution.cause == execution.user_id else execution.cause
+    started = f"{execution.user_id}{f' ({cause})' if cause else ''}"
     page = await client.executions(job=execution.job_id, limit=_BEFORE_MAX)
     values = msgspec.to_builtins(execution.variables)
     show_pairs(

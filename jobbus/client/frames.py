@@ -8,7 +8,15 @@ from typing import Any
 import msgspec
 
 from jobbus.client.errors import BadFrame, ProblemBody
-from jobbus.client.records import Command, DeletedExecution, Execution, Job, Record, RemovedJob
+from jobbus.client.records import (
+    Command,
+    DeletedExecution,
+    Execution,
+    Job,
+    Record,
+    RemovedJob,
+    ScheduleDecision,
+)
 from jobbus.client.sse import SseEvent
 
 
@@ -40,7 +48,8 @@ class SnapshotEnd(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """One change: a CloudEvent. `record` is None for a type that this client does not know.
+    """One change: a CloudEvent. `record` is None for a type that this client does not know, and for
+    the `decision` about an instant of a schedule, which is no record of anything that lasts.
 
     `raw` is the event's JSON as it came, for those who hand it on.
     """
@@ -54,6 +63,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     job: str | None = None
     execution: str | None = None
     user: str | None = None
+    decision: ScheduleDecision | None = None
 
 
 class Bookmark(msgspec.Struct, frozen=True, kw_only=True):
@@ -243,6 +253,11 @@ def _change(event: SseEvent, data: bytes) -> Change:
         job=change.job,
         execution=change.execution,
         user=change.user,
+        decision=(
+            msgspec.json.decode(change.data, type=ScheduleDecision)
+            if change.type == "schedule.decided"
+            else None
+        ),
     )
 
 

@@ -89,6 +89,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     stop: Stop | None = None
     output_end: int | None = None
     revision: str = ""
+    scheduled_at: str | None = None
     version: int = 0
     attempts: int = 0
     cause: str = ""
@@ -170,7 +171,36 @@ _JOB_NAMES = {
     "stop_grace_s": "stopGraceS",
     "gave_up_at": "gaveUpAt",
     "last_executions": "lastExecutions",
+    "next_at": "nextAt",
 }
+
+
+class Coming(msgspec.Struct, frozen=True, kw_only=True):
+    """An instant of a schedule that is to come; `note` says what the clocks of its zone do."""
+
+    at: str
+    note: str = ""
+
+
+class LastDecision(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What was decided last of a schedule: `started`, `skipped` or `coalesced`, and why."""
+
+    scheduled_at: str
+    verdict: str
+    why: str | None = None
+    execution_id: str | None = None
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """One schedule of a job; `why` says why it starts nothing for now, if it does not."""
+
+    name: str
+    rule: str = ""
+    zone: str = ""
+    missed: str = ""
+    next: tuple[Coming, ...] = ()
+    last: LastDecision | None = None
+    why: str | None = None
 
 
 class Permission(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,8 +215,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename=_JOB_NAMES):
 
     `attempts` counts the starts in all that its retries allow, `restart` is its policy after an
     end, and `gave_up_at` is when the limit of restarts was reached: then a person must start it.
-    `origins` are the keys that a `defaults.toml` gave, with file and line. `may`, `last_executions`
-    and `links` are for the caller; a record of a stream has none.
+    `origins` are the keys that a `defaults.toml` gave, with file and line. `may`, `next_at` (when a
+    schedule starts it next), `last_executions` and `links` are for the caller; a record of a stream
+    has none. `schedules` come with one job that is asked for.
     """
 
     job_id: str
@@ -207,8 +238,30 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename=_JOB_NAMES):
     gave_up_at: str | None = None
     origins: dict[str, str] = {}
     may: dict[str, Permission] = {}
+    next_at: str | None = None
+    schedules: tuple[Schedule, ...] = ()
     last_executions: tuple[Execution, ...] = ()
     links: dict[str, str] = {}
+
+
+class ScheduleDecision(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What became of an instant of a schedule: `started`, `skipped` or `coalesced`, and why.
+
+    With `first_at` it is about `count` instants in a row, or more than were counted.
+    """
+
+    job_id: str
+    schedule: str
+    scheduled_at: str
+    verdict: str
+    why: str | None = None
+    command_id: str | None = None
+    execution_id: str | None = None
+    error: str | None = None
+    first_at: str | None = None
+    count: int = 1
+    more: bool = False
+    version: int = 0
 
 
 class RemovedJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -21,6 +21,9 @@ async def adopt(parts: Parts) -> None:
     await parts.space.look()  # before anything is accepted
     await _log_findings(parts)
     definitions = await DISK.run(parts.catalog.first)
+    clock = parts.scheduler.first_report()
+    if clock is not None:
+        parts.inbox.report(clock)
     parts.inbox.report(ApplyCatalog(definitions=definitions))
     table = parts.table
     if table.maintenance is not None and table.maintenance.by == DRAIN:

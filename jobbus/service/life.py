@@ -51,6 +51,7 @@ class Life:
         self._others += [
             self._kept(parts.catalog.run, "catalog"),
             self._kept(parts.timekeeper.run, "timekeeper"),
+            self._kept(parts.scheduler.run, "schedules"),
             self._kept(parts.space.run, "room"),
             self._kept(parts.hold.watch, "hold"),
             self._kept(parts.disposal.run, "disposal"),

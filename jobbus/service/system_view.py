@@ -1,13 +1,15 @@
 """What `GET /system` says about the service, and whether it is ready. No IO."""
 
 import os
+from importlib.metadata import version
 
 from bus.clock import rfc3339
 from bus.dispatch import Inbox
 from bus.layout import DataLayout
 from bus.model import Maintenance
 from bus.polling import FolderPolling
-from bus.ports import TableReader
+from bus.schedules import ClockDoubt
+from handlers.decisions.table import JobTable
 from handlers.disk_space import SpaceWatch
 from handlers.journal.recovery import RecoveredTable
 from handlers.supervision.supervisor import ProcessSupervisor
@@ -40,7 +42,7 @@ class SystemView:
         recovered: RecoveredTable,
         transport: DirectoryTransport,
         inbox: Inbox,
-        table: TableReader,
+        table: JobTable,
         space: SpaceWatch,
         polled: tuple[FolderPolling, ...],
     ) -> None:
@@ -72,6 +74,8 @@ class SystemView:
             "unannounced": [folder.why for folder in self._polled if folder.why is not None],
             "notes": list(self._recovered.notes),
             "maintenance": _maintenance(self._table.maintenance),
+            "clock": _clock(self._table.doubt),
+            "tzdata": version("tzdata"),
             "space": self._space_left(),
         }
 
@@ -84,6 +88,14 @@ class SystemView:
             "inodesFree": space.inodes_free,
             "low": space.is_low,
         }
+
+
+def _clock(doubt: ClockDoubt | None) -> dict[str, object]:
+    """Whether the wall clock is believed; while it is not, nothing is started by schedule."""
+    if doubt is None:
+        return {"believed": True}
+    last = rfc3339(doubt.believed_ms) if doubt.believed_ms is not None else None
+    return {"believed": False, "shown": rfc3339(doubt.shown_ms), "lastBelieved": last}
 
 
 def _maintenance(maintenance: Maintenance | None) -> dict[str, str] | None:

@@ -28,6 +28,10 @@ from handlers.output.store import OutputStore
 from handlers.owner import Owner
 from handlers.progress_coalescer import ProgressCoalescer
 from handlers.retention_loop import Retention, TrustedClock, last_ms
+from handlers.schedule.clock_trust import ClockTrust
+from handlers.schedule.scheduler import Scheduler
+from handlers.schedule.service_zone import service_zone
+from handlers.shim.process_tree import boot_id
 from handlers.supervision.request import ProgramDefaults
 from handlers.supervision.secrets import SecretValues
 from handlers.supervision.supervisor import ProcessSupervisor
@@ -111,7 +115,9 @@ class Parts:
         )
         self.supervisor.go_by(programs_of(self.settings))
         look_s = self.settings.directory.look_ms / 1000
-        self.catalog = CatalogWatch(self.settings.serve.apps, self.inbox.report, look_s)
+        self.catalog = CatalogWatch(
+            self.settings.serve.apps, self.inbox.report, look_s, service_zone()
+        )
         self.job_log = JobLog(self.table, self.clock)
 
     def _make_owner(self) -> None:
@@ -133,6 +139,14 @@ class Parts:
         )
         self.timekeeper = Timekeeper(
             self.table, self.clock, self.inbox.report, self.space.is_scarce
+        )
+        doubt = self.table.doubt
+        seen_ms = self.recovered.last_ms or last_ms(self.table)
+        clock_trust = ClockTrust(
+            seen_ms if doubt is None else doubt.believed_ms, self.clock.steady_s()
+        )
+        self.scheduler = Scheduler(
+            self.table, self.clock, clock_trust, self.inbox.report, boot_id()
         )
 
     def _make_directory(self) -> None:
@@ -195,6 +209,7 @@ class Parts:
                 ready=self.readiness.why_not,
                 sessions=self.identity.sessions,
                 audit=self.audit,
+                schedules=self.scheduler,
             ),
             gateway_settings(self.settings),
         )
@@ -226,6 +241,7 @@ class Parts:
             self.retention,
             self.projections,
             self.timekeeper,
+            self.scheduler,
             self.gateway.metrics,
             self.job_log,
         ):
@@ -265,6 +281,7 @@ def policy_of(settings: Settings) -> Policy:
         keeping=settings.keep,
         mapped_roles=frozenset(settings.directory.mapped_roles()),
         secrets=settings.secrets,
+        boot=boot_id(),
     )
 
 

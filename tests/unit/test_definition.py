@@ -15,19 +15,18 @@ from bus.job_definition import (
     KeepSpec,
     Leftover,
     LimitsSpec,
-    MissedPolicy,
     OutputSpec,
     Overlap,
     RestartPolicy,
     RestartSpec,
     RetrySpec,
     RolesSpec,
-    ScheduleSpec,
     StopTarget,
     VariableSpec,
     VariableType,
 )
 from bus.model import ExecutionStatus, SecretRef
+from bus.schedules import Fold, Gap, MissedPolicy, ScheduleSpec
 from handlers.catalog import definition_checks
 from handlers.catalog.definition_decoding import decode_definition, revision_of
 from handlers.catalog.layers import SIZE_MAX
@@ -211,15 +210,18 @@ def test_every_key_of_the_contract_is_decoded() -> None:
         ),
         restart=RestartSpec(policy=RestartPolicy.ON_FAILURE, limit=5, limit_window_s=60),
         schedule=(
-            ScheduleSpec(cron="*/5 * * * *", variables={"Text": "day"}),
             ScheduleSpec(
+                name="cron */5 * * * *", cron="*/5 * * * *", zone="UTC", variables={"Text": "day"}
+            ),
+            ScheduleSpec(
+                name="cron 0 3 * * *",
                 cron="0 3 * * *",
                 zone="Europe/Berlin",
                 variables={"Text": "night", "Password": SecretRef(secret="DB")},
                 missed=MissedPolicy.ALL,
                 jitter_s=10,
-                dst_gap="skip",
-                dst_fold="twice",
+                dst_gap=Gap.SKIP,
+                dst_fold=Fold.TWICE,
             ),
         ),
         output=OutputSpec(max_bytes=1_000_000),
@@ -247,7 +249,7 @@ FAULTS: list[tuple[str, int, str]] = [
     ("\n" + COMMAND + "timout_s = 3\n", 3, 'unknown key "timout_s"; did you mean "timeout_s"?'),
     (COMMAND + "[variables.X]\ntyp = 'string'\n", 3, 'unknown key "typ" in variables.X'),
     (COMMAND + "[roles]\n\nstrat = ['a']\n", 4, 'did you mean "start"?'),
-    (COMMAND + "[[schedule]]\ncron='x'\n[[schedule]]\ncrn='x'\n", 5, "in schedule[1]"),
+    (COMMAND + "[[schedule]]\ncron='0 3 * * *'\n[[schedule]]\ncrn='x'\n", 5, "in schedule[1]"),
     (COMMAND + "output = { max_byte = 3 }\n", 2, 'did you mean "max_bytes"?'),
     (COMMAND + "directory = '/etc'\n", 2, 'unknown key "directory"'),
     (COMMAND + "[variable.X]\n", 2, 'did you mean "variables"?'),
@@ -269,7 +271,11 @@ FAULTS: list[tuple[str, int, str]] = [
     (COMMAND + "stop_to = 3\n", 2, 'stop_to must be one of "main", "group", not an integer'),
     (COMMAND + "[variables.X]\ndefault = 2020-01-01\n", 3, "not a date or time"),
     (COMMAND + "[retry]\non = ['Faild']\n", 3, 'did you mean "Failed"?'),
-    (COMMAND + "[[schedule]]\nzone = 'UTC'\n", 2, "schedule[0].cron is missing"),
+    (
+        COMMAND + "[[schedule]]\nzone = 'UTC'\n",
+        2,
+        "a schedule needs one of cron, every_s, at, calendar",
+    ),
     # references
     ("command = ['a',\n'{{Nme}}']\n[variables.Name]\n", 2, 'did you mean "Name"?'),
     ("command = ['a', '{{ Name }}']\n", 1, "add [variables.Name]"),
@@ -360,10 +366,14 @@ LATER_FAULTS: list[tuple[str, int, str]] = [
     (COMMAND + "[keep]\ndays = -1\n", 3, "keep.days"),
     (COMMAND + "[[after]]\nstart = 'Job'\n", 3, 'must be a job id such as "App/Job"'),
     (COMMAND + "[[schedule]]\ncron = ' '\n", 3, "cron is empty"),
-    (COMMAND + "[[schedule]]\ncron='x'\ndst_gap='no'\n", 4, 'dst_gap must be "run" or "skip"'),
-    (COMMAND + "[[schedule]]\ncron='x'\n[schedule.variables]\nX=1\n", 4, "no variable"),
-    (COMMAND + "[[schedule]]\ncron='x'\n[variables.X]\nrequired=true\n", 2, "is required"),
-    (COMMAND + "[[schedule]]\ncron='x'\n[variables.X]\npattern='('\n", 5, "regular expression"),
+    (COMMAND + "[[schedule]]\ncron='x'\ndst_gap='no'\n", 4, 'knows no "no"'),
+    (COMMAND + "[[schedule]]\ncron='0 3 * * *'\n[schedule.variables]\nX=1\n", 4, "no variable"),
+    (COMMAND + "[[schedule]]\ncron='0 3 * * *'\n[variables.X]\nrequired=true\n", 2, "is required"),
+    (
+        COMMAND + "[[schedule]]\ncron='0 3 * * *'\n[variables.X]\npattern='('\n",
+        5,
+        "regular expression",
+    ),
     (COMMAND + "user = ''\n", 2, "user is empty"),
     (COMMAND + "[limits]\nnice = 20\n", 3, "limits.nice must be from -20 to 19"),
 ]
@@ -381,7 +391,8 @@ def test_sections_to_come_are_checked_already(text: str, line: int, reason: str)
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("[[schedule]]\ncron = '* * * * *'\n", 2),
+        ("[[schedule]]\ncron = '* * * * *'\nonly = ['x']\n", 4),
+        ("[[schedule]]\ncron = '* * * * *'\nexcept = ['x']\n", 4),
         ("user = 'nobody'\n", 2),
         ("ready = 'tcp:80'\n", 2),
         ("ready = 'output:up'\n", 2),

@@ -31,6 +31,9 @@ from bus.events import (
     JobGaveUp,
     JobInvalid,
     JobRemoved,
+    ScheduleBegun,
+    ScheduleDecided,
+    SystemClock,
     SystemForgotten,
     SystemMaintenance,
     type_of,
@@ -43,7 +46,6 @@ from bus.job_definition import (
     KeepSpec,
     Leftover,
     LimitsSpec,
-    MissedPolicy,
     Mistake,
     OutputSpec,
     Overlap,
@@ -51,7 +53,6 @@ from bus.job_definition import (
     RestartSpec,
     RetrySpec,
     RolesSpec,
-    ScheduleSpec,
     StopTarget,
     VariableSpec,
     VariableType,
@@ -69,6 +70,18 @@ from bus.model import (
     SecretRef,
     StopRequest,
     Value,
+)
+from bus.schedules import (
+    ClockDoubt,
+    Dst,
+    Fold,
+    Gap,
+    LastDecision,
+    MissedPolicy,
+    ScheduleSpec,
+    ScheduleState,
+    Verdict,
+    Why,
 )
 from handlers.decisions.remembered import RememberedContent, Turn
 from handlers.decisions.table_content import TableContent
@@ -148,13 +161,22 @@ SPEC = JobSpec(
     restart=RestartSpec(policy=RestartPolicy.ON_FAILURE, limit=4, limit_window_s=60.0),
     schedule=(
         ScheduleSpec(
+            name="often",
             cron="*/5 * * * *",
+            every_s=60,
+            anchor="2026-01-01T00:00:00Z",
+            at=("2026-12-24T18:00:00",),
+            calendar="Mon..Fri 09:00",
             zone="Europe/Berlin",
             variables={"count": 1},
             missed=MissedPolicy.ALL,
+            missed_within_s=60.0,
             jitter_s=1.5,
-            dst_gap="skip",
-            dst_fold="twice",
+            dst=Dst.AUTO,
+            dst_gap=Gap.SKIP,
+            dst_fold=Fold.TWICE,
+            only=("workdays",),
+            except_=("holidays",),
         ),
     ),
     output=OutputSpec(max_bytes=1024),
@@ -214,6 +236,7 @@ EVENTS: tuple[AnyEvent, ...] = (
         attempts=3,
         caused_by="e-9",
         hops=2,
+        scheduled_at="2026-01-01T01:00:00+01:00",
     ),
     ExecutionStarted(execution_id="e-1", revision="r2", variables=VARIABLES),
     ExecutionRunning(execution_id="e-1", started_ms=9, pid=4711),
@@ -254,11 +277,27 @@ EVENTS: tuple[AnyEvent, ...] = (
         turned=True,
     ),
     SystemMaintenance(on=True, by="admin", reason="new disk"),
+    ScheduleBegun(job_id="Demo/Job", schedule="often", mark="ab12", from_ms=7, boot="b-1"),
+    ScheduleDecided(
+        job_id="Demo/Job",
+        schedule="often",
+        instant_ms=9,
+        verdict=Verdict.COALESCED,
+        why=Why.OVERLAP,
+        command_id="c-1",
+        execution_id="e-1",
+        error="no",
+        first_ms=8,
+        count=2,
+        more=True,
+        boot="b-2",
+    ),
+    SystemClock(doubted=True, shown_ms=9, believed_ms=8, by="admin"),
 )
 RECORDS = (
     *(Record(seq=seq, at_ms=100 + seq, events=(event,)) for seq, event in enumerate(EVENTS, 1)),
-    Record(seq=20, at_ms=120, events=EVENTS[3:5], reserved=65552, projected=12, batch=17),
-    Record(seq=22, at_ms=130, clean=True),
+    Record(seq=23, at_ms=120, events=EVENTS[3:5], reserved=65552, projected=12, batch=17),
+    Record(seq=25, at_ms=130, clean=True),
 )
 
 CONTENT = TableContent(
@@ -311,6 +350,7 @@ CONTENT = TableContent(
             caused_by="e-9",
             hops=2,
             caused=(CAUSED,),
+            scheduled_at="2026-01-01T01:00:00+01:00",
             version=11,
         ),
     ),
@@ -352,6 +392,25 @@ CONTENT = TableContent(
     maintenance=Maintenance(reason="new disk", by="admin", since_ms=5),
     stopped_ns={"Demo/Job": 6},
     last_roles={"Demo/Gone": SPEC.roles},
+    doubt=ClockDoubt(shown_ms=9, believed_ms=8),
+    schedules=(
+        (
+            "Demo/Job",
+            "often",
+            ScheduleState(
+                mark="ab12",
+                decided_ms=9,
+                boot="b-1",
+                gone_ms=10,
+                last=LastDecision(
+                    instant_ms=9,
+                    verdict=Verdict.SKIPPED,
+                    why=Why.MISSED,
+                    execution_id="e-1",
+                ),
+            ),
+        ),
+    ),
 )
 
 

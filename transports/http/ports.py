@@ -11,7 +11,13 @@ from bus.clock import Clock
 from bus.commands import SetMaintenance
 from bus.feed import Feed, History
 from bus.model import Execution
-from bus.ports import CommandPublisher, CommandWaiter, OutputLineReader, TableReader
+from bus.ports import (
+    CommandPublisher,
+    CommandWaiter,
+    OutputLineReader,
+    ScheduleReader,
+    TableReader,
+)
 from transports.http.access.session_store import SavedSessions
 from transports.http.access.token_store import TokenStore
 
@@ -48,6 +54,7 @@ class GatewayPorts:
     ready: Callable[[], str | None]
     sessions: SavedSessions
     audit: AuditTrail | None = None
+    schedules: ScheduleReader | None = None
 
     def waiting_for(self, execution: Execution) -> str:
         """What the execution waits for now, see `TableReader`."""

@@ -8,6 +8,7 @@ import msgspec
 
 from bus.audit import AUTOMATIC, AuditEntry, cut
 from bus.clock import rfc3339
+from bus.envelope import SCHEDULED
 from bus.events import (
     ExecutionCaused,
     ExecutionEnded,
@@ -18,24 +19,28 @@ from bus.events import (
     JobGaveUp,
     JobInvalid,
     Published,
+    ScheduleDecided,
+    SystemClock,
     SystemForgotten,
     SystemMaintenance,
     type_of,
 )
 from bus.model import ExecutionStatus
+from bus.schedules import Verdict
 from handlers.audit.entries.states import LIMITS, Live
 from handlers.decisions.retries import RESTART
 
 _ADOPT = "system:adopt"
 _CATALOG = "system:catalog"
+_CLOCK_ACTOR = "system:clock"
 _LIMITS = "system:limits"
 _RETENTION = "system:retention"
 
 
 def queued(published: Published, event: ExecutionQueued, previous: str | None) -> AuditEntry | None:
     """A policy starts again what was in the state `previous`."""
-    if not event.cause:
-        return None
+    if not event.cause or event.cause.startswith(SCHEDULED):
+        return None  # the command's own entry says it
     detail = {"previous": event.previous} if event.previous else {}
     return _automatic(
         published,
@@ -85,7 +90,8 @@ def ended(
 
 
 def of_service(
-    published: Published, event: ExecutionCaused | SystemForgotten | SystemMaintenance
+    published: Published,
+    event: ExecutionCaused | SystemForgotten | SystemMaintenance | SystemClock | ScheduleDecided,
 ) -> AuditEntry | None:
     match event:
         case ExecutionCaused():
@@ -94,6 +100,10 @@ def of_service(
             return _forgotten(published, event)
         case SystemMaintenance():
             return _maintenance(published, event)
+        case SystemClock():
+            return _clock(published, event)
+        case ScheduleDecided():
+            return _scheduled(published, event)
 
 
 def _caused(published: Published, event: ExecutionCaused) -> AuditEntry:
@@ -144,6 +154,31 @@ def _maintenance(published: Published, event: SystemMaintenance) -> AuditEntry:
         before="off" if event.on else "on",
         after=state,
     )
+
+
+def _scheduled(published: Published, event: ScheduleDecided) -> AuditEntry | None:
+    """What a schedule has not started; the starts have entries of their commands."""
+    if event.verdict is Verdict.STARTED:
+        return None
+    detail = {"instant": rfc3339(event.instant_ms)}
+    if event.first_ms is not None:
+        count = f"{event.count} or more" if event.more else str(event.count)
+        detail |= {"first": rfc3339(event.first_ms), "count": count}
+    return _automatic(
+        published,
+        f"{SCHEDULED}{event.schedule}",
+        f"schedule.{event.verdict}",
+        job=event.job_id,
+        execution=event.execution_id,
+        command=event.command_id,
+        cause=str(event.why) if event.why is not None else None,
+        detail=detail,
+    )
+
+
+def _clock(published: Published, event: SystemClock) -> AuditEntry:
+    state = "doubted" if event.doubted else "believed"
+    return _automatic(published, event.by or _CLOCK_ACTOR, f"clock.{state}", after=state)
 
 
 def _of_execution(

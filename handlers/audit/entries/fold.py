@@ -23,6 +23,9 @@ from bus.events import (
     JobInvalid,
     JobRemoved,
     Published,
+    ScheduleBegun,
+    ScheduleDecided,
+    SystemClock,
     SystemForgotten,
     SystemMaintenance,
 )
@@ -103,7 +106,13 @@ class AuditFold:
                 return None
             case JobDefined() | JobChanged() | JobInvalid() | JobRemoved() | JobGaveUp():
                 return acts.job(published, event, *states.revise(event))
-            case JobCleared():
-                return None  # the command's own entry says who did it
-            case ExecutionCaused() | SystemForgotten() | SystemMaintenance():
+            case JobCleared() | ScheduleBegun():
+                return None  # the entry of the command, or of the definition, says it
+            case (
+                ExecutionCaused()
+                | SystemForgotten()
+                | SystemMaintenance()
+                | SystemClock()
+                | ScheduleDecided()
+            ):
                 return acts.of_service(published, event)

@@ -67,6 +67,7 @@ def _facts_of_execution(execution: Execution) -> Iterator[AnyEvent]:
         attempts=execution.attempts,
         caused_by=execution.caused_by,
         hops=execution.hops,
+        scheduled_at=execution.scheduled_at,
     )
     if execution.start_ms is not None:
         yield ExecutionRunning(

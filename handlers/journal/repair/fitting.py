@@ -29,6 +29,9 @@ from bus.events import (
     JobGaveUp,
     JobInvalid,
     JobRemoved,
+    ScheduleBegun,
+    ScheduleDecided,
+    SystemClock,
     SystemForgotten,
     SystemMaintenance,
 )
@@ -76,8 +79,9 @@ def fitting(table: ReadableTable, event: AnyEvent, at_ms: int) -> Iterator[AnyEv
                 yield event
         case SystemForgotten():
             yield from _forgotten(table, event, at_ms)
-        case SystemMaintenance():
-            yield event
+        case SystemMaintenance() | SystemClock() | ScheduleBegun() | ScheduleDecided():
+            if _is_undecided(table, event):
+                yield event
         case ExecutionProgress():
             return
 
@@ -110,6 +114,14 @@ def without_trace(
     for execution in table.live_executions():
         if not has_trace(execution, table.command(execution.command_id)):
             yield from end_waiting(table, execution, _lost(execution, now_ms))
+
+
+def _is_undecided(table: ReadableTable, event: AnyEvent) -> bool:
+    """Whether a decision of a schedule is of an instant that none is known of; others are news."""
+    if not isinstance(event, ScheduleDecided):
+        return True
+    state = table.schedules_of(event.job_id).get(event.schedule)
+    return state is not None and (state.decided_ms or 0) < event.instant_ms
 
 
 def _is_known(table: ReadableTable, command_id: str) -> bool:

@@ -11,7 +11,15 @@ import msgspec
 from bus.audit import AuditEntry
 from bus.job_definition import Overlap, RestartPolicy, VariableType
 from bus.model import CommandStatus, ExecutionStatus, Outcome, Reason, Value
-from bus.views import AppView, CommandView, ExecutionView, FaultView, StopView, VariableView
+from bus.views import (
+    AppView,
+    CommandView,
+    ExecutionView,
+    FaultView,
+    ScheduleView,
+    StopView,
+    VariableView,
+)
 from transports.http.access.token_records import TokenView
 from transports.http.web.operation import JSON, Types
 from transports.http.web.parameters import JobId, Time, Uuid
@@ -61,6 +69,7 @@ class ExecutionRecord(ExecutionView, frozen=True, kw_only=True, rename="camel"):
     end_time: Time | None
     stop: StopRecord | None
     not_before: Time | None = None
+    scheduled_at: Time | None = None
 
 
 class Execution(ExecutionRecord, frozen=True, kw_only=True, rename="camel"):
@@ -103,8 +112,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     gave_up_at: Time | None
     origins: dict[str, str]
     may: dict[str, Permission]
+    next_at: Time | None
     last_executions: tuple[ExecutionRecord, ...]
     links: Links
+
+
+class JobDetails(Job, frozen=True, kw_only=True, rename="camel"):
+    """A job with its schedules, too."""
+
+    schedules: tuple[ScheduleView, ...]
 
 
 class App(AppView, frozen=True, kw_only=True, rename="camel"):

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from bus.access import Action
 from bus.apps import App
+from bus.clock import rfc3339
 from bus.job_definition import Job, plain_id
 from bus.model import Maintenance, Principal
 from bus.views import JobView, app_view, execution_view, job_view
@@ -71,7 +72,9 @@ class JobRoutes:
             job = self._ports.table.job(f"{app}/{name}")
             if job is None or not self._visibility.of_job(principal, job):
                 raise not_found(f"job {app}/{name}{self._meant(principal, f'{app}/{name}')}")
-            return conditional(request, self._body(principal, job))
+            schedules = self._ports.schedules
+            views = schedules.views(job) if schedules is not None else ()
+            return conditional(request, self._body(principal, job) | {"schedules": views})
 
         return await self._polls.answer(request, respond)
 
@@ -92,9 +95,15 @@ class JobRoutes:
         )
         return {wire: getattr(view, name) for name, wire in names} | {
             "may": {action.value: self._grant(principal, job, action) for action in Action},
+            "nextAt": self._next_at(job),
             "lastExecutions": list(islice(visible, LAST_EXECUTIONS)),
             "links": {"self": f"/api/v1/jobs/{job.id}", "executions": _executions_link(job.id)},
         }
+
+    def _next_at(self, job: Job) -> str | None:
+        schedules = self._ports.schedules
+        at_ms = schedules.next_ms(job.id) if schedules is not None else None
+        return rfc3339(at_ms) if at_ms is not None else None
 
     def _grant(self, principal: Principal, job: Job, action: Action) -> dict[str, object]:
         """Whether the caller may, and if not, why not."""
@@ -152,7 +161,7 @@ OPERATIONS = (
             Parameter(name="job", about="The job in it.", place="path", type=_Part),
             *LONG_POLL,
         ),
-        answers={200: ((JSON, bodies.Job),), 304: ()},
+        answers={200: ((JSON, bodies.JobDetails),), 304: ()},
         refuses=READ | {404},
     ),
 )

@@ -1,0 +1,1 @@
+"""When jobs are due: rules read from definitions, the instants they name, and what came of each."""

@@ -1,0 +1,160 @@
+"""Which instants of a schedule are due, and which come next. Pure.
+
+Instants are those of the rule. What a schedule starts for one may be later by its jitter, which is
+the same for all of them: it is derived from the job and the name, so no restart changes it.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import islice
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from bus.clock import TIME_MS_MAX
+from bus.commands import ReportScheduleDue
+from bus.schedules import Instants, MissedPolicy, ScheduleSpec, ScheduleState
+from handlers.schedule.rules import EPOCH, RebootRule, Rule, due_between, next_after
+
+LATE_MS = 60_000
+"""A start that comes no later than this is on time: no policy on missed ones is asked."""
+
+MADE_UP_MAX = 100
+"""Missed instants that are started for, each; the newest."""
+
+COUNT_MAX = 10_000
+"""Instants that are counted; of more it is only said that there are more."""
+
+_MS = timedelta(milliseconds=1)
+_LATEST_MS = TIME_MS_MAX - 400 * 86_400_000
+_FIRST_SPAN_MS = 60_000
+
+
+class Coming(msgspec.Struct, frozen=True):
+    """An instant that is to come; `note` says what the clocks of its zone do, if anything."""
+
+    at_ms: int
+    note: str = ""
+
+
+def jitter_ms(job_id: str, spec: ScheduleSpec) -> int:
+    """By how much the starts of the schedule are later than its instants."""
+    digest = hashlib.blake2b(f"{job_id}\0{spec.name}".encode(), digest_size=4).digest()
+    return int(spec.jitter_s * 1000 * int.from_bytes(digest, "big") / 2**32)
+
+
+def next_start_ms(job_id: str, spec: ScheduleSpec, rule: Rule, after_ms: int) -> int | None:
+    """When something is to be done for the first instant later than `after_ms`."""
+    due = next_after(rule, instant(after_ms))
+    return None if due is None else ms_of(due) + jitter_ms(job_id, spec)
+
+
+def upcoming(spec: ScheduleSpec, rule: Rule, after_ms: int, count: int) -> list[Coming]:
+    """The first `count` instants later than `after_ms`, with notes on changes of the clocks."""
+    due = next_after(rule, instant(after_ms))
+    found: list[Coming] = []
+    zone = ZoneInfo(spec.zone)
+    before = instant(after_ms).astimezone(zone).utcoffset()
+    while due is not None and len(found) < count:
+        local = due.astimezone(zone)
+        note = ""
+        if local.utcoffset() != before:
+            note = f"the clocks change before it, to UTC{local.isoformat()[-6:]}"
+        elif local.fold:
+            note = "the second coming of this hour"
+        before = local.utcoffset()
+        found.append(Coming(ms_of(due), note))
+        due = next_after(rule, due)
+    return found
+
+
+def due_reports(
+    job_id: str, spec: ScheduleSpec, rule: Rule, state: ScheduleState, now_ms: int
+) -> list[ReportScheduleDue]:
+    """What is to be reported of the instants that have come, in their order."""
+    if state.decided_ms is None or isinstance(rule, RebootRule):
+        return []
+    come_ms = now_ms - jitter_ms(job_id, spec)
+    wanted = MADE_UP_MAX if spec.missed is MissedPolicy.ALL else 1
+    newest = _newest(rule, state.decided_ms, come_ms, wanted)
+    if not newest:
+        return []
+    since_ms = come_ms - int(spec.missed_within_s * 1000)
+    made_up = _made_up(spec.missed, newest, since_ms, come_ms)
+    first = made_up[0] if made_up else newest[-1]
+    merged = None
+    if spec.missed is MissedPolicy.ONCE and made_up:
+        since_ms = min(max(since_ms - 1, state.decided_ms), first)
+        merged = _counted(rule, since_ms, first)
+        skipped = _counted(rule, state.decided_ms, since_ms + 1)
+    else:
+        skipped = _counted(rule, state.decided_ms, first)
+    starts = made_up or [first]
+    return [
+        ReportScheduleDue(
+            job_id=job_id,
+            schedule=spec.name,
+            mark=state.mark,
+            at_ms=at_ms,
+            start=bool(made_up),
+            queue=len(starts) > 1,
+            skipped=skipped if number == 0 else None,
+            merged=merged if number == 0 else None,
+        )
+        for number, at_ms in enumerate(starts)
+    ]
+
+
+def _made_up(
+    missed: MissedPolicy, newest: Sequence[int], since_ms: int, come_ms: int
+) -> Sequence[int]:
+    """Those of the newest instants that something is started for."""
+    on_time = [at_ms for at_ms in newest[-1:] if come_ms - at_ms <= LATE_MS]
+    if missed is MissedPolicy.SKIP:
+        return on_time
+    return [at_ms for at_ms in newest if at_ms >= since_ms] or on_time
+
+
+def _newest(rule: Rule, after_ms: int, until_ms: int, wanted: int) -> list[int]:
+    """The newest `wanted` instants in (`after_ms`, `until_ms`], earliest first; the engines go
+    forwards alone, so longer and longer spans before the end are looked at."""
+    span_ms = _FIRST_SPAN_MS
+    while after_ms < until_ms:
+        begin_ms = max(after_ms, until_ms - span_ms)
+        found = [ms_of(due) for due in due_between(rule, instant(begin_ms), instant(until_ms))]
+        if len(found) >= wanted or begin_ms == after_ms:
+            return found[-wanted:]
+        span_ms *= 4
+    return []
+
+
+def _counted(rule: Rule, after_ms: int, before_ms: int) -> Instants | None:
+    """The instants between the two, without them; None if there are none."""
+    found = list(
+        islice(due_between(rule, instant(after_ms), instant(before_ms - 1)), COUNT_MAX + 1)
+    )
+    if not found:
+        return None
+    has_more = len(found) > COUNT_MAX
+    last_ms = _newest(rule, after_ms, before_ms - 1, 1)[0] if has_more else ms_of(found[-1])
+    return Instants(
+        first_ms=ms_of(found[0]),
+        last_ms=last_ms,
+        count=min(len(found), COUNT_MAX),
+        more=has_more,
+    )
+
+
+def instant(at_ms: int) -> datetime:
+    """The time in UTC; one that cannot be calculated with becomes the last or first that can."""
+    return EPOCH + min(max(at_ms, 0), _LATEST_MS) * _MS
+
+
+def ms_of(moment: datetime) -> int:
+    return (moment - EPOCH) // _MS
+
+
+def local_text(at_ms: int, zone: str) -> str:
+    """An instant as RFC 3339 with the offset of the zone."""
+    return instant(at_ms).astimezone(ZoneInfo(zone)).isoformat()

@@ -1,0 +1,282 @@
+"""Reports to the owner which instants of schedules have come. One task, asleep until the next one.
+
+What to do about an instant is decided by the owner on its table; here is only known when to ask.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Sequence
+
+import structlog
+
+from bus.clock import Clock, rfc3339
+from bus.commands import ReportClock, ReportScheduleDue
+from bus.events import (
+    JobChanged,
+    JobDefined,
+    JobRemoved,
+    Published,
+    ScheduleBegun,
+    ScheduleDecided,
+    SystemClock,
+)
+from bus.job_definition import Job
+from bus.ports import ReportSink
+from bus.schedules import LastDecision, ScheduleSpec, ScheduleState, default_name
+from bus.threads import READS
+from bus.views import ComingView, LastDecisionView, ScheduleView
+from handlers.decisions.table import JobTable
+from handlers.schedule.clock_trust import ClockTrust
+from handlers.schedule.plan import due_reports, local_text, next_start_ms, upcoming
+from handlers.schedule.rules import RebootRule, Rule, ScheduleError, rule_of
+
+LOOK_S_MAX = 60.0
+"""The wall clock may be set at any moment: no sleep is longer, however many schedules there are."""
+
+DECIDED_MS = 30_000
+"""So long a report may take through the owner; after that it is asked again."""
+
+BACKLOG_MS = 600_000
+"""What passed longer ago is counted in a thread: it may be much."""
+
+NEXT_SHOWN = 10
+"""Instants to come that are shown of a schedule."""
+
+CLOCK_DOUBTED = (
+    "the clock of the machine is not believed: it has jumped, or differs too much from the "
+    "journal; it is when it is set right, or has gone on steadily for a day"
+)
+
+log = structlog.get_logger("jobbus.schedules")
+
+
+class Scheduler:
+    """Implements `bus.ports.ChangeListener`. Lives in the event loop.
+
+    `_plan` is a heap of times at which to look at a schedule, `_at` the time that counts of each;
+    `_rules` are the rules read from their marks. `_changed` are jobs to be planned anew; `_wake`
+    interrupts the sleep. The listener writes the last two, `run` all of them.
+    """
+
+    def __init__(
+        self, table: JobTable, clock: Clock, trust: ClockTrust, report: ReportSink, boot: str
+    ) -> None:
+        self._table = table
+        self._clock = clock
+        self._trust = trust
+        self._report = report
+        self._boot = boot
+        self._plan: list[tuple[int, str, str]] = []
+        self._at: dict[tuple[str, str], int] = {}
+        self._rules: dict[tuple[str, str], tuple[str, Rule]] = {}
+        self._changed: set[str] = set()
+        self._wake = asyncio.Event()
+
+    def first_report(self) -> ReportClock | None:
+        """What a start says of the clock before anything else is decided."""
+        return self._look()
+
+    def __call__(self, batch: Sequence[Published]) -> None:
+        for published in batch:
+            match published.event:
+                case (
+                    JobDefined(job_id=job_id)
+                    | JobChanged(job_id=job_id)
+                    | JobRemoved(job_id=job_id)
+                    | ScheduleBegun(job_id=job_id)
+                ):
+                    self._changed.add(job_id)
+                    self._wake.set()
+                case ScheduleDecided(job_id=job_id, schedule=name):
+                    self._plan_one(job_id, name)
+                case SystemClock() as change:
+                    self._say(change)
+                    self._wake.set()
+                case _:
+                    continue
+
+    async def run(self) -> None:
+        """Looks at each schedule when its time comes, for ever."""
+        self._changed.update(job.id for job in self._table.jobs())
+        while True:
+            self._wake.clear()
+            for job_id in list(self._changed):
+                self._changed.discard(job_id)
+                self._plan_job(job_id)
+            change = self._look()
+            if change is not None:
+                self._report(change)
+            elif self._table.doubt is None:
+                await self._report_due()
+            await self._sleep()
+
+    def rule(self, job_id: str, spec: ScheduleSpec, mark: str) -> Rule | None:
+        """The rule of a schedule, read once; None if this version cannot read it."""
+        known = self._rules.get((job_id, spec.name))
+        if known is not None and known[0] == mark:
+            return known[1]
+        try:
+            rule = rule_of(spec)
+        except ScheduleError:
+            return None  # of a definition that an earlier version took
+        self._rules[job_id, spec.name] = (mark, rule)
+        return rule
+
+    def next_ms(self, job_id: str) -> int | None:
+        """When the job is started next by itself, as far as it is known."""
+        job = self._table.job(job_id)
+        if job is None or job.spec is None or not job.spec.schedule or job.spec.disabled:
+            return None
+        times = (self._at.get((job_id, each.name)) for each in job.spec.schedule)
+        return min((at_ms for at_ms in times if at_ms is not None), default=None)
+
+    def views(self, job: Job) -> tuple[ScheduleView, ...]:
+        """The schedules of the job, each with its next instants."""
+        return tuple(self._view(job, each) for each in _schedules(job))
+
+    def _view(self, job: Job, spec: ScheduleSpec) -> ScheduleView:
+        state = self._table.schedules_of(job.id).get(spec.name)
+        rule = self.rule(job.id, spec, state.mark) if state is not None else None
+        # What is decided already does not come again, even if the clock was set back since.
+        after_ms = max(self._clock.now_ms(), (state.decided_ms or 0) if state is not None else 0)
+        coming = upcoming(spec, rule, after_ms, NEXT_SHOWN) if rule is not None else []
+        why = "disabled by its definition" if job.spec is not None and job.spec.disabled else None
+        if self._table.doubt is not None:
+            why = CLOCK_DOUBTED
+        return ScheduleView(
+            name=spec.name,
+            rule=default_name(spec),
+            zone=spec.zone,
+            missed=spec.missed.value,
+            next=tuple(ComingView(local_text(each.at_ms, spec.zone), each.note) for each in coming),
+            last=_last_view(state.last, spec.zone) if state is not None else None,
+            why=why,
+        )
+
+    def _look(self) -> ReportClock | None:
+        """What is to be said of the clock, if it is news."""
+        now_ms, now_s = self._clock.now_ms(), self._clock.steady_s()
+        believed_ms = self._trust.believed_ms
+        is_believed = self._trust.look(now_ms, now_s)
+        if is_believed == (self._table.doubt is None):
+            return None
+        return ReportClock(doubted=not is_believed, believed_ms=believed_ms)
+
+    async def _report_due(self) -> None:
+        now_ms = self._clock.now_ms()
+        while self._plan and self._plan[0][0] <= now_ms:
+            at_ms, job_id, name = heapq.heappop(self._plan)
+            if self._at.get((job_id, name)) != at_ms:
+                continue  # planned anew since
+            reports = await self._due(job_id, name, now_ms)
+            if not reports:
+                self._plan_one(job_id, name)
+                continue
+            self._put(now_ms + DECIDED_MS, job_id, name)
+            for report in reports:
+                self._report(report)
+
+    async def _due(self, job_id: str, name: str, now_ms: int) -> list[ReportScheduleDue]:
+        found = self._find(job_id, name)
+        if found is None:
+            return []
+        spec, state, rule = found
+        if isinstance(rule, RebootRule):
+            if state.boot == self._boot:
+                return []
+            return [
+                ReportScheduleDue(
+                    job_id=job_id,
+                    schedule=name,
+                    mark=state.mark,
+                    at_ms=now_ms,
+                    boot=self._boot,
+                )
+            ]
+        if now_ms - (state.decided_ms or 0) > BACKLOG_MS:
+            return await READS.run(due_reports, job_id, spec, rule, state, now_ms)
+        return due_reports(job_id, spec, rule, state, now_ms)
+
+    async def _sleep(self) -> None:
+        """Until the next time of the plan, at most."""
+        wait_s: float | None = None
+        if self._plan or self._table.doubt is not None:
+            wait_s = LOOK_S_MAX
+        if self._plan and self._table.doubt is None:
+            wait_s = min(LOOK_S_MAX, (self._plan[0][0] - self._clock.now_ms()) / 1000)
+        try:
+            async with asyncio.timeout(wait_s if wait_s is None else max(0.001, wait_s)):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    # -- the plan --------------------------------------------------------------------------------
+
+    def _plan_job(self, job_id: str) -> None:
+        job = self._table.job(job_id)
+        names = {each.name for each in _schedules(job)}
+        for key in [key for key in self._at if key[0] == job_id and key[1] not in names]:
+            del self._at[key]
+            self._rules.pop(key, None)
+        for name in names:
+            self._plan_one(job_id, name)
+
+    def _plan_one(self, job_id: str, name: str) -> None:
+        """The schedule is looked at when its next instant comes; not at all if there is none."""
+        self._at.pop((job_id, name), None)
+        found = self._find(job_id, name)
+        if found is None:
+            return
+        spec, state, rule = found
+        if isinstance(rule, RebootRule):
+            if state.boot != self._boot:
+                self._put(self._clock.now_ms(), job_id, name)
+        elif state.decided_ms is not None:
+            at_ms = next_start_ms(job_id, spec, rule, state.decided_ms)
+            if at_ms is not None:
+                self._put(at_ms, job_id, name)
+
+    def _put(self, at_ms: int, job_id: str, name: str) -> None:
+        self._at[job_id, name] = at_ms
+        entry = (at_ms, job_id, name)
+        if len(self._plan) > 2 * len(self._at) + 16:  # most of it was planned anew since
+            self._plan = [(at_ms, *key) for key, at_ms in self._at.items()]
+            heapq.heapify(self._plan)
+        else:
+            heapq.heappush(self._plan, entry)
+        if self._plan[0] == entry:
+            self._wake.set()
+
+    def _find(self, job_id: str, name: str) -> tuple[ScheduleSpec, ScheduleState, Rule] | None:
+        state = self._table.schedules_of(job_id).get(name)
+        specs = _schedules(self._table.job(job_id))
+        spec = next((each for each in specs if each.name == name), None)
+        rule = (
+            self.rule(job_id, spec, state.mark) if spec is not None and state is not None else None
+        )
+        if spec is None or state is None or rule is None:
+            return None
+        return spec, state, rule
+
+    def _say(self, change: SystemClock) -> None:
+        if not change.doubted:
+            log.info("the clock is believed; schedules go on", by=change.by or "system")
+            return
+        log.warning(
+            "nothing is started by schedule: %s",
+            CLOCK_DOUBTED,
+            shows=rfc3339(change.shown_ms),
+            believed=None if change.believed_ms is None else rfc3339(change.believed_ms),
+        )
+
+
+def _last_view(last: LastDecision | None, zone: str) -> LastDecisionView | None:
+    if last is None:
+        return None
+    why = last.why.value if last.why is not None else None
+    at = local_text(last.instant_ms, zone)
+    return LastDecisionView(at, last.verdict.value, why, last.execution_id)
+
+
+def _schedules(job: Job | None) -> Sequence[ScheduleSpec]:
+    return job.spec.schedule if job is not None and job.spec is not None else ()

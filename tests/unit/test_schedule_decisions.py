@@ -1,0 +1,265 @@
+"""One recorded decision for each instant of a schedule, whatever the clock and the service do."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+
+from bus.commands import (
+    ApplyCatalog,
+    ReportClock,
+    ReportEnded,
+    ReportScheduleDue,
+    SetMaintenance,
+    StartJob,
+)
+from bus.events import CommandAccepted, ScheduleBegun, ScheduleDecided
+from bus.job_definition import Overlap
+from bus.model import ExecutionStatus, ExitRecord
+from bus.schedules import MissedPolicy, ScheduleSpec, Verdict, Why
+from handlers.decisions.decision import SpawnExecution
+from handlers.schedule.plan import due_reports
+from handlers.schedule.rules import rule_of
+from tests.decision_fixture import Decider
+
+JOB = "Demo/Job"
+MINUTE_MS = 60_000
+DAY_S = 86_400.0
+
+
+class Scheduled(Decider):
+    """A job with one schedule, whose instants are reported as the scheduler does it."""
+
+    def __init__(self, schedule: ScheduleSpec, **settings: object) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.define(JOB, schedule=(schedule,), **settings)
+
+    def look(self) -> list[ScheduleDecided]:
+        """What is due now is reported; what was decided."""
+        before = len(self.events)
+        state = self.table.schedules_of(JOB)[self.schedule.name]
+        rule = rule_of(self.schedule)
+        for report in due_reports(JOB, self.schedule, rule, state, self.clock.now_ms()):
+            self.report(report)
+        return [e for e in self.events[before:] if isinstance(e, ScheduleDecided)]
+
+    def pass_s(self, seconds: float) -> list[ScheduleDecided]:
+        self.clock.advance_s(seconds)
+        return self.look()
+
+    def due(self, at_ms: int, *, boot: str = "") -> ReportScheduleDue:
+        state = self.table.schedules_of(JOB)[self.schedule.name]
+        return ReportScheduleDue(
+            job_id=JOB, schedule=self.schedule.name, mark=state.mark, at_ms=at_ms, boot=boot
+        )
+
+
+def every_minute(**settings: object) -> ScheduleSpec:
+    return ScheduleSpec(name="minutes", every_s=60, zone="Europe/Berlin", **settings)  # type: ignore[arg-type]
+
+
+def words(decided: Sequence[ScheduleDecided]) -> list[tuple[Verdict, Why | None, int]]:
+    return [(each.verdict, each.why, each.count) for each in decided]
+
+
+def test_instant_starts_the_job_with_the_schedules_variables_and_its_time() -> None:
+    scheduled = Scheduled(every_minute())
+    (decided,) = scheduled.pass_s(60)
+    execution = scheduled.execution(decided.execution_id)
+    assert execution.user_id == execution.cause == "schedule:minutes"
+    at = datetime.fromisoformat(execution.scheduled_at or "")
+    assert at == datetime.fromtimestamp(decided.instant_ms / 1000, UTC)
+    assert (execution.scheduled_at or "").endswith("+01:00")
+    assert scheduled.command(decided.command_id or "").execution_id == execution.id
+    assert scheduled.effects == [SpawnExecution(execution.id)]
+
+
+def test_schedule_that_is_new_or_changed_makes_up_for_nothing_before_it_was_in_force() -> None:
+    scheduled = Scheduled(every_minute())
+    scheduled.clock.advance_s(600)
+    scheduled.schedule = ScheduleSpec(name="minutes", every_s=30, zone="Europe/Berlin")
+    scheduled.define(JOB, schedule=(scheduled.schedule,))
+    assert scheduled.look() == []
+    assert words(scheduled.pass_s(30)) == [(Verdict.STARTED, None, 1)]
+
+
+def test_other_edits_of_the_definition_leave_the_schedule_where_it_was() -> None:
+    scheduled = Scheduled(every_minute())
+    scheduled.clock.advance_s(59)
+    scheduled.define(JOB, schedule=(scheduled.schedule,), timeout_s=5.0)
+    assert len(scheduled.pass_s(1)) == 1
+
+
+@pytest.mark.parametrize(("gone_s", "is_kept"), [(30, True), (61, False)])
+def test_job_that_is_gone_for_a_moment_goes_on_where_it_was(gone_s: int, *, is_kept: bool) -> None:
+    scheduled = Scheduled(every_minute())
+    decided_ms = scheduled.table.schedules_of(JOB)["minutes"].decided_ms
+    scheduled.clock.advance_s(100)
+    scheduled.report(ApplyCatalog(definitions=()))
+    scheduled.clock.advance_s(gone_s)
+    scheduled.define(JOB, schedule=(scheduled.schedule,))
+    after_ms = scheduled.table.schedules_of(JOB)["minutes"].decided_ms
+    assert after_ms == (decided_ms if is_kept else scheduled.clock.now_ms())
+
+
+def test_report_of_what_is_decided_early_or_of_another_rule_leads_to_nothing() -> None:
+    scheduled = Scheduled(every_minute())
+    (decided,) = scheduled.pass_s(60)
+    count = len(scheduled.events)
+    for at_ms in (decided.instant_ms, decided.instant_ms - MINUTE_MS, decided.instant_ms + 60_000):
+        scheduled.report(scheduled.due(at_ms))
+    scheduled.clock.advance_s(60)
+    due = scheduled.due(decided.instant_ms + 60_000)
+    other = ReportScheduleDue(job_id=JOB, schedule="minutes", mark="x", at_ms=due.at_ms)
+    gone = ReportScheduleDue(job_id=JOB, schedule="other", mark=due.mark, at_ms=due.at_ms)
+    for report in (other, gone):
+        scheduled.report(report)
+    assert len(scheduled.events) == count
+
+
+def test_command_id_is_the_same_for_the_same_instant_wherever_it_is_decided() -> None:
+    decided = [Scheduled(every_minute()).pass_s(60)[0].command_id for _ in range(2)]
+    assert decided[0] == decided[1] is not None
+
+
+@pytest.mark.parametrize(
+    ("overlap", "settings", "verdict", "why"),
+    [
+        (Overlap.REJECT, {}, Verdict.COALESCED, Why.OVERLAP),
+        (Overlap.SKIP, {}, Verdict.COALESCED, Why.OVERLAP),
+        (Overlap.QUEUE, {}, Verdict.STARTED, None),
+        (Overlap.REPLACE, {"max_running": 2}, Verdict.STARTED, None),
+    ],
+)
+def test_overlap_decides_beside_a_start_that_waits(
+    overlap: Overlap, settings: dict[str, object], verdict: Verdict, why: Why | None
+) -> None:
+    scheduled = Scheduled(every_minute(), overlap=overlap, **settings)
+    scheduled.pass_s(60)
+    assert words(scheduled.pass_s(60)) == [(verdict, why, 1)]
+
+
+@pytest.mark.parametrize("overlap", [Overlap.REJECT, Overlap.SKIP])
+def test_instant_beside_one_that_runs_is_skipped_and_says_so(overlap: Overlap) -> None:
+    scheduled = Scheduled(every_minute(), overlap=overlap)
+    (first,) = scheduled.pass_s(60)
+    scheduled.runs(first.execution_id or "")
+    assert words(scheduled.pass_s(60)) == [(Verdict.SKIPPED, Why.OVERLAP, 1)]
+    scheduled.ends(first.execution_id or "")
+    assert words(scheduled.pass_s(60)) == [(Verdict.STARTED, None, 1)]
+
+
+def test_disabled_job_and_maintenance_skip_and_say_so() -> None:
+    scheduled = Scheduled(every_minute(), disabled=True)
+    assert words(scheduled.pass_s(60)) == [(Verdict.SKIPPED, Why.DISABLED, 1)]
+    scheduled.define(JOB, schedule=(scheduled.schedule,))
+    scheduled.report(SetMaintenance(on=True, by="root"))
+    assert words(scheduled.pass_s(60)) == [(Verdict.SKIPPED, Why.MAINTENANCE, 1)]
+    scheduled.report(SetMaintenance(on=False, by="root"))
+    assert words(scheduled.pass_s(60)) == [(Verdict.STARTED, None, 1)]
+
+
+def test_missed_once_starts_for_the_newest_and_coalesces_the_others_into_it() -> None:
+    scheduled = Scheduled(every_minute(missed_within_s=600.0))
+    decided = scheduled.pass_s(3600)
+    assert words(decided) == [
+        (Verdict.SKIPPED, Why.MISSED, 49),
+        (Verdict.COALESCED, None, 10),
+        (Verdict.STARTED, None, 1),
+    ]
+    assert decided[1].execution_id == decided[2].execution_id
+    assert sum(each.count for each in decided) == 60
+    assert scheduled.look() == []
+
+
+def test_missed_skip_starts_nothing_that_is_late() -> None:
+    scheduled = Scheduled(every_minute(missed=MissedPolicy.SKIP))
+    scheduled.clock.advance_s(30)
+    assert words(scheduled.pass_s(3600)) == [
+        (Verdict.SKIPPED, Why.MISSED, 59),
+        (Verdict.STARTED, None, 1),
+    ]
+    late = Scheduled(ScheduleSpec(name="hours", every_s=3600, missed=MissedPolicy.SKIP, zone="UTC"))
+    decided = late.pass_s(2 * DAY_S + 1800)
+    assert {each.verdict for each in decided} == {Verdict.SKIPPED}
+    assert sum(each.count for each in decided) == 48
+
+
+def test_missed_all_starts_for_each_in_order_and_each_waits_for_the_one_before() -> None:
+    scheduled = Scheduled(every_minute(missed=MissedPolicy.ALL, missed_within_s=300.0))
+    decided = scheduled.pass_s(3600)
+    assert words(decided) == [(Verdict.SKIPPED, Why.MISSED, 54), *[(Verdict.STARTED, None, 1)] * 6]
+    ids = [each.execution_id or "" for each in decided[1:]]
+    assert [scheduled.status(i) for i in ids] == [
+        ExecutionStatus.STARTING,
+        *[ExecutionStatus.QUEUED] * 5,
+    ]
+    for number, id_ in enumerate(ids[:-1], 1):
+        scheduled.runs(id_)
+        exit_ = ExitRecord(ended_ms=scheduled.clock.now_ms(), exit_code=0)
+        scheduled.report(ReportEnded(execution_id=id_, exit=exit_))
+        assert scheduled.status(ids[number]) is ExecutionStatus.STARTING
+
+
+def test_a_year_of_seconds_is_a_few_records() -> None:
+    scheduled = Scheduled(ScheduleSpec(name="s", cron="* * * * * *", zone="UTC"))
+    decided = scheduled.pass_s(365 * DAY_S)
+    assert [each.verdict for each in decided] == [
+        Verdict.SKIPPED,
+        Verdict.COALESCED,
+        Verdict.STARTED,
+    ]
+    assert decided[0].more
+    assert decided[0].first_ms is not None
+    assert decided[0].instant_ms < (decided[1].first_ms or 0)
+
+
+def test_start_whose_variables_do_not_fit_any_more_is_skipped_with_the_reason() -> None:
+    scheduled = Scheduled(every_minute(variables={"Kind": "x"}))
+    (decided,) = scheduled.pass_s(60)
+    assert (decided.verdict, decided.why) == (Verdict.SKIPPED, Why.REFUSED)
+    assert "no variable" in (decided.error or "")
+
+
+def test_clock_in_doubt_decides_nothing_and_a_schedule_defined_then_begins_at_its_end() -> None:
+    scheduled = Scheduled(every_minute())
+    scheduled.clock.jump_wall_s(365 * DAY_S)
+    scheduled.report(ReportClock(doubted=True, believed_ms=1))
+    assert scheduled.look() == []
+    scheduled.define("Demo/New", schedule=(every_minute(),))
+    assert scheduled.table.schedules_of("Demo/New")["minutes"].decided_ms is None
+    scheduled.clock.jump_wall_s(-365 * DAY_S)
+    events = scheduled.report(ReportClock(doubted=False))
+    (begun,) = (e for e in events if isinstance(e, ScheduleBegun))
+    assert (begun.job_id, begun.from_ms) == ("Demo/New", scheduled.clock.now_ms())
+    assert words(scheduled.pass_s(60)) == [(Verdict.STARTED, None, 1)]
+
+
+def test_schedule_that_a_wrong_clock_took_far_ahead_goes_on_when_the_clock_is_believed() -> None:
+    scheduled = Scheduled(every_minute())
+    scheduled.clock.jump_wall_s(365 * DAY_S)
+    assert scheduled.look()[-1].verdict is Verdict.STARTED
+    scheduled.clock.jump_wall_s(-365 * DAY_S)
+    scheduled.report(ReportClock(doubted=True))
+    scheduled.report(ReportClock(doubted=False, by="root"))
+    assert len(scheduled.pass_s(60)) == 1
+
+
+def test_instant_whose_command_is_known_is_not_started_again() -> None:
+    scheduled = Scheduled(every_minute(), max_running=5)
+    (first,) = scheduled.pass_s(60)
+    scheduled.schedule = every_minute(jitter_s=1.0)
+    scheduled.clock.jump_wall_s(-120)
+    scheduled.define(JOB, schedule=(scheduled.schedule,), max_running=5)
+    scheduled.clock.jump_wall_s(121)
+    decided = scheduled.look()[-1]
+    assert (decided.instant_ms, decided.why) == (first.instant_ms, Why.STARTED_BEFORE)
+    accepted = [e for e in scheduled.events if isinstance(e, CommandAccepted)]
+    assert len(accepted) == len({e.command_id for e in accepted})
+
+
+def test_start_by_hand_beside_a_schedule_is_left_alone() -> None:
+    scheduled = Scheduled(every_minute())
+    scheduled.send(StartJob(job_id=JOB))
+    assert words(scheduled.pass_s(60)) == [(Verdict.COALESCED, Why.OVERLAP, 1)]
