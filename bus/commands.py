@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from bus.health import HealthStatus
 from bus.job_definition import DefinitionFault, JobSpec
 from bus.model import ExitRecord, Progress, StopRequest, Value
 from bus.schedules import Instants
@@ -161,6 +162,14 @@ class ReportProgress(msgspec.Struct, frozen=True, kw_only=True, tag="report_prog
     progress: Progress
 
 
+class ReportHealth(msgspec.Struct, frozen=True, kw_only=True, tag="report_health"):
+    """The last checks of the running program came to this; `message` is what the last one said."""
+
+    execution_id: str
+    status: HealthStatus
+    message: str = ""
+
+
 class ReportStopping(msgspec.Struct, frozen=True, kw_only=True, tag="report_stopping"):
     """The shim began to stop the tree by itself, because of a time limit or the watchdog."""
 
@@ -270,6 +279,7 @@ class ReportClock(msgspec.Struct, frozen=True, kw_only=True, tag="report_clock")
 Report = (
     ReportRunning
     | ReportProgress
+    | ReportHealth
     | ReportStopping
     | ReportEnded
     | ReportSpawnFailed

@@ -92,6 +92,9 @@ def _failure(execution: Execution) -> str:
             what = "not all of it could be stopped" + (f", left are {left}" if left else "")
         case Reason.NOT_READY:
             what = f"it was not ready when it ended: {_exit(execution)}"
+        case Reason.UNHEALTHY:
+            said = execution.health.message if execution.health is not None else ""
+            what = "it was not well" + (f": {said}" if said else "")
         case Reason.WATCHDOG:
             what = "it gave no sign of life in time (watchdog)"
         case Reason.OOM:

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from bus.health import HealthStatus
 from bus.job_definition import DefinitionFault, JobSpec
 from bus.model import (
     NO_RESULT,
@@ -129,6 +130,16 @@ class ExecutionProgress(
 
     execution_id: str
     progress: Progress
+
+
+class ExecutionHealth(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="execution.health"
+):
+    """From now on the running program counts as well, or as not well; `message` says why."""
+
+    execution_id: str
+    status: HealthStatus
+    message: str = ""
 
 
 class ExecutionStopping(
@@ -325,6 +336,7 @@ AnyEvent = (
     | ExecutionStarted
     | ExecutionRunning
     | ExecutionProgress
+    | ExecutionHealth
     | ExecutionStopping
     | ExecutionUnknown
     | ExecutionEnded
@@ -350,6 +362,7 @@ EXECUTION_EVENTS: Final = (
     ExecutionStarted,
     ExecutionRunning,
     ExecutionProgress,
+    ExecutionHealth,
     ExecutionStopping,
     ExecutionUnknown,
     ExecutionEnded,

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
+from bus.health import HealthSpec
 from bus.model import ExecutionStatus, Value
 from bus.schedules import ScheduleSpec
 
@@ -159,6 +160,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     schedule: tuple[ScheduleSpec, ...] = ()
     output: OutputSpec = OutputSpec()
     keep: KeepSpec = KeepSpec()
+    health: HealthSpec | None = None
     after: tuple[AfterSpec, ...] = ()
     user: str | None = None
     limits: LimitsSpec = LimitsSpec()

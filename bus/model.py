@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from bus.health import Health
+
 
 class ExecutionStatus(StrEnum):
     """Where an execution stands. The last seven are final and never left."""
@@ -59,6 +61,7 @@ class Reason(StrEnum):
     SPAWN_ERROR = "spawn_error"
     NOT_READY = "not_ready"
     WATCHDOG = "watchdog"
+    UNHEALTHY = "unhealthy"
     STOP_INCOMPLETE = "stop_incomplete"
     USER = "user"
     POLICY = "policy"
@@ -195,7 +198,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
 
     `attempts` is how many starts in all its definition allows, if it is retried at all. `result` is
     the JSON object that the program left; `result_note` says why none was taken. `caused_by` is
-    the execution whose end set this one going, as the last of `hops`. There are
+    the execution whose end set this one going, as the last of `hops`. `health` is None where it is
+    not checked, or not known yet. There are
     many of these and none can be part of a cycle: the collector need not look at them.
     """
 
@@ -235,6 +239,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     caused: tuple[Caused, ...] = ()
     scheduled_at: str | None = None
     version: int = 0
+    health: Health | None = None
 
     @property
     def is_final(self) -> bool:

@@ -13,6 +13,7 @@ from bus.apps import App
 from bus.clock import rfc3339
 from bus.endings import ending
 from bus.events import ScheduleDecided
+from bus.health import Health
 from bus.job_definition import DefinitionFault, Job, RestartPolicy, VariableSpec, fault_of
 from bus.model import (
     Caused,
@@ -50,6 +51,15 @@ class CausedView(msgspec.Struct, frozen=True, rename="camel"):
     error: str | None
 
 
+class HealthView(msgspec.Struct, frozen=True, rename="camel"):
+    """`healthy` or `unhealthy` by the last checks, since when, and what the one said that made it
+    so."""
+
+    status: str
+    since: str
+    message: str
+
+
 class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     """One execution. `outputEnd` is set once it is final and the output complete to there.
 
@@ -58,7 +68,7 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     schedule, whose instant is `scheduledAt`; `notBefore` is when the delay ends that it waits for,
     or the moment it was asked for, as long as it is `Queued`. `ending` says how it
     ended in words, see `bus.endings`; `waitingFor` says what it waits for, as it was when this was
-    written.
+    written. `health` is null where none is checked, or not known yet.
 
     `result` is the JSON object that the program left in the file that `JOBBUS_RESULT` names;
     `resultNote` says why it was not taken. `causedBy` is the execution whose end set this one
@@ -99,6 +109,7 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     caused_by: str | None = None
     caused: tuple[CausedView, ...] = ()
     scheduled_at: str | None = None
+    health: HealthView | None = None
 
 
 class CommandView(msgspec.Struct, frozen=True, rename="camel"):
@@ -291,6 +302,7 @@ def execution_view(execution: Execution, waiting_for: str) -> ExecutionView:
         caused_by=execution.caused_by,
         caused=tuple(map(_caused_view, execution.caused)),
         scheduled_at=execution.scheduled_at,
+        health=_health_view(execution.health),
     )
 
 
@@ -377,6 +389,12 @@ def _fault_view(fault: DefinitionFault | None) -> FaultView | None:
         return None
     more = (MistakeView(each.file, each.line, each.reason, each.key) for each in fault.more)
     return FaultView(fault.file, fault.line, fault.reason, fault.key, tuple(more))
+
+
+def _health_view(health: Health | None) -> HealthView | None:
+    if health is None:
+        return None
+    return HealthView(health.status.value, rfc3339(health.since_ms), health.message)
 
 
 def _stop_view(stop: StopRequest | None) -> StopView | None:

@@ -99,8 +99,6 @@ def _job_table(name: str, record: type[msgspec.Struct]) -> str:
 
 def _later(path: str) -> str:
     """What is added to keys, or ways of a key, that the service does not build yet."""
-    if path == "ready" and "ready" in definition_checks.NOT_BUILT:
-        return '. Not built yet: `"tcp:PORT"`, `"output:REGEX"`'
     return ". **Not built yet**" if path in definition_checks.NOT_BUILT else ""
 
 
@@ -318,6 +316,10 @@ def _quoted(word: object) -> str:
     return str(word) if isinstance(word, int) else f'"{word}"'
 
 
+_NEEDED: Final = {"schedule": 'cron = "0 3 * * *"\n', "health": 'command = ["x"]\n'}
+"""Keys without which a section is refused as a whole."""
+
+
 def _job_range(path: str, field: msgspec.structs.FieldInfo) -> str:
     """What the checks themselves say about a number that cannot be right."""
     if _without_none(field.type) not in (int, float) or path.startswith("variables"):
@@ -328,7 +330,7 @@ def _job_range(path: str, field: msgspec.structs.FieldInfo) -> str:
         if section not in ("", "schedule", "after")
         else f"[[{section}]]\n" * bool(section)
     )
-    start = 'cron = "0 3 * * *"\n' if section == "schedule" else ""
+    start = _NEEDED.get(section, "")
     text = f'command = ["x"]\n{head}{start}{key} = -1000000\n'
     found = decode_definition(text.encode(), file="job.toml", directory="/x")
     assert isinstance(found, DefinitionFault), path

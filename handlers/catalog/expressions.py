@@ -91,6 +91,15 @@ def matches(expression: str, text: str) -> bool:
     return _compiled(expression).fullmatch(text) is not None
 
 
+def is_in(expression: str, text: str) -> bool:
+    """Whether some part of `text` matches, as `re.search` understands it.
+
+    Raises:
+        NotUsable: see `check_expression`.
+    """
+    return _compiled(expression).search(text) is not None
+
+
 def check_expression(expression: str, length_max: int | None = None) -> None:
     """The expression can be used, on texts of up to `length_max` characters in bounded time.
 

@@ -96,6 +96,8 @@ def _choices(path: Path, choices: tuple[str, ...]) -> Iterator[Problem]:
 def texts(spec: JobSpec) -> Iterator[tuple[Path, str]]:
     """Where references to variables are rendered."""
     yield from ((("command", i), element) for i, element in enumerate(spec.command))
+    if spec.health is not None:
+        yield from ((("health", "command", i), e) for i, e in enumerate(spec.health.command))
     yield from ((("env", name), text) for name, text in spec.env.items())
     yield ("description",), spec.description
 
@@ -111,7 +113,7 @@ def references(spec: JobSpec) -> Iterator[Problem]:
             elif path[0] != "env" and spec.variables[name].type is VariableType.SECRET:
                 yield Problem(
                     path,
-                    f"{{{{{name}}}}} is a secret and may not stand in {path[0]}; "
+                    f"{{{{{name}}}}} is a secret and may not stand in {shown(path)}; "
                     f"the job finds it as JOBBUS_VAR_{name} in its environment",
                     (("variables", name),),
                 )

@@ -51,6 +51,7 @@ from handlers.decisions.waiting_commands import done_or_merged, end_waiting, uns
 
 _TIMEOUTS = frozenset({Reason.RUN_TIMEOUT, Reason.START_TIMEOUT})
 _LIMITS = _TIMEOUTS | {Reason.WATCHDOG}
+_FAILURES = frozenset({Reason.WATCHDOG, Reason.UNHEALTHY})
 _ORDERED = frozenset({Reason.USER, Reason.POLICY, Reason.REPLACED, Reason.SHUTDOWN})
 
 
@@ -192,7 +193,7 @@ def _forced(cause: Reason | None) -> tuple[ExecutionStatus, Reason] | None:
     """The state of what was ended for that cause; None if it is none that ends by an order."""
     if cause in _TIMEOUTS:
         return ExecutionStatus.TIMED_OUT, cause
-    if cause is Reason.WATCHDOG:
+    if cause in _FAILURES:
         return ExecutionStatus.FAILED, cause
     return (ExecutionStatus.STOPPED, cause) if cause in _ORDERED else None
 

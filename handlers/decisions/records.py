@@ -13,15 +13,23 @@ from bus.events import (
     CommandEnded,
     ExecutionCaused,
     ExecutionEnded,
+    ExecutionHealth,
+    ExecutionProgress,
     ExecutionQueued,
     ExecutionRunning,
     ExecutionStarted,
     ExecutionStopping,
 )
+from bus.health import Health
 from bus.job_definition import Job
 from bus.lifecycle import command_may_follow, may_follow
 from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus
 from handlers.decisions.retries import RESTART
+
+Change = (
+    ExecutionRunning | ExecutionProgress | ExecutionHealth | ExecutionStopping | ExecutionCaused
+)
+"""What happens to one execution and changes nothing but its record."""
 
 
 def accepted(event: CommandAccepted, seq: int) -> CommandRecord:
@@ -106,16 +114,24 @@ def started(before: Execution, event: ExecutionStarted, seq: int) -> Execution:
     return replace(after, revision=event.revision, variables=variables)
 
 
-def running(before: Execution, event: ExecutionRunning, seq: int) -> Execution:
-    after = moved(before, ExecutionStatus.RUNNING, seq)
-    return replace(after, pid=event.pid, start_ms=event.started_ms)
-
-
-def stopping(before: Execution, event: ExecutionStopping, seq: int) -> Execution:
-    """An order may come again, sharper, while the first one is followed."""
-    if before.status is not ExecutionStatus.STOPPING:
-        before = moved(before, ExecutionStatus.STOPPING, seq)
-    return replace(before, stop=event.stop, version=seq)
+def changed(before: Execution, event: Change, seq: int, at_ms: int) -> Execution:
+    """The execution after something that takes it out of no list of the table."""
+    match event:
+        case ExecutionRunning():
+            after = moved(before, ExecutionStatus.RUNNING, seq)
+            return replace(after, pid=event.pid, start_ms=event.started_ms)
+        case ExecutionProgress():
+            return replace(before, progress=event.progress, version=seq)
+        case ExecutionHealth():
+            health = Health(status=event.status, since_ms=at_ms, message=event.message)
+            return replace(before, health=health, version=seq)
+        case ExecutionStopping():
+            # An order may come again, sharper, while the first one is followed.
+            if before.status is not ExecutionStatus.STOPPING:
+                before = moved(before, ExecutionStatus.STOPPING, seq)
+            return replace(before, stop=event.stop, version=seq)
+        case ExecutionCaused():
+            return replace(before, caused=(*before.caused, event.caused), version=seq)
 
 
 def ended(before: Execution, event: ExecutionEnded, seq: int) -> Execution:
@@ -134,10 +150,6 @@ def ended(before: Execution, event: ExecutionEnded, seq: int) -> Execution:
         result=event.result.copy(),  # not a part of the line that it was read from
         result_note=event.result_note,
     )
-
-
-def caused(before: Execution, event: ExecutionCaused, seq: int) -> Execution:
-    return replace(before, caused=(*before.caused, event.caused), version=seq)
 
 
 def with_start(job: Job, event: ExecutionQueued, at_ms: int) -> Job:

@@ -12,6 +12,7 @@ from bus.commands import (
     PassTime,
     ReportClock,
     ReportEnded,
+    ReportHealth,
     ReportLost,
     ReportProgress,
     ReportRunning,
@@ -31,6 +32,7 @@ from bus.errors import ErrorCode, Refused
 from handlers.decisions import catalog_changes as definitions
 from handlers.decisions import (
     ended_executions,
+    health,
     job_status,
     maintenance,
     outcomes,
@@ -64,6 +66,7 @@ CHECKS: dict[type, Callable[[ReadableTable, Envelope, Any, Context], Any]] = {
 REPORTS: dict[type, Callable[[ReadableTable, Any, Context], Decision]] = {
     ReportRunning: outcomes.running,
     ReportProgress: outcomes.progress,
+    ReportHealth: health.health,
     ReportStopping: outcomes.stopping,
     ReportEnded: outcomes.ended,
     ReportSpawnFailed: outcomes.spawn_failed,

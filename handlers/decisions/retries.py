@@ -8,6 +8,7 @@ run does not keep the machine busy.
 from bus.envelope import SCHEDULED
 from bus.errors import Refused
 from bus.events import ExecutionEnded, ExecutionQueued, ExecutionStarted, JobGaveUp
+from bus.health import HealthAction
 from bus.job_definition import Job, JobSpec, RestartPolicy, RetrySpec
 from bus.model import Execution, ExecutionStatus, Reason, Value
 from handlers.catalog.variables import resolve_variables
@@ -33,7 +34,7 @@ def follow_up(
     """
     job = table.job(execution.job_id)
     spec = job.spec if job is not None else None
-    if job is None or spec is None or spec.disabled or _person_ended_it(execution, final):
+    if job is None or spec is None or spec.disabled or _person_ended_it(table, execution, final):
         return None
     if any(e.replaces == execution.id for e in table.queued(execution.job_id)):
         return None  # its replacement starts anyway
@@ -65,7 +66,9 @@ def is_still_ordered(execution: Execution, spec: JobSpec) -> bool:
         case cause if cause.startswith(SCHEDULED):
             return not spec.disabled
         case _:
-            return not spec.disabled and spec.restart.policy is not RestartPolicy.NO
+            return not spec.disabled and (
+                spec.restart.policy is not RestartPolicy.NO or _heals(spec)
+            )
 
 
 def start_of(
@@ -92,12 +95,21 @@ def delay_of(retry: RetrySpec, step: int, context: Context) -> float:
     return delay_s * (1 + retry.jitter * context.random())
 
 
-def _person_ended_it(execution: Execution, final: ExecutionEnded) -> bool:
+def _person_ended_it(table: ReadableTable, execution: Execution, final: ExecutionEnded) -> bool:
+    """Also a person whose stop came when a limit, or its health, was ending it already."""
     ordered = execution.stop is not None and execution.stop.reason in _PERSONS
-    return ordered or final.status is ExecutionStatus.CANCELLED
+    waits = any(command.kind == "stop" for command in table.commands_waiting_for(execution.id))
+    return ordered or waits or final.status is ExecutionStatus.CANCELLED
+
+
+def _heals(spec: JobSpec) -> bool:
+    """Whether what is not well is started again, whatever `[restart]` says of other ends."""
+    return spec.health is not None and spec.health.action is HealthAction.RESTART
 
 
 def _wants_restart(spec: JobSpec, final: ExecutionEnded) -> bool:
+    if final.reason is Reason.UNHEALTHY and _heals(spec):
+        return True
     match spec.restart.policy:
         case RestartPolicy.NO:
             return False

@@ -15,6 +15,7 @@ from bus.events import (
     ExecutionCaused,
     ExecutionDeleted,
     ExecutionEnded,
+    ExecutionHealth,
     ExecutionProgress,
     ExecutionQueued,
     ExecutionRunning,
@@ -75,19 +76,19 @@ class JobTable(ReadableTable):
                 self._executions[i] = records.started(waited, event, seq)
                 if event.revision:
                     self._forget_spec(waited.job_id, waited.revision)
-            case ExecutionRunning(execution_id=i) as event:
-                self._executions[i] = records.running(self._executions[i], event, seq)
-            case ExecutionProgress(execution_id=i, progress=progress):
-                before = self._executions[i]
-                self._executions[i] = replace(before, progress=progress, version=seq)
-            case ExecutionStopping(execution_id=i) as event:
-                self._executions[i] = records.stopping(self._executions[i], event, seq)
+            case (
+                ExecutionRunning()
+                | ExecutionProgress()
+                | ExecutionHealth()
+                | ExecutionStopping()
+                | ExecutionCaused()
+            ) as event:
+                before = self._executions[event.execution_id]
+                self._executions[before.id] = records.changed(before, event, seq, at_ms)
             case ExecutionUnknown(execution_id=i):
                 self._move(i, ExecutionStatus.UNKNOWN, seq)
             case ExecutionEnded() as event:
                 self._end_execution(event, seq)
-            case ExecutionCaused(execution_id=i) as event:
-                self._executions[i] = records.caused(self._executions[i], event, seq)
             case ExecutionDeleted(execution_id=i, job_id=job_id):
                 assert self._executions[i].is_final, i
                 self._drop_execution(i, job_id)

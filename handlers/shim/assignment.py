@@ -18,6 +18,18 @@ SERVICE_SOCKET = "bell"
 ORDER = "ORDER"
 """Beside it the order itself, as `control` has it: a program can take that file from its shim."""
 
+READY_SEEN = "READY_SEEN"
+"""Beside it `1`: the service has found out that the program is ready."""
+
+PROBED_READINESS = "probe"
+"""`Assignment.ready` of a program that is ready when the service says so."""
+
+CHECK = "CHECK"
+"""Beside it a number: the check of `Assignment.health` that the service wants made."""
+
+FROM_SERVICE = (ORDER, READY_SEEN, CHECK)
+"""Words that only our account may say."""
+
 CLAIMED_BY_SERVICE = b"service\n"
 """The whole content of a claim that the recovery of a service won: that generation never runs."""
 
@@ -60,6 +72,8 @@ class Assignment(NamedTuple):
     masks: list[str] | None = None
     instance: str = ""
     job_id: str = ""
+    health: list[str] | None = None
+    health_timeout_s: float = 5.0
 
 
 class StopOrder(NamedTuple):

@@ -9,6 +9,7 @@ import signal
 import struct
 import sys
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _SYNC_FILE_RANGE_WRITE = 2
@@ -33,6 +34,12 @@ if _libc is not None:
 def become_subreaper() -> bool:
     """Orphans below this process become its children from now on; False where there is no way."""
     return _libc is not None and _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+def die_with_parent() -> None:
+    """The calling process is killed when its parent dies, unless it takes another account."""
+    if _libc is not None:
+        _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 def set_name(name: bytes) -> None:

@@ -3,9 +3,9 @@
 Its name is in a folder of our account, so that no other account takes it when the shim is dead:
 what programs say is for the service alone.
 
-A wake-up is only a hint, so it may come from any process, but for an order that comes with it: that
-must come from our account. Words about the execution must come from its tree, or at least from its
-account if the sender has ended already (`systemd-notify` has).
+A wake-up is only a hint, so it may come from any process, but for what the service says with it, as
+an order: that must come from our account. Words about the execution must come from its tree, or at
+least from its account if the sender has ended already (`systemd-notify` has).
 """
 
 import _socket
@@ -15,7 +15,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 
-from handlers.shim.assignment import ORDER
+from handlers.shim.assignment import FROM_SERVICE
 
 DATAGRAM_BYTES_MAX = 65_536
 DATAGRAMS_A_TURN = 64
@@ -94,8 +94,9 @@ class NotifySocket:
             except OSError:
                 return
             found, sender = parse_notify(data), _sender(ancillary)
-            if ORDER in found and not _is_of_our_account(sender):
-                del found[ORDER]
+            if not _is_of_our_account(sender):
+                for word in FROM_SERVICE:
+                    found.pop(word, None)
             if "CONTROL" in found or _is_permitted(sender, owns):
                 yield found
 

@@ -121,6 +121,11 @@ def marks_of(pid: int) -> Marks:
     return Marks(frozenset(executions), frozenset(instances))
 
 
+def carries(pid: int, entry: bytes) -> bool:
+    """Whether `NAME=value` stands in the environment that the process was started with."""
+    return entry in _environment(pid).split(b"\0")
+
+
 def _environment(pid: int) -> bytes:
     try:
         descriptor = os.open(f"/proc/{pid}/environ", os.O_RDONLY | os.O_CLOEXEC)

@@ -13,7 +13,15 @@ import select
 import time
 from typing import Any
 
-from handlers.shim.assignment import ORDER, Assignment, StopOrder
+from handlers.shim.assignment import (
+    CHECK,
+    ORDER,
+    PROBED_READINESS,
+    READY_SEEN,
+    Assignment,
+    StopOrder,
+)
+from handlers.shim.check import Check
 from handlers.shim.files import Folder
 from handlers.shim.limits import Limits
 from handlers.shim.masking import Masking, masked
@@ -30,6 +38,8 @@ from handlers.shim.tree import Tree
 
 START_LIMITS = ("start_timeout", "ready")
 RUN_LIMITS = ("start_timeout", "run_timeout")
+
+NUMBER_DIGITS_MAX = 19
 
 RECORD_LAG_S = 0.1
 """`process.json` says so much later than the datagram that the program runs: of a program that has
@@ -72,6 +82,7 @@ class Shim:
         self._poll.register(children, select.POLLIN)
         self._poll.register(self.notify_socket.descriptor, select.POLLIN)
         self.pipes = Pipes(self._poll, self.output, self.masking)
+        self.check = Check(work, self.tree, self._poll, self.masking, self._report_check)
 
     def run(self) -> bool:
         """Everything, in order; returns when the record is written, as `run_shim` says."""
@@ -151,6 +162,8 @@ class Shim:
         for descriptor, _ in events:
             if descriptor in self.pipes:
                 self._read_pipe(descriptor)
+            elif descriptor in self.check:
+                self.check.read(descriptor)
             elif descriptor == self._child_ended:
                 os.read(self._child_ended, 512)
                 self.tree.reap()
@@ -167,6 +180,7 @@ class Shim:
             self.limits.next_s,
             self.stopping.deadline_s,
             self.pipes.drain_until_s,
+            self.check.deadline_s,
             self.sender.due_s,
             self._record_at_s,
         ):
@@ -187,6 +201,7 @@ class Shim:
             self.record.write(self._state())
         if self.stopping.has_ended_by_itself:
             self.limits.lift_all()
+        self.check.pass_time(now, is_over=not self._is_checked)
         self.stopping.climb(now)
         self.pipes.drain(now, is_over=self.stopping.is_over)
         self.sender.send_if_due(now, self._state)
@@ -218,13 +233,18 @@ class Shim:
             if "CONTROL" in words:
                 self._look_at_control()
                 self._take(StopOrder.from_text(words.get(ORDER, "")))
+                if words.get(READY_SEEN) == "1":
+                    self._become_ready()
+                number = words.get(CHECK, "")
+                if self._is_checked and number.isdecimal() and len(number) < NUMBER_DIGITS_MAX:
+                    self.check.begin(int(number))
                 self.progress.look(time.monotonic())
             else:
                 self._take_message(masked(self.masking, words))
 
     def _take_message(self, words: dict[str, str]) -> None:
         now = time.monotonic()
-        if words.get("READY") == "1":
+        if words.get("READY") == "1" and self.work.ready != PROBED_READINESS:
             self._become_ready()
         if words.get("WATCHDOG") == "1":
             self._feed_watchdog()
@@ -241,6 +261,20 @@ class Shim:
         is_ready = self.record.ready_ms is not None
         if self.work.watchdog_s and is_ready and not self.stopping.is_climbing:
             self.limits.set("watchdog", time.monotonic() + self.work.watchdog_s)
+
+    # -- checks
+
+    @property
+    def _is_checked(self) -> bool:
+        """Whether it is of interest if the program is well: it is ready, and not to end."""
+        is_up = self.record.ready_ms is not None and self.tree.main_status is None
+        return is_up and self.stopping.order is None
+
+    def _report_check(self) -> None:
+        """The result goes to the service alone; one that is lost is replaced by the next."""
+        now = time.monotonic()
+        self.sender.changed(at_once=True)
+        self.sender.send_if_due(now, self._state)
 
     # -- orders
 
@@ -271,7 +305,8 @@ class Shim:
         self.sender.send_if_due(now, self._state)
 
     def _state(self) -> dict[str, Any]:
-        return self.record.state(self.stopping.order, self.progress.newest, self.output.end)
+        state = self.record.state(self.stopping.order, self.progress.newest, self.output.end)
+        return state if self.check.result is None else {**state, "check": self.check.result}
 
     # -- the end
 
@@ -283,6 +318,7 @@ class Shim:
             if "CONTROL" not in words:
                 self._take_message(masked(self.masking, words))
         self.notify_socket.close()
+        self.check.close()
         self.progress.look(time.monotonic(), is_last=True)
         self.output.close(now_ms())
         self.tree.dissolve()

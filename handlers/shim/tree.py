@@ -14,9 +14,12 @@ from handlers.shim.process_tree import (
     Process,
     all_marks,
     all_processes,
+    carries,
+    descendants,
     kill_all,
     members,
     process,
+    read_small,
     send,
     strays_of,
 )
@@ -29,7 +32,9 @@ class Tree:
 
     `_pid` and `main_ticks` are the program's process, set by `take`; `fork` sets `_group`, `kill`
     `_killed`, `dissolve` `_ooms`. The rest is written by `reap`: `_has_children`, the program's
-    `main_status` and what all ended members used.
+    `main_status` and what all ended members used; and `_beside`, the status of each process that
+    was started beside the program, None until it has ended: `take_beside` adds it, `leave_beside`
+    takes it out.
     """
 
     def __init__(self, execution_id: str, instance: str, cgroup_parent: str | None) -> None:
@@ -40,6 +45,7 @@ class Tree:
         self._pid = 0
         self.main_ticks = 0
         self._has_children = False
+        self._beside: dict[int, int | None] = {}
         self._killed = False
         self._ooms = 0
         self.main_status: int | None = None
@@ -82,6 +88,56 @@ class Tree:
         found = process(pid)
         self.main_ticks = 0 if found is None else found.ticks
 
+    def fork_beside(self) -> int:
+        """As `os.fork`; the child is a member, and not the program.
+
+        Raises:
+            OSError: the system gives no process.
+        """
+        if self._group is not None:
+            with contextlib.suppress(OSError):
+                return self._group.fork()
+        pid = os.fork()
+        if pid and self._group is not None:
+            self._group.add(pid)
+        return pid
+
+    def take_beside(self, pid: int) -> None:
+        """`pid` is what `fork_beside` returned, still in front of its barrier."""
+        self._beside[pid] = None
+        self._has_children = True
+
+    def status_beside(self, pid: int) -> int | None:
+        """How that process ended; None until it has."""
+        return self._beside[pid]
+
+    def leave_beside(self, pid: int) -> None:
+        """That process has ended, and its number may be given to others."""
+        del self._beside[pid]
+
+    def kill_beside(self, pid: int, entry: bytes) -> None:
+        """Nothing runs of what that process has started: its session, and what carries `entry`.
+
+        Orphans of it are children of this process; without any there is nothing to look for.
+        """
+        if self._beside[pid] is not None and not self._has_orphans():
+            return
+
+        def find(table: dict[int, Process]) -> set[int]:
+            below = descendants(table, [os.getpid()])
+            found = {each for each in below if table[each].session == pid or carries(each, entry)}
+            return found | descendants(table, found)
+
+        kill_all(find)
+        self.reap()
+
+    def _has_orphans(self) -> bool:
+        """Whether there may be children but the program."""
+        own = os.getpid()
+        children = read_small(f"/proc/{own}/task/{own}/children").split()
+        alive = {int(child) for child in children} - {self._pid}
+        return bool(alive) or (self._has_children and not children)
+
     def reap(self) -> None:
         """Every ended child is taken leave of; the program's own status is kept."""
         while True:
@@ -92,6 +148,9 @@ class Tree:
                 return
             if pid == 0:
                 return
+            if pid in self._beside:
+                self._beside[pid] = status
+                continue
             self.cpu_s += usage.ru_utime + usage.ru_stime
             self.memory_bytes_max = max(self.memory_bytes_max, usage.ru_maxrss * 1024)
             if pid == self._pid and self.main_status is None:

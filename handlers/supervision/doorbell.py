@@ -20,7 +20,7 @@ from bus.layout import DIRECTORY_MODE
 from bus.recurring import Backoff, Recurring
 from bus.scarcity import reason_of
 from bus.threads import DISK
-from handlers.shim.assignment import ORDER, SERVICE_SOCKET, WAKE
+from handlers.shim.assignment import CHECK, ORDER, READY_SEEN, SERVICE_SOCKET, WAKE
 from handlers.supervision.record import ShimState, decode_state
 
 log = structlog.get_logger("jobbus.doorbell")
@@ -109,13 +109,21 @@ class Doorbell:
 
         One that is not there yet, or not any more, needs no hint: it looks when it begins.
         """
-        words = WAKE
-        if address.startswith("@"):
-            target = "\0" + address[1:]
-        else:
-            target = self._path(execution_id)
-            if order is not None:
-                words = b"%b\n%b=%b" % (WAKE, ORDER.encode(), order)
+        if order is None or address.startswith("@"):
+            return self._send(execution_id, address, WAKE)
+        return self._send(execution_id, address, b"%b\n%b=%b" % (WAKE, ORDER.encode(), order))
+
+    def say_ready(self, execution_id: str, address: str) -> None:
+        """The execution's shim takes its program for ready, if it receives this."""
+        self._send(execution_id, address, b"%b\n%b=1" % (WAKE, READY_SEEN.encode()))
+
+    def ask_check(self, execution_id: str, address: str, number: int) -> None:
+        """The execution's shim makes the check of that number, if it receives this."""
+        self._send(execution_id, address, b"%b\n%b=%d" % (WAKE, CHECK.encode(), number))
+
+    def _send(self, execution_id: str, address: str, words: bytes) -> bool:
+        is_abstract = address.startswith("@")
+        target = "\0" + address[1:] if is_abstract else self._path(execution_id)
         try:
             self._socket.sendto(words, target)
         except BlockingIOError:

@@ -7,7 +7,7 @@ import msgspec
 
 from bus.commands import Report
 from bus.model import StopRequest
-from handlers.supervision.record import ShimState
+from handlers.supervision.record import CheckResult, ShimState
 
 
 class Timer(Enum):
@@ -17,6 +17,7 @@ class Timer(Enum):
     WRITE = "write"
     WAKE = "wake"
     PROGRESS = "progress"
+    READY = "ready"
 
 
 class ReadFiles(msgspec.Struct, frozen=True):
@@ -67,6 +68,28 @@ class WatchProgress(msgspec.Struct, frozen=True):
     """Notice when the program writes its progress file: `ProgressWritten`."""
 
 
+class ProbeReadiness(msgspec.Struct, frozen=True):
+    """Find out when the program is ready, as its definition says: `ReadinessSeen`."""
+
+
+class SayReady(msgspec.Struct, frozen=True):
+    """Have the shim take the program for ready. `address` as in `WakeShim`."""
+
+    address: str
+
+
+class CheckHealth(msgspec.Struct, frozen=True):
+    """Find out from now on whether the program is well; it is ready since then."""
+
+    ready_ms: int
+
+
+class NoteCheck(msgspec.Struct, frozen=True):
+    """The shim has made a check, which came to this."""
+
+    result: CheckResult
+
+
 class TakeOrphans(msgspec.Struct, frozen=True):
     """Watch the tree whose shim is dead. `state` is None if no file describes it: then its members
     carry the marker."""
@@ -102,6 +125,9 @@ class Forget(msgspec.Struct, frozen=True):
     """The execution leaves supervision: shim, progress file, orphans and timers are let go."""
 
 
+OfProgram = WatchProgress | ProbeReadiness | SayReady | CheckHealth | NoteCheck
+"""What is done to know how the program is."""
+
 Action = (
     ReadFiles
     | ReadSecrets
@@ -110,7 +136,7 @@ Action = (
     | UnfollowShim
     | WriteControl
     | WakeShim
-    | WatchProgress
+    | OfProgram
     | TakeOrphans
     | OrderOrphans
     | WarnOfCopy

@@ -142,6 +142,10 @@ class ProgressWritten(msgspec.Struct, frozen=True):
     """The program has written to its progress file."""
 
 
+class ReadinessSeen(msgspec.Struct, frozen=True):
+    """The answer to `ProbeReadiness`: the program is ready."""
+
+
 class OrphansFound(msgspec.Struct, frozen=True):
     """Members of the tree without a shim live, or may live."""
 
@@ -166,4 +170,5 @@ Answer = SecretsRead | CallFailed | ShimForked | ForkRefused | RequestLost
 OfShim = ShimSent | ShimFollowed | ShimMissing | ShimEnded | Looked
 OfStop = StopOrdered | ControlTried | WakeRefused
 OfOrphans = OrphansFound | OrphansGone | OrphansSurvived
-Input = Wanted | FilesRead | Answer | OfShim | OfStop | ProgressWritten | OfOrphans | TimePassed
+OfProgram = ProgressWritten | ReadinessSeen
+Input = Wanted | FilesRead | Answer | OfShim | OfStop | OfProgram | OfOrphans | TimePassed

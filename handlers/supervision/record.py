@@ -12,6 +12,16 @@ PID_MAX = 1 << 31
 NUMBER_MAX = 1 << 63
 
 
+class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a check of the program's health came to; `message` is the last line that it printed."""
+
+    number: int
+    exit_code: int | None = None
+    signal: int | None = None
+    is_late: bool = False
+    message: str = ""
+
+
 class ShimState(msgspec.Struct, frozen=True, kw_only=True):
     """`process.json`, and with `exit` a datagram: the latest a shim says about its execution.
 
@@ -36,6 +46,7 @@ class ShimState(msgspec.Struct, frozen=True, kw_only=True):
     exit: ExitRecord | None = None
     instance: str = ""
     folder: str = ""
+    check: CheckResult | None = None
 
 
 class _Control(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,9 +12,11 @@ import msgspec
 
 from bus.job_definition import JobSpec
 from bus.layout import DataLayout
-from bus.model import Execution
+from bus.model import Execution, Value
+from handlers.catalog.probe_targets import NoTarget, health_target, ready_target
 from handlers.catalog.program_call import build_launch
-from handlers.shim.assignment import Assignment
+from handlers.catalog.templates import render
+from handlers.shim.assignment import PROBED_READINESS, Assignment
 
 ACCOUNT_NAMES = ("HOME", "USER", "LOGNAME", "SHELL")
 """What a login sets; a service started by systemd or cron may lack them."""
@@ -95,7 +97,7 @@ class Requests:
             sockets=str(self._layout.sockets),
             generation=generation,
             max_bytes=spec.output.max_bytes,
-            ready=shim_readiness(spec.ready),
+            ready=shim_readiness(spec, execution.variables),
             timeout_s=spec.timeout_s,
             start_timeout_s=spec.start_timeout_s,
             watchdog_s=spec.watchdog_s,
@@ -114,7 +116,24 @@ class Requests:
             masks=list(secrets.values()) or None,
             instance=self._instance,
             job_id=execution.job_id,
+            health=_health_command(spec, execution.variables),
+            health_timeout_s=spec.health.timeout_s if spec.health is not None else 0.0,
         )
+
+
+def _health_command(spec: JobSpec, values: Mapping[str, Value]) -> list[str] | None:
+    """The command beside the program that says if it is well.
+
+    Raises:
+        ValueError: with these values of the variables there is nothing to be asked.
+    """
+    if spec.health is None:
+        return None
+    try:
+        health_target(spec.health, values)
+    except NoTarget as wrong:
+        raise ValueError(f"health.url {wrong}") from None
+    return [render(element, values) for element in spec.health.command] or None
 
 
 def signal_number(name: str) -> int:
@@ -133,19 +152,17 @@ def signal_number(name: str) -> int:
         raise ValueError(f"there is no signal {name!r}; e.g. TERM, INT, HUP") from None
 
 
-def shim_readiness(ready: str) -> str:
+def shim_readiness(spec: JobSpec, values: Mapping[str, Value]) -> str:
     """`ready` as the shim knows it.
 
     Raises:
-        ValueError: that kind of readiness is not known here.
+        ValueError: with these values of the variables it makes no sense.
     """
-    kind, _, rest = ready.partition(":")
-    if ready in ("spawn", "notify"):
-        return ready
-    if kind == "after_s":
-        float(rest)
-        return ready
-    raise ValueError(f"ready = {ready!r} is not built; use spawn, notify or after_s:N")
+    try:
+        target = ready_target(spec, values)
+    except NoTarget as wrong:
+        raise ValueError(f"ready {wrong}") from None
+    return spec.ready if target is None else PROBED_READINESS
 
 
 def base_environment(

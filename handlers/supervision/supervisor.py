@@ -15,19 +15,25 @@ from typing import Any
 import msgspec
 
 from bus.clock import Clock
+from bus.commands import ReportHealth
 from bus.job_definition import JobSpec
 from bus.layout import DataLayout
 from bus.model import Execution, StopRequest
 from bus.ports import OutputNotice, ReportSink
 from bus.tasks import kept_up
 from bus.threads import DISK, STOPS
+from handlers.catalog.probe_targets import health_target, ready_target
 from handlers.supervision import execution_actions as actions
 from handlers.supervision import execution_files
 from handlers.supervision import execution_inputs as inputs
+from handlers.supervision.connections import Connections
 from handlers.supervision.doorbell import Doorbell
 from handlers.supervision.execution_machine import ExecutionMachine, Phase
+from handlers.supervision.health_checks import Checked, HealthChecks
+from handlers.supervision.health_count import Verdict
 from handlers.supervision.orphan_trees import OrphanTrees
 from handlers.supervision.progress_watch import ProgressWatch
+from handlers.supervision.ready_probes import ReadyProbes
 from handlers.supervision.record import ShimState, encode_control
 from handlers.supervision.request import (
     ProgramDefaults,
@@ -102,6 +108,11 @@ class ProcessSupervisor:
         self._requests = Requests(layout, instance, self._settings, env, look_s_max)
         self._doorbell = Doorbell(layout.sockets)
         self._progress = ProgressWatch(lambda each: self._happened(each, inputs.ProgressWritten()))
+        connections = Connections()
+        self._ready_probes = ReadyProbes(
+            layout, connections, lambda each: self._happened(each, inputs.ReadinessSeen())
+        )
+        self._health = HealthChecks(clock, connections, self._ask_check, self._report_health)
         self._ends = ShimEnds(lambda each: self._happened(each, inputs.ShimEnded()))
         self._spawner = SpawnerLink(self._spawner_answered, self._spawner_died)
         self._orphans = OrphanTrees(
@@ -130,6 +141,8 @@ class ProcessSupervisor:
                     self._start(partial(self._spawner.run, warm), "spawner")
                     self._start(self._orphans.run, "orphan trees")
                     self._start(self._progress.run, "progress watch")
+                    self._start(self._ready_probes.run, "readiness")
+                    self._start(self._health.run, "health")
                     self._start(partial(self._doorbell.watch, self._shim_sent), "doorbell")
                     await warm.wait()
                     if ready is not None:
@@ -156,6 +169,8 @@ class ProcessSupervisor:
     def stop(self, execution: Execution) -> None:
         """Make the shim, or us if it is dead, follow `execution.stop`."""
         if execution.stop is not None:
+            self._ready_probes.discard(execution.id)
+            self._health.discard(execution.id)
             self._happened(execution.id, inputs.StopOrdered(execution.stop))
 
     async def adopt(
@@ -277,8 +292,14 @@ class ProcessSupervisor:
                 )
             case actions.WakeShim(address=address, order=order):
                 self._wake(supervised, address, order)
-            case actions.WatchProgress():
-                self._progress.add(execution_id, self._layout.execution(execution_id).progress)
+            case (
+                actions.WatchProgress()
+                | actions.ProbeReadiness()
+                | actions.SayReady()
+                | actions.CheckHealth()
+                | actions.NoteCheck()
+            ):
+                self._look_after(supervised, output)
             case actions.TakeOrphans(state=state, stop_signal=stop_signal):
                 self._orphans.take(state or self._only_marked(execution_id), stop_signal)
             case actions.OrderOrphans(order=order):
@@ -289,10 +310,25 @@ class ProcessSupervisor:
                 self._wait(supervised, timer, delay_s)
             case actions.NoteGrowth():
                 self._output.grown(execution_id)
+                self._ready_probes.grown(execution_id)
             case actions.Forget():
                 self._forget(supervised)
             case _:
                 self._report(output)
+
+    def _look_after(self, supervised: Supervised, output: actions.OfProgram) -> None:
+        execution_id = supervised.id
+        match output:
+            case actions.WatchProgress():
+                self._progress.add(execution_id, self._layout.execution(execution_id).progress)
+            case actions.ProbeReadiness():
+                self._probe_readiness(supervised)
+            case actions.SayReady(address=address):
+                self._doorbell.say_ready(execution_id, address)
+            case actions.CheckHealth(ready_ms=ready_ms):
+                self._check_health(supervised, ready_ms)
+            case actions.NoteCheck(result=result):
+                self._health.answered(execution_id, result)
 
     def _start(self, run: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
         """Nothing that happens to one execution ends the supervision of the others."""
@@ -344,6 +380,35 @@ class ProcessSupervisor:
         if not self._doorbell.wake(execution_id, address, content):
             self._take(supervised, inputs.WakeRefused(order))
 
+    def _probe_readiness(self, supervised: Supervised) -> None:
+        assert supervised.spec is not None
+        # It fits the values: the shim was asked for with the same ones.
+        target = ready_target(supervised.spec, supervised.machine.execution.variables)
+        assert target is not None
+        self._ready_probes.watch(supervised.id, target)
+
+    def _check_health(self, supervised: Supervised, ready_ms: int) -> None:
+        execution, spec = supervised.machine.execution, supervised.spec
+        assert spec is not None
+        assert spec.health is not None
+        known = execution.health
+        checked = Checked(
+            spec=spec.health,
+            target=health_target(spec.health, execution.variables),
+            status=None if known is None else known.status,
+            ready_ms=ready_ms,
+        )
+        self._health.watch(execution.id, checked)
+
+    def _ask_check(self, execution_id: str, number: int) -> None:
+        supervised = self._supervised[execution_id]
+        self._doorbell.ask_check(execution_id, supervised.machine.address, number)
+
+    def _report_health(self, execution_id: str, verdict: Verdict) -> None:
+        self._report(
+            ReportHealth(execution_id=execution_id, status=verdict.status, message=verdict.message)
+        )
+
     def _only_marked(self, execution_id: str) -> ShimState:
         """For a tree that no file describes: its members carry the marker."""
         return ShimState(execution=execution_id, shim=0, instance=self._instance)
@@ -361,6 +426,8 @@ class ProcessSupervisor:
         del self._supervised[supervised.id]
         self._ends.leave(supervised.id)
         self._progress.discard(supervised.id)
+        self._ready_probes.discard(supervised.id)
+        self._health.discard(supervised.id)
         self._orphans.discard(supervised.id)
         _cancel_timers(supervised)
 

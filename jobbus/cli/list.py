@@ -29,6 +29,7 @@ from jobbus.cli.words import (
     age_word,
     bar,
     ending_word,
+    is_unhealthy,
     local_time,
     median_s,
     percent_word,
@@ -221,6 +222,8 @@ def _about(execution: Execution, usual_s: float | None, now_s: float) -> str:
         return why_word(execution)
     if waiting := waiting_word(execution, now_s):
         return waiting
+    if is_unhealthy(execution):
+        return execution.health.message if execution.health is not None else ""
     progress = execution.progress
     words = [progress.message] if progress is not None and progress.message else []
     if not words and usual_s is not None:

@@ -23,6 +23,7 @@ from jobbus.cli.words import (
     age_word,
     attempt_word,
     ending_word,
+    health_word,
     local_time,
     mistake_word,
     plain_ending,
@@ -95,6 +96,7 @@ async def _show_execution(client: Client, execution: Execution) -> None:
     show_pairs(
         (
             ("progress", "" if execution.has_ended else progress_word(execution)),
+            ("health", health_word(execution)),
             ("note", execution.progress.note if execution.progress else ""),
             ("result", _result_word(execution)),
             ("started by", started),

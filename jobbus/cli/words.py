@@ -36,8 +36,25 @@ def short_ids(ids: Iterable[str]) -> dict[str, str]:
 
 
 def state_word(execution: Execution) -> str:
-    """The state in one or two words, e.g. `running`, `timed out`."""
+    """The state in one or two words, e.g. `running`, `timed out`, `unhealthy`."""
+    if is_unhealthy(execution):
+        return "unhealthy"
     return "timed out" if execution.status == "TimedOut" else execution.status.lower()
+
+
+def is_unhealthy(execution: Execution) -> bool:
+    """Whether its program runs and is not well."""
+    health = execution.health
+    return execution.status == "Running" and health is not None and health.status == "unhealthy"
+
+
+def health_word(execution: Execution) -> str:
+    """What its checks say, e.g. `unhealthy since 2026-11-29 15:02:11: nothing listens on …`."""
+    health = execution.health
+    if health is None:
+        return ""
+    said = f": {health.message}" if health.message else ""
+    return f"{health.status} since {local_time(health.since)}{said}"
 
 
 def ending_word(execution: Execution, now_s: float) -> str:
@@ -45,6 +62,8 @@ def ending_word(execution: Execution, now_s: float) -> str:
     waiting = waiting_word(execution, now_s)
     if waiting:
         return f"{execution.status} ({waiting})"
+    if is_unhealthy(execution):
+        return f"{execution.status} (unhealthy)"
     return execution.ending or execution.status
 
 

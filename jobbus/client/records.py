@@ -52,6 +52,17 @@ class Caused(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     error: str | None = None
 
 
+class Health(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Whether a running program is well by its last checks: `status` is `healthy` or `unhealthy`.
+
+    `since` is an RFC 3339 time, `message` what the check said that made it so.
+    """
+
+    status: str
+    since: str = ""
+    message: str = ""
+
+
 class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One process start of a job. Times are RFC 3339 in UTC.
 
@@ -59,8 +70,9 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     in words how it ended, e.g. `failed: exit code 3`. `attempts` is how many starts in all its job
     allows (0: it is not retried), `cause` is `policy:retry` or `policy:restart` if no person
     started it, `not_before` is the end of the delay, or the moment, that it waits for,
-    `waiting_for` a sentence that says what it waits for, as it was when the service wrote this.
-    `links` are the paths of what can be read or done; a record of a stream has none.
+    `waiting_for` a sentence that says what it waits for, as it was when the service wrote this;
+    `health` is None where none is checked, or not known yet. `links` are the paths of what can be
+    read or done; a record of a stream has none.
 
     `result` is the JSON object that the program left, `result_note` why it was not taken.
     `caused_by` is the execution whose end set this one going, `caused` what its own end did.
@@ -100,6 +112,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     result_note: str = ""
     caused_by: str | None = None
     caused: tuple[Caused, ...] = ()
+    health: Health | None = None
     links: dict[str, str] = {}
 
     @property

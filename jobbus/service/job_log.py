@@ -16,6 +16,7 @@ from bus.endings import duration, ending
 from bus.events import (
     ExecutionCaused,
     ExecutionEnded,
+    ExecutionHealth,
     ExecutionQueued,
     ExecutionRunning,
     ExecutionStopping,
@@ -28,6 +29,7 @@ from bus.events import (
     Published,
     SystemMaintenance,
 )
+from bus.health import HealthStatus
 from bus.job_definition import DefinitionFault
 from bus.model import Caused, Execution, ExecutionStatus
 from bus.ports import TableReader
@@ -79,6 +81,8 @@ class JobLog:
                     self._on(id_, "ended", self._ended)
                 case ExecutionStopping(execution_id=id_):
                     self._on(id_, "stopping", self._stopping)
+                case ExecutionHealth(execution_id=id_):
+                    self._on(id_, "health", self._checked)
                 case ExecutionUnknown(execution_id=id_):
                     self._on(id_, "unknown", self._unknown)
                 case ExecutionQueued(execution_id=id_) as queued if queued.not_before_ms:
@@ -178,6 +182,13 @@ class JobLog:
             by=execution.stop.by,
             reason=execution.stop.reason.value,
         )
+
+    def _checked(self, execution: Execution) -> None:
+        health = execution.health
+        assert health is not None
+        said = f": {health.message}" if health.message else ""
+        write = _warn if health.status is HealthStatus.UNHEALTHY else _note
+        write(f"{execution.job_id} is {health.status}{said}", **_fields(execution))
 
     def _unknown(self, execution: Execution) -> None:
         _warn(

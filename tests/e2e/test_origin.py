@@ -160,6 +160,13 @@ async def test_submitted_file_runs_the_job_and_both_status_calls_return_every_fi
         "Cause": "",
         "NotBefore": None,
         "Ending": "failed: exit code 3",
+        "Result": None,
+        "ResultNote": "",
+        "CausedBy": None,
+        "Caused": [],
+        "Health": None,
+        "HealthSince": None,
+        "HealthMessage": "",
     }
     assert get_job_status(service, execution_id, "mallory") is None
     await eventually(lambda: not queue_file(service, fields).exists(), "the queue file is gone")

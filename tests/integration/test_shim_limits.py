@@ -164,7 +164,7 @@ async def test_progress_file_turned_into_a_link_is_not_followed(tmp_path: Path) 
         ({"command": ("./text",)}, "is no program"),
         ({"command": ("./orphan",)}, "names an interpreter that was not found"),
         ({"command": ("true",), "cwd": "nowhere"}, "its folder"),
-        ({"command": ("true",), "ready": "tcp:80"}, "is not built"),
+        ({"command": ("true",), "ready": "tcp:{{Port}}"}, "ready needs a port from 1 to 65535"),
         ({"command": ("a\0b",)}, "Invalid argument"),
     ],
 )

@@ -337,6 +337,7 @@ def test_command_that_expired_before_it_was_handled_is_not_attempted(decider: De
         (None, 11, None, ExecutionStatus.FAILED, Reason.SIGNAL),
         (None, 15, Reason.RUN_TIMEOUT, ExecutionStatus.TIMED_OUT, Reason.RUN_TIMEOUT),
         (None, 6, Reason.WATCHDOG, ExecutionStatus.FAILED, Reason.WATCHDOG),
+        (0, None, Reason.UNHEALTHY, ExecutionStatus.FAILED, Reason.UNHEALTHY),
         (None, 9, Reason.OOM, ExecutionStatus.FAILED, Reason.OOM),
     ],
 )

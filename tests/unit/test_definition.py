@@ -33,6 +33,8 @@ from handlers.catalog.layers import SIZE_MAX
 from handlers.catalog.toml_lines import Path, key_lines, line_of
 
 COMMAND = 'command = ["./run.sh"]\n'
+PORT = "[variables.Port]\ntype = 'integer'\ndefault = 8080\n"
+HOST = "[variables.Host]\ntype = 'choice'\nchoices = ['a', 'b.local']\nrequired = true\n"
 
 EVERYTHING = """
 name = "Everything"
@@ -305,6 +307,52 @@ FAULTS: list[tuple[str, int, str]] = [
     (COMMAND + "ready = 'spawn:1'\n", 2, "ready must be"),
     (COMMAND + "ready = 'after_s:soon'\n", 2, "needs seconds"),
     (COMMAND + "ready = 'tcp:65536'\n", 2, "1 to 65535"),
+    (COMMAND + "ready = 'tcp:0'\n", 2, "1 to 65535"),
+    (COMMAND + "ready = 'tcp:a b:80'\n", 2, "1 to 65535, or HOST:PORT"),
+    (COMMAND + "ready = 'http:8080'\n", 2, "needs a URL such as"),
+    (COMMAND + "ready = 'http:ftp://a/'\n", 2, "needs a URL such as"),
+    (COMMAND + "ready = 'http:http://u:p@a/'\n", 2, "no user, password"),
+    (COMMAND + "ready = 'http://a/\u00e9'\n", 2, "needs a URL such as"),
+    (COMMAND + "ready = 'http://a:99999/'\n", 2, "needs a URL such as"),
+    (COMMAND + "ready = 'after_s:90'\n", 2, "comes too late"),
+    (COMMAND + "ready = 'tcp:{{Prot}}'\n", 2, "{{Prot}}, which is not declared"),
+    (
+        COMMAND + "ready = 'tcp:{{X}}:80'\n[variables.X]\ndefault = 'a'\n",
+        2,
+        "may not stand in ready",
+    ),
+    (
+        COMMAND + "ready = 'http://a/{{X}}'\n[variables.X]\ntype = 'secret'\n",
+        2,
+        "is of type secret",
+    ),
+    (
+        COMMAND + "ready = 'tcp:{{X}}'\n[variables.X]\ntype = 'integer'\n",
+        2,
+        "give it a default, or required = true",
+    ),
+    (
+        COMMAND
+        + "ready = 'tcp:{{X}}'\n[variables.X]\ntype = 'integer'\nmax = 70000\nrequired = true\n",
+        2,
+        "1 to 65535",
+    ),
+    (COMMAND + "[health]\n", 2, "needs a command or a url, and has neither"),
+    (COMMAND + "[health]\nurl = 'http://a/'\ncommand = ['a']\n", 2, "has both"),
+    (COMMAND + "[health]\nurl = 'localhost:80'\n", 3, "health.url needs a URL such as"),
+    (COMMAND + "[health]\ncommand = ['a']\nevery_s = 0\n", 4, "health.every_s must be from 0.1"),
+    (COMMAND + "[health]\ncommand = ['a']\nfailures = 0\n", 4, "health.failures must be from 1"),
+    (COMMAND + "[health]\ncommand = ['a']\naction = 'kill'\n", 4, "mark"),
+    (
+        COMMAND + "[health]\ncommand = ['sh', '-c', 'test {{X}}']\n[variables.X]\n",
+        3,
+        "{{X}} would become code",
+    ),
+    (
+        COMMAND + "[health]\ncommand = ['a', '{{X}}']\n[variables.X]\ntype = 'secret'\n",
+        3,
+        "may not stand in health.command[1]",
+    ),
     (COMMAND + "ready = 'output:('\n", 2, "no regular expression"),
     (COMMAND + "ready = 'output:(?=a)'\n", 2, "ready is no regular expression: (?= looks"),
     (COMMAND + "ready = 'output:'\n", 2, "empty regular expression"),
@@ -394,8 +442,6 @@ def test_sections_to_come_are_checked_already(text: str, line: int, reason: str)
         ("[[schedule]]\ncron = '* * * * *'\nonly = ['x']\n", 4),
         ("[[schedule]]\ncron = '* * * * *'\nexcept = ['x']\n", 4),
         ("user = 'nobody'\n", 2),
-        ("ready = 'tcp:80'\n", 2),
-        ("ready = 'output:up'\n", 2),
     ],
 )
 def test_a_section_that_is_not_built_refuses_the_job(text: str, line: int) -> None:
@@ -408,6 +454,17 @@ def test_a_section_that_is_not_built_refuses_the_job(text: str, line: int) -> No
     "text",
     [
         "ready = 'notify'\n",
+        "ready = 'tcp:80'\n",
+        "ready = 'tcp:db.local:80'\n",
+        "ready = 'tcp:[::1]:80'\n",
+        "ready = 'http:http://[::1]:8080/health?of=all'\n",
+        "ready = 'https://localhost/'\n",
+        "ready = 'output:up'\n",
+        "ready = 'tcp:{{Port}}'\n" + PORT,
+        "ready = 'http:http://127.0.0.1:{{Port}}/'\n" + PORT,
+        "ready = 'tcp:{{Host}}:80'\n" + HOST,
+        HOST + "[health]\nurl = 'http://{{Host}}/'\n",
+        "[health]\ncommand = ['./check.sh', '--quick']\n",
         "[keep]\ndays = 3\n",
         "[restart]\npolicy = 'no'\n",
         "overlap = 'replace'\n",

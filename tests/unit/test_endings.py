@@ -84,7 +84,7 @@ def test_only_what_succeeded_ends_with_0_and_each_end_has_its_words(
         said = ending(execution)
         assert said.startswith(words)
         assert "None" not in said
-        is_named = status in (S.FAILED, S.TIMED_OUT, S.STOPPED)
+        is_named = status in (S.FAILED, S.TIMED_OUT, S.STOPPED, S.SKIPPED)
         assert ("because" in said) == is_named
         ends_with = exit_code_of(status, code, number)
         if status is S.SUCCEEDED:

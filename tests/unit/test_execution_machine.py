@@ -24,6 +24,7 @@ from bus.commands import (
     ReportStopping,
     ReportUnknown,
 )
+from bus.health import HealthSpec
 from bus.job_definition import JobSpec
 from bus.model import (
     Execution,
@@ -38,7 +39,7 @@ from handlers.supervision import execution_actions as actions
 from handlers.supervision import execution_inputs as inputs
 from handlers.supervision.execution_actions import Timer
 from handlers.supervision.execution_machine import GENERATIONS_MAX, ExecutionMachine, Phase
-from handlers.supervision.record import ShimState
+from handlers.supervision.record import CheckResult, ShimState
 from handlers.supervision.stop_delivery import WAKES_MAX
 from tests.processes import ordered_to_stop, seen, sh, starting
 
@@ -67,6 +68,7 @@ STATES = [
     READY,
     state(started_ms=NOW_MS, progress=Progress(percent=50.0)),
     state(started_ms=NOW_MS, ready_ms=NOW_MS, stop=LIMIT, output_end=9),
+    state(started_ms=NOW_MS, ready_ms=NOW_MS, check=CheckResult(number=3, exit_code=1)),
     state(started_ms=NOW_MS, exit=EXIT),
     state(exit=ExitRecord(ended_ms=NOW_MS, error="there is no room")),
 ]
@@ -255,6 +257,41 @@ def test_a_start_that_the_service_died_of_is_not_made_again() -> None:
     assert kinds(outputs) == [actions.Forget, ReportSpawnFailed]
 
 
+PROBED = sh("true", ready="tcp:80", health=HealthSpec(url="http://localhost/"))
+
+
+def test_readiness_is_asked_for_once_and_said_until_the_shim_knows() -> None:
+    bench = Bench(spec=PROBED)
+    outputs = bench.take(inputs.Wanted(), inputs.ShimForked(SHIM), inputs.ShimSent(SHIM, STARTED))
+    assert actions.ProbeReadiness() in outputs
+    assert actions.ProbeReadiness() not in bench.take(inputs.ShimSent(SHIM, STARTED))
+    assert bench.take(inputs.TimePassed(Timer.READY)) == []
+    assert kinds(bench.take(inputs.ReadinessSeen())) == [actions.SayReady, actions.Wait]
+    assert bench.take(inputs.ReadinessSeen()) == []
+    assert kinds(bench.take(inputs.TimePassed(Timer.READY))) == [actions.SayReady, actions.Wait]
+    outputs = bench.take(inputs.ShimSent(SHIM, READY))
+    assert [each for each in kinds(outputs) if each in (ReportRunning, actions.CheckHealth)] == [
+        ReportRunning,
+        actions.CheckHealth,
+    ]
+    assert bench.take(inputs.TimePassed(Timer.READY), inputs.ReadinessSeen()) == []
+
+
+def test_an_adopted_program_is_probed_or_checked_by_what_its_shim_says() -> None:
+    bench = Bench(seen(ID), PROBED)
+    bench.take(inputs.FilesRead(inputs.Alive(STARTED)))
+    assert actions.ProbeReadiness() in bench.take(inputs.ShimFollowed(STARTED))
+    bench = Bench(seen(ID), PROBED)
+    bench.take(inputs.FilesRead(inputs.Alive(READY)))
+    outputs = bench.take(inputs.ShimFollowed(READY))
+    assert actions.CheckHealth(NOW_MS) in outputs
+    assert actions.ProbeReadiness() not in outputs
+    result = CheckResult(number=4, exit_code=0)
+    said = msgspec.structs.replace(READY, check=result)
+    assert bench.take(inputs.ShimSent(SHIM, said)) == [actions.NoteCheck(result)]
+    assert bench.take(inputs.ShimSent(SHIM, said)) == []
+
+
 # -- any order
 
 executions = st.builds(
@@ -298,6 +335,7 @@ anything = st.one_of(
     st.builds(inputs.ControlTried, orders, st.booleans()),
     st.builds(inputs.WakeRefused, st.none() | orders),
     st.builds(inputs.ProgressWritten),
+    st.builds(inputs.ReadinessSeen),
     st.builds(inputs.OrphansFound),
     st.builds(inputs.OrphansGone),
     st.builds(inputs.OrphansSurvived, st.just((5,))),
@@ -313,6 +351,7 @@ class Judge:
         self.has_ended = self.is_orphaned = self.is_unknown = False
         self.running = 0
         self.newest: dict[type, Any] = {}
+        self.asked: list[type] = []
 
     @property
     def has_shim(self) -> bool:
@@ -336,6 +375,13 @@ class Judge:
                 assert not had_run, output
             case actions.WriteControl() | actions.WakeShim() | actions.ReadFiles():
                 assert self.has_shim, output
+            case actions.ProbeReadiness() | actions.CheckHealth():
+                assert self.has_shim, output
+                assert type(output) not in self.asked, output
+                self.asked.append(type(output))
+            case actions.SayReady():
+                assert self.has_shim, output
+                assert actions.ProbeReadiness in self.asked
             case actions.TakeOrphans():
                 assert self.has_shim, output
                 self.is_orphaned = True
@@ -364,7 +410,7 @@ class Judge:
 def test_any_inputs_in_any_order_end_it_at_most_once_and_never_run_it_twice(
     execution: Execution, happened: list[inputs.Input], has_spec: bool
 ) -> None:
-    judge = Judge(ExecutionMachine(execution, sh("true") if has_spec else None))
+    judge = Judge(ExecutionMachine(execution, PROBED if has_spec else None))
     for each in happened:
         judge.take(each)
 
@@ -374,7 +420,7 @@ class Supervision(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.judge = Judge(ExecutionMachine(starting(ID), sh("true")))
+        self.judge = Judge(ExecutionMachine(starting(ID), PROBED))
         self.asked: list[actions.Output] = []
         self.timers: set[Timer] = set()
         self.generations: set[int] = set()
@@ -384,7 +430,7 @@ class Supervision(RuleBasedStateMachine):
 
     @initialize(execution=executions, is_new=st.booleans(), finding=certain)
     def begin(self, execution: Execution, is_new: bool, finding: inputs.Finding) -> None:
-        self.judge = Judge(ExecutionMachine(execution, sh("true")))
+        self.judge = Judge(ExecutionMachine(execution, PROBED))
         self.feed(inputs.Wanted() if is_new else inputs.FilesRead(finding))
 
     def feed(self, happened: inputs.Input) -> None:
@@ -482,7 +528,12 @@ class Supervision(RuleBasedStateMachine):
 
     @rule(
         happened=st.sampled_from(
-            [inputs.ShimEnded(), inputs.ProgressWritten(), inputs.OrphansFound()]
+            [
+                inputs.ShimEnded(),
+                inputs.ProgressWritten(),
+                inputs.ReadinessSeen(),
+                inputs.OrphansFound(),
+            ]
         )
     )
     def something_happens(self, happened: inputs.Input) -> None:

@@ -19,6 +19,7 @@ from bus.events import (
     ExecutionCaused,
     ExecutionDeleted,
     ExecutionEnded,
+    ExecutionHealth,
     ExecutionProgress,
     ExecutionQueued,
     ExecutionRunning,
@@ -38,6 +39,7 @@ from bus.events import (
     SystemMaintenance,
     type_of,
 )
+from bus.health import Health, HealthAction, HealthSpec, HealthStatus
 from bus.job_definition import (
     AfterSpec,
     DefinitionFault,
@@ -128,6 +130,16 @@ SPEC = JobSpec(
     timeout_s=60.0,
     start_timeout_s=30.0,
     ready="notify",
+    health=HealthSpec(
+        command=("./check.sh",),
+        url="http://localhost/",
+        every_s=7.0,
+        timeout_s=2.0,
+        failures=5,
+        successes=2,
+        action=HealthAction.RESTART,
+        start_after_s=3.0,
+    ),
     watchdog_s=5.0,
     stop_signal="INT",
     stop_to=StopTarget.GROUP,
@@ -293,6 +305,7 @@ EVENTS: tuple[AnyEvent, ...] = (
         boot="b-2",
     ),
     SystemClock(doubted=True, shown_ms=9, believed_ms=8, by="admin"),
+    ExecutionHealth(execution_id="e-1", status=HealthStatus.UNHEALTHY, message="down"),
 )
 RECORDS = (
     *(Record(seq=seq, at_ms=100 + seq, events=(event,)) for seq, event in enumerate(EVENTS, 1)),
@@ -352,6 +365,7 @@ CONTENT = TableContent(
             caused=(CAUSED,),
             scheduled_at="2026-01-01T01:00:00+01:00",
             version=11,
+            health=Health(status=HealthStatus.HEALTHY, since_ms=2, message="up"),
         ),
     ),
     commands=(

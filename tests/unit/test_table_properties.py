@@ -9,6 +9,7 @@ from bus.commands import (
     CancelCommand,
     DeleteExecution,
     PassTime,
+    ReportHealth,
     ReportLost,
     ReportSpawnFailed,
     ReportUnknown,
@@ -19,6 +20,7 @@ from bus.commands import (
     StopJob,
 )
 from bus.events import ExecutionEnded, ExecutionStarted
+from bus.health import HealthAction, HealthSpec, HealthStatus
 from bus.job_definition import (
     Overlap,
     RestartPolicy,
@@ -62,6 +64,7 @@ class TableMachine(RuleBasedStateMachine):
         slots=st.integers(1, 3),
         attempts=st.integers(1, 3),
         policy=st.sampled_from(list(RestartPolicy)),
+        action=st.sampled_from(list(HealthAction)),
         disabled=st.booleans(),
     )
     def define(
@@ -71,6 +74,7 @@ class TableMachine(RuleBasedStateMachine):
         slots: int,
         attempts: int,
         policy: RestartPolicy,
+        action: HealthAction,
         disabled: bool,
     ) -> None:
         # A smaller number than what runs now is in force for what comes.
@@ -81,6 +85,7 @@ class TableMachine(RuleBasedStateMachine):
             max_running=slots,
             retry=RetrySpec(attempts=attempts),
             restart=RestartSpec(policy=policy, limit=3),
+            health=HealthSpec(url="http://localhost/", action=action),
             disabled=disabled,
             variables=NUMBER,
         )
@@ -134,7 +139,7 @@ class TableMachine(RuleBasedStateMachine):
     @rule(
         execution_id=executions,
         exit_code=st.integers(0, 2),
-        cause=st.sampled_from([None, Reason.RUN_TIMEOUT, Reason.WATCHDOG]),
+        cause=st.sampled_from([None, Reason.RUN_TIMEOUT, Reason.WATCHDOG, Reason.UNHEALTHY]),
         contained=st.booleans(),
     )
     def ends(
@@ -142,6 +147,18 @@ class TableMachine(RuleBasedStateMachine):
     ) -> None:
         if self._took_slot(execution_id):
             self.decider.ends(execution_id, exit_code, cause=cause, contained=contained)
+
+    @rule(
+        execution_id=executions,
+        status=st.sampled_from(list(HealthStatus)),
+    )
+    def is_checked(self, execution_id: str, status: HealthStatus) -> None:
+        before = self.decider.table.execution(execution_id)
+        events = self.decider.report(
+            ReportHealth(execution_id=execution_id, status=status, message="said")
+        )
+        is_running = before is not None and before.status is ExecutionStatus.RUNNING
+        assert is_running or not events
 
     @rule(execution_id=executions)
     def unknown(self, execution_id: str) -> None:

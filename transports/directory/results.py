@@ -41,6 +41,7 @@ STATUS_NAMES = {
     "pid": "ProcessID", "output_end": "OutputEnd", "ending": "Ending",
     "attempts": "Attempts", "cause": "Cause", "not_before": "NotBefore", "result": "Result",
     "result_note": "ResultNote", "caused_by": "CausedBy", "caused": "Caused",
+    "health": "Health", "health_since": "HealthSince", "health_message": "HealthMessage",
 }  # fmt: skip
 
 
@@ -111,6 +112,9 @@ class StatusFile(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES)
     result_note: str
     caused_by: str | None
     caused: tuple[CausedEntry, ...]
+    health: str | None
+    health_since: str | None
+    health_message: str
 
 
 _encoder = msgspec.json.Encoder()
@@ -144,7 +148,7 @@ def encode_result(command: CommandRecord) -> bytes:
 
 def encode_status(execution: Execution) -> bytes:
     """The status file of an execution as it stands."""
-    progress = execution.progress
+    progress, health = execution.progress, execution.health
     file = StatusFile(
         execution_id=execution.id,
         job_id=execution.job_id,
@@ -177,6 +181,9 @@ def encode_status(execution: Execution) -> bytes:
         result_note=execution.result_note,
         caused_by=execution.caused_by,
         caused=tuple(CausedEntry(**asdict(each)) for each in execution.caused),
+        health=health.status.value if health else None,
+        health_since=_time(health.since_ms) if health else None,
+        health_message=health.message if health else "",
     )
     return _encoder.encode(file) + b"\n"
 

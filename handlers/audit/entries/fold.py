@@ -10,6 +10,7 @@ from bus.events import (
     ExecutionCaused,
     ExecutionDeleted,
     ExecutionEnded,
+    ExecutionHealth,
     ExecutionProgress,
     ExecutionQueued,
     ExecutionRunning,
@@ -71,7 +72,7 @@ class AuditFold:
         states = self._states
         event = published.event
         match event:
-            case ExecutionProgress():
+            case ExecutionProgress() | ExecutionHealth():
                 return None
             case CommandAccepted():
                 self._commands.accept(event)

@@ -16,6 +16,7 @@ from bus.events import (
     ExecutionCaused,
     ExecutionDeleted,
     ExecutionEnded,
+    ExecutionHealth,
     ExecutionProgress,
     ExecutionQueued,
     ExecutionRunning,
@@ -68,10 +69,8 @@ def fitting(table: ReadableTable, event: AnyEvent, at_ms: int) -> Iterator[AnyEv
             yield from _moved(table.execution(event.execution_id), event, _BECOMES[type(event)])
         case ExecutionEnded(execution_id=execution_id, status=status):
             yield from _moved(table.execution(execution_id), event, status)
-        case ExecutionCaused(execution_id=execution_id, caused=caused):
-            execution = table.execution(execution_id)
-            if execution is not None and execution.is_final and caused not in execution.caused:
-                yield event
+        case ExecutionCaused():
+            yield from _caused(table.execution(event.execution_id), event)
         case ExecutionDeleted(execution_id=execution_id):
             yield from _deleted(table.execution(execution_id), event, at_ms)
         case JobDefined() | JobChanged() | JobGaveUp() | JobCleared() | JobRemoved() | JobInvalid():
@@ -82,8 +81,21 @@ def fitting(table: ReadableTable, event: AnyEvent, at_ms: int) -> Iterator[AnyEv
         case SystemMaintenance() | SystemClock() | ScheduleBegun() | ScheduleDecided():
             if _is_undecided(table, event):
                 yield event
+        case ExecutionHealth():
+            yield from _checked(table.execution(event.execution_id), event)
         case ExecutionProgress():
             return
+
+
+def _checked(execution: Execution | None, event: ExecutionHealth) -> Iterator[AnyEvent]:
+    if execution is not None and execution.status is ExecutionStatus.RUNNING:
+        yield event
+
+
+def _caused(execution: Execution | None, event: ExecutionCaused) -> Iterator[AnyEvent]:
+    is_final = execution is not None and execution.is_final
+    if execution is not None and is_final and event.caused not in execution.caused:
+        yield event
 
 
 def stranded(table: ReadableTable) -> Iterator[CommandEnded]:

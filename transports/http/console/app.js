@@ -279,9 +279,15 @@ function fill(row, record) {
   else row.meter.removeAttribute("value");
   const shown = percent === null ? "" : `${share(percent)} `;
   const said = shown + (record.progress?.message ?? "");
-  row.words.textContent = visible(why(record) || waiting(record) || said || (record.progress?.note ?? ""));
+  row.words.textContent = visible(why(record) || waiting(record) || unwell(record) || said || (record.progress?.note ?? ""));
   row.words.title = visible(record.progress?.note ?? "");  // what the program wrote that was not understood
   row.time.textContent = elapsed(record);
+}
+
+/** That a program is not well, and what its check said. */
+function unwell(record) {
+  if (record.status !== "Running" || record.health?.status !== "unhealthy") return "";
+  return record.health.message ? `unhealthy: ${record.health.message}` : "unhealthy";
 }
 
 /** What an execution waits for: until its delay has passed that, then what the service says. */
