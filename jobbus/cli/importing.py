@@ -5,6 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from handlers.catalog.definition_files import ID_PART
 from jobbus.cli.answers import Json
 from jobbus.cli.exits import CliError, Exit
 from jobbus.cli.show import Cell, say, show_json, show_line
@@ -49,6 +50,12 @@ def import_jobs(
     """
     if user and tool is not Tool.CRONTAB:
         raise CliError("--user is for a crontab; the others name their accounts", Exit.USAGE)
+    if app and not ID_PART.fullmatch(app):
+        raise CliError(
+            f"--app {app}: letters, digits, dot, dash and underscore, beginning with a letter or "
+            "digit, at most 64",
+            Exit.USAGE,
+        )
     if not path.exists():
         raise CliError(f"{path}: there is no such file or folder", Exit.NOT_FOUND)
     try:

@@ -129,6 +129,11 @@ class _App:
             _note_all(self.notes, self.place, "an app without a script is not imported")
             return []
         name = self.name or PurePosixPath(self.script).stem
+        if not re.search(r"[/\s]", self.script) and not self._interpreter():
+            self._changed(
+                self.place,
+                f"{self.script} is looked for in PATH; write ./ before it if it lies in cwd",
+            )
         made = []
         for number in range(self.instances):
             ending = f"-{number}" if self.instances > 1 else ""
@@ -317,15 +322,15 @@ class _App:
         return {"policy": policy, "limit": restarts, "limit_window_s": window_s}
 
     def _command(self) -> tuple[str, ...]:
-        script = self.script
-        found = _INTERPRETERS.get(PurePosixPath(script).suffix.lower(), "")
-        interpreter = found if self.interpreter is None else self.interpreter
-        if interpreter and interpreter != "none":
-            return (interpreter, *self.interpreter_arguments, script, *self.arguments)
-        words = script.split()
-        if len(words) > 1:  # pm2 takes a whole call as a script, e.g. "npm start"
-            return (*words, *self.arguments)
-        return (script, *self.arguments)
+        if interpreter := self._interpreter():
+            return (interpreter, *self.interpreter_arguments, self.script, *self.arguments)
+        return (*self.script.split(), *self.arguments)  # pm2 takes a whole call, too: "npm start"
+
+    def _interpreter(self) -> str:
+        """The program that runs the script; empty if it runs by itself."""
+        if self.interpreter is None:
+            return _INTERPRETERS.get(PurePosixPath(self.script).suffix.lower(), "")
+        return "" if self.interpreter == "none" else self.interpreter
 
     def _left_out(self, entry: Entry, reason: str) -> None:
         self.notes.left_out(entry.first, reason)

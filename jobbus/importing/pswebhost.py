@@ -54,8 +54,11 @@ def import_pswebhost(
         return Import(notes=notes.all())
     if not in_place:
         definition["cwd"] = source.folder
+    job_id = names.unique(app, job)
+    if job_id != f"{app}/{job}":
+        notes.changed(0, f"its id was {app}/{job}, which has signs that no id has here", job_id)
     made = ImportedJob(
-        job_id=names.unique(app, job),
+        job_id=job_id,
         definition=definition,
         file=source.file,
         lines=tuple(number for number, _ in numbered(source.text)),
@@ -68,7 +71,12 @@ def _folded(document: Entry) -> Object:
     """The keys in small letters: PowerShell makes no difference."""
     if not isinstance(document.value, dict):
         raise Unreadable(document.first, "it is no JSON object")
-    return {key.casefold(): entry for key, entry in document.value.items()}
+    table: Object = {}
+    for key, entry in document.value.items():
+        if key.casefold() in table:
+            raise Unreadable(entry.first, f"{key[:40]} stands twice, in other letters")
+        table[key.casefold()] = entry
+    return table
 
 
 class _Job:

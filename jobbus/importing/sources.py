@@ -12,7 +12,7 @@ from bus.errors import ConfigError
 from bus.files import NotRegular, read_regular
 from bus.scarcity import reason_of
 from jobbus.importing.crontab import import_crontab, with_accounts
-from jobbus.importing.imported import Import, JobNames, Source, joined
+from jobbus.importing.imported import Import, JobNames, Kind, Note, Source, id_part, joined
 from jobbus.importing.pm2 import import_pm2
 from jobbus.importing.pswebhost import INIT_SCRIPT, import_pswebhost
 from jobbus.importing.supervisord import import_supervisord, include_patterns
@@ -48,7 +48,9 @@ def imported(tool: Tool, path: Path, into: Path, *, app: str = "", user: str = "
             return joined(_crontab(each, names, app, user) for each in _crontabs(path))
         case Tool.SUPERVISORD:
             host = socket.gethostname()
-            return import_supervisord(_configuration(path, host), names, host=host, app=app)
+            sources, notes = _configuration(path, host)
+            found = import_supervisord(sources, names, host=host, app=app)
+            return joined((found, Import(notes=notes)))
         case Tool.PM2:
             return joined(import_pm2(each, names, app=app) for each in _ecosystems(path))
         case Tool.PSWEBHOST:
@@ -95,14 +97,19 @@ def _homes() -> Mapping[str, str]:
     return {entry.pw_name: entry.pw_dir for entry in pwd.getpwall()}
 
 
-def _configuration(path: Path, host: str) -> list[Source]:
-    """The main file and all that it includes."""
+def _configuration(path: Path, host: str) -> tuple[list[Source], tuple[Note, ...]]:
+    """The main file and all that it includes; notes on patterns that no file matches."""
     main = read_source(path / "supervisord.conf" if path.is_dir() else path)
     found = {path.resolve(): main}
-    for pattern in include_patterns(main, host):
-        for each in sorted(glob(os.path.join(main.folder, pattern)))[:FILES_MAX]:  # noqa: PTH118, PTH207
+    notes = []
+    for pattern, line in include_patterns(main, host):
+        files = sorted(glob(os.path.join(main.folder, pattern)))[:FILES_MAX]  # noqa: PTH118, PTH207
+        for each in files:
             found.setdefault(Path(each).resolve(), read_source(Path(each)))
-    return list(found.values())
+        if not files:
+            reason = f"no file matches {pattern}"
+            notes.append(Note(kind=Kind.LEFT_OUT, file=main.file, line=line, reason=reason))
+    return list(found.values()), tuple(notes)
 
 
 def _ecosystems(path: Path) -> Iterator[Source]:
@@ -137,7 +144,7 @@ def _host_job(path: Path, names: JobNames, into: Path, app: str) -> Import:
         app=own_app,
         job=folder.name,
         has_init=(folder / INIT_SCRIPT).is_file(),
-        in_place=folder == (into / own_app / "jobs" / folder.name).resolve(),
+        in_place=folder == (into / own_app / "jobs" / id_part(folder.name, "")).resolve(),
     )
 
 

@@ -79,10 +79,14 @@ _FEATURES = {
 
 @dataclass
 class _Option:
-    """One option as it stands in a file, with the lines that it takes."""
+    """One option as it stands in a file: its text and number of each line that it takes."""
 
-    value: str
+    texts: list[str]
     lines: list[int]
+
+    @property
+    def value(self) -> str:
+        return "\n".join(self.texts).strip()
 
 
 @dataclass
@@ -105,14 +109,18 @@ class _Section:
         return max([self.line, *(n for option in self.options.values() for n in option.lines)])
 
 
-def include_patterns(source: Source, host: str) -> tuple[str, ...]:
-    """The patterns of the files that `[include]` names, relative to the folder of `source`."""
+def include_patterns(source: Source, host: str) -> tuple[tuple[str, int], ...]:
+    """The patterns of the files that `[include]` names, each with its line; relative ones count
+    from the folder of `source`."""
     sections, _ = _sections(source)
     return tuple(
-        pattern.replace("%(here)s", source.folder).replace("%(host_node_name)s", host)
+        (pattern.replace("%(here)s", source.folder).replace("%(host_node_name)s", host), line)
         for section in sections
         if section.name == "include" and "files" in section.options
-        for pattern in section.options["files"].value.split()
+        for text, line in zip(
+            section.options["files"].texts, section.options["files"].lines, strict=True
+        )
+        for pattern in text.split()
     )
 
 
@@ -171,7 +179,7 @@ def _sections(source: Source) -> tuple[list[_Section], Notes]:
             notes.left_out(number, f"the line {fault}")
             continue
         if line[0].isspace() and option is not None:
-            option.value = f"{option.value}\n{_REMARK.sub('', line).strip()}".strip()
+            option.texts.append(_REMARK.sub("", line).strip())
             option.lines.append(number)
             continue
         option = None
@@ -181,7 +189,7 @@ def _sections(source: Source) -> tuple[list[_Section], Notes]:
             notes.left_out(number, "it stands before the first [section]")
         elif found := _OPTION.fullmatch(line.strip()):
             name = found[1].strip().lower()
-            option = _Option(_REMARK.sub("", found[2]).strip(), [number])
+            option = _Option([_REMARK.sub("", found[2]).strip()], [number])
             before = sections[-1].options.get(name)
             if before is not None:
                 for line_before in before.lines:
@@ -284,8 +292,11 @@ class _Program:
         if self._problems:
             definition = {"disabled": True, **definition}
         lines = lines_of(section.source.text)[section.line - 1 : section.last()]
+        job_id = names.unique(self._app, name)
+        if job_id.partition("/")[2] != name:
+            definition = {"name": name, **definition}
         return ImportedJob(
-            job_id=names.unique(self._app, name),
+            job_id=job_id,
             definition=definition,
             file=section.source.file,
             lines=tuple(range(section.line, section.last() + 1)),
@@ -416,6 +427,8 @@ class _Program:
                 )
             elif name == "serverurl" and value == "auto":
                 self._not_needed(name, "the program is not given the address of the service")
+            elif name == "stdout_logfile_maxbytes" and not value.strip("0kmgb"):
+                self._changed(name, "what is kept of the output has a limit, [output] max_bytes")
             elif name == "startretries":
                 self._changed(
                     name, "limit counts every restart within limit_window_s, not only early ends"

@@ -104,7 +104,8 @@ async def test_programs_of_supervisord_and_its_included_files_run(
     old = tmp_path / "supervisor"
     (old / "conf.d").mkdir(parents=True)
     (old / "supervisord.conf").write_text(
-        "[supervisord]\nenvironment=STAGE=live\n[include]\nfiles=conf.d/*.conf\n", encoding="utf-8"
+        "[supervisord]\nenvironment=STAGE=live\n[include]\nfiles=conf.d/*.conf\n  more/*.ini\n",
+        encoding="utf-8",
     )
     (old / "conf.d" / "one.conf").write_text(
         "[program:hello]\ncommand=sh -c 'echo %(program_name)s-%(process_num)d $STAGE $WHO; pwd'\n"
@@ -113,7 +114,8 @@ async def test_programs_of_supervisord_and_its_included_files_run(
         encoding="utf-8",
     )
     done = jobbus(tmp_path, "supervisord", str(old))
-    assert (done.returncode, "lines left out: 0" in done.stderr) == (0, True), done.stdout
+    assert (done.returncode, "lines left out: 1" in done.stderr) == (1, True), done.stdout
+    assert "supervisord.conf:5  no file matches more/*.ini" in done.stdout
     expected = f"hello-1 live a b\n{old}\n"
     assert await output_of(service, "Supervisor/hello_1") == ("Succeeded", expected)
 
@@ -160,6 +162,7 @@ async def test_a_job_of_pswebhost_is_called_as_its_host_calls_it(
         (("pm2", "."), 1, "there is no ecosystem.json"),
         (("pswebhost", "."), 1, "there is no apps/<App>/jobs/<Job>/job.json"),
         (("supervisord", "pipe"), 1, "pipe: is no file"),
+        (("pm2", "app.json", "--app", "a b"), 2, "--app a b: letters, digits"),
         (("cron", "."), 2, 'must be one of pswebhost, crontab, supervisord, pm2, not "cron"'),
         (("pm2", "app.json", "--user", "me"), 2, "--user is for a crontab"),
     ],

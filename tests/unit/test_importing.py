@@ -15,6 +15,7 @@ from jobbus.importing.imported import Import, ImportedJob, JobNames, Kind, Sourc
 from jobbus.importing.job_text import BUILT, job_text, toml_text
 from jobbus.importing.loose_json import Unreadable, plain, read_json
 from jobbus.importing.pm2 import import_pm2
+from jobbus.importing.pswebhost import import_pswebhost
 from jobbus.importing.supervisord import include_patterns
 from tests.importing import (
     SOURCES,
@@ -256,6 +257,24 @@ def test_every_line_of_an_option_that_comes_again_has_a_note() -> None:
 
 def test_included_files_are_named_from_where_the_main_one_lies() -> None:
     text = text_of(
-        "[include]", "files = conf.d/*.ini %(here)s/more/*.conf", "    x-%(host_node_name)s.ini"
+        "[include]", "files = a/*.ini %(here)s/b.conf ; two", "  x-%(host_node_name)s.ini"
     )
-    assert include_patterns(text, "m1") == ("conf.d/*.ini", "/srv/old/more/*.conf", "x-m1.ini")
+    expected = (("a/*.ini", 2), ("/srv/old/b.conf", 2), ("x-m1.ini", 3))
+    assert include_patterns(text, "m1") == expected
+    assert include_patterns(text_of("[include]", "files =", "  x.ini"), "m1") == (("x.ini", 3),)
+
+
+def test_a_name_that_is_no_id_is_kept_for_people_or_noted() -> None:
+    found = supervisord(text_of("[program:shop worker]", "command=true"))
+    assert found.jobs[0].job_id == "Supervisor/shop-worker"
+    assert found.jobs[0].definition["name"] == "shop worker"
+    text = Source(file="job.json", text='{"ScriptRelativePath": "a.ps1"}')
+    hosted = import_pswebhost(
+        text, JobNames(), app="My App", job="Job", has_init=False, in_place=False
+    )
+    assert "its id was My App/Job" in hosted.notes[0].reason
+
+
+def test_keys_that_differ_in_case_alone_are_refused_as_powershell_does() -> None:
+    found = host_job(text_of('{"ScriptRelativePath": "a.ps1",', '"scriptrelativepath": "b.ps1"}'))
+    assert [(note.kind, note.line) for note in found.notes] == [(Kind.LEFT_OUT, 2)]
