@@ -86,6 +86,12 @@ def test_each_example_is_right_and_has_its_line_and_its_test() -> None:
     assert [job for job in jobs if f'"{job}"' not in tested] == []
 
 
+async def test_examples_with_a_time_table_are_due(http: Http) -> None:
+    jobs = {job["jobId"]: job for job in (await http.get("/jobs"))["items"]}
+    due = {job_id for job_id, job in jobs.items() if job.get("nextAt")}
+    assert due == {"Files/Backup", "Files/RotateLogs", "Nightly/Export"}
+
+
 async def test_backup_keeps_the_newest_archives(http: Http, tmp_path: Path) -> None:
     source, target = tmp_path / "data", tmp_path / "archives"
     source.mkdir()

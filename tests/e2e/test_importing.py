@@ -85,6 +85,9 @@ async def test_a_line_of_a_crontab_is_checked_written_once_and_runs(
     assert "1 written" in written.stderr
     assert await output_of(service, "Cron/echo") == ("Succeeded", f"GOOD DAY, %S\n{tmp_path}\n")
 
+    async with service.http() as http:
+        assert (await http.get("/jobs/Cron/echo"))["nextAt"] is not None
+
     again = jobbus(tmp_path, "crontab", "crontab", "--json")
     report = json.loads(again.stdout)
     assert [job["outcome"] for job in report["jobs"]] == ["is there already"]
