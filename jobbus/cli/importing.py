@@ -11,7 +11,7 @@ from jobbus.cli.exits import CliError, Exit
 from jobbus.cli.show import Cell, say, show_json, show_line
 from jobbus.importing.folders import Outcome, Placed, Report, place
 from jobbus.importing.imported import Kind
-from jobbus.importing.sources import Tool, Unreadable, imported
+from jobbus.importing.sources import Tool, Unreadable, Wishes, imported
 
 _STYLES = {Kind.LEFT_OUT: "red", Kind.CHANGED: "yellow", Kind.NOT_NEEDED: "dim"}
 
@@ -24,6 +24,7 @@ def import_jobs(
     into: Path = Path("apps"),
     app: Annotated[str, Parameter(show_default=False)] = "",
     user: Annotated[str, Parameter(show_default=False)] = "",
+    system: Annotated[bool, Parameter(negative=())] = False,
     check: Annotated[bool, Parameter(negative=())] = False,
     as_json: Json = False,
 ) -> int:
@@ -44,12 +45,16 @@ def import_jobs(
     app
         The app of all jobs; else one that fits the tool, its group or its namespace.
     user
-        Whose crontab it is, if it has no column with accounts.
+        Whose crontab it is, if its lines do not name accounts.
+    system
+        The lines of the crontab name accounts, as in /etc/crontab and /etc/cron.d.
     check
         Only say what would be written and left out.
     """
-    if user and tool is not Tool.CRONTAB:
-        raise CliError("--user is for a crontab; the others name their accounts", Exit.USAGE)
+    if (user or system) and tool is not Tool.CRONTAB:
+        raise CliError("--user and --system are for crontabs alone", Exit.USAGE)
+    if user and system:
+        raise CliError("--system means that the lines name their accounts: no --user", Exit.USAGE)
     if app and not ID_PART.fullmatch(app):
         raise CliError(
             f"--app {app}: letters, digits, dot, dash and underscore, beginning with a letter or "
@@ -59,7 +64,7 @@ def import_jobs(
     if not path.exists():
         raise CliError(f"{path}: there is no such file or folder", Exit.NOT_FOUND)
     try:
-        found = imported(tool, path, into, app=app, user=user)
+        found = imported(tool, path, Wishes(into, app, user, system))
     except Unreadable as fault:
         raise CliError(str(fault)) from fault
     report = place(found, into, check=check)

@@ -288,14 +288,15 @@ class _Crontab:
 
 
 def with_accounts(text: str, accounts: Mapping[str, str]) -> bool:
-    """Whether the sixth word of every line is an account of this machine, as in /etc/crontab."""
+    """Whether the sixth word of every line is an account of this machine, and root is among them:
+    other accounts have the names of programs, e.g. `backup` and `mail`."""
     words = [
         split[1]
         for _, line in numbered(text)
         if not line.lstrip().startswith("#") and not _SETTING.fullmatch(line)
         if (split := _USER.fullmatch(_when_of(line)[1]))
     ]
-    return bool(words) and all(word in accounts for word in words)
+    return "root" in words and all(word in accounts for word in words)
 
 
 def _when_of(line: str) -> tuple[str, str, bool]:

@@ -70,10 +70,6 @@ class Import(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[ImportedJob, ...] = ()
     notes: tuple[Note, ...] = ()
 
-    @property
-    def left_out(self) -> int:
-        return sum(note.kind is Kind.LEFT_OUT for note in self.notes)
-
 
 def joined(imports: Iterable[Import]) -> Import:
     """The imports of several files as one."""

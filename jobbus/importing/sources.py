@@ -2,11 +2,13 @@
 
 import os
 import pwd
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from glob import glob
 from pathlib import Path
+from typing import NamedTuple
 
 from bus.errors import ConfigError
 from bus.files import NotRegular, read_regular
@@ -19,6 +21,8 @@ from jobbus.importing.supervisord import import_supervisord, include_patterns
 
 SIZE_MAX = 4 * 1024 * 1024
 FILES_MAX = 10_000
+
+_NAME_FOR_CRON = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Tool(StrEnum):
@@ -34,10 +38,21 @@ class Unreadable(ConfigError):
     """What is to be imported cannot be read, and why."""
 
 
-def imported(tool: Tool, path: Path, into: Path, *, app: str = "", user: str = "") -> Import:
-    """All jobs and notes of what lies at `path`; `app` takes the place of the usual app.
+class Wishes(NamedTuple):
+    """What the person who imports adds to the sources."""
 
-    `user` is whose crontab it is. `into` is the apps folder that will be written to.
+    into: Path
+    """The apps folder that will be written to."""
+    app: str = ""
+    """In the place of the usual app."""
+    user: str = ""
+    """Whose crontab it is."""
+    system: bool = False
+    """Whether the lines of the crontab name accounts, as in /etc/crontab."""
+
+
+def imported(tool: Tool, path: Path, wishes: Wishes) -> Import:
+    """All jobs and notes of what lies at `path`.
 
     Raises:
         Unreadable: there is nothing of the kind, or it cannot be read.
@@ -45,52 +60,68 @@ def imported(tool: Tool, path: Path, into: Path, *, app: str = "", user: str = "
     names = JobNames()
     match tool:
         case Tool.CRONTAB:
-            return joined(_crontab(each, names, app, user) for each in _crontabs(path))
+            return joined(_crontabs(path, names, wishes))
         case Tool.SUPERVISORD:
             host = socket.gethostname()
             sources, notes = _configuration(path, host)
-            found = import_supervisord(sources, names, host=host, app=app)
+            found = import_supervisord(sources, names, host=host, app=wishes.app)
             return joined((found, Import(notes=notes)))
         case Tool.PM2:
-            return joined(import_pm2(each, names, app=app) for each in _ecosystems(path))
+            return joined(import_pm2(each, names, app=wishes.app) for each in _ecosystems(path))
         case Tool.PSWEBHOST:
-            return joined(_host_job(each, names, into, app) for each in _job_files(path))
+            return joined(_host_job(each, names, wishes) for each in _job_files(path))
 
 
-def _crontabs(path: Path) -> Iterator[Path]:
+def _crontabs(path: Path, names: JobNames, wishes: Wishes) -> Iterator[Import]:
     if not path.is_dir():
-        yield path
+        yield _crontab(path, names, wishes)
         return
-    # As cron does in /etc/cron.d: copies of editors and packages are passed over.
-    found = sorted(p for p in path.iterdir() if p.is_file() and not p.name.startswith("."))
-    for each in found[:FILES_MAX]:
-        if each.suffix not in (
-            ".swp",
-            ".bak",
-            ".dpkg-old",
-            ".dpkg-dist",
-            ".rpmsave",
-            ".rpmnew",
-        ) and (not each.name.endswith("~")):
-            yield each
+    for each in sorted(path.iterdir())[:FILES_MAX]:
+        if not _is_spool(each) and not _NAME_FOR_CRON.fullmatch(each.name):
+            yield _note(each, Kind.NOT_NEEDED, "cron passes over files with such a name")
+        elif each.is_file():
+            yield _crontab(each, names, wishes)
 
 
-def _crontab(path: Path, names: JobNames, app: str, user: str) -> Import:
+def _crontab(path: Path, names: JobNames, wishes: Wishes) -> Import:
     source = read_source(path)
+    if source.text.startswith("#!"):
+        return _note(
+            path, Kind.LEFT_OUT, "it is a script and no crontab; make it the command of a job"
+        )
     accounts = _homes()
-    folder = path.resolve().parent.name
-    is_system = folder == "cron.d" or path.resolve() == Path("/etc/crontab")
-    is_spool = folder in ("crontabs", "tabs") or path.resolve().parent == Path("/var/spool/cron")
-    with_user = not user and (is_system or (not is_spool and with_accounts(source.text, accounts)))
-    account = "" if with_user else user or (path.name if is_spool else "")
-    return import_crontab(
+    is_guessed = False
+    with_user = (
+        wishes.system
+        or path.resolve().parent.name == "cron.d"
+        or (path.resolve() == Path("/etc/crontab"))
+    )
+    if not with_user and not wishes.user and not _is_spool(path):
+        with_user = is_guessed = with_accounts(source.text, accounts)
+    account = "" if with_user else wishes.user or (path.name if _is_spool(path) else "")
+    found = import_crontab(
         Source(file=source.file, text=source.text, folder=source.folder, account=account),
         names,
         with_user=with_user,
         homes=accounts,
         home=str(Path.home()),
-        **({"app": app} if app else {}),
+        **({"app": wishes.app} if wishes.app else {}),
     )
+    if not is_guessed:
+        return found
+    words = "each line names an account, as in /etc/crontab; if that is a command, give --user NAME"
+    return joined((_note(path, Kind.CHANGED, words), found))
+
+
+def _is_spool(path: Path) -> bool:
+    """Whether the file's name is the account that it belongs to."""
+    folder = path.resolve().parent
+    return folder.name in ("crontabs", "tabs") or folder == Path("/var/spool/cron")
+
+
+def _note(path: Path, kind: Kind, reason: str) -> Import:
+    """A note on a whole file."""
+    return Import(notes=(Note(kind=kind, file=str(path), line=0, reason=reason),))
 
 
 def _homes() -> Mapping[str, str]:
@@ -134,17 +165,19 @@ def _job_files(path: Path) -> list[Path]:
     raise Unreadable(f"{path}: there is no apps/<App>/jobs/<Job>/job.json below it")
 
 
-def _host_job(path: Path, names: JobNames, into: Path, app: str) -> Import:
+def _host_job(path: Path, names: JobNames, wishes: Wishes) -> Import:
     source = read_source(path)
     folder = Path(source.folder)
-    own_app = app or (folder.parent.parent.name if folder.parent.name == "jobs" else "PSWebHost")
+    own_app = wishes.app or (
+        folder.parent.parent.name if folder.parent.name == "jobs" else "PSWebHost"
+    )
     return import_pswebhost(
         source,
         names,
         app=own_app,
         job=folder.name,
         has_init=(folder / INIT_SCRIPT).is_file(),
-        in_place=folder == (into / own_app / "jobs" / id_part(folder.name, "")).resolve(),
+        in_place=folder == (wishes.into / own_app / "jobs" / id_part(folder.name, "")).resolve(),
     )
 
 

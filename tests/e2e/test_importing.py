@@ -158,6 +158,32 @@ async def test_a_job_of_pswebhost_is_called_as_its_host_calls_it(
     assert (folder / "job.json").read_bytes() == content
 
 
+def test_accounts_are_a_column_where_cron_reads_them_so(tmp_path: Path) -> None:
+    system = tmp_path / "cron.d"
+    system.mkdir()
+    line = "0 3 * * * backup /usr/bin/dump\n"
+    for name in ("dump", "dump.bak"):
+        (system / name).write_text(line, encoding="utf-8")
+    (system / "script").write_text("#!/bin/sh\nexit 0\n", encoding="utf-8")
+    (tmp_path / "mine").write_text(line, encoding="utf-8")
+
+    def jobs(*arguments: str) -> tuple[list[str], list[str]]:
+        report = json.loads(jobbus(tmp_path, "crontab", *arguments, "--check", "--json").stdout)
+        return [job["jobId"] for job in report["jobs"]], [n["reason"] for n in report["notes"]]
+
+    found, reasons = jobs("cron.d")
+    assert found == ["Cron/dump"]
+    assert "cron passes over files with such a name" in reasons
+    assert any("it is a script and no crontab" in reason for reason in reasons)
+    assert jobs("mine")[0] == ["Cron/backup"]  # there is an account of that name, and a program
+    assert jobs("mine", "--system")[0] == ["Cron/dump"]
+    with (tmp_path / "mine").open("a", encoding="utf-8") as file:
+        file.write("@daily root /usr/bin/clean\n")
+    found, reasons = jobs("mine")
+    assert found == ["Cron/dump", "Cron/clean"]
+    assert any("each line names an account" in reason for reason in reasons)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -167,7 +193,7 @@ async def test_a_job_of_pswebhost_is_called_as_its_host_calls_it(
         (("supervisord", "pipe"), 1, "pipe: is no file"),
         (("pm2", "app.json", "--app", "a b"), 2, "--app a b: letters, digits"),
         (("cron", "."), 2, 'must be one of pswebhost, crontab, supervisord, pm2, not "cron"'),
-        (("pm2", "app.json", "--user", "me"), 2, "--user is for a crontab"),
+        (("pm2", "app.json", "--user", "me"), 2, "--user and --system are for crontabs alone"),
     ],
 )
 def test_what_cannot_be_imported_is_said(

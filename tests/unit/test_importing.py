@@ -246,6 +246,7 @@ def test_accounts_in_every_line_are_known_as_a_column() -> None:
     assert with_accounts("A=1\n0 1 * * * root x\n@daily root y\n", accounts)
     assert not with_accounts("0 1 * * * root x\n0 1 * * * y z\n", accounts)
     assert not with_accounts("A=1\n", accounts)
+    assert not with_accounts("0 1 * * * backup --all\n", {"backup": "/", "root": "/"})
 
 
 def test_every_line_of_an_option_that_comes_again_has_a_note() -> None:
