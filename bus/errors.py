@@ -71,6 +71,12 @@ class IdInUse(BusError):
         self.same_principal = same_principal
 
 
+class ArtifactGone(BusError):
+    """A file that an execution left is not what it was."""
+
+    code = "artifact_gone"
+
+
 class TransportBusy(BusError):
     """The transport takes nothing now (full inbox, low disk, shutting down); try again later."""
 

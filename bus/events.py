@@ -179,6 +179,9 @@ class ExecutionEnded(
     progress: Progress | None = None
     result: msgspec.Raw = NO_RESULT
     result_note: str = ""
+    artifacts: int = 0
+    artifact_bytes: int = 0
+    artifacts_note: str = ""
 
 
 class ExecutionCaused(

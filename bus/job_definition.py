@@ -88,6 +88,13 @@ class OutputSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_bytes: int = 268_435_456
 
 
+class ArtifactsSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How much one execution may leave in files for others."""
+
+    max_files: int = 1000
+    max_bytes: int = 1 << 30
+
+
 class KeepSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How much of ended executions is kept; `None` takes the configured default."""
 
@@ -159,6 +166,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     restart: RestartSpec = RestartSpec()
     schedule: tuple[ScheduleSpec, ...] = ()
     output: OutputSpec = OutputSpec()
+    artifacts: ArtifactsSpec = ArtifactsSpec()
     keep: KeepSpec = KeepSpec()
     health: HealthSpec | None = None
     after: tuple[AfterSpec, ...] = ()

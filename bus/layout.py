@@ -131,6 +131,16 @@ class ExecutionLayout(msgspec.Struct, frozen=True):
         return self.root / "result.json"
 
     @property
+    def artifacts(self) -> Path:
+        """The folder in which the job leaves files; named in `JOBBUS_ARTIFACTS`."""
+        return self.root / "artifacts"
+
+    @property
+    def artifact_list(self) -> Path:
+        """Which of these files may be had."""
+        return self.root / "artifacts.json"
+
+    @property
     def exit(self) -> Path:
         """How it ended; the shim's last act."""
         return self.root / "exit.json"

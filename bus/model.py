@@ -174,6 +174,9 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ready_ms: int | None = None
     result: dict[str, Any] | None = None
     result_note: str = ""
+    artifacts: int = 0
+    artifact_bytes: int = 0
+    artifacts_note: str = ""
 
 
 class Caused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -234,6 +237,9 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     attempts: int = 0
     result: msgspec.Raw = NO_RESULT
     result_note: str = ""
+    artifacts: int = 0
+    artifact_bytes: int = 0
+    artifacts_note: str = ""
     caused_by: str | None = None
     hops: int = 0
     caused: tuple[Caused, ...] = ()

@@ -238,6 +238,43 @@ class OutputLineReader(OutputReader, Protocol):
         ...
 
 
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that an execution has left. `path` is its name below the folder of the artifacts, in
+    percent-encoding, as in an address; by size and time it is known again."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+class ArtifactReader(Protocol):
+    """The files that executions have left, as they were listed at the end."""
+
+    async def listed(self, execution_id: str) -> tuple[Artifact, ...]:
+        """By path; none before the end."""
+        ...
+
+    def pieces(
+        self, execution_id: str, artifact: Artifact, start: int, end: int, size: int
+    ) -> AsyncGenerator[bytes, None]:
+        """The bytes of a file from `start` to `end`, so many at a time.
+
+        Raises:
+            ArtifactGone: it is not what was listed any more.
+        """
+        ...
+
+    def zipped(
+        self, execution_id: str, artifacts: Sequence[Artifact], size: int
+    ) -> AsyncGenerator[bytes, None]:
+        """All of these in one archive, which is made while it is read.
+
+        Raises:
+            ArtifactGone: one of them is not what was listed any more.
+        """
+        ...
+
+
 class OutputNotice(Protocol):
     """Where the supervisor reports that an execution's output has grown."""
 

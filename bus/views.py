@@ -72,7 +72,8 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
 
     `result` is the JSON object that the program left in the file that `JOBBUS_RESULT` names;
     `resultNote` says why it was not taken. `causedBy` is the execution whose end set this one
-    going, `caused` what its own end did.
+    going, `caused` what its own end did. `artifacts` counts the files that it left, of
+    `artifactBytes` together; `artifactsNote` says what of them was not kept.
     """
 
     execution_id: str
@@ -106,6 +107,9 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     waiting_for: str = ""
     result: msgspec.Raw | None = None
     result_note: str = ""
+    artifacts: int = 0
+    artifact_bytes: int = 0
+    artifacts_note: str = ""
     caused_by: str | None = None
     caused: tuple[CausedView, ...] = ()
     scheduled_at: str | None = None
@@ -299,6 +303,9 @@ def execution_view(execution: Execution, waiting_for: str) -> ExecutionView:
         waiting_for=waiting_for,
         result=execution.result,
         result_note=execution.result_note,
+        artifacts=execution.artifacts,
+        artifact_bytes=execution.artifact_bytes,
+        artifacts_note=execution.artifacts_note,
         caused_by=execution.caused_by,
         caused=tuple(map(_caused_view, execution.caused)),
         scheduled_at=execution.scheduled_at,

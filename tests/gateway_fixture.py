@@ -34,6 +34,7 @@ from bus.events import (
 )
 from bus.feed import Batch, Feed, FellBehind, Frame, Predicate
 from bus.job_definition import Job, JobSpec, RolesSpec
+from bus.layout import DataLayout
 from bus.model import (
     CommandRecord,
     CommandStatus,
@@ -48,6 +49,7 @@ from bus.model import (
 )
 from bus.ports import ChangeListener, OutputChunk, OutputHits, OutputLine, OutputPage
 from bus.publisher import Publisher
+from handlers.output.artifact_store import ArtifactStore
 from handlers.output.lines import Rest, decode, split
 from transports.http.access.session_store import SavedSessions
 from transports.http.access.token_records import Grant, TokenBook
@@ -341,6 +343,7 @@ class Backend:
             feed=self.feed,
             history=self.history,
             output=self.output,
+            artifacts=ArtifactStore(DataLayout(Path("/nowhere"))),
             clock=self.clock,
             instance="test",
             secret=b"s" * 32,

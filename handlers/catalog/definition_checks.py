@@ -75,6 +75,8 @@ def _numbers(spec: JobSpec) -> Iterator[Problem]:
         yield from within((name,), getattr(spec, name), 0, SECONDS_MAX)
     yield from within(("max_running",), spec.max_running, 1, 10_000)
     yield from within(("output", "max_bytes"), spec.output.max_bytes, 1, 2**50)
+    yield from within(("artifacts", "max_files"), spec.artifacts.max_files, 0, 10_000)
+    yield from within(("artifacts", "max_bytes"), spec.artifacts.max_bytes, 0, 2**50)
     if not spec.success_codes:
         yield Problem(("success_codes",), "success_codes is empty: no end would be a success")
     for index, code in enumerate(spec.success_codes):

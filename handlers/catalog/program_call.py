@@ -49,6 +49,7 @@ def build_launch(
     notify_socket: str,
     progress_file: str,
     result_file: str,
+    artifacts_folder: str,
     instance: str = "",
     secrets: Mapping[str, str] = MappingProxyType({}),
 ) -> Launch:
@@ -70,6 +71,7 @@ def build_launch(
             **_own_environment(execution, instance),
             "JOBBUS_PROGRESS": progress_file,
             "JOBBUS_RESULT": result_file,
+            "JOBBUS_ARTIFACTS": artifacts_folder,
             "NOTIFY_SOCKET": notify_socket,
             **_variables(with_secrets),
         },

@@ -131,6 +131,9 @@ def ended(table: ReadableTable, report: ReportEnded, context: Context) -> Decisi
         progress=exit_.progress or execution.progress,
         result=_encoded(exit_.result),
         result_note=exit_.result_note,
+        artifacts=exit_.artifacts,
+        artifact_bytes=exit_.artifact_bytes,
+        artifacts_note=exit_.artifacts_note,
     )
     settled = {event.command_id for event in events if isinstance(event, CommandEnded)}
     return after_end(table, execution, final, context, before=events, settled=settled)

@@ -149,6 +149,9 @@ def ended(before: Execution, event: ExecutionEnded, seq: int) -> Execution:
         progress=event.progress or before.progress,
         result=event.result.copy(),  # not a part of the line that it was read from
         result_note=event.result_note,
+        artifacts=event.artifacts,
+        artifact_bytes=event.artifact_bytes,
+        artifacts_note=event.artifacts_note,
     )
 
 

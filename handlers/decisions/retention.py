@@ -246,10 +246,10 @@ def _limits_of(job: Job | None, keeping: RetentionSettings) -> _Limits:
 
 
 def _size_of(execution: Execution, job: Job | None) -> int:
-    """What its output takes on the disk, as far as the record shows."""
+    """What its output and its files take on the disk, as far as the record shows."""
     spec = job.spec if job is not None else None
     cap = spec.output.max_bytes if spec is not None else OutputSpec().max_bytes
-    return min(execution.output_end or 0, cap)
+    return min(execution.output_end or 0, cap) + execution.artifact_bytes
 
 
 def _age_ms(ended_ms: int | None, past: Past) -> int:

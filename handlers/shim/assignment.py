@@ -74,6 +74,8 @@ class Assignment(NamedTuple):
     job_id: str = ""
     health: list[str] | None = None
     health_timeout_s: float = 5.0
+    artifact_files_max: int = 1000
+    artifact_bytes_max: int = 1 << 30
 
 
 class StopOrder(NamedTuple):

@@ -13,6 +13,7 @@ import select
 import time
 from typing import Any
 
+from handlers.shim.artifact_files import collect, make_folder
 from handlers.shim.assignment import (
     CHECK,
     ORDER,
@@ -98,6 +99,7 @@ class Shim:
 
     def _launch(self) -> None:
         work = self.work
+        make_folder(self.folder)
         work.env["NOTIFY_SOCKET"] = self.notify_socket.address
         if work.watchdog_s:
             work.env["WATCHDOG_USEC"] = str(int(work.watchdog_s * 1_000_000))
@@ -330,6 +332,7 @@ class Shim:
             progress=self.progress.newest,
             output_end=self.output.end,
             result=read_result(self.folder, self.masking),
+            left=collect(self.folder, self.work.artifact_files_max, self.work.artifact_bytes_max),
         )
         last = {**self._state(), "exit": content}
         is_sent = self.record.write_exit(content, lambda: self.sender.send_last(last))

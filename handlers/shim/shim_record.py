@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from handlers.shim.artifact_files import Left
 from handlers.shim.assignment import FORMAT, Assignment, StopOrder
 from handlers.shim.files import HELD_BYTES, NO_ROOM, Folder, encode
 from handlers.shim.pipes import now_ms
@@ -79,6 +80,7 @@ class Record:
         progress: JobProgress,
         output_end: int,
         result: Result,
+        left: Left,
     ) -> dict[str, Any]:
         """How it ended, as `exit.json` has it."""
         code, number = tree.exit_of_main()
@@ -103,6 +105,9 @@ class Record:
             "ready_ms": self.ready_ms,
             "result": result.content,
             "result_note": result.note,
+            "artifacts": left.files,
+            "artifact_bytes": left.size_bytes,
+            "artifacts_note": left.note,
         }
 
     def write_exit(self, content: dict[str, Any], send: Callable[[], bool]) -> bool:

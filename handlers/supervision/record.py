@@ -95,7 +95,8 @@ def _is_sane(record: ExitRecord) -> bool:
     return (
         _within(TIME_MS_MAX, record.ended_ms, record.started_ms, record.ready_ms)
         and _within(PID_MAX, record.pid, record.exit_code, record.signal, *record.survivors)
-        and _within(NUMBER_MAX, record.output_end, record.memory_bytes_max)
+        and _within(NUMBER_MAX, record.output_end, record.memory_bytes_max, record.artifacts)
+        and _within(NUMBER_MAX, record.artifact_bytes)
         and (record.result is None or _is_fit(record.result))
     )
 

@@ -85,6 +85,7 @@ class Requests:
             notify_socket=str(self._layout.sockets / execution.id),
             progress_file=str(place.progress),
             result_file=str(place.result),
+            artifacts_folder=str(place.artifacts),
             instance=self._instance,
             secrets=secrets,
         )
@@ -118,6 +119,8 @@ class Requests:
             job_id=execution.job_id,
             health=_health_command(spec, execution.variables),
             health_timeout_s=spec.health.timeout_s if spec.health is not None else 0.0,
+            artifact_files_max=spec.artifacts.max_files,
+            artifact_bytes_max=spec.artifacts.max_bytes,
         )
 
 

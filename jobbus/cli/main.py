@@ -47,6 +47,7 @@ COMMANDS = {
     "apps": ("jobbus.cli.jobs:apps", "List the apps, and what they say of themselves."),
     "ps": ("jobbus.cli.list:ps", "List what runs; with -a what has ended too."),
     "logs": ("jobbus.cli.logs:logs", "Show what executions print."),
+    "artifacts": ("jobbus.cli.artifacts:artifacts", "List or fetch the files that one left."),
     "events": ("jobbus.cli.events:events", "Follow all changes."),
     "command": ("jobbus.cli.details:command", "Show a command."),
     "commands": ("jobbus.cli.list:commands", "List the commands, newest first."),

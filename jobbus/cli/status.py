@@ -99,6 +99,7 @@ async def _show_execution(client: Client, execution: Execution) -> None:
             ("health", health_word(execution)),
             ("note", execution.progress.note if execution.progress else ""),
             ("result", _result_word(execution)),
+            ("files", _files_word(execution)),
             ("started by", started),
             ("caused by", execution.caused_by or ""),
             *(("caused", _caused_word(each)) for each in execution.caused),
@@ -132,6 +133,12 @@ def _result_word(execution: Execution) -> str:
     if execution.result is None:
         return execution.result_note
     return msgspec.json.encode(execution.result).decode()
+
+
+def _files_word(execution: Execution) -> str:
+    count = execution.artifacts
+    files = f"{count} file{'s' if count != 1 else ''} of {execution.artifact_bytes} bytes"
+    return "; ".join(filter(None, (files if count else "", execution.artifacts_note)))
 
 
 def _caused_word(caused: Caused) -> str:

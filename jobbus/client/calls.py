@@ -5,7 +5,8 @@ a second one.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import TypeVar
 from urllib.parse import quote
@@ -30,6 +31,7 @@ from jobbus.client.frames import OutputPage
 from jobbus.client.http import Http, Query, decode, id_in_path, query_of
 from jobbus.client.records import (
     AppPage,
+    ArtifactList,
     Command,
     CommandPage,
     Execution,
@@ -208,6 +210,25 @@ class Calls:
         query = query_of(format="json", stream=stream, **where)
         path = f"/api/v1/executions/{id_in_path(execution_id)}/output"
         return await self._get(path, OutputPage, query)
+
+    async def artifacts(self, execution_id: str) -> ArtifactList:
+        """The files that the execution left; none before its end."""
+        path = f"/api/v1/executions/{id_in_path(execution_id)}/artifacts"
+        return await self._get(path, ArtifactList)
+
+    async def artifact(self, execution_id: str, path: str) -> AsyncGenerator[bytes, None]:
+        """The bytes of one of these files, piece by piece; `path` is that of the list."""
+        place = f"/api/v1/executions/{id_in_path(execution_id)}/artifacts/{path}"
+        async with aclosing(self._http.pieces(place, {})) as pieces:
+            async for _, data in pieces:
+                yield data
+
+    async def artifact_archive(self, execution_id: str) -> AsyncGenerator[bytes, None]:
+        """All of them in one zip, piece by piece, which is made meanwhile."""
+        place = f"/api/v1/executions/{id_in_path(execution_id)}/artifacts.zip"
+        async with aclosing(self._http.pieces(place, {})) as pieces:
+            async for _, data in pieces:
+                yield data
 
     async def maintenance(self) -> dict[str, str] | None:
         """The maintenance in force (`by`, `reason`), or None. Needs the role `admin`."""

@@ -144,7 +144,7 @@ class Http:
             async with self.session.get(
                 self.base_url + path,
                 params=pairs_of(query),
-                headers={"Accept": "text/plain", "Accept-Encoding": "identity"},
+                headers={"Accept": "*/*", "Accept-Encoding": "identity"},
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=60.0
                 ),

@@ -63,6 +63,22 @@ class Health(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     message: str = ""
 
 
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that an execution left: `name` as people read it, `path` as it is asked for."""
+
+    name: str
+    path: str
+    size: int = 0
+    modified: str = ""
+
+
+class ArtifactList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The files that an execution left, by path."""
+
+    items: tuple[Artifact, ...] = ()
+    note: str = ""
+
+
 class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One process start of a job. Times are RFC 3339 in UTC.
 
@@ -76,6 +92,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     `result` is the JSON object that the program left, `result_note` why it was not taken.
     `caused_by` is the execution whose end set this one going, `caused` what its own end did.
+    `artifacts` counts the files that it left, of `artifact_bytes` together; `artifacts_note` says
+    what of them was not kept.
     """
 
     execution_id: str
@@ -110,6 +128,9 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     waiting_for: str = ""
     result: dict[str, Any] | None = None
     result_note: str = ""
+    artifacts: int = 0
+    artifact_bytes: int = 0
+    artifacts_note: str = ""
     caused_by: str | None = None
     caused: tuple[Caused, ...] = ()
     health: Health | None = None

@@ -24,6 +24,7 @@ from handlers.decisions.table import JobTable
 from handlers.disk_space import SpaceWatch, scarcest
 from handlers.disposal import Disposal
 from handlers.history import JournalHistory
+from handlers.output.artifact_store import ArtifactStore
 from handlers.output.store import OutputStore
 from handlers.owner import Owner
 from handlers.progress_coalescer import ProgressCoalescer
@@ -199,6 +200,7 @@ class Parts:
                 feed=self.recovered.feed,
                 history=JournalHistory(self.layout.journal, self.recovered.encoder),
                 output=self.output,
+                artifacts=ArtifactStore(self.layout),
                 clock=self.clock,
                 instance=self.identity.instance,
                 secret=self.identity.secret,

@@ -29,7 +29,7 @@ ANSWERED = {
 
 
 def path_of(operation: Operation) -> str:
-    places = {"id": str(uuid.uuid4()), "app": "A", "job": "J", "slug": "malformed"}
+    places = {"id": str(uuid.uuid4()), "app": "A", "job": "J", "slug": "malformed", "path": "a/b"}
     return operation.path.format(**places, file="style.css")
 
 

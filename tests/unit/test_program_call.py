@@ -35,6 +35,7 @@ def launch(
         notify_socket="@jobbus/notify",
         progress_file="/data/JobOutput/e-1/progress",
         result_file="/data/JobOutput/e-1/result.json",
+        artifacts_folder="/data/JobOutput/e-1/artifacts",
     )
 
 
@@ -59,6 +60,7 @@ def test_the_environment_is_exactly_what_the_contract_says() -> None:
         "JOBBUS_COMMAND_ID": "c-1",
         "JOBBUS_USER_ID": "alice",
         "JOBBUS_ATTEMPT": "2",
+        "JOBBUS_ARTIFACTS": "/data/JobOutput/e-1/artifacts",
         "JOBBUS_RESULT": "/data/JobOutput/e-1/result.json",
         "JOBBUS_PROGRESS": "/data/JobOutput/e-1/progress",
         "NOTIFY_SOCKET": "@jobbus/notify",

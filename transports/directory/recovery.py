@@ -66,6 +66,9 @@ class _Status(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES):
     not_before: str | None = None
     result: msgspec.Raw = NO_RESULT
     result_note: str = ""
+    artifacts: int = 0
+    artifact_bytes: int = 0
+    artifacts_note: str = ""
     caused_by: str | None = None
     caused: tuple[CausedEntry, ...] = ()
 
@@ -133,6 +136,9 @@ def decode_status(data: bytes) -> Execution | None:
             not_before_ms=_time(file.not_before),
             result=msgspec.Raw(bytes(file.result)),
             result_note=file.result_note,
+            artifacts=file.artifacts,
+            artifact_bytes=file.artifact_bytes,
+            artifacts_note=file.artifacts_note,
             caused_by=file.caused_by,
             caused=tuple(Caused(**asdict(each)) for each in file.caused),
         )

@@ -42,6 +42,7 @@ STATUS_NAMES = {
     "attempts": "Attempts", "cause": "Cause", "not_before": "NotBefore", "result": "Result",
     "result_note": "ResultNote", "caused_by": "CausedBy", "caused": "Caused",
     "health": "Health", "health_since": "HealthSince", "health_message": "HealthMessage",
+    "artifacts": "Artifacts", "artifact_bytes": "ArtifactBytes", "artifacts_note": "ArtifactsNote",
 }  # fmt: skip
 
 
@@ -110,6 +111,9 @@ class StatusFile(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES)
     ending: str
     result: msgspec.Raw | None
     result_note: str
+    artifacts: int
+    artifact_bytes: int
+    artifacts_note: str
     caused_by: str | None
     caused: tuple[CausedEntry, ...]
     health: str | None
@@ -179,6 +183,9 @@ def encode_status(execution: Execution) -> bytes:
         ending=ending(execution),
         result=execution.result,
         result_note=execution.result_note,
+        artifacts=execution.artifacts,
+        artifact_bytes=execution.artifact_bytes,
+        artifacts_note=execution.artifacts_note,
         caused_by=execution.caused_by,
         caused=tuple(CausedEntry(**asdict(each)) for each in execution.caused),
         health=health.status.value if health else None,

@@ -34,6 +34,7 @@ from transports.http.api.tokens import TokenRoutes
 from transports.http.console.routes import PageRoutes
 from transports.http.document import document
 from transports.http.operations import OPERATIONS, STREAMS, by_route, routes_of
+from transports.http.output.artifacts import ArtifactRoutes
 from transports.http.output.follow import FollowRoutes
 from transports.http.output.followers import Followers
 from transports.http.output.routes import OutputRoutes
@@ -235,6 +236,7 @@ class Gateway:
             JobRoutes(ports, visibility, polls),
             ExecutionRoutes(ports, self._publishing, visibility, polls),
             OutputRoutes(ports, settings, visibility),
+            ArtifactRoutes(ports, settings, visibility),
             EventRoutes(ports, settings, self._registry, changes, framing),
             FollowRoutes(ports, settings, visibility, self._registry, followers, framing),
             SocketRoutes(

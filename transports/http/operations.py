@@ -20,7 +20,7 @@ from transports.http.api import (
     tokens,
 )
 from transports.http.console import routes as console
-from transports.http.output import follow
+from transports.http.output import artifacts, follow
 from transports.http.output import routes as output
 from transports.http.sockets import routes as sockets
 from transports.http.streams import events
@@ -33,6 +33,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *jobs.OPERATIONS,
     *executions.OPERATIONS,
     *output.OPERATIONS,
+    *artifacts.OPERATIONS,
     *follow.OPERATIONS,
     *events.OPERATIONS,
     *sockets.OPERATIONS,
@@ -69,7 +70,7 @@ def _route(operation: Operation, parts: Mapping[type, object]) -> web.RouteDef:
     if operation.method == "GET":
         kwargs["allow_head"] = 101 not in operation.answers
     handler = _bound(operation, parts)
-    return web.RouteDef(operation.method, operation.path, handler, kwargs)
+    return web.RouteDef(operation.method, operation.pattern, handler, kwargs)
 
 
 def _bound(operation: Operation, parts: Mapping[type, object]) -> BoundHandler:

@@ -12,6 +12,7 @@ from bus.commands import SetMaintenance
 from bus.feed import Feed, History
 from bus.model import Execution
 from bus.ports import (
+    ArtifactReader,
     CommandPublisher,
     CommandWaiter,
     OutputLineReader,
@@ -48,6 +49,7 @@ class GatewayPorts:
     roles: RoleDefaults
     tokens: TokenStore
     system: Callable[[], dict[str, Any]]
+    artifacts: ArtifactReader
     apps: Callable[[], Sequence[App]] = tuple
     schemas: Callable[[str], bytes | None] = _no_schema
     maintain: Callable[[SetMaintenance], Awaitable[None]] | None = None

@@ -92,6 +92,9 @@ def _facts_of_execution(execution: Execution) -> Iterator[AnyEvent]:
             progress=execution.progress,
             result=execution.result,
             result_note=execution.result_note,
+            artifacts=execution.artifacts,
+            artifact_bytes=execution.artifact_bytes,
+            artifacts_note=execution.artifacts_note,
         )
     for caused in execution.caused:
         yield ExecutionCaused(

@@ -362,6 +362,32 @@ function choose(id) {
   byId("output").closest("section").scrollIntoView({ block: "nearest" });
 }
 
+/** The files that the execution left, as links that save them. */
+async function drawFiles(record) {
+  const list = byId("files");
+  const of = record?.artifacts ? record.executionId : "";
+  if (list.dataset.of === of) return;
+  list.dataset.of = of;
+  list.hidden = true;
+  list.replaceChildren();
+  if (!of) return;
+  const path = `/api/v1/executions/${of}/artifacts`;
+  const response = await ask("GET", path).catch(() => null);
+  if (!response?.ok || list.dataset.of !== of) return;
+  const { items } = await response.json();
+  const all = { name: `all ${items.length} as a zip`, href: `${path}.zip`, size: record.artifactBytes };
+  for (const file of items.length > 1 ? [...items, all] : items) {
+    const link = document.createElement("a");
+    link.href = file.href;
+    link.download = "";
+    link.textContent = visible(file.name);
+    const line = document.createElement("li");
+    line.append(link, ` ${file.size} bytes`);
+    list.append(line);
+  }
+  list.hidden = false;
+}
+
 /** What stands beside the output: what set the execution going, what it left, what it set going. */
 function about(record) {
   const caused = (record.caused ?? []).map((each) => each.errorCode
@@ -369,6 +395,7 @@ function about(record) {
     : `then started ${each.jobId} (${each.executionId})`);
   return [
     record.causedBy ? `started after ${nameOf(record.causedBy)}` : "",
+    record.artifactsNote,
     record.result ? `result ${JSON.stringify(record.result, null, 1)}` : record.resultNote,
     ...caused,
   ].filter(Boolean).join("\n");
@@ -383,6 +410,7 @@ function drawChosen() {
   const record = state.executions.get(state.chosen);
   byId("follow").hidden = !state.chosen;
   byId("stop").hidden = !record || isFinal(record);
+  drawFiles(record);
   const facts = record ? about(record) : "";
   byId("about").hidden = !facts;
   byId("about").textContent = visible(facts);

@@ -53,8 +53,8 @@ class Downloads:
             await response.prepare(request)
             while chunk is not None and request.method != "HEAD":
                 if chunk.gap is not None:
-                    await self._write(response, request, _marker(chunk.gap))
-                await self._write(response, request, chunk.data)
+                    await self.send(response, request, _marker(chunk.gap))
+                await self.send(response, request, chunk.data)
                 chunk = await anext(chunks, None)
         if request.method != "HEAD":
             await response.write_eof()
@@ -64,7 +64,7 @@ class Downloads:
         self, request: web.Request, execution: Execution, span: Span, wanted: ByteRange
     ) -> web.StreamResponse:
         """206 for one range (RFC 9110 §14), as long as asked and never all in memory."""
-        start, end = _resolve(wanted, span.end)
+        start, end = resolve(wanted, span.end)
         async with aclosing(self._output.pieces(execution.id, start, end, PIECE)) as chunks:
             chunk = await anext(chunks, None)
             if chunk is None or chunk.gap is not None or not chunk.data:
@@ -80,7 +80,7 @@ class Downloads:
             response = web.StreamResponse(status=206, headers=headers)
             await response.prepare(request)
             while request.method != "HEAD":
-                await self._write(response, request, chunk.data)
+                await self.send(response, request, chunk.data)
                 if chunk.end >= end:
                     break
                 chunk = await anext(chunks, None)
@@ -101,13 +101,13 @@ class Downloads:
         while request.method != "HEAD" and at < span.end:
             page = await self._output.page(execution.id, at, PIECE, stream=stream)
             if page.gap is not None:
-                await self._write(response, request, _marker(page.gap))
+                await self.send(response, request, _marker(page.gap))
             # Open lines come again on the page that begins with them, and that is the last.
             is_last = page.next <= at
             lines = tuple(line for line in page.lines if is_last or not line.partial)
             data = await self.bytes_of(execution, lines)
             if data:
-                await self._write(response, request, data)
+                await self.send(response, request, data)
             if is_last:
                 break
             at = page.next
@@ -128,7 +128,7 @@ class Downloads:
             window += chunk.data
         return b"".join(window[line.at - base : line.end - base] for line in lines)
 
-    async def _write(self, response: web.StreamResponse, request: web.Request, data: bytes) -> None:
+    async def send(self, response: web.StreamResponse, request: web.Request, data: bytes) -> None:
         """A long output is sent for longer than a grant may last: checked again for each piece.
 
         Raises:
@@ -156,14 +156,14 @@ def headers_of(start: int, end: int, complete: bool) -> dict[str, str]:
     }
 
 
-def asked_range(request: web.Request) -> ByteRange | None:
+def asked_range(request: web.Request, tag: str = "") -> ByteRange | None:
     """First and last byte of a single byte range; None if the whole is to be served.
 
     Several ranges, other units and what cannot be read are ignored (RFC 9110 §14.2), and so is a
-    range with `If-Range`, since outputs have no validator.
+    range with an `If-Range` that is not `tag`; outputs have none.
     """
     header = request.headers.get("Range")
-    if header is None or "If-Range" in request.headers:
+    if header is None or request.headers.get("If-Range", tag) != tag:
         return None
     match = _RANGE.match(header)
     if match is None or not (match[1] or match[2]):
@@ -175,7 +175,7 @@ def asked_range(request: web.Request) -> ByteRange | None:
     return first, last
 
 
-def _resolve(wanted: ByteRange, size: int) -> tuple[int, int]:
+def resolve(wanted: ByteRange, size: int, what: str = "output") -> tuple[int, int]:
     """The range as start and end (exclusive).
 
     Raises:
@@ -189,7 +189,7 @@ def _resolve(wanted: ByteRange, size: int) -> tuple[int, int]:
         raise Problem(
             416,
             "range-not-satisfiable",
-            f"the output has {size} bytes",
+            f"the {what} has {size} bytes",
             headers={"Content-Range": f"bytes */{size}"},
         )
     return first, end

@@ -51,7 +51,8 @@ class Operation:
 
     `refuses` are the statuses of its problem answers. `stays_open`: its answer is a stream, which
     may be opened with a ticket and lasts as long as its reader likes. `any_query`: unknown query
-    parameters are ignored. Those that are not `documented` are for browsers.
+    parameters are ignored. `goes_deep`: the last part of its path may hold slashes. Those that are
+    not `documented` are for browsers.
     """
 
     method: str
@@ -67,7 +68,13 @@ class Operation:
     refuses: frozenset[int] = frozenset()
     stays_open: bool = False
     any_query: bool = False
+    goes_deep: bool = False
     documented: bool = True
+
+    @property
+    def pattern(self) -> str:
+        """The path as the router takes it."""
+        return f"{self.path[:-1]}:(?s:.+)}}" if self.goes_deep else self.path
 
     @cached_property
     def query_names(self) -> tuple[str, ...]:
