@@ -7,6 +7,7 @@ connects to.
 
 import re
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import msgspec
@@ -27,7 +28,14 @@ PORTS = {"http": 80, "https": 443}
 CHOSEN = (VariableType.INTEGER, VariableType.NUMBER, VariableType.CHOICE)
 """Types of variables that may stand in a port or a URL."""
 
-_TCP = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):)?(?P<port>[0-9]{1,5})")
+CHOSEN_AS_HOST = (VariableType.CHOICE,)
+"""The same for a host: a number is one, too, as 2130706433 is 127.0.0.1 (inet_aton(3))."""
+
+_TCP = re.compile(r"(?:(?P<host>\[[^\]]*\]|[^:]*):)?(?P<port>[0-9]{1,5})")
+_HOST_OF_URL = re.compile(r"[a-z]*://(\[[^\]]*\]|[^/?#:]*)")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+_HOST_MAX = 253
 
 
 class TcpTarget(msgspec.Struct, frozen=True):
@@ -111,11 +119,13 @@ def tcp_target(text: str) -> TcpTarget:
         NoTarget: it is none.
     """
     found = _TCP.fullmatch(text)
-    if found is None or not 1 <= int(found["port"]) <= 65_535:
+    host = None if found is None else found["host"]
+    is_right = found is not None and 1 <= int(found["port"]) <= 65_535
+    if found is None or not is_right or not (host is None or _is_host(host.strip("[]"))):
         raise NoTarget(
             f"needs a port from 1 to 65535, or HOST:PORT, not {quoted(text)}; e.g. tcp:8080"
         )
-    return TcpTarget((found["host"] or "").strip("[]"), int(found["port"]))
+    return TcpTarget((host or "").strip("[]"), int(found["port"]))
 
 
 def http_target(text: str) -> HttpTarget:
@@ -132,13 +142,22 @@ def http_target(text: str) -> HttpTarget:
         host, port = parts.hostname, parts.port
     except ValueError:
         raise NoTarget(wrong) from None
-    if parts.scheme not in PORTS or not host or port == 0:
+    if parts.scheme not in PORTS or not host or not _is_host(host) or port == 0:
         raise NoTarget(wrong)
     if "@" in parts.netloc or parts.fragment:
         raise NoTarget(f"takes no user, password or fragment: {quoted(text)}")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     is_tls = parts.scheme == "https"
     return HttpTarget(host, port or PORTS[parts.scheme], path, is_tls)
+
+
+def _is_host(text: str) -> bool:
+    """Whether it is an address or a name of a host (RFC 1123 §2.1)."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return len(text) <= _HOST_MAX and _HOST.fullmatch(text) is not None
+    return True
 
 
 def samples(spec: JobSpec, text: str) -> Iterator[dict[str, Value]]:
@@ -159,19 +178,22 @@ def _samples_of(spec: JobSpec, name: str) -> list[Value]:
 
 def unfit_references(spec: JobSpec, path: Path, text: str) -> Iterator[Problem]:
     """What is wrong with the `{{Variable}}`s of a text that says what is connected to."""
+    in_host = names_in(_host_in(text))
     for name in names_in(text):
         variable = spec.variables.get(name)
         rests_on = (("variables", name),)
+        fit = CHOSEN_AS_HOST if name in in_host else CHOSEN
         if variable is None:
             hint = did_you_mean(name, spec.variables) or f"; add [variables.{name}]"
             reason = f"{shown(path)} refers to {{{{{name}}}}}, which is not declared{hint}"
             yield Problem(path, reason, rests_on)
-        elif variable.type not in CHOSEN:
+        elif variable.type not in fit:
+            place = "the host of " if name in in_host else ""
             yield Problem(
                 path,
-                f"{{{{{name}}}}} is of type {variable.type} and may not stand in {shown(path)}: "
-                "who starts the job would choose what the service connects to; use type integer "
-                "or choice",
+                f"{{{{{name}}}}} is of type {variable.type} and may not stand in {place}"
+                f"{shown(path)}: a start would choose what the service connects to; use type "
+                + " or ".join(fit),
                 rests_on,
             )
         elif variable.default is None and not variable.required:
@@ -181,3 +203,9 @@ def unfit_references(spec: JobSpec, path: Path, text: str) -> Iterator[Problem]:
                 "or required = true",
                 rests_on,
             )
+
+
+def _host_in(text: str) -> str:
+    """The part of a URL, or of `HOST:PORT`, that says which host; references still stand there."""
+    found = _HOST_OF_URL.match(text)
+    return found[1] if found is not None else text.rpartition(":")[0]

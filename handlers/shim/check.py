@@ -21,8 +21,8 @@ from handlers.shim.tree import Tree
 
 MARKER_NAME = "JOBBUS_HEALTH_CHECK"
 
-OWN_NAMES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "JOBBUS_PROGRESS")
-"""Of the program alone: a check must not say for it that it is ready, or alive."""
+OWN_NAMES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "JOBBUS_PROGRESS", "JOBBUS_RESULT")
+"""Of the program alone: a check must not say for it that it is ready, or what came of it."""
 
 TAIL_BYTES = 2048
 MESSAGE_MAX = 200

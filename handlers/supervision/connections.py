@@ -71,7 +71,7 @@ class Connections:
             reader, writer = await asyncio.open_connection(
                 sock=link,
                 limit=HEAD_BYTES_MAX,
-                ssl=self._context() if target.is_tls else None,
+                ssl=await self._context() if target.is_tls else None,
                 server_hostname=target.host if target.is_tls else None,
             )
         except BaseException:
@@ -116,9 +116,9 @@ class Connections:
             )
         return tuple(str(address[0]) for *_, address in found)
 
-    def _context(self) -> ssl.SSLContext:
+    async def _context(self) -> ssl.SSLContext:
         if self._trust is None:
-            self._trust = ssl.create_default_context()
+            self._trust = await READS.run(ssl.create_default_context)  # reads some hundred files
         return self._trust
 
 

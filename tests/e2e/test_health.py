@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.async_api import expect
 
+from tests.browser import chromium
 from tests.jobs import Apps
 from tests.service import (
     ROOT,
@@ -134,6 +136,13 @@ async def test_command_says_whether_a_program_is_well_in_every_place_where_peopl
         )
     )
     assert status["HealthMessage"] == said
+    async with chromium() as browser:
+        page = await browser.new_page()
+        await page.goto(service.url)
+        await page.fill("#token", service.token)
+        await page.click("#sign-in button")
+        row = page.locator("tbody tr", has_text="Command").first
+        await expect(row).to_contain_text(f"unhealthy: {said}")
     (service.apps.board / "ill").unlink()
     await health(http, execution_id, "healthy")
     events = await changes_of(service, execution_id)

@@ -319,7 +319,7 @@ FAULTS: list[tuple[str, int, str]] = [
     (
         COMMAND + "ready = 'tcp:{{X}}:80'\n[variables.X]\ndefault = 'a'\n",
         2,
-        "may not stand in ready",
+        "may not stand in the host of ready",
     ),
     (
         COMMAND + "ready = 'http://a/{{X}}'\n[variables.X]\ntype = 'secret'\n",
@@ -337,6 +337,19 @@ FAULTS: list[tuple[str, int, str]] = [
         2,
         "1 to 65535",
     ),
+    (
+        COMMAND + "ready = 'tcp:{{N}}:80'\n[variables.N]\ntype = 'integer'\ndefault = 1\n",
+        2,
+        "may not stand in the host of ready",
+    ),
+    (
+        COMMAND + "ready = 'http://{{N}}:80/{{N}}'\n[variables.N]\ntype = 'integer'\ndefault = 1\n",
+        2,
+        "use type choice",
+    ),
+    (COMMAND + f"ready = 'tcp:{'a' * 64}:80'\n", 2, "or HOST:PORT"),
+    (COMMAND + "ready = 'http://a..b/'\n", 2, "needs a URL such as"),
+    (COMMAND + "ready = 'tcp:[::1:80'\n", 2, "or HOST:PORT"),
     (COMMAND + "[health]\n", 2, "needs a command or a url, and has neither"),
     (COMMAND + "[health]\nurl = 'http://a/'\ncommand = ['a']\n", 2, "has both"),
     (COMMAND + "[health]\nurl = 'localhost:80'\n", 3, "health.url needs a URL such as"),
