@@ -48,10 +48,12 @@ ENDS: dict[str, set[tuple[str, int | None]]] = {
     "S/Delayed": {("Succeeded", 0)},
     "S/First": {("Succeeded", 0)},
     "S/Chained": {("Succeeded", 0)},
+    "S/Listens": {("Succeeded", 0)},
+    "S/Unwell": {("Failed", None), ("Succeeded", 0)},
 }
 """How executions end whose shim was not killed."""
 
-FOLLOWED = ("S/Retried", "S/Restarted")
+FOLLOWED = ("S/Retried", "S/Restarted", "S/Unwell")
 """Jobs whose first execution is followed by exactly one more, unless a shim was killed."""
 
 BURST = {
@@ -63,6 +65,8 @@ BURST = {
     "restarted": "S/Restarted",
     "delayed": "S/Delayed",
     "first": "S/First",
+    "listens": "S/Listens",
+    "unwell": "S/Unwell",
 }
 """Starts at once, together with a restart: enough for the queue to sync them as a group."""
 
@@ -142,6 +146,11 @@ def define(apps: Apps) -> None:
     restart = {"policy": "on-failure", "limit": 1}
     apps.shell("S/Delayed", STARTED + "exit 0")
     apps.shell("S/Restarted", STARTED + "exit 5", retry=soon, restart=restart)
+    listens = STARTED + 'echo up; until [ -e "$BOARD/release" ]; do sleep 0.1; done'
+    apps.shell("S/Listens", listens, ready="output:^up$")
+    unwell = STARTED + '[ "$JOBBUS_ATTEMPT" -ge 2 ] || exec sleep 600'
+    health = {"command": ["false"], "every_s": 0.1, "failures": 1, "action": "restart"}
+    apps.shell("S/Unwell", unwell, health=health, retry=soon, restart={"limit": 1})
     always = [status.value for status in FINAL_EXECUTION]
     chain = {"start": "S/Chained", "on": always, "variables": {"N": "{{result.n}}"}}
     apps.shell("S/First", LEAVES, after=[chain])
