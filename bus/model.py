@@ -126,13 +126,15 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The latest progress that a job reported; `percent` is 0 to 100.
 
-    `note` says what the job wrote first that was not understood.
+    `note` says what the job wrote first that was not understood; `reloading` that it reads its
+    configuration again.
     """
 
     percent: float | None = None
     message: str = ""
     data: dict[str, Any] | None = None
     note: str = ""
+    reloading: bool = False
 
 
 class StopRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

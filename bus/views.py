@@ -31,6 +31,7 @@ class ProgressView(msgspec.Struct, frozen=True, rename="camel"):
     message: str
     data: dict[str, Any] | None
     note: str = ""
+    reloading: bool = False
 
 
 class StopView(msgspec.Struct, frozen=True, rename={"grace_s": "graceS"}):
@@ -369,7 +370,9 @@ def app_view(app: App, jobs: Iterable[str]) -> AppView:
 def progress_view(progress: Progress | None) -> ProgressView | None:
     if progress is None:
         return None
-    return ProgressView(progress.percent, progress.message, progress.data, progress.note)
+    return ProgressView(
+        progress.percent, progress.message, progress.data, progress.note, progress.reloading
+    )
 
 
 def waits_until_ms(execution: Execution) -> int | None:

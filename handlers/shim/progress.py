@@ -31,6 +31,7 @@ class Progress:
         self._changed = changed
         self._wait_s = FAST_S
         self._note: str | None = None
+        self._is_reloading = False
         self.newest: JobProgress = {}
         self.look_at_s = 0.0
 
@@ -61,6 +62,12 @@ class Progress:
         if said:
             self._take({**self.newest, **said})
 
+    def reload(self, *, is_reloading: bool) -> None:
+        """The program reads its configuration again, or has done that."""
+        if is_reloading != self._is_reloading:
+            self._is_reloading = is_reloading
+            self._take({name: said for name, said in self.newest.items() if name != "reloading"})
+
     def expect(self, now_s: float) -> None:
         """The program is busy with something else, so it may report progress, too."""
         if self._wait_s > FAST_S:
@@ -70,6 +77,8 @@ class Progress:
     def _take(self, progress: JobProgress) -> None:
         if self._note is not None:
             progress = {**progress, "note": self._note}
+        if self._is_reloading:
+            progress = {**progress, "reloading": True}
         progress = masked(self._masking, progress)
         if progress != self.newest:
             self.newest = progress

@@ -248,6 +248,9 @@ class Shim:
         now = time.monotonic()
         if words.get("READY") == "1" and self.work.ready != PROBED_READINESS:
             self._become_ready()
+        if self.record.ready_ms is not None and ("RELOADING" in words or "READY" in words):
+            # `RELOADING=1`, and `READY=1` when that is done (sd_notify(3)).
+            self.progress.reload(is_reloading=words.get("READY") != "1")
         if words.get("WATCHDOG") == "1":
             self._feed_watchdog()
         elif words.get("WATCHDOG") == "trigger" and self.work.watchdog_s:

@@ -79,9 +79,12 @@ def why_word(execution: Execution) -> str:
 
 
 def progress_word(execution: Execution) -> str:
-    """How far it is, e.g. `42 % copying`."""
+    """How far it is, e.g. `42 % copying`, or `reloading`."""
     progress = execution.progress
-    return "" if progress is None else f"{percent_word(progress)} {progress.message}".strip()
+    if progress is None:
+        return ""
+    reloading = "reloading" if progress.reloading and not execution.has_ended else ""
+    return " ".join(filter(None, (percent_word(progress), reloading, progress.message)))
 
 
 def percent_word(progress: Progress | None) -> str:

@@ -20,13 +20,15 @@ FINAL_EXECUTION = frozenset(
 class Progress(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How far a program says it is; `percent` is 0 to 100.
 
-    `note` says what the program wrote first that was not understood.
+    `note` says what the program wrote first that was not understood; `reloading` that it reads its
+    configuration again.
     """
 
     percent: float | None = None
     message: str = ""
     data: dict[str, Any] | None = None
     note: str = ""
+    reloading: bool = False
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, rename={"grace_s": "graceS"}):

@@ -98,7 +98,13 @@ async def test_words_that_are_no_progress_are_reported_once_everywhere(
         end = await http.ended(await http.start("P/words"))
     note = end["progress"]["note"]
     assert note.startswith('"about half" was not understood as progress: write a number')
-    assert end["progress"] == {"percent": None, "message": "", "data": None, "note": note}
+    assert end["progress"] == {
+        "percent": None,
+        "message": "",
+        "data": None,
+        "note": note,
+        "reloading": False,
+    }
     assert (service.status(end["executionId"]) or {})["Note"] == note
 
 
@@ -108,4 +114,10 @@ async def test_what_is_no_file_any_more_is_reported_and_not_read(service: Servic
             end = await http.ended(await http.start(f"P/{kind}"))
             note = end["progress"]["note"]
             assert note.startswith("the progress file was replaced by a"), kind
-            assert end["progress"] == {"percent": None, "message": "", "data": None, "note": note}
+            assert end["progress"] == {
+                "percent": None,
+                "message": "",
+                "data": None,
+                "note": note,
+                "reloading": False,
+            }

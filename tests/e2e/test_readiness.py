@@ -190,40 +190,83 @@ async def test_readiness_is_found_out_by_the_next_service_after_a_kill(
 
 CLIENTS = {
     "systemd-notify": (
-        "sh",
+        "bash",
         "-c",
-        "until [ -e $BOARD/go ]; do sleep 0.05; done; systemd-notify --status=up --ready; "
+        "wait() { until [ -e $BOARD/$1 ]; do sleep 0.02; done; }; wait ready; "
+        "systemd-notify --status=up --ready; wait reload; systemd-notify RELOADING=1; "
+        "wait again; systemd-notify --ready; wait more; "
+        "systemd-notify EXTEND_TIMEOUT_USEC=60000000 STATUS=more; "
+        "until [ -e $BOARD/silent ]; do systemd-notify WATCHDOG=1; sleep 0.2; done; "
         "exec sleep 600",
     ),
     "sdnotify": (
         sys.executable,
         "-c",
-        WAIT + "import sdnotify\nwait('go')\nn = sdnotify.SystemdNotifier(debug=True)\n"
-        "n.notify('STATUS=up')\nn.notify('READY=1')\nwait('never')",
+        WAIT
+        + """
+import sdnotify
+notify = sdnotify.SystemdNotifier(debug=True).notify
+wait("ready"); notify("STATUS=up"); notify("READY=1")
+wait("reload"); notify("RELOADING=1")
+wait("again"); notify("READY=1")
+wait("more"); notify("EXTEND_TIMEOUT_USEC=60000000"); notify("STATUS=more")
+while not os.path.exists(os.environ["BOARD"] + "/silent"):
+    notify("WATCHDOG=1"); time.sleep(0.2)
+wait("never")
+""",
     ),
+    "node": ("node", "notify.cjs"),
 }
+NODE = """
+// Node has no datagram sockets of its own for paths: as its packages do, it has the words sent.
+const { execFileSync } = require("node:child_process"), { existsSync } = require("node:fs");
+const pause = (ms) => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+const there = (name) => existsSync(`${process.env.BOARD}/${name}`);
+const wait = (name) => { while (!there(name)) pause(20); };
+const notify = (...words) => execFileSync("systemd-notify", words);
+wait("ready"); notify("--status=up", "--ready");
+wait("reload"); notify("RELOADING=1");
+wait("again"); notify("READY=1");
+wait("more"); notify("EXTEND_TIMEOUT_USEC=60000000", "STATUS=more");
+while (!there("silent")) { notify("WATCHDOG=1"); pause(200); }
+wait("never");
+"""
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_words_of_existing_clients_make_a_program_ready(client: str, tmp_path: Path) -> None:
-    if client == "systemd-notify":
-        needs("systemd-notify")
+async def test_words_of_existing_clients_say_ready_reloading_alive_and_more_time(
+    client: str, tmp_path: Path
+) -> None:
+    """The watchdog begins with readiness, and ends the program when its words end."""
+    for program in {"systemd-notify", CLIENTS[client][0]} - {sys.executable}:
+        needs(program)
 
     def clients(apps: Apps) -> None:
-        watchdog = {"watchdog_s": 60}
-        apps.write("C/Client", CLIENTS[client], ready="notify", **watchdog)
+        limits = {"watchdog_s": 3, "timeout_s": 6}
+        apps.write("C/Client", CLIENTS[client], ready="notify", **limits)
+        (apps.folder("C/Client") / "notify.cjs").write_text(NODE, encoding="utf-8")
 
     with running_service(tmp_path, clients) as service:
         async with service.http() as http:
             command = await http.publish(command="start", jobId="C/Client")
             found = await eventually_answered(lambda: execution_of(http, command["commandId"]))
             execution_id = found["executionId"]
-            assert (await http.execution(execution_id))["status"] == "Starting"
-            service.apps.put("go")
-            assert await eventually_answered(lambda: is_running(http, execution_id))
 
-            async def is_up() -> bool:
+            async def says(message: str, *, reloading: bool) -> bool:
                 progress = (await http.execution(execution_id))["progress"]
-                return bool(progress) and progress["message"] == "up"
+                expected = (message, reloading)
+                return bool(progress) and (progress["message"], progress["reloading"]) == expected
 
-            await eventually_answered(is_up)
+            assert (await http.execution(execution_id))["status"] == "Starting"
+            service.apps.put("ready")
+            assert await eventually_answered(lambda: is_running(http, execution_id))
+            await eventually_answered(lambda: says("up", reloading=False))
+            service.apps.put("reload")
+            await eventually_answered(lambda: says("up", reloading=True))
+            service.apps.put("again")
+            await eventually_answered(lambda: says("up", reloading=False))
+            service.apps.put("more")
+            await eventually_answered(lambda: says("more", reloading=False))
+            service.apps.put("silent")
+            ended = await http.ended(execution_id)
+            assert (ended["status"], ended["reason"]) == ("Failed", "watchdog"), ended

@@ -100,7 +100,9 @@ VARIABLES: dict[str, Value] = {
     "none": None,
     "key": SecretRef(secret="KEY"),
 }
-PROGRESS = Progress(percent=42.5, message="copying", data={"files": [1, {"of": None}]}, note="no")
+PROGRESS = Progress(
+    percent=42.5, message="copying", data={"files": [1, {"of": None}]}, note="no", reloading=True
+)
 STOP = StopRequest(
     reason=Reason.USER, by="alice", at_ms=5, grace_s=2.5, kill=True, command_id="c-1"
 )

@@ -278,7 +278,8 @@ function fill(row, record) {
   if (percent !== null || done) row.meter.value = done ? 100 : percent;
   else row.meter.removeAttribute("value");
   const shown = percent === null ? "" : `${share(percent)} `;
-  const said = shown + (record.progress?.message ?? "");
+  const reloads = record.progress?.reloading && !isFinal(record) ? "reloading " : "";
+  const said = shown + reloads + (record.progress?.message ?? "");
   row.words.textContent = visible(why(record) || waiting(record) || unwell(record) || said || (record.progress?.note ?? ""));
   row.words.title = visible(record.progress?.note ?? "");  // what the program wrote that was not understood
   row.time.textContent = elapsed(record);
