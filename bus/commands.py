@@ -13,7 +13,7 @@ import msgspec
 from bus.health import HealthStatus
 from bus.job_definition import DefinitionFault, JobSpec
 from bus.model import ExitRecord, Progress, StopRequest, Value
-from bus.schedules import Instants
+from bus.schedules import Bar, BarredInstants, Instants
 
 GRACE_S_MAX = 86_400.0
 """The longest grace that may be asked for."""
@@ -251,7 +251,8 @@ class ReportScheduleDue(msgspec.Struct, frozen=True, kw_only=True, tag="report_s
 
     `skipped` and `merged` are earlier ones: those that are not made up for, and those for which
     this one stands. With `queue` the start waits for its turn, whatever the job does in an overlap.
-    `boot` is the boot that has begun, for schedules that go by these.
+    `bar` keeps it from starting then, `barred` are earlier instants that started nothing for such a
+    reason. `boot` is the boot that has begun, for schedules that go by these.
     """
 
     job_id: str
@@ -263,6 +264,8 @@ class ReportScheduleDue(msgspec.Struct, frozen=True, kw_only=True, tag="report_s
     skipped: Instants | None = None
     merged: Instants | None = None
     boot: str = ""
+    bar: Bar | None = None
+    barred: tuple[BarredInstants, ...] = ()
 
 
 class ReportClock(msgspec.Struct, frozen=True, kw_only=True, tag="report_clock"):

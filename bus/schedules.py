@@ -82,8 +82,10 @@ class Verdict(StrEnum):
 
 
 class Why(StrEnum):
-    """Why an instant started nothing of its own."""
+    """Why an instant started nothing of its own, or (`blackout`) starts it later."""
 
+    BLACKOUT = "blackout"
+    CALENDAR = "calendar"
     DISABLED = "disabled"
     MAINTENANCE = "maintenance"
     MISSED = "missed"
@@ -101,6 +103,24 @@ class Instants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_ms: int
     count: int
     more: bool = False
+
+
+class Bar(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What keeps an instant of a schedule from starting the job then; `text` is for people.
+
+    With `until_ms` the start waits until that moment; without, there is none.
+    """
+
+    why: Why
+    text: str
+    until_ms: int | None = None
+
+
+class BarredInstants(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Instants in a row that start nothing for the same reason."""
+
+    instants: Instants
+    bar: Bar
 
 
 class LastDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

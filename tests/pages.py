@@ -6,7 +6,7 @@ A comment right above a fence says more than its language does:
 
 - `<!-- not run: REASON -->`: a command that no test can run.
 - `<!-- file: PATH -->`: the reader saves the block under that name.
-- `<!-- part of: job.toml -->` or `jobbus.toml`: some lines of such a file.
+- `<!-- part of: job.toml -->`, `jobbus.toml` or `calendars.toml`: some lines of such a file.
 - `<!-- goes on: WORDS -->`: runs in a terminal of its own, and is up once it has printed WORDS.
 - `<!-- until: WORDS -->`: never ends by itself; the reader stops it after it has printed WORDS.
 - `<!-- after ctrl-c -->`: what goes on elsewhere is interrupted before.

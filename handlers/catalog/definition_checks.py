@@ -32,7 +32,7 @@ def problems_of(spec: JobSpec) -> Iterator[Problem]:
 # What the service does not build yet: a job that uses it is refused. To lift one, take its word
 # out of NOT_BUILT.
 
-NOT_BUILT = frozenset(("schedule.only", "schedule.except", "user"))
+NOT_BUILT = frozenset(("user",))
 
 _USES: dict[str, Callable[[JobSpec], bool]] = {
     "user": lambda spec: spec.user is not None,
@@ -43,13 +43,6 @@ def _not_built(spec: JobSpec) -> Iterator[Problem]:
     for word, uses in _USES.items():
         if word in NOT_BUILT and uses(spec):
             yield Problem((word,), f"{word} is not built yet in this version")
-
-
-def _calendars_not_built(spec: JobSpec) -> Iterator[Problem]:
-    for index, schedule in enumerate(spec.schedule):
-        for key, given in (("only", schedule.only), ("except", schedule.except_)):
-            if given and f"schedule.{key}" in NOT_BUILT:
-                yield Problem(("schedule", index, key), f"{key} is not built yet in this version")
 
 
 def _plain_texts(spec: JobSpec) -> Iterator[Problem]:
@@ -124,5 +117,4 @@ _CHECKS: tuple[Callable[[JobSpec], Iterator[Problem]], ...] = (
     schedules,
     _account,
     _not_built,
-    _calendars_not_built,
 )

@@ -2,7 +2,7 @@
 and where. Pure."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from bus.apps import AppSpec
 from bus.job_definition import DefinitionFault, JobSpec, Mistake, fault_of
@@ -10,7 +10,7 @@ from handlers.catalog.definition_checks import problems_of
 from handlers.catalog.layers import OF_ONE_JOB, SIZE_MAX, Layer, Layers
 from handlers.catalog.problem import Problem, shown
 from handlers.catalog.record_decoding import RecordDecoder
-from handlers.catalog.schedule_checks import completed
+from handlers.catalog.schedule_checks import completed, unknown_calendars
 
 _TOO_DEEP = "lists or tables are nested too deeply"
 
@@ -22,12 +22,14 @@ def decode_definition(
     directory: str,
     defaults: Sequence[Layer] = (),
     zone: str = "UTC",
+    calendars: Collection[str] | None = None,
 ) -> JobSpec | DefinitionFault:
     """The job that `content` defines, with what `defaults` add, or all that is wrong; first comes
     what stands first in the job's own file.
 
     `file` is how faults name the file, `directory` the absolute path of the job's folder; of the
-    `defaults` the nearest comes first. `zone` is that of schedules that name none.
+    `defaults` the nearest comes first. `zone` is that of schedules that name none, `calendars`
+    are the names that they may go by; None: any.
     """
     own = Layer(file, content)
     try:
@@ -45,6 +47,7 @@ def decode_definition(
             problems = [each for each in problems if each.path in layers.lines]
         else:
             problems += decoder.sound(problems_of(spec))
+            problems += decoder.sound(unknown_calendars(spec, calendars))
         if not problems and not mistakes:
             return spec
         return fault_of([*mistakes, *_placed(problems, layers)])

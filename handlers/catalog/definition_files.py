@@ -15,6 +15,9 @@ from bus.commands import Definition
 from bus.job_definition import DefinitionFault, Mistake, fault_of
 from bus.toml_text import TomlFault, toml_text
 from bus.visible_text import visible
+from handlers.calendars.calendar_files import NAME as CALENDARS_NAME
+from handlers.calendars.calendar_files import CalendarFiles
+from handlers.calendars.calendar_set import CalendarSet
 from handlers.catalog.chain_checks import without_cycles
 from handlers.catalog.definition_decoding import decode_app, decode_definition, revision_of
 from handlers.catalog.layers import SIZE_MAX, Layer
@@ -32,6 +35,9 @@ Folders = frozenset[tuple[str, int, int]]
 
 DEFAULTS_NAME: Final = "defaults.toml"
 APP_NAME: Final = "app.toml"
+
+CALENDARS_ID: Final = "*/calendars"
+"""In the place of a job: what is wrong with `calendars.toml`."""
 
 MISTAKES_MAX: Final = 50
 """So many mistakes of one definition are kept and shown by a service."""
@@ -70,11 +76,13 @@ class DefinitionFiles:
     ) -> None:
         """`zone` is that of schedules that name none."""
         self._zone = zone
+        self._calendar_files = CalendarFiles(zone)
         # Links are followed at each scan: what they lead to may be another folder by then.
         self._apps = Path(os.path.abspath(apps))  # noqa: PTH100
         self._only = app
         self._mistakes_max = mistakes_max
-        self._decoded: dict[str, tuple[str, Definition]] = {}  # by folder, with the revision
+        # By folder, with what it was decoded from: its revision and, if it goes by any, calendars.
+        self._decoded: dict[str, tuple[str, Definition]] = {}
         self.defaults: Mapping[str, Defaults] = {}
         """The `defaults.toml` of the last scan, by path."""
         self.apps: tuple[App, ...] = ()
@@ -102,6 +110,7 @@ class DefinitionFiles:
         apps: list[App] = []
         root = _resolved(folders, str(self._apps))
         of_site = self._defaults(root, (), folders, defaults)
+        self._read_calendars(root, folders, found)
         for app, app_folder in _subfolders(root):
             if self._only not in (None, app):
                 continue
@@ -132,6 +141,24 @@ class DefinitionFiles:
         self._decoded, self.folders = decoded, frozenset(folders)
         self.defaults, self.apps = defaults, tuple(apps)
         return tuple(without_cycles((found[job_id] for job_id in sorted(found)), self._fault_of))
+
+    @property
+    def calendars(self) -> CalendarSet:
+        """The calendars and blackouts of the last good `calendars.toml`."""
+        return self._calendar_files.calendars
+
+    def _read_calendars(
+        self, root: str, folders: set[tuple[str, int, int]], found: dict[str, Definition]
+    ) -> None:
+        """What stands in `calendars.toml` is in force; what is wrong with it is found."""
+        _note_links_of(folders, f"{root}/{CALENDARS_NAME}")
+        self._calendar_files.read(root, lambda name: self._shown((name,)))
+        for folder in self._calendar_files.folders:
+            _resolved(folders, folder)
+        if self._calendar_files.mistakes and self._only is None:
+            # As with a locked app: "*" can be no app's name.
+            fault = fault_of(self._calendar_files.mistakes, self._mistakes_max)
+            found[CALENDARS_ID] = Definition(job_id=CALENDARS_ID, fault=fault)
 
     def _defaults(
         self,
@@ -199,12 +226,15 @@ class DefinitionFiles:
         if not folder.isascii() and _clean(folder) != folder:
             reason = "the path of the apps folder does not print; move it to a plain one"
             return Definition(job_id=job_id, fault=self._fault(place, reason))
-        revision = revision_of(content, folder, (each.content for each in defaults))
+        texts = (content, *(each.content for each in defaults))
+        revision = revision_of(content, folder, texts[1:])
+        goes_by = any(word in text for word in (b"only", b"except") for text in texts)
+        key = f"{revision} {sorted(self.calendars.calendars)}" if goes_by else revision
         known = self._decoded.get(folder)
-        definition = known[1] if known and known[0] == revision else None
+        definition = known[1] if known and known[0] == key else None
         if definition is None:
             definition = self._decode(job_id, content, revision, place, folder, defaults)
-        decoded[folder] = (revision, definition)
+        decoded[folder] = (key, definition)
         return definition
 
     def _near(self, app: str, near: NearJob) -> Definition:
@@ -226,6 +256,7 @@ class DefinitionFiles:
             directory=folder,
             defaults=defaults,
             zone=self._zone,
+            calendars=self.calendars.calendars.keys(),
         )
         if isinstance(decoded, DefinitionFault):
             fault = fault_of(decoded.all, self._mistakes_max)

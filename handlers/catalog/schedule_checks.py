@@ -1,7 +1,7 @@
 """Whether `[[schedule]]` of a definition makes sense, and what is put in where it says nothing.
 Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from msgspec.structs import replace
 
@@ -10,6 +10,7 @@ from bus.job_definition import JobSpec
 from bus.schedules import NAME_MAX, ScheduleSpec, default_name
 from bus.visible_text import hides
 from bus.wording import quoted
+from handlers.calendars.days import no_calendar
 from handlers.catalog.problem import SECONDS_MAX, Problem, within
 from handlers.catalog.toml_lines import Path
 from handlers.catalog.variable_checks import variables
@@ -50,6 +51,16 @@ def schedules(spec: JobSpec) -> Iterator[Problem]:
             resolve_variables(spec, schedule.variables)
         except Refused as exc:
             yield Problem((*path, "variables"), exc.message, (("variables",),))
+
+
+def unknown_calendars(spec: JobSpec, known: Collection[str] | None) -> Iterator[Problem]:
+    """The calendars that a schedule goes by and that there are not."""
+    for index, schedule in enumerate(spec.schedule if known is not None else ()):
+        for key, names in (("only", schedule.only), ("except", schedule.except_)):
+            for at, name in enumerate(names):
+                if name not in (known or ()):
+                    path = ("schedule", index, key, at)
+                    yield Problem(path, no_calendar(name, known or ()))
 
 
 def _numbers(path: Path, schedule: ScheduleSpec) -> Iterator[Problem]:

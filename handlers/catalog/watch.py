@@ -15,6 +15,7 @@ from bus.ports import ReportSink
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
 from bus.threads import READS
+from handlers.calendars.calendar_set import CalendarSet
 from handlers.catalog.definition_files import DefinitionFiles, Folders
 from handlers.catalog.folder_watch import SLOW_LOOK_S, FolderWatch
 from handlers.catalog.near_jobs import FILE_NAME
@@ -57,6 +58,10 @@ class CatalogWatch:
     def apps(self) -> tuple[App, ...]:
         """What the apps of the last look say of themselves."""
         return self._files.apps
+
+    def calendars(self) -> CalendarSet:
+        """The calendars and blackouts in force as of the last look."""
+        return self._files.calendars
 
     def first(self) -> tuple[Definition, ...]:
         """What is defined now; blocking. `run` then reports only what is another."""

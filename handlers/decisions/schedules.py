@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
+from bus.clock import rfc3339
 from bus.commands import ReportClock, ReportScheduleDue, StartJob
 from bus.envelope import SCHEDULED, Envelope, derived_uuid, seal
 from bus.errors import ErrorCode, Refused
@@ -26,7 +27,7 @@ from bus.events import (
 )
 from bus.job_definition import Job, JobSpec, Overlap
 from bus.model import ExecutionStatus, Principal
-from bus.schedules import Instants, ScheduleSpec, ScheduleState, Verdict, Why, mark_of
+from bus.schedules import Bar, Instants, ScheduleSpec, ScheduleState, Verdict, Why, mark_of
 from handlers.decisions.decision import NOTHING, Context, Decision, Effect
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.starting import start_permitted
@@ -101,7 +102,10 @@ def due(table: ReadableTable, report: ReportScheduleDue, context: Context) -> De
     decided, effects = _decided(table, job, job.spec, schedule, report, context)
     *events, verdict = decided
     assert isinstance(verdict, ScheduleDecided)
-    ranges: list[ScheduleDecided] = []
+    ranges = [
+        _of_many(_barred(_plain(report, Verdict.SKIPPED), each.bar), each.instants)
+        for each in report.barred
+    ]
     if report.skipped is not None:
         missed = replace(_plain(report, Verdict.SKIPPED), why=Why.MISSED)
         ranges.append(_of_many(missed, report.skipped))
@@ -143,7 +147,17 @@ def _decided(
     why = _why_not(table, spec, report, context)
     if why is not None:
         return (replace(skipped, why=why),), ()
-    command = StartJob(job_id=report.job_id, variables=schedule.variables)
+    bar = report.bar
+    if bar is not None:
+        skipped = _barred(skipped, bar)
+    if bar is not None and bar.until_ms is None:
+        return (skipped,), ()
+    command = StartJob(
+        job_id=report.job_id,
+        variables=schedule.variables,
+        # What falls into a blackout waits for its end, as a start that was asked for then.
+        not_before=rfc3339(bar.until_ms) if bar is not None and bar.until_ms else None,
+    )
     envelope = _envelope(command, report, context)
     known = table.command(envelope.id)
     if known is not None:
@@ -170,6 +184,10 @@ def _decided(
     return (*events, started), start.effects
 
 
+def _barred(decision: ScheduleDecided, bar: Bar) -> ScheduleDecided:
+    return replace(decision, why=bar.why, error=bar.text)
+
+
 def _why_not(
     table: ReadableTable, spec: JobSpec, report: ReportScheduleDue, context: Context
 ) -> Why | None:
@@ -190,7 +208,8 @@ def _not_needed(
     execution = table.execution(execution_id or "")
     waits = execution is not None and execution.status in _WAITING
     verdict = Verdict.COALESCED if waits else Verdict.SKIPPED
-    return replace(skipped, verdict=verdict, why=Why.OVERLAP, execution_id=execution_id)
+    why = skipped.why or Why.OVERLAP
+    return replace(skipped, verdict=verdict, why=why, execution_id=execution_id)
 
 
 def _marked(event: AnyEvent, schedule: ScheduleSpec, report: ReportScheduleDue) -> AnyEvent:

@@ -5,7 +5,8 @@ What to do about an instant is decided by the owner on its table; here is only k
 
 import asyncio
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -25,9 +26,17 @@ from bus.ports import ReportSink
 from bus.schedules import LastDecision, ScheduleSpec, ScheduleState, default_name
 from bus.threads import READS
 from bus.views import ComingView, LastDecisionView, ScheduleView
+from handlers.calendars.calendar_set import NO_CALENDARS, CalendarSet
 from handlers.decisions.table import JobTable
 from handlers.schedule.clock_trust import ClockTrust
-from handlers.schedule.plan import due_reports, local_text, next_start_ms, upcoming
+from handlers.schedule.plan import (
+    BarOf,
+    due_reports,
+    local_text,
+    next_allowed_ms,
+    next_start_ms,
+    upcoming,
+)
 from handlers.schedule.rules import RebootRule, Rule, ScheduleError, rule_of
 
 LOOK_S_MAX = 60.0
@@ -59,8 +68,16 @@ class Scheduler:
     """
 
     def __init__(
-        self, table: JobTable, clock: Clock, trust: ClockTrust, report: ReportSink, boot: str
+        self,
+        table: JobTable,
+        clock: Clock,
+        trust: ClockTrust,
+        report: ReportSink,
+        boot: str,
+        calendars: Callable[[], CalendarSet] = lambda: NO_CALENDARS,
     ) -> None:
+        """`calendars` are those in force at each call."""
+        self._calendars = calendars
         self._table = table
         self._clock = clock
         self._trust = trust
@@ -127,8 +144,15 @@ class Scheduler:
         job = self._table.job(job_id)
         if job is None or job.spec is None or not job.spec.schedule or job.spec.disabled:
             return None
-        times = (self._at.get((job_id, each.name)) for each in job.spec.schedule)
+        times = (self._next_ms(job_id, each) for each in job.spec.schedule)
         return min((at_ms for at_ms in times if at_ms is not None), default=None)
+
+    def _next_ms(self, job_id: str, spec: ScheduleSpec) -> int | None:
+        at_ms, bar_of = self._at.get((job_id, spec.name)), self._bar_of(job_id, spec)
+        found = self._find(job_id, spec.name) if bar_of is not None else None
+        if found is None or bar_of is None or found[1].decided_ms is None:
+            return at_ms
+        return next_allowed_ms(job_id, spec, found[2], found[1].decided_ms, bar_of)
 
     def views(self, job: Job) -> tuple[ScheduleView, ...]:
         """The schedules of the job, each with its next instants."""
@@ -139,7 +163,8 @@ class Scheduler:
         rule = self.rule(job.id, spec, state.mark) if state is not None else None
         # What is decided already does not come again, even if the clock was set back since.
         after_ms = max(self._clock.now_ms(), (state.decided_ms or 0) if state is not None else 0)
-        coming = upcoming(spec, rule, after_ms, NEXT_SHOWN) if rule is not None else []
+        bar_of = self._bar_of(job.id, spec)
+        coming = upcoming(spec, rule, after_ms, NEXT_SHOWN, bar_of) if rule is not None else []
         why = "disabled by its definition" if job.spec is not None and job.spec.disabled else None
         if self._table.doubt is not None:
             why = CLOCK_DOUBTED
@@ -193,9 +218,17 @@ class Scheduler:
                     boot=self._boot,
                 )
             ]
+        bar_of = self._bar_of(job_id, spec)
         if now_ms - (state.decided_ms or 0) > BACKLOG_MS:
-            return await READS.run(due_reports, job_id, spec, rule, state, now_ms)
-        return due_reports(job_id, spec, rule, state, now_ms)
+            return await READS.run(due_reports, job_id, spec, rule, state, now_ms, bar_of)
+        return due_reports(job_id, spec, rule, state, now_ms, bar_of)
+
+    def _bar_of(self, job_id: str, spec: ScheduleSpec) -> BarOf | None:
+        """What calendars and blackouts say of the schedule's instants; None if they say nothing."""
+        calendars = self._calendars()
+        if not calendars.concerns(job_id, spec):
+            return None
+        return partial(calendars.bar, job_id, spec)
 
     async def _sleep(self) -> None:
         """Until the next time of the plan, at most."""

@@ -147,7 +147,12 @@ class Parts:
             seen_ms if doubt is None else doubt.believed_ms, self.clock.steady_s()
         )
         self.scheduler = Scheduler(
-            self.table, self.clock, clock_trust, self.inbox.report, boot_id()
+            self.table,
+            self.clock,
+            clock_trust,
+            self.inbox.report,
+            boot_id(),
+            self.catalog.calendars,
         )
 
     def _make_directory(self) -> None:

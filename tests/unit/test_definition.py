@@ -452,8 +452,6 @@ def test_sections_to_come_are_checked_already(text: str, line: int, reason: str)
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("[[schedule]]\ncron = '* * * * *'\nonly = ['x']\n", 4),
-        ("[[schedule]]\ncron = '* * * * *'\nexcept = ['x']\n", 4),
         ("user = 'nobody'\n", 2),
     ],
 )

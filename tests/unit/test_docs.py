@@ -10,6 +10,8 @@ import pytest
 
 from bus.apps import AppSpec
 from bus.job_definition import JobSpec
+from handlers.calendars.calendar_set import compiled
+from handlers.calendars.calendar_set import decode as decode_calendars
 from handlers.catalog.definition_decoding import decode_app, decode_definition
 from jobbus.service.settings_reading import load_settings
 from tests.pages import PAGES, ROOT, Block, blocks_of
@@ -106,6 +108,10 @@ def test_settings_and_definitions_of_a_page_are_taken(block: Block, tmp_path: Pa
         assert isinstance(read, JobSpec), read
     elif name == "app.toml":
         assert isinstance(decode_app(text, block.place), AppSpec)
+    elif name == "calendars.toml":
+        spec, layer = decode_calendars(text, block.place)
+        nothing = {each.ics: lambda local: None for each in spec.calendar.values() if each.ics}
+        assert compiled(spec, layer, nothing, "UTC").calendars.keys() == spec.calendar.keys()
     else:
         file = tmp_path / "jobbus.toml"
         file.write_bytes(text)

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bus.commands import (
     ApplyCatalog,
+    PassTime,
     ReportClock,
     ReportEnded,
     ReportScheduleDue,
@@ -16,9 +19,9 @@ from bus.commands import (
 from bus.events import CommandAccepted, ScheduleBegun, ScheduleDecided
 from bus.job_definition import Overlap
 from bus.model import ExecutionStatus, ExitRecord
-from bus.schedules import MissedPolicy, ScheduleSpec, Verdict, Why
+from bus.schedules import Bar, MissedPolicy, ScheduleSpec, Verdict, Why
 from handlers.decisions.decision import SpawnExecution
-from handlers.schedule.plan import due_reports
+from handlers.schedule.plan import BarOf, due_reports
 from handlers.schedule.rules import rule_of
 from tests.decision_fixture import Decider
 
@@ -33,6 +36,7 @@ class Scheduled(Decider):
     def __init__(self, schedule: ScheduleSpec, **settings: object) -> None:
         super().__init__()
         self.schedule = schedule
+        self.bar_of: BarOf | None = None
         self.define(JOB, schedule=(schedule,), **settings)
 
     def look(self) -> list[ScheduleDecided]:
@@ -40,7 +44,8 @@ class Scheduled(Decider):
         before = len(self.events)
         state = self.table.schedules_of(JOB)[self.schedule.name]
         rule = rule_of(self.schedule)
-        for report in due_reports(JOB, self.schedule, rule, state, self.clock.now_ms()):
+        now_ms = self.clock.now_ms()
+        for report in due_reports(JOB, self.schedule, rule, state, now_ms, self.bar_of):
             self.report(report)
         return [e for e in self.events[before:] if isinstance(e, ScheduleDecided)]
 
@@ -263,3 +268,77 @@ def test_start_by_hand_beside_a_schedule_is_left_alone() -> None:
     scheduled = Scheduled(every_minute())
     scheduled.send(StartJob(job_id=JOB))
     assert words(scheduled.pass_s(60)) == [(Verdict.COALESCED, Why.OVERLAP, 1)]
+
+
+CLOSED = Bar(why=Why.CALENDAR, text="except Feasts: 25 December")
+
+
+def test_barred_instant_starts_nothing_and_its_record_says_why() -> None:
+    decider = Scheduled(every_minute())
+    decider.bar_of = lambda at_ms: CLOSED
+    [decided] = decider.pass_s(60)
+    assert (decided.verdict, decided.why) == (Verdict.SKIPPED, Why.CALENDAR)
+    assert decided.error == CLOSED.text
+    decider.bar_of = lambda at_ms: None
+    [decided] = decider.pass_s(60)
+    assert decided.verdict is Verdict.STARTED
+
+
+def test_start_for_missed_instants_is_for_the_newest_that_is_not_barred() -> None:
+    decider = Scheduled(every_minute())
+    newest_ms = (decider.clock.now_ms() // MINUTE_MS + 10) * MINUTE_MS
+    decider.bar_of = lambda at_ms: CLOSED if at_ms > newest_ms - 3 * MINUTE_MS else None
+    decisions = decider.pass_s(600)
+    started = [each for each in decisions if each.verdict is Verdict.STARTED]
+    assert [each.instant_ms for each in started] == [newest_ms - 3 * MINUTE_MS]
+    barred = [each for each in decisions if each.why is Why.CALENDAR]
+    assert sum(each.count for each in barred) == 3
+    assert decider.look() == []
+
+
+@given(
+    barred=st.sets(st.integers(1, 40)),
+    passed=st.integers(1, 40),
+    missed=st.sampled_from(list(MissedPolicy)),
+    texts=st.integers(1, 3),
+)
+def test_each_instant_is_decided_once_whichever_are_barred(
+    barred: set[int], passed: int, missed: MissedPolicy, texts: int
+) -> None:
+    decider = Scheduled(every_minute(missed=missed), max_running=100)
+    first_ms = (decider.clock.now_ms() // MINUTE_MS) * MINUTE_MS
+
+    def bar_of(at_ms: int) -> Bar | None:
+        number = (at_ms - first_ms) // MINUTE_MS
+        text = f"reason {number % texts}"
+        return Bar(why=Why.CALENDAR, text=text) if number in barred else None
+
+    decider.bar_of = bar_of
+    decisions = decider.pass_s(60 * passed)
+    assert sum(each.count for each in decisions) == passed
+    skipped = sum(each.count for each in decisions if each.why is Why.CALENDAR)
+    assert skipped == len([number for number in barred if number <= passed])
+    for each in decisions:
+        if each.verdict is Verdict.STARTED:
+            assert bar_of(each.instant_ms) is None
+    state = decider.table.schedules_of(JOB)["minutes"]
+    assert state.decided_ms == first_ms + passed * MINUTE_MS
+    assert decider.look() == []
+
+
+def test_what_falls_into_a_blackout_is_one_start_that_waits_for_its_end() -> None:
+    decider = Scheduled(every_minute())
+    end_ms = decider.clock.now_ms() + 300_000
+    night = Bar(why=Why.BLACKOUT, text="blackout Night: backups run", until_ms=end_ms)
+    decider.bar_of = lambda at_ms: night if at_ms < end_ms else None
+    [first] = decider.pass_s(60)
+    assert (first.verdict, first.why, first.error) == (Verdict.STARTED, Why.BLACKOUT, night.text)
+    execution = decider.execution(first.execution_id)
+    assert (execution.status, execution.not_before_ms) == (ExecutionStatus.QUEUED, end_ms)
+    assert (execution.cause, execution.user_id) == ("schedule:minutes", "schedule:minutes")
+    [second] = decider.pass_s(60)
+    assert (second.verdict, second.why) == (Verdict.COALESCED, Why.BLACKOUT)
+    assert second.execution_id == execution.id
+    decider.clock.advance_s(180)
+    decider.report(PassTime())
+    assert decider.status(execution.id) is ExecutionStatus.STARTING

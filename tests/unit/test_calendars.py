@@ -1,0 +1,257 @@
+"""Calendars and blackouts: what they contain, why, until when, and what is wrong in their file."""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from bus.calendars import BlackoutAct
+from bus.schedules import ScheduleSpec
+from handlers.calendars.calendar_set import CalendarSet, Faulty, compiled, decode
+from handlers.calendars.days import Source
+from handlers.calendars.ics import IcsError, read_ics
+
+BERLIN = ZoneInfo("Europe/Berlin")
+TOML = """
+[calendar.Holidays]
+holidays = { country = "DE", subdivision = "BY" }
+
+[calendar.Weekend]
+weekdays = ["Sat", "Sunday"]
+
+[calendar.Closed]
+dates = ["2026-12-24", "12-31", "12-28..01-02"]
+weekdays = ["Mon..Tue"]
+
+[calendar.Events]
+ics = "events.ics"
+
+[blackout.Night]
+daily = ["22:00..06:00"]
+jobs = ["Reports/*"]
+zone = "Europe/Berlin"
+reason = "backups run"
+
+[blackout.Feast]
+on = ["Holidays"]
+do = "skip"
+zone = "Europe/Berlin"
+"""
+ICS = b"""BEGIN:VCALENDAR
+VERSION:2.0
+PRODID:-//tests//EN
+BEGIN:VEVENT
+UID:1
+SUMMARY:Inventory
+DTSTART;VALUE=DATE:20261210
+DTEND;VALUE=DATE:20261212
+END:VEVENT
+BEGIN:VEVENT
+UID:2
+SUMMARY:Freeze
+DTSTART;TZID=Europe/Berlin:20261201T220000
+DTEND;TZID=Europe/Berlin:20261202T060000
+RRULE:FREQ=WEEKLY;BYDAY=TU;UNTIL=20261231T230000Z
+EXDATE;TZID=Europe/Berlin:20261208T220000
+END:VEVENT
+BEGIN:VEVENT
+UID:2
+RECURRENCE-ID;TZID=Europe/Berlin:20261215T220000
+SUMMARY:Freeze (moved)
+DTSTART;TZID=Europe/Berlin:20261216T100000
+DURATION:PT2H
+END:VEVENT
+BEGIN:VEVENT
+UID:3
+SUMMARY:Off
+STATUS:CANCELLED
+DTSTART;VALUE=DATE:20261217
+END:VEVENT
+BEGIN:VEVENT
+UID:4
+SUMMARY:Birthday
+DTSTART;VALUE=DATE:20200229
+RRULE:FREQ=YEARLY
+END:VEVENT
+END:VCALENDAR
+"""
+
+
+def calendars(text: str = TOML, zone: str = "UTC") -> CalendarSet:
+    spec, layer = decode(text.encode(), "apps/calendars.toml")
+    sources: dict[str, Source] = {"events.ics": read_ics(ICS)}
+    return compiled(spec, layer, sources, zone)
+
+
+def berlin(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=BERLIN)
+
+
+def why(name: str, text: str) -> str | None:
+    cover = calendars().calendars[name].cover(berlin(text))
+    return None if cover is None else cover.why
+
+
+@pytest.mark.parametrize(
+    ("name", "moment", "expected"),
+    [
+        ("Holidays", "2026-12-25T00:00", "25 December: Christmas Day in DE-BY"),
+        ("Holidays", "2026-01-06T23:59", "6 January: Epiphany in DE-BY"),
+        ("Holidays", "2026-12-24T12:00", None),
+        ("Weekend", "2026-11-28T12:00", "it is a Saturday"),
+        ("Weekend", "2026-11-30T00:00", None),
+        ("Closed", "2026-12-24T12:00", "24 December is listed"),
+        ("Closed", "2027-12-24T12:00", None),
+        ("Closed", "2031-12-31T12:00", "31 December is listed"),
+        ("Closed", "2027-01-02T23:00", "2 January is in 12-28..01-02"),
+        ("Closed", "2027-01-07T00:00", None),
+        ("Closed", "2026-12-01T00:00", "it is a Tuesday"),
+        ("Events", "2026-12-11T23:59", "Inventory"),
+        ("Events", "2026-12-12T00:00", None),
+        ("Events", "2026-12-02T05:59", "Freeze"),
+        ("Events", "2026-12-02T06:00", None),
+        ("Events", "2026-12-08T23:00", None),
+        ("Events", "2026-12-15T23:00", None),
+        ("Events", "2026-12-16T11:59", "Freeze (moved)"),
+        ("Events", "2026-12-17T12:00", None),
+        ("Events", "2027-01-05T23:00", None),
+        ("Events", "2028-02-29T12:00", "Birthday"),
+        ("Events", "2027-02-28T12:00", None),
+    ],
+)
+def test_calendar_contains_a_moment_and_says_why(
+    name: str, moment: str, expected: str | None
+) -> None:
+    assert why(name, moment) == expected
+
+
+def test_day_is_that_of_the_zone_of_who_asks() -> None:
+    holidays = calendars().calendars["Holidays"]
+    in_utc = datetime(2026, 12, 24, 23, 30, tzinfo=UTC)
+    assert holidays.cover(in_utc) is None
+    assert holidays.cover(in_utc.astimezone(BERLIN)) is not None
+
+
+def bar(job: str, moment: str, **fields: tuple[str, ...]) -> tuple[str, str, str | None] | None:
+    spec = ScheduleSpec(name="s", zone="Europe/Berlin", **fields)  # type: ignore[arg-type]
+    at_ms = int(berlin(moment).timestamp() * 1000)
+    found = calendars().bar(job, spec, at_ms)
+    if found is None:
+        return None
+    until = found.until_ms
+    shown = until and datetime.fromtimestamp(until / 1000, BERLIN).isoformat()[:16]
+    return found.why, found.text, shown or None
+
+
+def test_only_and_except_bar_instants_with_a_reason() -> None:
+    skips = bar("A/B", "2026-12-25T09:00", except_=("Weekend", "Holidays"))
+    assert skips == ("calendar", "except Holidays: 25 December: Christmas Day in DE-BY", None)
+    assert bar("A/B", "2026-12-23T09:00", only=("Weekend",)) == (
+        "calendar",
+        "23 December is not in Weekend",
+        None,
+    )
+    assert bar("A/B", "2026-12-19T09:00", only=("Weekend", "Closed")) is None
+    assert bar("A/B", "2026-12-23T09:00", only=("Gone",)) == (
+        "calendar",
+        "the calendar Gone cannot be read",
+        None,
+    )
+
+
+def test_blackout_waits_until_no_window_holds_any_more_or_skips() -> None:
+    assert bar("Reports/Daily", "2026-11-30T23:00") == (
+        "blackout",
+        "blackout Night: backups run",
+        "2026-12-01T06:00",
+    )
+    assert bar("Reports/Daily", "2026-11-30T05:59") is not None
+    assert bar("Reports/Daily", "2026-11-30T06:00") is None
+    assert bar("Other/Daily", "2026-11-30T23:00") is None
+    # A feast begins within the night: what waits for the end of the night waits for its end, too.
+    night = bar("Reports/Daily", "2026-12-24T23:00")
+    assert night is not None
+    assert night[2] == "2026-12-27T06:00"
+    feast = bar("Other/Daily", "2026-12-25T12:00")
+    assert feast == (
+        "blackout",
+        "blackout Feast: Holidays, 25 December: Christmas Day in DE-BY",
+        None,
+    )
+
+
+def test_window_ends_by_the_clock_of_its_zone_on_days_on_which_clocks_are_set() -> None:
+    assert bar("Reports/Daily", "2026-03-28T23:00") == (
+        "blackout",
+        "blackout Night: backups run",
+        "2026-03-29T06:00",
+    )
+    [night] = [each for each in calendars().blackouts if each.name == "Night"]
+    assert night.do is BlackoutAct.WAIT
+    held = night.holds_at(berlin("2026-10-24T23:00").astimezone(UTC))
+    assert held is not None
+    assert held[1] == berlin("2026-10-25T06:00").astimezone(UTC)
+    assert held[1] - berlin("2026-10-24T22:00").astimezone(UTC) == timedelta(hours=9)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("[calendar.A]\n", 1, "it is empty; give holidays"),
+        ('[calendar.A]\nweekdays = ["Mon"]\nweekday = 1', 3, 'unknown key "weekday"'),
+        ('[calendar.A]\nweekdays = ["Mo"]', 2, "is no weekday"),
+        ('[calendar.A]\ndates = ["12-24",\n "2026-02-30"]', 3, "no such day"),
+        ('[calendar.A]\ndates = ["24.12."]', 2, "is no date"),
+        ('[calendar.A]\ndates = ["2026-01-02..2026-01-01"]', 2, "ends before it begins"),
+        ('[calendar.A]\ndates = ["2026-01-02..01-04"]', 2, "give both days a year"),
+        ('[calendar.A]\nholidays = { country = "Germany" }', 2, "there is no country"),
+        ('[calendar.A]\nholidays = { country = "DE", subdivision = "XX" }', 2, "no part"),
+        ('[calendar.A]\nholidays = { country = "DE", categories = ["bank"] }', 2, "has no"),
+        ("[calendar.A]\nholidays = {}", 2, "holidays.country is missing"),
+        ("[blackout.A]\n", 1, "it would hold always"),
+        ('[blackout.A]\ndaily = ["22-6"]', 2, "is no span of a day"),
+        ('[blackout.A]\ndaily = ["24:30..06:00"]', 2, "is no span of a day"),
+        ('[blackout.A]\ndaily = ["22:00..06:00"]\nzone = "Berlin"', 3, "Europe/Berlin"),
+        ('[blackout.A]\ndaily = ["22:00..06:00"]\ndo = "stop"', 3, "skip"),
+        (
+            '[calendar.Feasts]\ndates = ["12-24"]\n[blackout.A]\non = ["Feast"]',
+            4,
+            'did you mean "Feasts"',
+        ),
+        ("[calendar", 1, ""),
+    ],
+)
+def test_fault_has_its_line_and_what_would_be_right(text: str, line: int, words: str) -> None:
+    with pytest.raises(Faulty) as caught:
+        calendars(text)
+    first = caught.value.mistakes[0]
+    assert (first.file, first.line) == ("apps/calendars.toml", line), first
+    assert words in first.reason
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        ("SUMMARY:a", "without a beginning"),
+        ("DTSTART:2026", "DTSTART"),
+        ("DTSTART:20261201T220000Z\nRRULE:FREQ=HOURLY", "recurs hourly"),
+        ("DTSTART;TZID=Nowhere/Else:20261201T220000", "Nowhere/Else"),
+        ("DTSTART:20261201T220000Z\nDTEND:20261201T210000Z", "ends before it begins"),
+        ("DTSTART:20261201T220000Z\nRECURRENCE-ID;RANGE=THISANDFUTURE:20261201T220000Z", "RANGE"),
+    ],
+)
+def test_event_that_is_not_understood_makes_its_file_faulty(event: str, words: str) -> None:
+    text = f"BEGIN:VCALENDAR\nBEGIN:VEVENT\n{event}\nEND:VEVENT\nEND:VCALENDAR\n"
+    with pytest.raises(IcsError, match=words):
+        read_ics(text.encode())
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\xff\xfe\0", ICS[:-20], b"BEGIN:VCALENDAR"])
+def test_file_that_is_not_whole_is_no_calendar(content: bytes) -> None:
+    with pytest.raises(IcsError, match="is no"):
+        read_ics(content)
+
+
+def test_mark_of_utf8_before_an_ics_file_is_passed_over() -> None:
+    source = read_ics(b"\xef\xbb\xbf" + ICS)
+    assert source(berlin("2026-12-10T12:00")) is not None
