@@ -154,6 +154,8 @@ class _Sink:
 def _opened(root: Path, folder: str, artifact: Artifact) -> int:
     """Raises OSError if it is not there as it was listed."""
     *above, name = unquote_to_bytes(artifact.path).split(b"/")
+    if {b"", b".", b".."} & {name, *above}:
+        raise FileNotFoundError(artifact.path)  # no shim lists such a name
     handle = os.open(root, _FOLDER)
     for part in (*os.fsencode(folder).split(b"/"), *above):
         try:

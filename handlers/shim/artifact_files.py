@@ -11,9 +11,9 @@ import os
 import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-from urllib.parse import quote_from_bytes
 
 from handlers.shim.files import NO_ROOM, Folder
+from handlers.shim.masking import percent
 
 NAME = "artifacts"
 LIST = "artifacts.json"
@@ -116,7 +116,7 @@ class _Collection:
             self.size_bytes += found.st_size
             self.files.append(
                 {
-                    "path": quote_from_bytes(path, safe="/"),
+                    "path": percent(path, b"/").decode(),
                     "size": found.st_size,
                     "mtime_ns": found.st_mtime_ns,
                 }

@@ -160,7 +160,7 @@ def _spellings(value: bytes) -> Iterable[bytes]:
     yield json.dumps(core.decode("utf-8", "replace"))[1:-1].encode()
     yield json.dumps(core.decode("utf-8", "replace"), ensure_ascii=False)[1:-1].encode()
     for kept in (b"", b"/"):
-        quoted = _percent(core, kept)
+        quoted = percent(core, kept)
         yield quoted
         yield quoted.replace(b"%20", b"+")
     yield core.hex().encode()
@@ -174,8 +174,8 @@ def _spellings(value: bytes) -> Iterable[bytes]:
             yield line.strip(b"\r")
 
 
-def _percent(value: bytes, kept: bytes) -> bytes:
-    """As in a URL (RFC 3986 §2.1), with upper-case digits."""
+def percent(value: bytes, kept: bytes) -> bytes:
+    """As in a URL (RFC 3986 §2.1), with upper-case digits; what is `kept` stays as it is."""
     return b"".join(
         bytes((one,)) if one in _PLAIN or one in kept else b"%%%02X" % one for one in value
     )

@@ -36,7 +36,7 @@ QUIET_S = 0.02
 STARTED = 'echo "$JOBBUS_EXECUTION_ID" >> "$BOARD/starts"; '
 LONG = STARTED + 'until [ -e "$BOARD/release" ]; do sleep 0.1; done'
 PROGRESS = STARTED + 'echo "50% half" >> "$JOBBUS_PROGRESS"; echo done'
-LEAVES = STARTED + """echo '{"n": 7}' > "$JOBBUS_RESULT" """
+LEAVES = STARTED + """echo '{"n": 7}' > "$JOBBUS_RESULT"; echo left > "$JOBBUS_ARTIFACTS/file" """
 ENDS: dict[str, set[tuple[str, int | None]]] = {
     "S/Long": {("Stopped", None), ("Stopped", 0), ("Succeeded", 0)},
     "S/Quick": {("Succeeded", 0)},
@@ -408,6 +408,11 @@ def _wrong_chains(items: list[Content], commands: dict[str, Content]) -> Iterato
             yield f"the command of a chain is not on record: {second[0]}"
         if first["status"] == "Succeeded" and first["result"] != {"n": 7}:
             yield f"the result was lost: {first}"
+        if first["status"] == "Succeeded" and (first["artifacts"], first["artifactBytes"]) != (
+            1,
+            5,
+        ):
+            yield f"the artifact was lost: {first}"
         if second[0]["variables"] != {"N": (first["result"] or {"n": 0})["n"]}:
             yield f"handed on was something else: {first} {second[0]}"
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from bus.layout import DataLayout
 from bus.model import (
+    Caused,
     CommandRecord,
     CommandStatus,
     Execution,
@@ -67,6 +68,13 @@ STOPPED = replace(
     contained=True,
     output_end=9,
     stop=StopRequest(reason=Reason.USER, by="olga", at_ms=1_769_450_460_000, grace_s=0.0),
+    result=Raw(b'{"rows":[1,{"a":null}]}'),
+    result_note="noted",
+    caused_by=ID,
+    caused=(Caused(job_id="App/Next", command_id=ID, error_code="disabled", error="it is"),),
+    artifacts=2,
+    artifact_bytes=300,
+    artifacts_note="1 was not kept",
 )
 
 

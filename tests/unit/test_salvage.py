@@ -28,13 +28,13 @@ from bus.events import (
     Published,
     SystemForgotten,
 )
-from bus.job_definition import Overlap, RestartPolicy, RestartSpec, RetrySpec
-from bus.model import CommandStatus, ExecutionStatus, Reason
+from bus.job_definition import AfterSpec, Overlap, RestartPolicy, RestartSpec, RetrySpec
+from bus.model import FINAL_EXECUTION, CommandStatus, ExecutionStatus, Reason
 from handlers.decisions.table import JobTable
 from handlers.journal.repair.fitting import fitting, stranded, without_trace
 from tests.decision_fixture import Decider
 
-JOB = "Demo/Job"
+JOB, NEXT = "Demo/Job", "Demo/Next"
 ACTS = (
     "start",
     "start",
@@ -63,7 +63,9 @@ def act(decider: Decider, word: str, pick: int) -> None:
         return
     execution_id = executions[pick % len(executions)] if executions else ""
     command_id = commands[pick % len(commands)] if commands else ""
-    in_slot = bool(execution_id) and execution_id in {e.id for e in decider.table.in_slots(JOB)}
+    in_slot = bool(execution_id) and execution_id in {
+        e.id for job_id in (JOB, NEXT) for e in decider.table.in_slots(job_id)
+    }
     match word:
         case "start":
             decider.send(StartJob(job_id=JOB))
@@ -101,11 +103,13 @@ def define(decider: Decider) -> None:
         max_running=2,
         retry=RetrySpec(attempts=2),
         restart=RestartSpec(policy=RestartPolicy.ON_FAILURE),
+        after=(AfterSpec(start=NEXT, on=tuple(FINAL_EXECUTION)),),
     )
 
 
 def lived(acts: Sequence[tuple[str, int]]) -> Decider:
     decider = Decider()
+    decider.define(NEXT, overlap=Overlap.QUEUE)
     define(decider)
     for word, pick in acts:
         act(decider, word, pick)

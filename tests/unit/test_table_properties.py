@@ -1,5 +1,7 @@
 """Whatever people ask for and whatever happens, in any order: the invariants of the job table."""
 
+from collections.abc import Iterable
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
@@ -22,6 +24,7 @@ from bus.commands import (
 from bus.events import ExecutionEnded, ExecutionStarted
 from bus.health import HealthAction, HealthSpec, HealthStatus
 from bus.job_definition import (
+    AfterSpec,
     Overlap,
     RestartPolicy,
     RestartSpec,
@@ -45,6 +48,12 @@ DECISIONS_MAX = 10
 NUMBER = {"N": VariableSpec(type=VariableType.INTEGER, default=1)}
 
 
+def chained(job_id: str, on: Iterable[ExecutionStatus]) -> tuple[AfterSpec, ...]:
+    """The first job starts the second, with its number."""
+    after = AfterSpec(start=JOBS[1], on=tuple(on), variables={"N": "{{N}}"})
+    return (after,) if job_id == JOBS[0] and after.on else ()
+
+
 class TableMachine(RuleBasedStateMachine):
     """Random commands and reports against the pure decisions."""
 
@@ -56,7 +65,7 @@ class TableMachine(RuleBasedStateMachine):
         self.decider = Decider()
         self.slots = dict.fromkeys(JOBS, 1)
         for job_id in JOBS:
-            self.decider.define(job_id, variables=NUMBER)
+            self.decider.define(job_id, variables=NUMBER, after=chained(job_id, FINAL_EXECUTION))
 
     @rule(
         job_id=job_ids,
@@ -66,6 +75,7 @@ class TableMachine(RuleBasedStateMachine):
         policy=st.sampled_from(list(RestartPolicy)),
         action=st.sampled_from(list(HealthAction)),
         disabled=st.booleans(),
+        on=st.sets(st.sampled_from(sorted(FINAL_EXECUTION))),
     )
     def define(
         self,
@@ -76,6 +86,7 @@ class TableMachine(RuleBasedStateMachine):
         policy: RestartPolicy,
         action: HealthAction,
         disabled: bool,
+        on: set[ExecutionStatus],
     ) -> None:
         # A smaller number than what runs now is in force for what comes.
         self.slots[job_id] = max(slots, len(self.decider.table.in_slots(job_id)))
@@ -87,6 +98,7 @@ class TableMachine(RuleBasedStateMachine):
             restart=RestartSpec(policy=policy, limit=3),
             health=HealthSpec(url="http://localhost/", action=action),
             disabled=disabled,
+            after=chained(job_id, on),
             variables=NUMBER,
         )
 
@@ -246,6 +258,20 @@ class TableMachine(RuleBasedStateMachine):
     def nothing_is_followed_twice_by_itself(self) -> None:
         by_policy = [e.previous for e in self.decider.table.executions() if e.cause]
         assert len(by_policy) == len(set(by_policy))
+
+    @invariant()
+    def an_end_sets_going_at_most_once_and_both_ends_say_so(self) -> None:
+        caused = [e for e in self.decider.table.executions() if e.caused_by is not None]
+        for second in caused:
+            first = self.decider.table.execution(second.caused_by or "")
+            if first is None or second.cause:
+                continue  # deleted; or a retry of what was set going
+            assert first.is_final
+            assert [each.execution_id for each in first.caused] == [second.id]
+            assert second.variables == first.variables
+        for first in self.decider.table.executions():
+            assert len(first.caused) <= 1
+            assert not first.caused or first.is_final
 
     @invariant()
     def commands_of_final_executions_are_final(self) -> None:
