@@ -4,12 +4,15 @@ import gzip
 import json
 import re
 import shutil
+import sqlite3
 import tarfile
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -204,6 +207,39 @@ async def test_a_chain_of_three_hands_on_what_it_found(http: Http, tmp_path: Pat
     middle = (await http.executions("Nightly/Summarize"))[0]
     assert last["causedBy"] == middle["executionId"]
     assert middle["variables"]["Rows"] == 5
+
+
+async def artifact(http: Http, execution: dict[str, Any], name: str) -> bytes:
+    answer = await http.call("GET", f"/executions/{execution['executionId']}/artifacts/{name}")
+    assert answer.status == 200, answer.body
+    return answer.body
+
+
+async def test_a_dump_of_a_database_can_be_read_back(http: Http, tmp_path: Path) -> None:
+    file = tmp_path / "shop.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("create table items (name text)")
+        database.executemany("insert into items values (?)", [("pen",), ("ink's",)])
+        database.commit()
+    execution, output = await ran(http, "Database/Dump", File=str(file))
+    assert execution["status"] == "Succeeded", output
+    packed = await artifact(http, execution, "shop.sql.gz")
+    assert execution["result"]["bytes"] == len(packed)
+    with closing(sqlite3.connect(":memory:")) as again:
+        again.executescript(gzip.decompress(packed).decode())
+        assert again.execute("select name from items").fetchall() == [("pen",), ("ink's",)]
+
+
+async def test_a_report_leaves_a_chart_and_a_table(http: Http, tmp_path: Path) -> None:
+    table = tmp_path / "sales.csv"
+    table.write_text("Pens & ink,20\nPaper,40.5\n", encoding="utf-8")
+    execution, output = await ran(http, "Reports/Sales", File=str(table), Title="May")
+    assert execution["status"] == "Succeeded", output
+    assert execution["result"] == {"rows": 2, "total": 60.5}
+    chart = ElementTree.fromstring(await artifact(http, execution, "sales.svg"))
+    bars = [float(each.attrib["width"]) for each in chart.iter("{http://www.w3.org/2000/svg}rect")]
+    assert bars == [197.5, 400.0]
+    assert b"- Paper: 40.5" in await artifact(http, execution, "sales.md")
 
 
 async def test_a_reminder_waits_for_its_moment(http: Http) -> None:
