@@ -13,7 +13,7 @@ import structlog
 
 from bus.changes import ChangeEncoder
 from bus.clock import Clock
-from bus.commands import SetMaintenance
+from bus.commands import ReportClock, SetMaintenance
 from bus.dispatch import AwaitedReport, Inbox
 from bus.envelope import Envelope
 from bus.errors import ErrorCode, NoSpace, Refused
@@ -111,7 +111,7 @@ class Owner:
         """`listener` is called with every batch from now on, right after it was published."""
         self._listeners.append(listener)
 
-    async def order(self, report: SetMaintenance) -> None:
+    async def order(self, report: SetMaintenance | ReportClock) -> None:
         """The report has been decided and what came of it is published."""
         await self._inbox.ask(report)
 

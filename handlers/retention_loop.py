@@ -41,6 +41,11 @@ class TrustedClock:
         self._at_s = now_s
         self._jumped_s: float | None = None
 
+    def believe(self) -> None:
+        """The clock is right, says a person."""
+        self._wall_ms, self._at_s = self._clock.now_ms(), self._clock.monotonic_s()
+        self._jumped_s = None
+
     def is_trusted(self) -> bool:
         now_ms, now_s = self._clock.now_ms(), self._clock.monotonic_s()
         expected_ms = self._wall_ms + (now_s - self._at_s) * 1000

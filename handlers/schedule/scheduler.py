@@ -53,7 +53,7 @@ NEXT_SHOWN = 10
 
 CLOCK_DOUBTED = (
     "the clock of the machine is not believed: it has jumped, or differs too much from the "
-    "journal; it is when it is set right, or has gone on steadily for a day"
+    "journal; if it is right: jobbus clock believe"
 )
 
 log = structlog.get_logger("jobbus.schedules")
@@ -177,6 +177,11 @@ class Scheduler:
             last=_last_view(state.last, spec.zone) if state is not None else None,
             why=why,
         )
+
+    def believe(self, by: str) -> ReportClock:
+        """What is to be reported when a person says that the clock is right."""
+        self._trust.believe(self._clock.now_ms(), self._clock.steady_s())
+        return ReportClock(doubted=False, by=by)
 
     def _look(self) -> ReportClock | None:
         """What is to be said of the clock, if it is news."""

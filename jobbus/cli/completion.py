@@ -31,7 +31,7 @@ _EXECUTIONS_MAX = 50
 _JOBS = frozenset({"start", "run"})
 _LIVE = frozenset({"stop", "restart", "cancel"})
 _ALL = frozenset({"logs", "status", "inspect", "wait", "retry", "delete", "command"})
-_WORDS = {"maintenance": ("on", "off"), "completion": SHELLS}
+_WORDS = {"maintenance": ("on", "off"), "clock": ("believe",), "completion": SHELLS}
 _VALUES = {
     "--stream": ("out", "err"),
     "--role": ("viewer", "operator", "admin"),

@@ -25,6 +25,7 @@ from jobbus.cli.words import (
     plain_ending,
     state_word,
     time_word,
+    until_word,
 )
 from jobbus.client.client import Client
 from jobbus.client.records import Execution, Job, JobPage
@@ -56,7 +57,7 @@ async def jobs(*, as_json: Json = False, wide: Wide = False, target: Target = HE
         )
         return 0
     show_table(
-        ("JOB", "STATE", "LAST", "LAST RUN", "MEDIAN", "VARIABLES", "DESCRIPTION"),
+        ("JOB", "STATE", "LAST", "LAST RUN", "MEDIAN", "NEXT", "VARIABLES", "DESCRIPTION"),
         (_wide_job_cells(job, history[job.job_id]) for job in page.items),
         wide=True,
     )
@@ -122,15 +123,22 @@ def _job_cells(job: Job, history: Sequence[Execution], now_s: float) -> Cells:
     if job.fault is not None:
         last = Cell(f"last good version in use; {fault_word(job)}", "red")
         return (name, Cell(state, style), last)
-    if not history and job.description:
+    if not history and job.description and job.next_at is None:
         return (name, Cell(state, style), Cell(job.description, "dim"))
     return (
         name,
         Cell(state, style),
-        time_word(live[-1], now_s) if live else age_word(ended[0].end_time, now_s) if ended else "",
+        time_word(live[-1], now_s) if live else _last_and_next(job, ended, now_s),
         duration(usual_s) if usual_s is not None else "",
         _marks(ended),
     )
+
+
+def _last_and_next(job: Job, ended: Sequence[Execution], now_s: float) -> str:
+    """When the last one ended, and when the next begins by itself."""
+    last = age_word(ended[0].end_time, now_s) if ended else ""
+    coming = until_word(job.next_at, now_s)
+    return ", ".join(filter(None, (last, f"next {coming}" if coming else "")))
 
 
 def _wide_job_cells(job: Job, history: Sequence[Execution]) -> Cells:
@@ -142,6 +150,7 @@ def _wide_job_cells(job: Job, history: Sequence[Execution]) -> Cells:
         plain_ending(ended[0]) if ended else "",
         local_time(ended[0].end_time) if ended else "",
         duration(usual_s) if usual_s is not None else "",
+        local_time(job.next_at),
         " ".join(job.variables),
         fault_word(job) or job.description,
     )

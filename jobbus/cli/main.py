@@ -55,6 +55,10 @@ COMMANDS = {
         "jobbus.cli.maintenance:maintenance",
         "Begin or end a maintenance: nothing starts.",
     ),
+    "clock": (
+        "jobbus.cli.clock:clock",
+        "Show whether the clock is believed, or say that it is right.",
+    ),
     "check": (
         "jobbus.cli.checking:check",
         "Check definitions and settings; needs no service.",

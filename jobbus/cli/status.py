@@ -1,6 +1,7 @@
 """`status`: jobs and executions looked at closely."""
 
 import time
+from collections.abc import Iterator
 
 import msgspec
 
@@ -34,9 +35,11 @@ from jobbus.cli.words import (
     waiting_word,
 )
 from jobbus.client.client import Client
-from jobbus.client.records import Caused, Command, Execution, Job, Variable
+from jobbus.client.records import Caused, Command, Execution, Job, Schedule, Variable
 
 _NEWEST = 5
+_NEXT_MAX = 3
+"""Instants to come that are shown of each schedule."""
 _BEFORE_MAX = 100
 
 
@@ -194,6 +197,8 @@ def _show_job(job: Job, newest: tuple[Execution, ...]) -> None:
         why = "restarted too often; a start by a person is needed: jobbus start"
         pairs.append(("", f"{why} {job.job_id}"))
     pairs += [(f"  {name}", _declaration(spec)) for name, spec in job.variables.items()]
+    for schedule in job.schedules:
+        pairs += _schedule(schedule)
     show_pairs(pairs)
     if newest:
         print()
@@ -212,6 +217,26 @@ def _show_job(job: Job, newest: tuple[Execution, ...]) -> None:
                 for each in newest
             ),
         )
+
+
+def _schedule(schedule: Schedule) -> Iterator[tuple[str, str]]:
+    """What it is, what it did last, and when it comes next."""
+    rule = f" ({schedule.rule})" if schedule.rule != schedule.name else ""
+    yield "schedule", f"{schedule.name}{rule}, {schedule.zone}"
+    if schedule.why is not None:
+        yield "", f"starts nothing now: {schedule.why}"
+    if schedule.last is not None:
+        last = schedule.last
+        why = f" ({last.why})" if last.why else ""
+        yield "", f"{last.verdict}{why} for {_zoned(last.scheduled_at)}"
+    for number, coming in enumerate(schedule.next[:_NEXT_MAX]):
+        note = f" ({coming.note})" if coming.note else ""
+        yield "", f"{'then' if number else 'next'} {_zoned(coming.at)}{note}"
+
+
+def _zoned(stamp: str) -> str:
+    """An instant on the clock of its schedule's zone, e.g. `2026-03-29 03:00:00 +02:00`."""
+    return f"{stamp[:19].replace('T', ' ')} {stamp[19:]}"
 
 
 def _state(job: Job) -> str:

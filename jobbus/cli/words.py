@@ -154,6 +154,17 @@ def age_word(stamp: str | None, now_s: float) -> str:
     return "now"
 
 
+def until_word(stamp: str | None, now_s: float) -> str:
+    """How long until then, e.g. `in 9 min`; empty without a time."""
+    if not stamp:
+        return ""
+    left_s = max(1.0, seconds_of(stamp) - now_s)
+    for unit_s, unit in ((2 * _DAY_S, "days"), (3600, "h"), (60, "min"), (1, "s")):
+        if left_s >= unit_s:
+            return f"in {int(left_s // (_DAY_S if unit == 'days' else unit_s))} {unit}"
+    return ""
+
+
 def clock_word(seconds: float) -> str:
     """A time that passes, e.g. `14 s`, `12:04`, `1:58:20`, `3 d 4 h`."""
     whole = max(0, int(seconds))

@@ -32,6 +32,7 @@ from jobbus.client.http import Http, Query, decode, id_in_path, query_of
 from jobbus.client.records import (
     AppPage,
     ArtifactList,
+    ClockState,
     Command,
     CommandPage,
     Execution,
@@ -44,8 +45,13 @@ WAIT_S_MAX = 30
 """What the service waits at most in one request (`Prefer: wait`)."""
 
 _MAINTENANCE = "/api/v1/system/maintenance"
+_CLOCK = "/api/v1/system/clock"
 _JSON = {"Content-Type": "application/json"}
 _T = TypeVar("_T")
+
+
+class _Clock(msgspec.Struct, frozen=True, kw_only=True):
+    clock: ClockState
 
 
 class _Maintenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,6 +248,16 @@ class Calls:
         body = msgspec.json.encode({"on": on, "reason": reason} if on else {"on": False})
         raw = await self._http.repeated("POST", _MAINTENANCE, body=body, headers=_JSON)
         return decode(raw, _Maintenance).maintenance
+
+    async def clock(self) -> ClockState:
+        """Whether the service believes its wall clock. Needs the role `admin`."""
+        return (await self._get("/api/v1/system", _Clock)).clock
+
+    async def believe_clock(self) -> ClockState:
+        """The service's wall clock is right: schedules go on. Needs the role `admin`."""
+        body = msgspec.json.encode({"believed": True})
+        raw = await self._http.repeated("POST", _CLOCK, body=body, headers=_JSON)
+        return decode(raw, _Clock).clock
 
     async def _get(self, path: str, kind: type[_T], query: Query | None = None) -> _T:
         return decode(await self._http.repeated("GET", path, query=query), kind)

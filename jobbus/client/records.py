@@ -300,6 +300,14 @@ class ScheduleDecision(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
     version: int = 0
 
 
+class ClockState(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Whether the service believes its wall clock; if not, what it showed when that began."""
+
+    believed: bool
+    shown: str | None = None
+    last_believed: str | None = None
+
+
 class RemovedJob(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A job that is no longer in the catalog."""
 

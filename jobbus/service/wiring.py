@@ -213,6 +213,7 @@ class Parts:
                 tokens=self.tokens,
                 system=self._system_view(),
                 maintain=self.owner.order,
+                believe_clock=partial(_believe_clock, self.scheduler, self.trusted, self.owner),
                 ready=self.readiness.why_not,
                 sessions=self.identity.sessions,
                 audit=self.audit,
@@ -309,6 +310,14 @@ def notes_on_roles(parts: Parts) -> tuple[str, ...]:
 def _space_left(places: Sequence[Path], ballast: Ballast, reserve: Reserve) -> tuple[Space, bool]:
     """What is left where it is least, and whether what is held back is there. Blocking."""
     return scarcest(places), ballast.is_held and reserve.is_held
+
+
+async def _believe_clock(
+    scheduler: Scheduler, trusted: TrustedClock, owner: Owner, by: str
+) -> None:
+    """Schedules go on by the clock as it is, and ages are measured by it."""
+    trusted.believe()
+    await owner.order(scheduler.believe(by))
 
 
 async def _hold_back(owner: Owner, reserve: Reserve) -> None:

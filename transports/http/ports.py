@@ -53,6 +53,7 @@ class GatewayPorts:
     apps: Callable[[], Sequence[App]] = tuple
     schemas: Callable[[str], bytes | None] = _no_schema
     maintain: Callable[[SetMaintenance], Awaitable[None]] | None = None
+    believe_clock: Callable[[str], Awaitable[None]] | None = None
     ready: Callable[[], str | None]
     sessions: SavedSessions
     audit: AuditTrail | None = None

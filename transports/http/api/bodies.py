@@ -247,6 +247,22 @@ class Maintenance(msgspec.Struct, frozen=True, kw_only=True):
     maintenance: dict[str, str] | None
 
 
+class ClockRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    believed: Literal[True]
+
+
+class ClockRecord(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """While it is not believed: what it showed when that began, and the last time before."""
+
+    believed: bool
+    shown: Time | None = None
+    last_believed: Time | None = None
+
+
+class Clock(msgspec.Struct, frozen=True, kw_only=True):
+    clock: ClockRecord
+
+
 class Version(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: str

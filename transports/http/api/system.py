@@ -103,6 +103,19 @@ class SystemRoutes:
             raise not_found("such schema")
         return conditional(request, msgspec.Raw(raw))
 
+    async def believe(self, request: web.Request) -> web.Response:
+        """The wall clock is right, says an admin; on record when this answers."""
+        Query(request)
+        principal = principal_of(request)
+        fields = await read_fields(request)
+        refuse_unknown(fields, ("believed",))
+        if decode_field(fields, "believed", bool) is not True:
+            raise invalid("/believed", "must be true: it says that the clock is right")
+        if self._ports.believe_clock is None:
+            raise not_found("clock here")
+        await self._ports.believe_clock(principal.user_id)
+        return json_response({"clock": self._ports.system().get("clock")})
+
     async def problem(self, request: web.Request) -> web.Response:
         Query(request)
         slug = request.match_info["slug"]
@@ -143,6 +156,17 @@ OPERATIONS = (
         audience=Audience.ADMIN,
         body=((JSON, bodies.MaintenanceRequest),),
         answers={200: ((JSON, bodies.Maintenance),)},
+        refuses=WRITE | {404},
+    ),
+    Operation(
+        method="POST",
+        path="/api/v1/system/clock",
+        id="believeClock",
+        handler=SystemRoutes.believe,
+        summary="The wall clock is right: schedules go on",
+        audience=Audience.ADMIN,
+        body=((JSON, bodies.ClockRequest),),
+        answers={200: ((JSON, bodies.Clock),)},
         refuses=WRITE | {404},
     ),
     Operation(
