@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 
 from bus.layout import DataLayout
+from bus.recurring import Backoff
 from bus.tasks import kept_up
 from bus.threads import READS
 from handlers.catalog.probe_targets import OutputTarget, Target
@@ -26,11 +27,12 @@ PAUSE_SHARE = 0.2
 """A pause between two tries is so much of the time that the program has taken already: what is
 ready after 10 s is known so 2 s later at most."""
 
-TRIES_A_S = 200
+TRIES_A_S = 100
 """Of all programs together: with more of them that wait, pauses grow."""
 
-LOOK_S = 2.0
-"""Output is looked at so often without a hint."""
+LOOK_S = 1.0
+LOOK_S_MAX = 10.0
+"""Output is looked at so often without a hint, first and later on."""
 
 PIECE_BYTES = 65_536
 PIECES_A_LOOK = 16
@@ -121,6 +123,7 @@ class ReadyProbes:
 
     async def _read_output(self, execution_id: str, probing: Probing, expression: str) -> None:
         search = LineSearch(expression)
+        pauses = Backoff(LOOK_S, LOOK_S_MAX)
         while True:
             probing.grew.clear()  # before the look: growth meanwhile counts for the next
             found, is_more = await READS.run(self._look, execution_id, search)
@@ -128,7 +131,7 @@ class ReadyProbes:
                 return
             if not is_more:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._pause_s(LOOK_S)):
+                    async with asyncio.timeout(self._pause_s(pauses.next_s())):
                         await probing.grew.wait()
 
     def _look(self, execution_id: str, search: LineSearch) -> tuple[bool, bool]:

@@ -169,8 +169,7 @@ class ProcessSupervisor:
     def stop(self, execution: Execution) -> None:
         """Make the shim, or us if it is dead, follow `execution.stop`."""
         if execution.stop is not None:
-            self._ready_probes.discard(execution.id)
-            self._health.discard(execution.id)
+            self._leave_alone(execution.id)
             self._happened(execution.id, inputs.StopOrdered(execution.stop))
 
     async def adopt(
@@ -301,6 +300,7 @@ class ProcessSupervisor:
             ):
                 self._look_after(supervised, output)
             case actions.TakeOrphans(state=state, stop_signal=stop_signal):
+                self._leave_alone(execution_id)
                 self._orphans.take(state or self._only_marked(execution_id), stop_signal)
             case actions.OrderOrphans(order=order):
                 self._orphans.order(execution_id, order, self._clock.now_ms())
@@ -409,6 +409,11 @@ class ProcessSupervisor:
             ReportHealth(execution_id=execution_id, status=verdict.status, message=verdict.message)
         )
 
+    def _leave_alone(self, execution_id: str) -> None:
+        """How the program is, is of no interest any more: it is to end, or has no shim."""
+        self._ready_probes.discard(execution_id)
+        self._health.discard(execution_id)
+
     def _only_marked(self, execution_id: str) -> ShimState:
         """For a tree that no file describes: its members carry the marker."""
         return ShimState(execution=execution_id, shim=0, instance=self._instance)
@@ -426,8 +431,7 @@ class ProcessSupervisor:
         del self._supervised[supervised.id]
         self._ends.leave(supervised.id)
         self._progress.discard(supervised.id)
-        self._ready_probes.discard(supervised.id)
-        self._health.discard(supervised.id)
+        self._leave_alone(supervised.id)
         self._orphans.discard(supervised.id)
         _cancel_timers(supervised)
 

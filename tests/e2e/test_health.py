@@ -3,6 +3,7 @@
 Whether a program is well is a file on the board: the test puts it there and takes it away.
 """
 
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -18,9 +19,12 @@ from tests.service import (
     ROOT,
     Http,
     Service,
+    children_of,
     eventually,
     eventually_answered,
     is_alive,
+    kill,
+    read_json,
     running_service,
 )
 
@@ -74,7 +78,9 @@ def define(apps: Apps) -> None:
         restart=restart,
         retry=SOON,
     )
-    checked(apps, "H/Slow", 'echo $$ >> "$BOARD/slow"; exec sleep 600', health={"timeout_s": 600})
+    for name in ("orphaned", "slow"):
+        script = f'echo $$ >> "$BOARD/{name}"; exec sleep 600'
+        checked(apps, f"H/{name.title()}", script, health={"timeout_s": 600})
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +274,27 @@ async def test_stop_ends_a_check_that_runs_and_no_stop_waits_for_one(
     ended = await http.ended(execution_id)
     assert (ended["status"], ended["contained"]) == ("Stopped", True)
     assert not is_alive(int(check))
+
+
+async def test_check_ends_with_its_shim(service: Service, http: Http) -> None:
+    """Nothing looks after it any more; what is left of the execution can be stopped."""
+    execution_id = await http.start("H/Orphaned")
+    [check] = await eventually(lambda: service.apps.lines("orphaned"))
+    [shim] = [pid for pid in shims_of(service, execution_id) if int(check) in children_of(pid)]
+    kill(shim, signal.SIGKILL)
+    await eventually(lambda: not is_alive(int(check)))
+    await eventually_answered(lambda: is_unknown(http, execution_id))
+    await http.publish(20, command="stop", executionId=execution_id)
+    assert (await http.ended(execution_id))["status"] == "Stopped"
+
+
+def shims_of(service: Service, execution_id: str) -> list[int]:
+    state = read_json(service.data / "JobOutput" / execution_id / "process.json")
+    return [int(state["shim"])] if state is not None else []
+
+
+async def is_unknown(http: Http, execution_id: str) -> bool:
+    return bool((await http.execution(execution_id))["status"] == "Unknown")
 
 
 async def test_checks_go_on_and_leave_nothing_behind_when_the_service_is_killed(

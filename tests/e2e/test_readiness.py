@@ -70,6 +70,15 @@ def define(apps: Apps) -> None:
         ("LateNotify", "notify"),
     ):
         apps.python(f"R/{name}", silent, ready=ready, start_timeout_s=0.4, variables=PORT)
+    apps.python(
+        "R/MoreTime",
+        WAIT + "link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        "link.sendto(b'EXTEND_TIMEOUT_USEC=60000000', os.environ['NOTIFY_SOCKET'])\n"
+        "wait('extended')\nprint('ready', flush=True)\nwait('never')",
+        ready="output:^ready$",
+        start_timeout_s=1,
+        variables=PORT,
+    )
     apps.shell("R/Ends", "exit 0", ready="tcp:{{Port}}", variables=PORT)
     apps.python(
         "R/Says",
@@ -148,6 +157,19 @@ async def test_program_that_is_not_ready_in_time_is_stopped_and_the_start_has_fa
     found = await http.ended(command["executionId"])
     assert (found["status"], found["reason"]) == ("TimedOut", "start_timeout")
     assert found["contained"], found
+
+
+async def test_program_that_asks_for_more_time_gets_it_until_it_is_ready(
+    service: Service, http: Http
+) -> None:
+    execution_id = await begun(http, "R/MoreTime", 1)
+    variables = {"Port": free_port()}
+    for _ in range(3):  # each is ended after 0.4 s: then the limit of the first has passed, too
+        late = await http.publish(20, command="start", jobId="R/LateTcp", variables=variables)
+        assert late["errorCode"] == "not_ready"
+    service.apps.put("extended")
+    assert await eventually_answered(lambda: is_running(http, execution_id))
+    await http.publish(20, command="stop", executionId=execution_id, kill=True)
 
 
 async def test_program_that_ends_before_it_is_ready_has_failed(http: Http) -> None:
