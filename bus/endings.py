@@ -126,7 +126,8 @@ def _why(execution: Execution) -> str:
 def _exit(execution: Execution) -> str:
     if execution.signal is not None:
         name = signal.strsignal(execution.signal)
-        return f"signal {execution.signal}" + (f" ({name.lower()})" if name else "")
+        dumped = ", core dumped" if execution.core_dumped else ""
+        return f"signal {execution.signal}" + (f" ({name.lower()})" if name else "") + dumped
     return f"exit code {execution.exit_code}" if execution.exit_code is not None else "no exit code"
 
 

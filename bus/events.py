@@ -20,6 +20,7 @@ from bus.model import (
     Progress,
     Reason,
     StopRequest,
+    Usage,
     Value,
 )
 from bus.schedules import Verdict, Why
@@ -177,6 +178,8 @@ class ExecutionEnded(
     containment: str = ""
     output_end: int | None = None
     progress: Progress | None = None
+    usage: Usage | None = None
+    core_dumped: bool = False
     result: msgspec.Raw = NO_RESULT
     result_note: str = ""
     artifacts: int = 0

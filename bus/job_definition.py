@@ -11,6 +11,7 @@ import msgspec
 from bus.health import HealthSpec
 from bus.model import ExecutionStatus, Value
 from bus.schedules import ScheduleSpec
+from bus.sizes import parse_size
 
 UMASK = "0?[0-7]{3}"
 """How a umask is written: three or four octal digits in a text."""
@@ -115,12 +116,17 @@ class AfterSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class LimitsSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Limits of the operating system for one execution, where the platform allows."""
+    """Limits of the operating system for one execution. `memory_bytes` is an older spelling of
+    `memory`; `nice` and `oom_score_adj` may stand at the top as well."""
 
+    memory: str | int | None = None
     memory_bytes: int | None = None
     cpu_s: int | None = None
-    nice: int | None = None
+    cpu_weight: int | None = None
+    pids: int | None = None
     open_files: int | None = None
+    nice: int | None = None
+    oom_score_adj: int | None = None
 
 
 class StopTarget(StrEnum):
@@ -148,6 +154,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tags: tuple[str, ...] = ()
     cwd: str = "."
     env: dict[str, str] = {}
+    env_file: str | None = None
+    stdin: str = "null"
     max_running: int = 1
     overlap: Overlap = Overlap.REJECT
     timeout_s: float = 0.0
@@ -159,6 +167,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop_grace_s: float = 10.0
     leftover: Leftover = Leftover.STOP
     success_codes: tuple[int, ...] = (0,)
+    formerly: tuple[str, ...] = ()
     disabled: bool = False
     variables: dict[str, VariableSpec] = {}
     roles: RolesSpec = RolesSpec()
@@ -170,11 +179,33 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     keep: KeepSpec = KeepSpec()
     health: HealthSpec | None = None
     after: tuple[AfterSpec, ...] = ()
-    user: str | None = None
+    user: str | int | None = None
+    group: str | int | None = None
+    nice: int | None = None
+    oom_score_adj: int | None = None
     limits: LimitsSpec = LimitsSpec()
     umask: str | None = None
     directory: str = ""
     origins: dict[str, str] = {}
+
+    @property
+    def memory_limit(self) -> int | None:
+        """In bytes; of a definition that was checked."""
+        limits = self.limits
+        return limits.memory_bytes if limits.memory is None else parse_size(limits.memory)
+
+    @property
+    def niceness(self) -> int | None:
+        return self.limits.nice if self.nice is None else self.nice
+
+    @property
+    def oom_adjustment(self) -> int | None:
+        return self.limits.oom_score_adj if self.oom_score_adj is None else self.oom_score_adj
+
+    @property
+    def names_account(self) -> bool:
+        """Whether its programs run as an account that the definition names."""
+        return self.user is not None or self.group is not None
 
 
 class Mistake(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -126,6 +126,11 @@ class ExecutionLayout(msgspec.Struct, frozen=True):
         return self.root / "progress"
 
     @property
+    def own(self) -> "ExecutionLayout":
+        """The files that the program writes, if its definition names an account."""
+        return ExecutionLayout(self.root / "own")
+
+    @property
     def result(self) -> Path:
         """A JSON object in which the job says what came of it; named in `JOBBUS_RESULT`."""
         return self.root / "result.json"

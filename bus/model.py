@@ -148,6 +148,18 @@ class StopRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     command_id: str | None = None
 
 
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the processes of an execution used, as far as the system counts it.
+
+    `memory_bytes_max` is the peak of all of them together where a control group counts memory, else
+    that of the largest process. `oom_kills` are those that the kernel killed for want of memory.
+    """
+
+    cpu_s: float = 0.0
+    memory_bytes_max: int = 0
+    oom_kills: int = 0
+
+
 class ExitRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How an execution ended, as far as the operating system reports it.
 
@@ -174,6 +186,8 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     memory_bytes_max: int = 0
     progress: Progress | None = None
     ready_ms: int | None = None
+    core_dumped: bool = False
+    oom_kills: int = 0
     result: dict[str, Any] | None = None
     result_note: str = ""
     artifacts: int = 0
@@ -237,6 +251,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     expires_ms: int | None = None
     traceparent: str | None = None
     attempts: int = 0
+    usage: Usage | None = None
+    core_dumped: bool = False
     result: msgspec.Raw = NO_RESULT
     result_note: str = ""
     artifacts: int = 0

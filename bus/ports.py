@@ -38,6 +38,10 @@ class TableReader(Protocol):
         """All jobs of the catalog, by id."""
         ...
 
+    def names_of(self, job_id: str) -> tuple[str, ...]:
+        """The name of a job, and those that it had before: its history is under all of them."""
+        ...
+
     def roles(self, job_id: str) -> RolesSpec | None:
         """The `[roles]` in force for the job; of one that is gone, the last it had. None if it
         never had any."""
@@ -50,7 +54,7 @@ class TableReader(Protocol):
         ...
 
     def executions_of(self, job_id: str) -> Iterable[Execution]:
-        """The job's kept executions, newest first."""
+        """The job's kept executions, newest first, also those under names that it had before."""
         ...
 
     def live_executions(self) -> Iterable[Execution]:

@@ -22,6 +22,7 @@ from bus.model import (
     ExecutionStatus,
     Progress,
     StopRequest,
+    Usage,
     Value,
 )
 
@@ -40,6 +41,17 @@ class StopView(msgspec.Struct, frozen=True, rename={"grace_s": "graceS"}):
     at: str
     grace_s: float
     kill: bool
+
+
+class UsageView(msgspec.Struct, frozen=True, rename={
+    "cpu_s": "cpuS", "memory_bytes_max": "memoryBytesMax", "oom_kills": "oomKills",
+}):  # fmt: skip
+    """What the processes of an execution used: processor time, the peak of memory, and how many of
+    them the kernel killed for want of it."""
+
+    cpu_s: float
+    memory_bytes_max: int
+    oom_kills: int
 
 
 class CausedView(msgspec.Struct, frozen=True, rename="camel"):
@@ -74,7 +86,8 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     `result` is the JSON object that the program left in the file that `JOBBUS_RESULT` names;
     `resultNote` says why it was not taken. `causedBy` is the execution whose end set this one
     going, `caused` what its own end did. `artifacts` counts the files that it left, of
-    `artifactBytes` together; `artifactsNote` says what of them was not kept.
+    `artifactBytes` together; `artifactsNote` says what of them was not kept. `usage` is set once it
+    has ended after a run; `coreDumped` says that the system wrote an image of the program's memory.
     """
 
     execution_id: str
@@ -106,6 +119,8 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     not_before: str | None = None
     ending: str = ""
     waiting_for: str = ""
+    usage: UsageView | None = None
+    core_dumped: bool = False
     result: msgspec.Raw | None = None
     result_note: str = ""
     artifacts: int = 0
@@ -302,6 +317,8 @@ def execution_view(execution: Execution, waiting_for: str) -> ExecutionView:
         not_before=_time(waits_until_ms(execution)),
         ending=ending(execution),
         waiting_for=waiting_for,
+        usage=_usage_view(execution.usage),
+        core_dumped=execution.core_dumped,
         result=execution.result,
         result_note=execution.result_note,
         artifacts=execution.artifacts,
@@ -378,6 +395,12 @@ def progress_view(progress: Progress | None) -> ProgressView | None:
 def waits_until_ms(execution: Execution) -> int | None:
     """When the delay ends that the execution waits for; None if it waits for none."""
     return execution.not_before_ms if execution.status is ExecutionStatus.QUEUED else None
+
+
+def _usage_view(usage: Usage | None) -> UsageView | None:
+    if usage is None:
+        return None
+    return UsageView(usage.cpu_s, usage.memory_bytes_max, usage.oom_kills)
 
 
 def _variable_view(spec: VariableSpec) -> VariableView:

@@ -65,8 +65,8 @@ class Timekeeper:
 
     def _look_at(self, job_id: str) -> None:
         """What is due there and waits for its turn may have to be decided about."""
-        now_ms = self._clock.now_ms()
-        if any(e.not_before_ms and is_due(e, now_ms) for e in self._table.queued(job_id)):
+        now_ms, name = self._clock.now_ms(), self._table.name_now(job_id)
+        if any(e.not_before_ms and is_due(e, now_ms) for e in self._table.queued(name)):
             self._changed.set()
 
     async def run(self) -> None:

@@ -81,6 +81,9 @@ class BackendTable:
     def jobs(self) -> Iterable[Job]:
         return [self.by_job[key] for key in sorted(self.by_job)]
 
+    def names_of(self, job_id: str) -> tuple[str, ...]:
+        return (job_id,)
+
     def roles(self, job_id: str) -> RolesSpec | None:
         job = self.by_job.get(job_id)
         return job.spec.roles if job is not None and job.spec is not None else None

@@ -23,7 +23,6 @@ from bus.errors import ConfigError
 from bus.job_definition import DefinitionFault, JobSpec, VariableSpec
 from bus.schedules import Moment
 from bus.secret_sources import SecretSource
-from handlers.catalog import definition_checks
 from handlers.catalog.definition_decoding import decode_definition
 from handlers.catalog.record_decoding import NOT_FROM_FILES
 from jobbus.cli.main import run
@@ -48,7 +47,6 @@ SERVICE_TABLES: Final[dict[str, str]] = _TEXTS["service_tables"]
 SERVICE_KEYS: Final[dict[str, str]] = _TEXTS["service_keys"]
 LISTS: Final = ("schedule", "after")
 """Sections of `job.toml` that may stand several times."""
-LATER: Final = "**Not built yet**: a definition with it is refused.\n\n"
 _RANGE: Final = re.compile(r"must be from (\S+) to (\S+?),")
 _WORDS: Final = {
     str: "text",
@@ -92,14 +90,8 @@ def _job_table(name: str, record: type[msgspec.Struct]) -> str:
         if field.name in NOT_FROM_FILES or is_section:
             continue
         path = ".".join(filter(None, (name, field.encode_name)))
-        rows.append((field, JOB_KEYS[path] + _later(path), _job_range(path, field)))
-    later = LATER if name in definition_checks.NOT_BUILT else ""
-    return f"## {title}\n\n{JOB_TABLES[name]}\n\n{later}{_table(rows)}"
-
-
-def _later(path: str) -> str:
-    """What is added to keys, or ways of a key, that the service does not build yet."""
-    return ". **Not built yet**" if path in definition_checks.NOT_BUILT else ""
+        rows.append((field, JOB_KEYS[path], _job_range(path, field)))
+    return f"## {title}\n\n{JOB_TABLES[name]}\n\n{_table(rows)}"
 
 
 def service_page() -> str:

@@ -3,17 +3,18 @@
 Each yields `Problem`s: the path of the faulty key and a sentence that says what would be right.
 """
 
-import re
 from collections.abc import Callable, Iterator
 
-from bus.job_definition import UMASK, JobSpec
+from bus.job_definition import JobSpec
 from bus.wording import did_you_mean, quoted
 from handlers.catalog.chain_checks import followers
 from handlers.catalog.command_checks import command
+from handlers.catalog.former_names import names
+from handlers.catalog.limit_checks import accounts_and_limits
 from handlers.catalog.liveness_checks import health, ready
 from handlers.catalog.policy_checks import policies
 from handlers.catalog.problem import SECONDS_MAX, Problem, shown, within
-from handlers.catalog.program_call import RESERVED_NAMES, RESERVED_PREFIX
+from handlers.catalog.program_call import is_reserved
 from handlers.catalog.schedule_checks import schedules
 from handlers.catalog.variable_checks import references, texts, variables
 
@@ -29,24 +30,9 @@ def problems_of(spec: JobSpec) -> Iterator[Problem]:
         yield from check(spec)
 
 
-# What the service does not build yet: a job that uses it is refused. To lift one, take its word
-# out of NOT_BUILT.
-
-NOT_BUILT = frozenset(("user",))
-
-_USES: dict[str, Callable[[JobSpec], bool]] = {
-    "user": lambda spec: spec.user is not None,
-}
-
-
-def _not_built(spec: JobSpec) -> Iterator[Problem]:
-    for word, uses in _USES.items():
-        if word in NOT_BUILT and uses(spec):
-            yield Problem((word,), f"{word} is not built yet in this version")
-
-
 def _plain_texts(spec: JobSpec) -> Iterator[Problem]:
-    for path, text in (*texts(spec), (("name",), spec.name), (("cwd",), spec.cwd)):
+    files = (((key,), getattr(spec, key) or "") for key in ("env_file", "stdin"))
+    for path, text in (*texts(spec), (("name",), spec.name), (("cwd",), spec.cwd), *files):
         if "\0" in text:
             yield Problem(path, f"{shown(path)} holds a NUL character")
     if not spec.cwd:
@@ -58,8 +44,33 @@ def _environment(spec: JobSpec) -> Iterator[Problem]:
         path = ("env", name)
         if not name or "=" in name or "\0" in name:
             yield Problem(path, f"{quoted(name)} cannot be the name of an environment variable")
-        elif name.startswith(RESERVED_PREFIX) or name in RESERVED_NAMES:
+        elif is_reserved(name):
             yield Problem(path, f"{name} is set by jobbus itself; choose another name")
+
+
+def _inputs(spec: JobSpec) -> Iterator[Problem]:
+    if spec.env_file is not None and not spec.env_file.removeprefix("?").strip():
+        yield Problem(
+            ("env_file",),
+            'env_file is empty; e.g. "settings.env", "?" before it if it may be missing',
+        )
+    path = ("stdin",)
+    kind, colon, rest = spec.stdin.partition(":")
+    match kind:
+        case "null" if not colon:
+            return
+        case "file" if colon:
+            if not rest:
+                yield Problem(path, 'stdin = "file:PATH" needs a path, from the job\'s folder on')
+        case "variable" if colon:
+            if rest not in spec.variables:
+                hint = did_you_mean(rest, spec.variables)
+                yield Problem(
+                    path, f"stdin names a variable that is not declared: {quoted(rest)}{hint}"
+                )
+        case _:
+            ways = '"null", "file:PATH" or "variable:NAME"'
+            yield Problem(path, f"stdin must be {ways}, not {quoted(spec.stdin)}")
 
 
 def _numbers(spec: JobSpec) -> Iterator[Problem]:
@@ -83,17 +94,6 @@ def _signal(spec: JobSpec) -> Iterator[Problem]:
         yield Problem(path, f"stop_signal knows no {quoted(spec.stop_signal)}{hint}")
 
 
-def _account(spec: JobSpec) -> Iterator[Problem]:
-    if spec.user is not None and not spec.user.strip():
-        yield Problem(("user",), "user is empty; leave it out to run as the service does")
-    yield from within(("limits", "memory_bytes"), spec.limits.memory_bytes, 1, 2**60)
-    yield from within(("limits", "cpu_s"), spec.limits.cpu_s, 1, SECONDS_MAX)
-    yield from within(("limits", "nice"), spec.limits.nice, -20, 19)
-    yield from within(("limits", "open_files"), spec.limits.open_files, 16, 2**30)
-    if spec.umask is not None and not re.fullmatch(UMASK, spec.umask):
-        yield Problem(("umask",), f'umask must be text such as "0027", not {quoted(spec.umask)}')
-
-
 def _roles(spec: JobSpec) -> Iterator[Problem]:
     for key in ("view", "start", "stop", "restart", "output"):
         for index, role in enumerate(getattr(spec.roles, key) or ()):
@@ -107,6 +107,7 @@ _CHECKS: tuple[Callable[[JobSpec], Iterator[Problem]], ...] = (
     _environment,
     variables,
     references,
+    _inputs,
     _numbers,
     _signal,
     ready,
@@ -114,7 +115,7 @@ _CHECKS: tuple[Callable[[JobSpec], Iterator[Problem]], ...] = (
     _roles,
     policies,
     followers,
+    names,
     schedules,
-    _account,
-    _not_built,
+    accounts_and_limits,
 )

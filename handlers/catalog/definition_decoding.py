@@ -55,6 +55,13 @@ def decode_definition(
         return DefinitionFault(file=file, line=0, reason=_TOO_DEEP)
 
 
+def placed_fault(
+    problems: Sequence[Problem], content: bytes, file: str, defaults: Sequence[Layer] = ()
+) -> DefinitionFault:
+    """Problems that were found later in a definition that was sound by itself."""
+    return fault_of(_placed(problems, Layers(Layer(file, content), defaults)))
+
+
 def mistakes_in_defaults(layer: Layer) -> list[Mistake]:
     """What is wrong with a `defaults.toml` whatever the jobs are that it counts for."""
     if layer.fault is not None:

@@ -19,9 +19,17 @@ from handlers.calendars.calendar_files import NAME as CALENDARS_NAME
 from handlers.calendars.calendar_files import CalendarFiles
 from handlers.calendars.calendar_set import CalendarSet
 from handlers.catalog.chain_checks import without_cycles
-from handlers.catalog.definition_decoding import decode_app, decode_definition, revision_of
+from handlers.catalog.definition_decoding import (
+    decode_app,
+    decode_definition,
+    placed_fault,
+    revision_of,
+)
+from handlers.catalog.former_names import clashes
 from handlers.catalog.layers import SIZE_MAX, Layer
+from handlers.catalog.machine_checks import machine_problems
 from handlers.catalog.near_jobs import FILE_NAME, JOBS_FOLDER, NearJob, near_file, near_jobs
+from handlers.catalog.problem import Problem
 from handlers.catalog.toml_lines import Path as KeyPath
 from handlers.catalog.toml_lines import key_lines, line_of
 
@@ -73,13 +81,17 @@ class DefinitionFiles:
         app: str | None = None,
         mistakes_max: int | None = MISTAKES_MAX,
         zone: str = "UTC",
+        on_this_machine: bool = True,
     ) -> None:
-        """`zone` is that of schedules that name none."""
+        """`zone` is that of schedules that name none. Without `on_this_machine` it does not count
+        whether this machine has the accounts, the control groups and the rights that definitions
+        ask for."""
         self._zone = zone
         self._calendar_files = CalendarFiles(zone)
         # Links are followed at each scan: what they lead to may be another folder by then.
         self._apps = Path(os.path.abspath(apps))  # noqa: PTH100
         self._only = app
+        self._on_this_machine = on_this_machine
         self._mistakes_max = mistakes_max
         # By folder, with what it was decoded from: its revision and, if it goes by any, calendars.
         self._decoded: dict[str, tuple[str, Definition]] = {}
@@ -87,6 +99,8 @@ class DefinitionFiles:
         """The `defaults.toml` of the last scan, by path."""
         self.apps: tuple[App, ...] = ()
         """What the apps of the last scan say of themselves, by id."""
+        self.written_ns = 0
+        """When the newest file, or folder of jobs, was written that the last scan found."""
         self.folders: Folders = frozenset()
         """The folders that the last scan went through, and those that hold links to them or to
         definitions."""
@@ -108,6 +122,7 @@ class DefinitionFiles:
         folders: set[tuple[str, int, int]] = set()
         defaults: dict[str, Defaults] = {}
         apps: list[App] = []
+        self.written_ns = 0
         root = _resolved(folders, str(self._apps))
         of_site = self._defaults(root, (), folders, defaults)
         self._read_calendars(root, folders, found)
@@ -118,6 +133,7 @@ class DefinitionFiles:
             in_force = (*self._defaults(app_folder, (app,), folders, defaults), *of_site)
             apps.append(self._app(app, app_folder, folders))
             jobs_folder = f"{app_folder}/{JOBS_FOLDER}"
+            self._note_written(jobs_folder)
             try:
                 for job, job_folder in _subfolders(jobs_folder):
                     folder = _resolved(folders, job_folder)
@@ -138,6 +154,8 @@ class DefinitionFiles:
                 # One locked app hides no other; "*" can be no job's name.
                 fault = self._fault((app, JOBS_FOLDER), f"cannot be listed: {exc.strerror}")
                 found[f"{_clean(app)}/*"] = Definition(job_id=f"{_clean(app)}/*", fault=fault)
+        for definition, index, reason in list(clashes(found)):
+            found[definition.job_id] = self._misnamed(definition, index, reason)
         self._decoded, self.folders = decoded, frozenset(folders)
         self.defaults, self.apps = defaults, tuple(apps)
         return tuple(without_cycles((found[job_id] for job_id in sorted(found)), self._fault_of))
@@ -171,6 +189,7 @@ class DefinitionFiles:
         path = f"{folder}/{DEFAULTS_NAME}"
         _note_links_of(folders, path)
         file = self._shown((*place, DEFAULTS_NAME))
+        self._note_written(path)
         try:
             content = _content(path)
         except OSError as exc:
@@ -211,6 +230,7 @@ class DefinitionFiles:
         job_id = f"{_clean(app)}/{_clean(job)}"
         place = (app, JOBS_FOLDER, job, FILE_NAME)
         try:
+            self._note_written(f"{folder}/{FILE_NAME}")
             content = _content(f"{folder}/{FILE_NAME}")
         except OSError as exc:
             if exc.errno in _ABSENT:
@@ -235,7 +255,29 @@ class DefinitionFiles:
         if definition is None:
             definition = self._decode(job_id, content, revision, place, folder, defaults)
         decoded[folder] = (key, definition)
+        if definition.spec is not None:
+            problems = list(machine_problems(definition.spec)) if self._on_this_machine else []
+            if problems:
+                fault = placed_fault(problems, content, self._shown(place), defaults)
+                return Definition(job_id=job_id, revision=revision, fault=fault)
         return definition
+
+    def _note_written(self, path: str) -> None:
+        with suppress(OSError):
+            changed_ns = os.stat(path).st_ctime_ns  # noqa: PTH116 - paths stay text here
+            self.written_ns = max(self.written_ns, changed_ns)
+
+    def _misnamed(self, definition: Definition, index: int, reason: str) -> Definition:
+        """The definition with the fault that its `formerly` is beside the others."""
+        assert definition.spec is not None
+        app, _, job = definition.job_id.partition("/")
+        place = (app, JOBS_FOLDER, job, FILE_NAME)
+        fault = self._fault(place, reason)
+        with suppress(OSError):  # it changes just now
+            content = _content(f"{definition.spec.directory}/{FILE_NAME}")
+            problem = Problem(("formerly", index), reason)
+            fault = placed_fault([problem], content, self._shown(place))
+        return Definition(job_id=definition.job_id, revision=definition.revision, fault=fault)
 
     def _near(self, app: str, near: NearJob) -> Definition:
         fault = self._fault((app, *near.place), near.reason)

@@ -16,7 +16,7 @@ from handlers.catalog.toml_lines import Path, key_lines
 SIZE_MAX: Final = 256 * 1024
 """Bytes of one file, and of all files of one definition together."""
 
-OF_ONE_JOB: Final = frozenset(("name",))
+OF_ONE_JOB: Final = frozenset(("name", "formerly"))
 """Keys that say which job it is: as a default they would say the same of all."""
 
 

@@ -30,7 +30,13 @@ VARIABLE_PREFIX = "JOBBUS_VAR_"
 
 RESERVED_NAMES = ("NOTIFY_SOCKET", "TRACEPARENT")
 RESERVED_PREFIX = "JOBBUS_"
-"""Names that `[env]` may not set: the job would read something untrue about itself."""
+"""Names that `[env]` and `env_file` may not set: the job would read something untrue about
+itself."""
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a variable of that name is set by jobbus alone."""
+    return name.startswith(RESERVED_PREFIX) or name in RESERVED_NAMES
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,12 +58,13 @@ def build_launch(
     artifacts_folder: str,
     instance: str = "",
     secrets: Mapping[str, str] = MappingProxyType({}),
+    env_file: Mapping[str, str] = MappingProxyType({}),
 ) -> Launch:
     """The call for `execution`, whose variables are resolved and whose definition was checked.
 
     Of `base_env` only `BASE_NAMES` are taken, so the service's whole environment may be passed.
-    Later ones win: base, `[env]`, what jobbus says. `secrets` are the values of the variables that
-    hold references: they get into the environment and nowhere else.
+    Later ones win: base, what stands in `env_file`, `[env]`, what jobbus says. `secrets` are the
+    values of the variables that hold references: they get into the environment and nowhere else.
     """
     values = execution.variables
     with_secrets: Mapping[str, Value] = {**values, **secrets}
@@ -67,6 +74,7 @@ def build_launch(
         env={
             **BASE_DEFAULTS,
             **{name: base_env[name] for name in BASE_NAMES if name in base_env},
+            **env_file,
             **{name: render(text, with_secrets) for name, text in spec.env.items()},
             **_own_environment(execution, instance),
             "JOBBUS_PROGRESS": progress_file,

@@ -18,6 +18,12 @@ from handlers.catalog.variables import INTEGER_MAX, INTEGER_MIN
 NOT_FROM_FILES = frozenset(("directory", "origins"))
 """The catalog's own fields of JobSpec."""
 
+INSTEAD = {
+    "shell": '; there is no shell unless command names one: ["sh", "-c", "…"], in whose text a '
+    'variable is "$JOBBUS_VAR_NAME"',
+}
+"""Keys that people expect, and what to write."""
+
 _WORDS: dict[type, str] = {
     str: 'text such as "abc"',
     bool: "true or false",
@@ -50,7 +56,7 @@ class RecordDecoder:
             if key in fields:
                 continue
             place = f" in {shown(path)}" if path else ""
-            hint = did_you_mean(key, fields)
+            hint = INSTEAD.get(key, "") or did_you_mean(key, fields)
             self.note((*path, key), f"unknown key {quoted(key)}{place}{hint}")
             near = nearest(key, fields)
             if near is not None:

@@ -29,9 +29,10 @@ WATCHED_MAX = 4000
 """Of more folders than that the slow look alone finds what changed in the others."""
 
 SETTLE_S = 0.25
-SETTLE_LOOKS_MAX = 8
-"""An editor may save a file in pieces, or remove it and write another: what looks wrong is looked
-at again until two looks agree, and at most so often."""
+SETTLE_LOOKS_MAX = 12
+"""An editor may save a file in pieces, or remove it and write another, and a checkout writes many
+files: what looks wrong, and what is another than before while something is still being written, is
+looked at again until two looks agree, and at most so often."""
 
 
 class CatalogWatch:
@@ -117,19 +118,25 @@ class CatalogWatch:
         return True
 
     async def _settled(self) -> tuple[Definition, ...]:
-        """What is defined now. A fault, or the absence of a job or of a `defaults.toml`, that is
-        new stands for two looks."""
-        defaults = self._files.defaults.keys()
+        """What is defined now, as one set: nothing of it was written a moment ago. A fault, or the
+        absence of a job or of a `defaults.toml`, that is new stands for two looks."""
+        defaults, last = self._files.defaults.keys(), self._last or ()
         found = await READS.run(self._files.scan)
         for _ in range(SETTLE_LOOKS_MAX):
             gone = not defaults <= self._files.defaults.keys()
-            if not gone and not _may_be_half_saved(found, self._last or ()):
+            is_fresh = found != last and self._is_being_written()
+            if not gone and not is_fresh and not _may_be_half_saved(found, last):
                 break
             await asyncio.sleep(SETTLE_S)
             before, found = found, await READS.run(self._files.scan)
-            if found == before:
+            if found == before and not self._is_being_written():
                 break
         return found
+
+    def _is_being_written(self) -> bool:
+        """Whether something was written so lately that more may follow. A time that lies ahead is
+        of another clock, and says nothing."""
+        return 0 <= time.time_ns() - self._files.written_ns < SETTLE_S * 1e9
 
     def _places(self, folders: Folders) -> Callable[[], tuple[str, ...]]:
         """What to watch; where the apps folder itself is missing, the place where it would be."""

@@ -24,7 +24,17 @@ def apply_catalog(table: ReadableTable, report: ApplyCatalog, context: Context) 
     """The events that turn the table's catalog into the one on disk; none if they are equal."""
     changed = (_changed(table, definition, context) for definition in report.definitions)
     present = {definition.job_id for definition in report.definitions}
-    removed = (_removed(table, job.id, context) for job in table.jobs() if job.id not in present)
+    heirs = {
+        name: definition.spec
+        for definition in report.definitions
+        if definition.spec is not None
+        for name in definition.spec.formerly
+    }
+    removed = (
+        _removed(table, job.id, heirs.get(job.id), context)
+        for job in table.jobs()
+        if job.id not in present
+    )
     return joined([*changed, *removed])
 
 
@@ -55,8 +65,9 @@ def _unwanted(table: ReadableTable, job_id: str, spec: JobSpec | None) -> Iterat
             yield execution
 
 
-def _removed(table: ReadableTable, job_id: str, context: Context) -> Decision:
-    unwanted = _unwanted(table, job_id, None)
+def _removed(table: ReadableTable, job_id: str, heir: JobSpec | None, context: Context) -> Decision:
+    """`heir` is the definition under which a renamed job goes on."""
+    unwanted = _unwanted(table, job_id, heir)
     return Decision((*_called_off(table, unwanted, context), JobRemoved(job_id=job_id)))
 
 

@@ -79,7 +79,7 @@ def links(table: ReadableTable, command: AnyCommand, events: Sequence[AnyEvent])
         if event.execution_id in retried:
             continue
         execution = table.execution(event.execution_id)
-        job = table.job(execution.job_id) if execution is not None else None
+        job = table.job(table.name_now(execution.job_id)) if execution is not None else None
         if execution is None or job is None or job.spec is None:
             continue
         for index, after in enumerate(job.spec.after):

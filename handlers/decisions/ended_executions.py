@@ -20,7 +20,8 @@ def retry(
 ) -> Decision:
     """A start with the same variables that remembers whose attempt it follows."""
     old = _ended(table, envelope, command.execution_id, Action.START, context)
-    again = StartJob(job_id=old.job_id, variables=old.variables, not_before=command.not_before)
+    job_id = table.name_now(old.job_id)
+    again = StartJob(job_id=job_id, variables=old.variables, not_before=command.not_before)
     decision = start(table, envelope, again, context)
     events = tuple(
         replace(event, attempt=old.attempt + 1, previous=old.id)

@@ -23,6 +23,6 @@ def _end(table: ReadableTable, report: SetMaintenance, context: Context) -> Deci
     waiting = [e for e in table.live_executions() if e.status is ExecutionStatus.QUEUED]
     followers = (
         next_to_start(table, job_id, context.now_ms, after_maintenance=True, is_low=context.is_low)
-        for job_id in dict.fromkeys(execution.job_id for execution in waiting)
+        for job_id in dict.fromkeys(table.name_now(execution.job_id) for execution in waiting)
     )
     return joined([over, *(starts(table, each) for each in followers)])

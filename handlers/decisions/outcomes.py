@@ -34,6 +34,7 @@ from bus.model import (
     ExitRecord,
     Reason,
     StopRequest,
+    Usage,
 )
 from handlers.decisions.decision import (
     NOTHING,
@@ -129,6 +130,8 @@ def ended(table: ReadableTable, report: ReportEnded, context: Context) -> Decisi
         containment=exit_.containment,
         output_end=exit_.output_end,
         progress=exit_.progress or execution.progress,
+        usage=_usage_of(exit_),
+        core_dumped=exit_.core_dumped,
         result=_encoded(exit_.result),
         result_note=exit_.result_note,
         artifacts=exit_.artifacts,
@@ -192,6 +195,14 @@ def final_state(
     return (ExecutionStatus.SUCCEEDED if good else ExecutionStatus.FAILED), Reason.EXIT_CODE
 
 
+def _usage_of(exit_: ExitRecord) -> Usage | None:
+    if exit_.started_ms is None:
+        return None
+    return Usage(
+        cpu_s=exit_.cpu_s, memory_bytes_max=exit_.memory_bytes_max, oom_kills=exit_.oom_kills
+    )
+
+
 def _forced(cause: Reason | None) -> tuple[ExecutionStatus, Reason] | None:
     """The state of what was ended for that cause; None if it is none that ends by an order."""
     if cause in _TIMEOUTS:
@@ -239,7 +250,7 @@ def _now_running(
 
 def _replacement_of(table: ReadableTable, execution: Execution) -> Execution | None:
     """The restart that waits for this execution to be up before it stops it."""
-    for queued in table.queued(execution.job_id):
+    for queued in table.queued(table.name_now(execution.job_id)):
         if queued.replaces == execution.id:
             return queued
     return None

@@ -95,8 +95,8 @@ def permitted_execution(
     return execution
 
 
-def same_job(execution: Execution, job_id: str | None) -> None:
-    if job_id is not None and job_id != execution.job_id:
+def same_job(table: ReadableTable, execution: Execution, job_id: str | None) -> None:
+    if job_id is not None and job_id not in (execution.job_id, table.name_now(execution.job_id)):
         raise Refused(
             ErrorCode.UNKNOWN_EXECUTION,
             f"there is no execution {execution.id} of {job_id}",
@@ -118,7 +118,7 @@ def _may(
 def _spelled_right(table: ReadableTable, envelope: Envelope, job_id: str, context: Context) -> str:
     """The end of the sentence that names the job which was meant, of those that the asker may see:
     Windows separates by a backslash and takes no notice of case, and people leave out the app."""
-    meant = plain_id(job_id)
+    meant = plain_id(table.name_now(job_id))
     for job in table.jobs():
         known = plain_id(job.id)
         if meant in (known, known.rpartition("/")[2]) and _may(

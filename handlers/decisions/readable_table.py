@@ -4,6 +4,7 @@ Nothing here changes it; that is `handlers.decisions.table`, and only the owner 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from heapq import merge
 
 from bus.job_definition import Job, JobSpec, RolesSpec
 from bus.model import HOLDS_SLOT, CommandRecord, Execution, ForgottenCommand, Maintenance
@@ -41,6 +42,8 @@ class ReadableTable:
         self._live_by_job: dict[str, dict[str, None]] = {}
         self._queues: dict[str, list[str]] = {}
         self._waiting: dict[str, dict[str, None]] = {}
+        # Of former names of jobs, those that they have now: as the definitions in force say.
+        self._renamed: dict[str, str] = {}
 
     def job(self, job_id: str) -> Job | None:
         return self._jobs.get(job_id)
@@ -48,8 +51,19 @@ class ReadableTable:
     def jobs(self) -> Iterable[Job]:
         return [self._jobs[job_id] for job_id in sorted(self._jobs)]
 
-    def roles(self, job_id: str) -> RolesSpec | None:
+    def name_now(self, job_id: str) -> str:
+        """The name that the job has now, if it was renamed; else the same."""
+        return self._renamed.get(job_id, job_id) if job_id not in self._jobs else job_id
+
+    def names_of(self, job_id: str) -> tuple[str, ...]:
+        """The name of a job with those that it had before, under which its history is."""
         job = self._jobs.get(job_id)
+        if job is None or job.spec is None or not job.spec.formerly:
+            return (job_id,)
+        return (job_id, *(name for name in job.spec.formerly if self.name_now(name) == job_id))
+
+    def roles(self, job_id: str) -> RolesSpec | None:
+        job = self._jobs.get(self.name_now(job_id))
         if job is not None and job.spec is not None:
             return job.spec.roles
         return self._last_roles.get(job_id)
@@ -71,7 +85,11 @@ class ReadableTable:
         return reversed(self._executions.values())
 
     def executions_of(self, job_id: str) -> Iterator[Execution]:
-        return (self._executions[i] for i in reversed(self._by_job.get(job_id, {})))
+        parts = [
+            (self._executions[i] for i in reversed(self._by_job.get(name, {})))
+            for name in self.names_of(job_id)
+        ]
+        return parts[0] if len(parts) == 1 else merge(*parts, key=_age, reverse=True)
 
     def live_executions(self) -> Iterable[Execution]:
         return [self._executions[i] for i in self._live]
@@ -108,7 +126,9 @@ class ReadableTable:
 
     def live_of(self, job_id: str) -> list[Execution]:
         """The job's executions that are not final, oldest first."""
-        return [self._executions[i] for i in self._live_by_job.get(job_id, ())]
+        names = self.names_of(job_id)
+        found = [self._executions[i] for name in names for i in self._live_by_job.get(name, ())]
+        return found if len(names) == 1 else sorted(found, key=_age)
 
     def in_slots(self, job_id: str) -> list[Execution]:
         """The executions that hold one of the job's slots, oldest first."""
@@ -121,11 +141,13 @@ class ReadableTable:
 
     def queued(self, job_id: str) -> list[Execution]:
         """The job's waiting executions in the order in which they will start."""
-        return [self._executions[i] for i in self._queues.get(job_id, ())]
+        former_first = reversed(self.names_of(job_id))
+        return [self._executions[i] for name in former_first for i in self._queues.get(name, ())]
 
     def spec(self, job_id: str, revision: str) -> JobSpec | None:
         """The definition an execution was made with, which need not be in force any more."""
-        return self._specs.get((job_id, revision))
+        found = self._specs.get((job_id, revision))
+        return found or self._specs.get((self.name_now(job_id), revision))
 
     def stopped_ns(self, job_id: str) -> int:
         """When the newest stop of the whole job was accepted; 0 if there was none."""
@@ -139,3 +161,7 @@ class ReadableTable:
     def commands_waiting_for(self, execution_id: str) -> list[CommandRecord]:
         """Commands that are not final and wait for this execution to run or to end."""
         return [self._commands[i] for i in self._waiting.get(execution_id, ())]
+
+
+def _age(execution: Execution) -> tuple[int, str]:
+    return execution.queued_ms, execution.id

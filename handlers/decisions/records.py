@@ -147,6 +147,8 @@ def ended(before: Execution, event: ExecutionEnded, seq: int) -> Execution:
         containment=event.containment,
         output_end=event.output_end,
         progress=event.progress or before.progress,
+        usage=event.usage,
+        core_dumped=event.core_dumped,
         result=event.result.copy(),  # not a part of the line that it was read from
         result_note=event.result_note,
         artifacts=event.artifacts,

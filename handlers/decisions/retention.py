@@ -109,6 +109,9 @@ def forget(table: ReadableTable, report: Forget, _: Context) -> Decision:
 def _executions(past: Past, keeping: RetentionSettings) -> Iterator[str | None]:
     """Ended executions that are too many, too old or hold too much, newest first."""
     jobs = {job.id: job for job in past.content.jobs}
+    for job in past.content.jobs:
+        for name in job.spec.formerly if job.spec is not None else ():
+            jobs.setdefault(name, job)
     needed = _awaited(c for c in past.content.commands if not c.is_final)
     kept: Counter[str] = Counter()
     held_bytes = results_bytes = 0
@@ -117,18 +120,19 @@ def _executions(past: Past, keeping: RetentionSettings) -> Iterator[str | None]:
             yield None
         if not execution.is_final or execution.id in needed:
             continue
-        job = jobs.get(execution.job_id)
-        limits = _limits_of(job, keeping)
-        size, result_size = _size_of(execution, job), len(bytes(execution.result))
+        its_job = jobs.get(execution.job_id)
+        name = execution.job_id if its_job is None else its_job.id
+        limits = _limits_of(its_job, keeping)
+        size, result_size = _size_of(execution, its_job), len(bytes(execution.result))
         if (
-            kept[execution.job_id] >= limits.executions
+            kept[name] >= limits.executions
             or (past.by_age and _age_ms(execution.end_ms, past) > limits.age_ms)
             or held_bytes + size > keeping.output_bytes
             or results_bytes + result_size > keeping.result_bytes
         ):
             yield execution.id
         else:
-            kept[execution.job_id] += 1
+            kept[name] += 1
             held_bytes += size
             results_bytes += result_size
 

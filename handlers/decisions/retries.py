@@ -32,11 +32,11 @@ def follow_up(
 
     Nothing is repeated with variables that this definition does not take: a person must start it.
     """
-    job = table.job(execution.job_id)
+    job = table.job(table.name_now(execution.job_id))
     spec = job.spec if job is not None else None
     if job is None or spec is None or spec.disabled or _person_ended_it(table, execution, final):
         return None
-    if any(e.replaces == execution.id for e in table.queued(execution.job_id)):
+    if any(e.replaces == execution.id for e in table.queued(job.id)):
         return None  # its replacement starts anyway
     variables = _fitting(spec, execution.variables)
     is_retried = final.status in spec.retry.on and execution.attempt < spec.retry.attempts
@@ -77,10 +77,12 @@ def start_of(
     """The start of a waiting execution; `job` is the entry of the catalog about to be in force.
 
     What waited for a moment runs by the definition in force when that has come: the older one may
-    be what made it fail, and its folder may be gone.
+    be what made it fail, and its folder may be gone. That of a job that was renamed is gone.
     """
-    job = job or table.job(execution.job_id)
-    if execution.not_before_ms is None or job is None or job.spec is None:
+    job = job or table.job(table.name_now(execution.job_id))
+    if job is None or job.spec is None:
+        return ExecutionStarted(execution_id=execution.id)
+    if execution.not_before_ms is None and job.id == execution.job_id:
         return ExecutionStarted(execution_id=execution.id)
     variables = _fitting(job.spec, execution.variables)
     if job.revision == execution.revision or variables is None:
@@ -139,7 +141,7 @@ def _queued(
 ) -> ExecutionQueued:
     return ExecutionQueued(
         execution_id=context.new_id(),
-        job_id=execution.job_id,
+        job_id=job.id,
         command_id=execution.command_id,
         user_id=execution.user_id,
         revision=job.revision,

@@ -28,6 +28,7 @@ def next_to_start(
     """
     if table.maintenance is not None and not after_maintenance:
         return
+    job_id = table.name_now(job_id)
     busy = [e for e in table.in_slots(job_id) if freed is None or e.id != freed.id]
     busy_ids = {e.id for e in busy}
     job = job or table.job(job_id)

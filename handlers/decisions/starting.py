@@ -162,7 +162,7 @@ def _target_of_restart(
         execution = permitted_execution(
             table, envelope, command.execution_id, Action.RESTART, context
         )
-        same_job(execution, command.job_id)
+        same_job(table, execution, command.job_id)
         return execution
     if command.job_id is None:
         raise Refused(

@@ -124,7 +124,7 @@ def _targets_of_stop(
 ) -> list[Execution]:
     if command.execution_id is not None:
         execution = permitted_execution(table, envelope, command.execution_id, Action.STOP, context)
-        same_job(execution, command.job_id)
+        same_job(table, execution, command.job_id)
         return [] if execution.is_final else [execution]
     if command.job_id is None:
         raise Refused(

@@ -36,7 +36,7 @@ from bus.events import (
     SystemForgotten,
     SystemMaintenance,
 )
-from bus.job_definition import Job, RolesSpec
+from bus.job_definition import Job, JobSpec, RolesSpec
 from bus.model import CommandRecord, Execution, ExecutionStatus, Maintenance
 from bus.schedules import ClockDoubt
 from handlers.decisions import records, schedule_records
@@ -133,6 +133,7 @@ class JobTable(ReadableTable):
             case JobRemoved():
                 removed = self._jobs.pop(event.job_id)
                 self._schedules_gone(removed.id, at_ms)
+                self._note_names(removed.id, removed.spec, None)
                 if removed.spec is not None and removed.spec.roles != RolesSpec():
                     self._last_roles[removed.id] = removed.spec.roles
                 self._forget_spec(removed.id, removed.revision)
@@ -144,6 +145,7 @@ class JobTable(ReadableTable):
         for name in states.keys() - {each.name for each in event.spec.schedule}:
             del states[name]
         before = self._jobs.get(event.job_id) or Job(id=event.job_id, spec=None)
+        self._note_names(event.job_id, before.spec, event.spec)
         self._replace_job(
             replace(before, spec=event.spec, revision=event.revision, fault=None, version=seq)
         )
@@ -259,6 +261,14 @@ class JobTable(ReadableTable):
         for execution_id in awaited(command):
             self._waiting.setdefault(execution_id, {})[command.id] = None
 
+    def _note_names(self, job_id: str, before: JobSpec | None, after: JobSpec | None) -> None:
+        """The job had other names, or has given some up."""
+        for name in () if before is None else before.formerly:
+            if self._renamed.get(name) == job_id:
+                del self._renamed[name]
+        for name in () if after is None else after.formerly:
+            self._renamed.setdefault(name, job_id)
+
     def _replace_job(self, job: Job) -> None:
         before = self._jobs.get(job.id)
         self._jobs[job.id] = job
@@ -315,6 +325,8 @@ class JobTable(ReadableTable):
 
     def _take(self, content: TableContent) -> None:
         self._jobs.update({job.id: job for job in content.jobs})
+        for job in content.jobs:
+            self._note_names(job.id, None, job.spec)
         self._specs.update({(job, rev): spec for job, rev, spec in content.specs})
         self._queues.update({job: list(ids) for job, ids in content.queues})
         self.remembered.thaw(content.remembered)

@@ -26,7 +26,7 @@ def pass_time(table: ReadableTable, _: PassTime, context: Context) -> Decision:
     )
     ids = {execution.id for execution in expired}
     decisions = [Decision(tuple(ends))]
-    for job_id in dict.fromkeys(execution.job_id for execution in live):
+    for job_id in dict.fromkeys(table.name_now(execution.job_id) for execution in live):
         decisions += _of_job(table, job_id, context.now_ms, without=ids, is_low=context.is_low)
     return joined(decisions)
 

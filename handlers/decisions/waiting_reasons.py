@@ -49,7 +49,7 @@ def _replaced(table: ReadableTable, execution: Execution, _: int) -> str:
 
 
 def _slots_of_the_job(table: ReadableTable, execution: Execution, now_ms: int) -> str:
-    job_id = execution.job_id
+    job_id = table.name_now(execution.job_id)
     busy, slots = table.in_slots(job_id), table.slots_of(job_id)
     if len(busy) < slots:
         return ""

@@ -12,7 +12,8 @@ import stat
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from handlers.shim.files import NO_ROOM, Folder
+from handlers.shim.assignment import OWN_FOLDER
+from handlers.shim.files import NO_ROOM, Folder, OwnFolder
 from handlers.shim.masking import percent
 
 NAME = "artifacts"
@@ -31,16 +32,10 @@ class Left(NamedTuple):
     note: str = ""
 
 
-def make_folder(folder: Folder) -> None:
-    """The program finds its folder, if the disk takes one."""
-    with contextlib.suppress(OSError):
-        os.mkdir(NAME, 0o700, dir_fd=folder.descriptor)
-
-
-def collect(folder: Folder, files_max: int, bytes_max: int) -> Left:
-    """What the program has left is listed durably, and the rest removed."""
+def collect(folder: Folder, own: Folder | OwnFolder, files_max: int, bytes_max: int) -> Left:
+    """What the program has left in its `own` folder is listed durably, and the rest removed."""
     try:
-        top = os.open(NAME, _FOLDER, dir_fd=folder.descriptor)
+        top = os.open(NAME, _FOLDER, dir_fd=own.descriptor)
     except FileNotFoundError:
         return Left()
     except OSError:
@@ -52,11 +47,12 @@ def collect(folder: Folder, files_max: int, bytes_max: int) -> Left:
         os.close(top)
     if not found.files:
         with contextlib.suppress(OSError):
-            os.rmdir(NAME, dir_fd=folder.descriptor)
+            os.rmdir(NAME, dir_fd=own.descriptor)
         return Left(note=found.note)
     files = sorted(found.files, key=lambda each: str(each["path"]))
     try:
-        folder.write_whole(LIST, {"folder": NAME, "files": files}, durable=True)
+        place = NAME if own is folder else f"{OWN_FOLDER}/{NAME}"
+        folder.write_whole(LIST, {"folder": place, "files": files}, durable=True)
     except OSError as error:
         why = "the disk was full" if error.errno in NO_ROOM else os.strerror(error.errno or 0)
         return Left(note=f"{len(files)} artifacts were not listed: {why}")

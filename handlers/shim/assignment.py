@@ -29,9 +29,20 @@ CHECK = "CHECK"
 
 FROM_SERVICE = (ORDER, READY_SEEN, CHECK)
 """Words that only our account may say."""
+OWN_FOLDER = "own"
+"""In the folder of an execution what a program of another account may write."""
 
 CLAIMED_BY_SERVICE = b"service\n"
 """The whole content of a claim that the recovery of a service won: that generation never runs."""
+
+
+class ShimAccount(NamedTuple):
+    """The account that a definition names, as the program gets it; `name` is for sentences."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: list[int]
 
 
 class Assignment(NamedTuple):
@@ -76,6 +87,12 @@ class Assignment(NamedTuple):
     health_timeout_s: float = 5.0
     artifact_files_max: int = 1000
     artifact_bytes_max: int = 1 << 30
+    account: ShimAccount | None = None
+    stdin_file: str | None = None
+    stdin_text: str | None = None
+    cpu_weight: int | None = None
+    pids: int | None = None
+    oom_score_adj: int | None = None
 
 
 class StopOrder(NamedTuple):

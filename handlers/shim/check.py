@@ -77,7 +77,9 @@ class Check:
         self._is_late = self._is_cut = False
         env = {name: value for name, value in self._work.env.items() if name not in OWN_NAMES}
         env[MARKER_NAME] = str(number)
-        self._called = self._work._replace(argv=command, env=env)
+        self._called = self._work._replace(argv=command, env=env, stdin_file=None, stdin_text=None)
+        if self._tree.limits_memory:
+            self._called = self._called._replace(memory_bytes=None)
         try:
             self._launched = launched = launch(self._called, self._fork)
         except OSError as error:

@@ -8,6 +8,8 @@ import os
 import time
 from typing import Any
 
+from handlers.shim.assignment import OWN_FOLDER, ShimAccount
+
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 LOCK_WAIT_S = 5.0
 CONTROL_BYTES_MAX = 65_536
@@ -56,6 +58,11 @@ class Folder:
     def open(self, name: str, flags: int) -> int:
         """A descriptor of one of our files, never through a link."""
         return os.open(name, flags | os.O_NOFOLLOW, FILE_MODE, dir_fd=self.descriptor)
+
+    def make_folder(self, name: str) -> None:
+        """The program finds a folder of that name, if the disk takes one."""
+        with contextlib.suppress(OSError):
+            os.mkdir(name, 0o700, dir_fd=self.descriptor)
 
     def take_lock(self) -> bool:
         """The lock is held until `close` or the end of this process; False if another keeps it.
@@ -230,6 +237,48 @@ class Folder:
             return None
         finally:
             os.close(descriptor)
+
+
+class OwnFolder:
+    """The folder of a program that runs as another account, inside of that of its execution: there
+    it writes, replaces and removes what it likes, and nothing else of the execution is its own.
+
+    What is read from there must belong to the account: a name can be a hard link to any file.
+    """
+
+    def __init__(self, outer: Folder, account: ShimAccount) -> None:
+        """Raises OSError if the file system does not keep owners."""
+        self._account = account
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(OWN_FOLDER, 0o700, dir_fd=outer.descriptor)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        self.descriptor = os.open(OWN_FOLDER, flags, dir_fd=outer.descriptor)
+        os.fchown(self.descriptor, account.uid, account.gid)
+        os.fchmod(outer.descriptor, 0o711)  # it can be passed, not listed
+
+    def open(self, name: str, flags: int) -> int:
+        """A descriptor of one of its files, never through a link.
+
+        Raises:
+            OSError: there is none, or it is not of the account.
+        """
+        descriptor = os.open(name, flags | os.O_NOFOLLOW, FILE_MODE, dir_fd=self.descriptor)
+        try:
+            if flags & os.O_CREAT:
+                os.fchown(descriptor, self._account.uid, self._account.gid)
+            elif os.fstat(descriptor).st_uid != self._account.uid:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def make_folder(self, name: str) -> None:
+        """The program finds a folder of that name, if the disk takes one."""
+        with contextlib.suppress(OSError):
+            os.mkdir(name, 0o700, dir_fd=self.descriptor)
+            uid, gid = self._account.uid, self._account.gid
+            os.chown(name, uid, gid, dir_fd=self.descriptor, follow_symlinks=False)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -29,10 +29,20 @@ def favours() -> tuple[bool, bool]:
     return os.getpriority(os.PRIO_PROCESS, 0) < 0, is_spared
 
 
+def adjust_oom(score: int) -> None:
+    """How readily this process is killed when memory ends (proc(5)).
+
+    Raises:
+        OSError: it takes a right to be spared more than before.
+    """
+    with open(_OOM, "w") as file:  # noqa: PTH123
+        file.write(str(score))
+
+
 def give_up(of_processor: bool, of_memory: bool) -> None:
     """This process has no such favour any more; giving one up is always allowed."""
     if of_processor:
         os.setpriority(os.PRIO_PROCESS, 0, 0)
     if of_memory:
-        with contextlib.suppress(OSError), open(_OOM, "w") as file:  # noqa: PTH123
-            file.write("0")
+        with contextlib.suppress(OSError):
+            adjust_oom(0)

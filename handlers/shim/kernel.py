@@ -19,6 +19,9 @@ _CLONE_INTO_CGROUP = 0x2_0000_0000
 _SIGCHLD = int(signal.SIGCHLD)
 _CLONE_ARGS = struct.Struct("=11Q")  # struct clone_args of linux/sched.h, 88 bytes
 
+CAP_CHOWN, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SYS_NICE, CAP_SYS_RESOURCE = 0, 5, 6, 7, 23, 24
+"""Numbers of capabilities(7)."""
+
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 if _libc is not None:
     # Declared once, so that a call in a fork makes few objects and so copies few pages.
@@ -29,6 +32,17 @@ if _libc is not None:
     _syscall.restype = ctypes.c_long
     _sync_file_range = _libc.sync_file_range
     _sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+
+
+def capabilities() -> frozenset[int]:
+    """The rights beyond those of a usual account that this process has now (proc(5))."""
+    try:
+        with open("/proc/self/status") as file:  # noqa: PTH123 - lean start
+            words = [line.split()[1] for line in file if line.startswith("CapEff:")]
+    except OSError:
+        words = []
+    bits = int(words[0], 16) if words else 0
+    return frozenset(number for number in range(64) if bits >> number & 1)
 
 
 def become_subreaper() -> bool:

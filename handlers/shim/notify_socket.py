@@ -5,7 +5,8 @@ what programs say is for the service alone.
 
 A wake-up is only a hint, so it may come from any process, but for what the service says with it, as
 an order: that must come from our account. Words about the execution must come from its tree, or at
-least from its account if the sender has ended already (`systemd-notify` has).
+least from its account if the sender has ended already (`systemd-notify` has). A program of another
+account is given the name, too, and no third account can send to it.
 """
 
 import _socket
@@ -15,12 +16,13 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 
-from handlers.shim.assignment import FROM_SERVICE
+from handlers.shim.assignment import FROM_SERVICE, ShimAccount
 
 DATAGRAM_BYTES_MAX = 65_536
 DATAGRAMS_A_TURN = 64
 PATH_BYTES_MAX = 107
 """Of an address, without the NUL that ends it (unix(7))."""
+SOCKET_MODE = 0o600
 _FAMILY = int(socket.AF_UNIX)
 _KIND = int(socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 _LEVEL, _PASS_CREDENTIALS = int(socket.SOL_SOCKET), int(socket.SO_PASSCRED)
@@ -33,11 +35,13 @@ class NotifySocket:
     """One bound datagram socket. `address` is its name as `NOTIFY_SOCKET` wants it.
 
     `folder` is its path, `handle` a descriptor of it that stays open as long as this does.
+    `_account` is the program's, set by `let_in`; None: it is ours.
     """
 
     def __init__(self, folder: str, handle: int, name: str) -> None:
         self._handle = handle
         self._name = name
+        self._account: ShimAccount | None = None
         self._socket = _unbound()
         try:
             with contextlib.suppress(FileNotFoundError):
@@ -56,6 +60,16 @@ class NotifySocket:
     def _path(self) -> str:
         return f"/proc/self/fd/{self._handle}/{self._name}"
 
+    def let_in(self, account: ShimAccount) -> None:
+        """The program is of that account, which may send from now on.
+
+        Raises:
+            OSError: the file system does not keep owners.
+        """
+        self._account = account
+        if not self.address.startswith("@"):
+            os.chown(self._path, account.uid, account.gid)
+
     def bind_again(self) -> bool:
         """Whether its name was removed, and it has it again; the descriptor stays the same."""
         if self.address.startswith("@"):
@@ -66,6 +80,8 @@ class NotifySocket:
             again = _unbound()
             try:
                 again.bind(self._path)
+                if self._account is not None:
+                    self.let_in(self._account)
                 os.dup2(again.fileno(), self.descriptor, inheritable=False)
             except OSError:
                 return False
@@ -94,11 +110,18 @@ class NotifySocket:
             except OSError:
                 return
             found, sender = parse_notify(data), _sender(ancillary)
-            if not _is_of_our_account(sender):
+            if not _is_of(sender, _ours()):
                 for word in FROM_SERVICE:
                     found.pop(word, None)
-            if "CONTROL" in found or _is_permitted(sender, owns):
+            if "CONTROL" in found or self._is_permitted(sender, owns):
                 yield found
+
+    def _is_permitted(
+        self, sender: tuple[int, int] | None, owns: Callable[[int], bool | None]
+    ) -> bool:
+        owned = False if sender is None else owns(sender[0])
+        accounts = _ours() if self._account is None else (*_ours(), self._account.uid)
+        return owned is True or (owned is None and _is_of(sender, accounts))
 
 
 def parse_notify(datagram: bytes) -> dict[str, str]:
@@ -114,6 +137,8 @@ def parse_notify(datagram: bytes) -> dict[str, str]:
 def _unbound() -> _socket.socket:
     made = _socket.socket(_FAMILY, _KIND)
     made.setsockopt(_LEVEL, _PASS_CREDENTIALS, 1)
+    with contextlib.suppress(OSError):  # of its name, which `bind` makes; not on every system
+        os.fchmod(made.fileno(), SOCKET_MODE)
     return made
 
 
@@ -126,10 +151,9 @@ def _sender(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, int] | None:
     return None
 
 
-def _is_of_our_account(sender: tuple[int, int] | None) -> bool:
-    return sender is not None and sender[1] in (0, os.geteuid())
+def _is_of(sender: tuple[int, int] | None, accounts: tuple[int, ...]) -> bool:
+    return sender is not None and sender[1] in accounts
 
 
-def _is_permitted(sender: tuple[int, int] | None, owns: Callable[[int], bool | None]) -> bool:
-    owned = False if sender is None else owns(sender[0])
-    return owned is True or (owned is None and _is_of_our_account(sender))
+def _ours() -> tuple[int, int]:
+    return 0, os.geteuid()

@@ -9,11 +9,12 @@ import errno
 import json
 import os
 import resource
+import stat
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-from handlers.shim.assignment import Assignment
-from handlers.shim.inherited import favours, give_up
+from handlers.shim.assignment import OWN_FOLDER, Assignment, ShimAccount
+from handlers.shim.inherited import adjust_oom, favours, give_up
 
 _GO = b"g"
 
@@ -75,10 +76,27 @@ def failure_sentence(work: Assignment, content: bytes) -> str:
     failure = json.loads(content)
     stage, number = failure["stage"], failure["errno"]
     program, reason = work.argv[0], os.strerror(number)
-    if stage == "cwd":
-        return f"the program {program!r} was not started: its folder {work.cwd!r}: {reason}"
-    if stage == "limits":
-        return f"the program {program!r} was not started: its limits could not be set: {reason}"
+    by = f" by the account {work.account.name}" if work.account is not None else ""
+    not_started = f"the program {program!r} was not started"
+    match stage:
+        case "cwd":
+            return f"{not_started}: its folder {work.cwd!r} cannot be entered{by}: {reason}"
+        case "stdin" if number == errno.EINVAL:
+            return f"{not_started}: its stdin {work.stdin_file!r} is no regular file"
+        case "stdin":
+            return f"{not_started}: its stdin {work.stdin_file!r} cannot be read{by}: {reason}"
+        case "limits":
+            return f"{not_started}: its limits could not be set: {reason}"
+        case "account":
+            return f"{not_started}: it could not be given to the account: {reason}"
+        case "reach":
+            place = os.path.dirname(os.path.dirname(work.folder))  # noqa: PTH120 - lean start
+            return (
+                f"{not_started}: the data directory {place!r} cannot be passed{by}: {reason}; let "
+                "others pass the folders above it (chmod o+x)"
+            )
+        case _:
+            pass
     if number == errno.ENOENT:
         if "/" in program:
             if failure["exists"]:
@@ -87,7 +105,7 @@ def failure_sentence(work: Assignment, content: bytes) -> str:
         return f"the program {program!r} was not found in PATH={work.env.get('PATH', '')!r}"
     if number == errno.EACCES:
         return (
-            f"the program {program!r} is not executable: chmod +x it; if it has that mode, its "
+            f"the program {program!r} is not executable{by}: chmod +x it; if it has that mode, its "
             "folder, its interpreter or a mount with noexec forbids it"
         )
     if number == errno.ENOEXEC:
@@ -110,6 +128,14 @@ def _run_child(work: Assignment, out: int, err: int, barrier: int, failure: int)
         os.dup2(err, 2)
         stage = "limits"
         _set_limits(work)
+        if work.account is not None:
+            stage = "account"
+            _become(work.account, out, err)
+            stage = "reach"
+            own = f"{work.folder}/{OWN_FOLDER}"
+            os.close(os.open(own, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        stage = "stdin"
+        _redirect_stdin(work)
         stage = "cwd"
         os.chdir(work.cwd)
         stage = "exec"
@@ -151,6 +177,8 @@ def _execute(argv: list[str], env: dict[str, str]) -> NoReturn:
 def _set_limits(work: Assignment) -> None:
     os.umask(work.umask)
     give_up(*FAVOURS)
+    if work.oom_score_adj is not None:
+        adjust_oom(work.oom_score_adj)
     if work.nice is not None:
         os.setpriority(os.PRIO_PROCESS, 0, work.nice)
     if work.cpu_s is not None:
@@ -162,6 +190,36 @@ def _set_limits(work: Assignment) -> None:
         _limit(resource.RLIMIT_NOFILE, work.open_files, max(work.open_files, most))
     elif work.open_files_default is not None:
         _limit(resource.RLIMIT_NOFILE, min(work.open_files_default, most), most)
+
+
+def _redirect_stdin(work: Assignment) -> None:
+    """The program reads there what the definition names; the account opens the file."""
+    if work.stdin_file is not None:
+        # A pipe would hold us up, and a device gives no end.
+        source = os.open(work.stdin_file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        if not stat.S_ISREG(os.fstat(source).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        os.set_blocking(source, True)
+    elif work.stdin_text is not None:
+        source = os.memfd_create("stdin")
+        view = memoryview(work.stdin_text.encode("utf-8", "surrogateescape"))
+        while view:
+            view = view[os.write(source, view) :]
+        os.lseek(source, 0, os.SEEK_SET)
+    else:
+        return
+    os.dup2(source, 0)
+
+
+def _become(account: ShimAccount, out: int, err: int) -> None:
+    """This process is of the account, and has no way back."""
+    for pipe in (out, err):
+        os.fchown(pipe, account.uid, account.gid)  # or /dev/stdout could not be opened
+    if (account.uid, account.gid) == (os.geteuid(), os.getegid()):
+        return  # it is the service's own, which may have no right to change anything
+    os.setgroups(account.groups)
+    os.setresgid(account.gid, account.gid, account.gid)
+    os.setresuid(account.uid, account.uid, account.uid)
 
 
 def _limit(kind: int, soft: int, hard: int) -> None:

@@ -5,7 +5,7 @@ The service wakes the shim when the file changes; its own looks are for what no 
 
 from collections.abc import Callable
 
-from handlers.shim.files import Folder
+from handlers.shim.files import Folder, OwnFolder
 from handlers.shim.masking import Masking, masked
 from handlers.shim.progress_file import ProgressFile
 from handlers.shim.progress_words import MESSAGE_MAX, JobProgress, parse_record
@@ -20,7 +20,7 @@ class Progress:
 
     def __init__(
         self,
-        folder: Folder,
+        folder: Folder | OwnFolder,
         masking: Masking | None,
         look_s: float,
         changed: Callable[[], None],

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from handlers.shim.files import Folder
+from handlers.shim.files import Folder, OwnFolder
 from handlers.shim.masking import Masking
 from handlers.shim.progress_words import JobProgress, newest_in
 
@@ -72,7 +72,7 @@ class ProgressFile:
     `_rest_counted` whether it was whole nevertheless. `_holds_secret`: a secret stands in the file.
     """
 
-    def __init__(self, folder: Folder, masking: Masking | None = None) -> None:
+    def __init__(self, folder: Folder | OwnFolder, masking: Masking | None = None) -> None:
         self._folder = folder
         self._masking = masking
         self._offset = 0

@@ -9,7 +9,7 @@ import os
 import stat
 from typing import Any, NamedTuple, NoReturn
 
-from handlers.shim.files import Folder
+from handlers.shim.files import Folder, OwnFolder
 from handlers.shim.masking import Masking, masked
 from handlers.shim.progress_file import MARKS, not_a_file
 from handlers.shim.progress_words import DATA_LEVELS_MAX, is_deeper, is_encodable, quoted
@@ -26,7 +26,7 @@ class Result(NamedTuple):
     note: str = ""
 
 
-def read_result(folder: Folder, masking: Masking | None) -> Result:
+def read_result(folder: Folder | OwnFolder, masking: Masking | None) -> Result:
     """What the program has left; a file in which a secret stands is removed."""
     try:
         text = _decoded(_read(folder))
@@ -48,7 +48,7 @@ class _Unfit(Exception):
     """Why the file is not taken, and what would be right."""
 
 
-def _read(folder: Folder) -> bytes:
+def _read(folder: Folder | OwnFolder) -> bytes:
     """The whole file.
 
     Raises:

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 
-from handlers.shim.assignment import FORMAT, Assignment, claim_name
+from handlers.shim.assignment import FORMAT, Assignment, ShimAccount, claim_name
 from handlers.shim.files import NO_ROOM, Folder
 from handlers.shim.kernel import become_subreaper
 from handlers.shim.pipes import now_ms
@@ -52,6 +52,8 @@ class Serving:
         fields = json.loads(content)
         if fields["cgroup"] == "":
             fields["cgroup"] = self._group
+        if fields["account"] is not None:
+            fields["account"] = ShimAccount(*fields["account"])
         work = Assignment(**fields)
         show_title(title_of_shim(work.job_id, work.execution_id))
         try:

@@ -13,7 +13,8 @@ import select
 import time
 from typing import Any
 
-from handlers.shim.artifact_files import collect, make_folder
+from handlers.shim.artifact_files import NAME as ARTIFACTS
+from handlers.shim.artifact_files import collect
 from handlers.shim.assignment import (
     CHECK,
     ORDER,
@@ -22,8 +23,9 @@ from handlers.shim.assignment import (
     Assignment,
     StopOrder,
 )
+from handlers.shim.cgroup import GroupLimits
 from handlers.shim.check import Check
-from handlers.shim.files import Folder
+from handlers.shim.files import Folder, OwnFolder
 from handlers.shim.limits import Limits
 from handlers.shim.masking import Masking, masked
 from handlers.shim.notify_socket import NotifySocket
@@ -55,7 +57,8 @@ class Shim:
 
     Each part keeps its own state, as its class says. Of this class: `error` is why the program was
     not executed, `_launched` its child once there is one, `_record_at_s` when `process.json` is
-    written next, None while it holds the newest state; `_sockets_at_s` when the names of the
+    written next, None while it holds the newest state; `_files` is the folder of what the program
+    writes, `_sockets_at_s` when the names of the
     sockets are looked at next.
     """
 
@@ -69,12 +72,13 @@ class Shim:
         self.notify_socket = NotifySocket(work.sockets, sender.folder, work.execution_id)
         self.output = OutputWriter(folder, work.max_bytes)
         self.masking = (Masking(work.masks) or None) if work.masks else None
-        self.progress = Progress(folder, self.masking, work.look_s, sender.changed)
+        self.error: str | None = None
+        self._files = self._program_folder(folder)
+        self.progress = Progress(self._files, self.masking, work.look_s, sender.changed)
         self.tree = Tree(work.execution_id, work.instance, work.cgroup)
         self.stopping = Stopping(work, self.tree)
         self.limits = Limits()
         self.record = Record(work, boot, folder)
-        self.error: str | None = None
         self._record_at_s: float | None = None
         self._sockets_at_s = 0.0
         self._launched: Launched | None = None
@@ -84,6 +88,19 @@ class Shim:
         self._poll.register(self.notify_socket.descriptor, select.POLLIN)
         self.pipes = Pipes(self._poll, self.output, self.masking)
         self.check = Check(work, self.tree, self._poll, self.masking, self._report_check)
+
+    def _program_folder(self, folder: Folder) -> Folder | OwnFolder:
+        """Where the program may write; it reaches that and its socket, whatever its account."""
+        account = self.work.account
+        if account is None:
+            return folder
+        try:
+            self.notify_socket.let_in(account)
+            return OwnFolder(folder, account)
+        except OSError as error:
+            reason = f"its files could not be given to the account {account.name}"
+            self.error = f"{self.work.argv[0]!r}: {reason}: {os.strerror(error.errno or 0)}"
+            return folder
 
     def run(self) -> bool:
         """Everything, in order; returns when the record is written, as `run_shim` says."""
@@ -99,10 +116,21 @@ class Shim:
 
     def _launch(self) -> None:
         work = self.work
-        make_folder(self.folder)
+        self._files.make_folder(ARTIFACTS)
         work.env["NOTIFY_SOCKET"] = self.notify_socket.address
         if work.watchdog_s:
             work.env["WATCHDOG_USEC"] = str(int(work.watchdog_s * 1_000_000))
+        if self.error is not None:
+            return
+        lacking = self.tree.enclose(GroupLimits(work.memory_bytes, work.cpu_weight, work.pids))
+        if lacking:
+            self.error = (
+                f"the program {work.argv[0]!r} was not started: its control group cannot keep "
+                f"{' and '.join(lacking)}; give the service a group with these controllers"
+            )
+            return
+        if self.tree.limits_memory:
+            work = work._replace(memory_bytes=None)
         try:
             launched = launch(work, self.tree.fork)
         except OSError as error:
@@ -334,8 +362,13 @@ class Shim:
             error=self.error,
             progress=self.progress.newest,
             output_end=self.output.end,
-            result=read_result(self.folder, self.masking),
-            left=collect(self.folder, self.work.artifact_files_max, self.work.artifact_bytes_max),
+            result=read_result(self._files, self.masking),
+            left=collect(
+                self.folder,
+                self._files,
+                self.work.artifact_files_max,
+                self.work.artifact_bytes_max,
+            ),
         )
         last = {**self._state(), "exit": content}
         is_sent = self.record.write_exit(content, lambda: self.sender.send_last(last))

@@ -103,6 +103,8 @@ class Record:
             "memory_bytes_max": tree.memory_bytes_max,
             "progress": progress or None,
             "ready_ms": self.ready_ms,
+            "core_dumped": tree.core_dumped and ran,
+            "oom_kills": tree.ooms,
             "result": result.content,
             "result_note": result.note,
             "artifacts": left.files,

@@ -18,7 +18,7 @@ import socket
 import struct
 from typing import NoReturn
 
-from handlers.shim.cgroup import own_group
+from handlers.shim.cgroup import delegation
 from handlers.shim.files import encode
 from handlers.shim.inherited import forget_ignored
 from handlers.shim.pool import LENGTH, Pool
@@ -66,7 +66,7 @@ class Spawner:
         self._poll.register(self._link, select.POLLIN)
         self._poll.register(self._ended, select.POLLIN)
         self._pool = Pool(self._poll, self._become_shim)
-        self._serving = Serving(StateSender(), boot_id(), own_group())
+        self._serving = Serving(StateSender(), boot_id(), delegation().folder)
         _warm_up()
         gc.collect()
         gc.freeze()  # so that no collection in a shim touches, and thereby copies, these pages
@@ -159,7 +159,7 @@ def _close_inherited(own: int) -> None:
 
 def _warm_up() -> None:
     """What each shim does at first is done once here, so that it is shared and not copied."""
-    own_group()
+    delegation()
     process(os.getpid())
     encode({"a": [1, 1.5, None, True, "x"]})
     json.loads('{"a": [1, 1.5, null, true, "x"]}')

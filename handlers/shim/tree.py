@@ -6,10 +6,11 @@ is one. Session and marker find what left both.
 """
 
 import contextlib
+import errno
 import os
 import signal
 
-from handlers.shim.cgroup import ControlGroup
+from handlers.shim.cgroup import MEMORY, ControlGroup, GroupLimits
 from handlers.shim.process_tree import (
     Process,
     all_marks,
@@ -30,11 +31,12 @@ PARENTS_MAX = 64
 class Tree:
     """All that descends from the program.
 
-    `_pid` and `main_ticks` are the program's process, set by `take`; `fork` sets `_group`, `kill`
-    `_killed`, `dissolve` `_ooms`. The rest is written by `reap`: `_has_children`, the program's
-    `main_status` and what all ended members used; and `_beside`, the status of each process that
-    was started beside the program, None until it has ended: `take_beside` adds it, `leave_beside`
-    takes it out.
+    `_pid` and `main_ticks` are the program's process, set by `take`; `enclose` and `fork` set
+    `_group`; `_is_limited` says that it keeps limits, `limits_memory` that of memory, too; `kill`
+    sets `_killed`, `dissolve` `ooms`. The rest is written by `reap`: `_has_children`, the program's
+    `main_status` and what all ended members used, which `dissolve` may learn better from the group;
+    and `_beside`, the status of each process that was started beside the program, None until it has
+    ended: `take_beside` adds it, `leave_beside` takes it out.
     """
 
     def __init__(self, execution_id: str, instance: str, cgroup_parent: str | None) -> None:
@@ -46,8 +48,10 @@ class Tree:
         self.main_ticks = 0
         self._has_children = False
         self._beside: dict[int, int | None] = {}
+        self._is_limited = False
+        self.limits_memory = False
         self._killed = False
-        self._ooms = 0
+        self.ooms = 0
         self.main_status: int | None = None
         self.cpu_s = 0.0
         self.memory_bytes_max = 0
@@ -67,19 +71,39 @@ class Tree:
         Raises:
             OSError: the system gives no process.
         """
-        if self._cgroup_parent is None:
-            return os.fork()
-        group = ControlGroup.create(self._cgroup_parent, self._execution_id, self._instance)
+        group = self._group = self._group or self._new_group()
         if group is None:
             return os.fork()
-        self._group = group
         with contextlib.suppress(OSError):
             return group.fork()
         pid = os.fork()
         if pid and not group.add(pid):
             group.remove()
             self._group = None
+            if self._is_limited:  # it is still in front of its barrier
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         return pid
+
+    def enclose(self, limits: GroupLimits) -> list[str]:
+        """What is forked will be in a group that keeps these limits; those that it cannot keep, by
+        the names of their files. Without a limit of its own, memory is left to the caller."""
+        if limits == GroupLimits():
+            return []
+        self._group = self._new_group()
+        if self._group is None:
+            nothing = ("cpu.weight", limits.cpu_weight), ("pids.max", limits.pids)
+            return [name for name, value in nothing if value is not None]
+        lacking = self._group.limit(limits)
+        self._is_limited = True
+        self.limits_memory = limits.memory_bytes is not None and MEMORY not in lacking
+        return [name for name in lacking if name != MEMORY]
+
+    def _new_group(self) -> ControlGroup | None:
+        if self._cgroup_parent is None:
+            return None
+        return ControlGroup.create(self._cgroup_parent, self._execution_id, self._instance)
 
     def take(self, pid: int) -> None:
         """`pid` is what `fork` returned, still in front of its barrier."""
@@ -216,14 +240,22 @@ class Tree:
         code = os.waitstatus_to_exitcode(self.main_status)
         return (code, None) if code >= 0 else (None, -code)
 
+    @property
+    def core_dumped(self) -> bool:
+        """Whether the system wrote an image of the program's memory at its end (core(5))."""
+        return self.main_status is not None and os.WCOREDUMP(self.main_status)
+
     def oom_cause(self, number: int | None) -> str | None:
         """`oom` if the kernel killed the program for want of memory, as far as that is known."""
-        return "oom" if number == signal.SIGKILL and not self._killed and self._ooms else None
+        return "oom" if number == signal.SIGKILL and not self._killed and self.ooms else None
 
     def dissolve(self) -> None:
         """The group is removed if it is empty."""
         if self._group is not None:
-            self._ooms = self._group.oom_kills()
+            self.ooms = self._group.oom_kills()
+            # Its counters have also those that no parent of the tree took leave of.
+            self.cpu_s = max(self.cpu_s, self._group.cpu_s())
+            self.memory_bytes_max = self._group.memory_bytes_max() or self.memory_bytes_max
             self._group.remove()
 
     def _members(self) -> list[Process]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from bus.layout import DIRECTORY_MODE
+from bus.layout import DIRECTORY_MODE, FILE_MODE
 from bus.recurring import Backoff, Recurring
 from bus.scarcity import reason_of
 from bus.threads import DISK
@@ -181,6 +181,8 @@ class Doorbell:
 def _unbound() -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    with suppress(OSError):  # of its name, which `bind` makes; not on every system
+        os.fchmod(made.fileno(), FILE_MODE)
     return made
 
 

@@ -24,8 +24,9 @@ class ReadFiles(msgspec.Struct, frozen=True):
     """Find out from the files what became of it; answered by `FilesRead`."""
 
 
-class ReadSecrets(msgspec.Struct, frozen=True):
-    """Answered by `SecretsRead` or `CallFailed`."""
+class ReadProvisions(msgspec.Struct, frozen=True):
+    """Read what the call takes beside the definition; answered by `ProvisionsRead` or
+    `CallFailed`."""
 
     generation: int
 
@@ -130,7 +131,7 @@ OfProgram = WatchProgress | ProbeReadiness | SayReady | CheckHealth | NoteCheck
 
 Action = (
     ReadFiles
-    | ReadSecrets
+    | ReadProvisions
     | AskSpawner
     | FollowShim
     | UnfollowShim

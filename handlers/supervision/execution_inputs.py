@@ -58,14 +58,14 @@ class FilesRead(msgspec.Struct, frozen=True):
     finding: Finding
 
 
-class SecretsRead(msgspec.Struct, frozen=True):
-    """The answer to `ReadSecrets`. The values stay outside of the machine."""
+class ProvisionsRead(msgspec.Struct, frozen=True):
+    """The answer to `ReadProvisions`. What was read stays outside of the machine."""
 
     generation: int
 
 
 class CallFailed(msgspec.Struct, frozen=True):
-    """No request can be made: a secret cannot be had, or the program call is impossible."""
+    """No request can be made: a provision cannot be had, or the program call is impossible."""
 
     generation: int
     error: str
@@ -166,7 +166,7 @@ class TimePassed(msgspec.Struct, frozen=True):
     timer: Timer
 
 
-Answer = SecretsRead | CallFailed | ShimForked | ForkRefused | RequestLost
+Answer = ProvisionsRead | CallFailed | ShimForked | ForkRefused | RequestLost
 OfShim = ShimSent | ShimFollowed | ShimMissing | ShimEnded | Looked
 OfStop = StopOrdered | ControlTried | WakeRefused
 OfOrphans = OrphansFound | OrphansGone | OrphansSurvived

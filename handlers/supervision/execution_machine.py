@@ -43,13 +43,13 @@ from bus.model import (
     ExecutionStatus,
     ExitRecord,
     Reason,
-    SecretRef,
 )
 from bus.recurring import Backoff
 from handlers.catalog.probe_targets import is_probed
 from handlers.supervision import execution_actions as actions
 from handlers.supervision import execution_inputs as inputs
 from handlers.supervision.execution_actions import Timer
+from handlers.supervision.provisions import are_needed
 from handlers.supervision.record import CheckResult, ShimState
 from handlers.supervision.request import signal_number
 from handlers.supervision.shim_news import LIMITS, ShimNews
@@ -153,7 +153,7 @@ class ExecutionMachine:
                 if self.phase is Phase.NEW:
                     self._ask(0)
             case (
-                inputs.SecretsRead()
+                inputs.ProvisionsRead()
                 | inputs.CallFailed()
                 | inputs.ShimForked()
                 | inputs.ForkRefused()
@@ -188,8 +188,8 @@ class ExecutionMachine:
         self.shim, self._early = 0, None
         if self._spec is None:
             self._fail("its definition is not known any more")
-        elif any(isinstance(value, SecretRef) for value in self.execution.variables.values()):
-            self._do(actions.ReadSecrets(generation))
+        elif are_needed(self.execution, self._spec):
+            self._do(actions.ReadProvisions(generation))
         else:
             self._request()
 
@@ -201,7 +201,7 @@ class ExecutionMachine:
 
     def _take_answer(self, happened: inputs.Answer) -> None:
         match happened:
-            case inputs.SecretsRead(generation=generation):
+            case inputs.ProvisionsRead(generation=generation):
                 if generation == self.generation:
                     self._request()
             case inputs.CallFailed(generation=generation, error=error):

@@ -96,7 +96,8 @@ def _is_sane(record: ExitRecord) -> bool:
         _within(TIME_MS_MAX, record.ended_ms, record.started_ms, record.ready_ms)
         and _within(PID_MAX, record.pid, record.exit_code, record.signal, *record.survivors)
         and _within(NUMBER_MAX, record.output_end, record.memory_bytes_max, record.artifacts)
-        and _within(NUMBER_MAX, record.artifact_bytes)
+        and _within(NUMBER_MAX, record.artifact_bytes, record.oom_kills)
+        and 0 <= record.cpu_s < NUMBER_MAX
         and (record.result is None or _is_fit(record.result))
     )
 

@@ -11,12 +11,14 @@ from pathlib import Path
 import msgspec
 
 from bus.job_definition import JobSpec
-from bus.layout import DataLayout
+from bus.layout import DataLayout, ExecutionLayout
 from bus.model import Execution, Value
+from handlers.catalog.accounts import Account
 from handlers.catalog.probe_targets import NoTarget, health_target, ready_target
 from handlers.catalog.program_call import build_launch
-from handlers.catalog.templates import render
-from handlers.shim.assignment import PROBED_READINESS, Assignment
+from handlers.catalog.templates import render, spell
+from handlers.shim.assignment import PROBED_READINESS, Assignment, ShimAccount
+from handlers.supervision.provisions import Provisions
 
 ACCOUNT_NAMES = ("HOME", "USER", "LOGNAME", "SHELL")
 """What a login sets; a service started by systemd or cron may lack them."""
@@ -70,25 +72,31 @@ class Requests:
         self._programs = programs
 
     def assignment(
-        self, execution: Execution, spec: JobSpec, generation: int, secrets: Mapping[str, str]
+        self, execution: Execution, spec: JobSpec, generation: int, provisions: Provisions
     ) -> Assignment:
-        """The assignment under the claim of that generation; `secrets` are values by variable.
+        """The assignment under the claim of that generation.
 
         Raises:
             ValueError: the definition asks for something that cannot be had; the text says what.
         """
         place = self._layout.execution(execution.id)
+        secrets, account = provisions.secrets, provisions.account
+        own = program_place(self._layout, execution.id, spec)
+        of_account = {} if account is None else account.environment
         launch = build_launch(
             execution,
             spec,
-            base_env=self._base_env,
+            base_env={**self._base_env, **of_account},
             notify_socket=str(self._layout.sockets / execution.id),
-            progress_file=str(place.progress),
-            result_file=str(place.result),
-            artifacts_folder=str(place.artifacts),
+            progress_file=str(own.progress),
+            result_file=str(own.result),
+            artifacts_folder=str(own.artifacts),
             instance=self._instance,
             secrets=secrets,
+            env_file=provisions.env_file,
         )
+        stdin, _, stdin_name = spec.stdin.partition(":")
+        stdin_value = {**execution.variables, **secrets}.get(stdin_name)
         return Assignment(
             execution_id=execution.id,
             folder=str(place.root),
@@ -108,9 +116,12 @@ class Requests:
             leftover=spec.leftover.value,
             look_s=min(self._settings.shim_look_s, self._look_s_max()),
             cgroup="" if self._settings.cgroups else None,
-            nice=spec.limits.nice,
+            nice=spec.niceness,
             cpu_s=spec.limits.cpu_s,
-            memory_bytes=spec.limits.memory_bytes,
+            memory_bytes=spec.memory_limit,
+            cpu_weight=spec.limits.cpu_weight,
+            pids=spec.limits.pids,
+            oom_score_adj=spec.oom_adjustment,
             umask=int(spec.umask, 8) if spec.umask is not None else self._programs.umask,
             open_files=spec.limits.open_files,
             open_files_default=self._programs.open_files,
@@ -121,6 +132,9 @@ class Requests:
             health_timeout_s=spec.health.timeout_s if spec.health is not None else 0.0,
             artifact_files_max=spec.artifacts.max_files,
             artifact_bytes_max=spec.artifacts.max_bytes,
+            account=_shim_account(account),
+            stdin_file=str(Path(spec.directory, stdin_name)) if stdin == "file" else None,
+            stdin_text=spell(stdin_value) if stdin == "variable" else None,
         )
 
 
@@ -137,6 +151,18 @@ def _health_command(spec: JobSpec, values: Mapping[str, Value]) -> list[str] | N
     except NoTarget as wrong:
         raise ValueError(f"health.url {wrong}") from None
     return [render(element, values) for element in spec.health.command] or None
+
+
+def program_place(layout: DataLayout, execution_id: str, spec: JobSpec | None) -> ExecutionLayout:
+    """Where the files are that the program of an execution writes."""
+    place = layout.execution(execution_id)
+    return place.own if spec is not None and spec.names_account else place
+
+
+def _shim_account(account: Account | None) -> ShimAccount | None:
+    if account is None:
+        return None
+    return ShimAccount(account.name, account.uid, account.gid, list(account.groups))
 
 
 def signal_number(name: str) -> int:

@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Callable, Container, Coroutine, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -33,6 +32,12 @@ from handlers.supervision.health_checks import Checked, HealthChecks
 from handlers.supervision.health_count import Verdict
 from handlers.supervision.orphan_trees import OrphanTrees
 from handlers.supervision.progress_watch import ProgressWatch
+from handlers.supervision.provisions import (
+    NO_PROVISIONS,
+    NotProvided,
+    Provisions,
+    provisions_of,
+)
 from handlers.supervision.ready_probes import ReadyProbes
 from handlers.supervision.record import ShimState, encode_control
 from handlers.supervision.request import (
@@ -40,14 +45,13 @@ from handlers.supervision.request import (
     Requests,
     SupervisorSettings,
     base_environment,
+    program_place,
 )
-from handlers.supervision.secrets import SecretUnavailable, SecretValues, references_in
+from handlers.supervision.secrets import SecretValues
 from handlers.supervision.shim_ends import ShimEnds
 from handlers.supervision.spawner_link import Forked, SpawnerLink
 
 __all__ = ["ProcessSupervisor", "SupervisorSettings"]
-
-_NO_SECRETS: Mapping[str, str] = MappingProxyType({})
 
 
 class Supervised:
@@ -260,24 +264,22 @@ class ProcessSupervisor:
         self,
         supervised: Supervised,
         happened: inputs.Input,
-        secrets: Mapping[str, str] = _NO_SECRETS,
+        provisions: Provisions = NO_PROVISIONS,
     ) -> None:
         """The machine knows of it, and what it asks for is done, in that order."""
         for output in supervised.machine.take(happened, self._clock.now_ms()):
-            self._do(supervised, output, secrets)
+            self._do(supervised, output, provisions)
 
-    def _do(
-        self, supervised: Supervised, output: actions.Output, secrets: Mapping[str, str]
-    ) -> None:
+    def _do(self, supervised: Supervised, output: actions.Output, provisions: Provisions) -> None:
         execution_id = supervised.id
         match output:
             case actions.ReadFiles():
                 self._start(partial(self._read_files, supervised), f"reconcile {execution_id}")
-            case actions.ReadSecrets(generation=generation):
-                reading = partial(self._read_secrets, supervised, generation)
-                self._start(reading, f"secrets {execution_id}")
+            case actions.ReadProvisions(generation=generation):
+                reading = partial(self._read_provisions, supervised, generation)
+                self._start(reading, f"provisions {execution_id}")
             case actions.AskSpawner(generation=generation):
-                self._ask_spawner(supervised, generation, secrets)
+                self._ask_spawner(supervised, generation, provisions)
             case actions.FollowShim(state=state):
                 is_there = self._ends.find(state)
                 self._take(
@@ -320,7 +322,8 @@ class ProcessSupervisor:
         execution_id = supervised.id
         match output:
             case actions.WatchProgress():
-                self._progress.add(execution_id, self._layout.execution(execution_id).progress)
+                place = program_place(self._layout, execution_id, supervised.spec)
+                self._progress.add(execution_id, place.progress)
             case actions.ProbeReadiness():
                 self._probe_readiness(supervised)
             case actions.SayReady(address=address):
@@ -344,24 +347,25 @@ class ProcessSupervisor:
         )
         self._take(supervised, inputs.FilesRead(finding))
 
-    async def _read_secrets(self, supervised: Supervised, generation: int) -> None:
-        """The values go with the request; nothing here keeps them."""
-        execution = supervised.machine.execution
-        references = references_in(execution.variables)
+    async def _read_provisions(self, supervised: Supervised, generation: int) -> None:
+        """They go with the request; nothing here keeps them."""
+        execution, spec = supervised.machine.execution, supervised.spec
+        assert spec is not None
+        read = partial(provisions_of, execution, spec, secrets=self._secrets, layout=self._layout)
         try:
-            values = await DISK.run(self._secrets.read, execution.job_id, references)
-        except SecretUnavailable as error:
+            provisions = await DISK.run(read)
+        except NotProvided as error:
             self._take(supervised, inputs.CallFailed(generation, str(error)))
         else:
-            self._take(supervised, inputs.SecretsRead(generation), values)
+            self._take(supervised, inputs.ProvisionsRead(generation), provisions)
 
-    def _ask_spawner(
-        self, supervised: Supervised, generation: int, secrets: Mapping[str, str]
-    ) -> None:
+    def _ask_spawner(self, supervised: Supervised, generation: int, provisions: Provisions) -> None:
         execution, spec = supervised.machine.execution, supervised.spec
         assert spec is not None
         try:
-            self._spawner.request(self._requests.assignment(execution, spec, generation, secrets))
+            self._spawner.request(
+                self._requests.assignment(execution, spec, generation, provisions)
+            )
         except (ValueError, msgspec.MsgspecError) as error:
             sentence = f"the program call cannot be made: {error}"
             self._take(supervised, inputs.CallFailed(generation, sentence))

@@ -155,7 +155,7 @@ def _check_apps(
     apps: Path, found: _Found, app: str | None = None, job_id: str | None = None
 ) -> None:
     """All apps of a folder, one of them, or one job."""
-    files = DefinitionFiles(apps, app=app, mistakes_max=None)
+    files = DefinitionFiles(apps, app=app, mistakes_max=None, on_this_machine=False)
     definitions = files.scan()
     beside = os.path.dirname(_shown(apps))  # noqa: PTH120 - "" stays ""
     for each in definitions:

@@ -32,6 +32,7 @@ from jobbus.cli.words import (
     run_seconds,
     short_id,
     short_ids,
+    usage_word,
     waiting_word,
 )
 from jobbus.client.client import Client
@@ -114,6 +115,7 @@ async def _show_execution(client: Client, execution: Execution) -> None:
             ("started", local_time(execution.start_time)),
             ("ended", local_time(execution.end_time)),
             ("pid", str(execution.pid or "")),
+            ("used", usage_word(execution)),
             ("survivors", " ".join(map(str, execution.survivors))),
             ("execution", execution.execution_id),
             ("command", execution.command_id),

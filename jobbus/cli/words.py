@@ -204,6 +204,28 @@ def median_s(executions: Iterable[Execution]) -> float | None:
     return times[len(times) // 2] if times else None
 
 
+def usage_word(execution: Execution) -> str:
+    """What it used, e.g. `0.3 s of processor time, 12.5 MiB of memory at most`."""
+    usage = execution.usage
+    if usage is None:
+        return ""
+    words = [f"{duration(usage.cpu_s)} of processor time"]
+    if usage.memory_bytes_max:
+        words.append(f"{size_word(usage.memory_bytes_max)} of memory at most")
+    if usage.oom_kills:
+        words.append(f"{usage.oom_kills} killed for want of memory")
+    return ", ".join(words)
+
+
+def size_word(size: int) -> str:
+    """Bytes, e.g. `800 B`, `12.5 MiB`."""
+    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1024
+        del units[0]
+    return f"{value:.1f} {units[0]}".replace(".0 ", " ")
+
+
 def fault_word(record: Job | App) -> str:
     """Where and why the definition is faulty; empty if it is not."""
     if record.fault is None:

@@ -44,6 +44,17 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True, rename={"grace_s": "graceS
     kill: bool = False
 
 
+class Usage(msgspec.Struct, frozen=True, kw_only=True, rename={
+    "cpu_s": "cpuS", "memory_bytes_max": "memoryBytesMax", "oom_kills": "oomKills",
+}):  # fmt: skip
+    """What the processes of an execution used: processor time, the peak of memory, and how many of
+    them the kernel killed for want of it."""
+
+    cpu_s: float = 0.0
+    memory_bytes_max: int = 0
+    oom_kills: int = 0
+
+
 class Caused(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The start of another job that an end set going; with an `error_code` it was refused."""
 
@@ -96,6 +107,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     `caused_by` is the execution whose end set this one going, `caused` what its own end did.
     `artifacts` counts the files that it left, of `artifact_bytes` together; `artifacts_note` says
     what of them was not kept.
+    `usage` is set once it has ended after a run, `core_dumped` if an image of its memory was
+    written.
     """
 
     execution_id: str
@@ -128,6 +141,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     not_before: str | None = None
     ending: str = ""
     waiting_for: str = ""
+    usage: Usage | None = None
+    core_dumped: bool = False
     result: dict[str, Any] | None = None
     result_note: str = ""
     artifacts: int = 0

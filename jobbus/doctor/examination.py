@@ -10,6 +10,7 @@ from bus.errors import DataDirectoryError
 from bus.files import replace_file, sync_directory
 from bus.layout import DataLayout
 from handlers.journal.opening import NEW_EPOCH_FILE
+from jobbus.doctor.accounts import look_at_accounts
 from jobbus.doctor.files import look_at_files, look_at_leftovers
 from jobbus.doctor.findings import Finding, Fix, Level, error, note
 from jobbus.doctor.journal import JournalLook
@@ -89,6 +90,7 @@ def _look_inside(
     yield from look_at_leftovers(layout)
     if journal.table is not None:
         yield from look_at_files(layout, journal.table, is_running=running)
+        yield from look_at_accounts(layout, journal.table)
         yield from look_at_roles(layout, journal.table, settings)
 
 

@@ -106,6 +106,8 @@ def test_how_it_ended_is_said_in_the_same_words_everywhere(
         jobbus(shared, "status", execution["executionId"]),
     ):
         assert words[:50] in shown.out
+    closely = jobbus(shared, "status", execution["executionId"]).out
+    assert ("of processor time" in closely) is (execution["usage"] is not None) is (job != "Gone")
     file = shared / "data" / "JobStatus" / f"{execution['executionId']}.json"
     assert json.loads(file.read_bytes())["Ending"] == execution["ending"]
 

@@ -1,7 +1,10 @@
 """Saved definitions are in force at once; broken ones are shown, and the last good one goes on."""
 
 import asyncio
+import shutil
+import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,8 @@ from typing import Any
 import pytest
 from asyncinotify import Inotify, Mask
 
+from bus.events import JobChanged, JobRemoved
+from handlers.journal.format import Record, decode_line
 from tests.jobs import Apps
 from tests.service import (
     PATIENCE_S,
@@ -330,3 +335,63 @@ async def test_app_says_what_it_is_and_a_mistake_in_that_stops_no_job(service: S
         await app_when(name="Test app", fault=fault | {"reason": reason})
         assert await said(http, "T/Other") == b"other\n"
         assert f"apps/T/app.toml:1: {reason}" in await cli(service, "apps")
+
+
+JOBS = 500
+
+
+def git(place: Path, *words: str) -> None:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+    subprocess.run(["git", *identity, *words], cwd=place, check=True, stdout=subprocess.DEVNULL)
+
+
+def committed_twice(apps: Apps) -> None:
+    """Two versions of many jobs, of which the first is checked out."""
+    git(apps.root, "init", "-q")
+    for version in ("one", "two"):
+        for number in range(JOBS):
+            apps.shell(f"G/J{number}", f"echo {version}", description=version)
+        if version == "two":
+            apps.definition("G/J0").unlink()
+            apps.folder("G/J0").rename(apps.folder("G/Gone"))
+            apps.shell("H/Added", "echo two", description="two")
+        git(apps.root, "add", "-A")
+        git(apps.root, "commit", "-qm", version)
+        git(apps.root, "tag", version)
+    git(apps.root, "checkout", "-q", "one")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="takes git")
+async def test_checkout_that_changes_500_jobs_is_in_force_as_one_set(tmp_path: Path) -> None:
+    with running_service(tmp_path, committed_twice) as service:
+        async with service.http() as http:
+            await asyncio.to_thread(git, service.apps.root, "checkout", "-q", "two")
+            await job_when(http, "H/Added", description="two", fault=False)
+            for number in (1, JOBS - 1):
+                assert (await http.get(f"/jobs/G/J{number}"))["description"] == "two"
+            assert (await http.call("GET", "/jobs/G/J0")).status == 404
+        decisions = [
+            Counter(type(event).__name__ for event in record.events)
+            for record in records_of(service.data)
+            if any(isinstance(event, JobChanged | JobRemoved) for event in record.events)
+        ]
+        assert decisions == [Counter(JobChanged=JOBS - 1, JobRemoved=1, JobDefined=1)]
+
+
+def records_of(data: Path) -> Iterator[Record]:
+    for path in sorted((data / "Journal").glob("*.log")):
+        for line in path.read_bytes().splitlines(keepends=True):
+            if line.strip(b"\0\n"):
+                yield decode_line(line)
+
+
+async def test_app_whose_folder_is_moved_has_its_new_name_and_revision(service: Service) -> None:
+    async with service.http() as http:
+        service.apps.shell("Here/Job", "echo moved")
+        before = await job_when(http, "Here/Job", fault=False)
+        (service.apps.root / "Here").rename(service.apps.root / "There")
+        after = await job_when(http, "There/Job", fault=False)
+        assert (await http.call("GET", "/jobs/Here/Job")).status == 404
+        assert await said(http, "There/Job") == b"moved\n"
+        [execution] = await http.executions("There/Job")
+        assert execution["revision"] == after["revision"] != before["revision"]

@@ -165,12 +165,12 @@ async def test_operator_sets_what_programs_get_and_a_reload_changes_it(tmp_path:
         service.clear_away()
 
 
-async def test_limit_that_cannot_be_set_is_said_in_a_sentence(tmp_path: Path) -> None:
+async def test_limit_that_cannot_be_set_is_a_fault_of_the_definition(tmp_path: Path) -> None:
     """More open files than the kernel gives to anybody."""
     apps = Apps(tmp_path)
     apps.shell("I/High", "exit 0", limits={"open_files": 2**30})
     with odd_service(tmp_path, apps) as service:
         async with service.http() as http:
-            record = await http.publish(20, command="start", jobId="I/High")
-    assert record["errorCode"] == "spawn_error"
-    assert "its limits could not be set" in record["error"]
+            fault = (await http.get("/jobs/I/High"))["fault"]
+    assert "limits.open_files" in fault["reason"]
+    assert "at most" in fault["reason"]

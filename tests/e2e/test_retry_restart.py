@@ -19,6 +19,7 @@ import pytest
 from playwright.async_api import expect
 
 from bus.clock import from_rfc3339
+from handlers.shim.cgroup import delegation
 from tests.browser import chromium
 from tests.jobs import Apps
 from tests.raw_stream import RawEvent, changes
@@ -514,26 +515,35 @@ print(json.dumps({
     "nice": os.getpriority(os.PRIO_PROCESS, 0),
     "cpu": resource.getrlimit(resource.RLIMIT_CPU),
     "memory": resource.getrlimit(resource.RLIMIT_AS),
+    "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+    "oom": int(open("/proc/self/oom_score_adj").read()),
 }))
 """
 
 
 async def test_limits_of_the_definition_are_those_of_the_program(tmp_path: Path) -> None:
-    limits = {"nice": os.getpriority(os.PRIO_PROCESS, 0) + 3, "cpu_s": 30, "memory_bytes": 1 << 30}
+    nice = os.getpriority(os.PRIO_PROCESS, 0) + 3
+    old = {"nice": nice, "cpu_s": 30, "memory_bytes": 1 << 30, "oom_score_adj": 300}
+    new = {"cpu_s": 30, "memory": "1G", "open_files": 64}
 
     def limited(apps: Apps) -> None:
-        apps.python("R/Limited", LIMITS, limits=limits)
+        apps.python("R/Old", LIMITS, limits=old)
+        apps.python("R/New", LIMITS, limits=new, nice=nice, oom_score_adj=300)
         apps.shell("R/Burns", "while :; do :; done", limits={"cpu_s": 1})
 
     with running_service(tmp_path, limited) as service:
         async with service.http() as http:
             burns = await http.start("R/Burns")
-            execution_id = await http.start("R/Limited")
-            assert (await http.ended(execution_id))["status"] == "Succeeded"
-            assert json.loads(await http.output(execution_id)) == {
-                "nice": limits["nice"],
-                "cpu": [30, 31],
-                "memory": [1 << 30, 1 << 30],
-            }
+            for job_id, files in (("R/Old", 1024), ("R/New", 64)):
+                execution_id = await http.start(job_id)
+                assert (await http.ended(execution_id))["status"] == "Succeeded"
+                has_group = "memory" in delegation().controllers
+                assert json.loads(await http.output(execution_id)) == {
+                    "nice": nice,
+                    "cpu": [30, 31],
+                    "memory": [-1, -1] if has_group else [1 << 30, 1 << 30],
+                    "files": files,
+                    "oom": 300,
+                }
             ended = await http.ended(burns)
             assert (ended["status"], ended["signal"]) == ("Failed", signal.SIGXCPU)

@@ -62,6 +62,9 @@ class Records:
     def jobs(self) -> Iterable[Job]:
         return ()
 
+    def names_of(self, job_id: str) -> tuple[str, ...]:
+        raise NotImplementedError
+
     def roles(self, job_id: str) -> RolesSpec | None:
         return None
 

@@ -70,7 +70,7 @@ GOLDEN = (
     '"userId":"alice","status":"Queued","reason":null,"attempt":1,"previous":null,'
     '"variables":{},"queuedAt":"2026-01-26T18:00:00.000Z","startTime":null,"endTime":null,'
     '"pid":null,"progress":null,"exitCode":null,"signal":null,"error":null,"contained":null,'
-    '"survivors":[],"containment":"","stop":null,"outputEnd":null,"revision":"r1","version":2,"attempts":0,"cause":"","notBefore":null,"ending":"","waitingFor":"","result":null,"resultNote":"","artifacts":0,"artifactBytes":0,"artifactsNote":"","causedBy":null,"caused":[],"scheduledAt":null,"health":null},'
+    '"survivors":[],"containment":"","stop":null,"outputEnd":null,"revision":"r1","version":2,"attempts":0,"cause":"","notBefore":null,"ending":"","waitingFor":"","usage":null,"coreDumped":false,"result":null,"resultNote":"","artifacts":0,"artifactBytes":0,"artifactsNote":"","causedBy":null,"caused":[],"scheduledAt":null,"health":null},'
     f'"job":"App/Job","execution":"{EXECUTION}","user":"alice","version":2}}\n'
     "\n"
     "id: abc123-2\n"

@@ -12,9 +12,10 @@ import msgspec
 import pytest
 
 from bus.commands import ReportProgress, ReportRunning, ReportSpawnFailed, ReportStopping
-from bus.job_definition import JobSpec
+from bus.job_definition import JobSpec, LimitsSpec
 from bus.model import Progress, Reason
 from handlers.shim.assignment import ORDER
+from handlers.shim.cgroup import delegation
 from handlers.shim.notify_socket import NotifySocket
 from handlers.supervision.execution_files import look
 from handlers.supervision.supervisor import SupervisorSettings
@@ -234,3 +235,23 @@ async def test_progress_keeps_its_percent_but_not_data_of_hundreds_of_levels(
             assert exit_.progress is not None
             assert exit_.progress.percent == 5
             assert (exit_.progress.data is None) == (levels == 600)
+
+
+@pytest.mark.parametrize(
+    ("limits", "controller", "words"),
+    [
+        (LimitsSpec(pids=5), "pids", "its control group cannot keep pids.max"),
+        (LimitsSpec(cpu_weight=5), "cpu", "its control group cannot keep cpu.weight"),
+        (LimitsSpec(open_files=2**30), "", "its limits could not be set"),
+    ],
+)
+async def test_limit_that_went_missing_since_it_was_checked_fails_the_start(
+    tmp_path: Path, limits: LimitsSpec, controller: str, words: str
+) -> None:
+    async with bench(tmp_path) as b:
+        execution = starting()
+        b.supervisor.spawn(execution, sh("true", limits=limits))
+        if controller in delegation().controllers:
+            assert (await b.exit_of(execution)).exit_code == 0
+        else:
+            assert words in (await b.until(ReportSpawnFailed, execution)).error

@@ -27,7 +27,6 @@ from bus.job_definition import (
 )
 from bus.model import ExecutionStatus, SecretRef
 from bus.schedules import Fold, Gap, MissedPolicy, ScheduleSpec
-from handlers.catalog import definition_checks
 from handlers.catalog.definition_decoding import decode_definition, revision_of
 from handlers.catalog.layers import SIZE_MAX
 from handlers.catalog.toml_lines import Path, key_lines, line_of
@@ -154,16 +153,10 @@ def fault_of(text: str | bytes) -> DefinitionFault:
     return decoded
 
 
-@pytest.fixture
-def all_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(definition_checks, "NOT_BUILT", frozenset())
-
-
 def test_the_least_definition_has_the_defaults_of_the_contract() -> None:
     assert spec_of(COMMAND) == JobSpec(command=("./run.sh",), directory="/apps/A/jobs/J")
 
 
-@pytest.mark.usefixtures("all_built")
 def test_every_key_of_the_contract_is_decoded() -> None:
     assert spec_of(EVERYTHING) == JobSpec(
         name="Everything",
@@ -440,25 +433,12 @@ LATER_FAULTS: list[tuple[str, int, str]] = [
 ]
 
 
-@pytest.mark.usefixtures("all_built")
 @pytest.mark.parametrize(("text", "line", "reason"), LATER_FAULTS)
-def test_sections_to_come_are_checked_already(text: str, line: int, reason: str) -> None:
+def test_sections_are_checked(text: str, line: int, reason: str) -> None:
     fault = fault_of(text)
     assert reason in fault.reason
     assert fault.line == line
     assert "hunter2" not in fault.reason
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("user = 'nobody'\n", 2),
-    ],
-)
-def test_a_section_that_is_not_built_refuses_the_job(text: str, line: int) -> None:
-    fault = fault_of(COMMAND + text)
-    assert "not built yet" in fault.reason
-    assert fault.line == line
 
 
 @pytest.mark.parametrize(
@@ -540,13 +520,10 @@ def test_all_mistakes_of_a_file_are_reported_by_line() -> None:
         (COMMAND + "roles.view = [3, '']\n", ["roles.view[0]", "roles.view[1]"]),
     ],
 )
-def test_what_only_follows_from_another_mistake_is_not_reported(
-    text: str, keys: list[str], all_built: None
-) -> None:
+def test_what_only_follows_from_another_mistake_is_not_reported(text: str, keys: list[str]) -> None:
     assert [each.key for each in fault_of(text).all] == keys
 
 
-@pytest.mark.usefixtures("all_built")
 def test_two_mistakes_in_two_places_are_both_reported() -> None:
     """Any two of the texts above, of which each has one mistake in a section of its own."""
     alone = [

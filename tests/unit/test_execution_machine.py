@@ -126,14 +126,14 @@ def test_a_datagram_of_another_process_says_nothing_about_an_execution() -> None
 def test_secrets_are_read_first_and_an_older_reading_asks_for_nothing() -> None:
     execution = msgspec.structs.replace(starting(ID), variables={"KEY": SecretRef(secret="key")})
     bench = Bench(execution)
-    assert bench.take(inputs.Wanted()) == [actions.ReadSecrets(0)]
-    assert bench.take(inputs.SecretsRead(0)) == [actions.AskSpawner(0)]
+    assert bench.take(inputs.Wanted()) == [actions.ReadProvisions(0)]
+    assert bench.take(inputs.ProvisionsRead(0)) == [actions.AskSpawner(0)]
     never = inputs.FilesRead(inputs.NeverRan(1))
-    assert bench.take(inputs.RequestLost(), never) == [actions.ReadSecrets(1)]
-    assert bench.take(inputs.SecretsRead(0)) == []
+    assert bench.take(inputs.RequestLost(), never) == [actions.ReadProvisions(1)]
+    assert bench.take(inputs.ProvisionsRead(0)) == []
     failed = bench.take(inputs.CallFailed(1, "the secret key is empty"))
     assert kinds(failed) == [actions.Forget, ReportSpawnFailed]
-    assert bench.take(inputs.SecretsRead(1)) == []
+    assert bench.take(inputs.ProvisionsRead(1)) == []
 
 
 def test_a_program_known_to_run_is_never_asked_for_again_whatever_the_files_say() -> None:
@@ -321,7 +321,7 @@ generations = st.integers(0, GENERATIONS_MAX + 2)
 anything = st.one_of(
     st.builds(inputs.Wanted),
     st.builds(inputs.FilesRead, certain | st.builds(inputs.NeverRan, generations)),
-    st.builds(inputs.SecretsRead, generations),
+    st.builds(inputs.ProvisionsRead, generations),
     st.builds(inputs.CallFailed, generations, st.just("no")),
     st.builds(inputs.ShimForked, senders),
     st.builds(inputs.ForkRefused, st.just("no")),
@@ -443,7 +443,7 @@ class Supervision(RuleBasedStateMachine):
                     assert generation not in self.generations
                     self.generations.add(generation)
                     self.asked.append(output)
-                case actions.ReadSecrets() | actions.FollowShim():
+                case actions.ReadProvisions() | actions.FollowShim():
                     self.asked.append(output)
                 case actions.OrderOrphans(order=order):
                     self.given_to_orphans = order
@@ -471,11 +471,11 @@ class Supervision(RuleBasedStateMachine):
         self.answered(actions.ReadFiles)
         self.feed(inputs.FilesRead(finding or inputs.NeverRan(self.next_generation())))
 
-    @precondition(lambda self: self.asks(actions.ReadSecrets))
+    @precondition(lambda self: self.asks(actions.ReadProvisions))
     @rule(is_there=st.booleans())
     def secrets_are_read(self, is_there: bool) -> None:
-        generation = self.answered(actions.ReadSecrets).generation
-        read = inputs.SecretsRead(generation)
+        generation = self.answered(actions.ReadProvisions).generation
+        read = inputs.ProvisionsRead(generation)
         self.feed(read if is_there else inputs.CallFailed(generation, "no"))
 
     @precondition(lambda self: self.asks(actions.AskSpawner))

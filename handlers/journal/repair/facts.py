@@ -90,6 +90,8 @@ def _facts_of_execution(execution: Execution) -> Iterator[AnyEvent]:
             survivors=execution.survivors,
             output_end=execution.output_end,
             progress=execution.progress,
+            usage=execution.usage,
+            core_dumped=execution.core_dumped,
             result=execution.result,
             result_note=execution.result_note,
             artifacts=execution.artifacts,

@@ -57,13 +57,14 @@ class ExecutionRoutes:
         begins = query.beginning_of_id("id")
         principal = principal_of(request)
         jobs, users, statuses = query.texts("job"), query.texts("user"), query.texts("status")
+        names: set[str] = set()
         if statuses.difference(_STATUSES):
             raise bad_parameter("status", f"must be one of {', '.join(_STATUSES)}")
 
         def wanted(execution: Execution) -> bool:
             return (
                 execution.id.startswith(begins)
-                and (not jobs or execution.job_id in jobs)
+                and (not jobs or execution.job_id in names)
                 and (not users or execution.user_id in users)
                 and (not statuses or execution.status in statuses)
                 and self._visibility.of_execution(principal, execution)
@@ -73,6 +74,8 @@ class ExecutionRoutes:
         limit = query.number("limit", low=1, high=500) or 50
 
         def respond() -> web.Response:
+            nonlocal names
+            names = {name for job in jobs for name in self._ports.table.names_of(job)}
             page = Page.of(
                 self._newest_first(jobs),
                 wanted,
