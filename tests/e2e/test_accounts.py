@@ -117,6 +117,8 @@ def define(apps: Apps) -> None:
     apps.shell("A/Root", "echo kept; " + WAITING.format(name="go"))
     deaf = "trap '' TERM; (trap '' TERM; while :; do sleep 0.1; done) & "
     apps.shell("A/Deaf", deaf + "echo up; while :; do sleep 0.1; done", user="nobody")
+    health = {"command": ["sh", "-c", "echo checked by $(id -u)"], "every_s": 0.2}
+    apps.shell("A/Checked", WAITING.format(name="never"), user="nobody", health=health)
     apps.shell("A/Mistaken", "echo one")
 
 
@@ -174,6 +176,18 @@ async def test_program_reaches_its_own_files_and_socket_and_nothing_else(service
         service.apps.put("go")
         for each in (other, root):
             assert (await http.ended(each))["status"] == "Succeeded"
+
+
+async def test_health_check_runs_as_the_account_too(service: Service) -> None:
+    async with service.http() as http:
+        execution_id = await http.start("A/Checked")
+
+        async def is_checked() -> bool:
+            health = (await http.execution(execution_id))["health"]
+            return health is not None and health["message"] == f"checked by {NOBODY}"
+
+        await eventually_answered(is_checked, "a check")
+        await http.publish(20, command="stop", executionId=execution_id)
 
 
 async def printed(http: Http, *ids: str) -> bool:
