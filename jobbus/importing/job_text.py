@@ -12,14 +12,10 @@ import msgspec
 
 from bus.job_definition import DefinitionFault, JobSpec
 from bus.visible_text import visible
-from handlers.catalog.definition_checks import NOT_BUILT
 from handlers.catalog.definition_decoding import decode_definition
 from jobbus.importing.imported import ImportedJob, Kind, Note, TomlValue
 
-_WAYS_ONLY = frozenset(("ready",))
-"""Of these NOT_BUILT names some ways only, and imports write none of those."""
-
-BUILT = frozenset(f.name for f in msgspec.structs.fields(JobSpec)) - (NOT_BUILT - _WAYS_ONLY)
+BUILT = frozenset(field.name for field in msgspec.structs.fields(JobSpec))
 """The keys and sections at the top of a job.toml that this version takes."""
 
 DECISIVE = frozenset(("user", "group", "stdin"))
