@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 DEPTH_MAX = 40
 
+DIGITS_MAX = 1000
+"""Longer whole numbers are read as others are; none of them means anything here."""
+
 _SPACE = re.compile(r"(?:\s|//[^\n]*|/\*.*?\*/|\ufeff)*", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z_$][\w$]*")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?(?![\w.])")
@@ -173,7 +176,7 @@ class _Reader:
 
 
 def _number(text: str) -> int | float:
-    if text.lstrip("+-").isdigit() and len(text) < 20:
+    if text.lstrip("+-").isdigit() and len(text) < DIGITS_MAX:
         return int(text)
     return float(text)
 

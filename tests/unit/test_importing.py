@@ -5,7 +5,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bus.job_definition import JobSpec
@@ -151,6 +151,7 @@ def test_no_key_of_a_job_json_is_dropped(fields: dict[str, Any], has_init: bool)
 
 
 @given(VALUES)
+@example(10**25 + 1)
 def test_json_is_read_as_json(value: object) -> None:
     assert plain(read_json(json.dumps(value, indent=1))) == value
 
