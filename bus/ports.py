@@ -18,7 +18,7 @@ from bus.job_definition import Job, JobSpec, RolesSpec
 from bus.model import CommandRecord, Execution, ForgottenCommand, Maintenance
 from bus.retention_settings import RetentionSettings
 from bus.secret_sources import SecretSource
-from bus.views import ScheduleView
+from bus.views import PlannedView, ScheduleView
 
 
 class TableReader(Protocol):
@@ -321,6 +321,10 @@ class ScheduleReader(Protocol):
 
     def views(self, job: Job) -> tuple[ScheduleView, ...]:
         """The schedules of the job, each with its next instants."""
+        ...
+
+    async def planned(self, jobs: Sequence[Job], until_ms: int, most: int) -> list[PlannedView]:
+        """The first `most` instants of the jobs' schedules up to a moment, earliest first."""
         ...
 
 

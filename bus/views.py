@@ -245,6 +245,20 @@ class ScheduleView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     why: str | None
 
 
+class PlannedView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Something that is due by itself: an instant of a schedule, or a delayed start that waits.
+
+    Unless it `starts`, `note` says why not.
+    """
+
+    job_id: str
+    schedule: str | None
+    at: str
+    starts: bool
+    note: str = ""
+    execution_id: str | None = None
+
+
 class DecisionView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What became of an instant of a schedule, or of `count` instants in a row from `firstAt` on.
 

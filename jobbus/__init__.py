@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         SnapshotEnd,
     )
     from jobbus.client.records import (
+        Agenda,
         App,
         AppPage,
         AuditEntry,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
         Mistake,
         NewToken,
         Permission,
+        Planned,
         Progress,
         Record,
         RemovedJob,
@@ -82,6 +84,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "Agenda",
     "ApiProblem",
     "App",
     "AppPage",
@@ -117,6 +120,7 @@ __all__ = [
     "Output",
     "OutputLine",
     "Permission",
+    "Planned",
     "ProblemFrame",
     "Progress",
     "Record",

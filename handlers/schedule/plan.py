@@ -94,13 +94,19 @@ def next_allowed_ms(
 def upcoming(
     spec: ScheduleSpec, rule: Rule, after_ms: int, count: int, bar_of: BarOf | None = None
 ) -> list[Coming]:
-    """The first `count` instants later than `after_ms`, with notes on changes of the clocks and on
-    what keeps them from starting anything."""
+    """The first `count` instants later than `after_ms`, see `coming`."""
+    return list(islice(coming(spec, rule, after_ms, bar_of), count))
+
+
+def coming(
+    spec: ScheduleSpec, rule: Rule, after_ms: int, bar_of: BarOf | None = None
+) -> Iterator[Coming]:
+    """The instants later than `after_ms`, with notes on changes of the clocks and on what keeps
+    them from starting anything."""
     due = next_after(rule, instant(after_ms))
-    found: list[Coming] = []
     zone = ZoneInfo(spec.zone)
     before = instant(after_ms).astimezone(zone).utcoffset()
-    while due is not None and len(found) < count:
+    while due is not None:
         local = due.astimezone(zone)
         note = ""
         if local.utcoffset() != before:
@@ -111,9 +117,8 @@ def upcoming(
         bar = bar_of(ms_of(due)) if bar_of is not None else None
         if bar is not None:
             note = "; ".join(filter(None, (note, _bar_note(bar, spec.zone))))
-        found.append(Coming(ms_of(due), note, is_barred=bar is not None and bar.until_ms is None))
+        yield Coming(ms_of(due), note, is_barred=bar is not None and bar.until_ms is None)
         due = next_after(rule, due)
-    return found
 
 
 def due_reports(

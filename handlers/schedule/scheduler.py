@@ -25,9 +25,10 @@ from bus.job_definition import Job
 from bus.ports import ReportSink
 from bus.schedules import LastDecision, ScheduleSpec, ScheduleState, default_name
 from bus.threads import READS
-from bus.views import ComingView, LastDecisionView, ScheduleView
+from bus.views import ComingView, LastDecisionView, PlannedView, ScheduleView
 from handlers.calendars.calendar_set import NO_CALENDARS, CalendarSet
 from handlers.decisions.table import JobTable
+from handlers.schedule.agenda import Row, agenda
 from handlers.schedule.clock_trust import ClockTrust
 from handlers.schedule.plan import (
     BarOf,
@@ -158,16 +159,41 @@ class Scheduler:
         """The schedules of the job, each with its next instants."""
         return tuple(self._view(job, each) for each in _schedules(job))
 
+    async def planned(self, jobs: Sequence[Job], until_ms: int, most: int) -> list[PlannedView]:
+        """See `bus.ports.ScheduleReader`."""
+        rows = [row for job in jobs for spec in _schedules(job) if (row := self._row(job, spec))]
+        return await READS.run(agenda, rows, until_ms, most)
+
+    def _row(self, job: Job, spec: ScheduleSpec) -> Row | None:
+        found = self._find(job.id, spec.name)
+        if found is None:
+            return None
+        _, state, rule = found
+        return Row(
+            job_id=job.id,
+            spec=spec,
+            rule=rule,
+            after_ms=self._after_ms(state),
+            bar_of=self._bar_of(job.id, spec),
+            why=self._why_none(job),
+        )
+
+    def _after_ms(self, state: ScheduleState | None) -> int:
+        """What is decided already does not come again, even if the clock was set back since."""
+        return max(self._clock.now_ms(), (state.decided_ms or 0) if state is not None else 0)
+
+    def _why_none(self, job: Job) -> str | None:
+        """Why no schedule of the job starts anything for now, if none does."""
+        if self._table.doubt is not None:
+            return CLOCK_DOUBTED
+        is_disabled = job.spec is not None and job.spec.disabled
+        return "disabled by its definition" if is_disabled else None
+
     def _view(self, job: Job, spec: ScheduleSpec) -> ScheduleView:
         state = self._table.schedules_of(job.id).get(spec.name)
         rule = self.rule(job.id, spec, state.mark) if state is not None else None
-        # What is decided already does not come again, even if the clock was set back since.
-        after_ms = max(self._clock.now_ms(), (state.decided_ms or 0) if state is not None else 0)
-        bar_of = self._bar_of(job.id, spec)
+        after_ms, bar_of = self._after_ms(state), self._bar_of(job.id, spec)
         coming = upcoming(spec, rule, after_ms, NEXT_SHOWN, bar_of) if rule is not None else []
-        why = "disabled by its definition" if job.spec is not None and job.spec.disabled else None
-        if self._table.doubt is not None:
-            why = CLOCK_DOUBTED
         return ScheduleView(
             name=spec.name,
             rule=default_name(spec),
@@ -175,7 +201,7 @@ class Scheduler:
             missed=spec.missed.value,
             next=tuple(ComingView(local_text(each.at_ms, spec.zone), each.note) for each in coming),
             last=_last_view(state.last, spec.zone) if state is not None else None,
-            why=why,
+            why=self._why_none(job),
         )
 
     def believe(self, by: str) -> ReportClock:

@@ -51,6 +51,7 @@ COMMANDS = {
     "events": ("jobbus.cli.events:events", "Follow all changes."),
     "command": ("jobbus.cli.details:command", "Show a command."),
     "commands": ("jobbus.cli.list:commands", "List the commands, newest first."),
+    "schedule": ("jobbus.cli.schedule:app", "Show what runs by itself and when."),
     "maintenance": (
         "jobbus.cli.maintenance:maintenance",
         "Begin or end a maintenance: nothing starts.",

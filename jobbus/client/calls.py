@@ -30,6 +30,7 @@ from jobbus.client.command_records import (
 from jobbus.client.frames import OutputPage
 from jobbus.client.http import Http, Query, decode, id_in_path, query_of
 from jobbus.client.records import (
+    Agenda,
     AppPage,
     ArtifactList,
     ClockState,
@@ -178,6 +179,13 @@ class Calls:
     async def job(self, job_id: str) -> Job:
         """One job of the catalog; `job_id` is `App/Job`."""
         return await self._get(f"/api/v1/jobs/{quote(job_id, safe='/')}", Job)
+
+    async def schedule(
+        self, *, hours: int = 24, job: Sequence[str] = (), limit: int = 200
+    ) -> Agenda:
+        """What runs by itself in the next hours: of all jobs that the caller may view, or these."""
+        query = query_of(hours=str(hours), job=job, limit=str(limit))
+        return await self._get("/api/v1/schedule", Agenda, query)
 
     async def executions(
         self,

@@ -254,6 +254,28 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     why: str | None = None
 
 
+class Planned(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Something that is due by itself: an instant of a schedule, or a delayed start that waits.
+
+    Unless it `starts`, `note` says why not.
+    """
+
+    job_id: str
+    at: str
+    schedule: str | None = None
+    starts: bool = True
+    note: str = ""
+    execution_id: str | None = None
+
+
+class Agenda(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs by itself `until` a moment, earliest first; with `more` there is more than that."""
+
+    items: tuple[Planned, ...]
+    until: str = ""
+    more: bool = False
+
+
 class Permission(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the caller may do something with a job, and if not, why not."""
 

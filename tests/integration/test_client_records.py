@@ -21,6 +21,7 @@ from jobbus.client.command_records import (
 )
 from jobbus.client.errors import ProblemBody
 from jobbus.client.records import (
+    Agenda,
     AppPage,
     AuditPage,
     Command,
@@ -44,14 +45,19 @@ ANSWERS: dict[str, tuple[str, type]] = {
     "/api/v1/jobs/{app}/{job}": ("get", Job),
     "/api/v1/apps": ("get", AppPage),
     "/api/v1/jobs": ("get", JobPage),
+    "/api/v1/schedule": ("get", Agenda),
     "/api/v1/executions/{id}": ("get", Execution),
     "/api/v1/executions": ("get", ExecutionPage),
     "/api/v1/tokens": ("get", TokenPage),
     "/api/v1/audit": ("get", AuditPage),
     "/api/v1/session/code": ("post", SignInCode),
 }
-NOT_NESTED = "lastExecutions[].links: not in the document"
-"""An execution has its links where it stands for itself, and the same record is used for both."""
+NOT_NESTED = (
+    "lastExecutions[].links: not in the document",
+    "JobPage.items[].schedules: not in the document",
+)
+"""An execution has its links, and a job its schedules, where it stands for itself; the same record
+is used for both."""
 
 
 @pytest.mark.parametrize("path", ANSWERS)

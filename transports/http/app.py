@@ -28,6 +28,7 @@ from transports.http.api.longpoll import LongPoll
 from transports.http.api.metrics import Metrics
 from transports.http.api.origin import OriginRoutes
 from transports.http.api.publishing import Publishing
+from transports.http.api.schedule import ScheduleRoutes
 from transports.http.api.sessions import SessionRoutes
 from transports.http.api.system import SystemRoutes
 from transports.http.api.tokens import TokenRoutes
@@ -234,6 +235,7 @@ class Gateway:
             CommandRoutes(ports, self._publishing, visibility, polls, self._gate.count_post),
             OriginRoutes(self._publishing),
             JobRoutes(ports, visibility, polls),
+            ScheduleRoutes(ports, visibility),
             ExecutionRoutes(ports, self._publishing, visibility, polls),
             OutputRoutes(ports, settings, visibility),
             ArtifactRoutes(ports, settings, visibility),

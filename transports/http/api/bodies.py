@@ -16,6 +16,7 @@ from bus.views import (
     CommandView,
     ExecutionView,
     FaultView,
+    PlannedView,
     ScheduleView,
     StopView,
     VariableView,
@@ -121,6 +122,14 @@ class JobDetails(Job, frozen=True, kw_only=True, rename="camel"):
     """A job with its schedules, too."""
 
     schedules: tuple[ScheduleView, ...]
+
+
+class Agenda(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs by itself `until` a moment, earliest first; with `more` there is more than that."""
+
+    items: tuple[PlannedView, ...]
+    until: Time
+    more: bool
 
 
 class App(AppView, frozen=True, kw_only=True, rename="camel"):
