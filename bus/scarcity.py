@@ -32,7 +32,7 @@ _THREAD = "can't start new thread"  # what CPython raises as RuntimeError
 
 
 _SYSTEM = re.compile(r"\(os error (\d+)\)")  # how watchfiles says what the system answered
-_NO_WATCH = "the system gives no inotify watch; raise fs.inotify.max_user_watches"
+NO_WATCH = "the system gives no inotify watch; raise fs.inotify.max_user_watches"
 
 
 def lack_of(error: BaseException) -> str | None:
@@ -56,10 +56,10 @@ def lack_of_watches(error: BaseException) -> str | None:
                 "the limit of open files"
             )
         case OSError(errno=errno.ENOSPC):
-            return _NO_WATCH
+            return NO_WATCH
         # watchfiles raises some of what the system answered as an OSError that has its text alone.
         case RuntimeError() | OSError(errno=None) if "watch limit reached" in str(error):
-            return _NO_WATCH
+            return NO_WATCH
         case RuntimeError() | OSError(errno=None) if (
             number := _SYSTEM.search(str(error))
         ) is not None:

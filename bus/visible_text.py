@@ -46,6 +46,8 @@ def belongs(character: str, before: str) -> bool:
 def visible(text: str, *, lines: bool = False) -> str:
     """`text` on one line, each character of which can be seen or is a blank; with `lines`, on
     several."""
+    if text.isascii() and text.isprintable():
+        return text  # nearly always
     text = _HIDDEN.sub(lambda m: _shown(m, text), text)
     kept = "\n" if lines else ""
     return "".join(c if c in kept or c.isprintable() or _is_known(c) else REPLACEMENT for c in text)

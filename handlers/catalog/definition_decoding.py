@@ -9,7 +9,7 @@ from bus.job_definition import DefinitionFault, JobSpec, Mistake, fault_of
 from handlers.catalog.definition_checks import problems_of
 from handlers.catalog.layers import OF_ONE_JOB, SIZE_MAX, Layer, Layers
 from handlers.catalog.problem import Problem, shown
-from handlers.catalog.record_decoding import RecordDecoder
+from handlers.catalog.record_decoding import RecordDecoder, decoded_at_once
 from handlers.catalog.schedule_checks import completed, unknown_calendars
 
 _TOO_DEEP = "lists or tables are nested too deeply"
@@ -94,7 +94,11 @@ def decode_app(content: bytes, file: str) -> AppSpec | tuple[Mistake, ...]:
 
 def _job(decoder: RecordDecoder, layers: Layers, directory: str) -> JobSpec:
     """The job; with problems of the decoder it is only half true."""
-    for key in layers.defaults_with(OF_ONE_JOB):
+    misplaced = layers.defaults_with(OF_ONE_JOB)
+    own = {"directory": directory, "origins": layers.origins}
+    if not misplaced and (spec := decoded_at_once(layers.document, JobSpec, own)) is not None:
+        return spec
+    for key in misplaced:
         decoder.note((key,), f"{key} belongs to one job and cannot be a default of several")
     values = decoder.fields(JobSpec, layers.document, ())
     values.setdefault("command", ())

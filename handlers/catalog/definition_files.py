@@ -5,10 +5,11 @@ import errno
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from bus.apps import App, AppSpec
 from bus.commands import Definition
@@ -50,6 +51,10 @@ CALENDARS_ID: Final = "*/calendars"
 MISTAKES_MAX: Final = 50
 """So many mistakes of one definition are kept and shown by a service."""
 
+SETTLED_NS: Final = 2_000_000_000
+"""A file that was changed so lately may be changed again within the same tick of its file system's
+clock, and look the same."""
+
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
 
@@ -68,6 +73,22 @@ class Defaults(Layer):
         made.fault = TomlFault(0, 0, _unreadable(file, error).reason)
         made.content = made.fault.reason.encode()
         return made
+
+
+Mark = tuple[int, int, int, int, int]
+"""By what a file differs from one that was changed or put in its place."""
+
+
+class _Known(NamedTuple):
+    """A definition as it was read, beside these defaults and names of calendars; `mark` is that of
+    a file which had settled by then. `key` is what it was decoded from: its revision and, if it
+    goes by any, calendars."""
+
+    mark: Mark | None
+    defaults: tuple[Defaults, ...]
+    calendars: frozenset[str]
+    key: str
+    definition: Definition
 
 
 class DefinitionFiles:
@@ -93,8 +114,8 @@ class DefinitionFiles:
         self._only = app
         self._on_this_machine = on_this_machine
         self._mistakes_max = mistakes_max
-        # By folder, with what it was decoded from: its revision and, if it goes by any, calendars.
-        self._decoded: dict[str, tuple[str, Definition]] = {}
+        self._known: dict[tuple[str, str], _Known] = {}  # by id and folder
+        self._thorough = True
         self.defaults: Mapping[str, Defaults] = {}
         """The `defaults.toml` of the last scan, by path."""
         self.apps: tuple[App, ...] = ()
@@ -105,9 +126,10 @@ class DefinitionFiles:
         """The folders that the last scan went through, and those that hold links to them or to
         definitions."""
 
-    def scan(self) -> tuple[Definition, ...]:
+    def scan(self, *, thorough: bool = True) -> tuple[Definition, ...]:
         """What is defined now, by id; nothing if the folder does not exist. Renews `folders`,
-        `defaults` and `apps`.
+        `defaults` and `apps`. What is not `thorough` believes that a file is the same whose times,
+        size and inode are.
 
         A deployment that swaps a link is seen as a whole: the definitions of one scan are all of
         the folder that the link led to when it began, and each names its own folder without links,
@@ -118,7 +140,8 @@ class DefinitionFiles:
                 open files, an I/O error), so what is defined is unknown.
         """
         found: dict[str, Definition] = {}
-        decoded: dict[str, tuple[str, Definition]] = {}
+        known: dict[tuple[str, str], _Known] = {}
+        self._thorough = thorough
         folders: set[tuple[str, int, int]] = set()
         defaults: dict[str, Defaults] = {}
         apps: list[App] = []
@@ -132,13 +155,17 @@ class DefinitionFiles:
             app_folder = _resolved(folders, app_folder)
             in_force = (*self._defaults(app_folder, (app,), folders, defaults), *of_site)
             apps.append(self._app(app, app_folder, folders))
-            jobs_folder = f"{app_folder}/{JOBS_FOLDER}"
+            jobs_folder = _resolved(folders, f"{app_folder}/{JOBS_FOLDER}")
             self._note_written(jobs_folder)
             try:
                 for job, job_folder in _subfolders(jobs_folder):
-                    folder = _resolved(folders, job_folder)
+                    folder = job_folder
+                    if os.path.islink(folder):  # noqa: PTH114 - to resolve all would take longer
+                        folder = _resolved(folders, folder)
+                    else:
+                        _note(folders, folder)
                     _note_links_of(folders, f"{folder}/{FILE_NAME}")
-                    definition = self._read(app, job, folder, in_force, decoded)
+                    definition = self._read(app, job, folder, in_force, known)
                     if definition is None:
                         near = near_file(job_folder)
                         definition = self._near(app, near) if near is not None else None
@@ -156,7 +183,7 @@ class DefinitionFiles:
                 found[f"{_clean(app)}/*"] = Definition(job_id=f"{_clean(app)}/*", fault=fault)
         for definition, index, reason in list(clashes(found)):
             found[definition.job_id] = self._misnamed(definition, index, reason)
-        self._decoded, self.folders = decoded, frozenset(folders)
+        self._known, self.folders = known, frozenset(folders)
         self.defaults, self.apps = defaults, tuple(apps)
         return tuple(without_cycles((found[job_id] for job_id in sorted(found)), self._fault_of))
 
@@ -224,13 +251,19 @@ class DefinitionFiles:
         job: str,
         folder: str,
         defaults: tuple[Defaults, ...],
-        decoded: dict[str, tuple[str, Definition]],
+        found: dict[tuple[str, str], _Known],
     ) -> Definition | None:
         """The definition in one job's folder; None if it holds no `job.toml`."""
         job_id = f"{_clean(app)}/{_clean(job)}"
         place = (app, JOBS_FOLDER, job, FILE_NAME)
+        mark = self._mark_of(f"{folder}/{FILE_NAME}")
+        known = self._known.get((job_id, folder))
+        calendars = frozenset(self.calendars.calendars)
+        basis = (mark, defaults, calendars)
+        if known and mark and not self._thorough and known[:3] == basis:
+            found[job_id, folder] = known
+            return known.definition
         try:
-            self._note_written(f"{folder}/{FILE_NAME}")
             content = _content(f"{folder}/{FILE_NAME}")
         except OSError as exc:
             if exc.errno in _ABSENT:
@@ -250,22 +283,35 @@ class DefinitionFiles:
         revision = revision_of(content, folder, texts[1:])
         goes_by = any(word in text for word in (b"only", b"except") for text in texts)
         key = f"{revision} {sorted(self.calendars.calendars)}" if goes_by else revision
-        known = self._decoded.get(folder)
-        definition = known[1] if known and known[0] == key else None
+        definition = known.definition if known and known.key == key else None
         if definition is None:
             definition = self._decode(job_id, content, revision, place, folder, defaults)
-        decoded[folder] = (key, definition)
-        if definition.spec is not None:
-            problems = list(machine_problems(definition.spec)) if self._on_this_machine else []
-            if problems:
-                fault = placed_fault(problems, content, self._shown(place), defaults)
-                return Definition(job_id=job_id, revision=revision, fault=fault)
+        problems: list[Problem] = []
+        if definition.spec is not None and self._on_this_machine:
+            problems = list(machine_problems(definition.spec))
+        # What the machine lacks may be there at the next look.
+        seen = None if problems else mark
+        found[job_id, folder] = _Known(seen, defaults, calendars, key, definition)
+        if problems:
+            fault = placed_fault(problems, content, self._shown(place), defaults)
+            return Definition(job_id=job_id, revision=revision, fault=fault)
         return definition
 
-    def _note_written(self, path: str) -> None:
-        with suppress(OSError):
-            changed_ns = os.stat(path).st_ctime_ns  # noqa: PTH116 - paths stay text here
-            self.written_ns = max(self.written_ns, changed_ns)
+    def _note_written(self, path: str) -> os.stat_result | None:
+        """What the path is, if it is there, and noted when it was written."""
+        try:
+            found = os.stat(path)  # noqa: PTH116 - paths stay text here
+        except OSError:
+            return None
+        self.written_ns = max(self.written_ns, found.st_ctime_ns)
+        return found
+
+    def _mark_of(self, path: str) -> Mark | None:
+        """None if it is not there, or was changed a moment ago, or in a time to come."""
+        found = self._note_written(path)
+        if found is None or time.time_ns() - found.st_ctime_ns < SETTLED_NS:
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def _misnamed(self, definition: Definition, index: int, reason: str) -> Definition:
         """The definition with the fault that its `formerly` is beside the others."""

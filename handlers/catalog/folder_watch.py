@@ -11,7 +11,7 @@ import structlog
 from watchfiles import Change, awatch
 
 from bus.recurring import Backoff, Recurring
-from bus.scarcity import lack_of_watches, reason_of
+from bus.scarcity import NO_WATCH, lack_of_watches, reason_of
 from bus.threads import READS, check_threads
 
 log = structlog.get_logger("jobbus.catalog")
@@ -22,6 +22,9 @@ keeps "within a second of a save" at two and a half wake-ups a second."""
 
 DEBOUNCE_MS = 800
 """Changes in a folder that changes all the time are announced this often."""
+
+FEW_FOLDERS = 100
+"""Where not even so many can be watched, none are."""
 
 THREADS = 2
 """What `awatch` begins: one in Rust that watches, one that waits for it."""
@@ -41,7 +44,10 @@ SLOW_LOOK_S = 5.0
 """A look without an announcement: those get lost (overflows, network mounts, new folders)."""
 
 SLOW_LOOKS = 50.0
-"""The same in looks: where nothing changes, looking costs a fiftieth at the most."""
+"""The same in looks: where nothing is announced, looking costs a fiftieth at the most …"""
+
+SPARE_LOOKS = 500.0
+"""… and where it is, a five-hundredth."""
 
 UNWATCHED_LOOK_S = 1.0
 """The slow look while nothing can be watched, and the first pause before watching is tried again …
@@ -55,11 +61,13 @@ class FolderWatch:
     """Announces changes in a set of folders.
 
     `_changed` is set by a change and cleared by `wait`; `_unwatched` is true while no watch stands.
+    `_most` is how many of the folders the system lets us watch, once it has refused more.
     """
 
     def __init__(self) -> None:
         self._changed = asyncio.Event()
         self._unwatched = False
+        self._most: int | None = None
         self._pauses = Backoff(UNWATCHED_LOOK_S, AGAIN_S_MAX)
         self._troubles = Recurring(log)
         self.lost_a_folder = False
@@ -71,8 +79,9 @@ class FolderWatch:
         after the pause that a look needs which took `took_s`."""
         await asyncio.sleep(max(min(REST_S, look_s), REST_LOOKS * took_s))
         patience_s = min(UNWATCHED_LOOK_S, look_s) if self._unwatched else look_s
+        looks = SLOW_LOOKS if self._unwatched or self._most is not None else SPARE_LOOKS
         try:
-            async with asyncio.timeout(max(patience_s, SLOW_LOOKS * took_s)):
+            async with asyncio.timeout(max(patience_s, looks * took_s)):
                 await self._changed.wait()
         except TimeoutError:
             return False
@@ -82,8 +91,9 @@ class FolderWatch:
 
     async def watch_folders(self, places: Callable[[], tuple[str, ...]]) -> None:
         """Announces each change directly in these folders, for ever; begins again if it fails."""
+        self._most = None
         while True:
-            paths = await READS.run(places)
+            paths = (await READS.run(places))[: self._most]
             self._unwatched, self.lost_a_folder = not paths, False
             try:
                 if paths:
@@ -91,7 +101,11 @@ class FolderWatch:
             except FileNotFoundError:
                 self._pauses.reset()  # it went between the look and this: the next look sees that
             except Exception as error:
-                reason = lack_of_watches(error) or reason_of(error)
+                lack = lack_of_watches(error)
+                if lack == NO_WATCH and len(paths) > FEW_FOLDERS:
+                    self._most = len(paths) // 2
+                    continue
+                reason = lack or reason_of(error)
                 self._troubles.say(f"definitions cannot be watched, but are looked at: {reason}")
             self._unwatched = True
             self._changed.set()

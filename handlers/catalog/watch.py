@@ -1,8 +1,10 @@
 """Compares the job definitions on disk with those last reported, and reports what changed."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -10,7 +12,7 @@ import structlog
 from bus.apps import App
 from bus.commands import ApplyCatalog, Definition
 from bus.files import file_system_of
-from bus.polling import FolderPolling
+from bus.polling import FULL_LOOK_S, FolderPolling
 from bus.ports import ReportSink
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
@@ -25,8 +27,11 @@ log = structlog.get_logger("jobbus.catalog")
 ANNOUNCED_LATE_S = 3.0
 """A change may be announced that late: the watcher gathers changes first."""
 
-WATCHED_MAX = 4000
+WATCHED_MAX = 50_000
 """Of more folders than that the slow look alone finds what changed in the others."""
+
+FULL_LOOKS = 1000.0
+"""All files are read again, whatever their marks say, after so many times as long as that takes."""
 
 SETTLE_S = 0.25
 SETTLE_LOOKS_MAX = 12
@@ -40,7 +45,8 @@ class CatalogWatch:
 
     Each announced change causes a scan of all definitions, and so does a slow look: often, where
     changes are not announced. `_last` are the definitions last reported, `_took_s` how long the
-    last scan took; only `first` and `run` write them.
+    last scan took, `_full_took_s` the last that read all files, at `_full_s`; only `first` and
+    `run` write them.
     """
 
     def __init__(
@@ -54,6 +60,8 @@ class CatalogWatch:
         self._report = report
         self._last: tuple[Definition, ...] | None = None
         self._took_s = 0.0
+        self._full_s = -math.inf
+        self._full_took_s = 0.0
         self._troubles = Recurring(log)
 
     def apps(self) -> tuple[App, ...]:
@@ -66,7 +74,9 @@ class CatalogWatch:
 
     def first(self) -> tuple[Definition, ...]:
         """What is defined now; blocking. `run` then reports only what is another."""
+        began_s = time.monotonic()
         self._last = self._files.scan()
+        self._full_s, self._full_took_s = began_s, time.monotonic() - began_s
         return self._last
 
     async def run(self) -> None:
@@ -103,13 +113,16 @@ class CatalogWatch:
     async def _look(self) -> bool:
         """Whether the definitions are others than before."""
         began_s = time.monotonic()
+        thorough = self._is_full_look_due(began_s)
         try:
-            definitions = await self._settled()
+            definitions = await self._settled(thorough=thorough)
         except OSError as exc:
             self._troubles.say(f"definitions stay as they are: {reason_of(exc)}: {self._apps}")
             return False
         finally:
             self._took_s = time.monotonic() - began_s
+            if thorough:
+                self._full_s, self._full_took_s = began_s, self._took_s
         self._troubles.over(f"{self._apps} can be read again")
         if definitions == self._last:
             return False
@@ -117,18 +130,25 @@ class CatalogWatch:
         self._report(ApplyCatalog(definitions=definitions))
         return True
 
-    async def _settled(self) -> tuple[Definition, ...]:
+    def _is_full_look_due(self, now_s: float) -> bool:
+        """Whether all files are to be read: now and then, and always where nothing is announced,
+        since what other machines change may not show in a file's marks at once."""
+        rest_s = max(FULL_LOOK_S, FULL_LOOKS * self._full_took_s)
+        return self.polling.why is not None or now_s - self._full_s >= rest_s
+
+    async def _settled(self, *, thorough: bool) -> tuple[Definition, ...]:
         """What is defined now, as one set: nothing of it was written a moment ago. A fault, or the
         absence of a job or of a `defaults.toml`, that is new stands for two looks."""
         defaults, last = self._files.defaults.keys(), self._last or ()
-        found = await READS.run(self._files.scan)
+        scan = partial(self._files.scan, thorough=thorough)
+        found = await READS.run(scan)
         for _ in range(SETTLE_LOOKS_MAX):
             gone = not defaults <= self._files.defaults.keys()
             is_fresh = found != last and self._is_being_written()
             if not gone and not is_fresh and not _may_be_half_saved(found, last):
                 break
             await asyncio.sleep(SETTLE_S)
-            before, found = found, await READS.run(self._files.scan)
+            before, found = found, await READS.run(scan)
             if found == before and not self._is_being_written():
                 break
         return found

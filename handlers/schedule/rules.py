@@ -37,6 +37,9 @@ ALIASES = {
 }
 REBOOT = "@reboot"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+RULES_MAX = 4096
+"""Rules that are kept, since jobs of one folder are often due by the same few."""
+
 RULE_KEYS = ("cron", "every_s", "at", "calendar")
 """The keys of which a schedule has exactly one."""
 
@@ -150,6 +153,7 @@ def moment_of(text: str, zone: str, key: str) -> datetime:
     return instants_of(moment, zone_of(zone), Gap.RUN, Fold.ONCE)[0]
 
 
+@lru_cache(maxsize=RULES_MAX)
 def cron_rule(text: str, zone: str, gap: Gap | None = None, fold: Fold | None = None) -> Rule:
     """The rule of a line of cron.
 
@@ -177,6 +181,7 @@ def cron_rule(text: str, zone: str, gap: Gap | None = None, fold: Fold | None = 
     return _checked("cron", line, zone, gap, fold, is_pattern=is_pattern)
 
 
+@lru_cache(maxsize=RULES_MAX)
 def calendar_rule(text: str, zone: str, gap: Gap | None = None, fold: Fold | None = None) -> Rule:
     """The rule of one expression as in systemd's `OnCalendar=`; a zone at its end wins.
 

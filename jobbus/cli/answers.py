@@ -18,6 +18,7 @@ from jobbus.cli.exits import CliError, Exit, exit_of_command
 from jobbus.cli.naming import LIVE
 from jobbus.cli.offline import leave_command
 from jobbus.cli.show import STYLES, Cell, on_terminal, say, show_json, show_line
+from jobbus.cli.show import Json as Json
 from jobbus.cli.target import Place
 from jobbus.cli.words import (
     clock_word,
@@ -44,8 +45,6 @@ SETTLE_S = 0.3
 
 ERROR_LINES = 5
 """Last lines of stderr that are shown of a program that failed."""
-
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON")]
 
 
 @Parameter(name="*")

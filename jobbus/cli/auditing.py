@@ -6,9 +6,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from bus.clock import rfc3339
-from jobbus.cli.answers import Json
 from jobbus.cli.list import check_job, checked_limit
-from jobbus.cli.show import show_json, show_table
+from jobbus.cli.show import Json, show_json, show_table
 from jobbus.cli.target import HERE, Target, service_at
 from jobbus.cli.values import moment_s
 from jobbus.cli.words import local_time

@@ -18,9 +18,8 @@ from handlers.catalog.definition_decoding import (
 from handlers.catalog.definition_files import APP_NAME, DEFAULTS_NAME, DefinitionFiles
 from handlers.catalog.layers import SIZE_MAX, Layer
 from handlers.catalog.near_jobs import FILE_NAME, JOBS_FOLDER
-from jobbus.cli.answers import Json
 from jobbus.cli.exits import CliError, Exit
-from jobbus.cli.show import clean, say, show_json
+from jobbus.cli.show import Json, clean, say, show_json
 from jobbus.service.settings import DATA_DEFAULT, ServeSettings
 from jobbus.service.settings_file import NAME as SETTINGS_NAME
 from jobbus.service.settings_file import find_config

@@ -6,10 +6,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from jobbus.cli.answers import Json
 from jobbus.cli.examples import systemd_unit
 from jobbus.cli.exits import Exit
-from jobbus.cli.show import clean, say, show_json
+from jobbus.cli.show import Json, clean, say, show_json
 from jobbus.doctor.examination import Report, begin_new_epoch, examine
 from jobbus.service.settings import DATA_DEFAULT
 from jobbus.service.settings_file import find_config

@@ -6,11 +6,10 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from jobbus.cli.answers import Json
 from jobbus.cli.exits import CliError
 from jobbus.cli.naming import job_called
 from jobbus.cli.run import following_client
-from jobbus.cli.show import clean, say, show_json_line
+from jobbus.cli.show import Json, clean, say, show_json_line
 from jobbus.cli.target import HERE, Target, service_at
 from jobbus.cli.words import fault_word, local_time, percent_word, plain_ending
 from jobbus.client.frames import Change, Frame, Reset, Snapshot, SnapshotEnd

@@ -6,9 +6,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from handlers.catalog.definition_files import ID_PART
-from jobbus.cli.answers import Json
 from jobbus.cli.exits import CliError, Exit
-from jobbus.cli.show import Cell, say, show_json, show_line
+from jobbus.cli.show import Cell, Json, say, show_json, show_line
 from jobbus.importing.folders import Outcome, Placed, Report, place
 from jobbus.importing.imported import Kind
 from jobbus.importing.sources import Tool, Unreadable, Wishes, imported

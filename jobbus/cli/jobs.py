@@ -5,12 +5,12 @@ import time
 from collections.abc import Mapping, Sequence
 
 from bus.endings import duration
-from jobbus.cli.answers import Json
 from jobbus.cli.list import PAGE_MAX, Wide
 from jobbus.cli.show import (
     STYLES,
     Cell,
     Cells,
+    Json,
     draws_blocks,
     on_terminal,
     show_json,

@@ -10,13 +10,13 @@ from cyclopts import Parameter
 
 from bus.endings import duration
 from bus.wording import did_you_mean, quoted
-from jobbus.cli.answers import Json
 from jobbus.cli.exits import CliError, Exit
 from jobbus.cli.naming import LIVE, no_job
 from jobbus.cli.show import (
     STYLES,
     Cell,
     Cells,
+    Json,
     draws_blocks,
     on_terminal,
     show_json,

@@ -5,9 +5,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from bus.wording import did_you_mean, quoted
-from jobbus.cli.answers import Json
 from jobbus.cli.exits import CliError, Exit
-from jobbus.cli.show import say, show_json, show_line
+from jobbus.cli.show import Json, say, show_json, show_line
 from jobbus.cli.target import HERE, Target, service_at
 from jobbus.client.client import Client
 

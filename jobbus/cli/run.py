@@ -12,7 +12,6 @@ from cyclopts import Parameter
 
 from bus.endings import duration, exit_code_of
 from jobbus.cli.answers import (
-    Json,
     check_timeout,
     refusal_word,
     show_failure,
@@ -22,7 +21,7 @@ from jobbus.cli.commands import Variables, declared_variables
 from jobbus.cli.exits import Exit, exit_of_command
 from jobbus.cli.naming import execution_meant, for_each, job_expected, meaning
 from jobbus.cli.progress import progress_display
-from jobbus.cli.show import on_terminal, say, show_json, show_line
+from jobbus.cli.show import Json, on_terminal, say, show_json, show_line
 from jobbus.cli.target import HERE, Target, service_at
 from jobbus.cli.values import variables_of
 from jobbus.cli.words import plain_ending, run_seconds, short_id, waiting_word

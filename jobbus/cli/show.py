@@ -3,15 +3,18 @@ terminal. A terminal gets colour and 80 columns or what it has; a pipe gets ever
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
+from cyclopts import Parameter
 
 from bus.visible_text import visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
+
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON")]
 
 _GAP = 2
 _CELL_MIN = 8

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import msgspec
 
 from bus.endings import duration
-from jobbus.cli.answers import Json
 from jobbus.cli.details import last_lines, show_command
 from jobbus.cli.exits import Exit
 from jobbus.cli.naming import for_each, meaning
 from jobbus.cli.show import (
     STYLES,
     Cell,
+    Json,
     on_terminal,
     show_json,
     show_line,

@@ -17,9 +17,8 @@ from bus.access import ADMIN, METRICS, RoleDefaults, notes_on_roles, role_words
 from bus.clock import rfc3339
 from bus.layout import DataLayout
 from handlers.audit.segments import note_offline
-from jobbus.cli.answers import Json
 from jobbus.cli.exits import CliError, Exit
-from jobbus.cli.show import say, show_json, show_table
+from jobbus.cli.show import Json, say, show_json, show_table
 from jobbus.cli.target import HERE, Place, Target, client_of, locate
 from jobbus.client.records import NewToken, Token
 from jobbus.service.directory_hold import locked_data_directory

@@ -19,6 +19,7 @@ TABLES = {
     "output": "one job printing 300 MB, beside straight to a file",
     "download": "sending 300 MB of output, beside a thread hop a piece and plain reads",
     "idle": "memory at rest, memory a job, wake-ups and CPU with 20 quiet jobs",
+    "catalog": "5,000 jobs with schedules: check, load, a changed file in force, cost at rest",
     "startup": "ready with 100,000 kept executions, or waiting files and how fast they are handled",
     "fanout": "SSE to 100, 1000 and 5000 subscribers, beside C, NATS and aiohttp-sse",
 }

@@ -41,7 +41,7 @@ def table(folder: Path, rounds: int, seconds: float) -> str:
 def _at_rest(folder: Path, seconds: float) -> Figures:
     with running_node(folder, {"Bench/Quiet": QUIET}) as node:
         time.sleep(3)
-        return _watched(node, seconds)
+        return watched(node, seconds)
 
 
 def _with_jobs(folder: Path, seconds: float) -> Figures:
@@ -56,13 +56,13 @@ def _with_jobs(folder: Path, seconds: float) -> Figures:
             raise Failed("not all jobs run")
         after = set(processes_of(node.data, node.pid))
         grown = _private_mib(after) - private_before
-        figures = dict(_watched(node, seconds, shims=after - before))
+        figures = dict(watched(node, seconds, shims=after - before))
         node.call("POST", "/commands", {"command": "stop", "jobId": "Bench/Quiet", "kill": True})
         time.sleep(2)
         return figures | {"per_job": grown / JOBS}
 
 
-def _watched(node: RunningNode, seconds: float, shims: Iterable[int] = ()) -> Figures:
+def watched(node: RunningNode, seconds: float, shims: Iterable[int] = ()) -> Figures:
     """Voluntary context switches and CPU time of all processes, over `seconds`."""
     pids = processes_of(node.data, node.pid)
     shims = set(shims)

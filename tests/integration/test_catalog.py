@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import watchfiles
+from watchfiles._rust_notify import RustNotify
 
 from bus.commands import ApplyCatalog, Definition
+from handlers.catalog import definition_files, watch
 from handlers.catalog import folder_watch as doorbell
-from handlers.catalog import watch
 from handlers.catalog.definition_files import DefinitionFiles
 from handlers.catalog.layers import SIZE_MAX
 from handlers.catalog.watch import CatalogWatch
@@ -196,6 +197,71 @@ def test_a_changed_file_of_equal_size_and_time_is_read_again(tmp_path: Path) -> 
     assert definition.spec.timeout_s == 2
 
 
+def test_a_look_that_is_not_thorough_reads_what_was_changed_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(definition_files, "SETTLED_NS", 0)
+    files = DefinitionFiles(tmp_path)
+    for name in ("A/changed", "A/put", "A/same", "B/other"):
+        define(tmp_path, name)
+    put = define(tmp_path, "A/new", GOOD + "timeout_s = 2\n")
+    files.scan()
+    read: list[str] = []
+    content = definition_files._content
+
+    def noted(path: str) -> bytes:
+        if os.path.exists(path):  # noqa: PTH110
+            read.append(path)
+        return content(path)
+
+    monkeypatch.setattr(definition_files, "_content", noted)
+    assert files.scan(thorough=False) == files.scan(thorough=False)
+    assert read == []
+
+    changed = define(tmp_path, "A/changed", GOOD + "timeout_s = 1\n")
+    put.replace(tmp_path / "A" / "jobs" / "put" / "job.toml")
+    (tmp_path / "B" / "defaults.toml").write_text("timeout_s = 3\n")
+    found = by_id(files.scan(thorough=False))
+
+    assert {job: each.spec.timeout_s for job, each in found.items() if each.spec} == {
+        "A/changed": 1,
+        "A/put": 2,
+        "A/same": 0,
+        "B/other": 3,
+    }
+    assert len(read) == 4
+    assert str(changed) in read
+    read.clear()
+    files.scan()
+    assert len(read) == 5
+
+
+def test_a_file_that_was_changed_a_moment_ago_is_read_whatever_its_times_are(
+    tmp_path: Path,
+) -> None:
+    files = DefinitionFiles(tmp_path)
+    file = define(tmp_path, "A/job", GOOD + "timeout_s = 1\n")
+    before = file.stat()
+    files.scan()
+    with file.open("r+") as opened:
+        opened.write(GOOD + "timeout_s = 2\n")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    (definition,) = files.scan(thorough=False)
+
+    assert definition.spec is not None
+    assert definition.spec.timeout_s == 2
+
+
+def test_two_jobs_that_are_one_folder_are_both_there_at_every_look(tmp_path: Path) -> None:
+    file = define(tmp_path, "A/one")
+    (file.parents[1] / "two").symlink_to("one")
+    files = DefinitionFiles(tmp_path)
+    for thorough in (True, True, False):
+        found = files.scan(thorough=thorough)
+        assert [each.job_id for each in found] == ["A/one", "A/two"]
+
+
 class Reports:
     """Collects reports; a test waits for the one it claims will come."""
 
@@ -268,6 +334,33 @@ async def test_the_first_report_comes_even_when_nothing_is_defined(tmp_path: Pat
     async with watching(tmp_path) as reports:
         await reports.until(valid=set())
     assert reports.seen == [{}]
+
+
+@pytest.mark.usefixtures("no_slow_look")
+async def test_as_many_folders_are_watched_as_the_system_permits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doorbell, "FEW_FOLDERS", 2)
+    file = define(tmp_path, "A/a")
+    for name in "bcdefgh":
+        define(tmp_path, f"A/{name}")
+    notify = RustNotify
+    tried = []
+
+    def limited(paths: list[str], *rest: object) -> object:
+        tried.append(len(paths))
+        if len(paths) > 6:
+            raise OSError("OS file watch limit reached. about [...]")
+        return notify(paths, *rest)  # type: ignore[arg-type]  # as awatch calls it
+
+    monkeypatch.setattr(watchfiles.main, "RustNotify", limited)
+    async with watching(tmp_path) as reports:
+        everything = {f"A/{name}" for name in "abcdefgh"}
+        await reports.until(valid=everything)
+        await eventually(lambda: len(tried) >= 2, "fewer are watched")
+        file.write_text(BROKEN)
+        await reports.until(valid=everything - {"A/a"}, broken={"A/a"})
+    assert tried[:2] == [11, 5]
 
 
 @pytest.mark.usefixtures("no_slow_look")

@@ -29,6 +29,7 @@ from bus.model import ExecutionStatus, SecretRef
 from bus.schedules import Fold, Gap, MissedPolicy, ScheduleSpec
 from handlers.catalog.definition_decoding import decode_definition, revision_of
 from handlers.catalog.layers import SIZE_MAX
+from handlers.catalog.record_decoding import RecordDecoder, decoded_at_once
 from handlers.catalog.toml_lines import Path, key_lines, line_of
 
 COMMAND = 'command = ["./run.sh"]\n'
@@ -547,6 +548,29 @@ def test_two_mistakes_in_two_places_are_both_reported() -> None:
             assert any(other_reason in each for each in reasons), (text, other, reasons)
             tried += 1
     assert tried > 200
+
+
+def test_decoding_at_once_gives_the_same_and_never_what_is_wrong() -> None:
+    for text in (COMMAND, EVERYTHING, *(text for text, *_ in (*FAULTS, *LATER_FAULTS))):
+        try:
+            document = tomllib.loads(text)
+        except tomllib.TOMLDecodeError:
+            continue
+        decoder = RecordDecoder()
+        values = decoder.fields(JobSpec, document, ())
+        at_once = decoded_at_once(document, JobSpec, {})
+        assert at_once == (None if decoder.problems else JobSpec(**values)), text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[variables.X]\ntype = 'integer'\nmax = 9223372036854775808\n",
+        "[[schedule]]\ncron = '* * * * *'\nvariables = { X = 9223372036854775808 }\n",
+    ],
+)
+def test_numbers_that_no_journal_can_hold_are_not_decoded_at_once(text: str) -> None:
+    assert decoded_at_once(tomllib.loads(COMMAND + text), JobSpec, {}) is None
 
 
 # Hostile texts
