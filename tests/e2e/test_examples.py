@@ -9,6 +9,7 @@ import tarfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def test_each_example_is_right_and_has_its_line_and_its_test() -> None:
 async def test_examples_with_a_time_table_are_due(http: Http) -> None:
     jobs = {job["jobId"]: job for job in (await http.get("/jobs"))["items"]}
     due = {job_id for job_id, job in jobs.items() if job.get("nextAt")}
-    assert due == {"Files/Backup", "Files/RotateLogs", "Nightly/Export"}
+    assert due == {"Finance/Billing", "Files/Backup", "Files/RotateLogs", "Nightly/Export"}
 
 
 async def test_backup_keeps_the_newest_archives(http: Http, tmp_path: Path) -> None:
@@ -207,6 +208,25 @@ async def test_a_chain_of_three_hands_on_what_it_found(http: Http, tmp_path: Pat
     middle = (await http.executions("Nightly/Summarize"))[0]
     assert last["causedBy"] == middle["executionId"]
     assert middle["variables"]["Rows"] == 5
+
+
+async def test_a_billing_run_keeps_to_working_days_and_bills_nothing_twice(
+    http: Http, tmp_path: Path
+) -> None:
+    [schedule] = (await http.get("/jobs/Finance/Billing"))["schedules"]
+    for instant in schedule["next"]:
+        is_weekend = datetime.fromisoformat(instant["local"]).weekday() >= 5
+        assert ("starts nothing: except" in instant["note"]) or not is_weekend, instant
+    assert any("Weekend" in instant["note"] for instant in schedule["next"])
+
+    (tmp_path / "a.order").write_text("name=Ann\namount=7.5\n", encoding="utf-8")
+    where = {"Orders": str(tmp_path), "Invoices": str(tmp_path / "invoices")}
+    first, _ = await ran(http, "Finance/Billing", **where)
+    (tmp_path / "b.order").write_text("name=Bob\namount=1\n", encoding="utf-8")
+    second, output = await ran(http, "Finance/Billing", **where)
+    assert [each["result"] for each in (first, second)] == [{"invoices": 1}, {"invoices": 1}]
+    assert output == "wrote b.invoice\n"
+    assert (tmp_path / "invoices" / "a.invoice").read_text("utf-8") == "Ann owes 7.50\n"
 
 
 async def artifact(http: Http, execution: dict[str, Any], name: str) -> bytes:
