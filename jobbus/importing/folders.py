@@ -1,11 +1,11 @@
 """Writes imported jobs as folders of an apps folder, and overwrites nothing. Blocking."""
 
+import os
 from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
-from bus.files import created_once
 from handlers.catalog.near_jobs import FILE_NAME, JOBS_FOLDER
 from jobbus.importing.imported import Import, ImportedJob, Kind, Note
 from jobbus.importing.job_text import job_text
@@ -79,8 +79,25 @@ def _written(folder: Path, files: dict[str, str]) -> Outcome:
     if looked is not Outcome.WOULD_BE:
         return looked
     folder.mkdir(parents=True, exist_ok=True)
-    written = [created_once(folder / name, text.encode()) for name, text in files.items()]
+    written = [_created(folder / name, text.encode()) for name, text in files.items()]
     return Outcome.WRITTEN if all(written) else Outcome.REFUSED
+
+
+def _created(path: Path, content: bytes) -> bool:
+    """The file appears whole, unless there is one already; with the rights that the umask leaves,
+    for the service and the job may be of other accounts than who imports."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        with draft.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
 
 
 def _content(path: Path) -> bytes | None:

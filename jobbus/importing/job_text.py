@@ -1,25 +1,13 @@
-"""The text of a job.toml, from the definition that an import made. Pure.
-
-Keys that this version does not build yet are written as comments, so that the job is taken now and
-complete later. A job that would do something else without such a key is written disabled.
-"""
+"""The text of a job.toml, from the definition that an import made. Pure."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import msgspec
-
-from bus.job_definition import DefinitionFault, JobSpec
+from bus.job_definition import DefinitionFault
 from bus.visible_text import visible
 from handlers.catalog.definition_decoding import decode_definition
 from jobbus.importing.imported import ImportedJob, Kind, Note, TomlValue
-
-BUILT = frozenset(field.name for field in msgspec.structs.fields(JobSpec))
-"""The keys and sections at the top of a job.toml that this version takes."""
-
-DECISIVE = frozenset(("user", "group", "stdin"))
-"""Without these a program would run with rights, or read input, that it was not meant to."""
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPES = {
@@ -40,33 +28,19 @@ class JobText(NamedTuple):
     notes: tuple[Note, ...]
 
 
-def job_text(job: ImportedJob, *, built: frozenset[str] = BUILT) -> JobText:
-    """What is written for `job`; notes say which keys wait and what the service would refuse."""
-    waiting = [key for key in job.definition if key not in built]
-    definition = {key: value for key, value in job.definition.items() if key in built}
-    notes = [
-        _note(job, f"{key} is not built yet: it stands in job.toml as a comment") for key in waiting
-    ]
-    if held := [key for key in waiting if key in DECISIVE]:
-        definition = {"disabled": True, **definition}
-        words = " and ".join(held)
-        notes.append(_note(job, f"it is written with disabled = true, since it needs {words}"))
-    later = "".join(
-        _comments(toml_text({key: job.definition[key]}).splitlines()) for key in waiting
-    )
-    parts = [_heading(job), toml_text(definition)]
-    if later:
-        parts.append(f"\n# Not built yet in this version; without the # once it is:\n{later}")
-    text = "".join(parts)
+def job_text(job: ImportedJob) -> JobText:
+    """What is written for `job`, with a note if the service would refuse it."""
+    text = _heading(job) + toml_text(job.definition)
     # The folder is only put into the spec; what is refused does not depend on it.
     decoded = decode_definition(text.encode(), file="job.toml", directory="/")
-    if isinstance(decoded, DefinitionFault):
-        place = f"line {decoded.line} of " if decoded.line else ""
-        notes.append(_note(job, f"{place}its job.toml is refused by the service: {decoded.reason}"))
-    return JobText(text, tuple(notes))
+    if not isinstance(decoded, DefinitionFault):
+        return JobText(text, ())
+    place = f"line {decoded.line} of " if decoded.line else ""
+    reason = f"{place}its job.toml is refused by the service: {decoded.reason}"
+    return JobText(text, (_refused(job, reason),))
 
 
-def _note(job: ImportedJob, reason: str) -> Note:
+def _refused(job: ImportedJob, reason: str) -> Note:
     return Note(
         kind=Kind.LEFT_OUT,
         file=job.file,

@@ -258,7 +258,7 @@ class _App:
             return False
         self.memory_bytes = int(size[1]) * _SIZES[size[2].upper()]
         self._changed(
-            entry, "memory_bytes is a limit that the program cannot pass; pm2 looks now and then"
+            entry, "memory is a limit that the program cannot pass; pm2 looks now and then"
         )
         return True
 
@@ -303,7 +303,7 @@ class _App:
                 steady: Table = {"backoff": 1.0, "jitter": 0.0} if self.restart_delay_ms else {}
                 table["retry"] = {"delay_s": delay_s, **steady}
         if self.memory_bytes:
-            table["limits"] = {"memory_bytes": self.memory_bytes}
+            table["limits"] = {"memory": self.memory_bytes}
         times: list[Table] = []
         if self.autostart:
             times.append({"cron": "@reboot"})

@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import os
 import re
 import shutil
 import sqlite3
 import tarfile
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -39,8 +41,15 @@ class Prepared(Service):
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    root = tmp_path_factory.mktemp("examples")
+def root() -> Iterator[Path]:
+    """Unlike pytest's own folders others may pass it: jobs run as other accounts, too."""
+    with tempfile.TemporaryDirectory(prefix="jobbus-examples-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="module")
+def service(root: Path) -> Iterator[Service]:
     running = Prepared(root, Apps(root))
     shutil.copytree(
         CATALOG, running.apps.root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
@@ -215,7 +224,7 @@ async def test_a_billing_run_keeps_to_working_days_and_bills_nothing_twice(
 ) -> None:
     [schedule] = (await http.get("/jobs/Finance/Billing"))["schedules"]
     for instant in schedule["next"]:
-        is_weekend = datetime.fromisoformat(instant["local"]).weekday() >= 5
+        is_weekend = datetime.fromisoformat(instant["at"]).weekday() >= 5
         assert ("starts nothing: except" in instant["note"]) or not is_weekend, instant
     assert any("Weekend" in instant["note"] for instant in schedule["next"])
 
@@ -227,6 +236,18 @@ async def test_a_billing_run_keeps_to_working_days_and_bills_nothing_twice(
     assert [each["result"] for each in (first, second)] == [{"invoices": 1}, {"invoices": 1}]
     assert output == "wrote b.invoice\n"
     assert (tmp_path / "invoices" / "a.invoice").read_text("utf-8") == "Ann owes 7.50\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another account takes a service that runs as root")
+async def test_files_are_looked_into_with_the_rights_of_nobody(http: Http, root: Path) -> None:
+    public, private = root / "public", root / "private"
+    for each, mode in ((public, 0o644), (private, 0o600)):
+        each.write_text("what it begins with", encoding="utf-8")
+        each.chmod(mode)
+    assert await succeeded(http, "Guarded/Inspect", Path=str(public)) == "what it begins with"
+    refused, output = await ran(http, "Guarded/Inspect", Path=str(private))
+    assert refused["status"] == "Failed"
+    assert "Permission denied" in output
 
 
 async def artifact(http: Http, execution: dict[str, Any], name: str) -> bytes:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,14 @@ class Hosting(Service):
 
 
 @pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In the place of pytest's own, which only root may pass: jobs run as others, too."""
+    with tempfile.TemporaryDirectory(prefix="jobbus-import-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     """A running service without any jobs yet."""
     running = Hosting(tmp_path, Apps(tmp_path))
@@ -45,6 +54,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 def jobbus(place: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "jobbus", "import", *arguments],
+        umask=0o022,
         cwd=place,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(place)},
         capture_output=True,
@@ -99,6 +109,24 @@ async def test_a_line_of_a_crontab_is_checked_written_once_and_runs(
     assert refused["leftOut"] == report["leftOut"] + 1
     assert any("nothing is overwritten" in note["reason"] for note in refused["notes"])
     assert definition.read_text(encoding="utf-8") == mine
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="another account takes a service that runs as root")
+async def test_a_line_of_the_system_runs_as_its_account_and_reads_what_follows_percent(
+    service: Service, tmp_path: Path
+) -> None:
+    system = tmp_path / "cron.d"
+    system.mkdir()
+    line = "HOME=/\n*/5 * * * * nobody id -un; pwd; cat%first%second\n"
+    (system / "who").write_text(line, encoding="utf-8")
+    done = jobbus(tmp_path, "crontab", "cron.d")
+    assert done.returncode == 0, done.stdout
+    folder = service.apps.folder("Cron/id")
+    assert {each.name: each.stat().st_mode & 0o777 for each in folder.iterdir()} == {
+        "job.toml": 0o644,
+        "stdin.txt": 0o644,
+    }
+    assert (await output_of(service, "Cron/id"))[1] == "nobody\n/\nfirst\nsecond\n"
 
 
 async def test_programs_of_supervisord_and_its_included_files_run(

@@ -12,7 +12,7 @@ from bus.job_definition import JobSpec
 from handlers.catalog.definition_decoding import decode_definition
 from jobbus.importing.crontab import name_of, with_accounts
 from jobbus.importing.imported import Import, ImportedJob, JobNames, Kind, Source, id_part, lines_of
-from jobbus.importing.job_text import BUILT, job_text, toml_text
+from jobbus.importing.job_text import job_text, toml_text
 from jobbus.importing.loose_json import Unreadable, plain, read_json
 from jobbus.importing.pm2 import import_pm2
 from jobbus.importing.pswebhost import import_pswebhost
@@ -51,8 +51,6 @@ def check(found: Import, text: str, *, without: frozenset[str] = frozenset()) ->
         decoded = decode_definition(written.text.encode(), file="job.toml", directory="/")
         if not isinstance(decoded, JobSpec):
             assert any("is refused by the service" in note.reason for note in written.notes)
-        waiting = set(job.definition) - BUILT
-        assert all(any(key in note.reason for note in written.notes) for key in waiting)
         try:
             document = tomllib.loads(toml_text(job.definition))
         except tomllib.TOMLDecodeError:
@@ -179,23 +177,6 @@ def test_what_would_have_to_be_run_is_refused_with_its_line(text: str, line: int
 
 def job(**definition: Any) -> ImportedJob:
     return ImportedJob(job_id="A/B", definition=definition, file="old", lines=(7,), source=("x y",))
-
-
-def test_keys_that_are_not_built_are_comments_and_noted() -> None:
-    made = job(command=["true"], schedule=[{"cron": "0 3 * * *"}])
-    written = job_text(made, built=frozenset(("command",)))
-    assert tomllib.loads(written.text) == {"command": ["true"]}
-    assert '# [[schedule]]\n# cron = "0 3 * * *"\n' in written.text
-    assert [(n.kind, n.line, n.text) for n in written.notes] == [(Kind.LEFT_OUT, 7, "x y")]
-    whole = job_text(made, built=frozenset(("command", "schedule")))
-    assert tomllib.loads(whole.text)["schedule"] == [{"cron": "0 3 * * *"}]
-
-
-@pytest.mark.parametrize("key", ["user", "group", "stdin"])
-def test_a_job_that_would_run_otherwise_without_a_key_is_disabled(key: str) -> None:
-    written = job_text(job(command=["true"], **{key: "x"}), built=frozenset(("command",)))
-    assert tomllib.loads(written.text) == {"command": ["true"], "disabled": True}
-    assert any(f"needs {key}" in note.reason for note in written.notes)
 
 
 def test_a_definition_that_the_service_refuses_has_a_note_with_its_line() -> None:
