@@ -28,7 +28,8 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: object) -> str:
     """Links lead to the place that their target has in the site."""
     name = page.file.src_uri
-    source = PurePosixPath(name if name in BESIDE else f"docs/{name}").parent
+    is_beside = name in BESIDE or name.startswith("examples/")
+    source = PurePosixPath(name if is_beside else f"docs/{name}").parent
 
     def moved(found: re.Match[str]) -> str:
         target = normpath(str(source / found["target"]))

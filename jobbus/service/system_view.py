@@ -1,7 +1,6 @@
 """What `GET /system` says about the service, and whether it is ready. No IO."""
 
 import os
-from importlib.metadata import version
 
 from bus.clock import rfc3339
 from bus.dispatch import Inbox
@@ -12,6 +11,7 @@ from bus.schedules import ClockDoubt
 from handlers.decisions.table import JobTable
 from handlers.disk_space import SpaceWatch
 from handlers.journal.recovery import RecoveredTable
+from handlers.schedule.service_zone import ZoneData
 from handlers.supervision.supervisor import ProcessSupervisor
 from jobbus.service.settings import Settings
 from transports.directory.transport import DirectoryTransport
@@ -45,6 +45,7 @@ class SystemView:
         table: JobTable,
         space: SpaceWatch,
         polled: tuple[FolderPolling, ...],
+        zones: ZoneData,
     ) -> None:
         self._apps = settings.serve.apps
         self._layout = layout
@@ -56,6 +57,7 @@ class SystemView:
         self._table = table
         self._space = space
         self._polled = polled
+        self._zones = zones
 
     def __call__(self) -> dict[str, object]:
         return {
@@ -75,7 +77,8 @@ class SystemView:
             "notes": list(self._recovered.notes),
             "maintenance": _maintenance(self._table.maintenance),
             "clock": _clock(self._table.doubt),
-            "tzdata": version("tzdata"),
+            "tzdata": self._zones.version,
+            "tzdataFrom": self._zones.source,
             "space": self._space_left(),
         }
 

@@ -31,7 +31,7 @@ from handlers.progress_coalescer import ProgressCoalescer
 from handlers.retention_loop import Retention, TrustedClock, last_ms
 from handlers.schedule.clock_trust import ClockTrust
 from handlers.schedule.scheduler import Scheduler
-from handlers.schedule.service_zone import service_zone
+from handlers.schedule.service_zone import service_zone, zone_data
 from handlers.shim.process_tree import boot_id
 from handlers.supervision.request import ProgramDefaults
 from handlers.supervision.secrets import SecretValues
@@ -234,6 +234,7 @@ class Parts:
             self.table,
             self.space,
             (self.queue_polling, self.catalog.polling),
+            zone_data(),
         )
 
     def _connect(self) -> None:

@@ -109,6 +109,7 @@ async def test_nothing_is_open_but_the_page_and_the_state_of_health() -> None:
         ("GET", "/readyz"),
         ("GET", "/version"),
         ("GET", "/problems/forbidden"),
+        ("GET", "/schemas/app.js"),
         ("POST", SESSION),
         ("GET", "/api/v1/ws"),
     }

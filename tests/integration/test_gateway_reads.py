@@ -134,7 +134,8 @@ async def test_a_faulty_job_shows_file_line_and_reason() -> None:
     backend.table.by_job["App/Job"] = Job(id="App/Job", spec=None, fault=fault)
     async with serving(backend) as (_, session):
         _, job = await get(session, "/api/v1/jobs/App/Job")
-    assert job["fault"] == {"file": fault.file, "line": 3, "reason": fault.reason}
+    shown = {"file": fault.file, "line": 3, "reason": fault.reason, "key": "", "more": []}
+    assert job["fault"] == shown
     assert "comand" in job["may"]["start"]["why"]
 
 
