@@ -19,6 +19,7 @@ class Kind(StrEnum):
     SCHEMA = "requests by the document"
     EXHAUSTED = "exhausted resources"
     STREAMED_CHANGES = "streamed changes"
+    SCHEDULES = "decisions of schedules"
 
 
 class Tally:

@@ -1,5 +1,6 @@
 """The instants of schedules, over every change of the clocks of two years in twelve zones."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise, takewhile
 from zoneinfo import ZoneInfo
@@ -7,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from cronsim import CronSim
 
-from bus.schedules import Fold, Gap
+from bus.schedules import Fold, Gap, ScheduleSpec
 from handlers.schedule.rules import (
     AtRule,
     EveryRule,
@@ -16,6 +17,7 @@ from handlers.schedule.rules import (
     cron_rule,
     due_between,
     next_after,
+    rule_of,
 )
 from handlers.schedule.wall_time import wall_of
 
@@ -70,7 +72,14 @@ def transitions(zone: ZoneInfo, begin: datetime, end: datetime) -> list[datetime
     ]
 
 
-@pytest.mark.parametrize("zone", ZONES)
+SHORT = ("Australia/Lord_Howe",)
+"""Of the others the long form; this one changes by half an hour."""
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [zone if zone in SHORT else pytest.param(zone, marks=pytest.mark.exhaustive) for zone in ZONES],
+)
 def test_each_change_of_the_clocks_gives_each_wall_time_its_instants(zone: str) -> None:
     place = ZoneInfo(zone)
     for change in transitions(place, at("2026-01-01"), at("2028-01-01")):
@@ -114,23 +123,28 @@ def test_berlin() -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "said"),
     [
-        "0 0 31 2 *",
-        "0 0 ? * *",
-        "0 0 15W * *",
-        "H H * * *",
-        "0 0 0 1 1 * 2027",
-        "@often",
-        "61 * * * *",
-        "0 0 * *",
-        "a b c d e",
+        ("0 0 31 2 *", "there is no day 31 in February"),
+        ("0 0 30 FEB *", "never due"),
+        ("0 0 31 4,6 *", "there is no day 31 in month 4,6"),
+        ("0 0 ? * *", "write '*'"),
+        ("0 0 15W * *", "write 'LW'"),
+        ("H H * * *", "jitter_s"),
+        ("0 0 0 1 1 * 2027", "seven fields"),
+        ("@often", "@daily"),
+        ("61 * * * *", '"61" is no minute'),
+        ("0 0 * *", "4 fields; write five"),
+        ("0 0 * * 9", '"9" is no day of the week'),
+        ("0 0 * JANUARY *", "JAN-DEC"),
+        ("0 0 * 13 *", '"13" is no month'),
+        ("", "cron is empty"),
+        ("a b c d e", '"a" is no minute'),
     ],
 )
-def test_what_cannot_be_is_refused_with_what_to_write(line: str) -> None:
-    with pytest.raises(ScheduleError) as caught:
+def test_what_cannot_be_is_refused_with_what_to_write(line: str, said: str) -> None:
+    with pytest.raises(ScheduleError, match=re.escape(said)):
         cron_rule(line, "UTC")
-    print(caught.value)
 
 
 def test_every_and_at() -> None:
@@ -142,3 +156,59 @@ def test_every_and_at() -> None:
     assert next_after(
         calendar_rule("*-*-01 04:30:00 America/New_York", "UTC"), at("2026-11-28")
     ) == at("2026-12-01T09:30")
+
+
+@pytest.mark.parametrize(
+    ("line", "zone", "day", "minutes"),
+    [
+        ("5 * * * *", "Europe/Berlin", "2026-03-29", {60}),
+        ("*/15 * * * *", "Europe/Berlin", "2026-03-29", {15}),
+        ("*/15 * * * *", "Europe/Berlin", "2026-10-25", {15}),
+        ("0 * * * *", "Europe/Berlin", "2026-10-25", {60}),
+        ("0 * * * *", "Australia/Lord_Howe", "2026-10-03", {30, 60}),
+        ("*/30 * * * *", "Africa/Cairo", "2026-04-23", {30}),
+    ],
+)
+def test_patterns_follow_elapsed_time_through_changes_and_never_crowd(
+    line: str, zone: str, day: str, minutes: set[int]
+) -> None:
+    begin = at(f"{day}T00:00") - timedelta(hours=6)
+    found = list(due_between(cron_rule(line, zone), begin, begin + timedelta(hours=36)))
+    assert {(b - a) // timedelta(minutes=1) for a, b in pairwise(found)} == minutes
+
+
+@pytest.mark.parametrize(
+    ("spec", "key", "said"),
+    [
+        (ScheduleSpec(zone="UTC"), "", "needs one of cron, every_s, at, calendar"),
+        (ScheduleSpec(cron="* * * * *", every_s=5, zone="UTC"), "every_s", "cron and every_s"),
+        (ScheduleSpec(cron="* * * * *", zone="Berlin"), "zone", 'did you mean "Europe/Berlin"?'),
+        (ScheduleSpec(cron="* * * * *", zone="Europe/Berln"), "zone", '"Europe/Berlin"'),
+        (ScheduleSpec(cron="* * * * *", zone="../UTC"), "zone", "there is no zone"),
+        (ScheduleSpec(cron="* * * * *", zone="Europe"), "zone", "there is no zone"),
+        (ScheduleSpec(cron="* * * * *", anchor="2026-01-01", zone="UTC"), "anchor", "every_s"),
+        (ScheduleSpec(every_s=5, anchor="noon", zone="UTC"), "anchor", "no date and time"),
+        (ScheduleSpec(at=("24.12.2026",), zone="UTC"), "at", "no date and time"),
+        (ScheduleSpec(at=(), zone="UTC"), "at", "at is empty"),
+        (ScheduleSpec(calendar="whenever", zone="UTC"), "calendar", "Mon..Fri 09:00"),
+        (ScheduleSpec(calendar="*-02-31 10:00", zone="UTC"), "calendar", "never due"),
+        (ScheduleSpec(calendar="09:00 Europe/Berln", zone="UTC"), "calendar", "no zone"),
+    ],
+)
+def test_schedule_that_cannot_be_names_its_key_and_what_would_be_right(
+    spec: ScheduleSpec, key: str, said: str
+) -> None:
+    with pytest.raises(ScheduleError, match=re.escape(said)) as caught:
+        rule_of(spec)
+    assert caught.value.key == key
+
+
+def test_instants_without_an_offset_are_in_the_zone() -> None:
+    spec = ScheduleSpec(at=("2026-12-24T18:00:00", "2026-12-24T18:00:00+05:30"), zone="Asia/Tokyo")
+    assert rule_of(spec) == AtRule(instants=(at("2026-12-24T09:00"), at("2026-12-24T12:30")))
+
+
+def test_every_is_counted_from_its_anchor_and_begins_with_it() -> None:
+    rule = rule_of(ScheduleSpec(every_s=3600, anchor="2026-01-01T00:10:00", zone="UTC"))
+    assert next_after(rule, at("2025-01-01")) == at("2026-01-01T00:10")
+    assert next_after(rule, at("2026-01-01T00:10")) == at("2026-01-01T01:10")
