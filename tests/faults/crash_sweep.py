@@ -13,7 +13,15 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.load import Dead, Load, SeamService, define, torn_files, verify
+from tests.faults.load import (
+    Dead,
+    Load,
+    SeamService,
+    define,
+    define_timed,
+    torn_files,
+    verify,
+)
 from tests.faults.seam import Plan
 from tests.faults.simultaneous import all_killed_at
 
@@ -62,6 +70,7 @@ def attempt(root: Path, aim: Aim) -> Verdict:
     """One whole life of a data directory: a load with a death in it, a restart, and the truth."""
     service = SeamService(root)
     define(service.apps)
+    define_timed(service.apps)
     load = Load(service, deaths=2 if aim.again else 1)
     verdict = Verdict(aim)
     try:

@@ -8,6 +8,7 @@ import http.client
 import json
 import signal
 import time
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,7 @@ ENDS: dict[str, set[tuple[str, int | None]]] = {
     "S/Reports": {("Succeeded", 0)},
     "S/Retried": {("Failed", 4), ("Succeeded", 0)},
     "S/Restarted": {("Failed", 5)},
+    "S/Timed": {("Succeeded", 0)},
     "S/Delayed": {("Succeeded", 0)},
     "S/First": {("Succeeded", 0)},
     "S/Chained": {("Succeeded", 0)},
@@ -69,6 +71,10 @@ BURST = {
     "unwell": "S/Unwell",
 }
 """Starts at once, together with a restart: enough for the queue to sync them as a group."""
+
+TIMED = "S/Timed"
+INSTANTS_S = (1.2, 1.5, 1.8)
+"""So long after its definition the job's schedule is due."""
 
 DELAYS_MS = {"S/Delayed": 400}
 """Jobs whose starts are due so much later."""
@@ -158,6 +164,29 @@ def define(apps: Apps) -> None:
     apps.shell("S/Chained", STARTED + "exit 0", variables=number, max_running=3)
 
 
+def define_timed(apps: Apps) -> None:
+    """One more job, which a schedule starts while the load goes on."""
+    now_ms = SystemClock().now_ms()
+    at = [rfc3339(now_ms + int(after_s * 1000)) for after_s in INSTANTS_S]
+    timed = {"name": "soon", "at": at, "zone": "UTC", "missed": "all"}
+    apps.shell(TIMED, STARTED + "exit 0", overlap="queue", schedule=[timed])
+
+
+def instants_of(apps: Apps) -> list[str]:
+    """When the schedule is due, as decisions have it; never if the load has none."""
+    if not apps.definition(TIMED).exists():
+        return []
+    definition = tomllib.loads(apps.definition(TIMED).read_text(encoding="utf-8"))
+    found: list[str] = definition["schedule"][0]["at"]
+    return found
+
+
+def timed_ids(instants: list[str]) -> dict[str, str]:
+    """The commands of the schedule's starts, with their instants."""
+    times = ((str(from_rfc3339(at)), at) for at in instants)
+    return {derived_uuid("schedule", TIMED, "soon", ms): at for ms, at in times}
+
+
 def published_ids() -> dict[str, str]:
     """What `Load.tried` has once all but the dropped file was published."""
     words = {"long": "start S/Long", "again": "restart S/Long", "stop": "stop S/Long"}
@@ -221,7 +250,12 @@ class Load:
         return str(uuid5(NAMESPACE_URL, f"load/{name}"))
 
     def call(
-        self, method: str, path: str, body: Content | None = None, wait_s: int = 0
+        self,
+        method: str,
+        path: str,
+        body: Content | None = None,
+        wait_s: int = 0,
+        accept: str = "*/*",
     ) -> tuple[int, Any]:
         """Status and JSON of an answer.
 
@@ -231,6 +265,7 @@ class Load:
         headers = {
             "Authorization": f"Bearer {self.service.token}",
             "Content-Type": "application/json",
+            "Accept": accept,
         }
         if wait_s:
             headers["Prefer"] = f"wait={wait_s}"
@@ -299,6 +334,18 @@ class Load:
                 left -= {e["commandId"] for e in executions if e["status"] == "Unknown"}
             self._look_alive(deadline_s, left)
 
+    def _is_due_again(self) -> bool:
+        """Whether the schedule has an instant that is not decided yet."""
+        status, job = self.call("GET", f"/jobs/{TIMED}")
+        return status == 200 and job["nextAt"] is not None
+
+    def decisions(self) -> list[Content]:
+        """What was decided of the schedule, in every life of the service so far."""
+        query = "start=earliest&type=schedule.decided&limit=500"
+        status, page = self.call("GET", f"/events?{query}", accept="application/json")
+        assert status == 200, page
+        return [each["data"] for each in page["items"]]
+
     def _look_alive(self, deadline_s: float, what: object) -> None:
         if not self.service.is_up:
             raise Dead
@@ -312,7 +359,12 @@ class Load:
         while True:
             ended = {c["commandId"] for c in self.items("/commands") if _is_final(c)}
             running = [e for e in self.items("/executions") if e["status"] not in FINAL]
-            left = (self.acknowledged - ended, running, self.service.queue_files_whole())
+            left = (
+                self.acknowledged - ended,
+                running,
+                self.service.queue_files_whole(),
+                self._is_due_again(),
+            )
             if not any(left):
                 return
             self._look_alive(deadline_s, left)
@@ -353,6 +405,7 @@ def verify(
     """
     service = load.service
     items, commands = load.items("/executions"), load.items("/commands")
+    yield from _wrong_schedule(load, items, may_skip=bool(reported))
     code = service.end()
     if code != 0:
         yield f"the service ended with {code}"
@@ -373,7 +426,8 @@ def _lost_or_doubled(load: Load, items: list[Content], commands: list[Content]) 
     yield from _wrong_chains(items, known)
     firsts = (e["executionId"] for e in items if e["jobId"] == "S/First")
     chained = {derived_uuid("chain", each, "0") for each in firsts}
-    for command_id in known.keys() - load.tried.keys() - chained:
+    timed = timed_ids(instants_of(load.service.apps)).keys()
+    for command_id in known.keys() - load.tried.keys() - chained - timed:
         yield f"from nowhere: {command_id}"
     own = (e["commandId"] for e in items if e["previous"] is None)
     for command_id, times in Counter(own).items():
@@ -394,6 +448,23 @@ def _lost_or_doubled(load: Load, items: list[Content], commands: list[Content]) 
     for key, version in load.seen.items():
         if now.get(key, 0) < version:
             yield f"went back: {key} was at {version}, is at {now.get(key)}"
+
+
+def _wrong_schedule(load: Load, items: list[Content], *, may_skip: bool) -> Iterator[str]:
+    """Each instant since the schedule was in force is decided once, and has one execution; if it
+    `may_skip`, only as many as were started."""
+    instants = instants_of(load.service.apps)
+    decided = load.decisions()
+    found = [each["scheduledAt"] for each in decided]
+    if found != instants[len(instants) - len(found) :]:
+        yield f"of the instants {instants} there were decisions about {decided}"
+    ids = timed_ids(instants)
+    started = [each["commandId"] for each in decided if each["verdict"] == "started"]
+    made = [e["commandId"] for e in items if e["jobId"] == TIMED and e["previous"] is None]
+    skipped = [each for each in decided if each["verdict"] != "started"]
+    is_known = {ids.get(each) for each in started} <= set(found)
+    if sorted(made) != sorted(started) or not is_known or (skipped and not may_skip):
+        yield f"by schedule {started} were started, executions are of {made}, skipped {skipped}"
 
 
 def _wrong_chains(items: list[Content], commands: dict[str, Content]) -> Iterator[str]:
