@@ -16,6 +16,8 @@ from bus.events import (
     Published,
     ScheduleBegun,
     ScheduleDecided,
+    SchedulePaused,
+    ScheduleResumed,
     SystemClock,
     SystemForgotten,
     SystemMaintenance,
@@ -28,10 +30,12 @@ from bus.views import (
     CommandView,
     DecisionView,
     ExecutionView,
+    HeldView,
     JobView,
     command_view,
     decision_view,
     execution_view,
+    held_view,
     job_view,
 )
 
@@ -66,6 +70,7 @@ class ClockView(msgspec.Struct, frozen=True, rename="camel"):
 View = (
     ClockView
     | DecisionView
+    | HeldView
     | MaintenanceView
     | ExecutionView
     | CommandView
@@ -144,6 +149,9 @@ class ChangeEncoder:
             return self._frame(
                 published, subject, view, job=event.job_id, execution=event.execution_id
             )
+        if isinstance(event, SchedulePaused | ScheduleResumed):
+            held = held_view(event, published.at_ms, published.seq)
+            return self._frame(published, f"jobs/{event.job_id}", held, job=event.job_id)
         if isinstance(event, SystemClock):
             clock = ClockView(event.doubted, rfc3339(event.shown_ms), event.by, published.seq)
             return self._frame(published, "system", clock, job=None)

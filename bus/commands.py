@@ -18,6 +18,9 @@ from bus.schedules import Bar, BarredInstants, Instants
 GRACE_S_MAX = 86_400.0
 """The longest grace that may be asked for."""
 
+REASON_MAX = 500
+"""Characters of a reason that somebody gives."""
+
 Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 """A moment as `bus.clock.canonical_moment` writes it; every way in turns what it was sent into
 that."""
@@ -141,8 +144,91 @@ class DeleteExecution(
     execution_id: str
 
 
+class PauseSchedule(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="schedule.pause",
+    tag_field="command",
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """Start nothing by a schedule of a job, or without `schedule` by any of them.
+
+    Its instants are skipped meanwhile. With `until` it goes on by itself at that time.
+    """
+
+    job_id: str
+    schedule: str | None = None
+    reason: str = ""
+    until: Moment | None = None
+
+
+class ResumeSchedule(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="schedule.resume",
+    tag_field="command",
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """Let a schedule of a job go on, or without `schedule` all of them."""
+
+    job_id: str
+    schedule: str | None = None
+
+
+class RunSchedule(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="schedule.run",
+    tag_field="command",
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """Start the job now, with the variables of a schedule; `schedule` if it has several."""
+
+    job_id: str
+    schedule: str | None = None
+
+
+class BackfillSchedule(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="schedule.backfill",
+    tag_field="command",
+    rename={"job_id": "jobId", "begin": "from", "end": "to"},
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """Start the job for each instant of a schedule in a span for which it was not started, in
+    order, 100 at a time; with `preview` only say how many that are."""
+
+    job_id: str
+    schedule: str | None = None
+    begin: Moment
+    end: Moment
+    preview: bool = False
+
+
 Command = (
-    StartJob | StopJob | RestartJob | GetStatus | CancelCommand | RetryExecution | DeleteExecution
+    StartJob
+    | StopJob
+    | RestartJob
+    | GetStatus
+    | CancelCommand
+    | RetryExecution
+    | DeleteExecution
+    | PauseSchedule
+    | ResumeSchedule
+    | RunSchedule
+    | BackfillSchedule
 )
 """Everything that may be published."""
 
@@ -332,6 +418,8 @@ def job_of(command: AnyCommand) -> str | None:
     """The job a command names, if it names one."""
     match command:
         case StartJob() | GetStatus() | StopJob() | RestartJob():
+            return command.job_id
+        case PauseSchedule() | ResumeSchedule() | RunSchedule() | BackfillSchedule():
             return command.job_id
         case _:
             return None

@@ -320,6 +320,28 @@ class ScheduleDecided(
     boot: str = ""
 
 
+class SchedulePaused(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="schedule.paused"
+):
+    """From now on the schedule starts nothing, if need be until `until_ms`."""
+
+    job_id: str
+    schedule: str
+    by: str
+    reason: str = ""
+    until_ms: int | None = None
+
+
+class ScheduleResumed(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="schedule.resumed"
+):
+    """The schedule starts its job again, beginning with the next instant."""
+
+    job_id: str
+    schedule: str
+    by: str
+
+
 class SystemClock(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="system.clock"
 ):
@@ -358,6 +380,8 @@ AnyEvent = (
     | SystemMaintenance
     | ScheduleBegun
     | ScheduleDecided
+    | SchedulePaused
+    | ScheduleResumed
     | SystemClock
 )
 

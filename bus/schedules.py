@@ -91,6 +91,7 @@ class Why(StrEnum):
     MISSED = "missed"
     NO_SPACE = "no_space"
     OVERLAP = "overlap"
+    PAUSED = "paused"
     QUEUE_FULL = "queue_full"
     REFUSED = "refused"
     STARTED_BEFORE = "started_before"
@@ -132,12 +133,21 @@ class LastDecision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     execution_id: str | None = None
 
 
+class SchedulePause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A schedule that somebody holds, until they or `until_ms` end it: it starts nothing."""
+
+    reason: str
+    by: str
+    since_ms: int
+    until_ms: int | None = None
+
+
 class ScheduleState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is known of one schedule of one job.
 
     All its instants up to `decided_ms` are decided; None: it begins when the clock is believed
     again. `boot` is the boot of the machine that it has seen, if it goes by these; `gone_ms` is
-    when its job was removed, `last` what was decided last.
+    when its job was removed, `last` what was decided last. `pause` may be over already.
     """
 
     mark: str
@@ -145,6 +155,14 @@ class ScheduleState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     boot: str = ""
     gone_ms: int | None = None
     last: LastDecision | None = None
+    pause: SchedulePause | None = None
+
+    def pause_at(self, at_ms: int) -> SchedulePause | None:
+        """The pause that holds at a moment, if one does."""
+        is_over = self.pause is None or (
+            self.pause.until_ms is not None and self.pause.until_ms <= at_ms
+        )
+        return None if is_over else self.pause
 
 
 class ClockDoubt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -12,7 +12,7 @@ import msgspec
 from bus.apps import App
 from bus.clock import rfc3339
 from bus.endings import ending
-from bus.events import ScheduleDecided
+from bus.events import ScheduleDecided, SchedulePaused, ScheduleResumed
 from bus.health import Health
 from bus.job_definition import DefinitionFault, Job, RestartPolicy, VariableSpec, fault_of
 from bus.model import (
@@ -230,10 +230,20 @@ class LastDecisionView(msgspec.Struct, frozen=True, rename="camel"):
     execution_id: str | None
 
 
+class PauseView(msgspec.Struct, frozen=True):
+    """A queue or a schedule that is held: why, by whom, since when, and until when if that was
+    said."""
+
+    reason: str
+    by: str
+    since: str
+    until: str | None
+
+
 class ScheduleView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One schedule of a job, with its next instants in its zone.
 
-    `why` says why nothing is started for now, if nothing is.
+    `why` says why nothing is started for now, if nothing is; `paused` who holds it.
     """
 
     name: str
@@ -243,6 +253,7 @@ class ScheduleView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     next: tuple[ComingView, ...]
     last: LastDecisionView | None
     why: str | None
+    paused: PauseView | None = None
 
 
 class PlannedView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -257,6 +268,29 @@ class PlannedView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     starts: bool
     note: str = ""
     execution_id: str | None = None
+
+
+class HeldView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A schedule was paused, or (`paused` is null) goes on."""
+
+    job_id: str
+    schedule: str
+    by: str
+    paused: PauseView | None
+    version: int
+
+
+def held_view(event: SchedulePaused | ScheduleResumed, at_ms: int, version: int) -> HeldView:
+    paused = None
+    if isinstance(event, SchedulePaused):
+        paused = PauseView(event.reason, event.by, rfc3339(at_ms), _time(event.until_ms))
+    return HeldView(
+        job_id=event.job_id,
+        schedule=event.schedule,
+        by=event.by,
+        paused=paused,
+        version=version,
+    )
 
 
 class DecisionView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

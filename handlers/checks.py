@@ -9,6 +9,7 @@ from bus.commands import RestartJob, RetryExecution, StartJob
 from bus.envelope import Envelope, new_uuid
 from bus.errors import NoSpace, Refused
 from bus.ports import Policy
+from bus.schedules import Bar, ScheduleSpec
 from handlers.decisions.decision import Context
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.refusals import reveals_secret
@@ -25,6 +26,7 @@ class Checks:
     """Implements `bus.ports.Checker`. `_policy` is what is in force; only `go_by` sets it.
 
     `_undecided` gives commands on their way to the owner; `connect` sets it, before the first call.
+    `bar_of` asks calendars and blackouts; the wiring sets it before the first decision.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Checks:
         self._policy = policy
         self._is_low = is_low
         self._undecided = undecided
+        self.bar_of: Callable[[str, ScheduleSpec, int], Bar | None] = lambda *_: None
 
     def connect(self, undecided: Callable[[str], Envelope | None]) -> None:
         """Who knows the commands on their way: made with these checks, and so after them."""
@@ -55,6 +58,7 @@ class Checks:
             random.random,
             self._undecided,
             self._is_low(),
+            self.bar_of,
         )
 
     def check(self, envelope: Envelope) -> None:

@@ -17,6 +17,7 @@ from bus.events import AnyEvent, Published
 from bus.job_definition import JobSpec
 from bus.model import CommandRecord, Execution, ExecutionStatus, ExitRecord, Principal, Reason
 from bus.ports import Policy
+from bus.schedules import Bar, ScheduleSpec
 from handlers.decisions.chains import with_chains
 from handlers.decisions.decision import Context, Decision, Effect
 from handlers.decisions.refusals import refusal
@@ -40,6 +41,7 @@ class Decider:
         self.effects: list[Effect] = []
         self.log: list[Published] = []
         self.undecided: Callable[[str], Envelope | None] = lambda command_id: None
+        self.bar: Callable[[str, ScheduleSpec, int], Bar | None] = lambda *_: None
         self._ids: Iterator[int] = count(1)
 
     def define(self, job_id: str = "Demo/Job", **settings: object) -> None:
@@ -137,6 +139,7 @@ class Decider:
             lambda: f"00000000-0000-7000-9000-{next(self._ids):012d}",
             self.policy,
             undecided=self.undecided,
+            bar_of=self.bar,
         )
 
     def _apply(self, decision: Decision, envelope: Envelope) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from bus.envelope import Envelope
 from bus.events import AnyEvent
 from bus.ports import Policy
+from bus.schedules import Bar, ScheduleSpec
 
 
 class SpawnExecution(msgspec.Struct, frozen=True):
@@ -62,7 +63,8 @@ class Context(msgspec.Struct, frozen=True):
     `now_ms` is the wall time of the batch; `new_id` gives a fresh execution id and `random`
     a number from 0 to 1 at each call. `undecided` gives a command by its id that was accepted and
     has not been decided yet, if its door still knows it. `is_low`: little room is left on the disk,
-    so what is queued stays there.
+    so what is queued stays there. `bar_of` says what calendars and blackouts keep a schedule from
+    starting at an instant.
     """
 
     now_ms: int
@@ -71,3 +73,4 @@ class Context(msgspec.Struct, frozen=True):
     random: Callable[[], float] = lambda: 0.0
     undecided: Callable[[str], Envelope | None] = lambda command_id: None
     is_low: bool = False
+    bar_of: Callable[[str, ScheduleSpec, int], Bar | None] = lambda job_id, schedule, at_ms: None

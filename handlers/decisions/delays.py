@@ -14,8 +14,10 @@ _POLICY = "policy:"
 
 
 def is_delayed_start(execution: Execution) -> bool:
-    """Whether it was to start at a moment of its own."""
-    return execution.not_before_ms is not None and not execution.cause.startswith(_POLICY)
+    """Whether it was to start at a moment of its own, which lay ahead."""
+    if execution.not_before_ms is None or execution.cause.startswith(_POLICY):
+        return False
+    return execution.not_before_ms > execution.queued_ms
 
 
 def is_due(execution: Execution, now_ms: int) -> bool:

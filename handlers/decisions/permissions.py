@@ -61,6 +61,12 @@ def may_stop(
     return _may(table, envelope, Action.STOP, job_id, context)
 
 
+def may_start(
+    table: ReadableTable, envelope: Envelope, job_id: str | None, context: Context
+) -> bool:
+    return _may(table, envelope, Action.START, job_id, context)
+
+
 def may_view(
     table: ReadableTable, envelope: Envelope, job_id: str | None, context: Context
 ) -> bool:

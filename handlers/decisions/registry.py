@@ -5,11 +5,13 @@ from typing import Any
 
 from bus.commands import (
     ApplyCatalog,
+    BackfillSchedule,
     CancelCommand,
     DeleteExecution,
     Forget,
     GetStatus,
     PassTime,
+    PauseSchedule,
     ReportClock,
     ReportEnded,
     ReportHealth,
@@ -21,7 +23,9 @@ from bus.commands import (
     ReportStopping,
     ReportUnknown,
     RestartJob,
+    ResumeSchedule,
     RetryExecution,
+    RunSchedule,
     SetMaintenance,
     StartJob,
     StopJob,
@@ -37,6 +41,7 @@ from handlers.decisions import (
     maintenance,
     outcomes,
     retention,
+    schedule_orders,
     schedules,
     stopping,
     timing,
@@ -54,6 +59,10 @@ COMMANDS: dict[type, Callable[[ReadableTable, Envelope, Any, Context], Decision]
     GetStatus: job_status.status,
     RetryExecution: ended_executions.retry,
     DeleteExecution: ended_executions.delete,
+    PauseSchedule: schedule_orders.pause,
+    ResumeSchedule: schedule_orders.resume,
+    RunSchedule: schedule_orders.run,
+    BackfillSchedule: schedule_orders.backfill,
 }
 """What people may ask for."""
 

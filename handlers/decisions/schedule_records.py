@@ -2,17 +2,22 @@
 
 from msgspec.structs import replace
 
-from bus.events import ScheduleBegun, ScheduleDecided
-from bus.schedules import LastDecision, ScheduleState
+from bus.events import ScheduleBegun, ScheduleDecided, SchedulePaused, ScheduleResumed
+from bus.schedules import LastDecision, SchedulePause, ScheduleState
+
+ScheduleEvent = ScheduleBegun | ScheduleDecided | SchedulePaused | ScheduleResumed
 
 
-def changed(before: ScheduleState | None, event: ScheduleBegun | ScheduleDecided) -> ScheduleState:
-    """The state after the event; what was decided last outlives a new rule."""
+def changed(before: ScheduleState | None, event: ScheduleEvent, at_ms: int) -> ScheduleState:
+    """The state after the event; what was decided last, and a pause, outlive a new rule."""
     match event:
         case ScheduleBegun():
-            last = before.last if before is not None else None
             return ScheduleState(
-                mark=event.mark, decided_ms=event.from_ms, boot=event.boot, last=last
+                mark=event.mark,
+                decided_ms=event.from_ms,
+                boot=event.boot,
+                last=before.last if before is not None else None,
+                pause=before.pause if before is not None else None,
             )
         case ScheduleDecided():
             assert before is not None, event
@@ -24,3 +29,12 @@ def changed(before: ScheduleState | None, event: ScheduleBegun | ScheduleDecided
             )
             decided_ms = max(event.instant_ms, before.decided_ms or 0)
             return replace(before, decided_ms=decided_ms, boot=event.boot or before.boot, last=last)
+        case SchedulePaused():
+            assert before is not None, event
+            pause = SchedulePause(
+                reason=event.reason, by=event.by, since_ms=at_ms, until_ms=event.until_ms
+            )
+            return replace(before, pause=pause)
+        case ScheduleResumed():
+            assert before is not None, event
+            return replace(before, pause=None)

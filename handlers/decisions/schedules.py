@@ -196,6 +196,9 @@ def _why_not(
         return Why.MISSED
     if spec.disabled:
         return Why.DISABLED
+    state = table.schedules_of(report.job_id).get(report.schedule)
+    if state is not None and state.pause_at(context.now_ms) is not None:
+        return Why.PAUSED
     if table.maintenance is not None:
         return Why.MAINTENANCE
     return Why.NO_SPACE if context.is_low else None
@@ -224,10 +227,13 @@ def _envelope(command: StartJob, report: ReportScheduleDue, context: Context) ->
         command,
         Principal(user_id=f"{SCHEDULED}{report.schedule}"),
         now_ms=context.now_ms,
-        command_id=derived_uuid(
-            "schedule", report.job_id, report.schedule, report.boot or str(report.at_ms)
-        ),
+        command_id=start_id(report.job_id, report.schedule, report.boot or report.at_ms),
     )
+
+
+def start_id(job_id: str, name: str, instant: int | str) -> str:
+    """The id of the command by which an instant of a schedule starts the job, or a boot does."""
+    return derived_uuid("schedule", job_id, name, str(instant))
 
 
 def _plain(report: ReportScheduleDue, verdict: Verdict) -> ScheduleDecided:

@@ -32,6 +32,8 @@ from bus.events import (
     Published,
     ScheduleBegun,
     ScheduleDecided,
+    SchedulePaused,
+    ScheduleResumed,
     SystemClock,
     SystemForgotten,
     SystemMaintenance,
@@ -43,6 +45,7 @@ from handlers.decisions import records, schedule_records
 from handlers.decisions.kept_commands import Holdings, had_effect, is_counted, size_of
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.records import awaited
+from handlers.decisions.schedule_records import ScheduleEvent
 from handlers.decisions.table_content import TableContent
 from handlers.decisions.waiting_reasons import waiting_for
 
@@ -101,8 +104,10 @@ class JobTable(ReadableTable):
                 | JobRemoved()
             ) as event:
                 self._change_job(event, seq, at_ms)
-            case ScheduleBegun() | ScheduleDecided() as event:
-                self._change_schedule(event)
+            case (
+                ScheduleBegun() | ScheduleDecided() | SchedulePaused() | ScheduleResumed()
+            ) as event:
+                self._change_schedule(event, at_ms)
             case (SystemForgotten() | SystemClock() | SystemMaintenance()) as event:
                 self._change_system(event, seq, at_ms)
 
@@ -150,10 +155,10 @@ class JobTable(ReadableTable):
             replace(before, spec=event.spec, revision=event.revision, fault=None, version=seq)
         )
 
-    def _change_schedule(self, event: ScheduleBegun | ScheduleDecided) -> None:
+    def _change_schedule(self, event: ScheduleEvent, at_ms: int) -> None:
         states = self._schedules.setdefault(event.job_id, {})
         before = states.get(event.schedule)
-        states[event.schedule] = schedule_records.changed(before, event)
+        states[event.schedule] = schedule_records.changed(before, event, at_ms)
 
     def _schedules_gone(self, job_id: str, at_ms: int) -> None:
         """The states of a removed job are the newest of those that go first."""

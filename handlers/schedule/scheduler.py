@@ -25,7 +25,7 @@ from bus.job_definition import Job
 from bus.ports import ReportSink
 from bus.schedules import LastDecision, ScheduleSpec, ScheduleState, default_name
 from bus.threads import READS
-from bus.views import ComingView, LastDecisionView, PlannedView, ScheduleView
+from bus.views import ComingView, LastDecisionView, PauseView, PlannedView, ScheduleView
 from handlers.calendars.calendar_set import NO_CALENDARS, CalendarSet
 from handlers.decisions.table import JobTable
 from handlers.schedule.agenda import Row, agenda
@@ -175,7 +175,7 @@ class Scheduler:
             rule=rule,
             after_ms=self._after_ms(state),
             bar_of=self._bar_of(job.id, spec),
-            why=self._why_none(job),
+            why=self._why_none(job) or pause_text(state, spec.zone, self._clock.now_ms()),
         )
 
     def _after_ms(self, state: ScheduleState | None) -> int:
@@ -201,7 +201,8 @@ class Scheduler:
             missed=spec.missed.value,
             next=tuple(ComingView(local_text(each.at_ms, spec.zone), each.note) for each in coming),
             last=_last_view(state.last, spec.zone) if state is not None else None,
-            why=self._why_none(job),
+            why=self._why_none(job) or pause_text(state, spec.zone, self._clock.now_ms()),
+            paused=_pause_view(state, self._clock.now_ms()),
         )
 
     def believe(self, by: str) -> ReportClock:
@@ -332,6 +333,23 @@ class Scheduler:
             shows=rfc3339(change.shown_ms),
             believed=None if change.believed_ms is None else rfc3339(change.believed_ms),
         )
+
+
+def pause_text(state: ScheduleState | None, zone: str, now_ms: int) -> str | None:
+    """Why a schedule that is paused starts nothing."""
+    pause = state.pause_at(now_ms) if state is not None else None
+    if pause is None:
+        return None
+    until = f" until {local_text(pause.until_ms, zone)}" if pause.until_ms is not None else ""
+    return f"paused by {pause.by}{until}" + (f": {pause.reason}" if pause.reason else "")
+
+
+def _pause_view(state: ScheduleState | None, now_ms: int) -> PauseView | None:
+    pause = state.pause_at(now_ms) if state is not None else None
+    if pause is None:
+        return None
+    until = rfc3339(pause.until_ms) if pause.until_ms is not None else None
+    return PauseView(pause.reason, pause.by, rfc3339(pause.since_ms), until)
 
 
 def _last_view(last: LastDecision | None, zone: str) -> LastDecisionView | None:

@@ -51,7 +51,10 @@ COMMANDS = {
     "events": ("jobbus.cli.events:events", "Follow all changes."),
     "command": ("jobbus.cli.details:command", "Show a command."),
     "commands": ("jobbus.cli.list:commands", "List the commands, newest first."),
-    "schedule": ("jobbus.cli.schedule:app", "Show what runs by itself and when."),
+    "schedule": (
+        "jobbus.cli.schedule:app",
+        "Show what runs by itself; hold it, run it, make up for it.",
+    ),
     "maintenance": (
         "jobbus.cli.maintenance:maintenance",
         "Begin or end a maintenance: nothing starts.",

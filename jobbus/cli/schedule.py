@@ -1,17 +1,36 @@
-"""`schedule`: what runs by itself, and when."""
+"""`schedule`: what runs by itself and when; held, let go on, run now, made up for."""
 
+import time
 from collections.abc import Sequence
 from typing import Annotated
 
+import msgspec
 from cyclopts import App, Parameter
 
-from jobbus.cli.answers import Json
-from jobbus.cli.exits import CliError, Exit
-from jobbus.cli.naming import job_called
+from jobbus.cli.answers import (
+    AT_ONCE,
+    Json,
+    Reply,
+    left_in_directory,
+    published,
+    refusal_word,
+    show_answer,
+)
+from jobbus.cli.exits import CliError, Exit, exit_of_command
+from jobbus.cli.naming import job_called, job_expected
 from jobbus.cli.show import Cell, say, show_json, show_line, show_table
-from jobbus.cli.target import HERE, Target, service_at
+from jobbus.cli.target import HERE, Target, client_of, locate, service_at
+from jobbus.cli.values import coming_moment, end_of_span
 from jobbus.cli.words import local_time, short_id
+from jobbus.client.calls import WAIT_S_MAX
 from jobbus.client.client import Client
+from jobbus.client.command_records import (
+    BackfillSchedule,
+    CommandRequest,
+    PauseSchedule,
+    ResumeSchedule,
+    RunSchedule,
+)
 from jobbus.client.records import Job, Planned, Schedule
 
 app = App(name="schedule", help="What runs by itself and when; pause, run and make up for it.")
@@ -71,6 +90,176 @@ async def next_(
     for each in found:
         _show_job(each)
     return 0
+
+
+Name = Annotated[str | None, Parameter(show_default=False)]
+
+
+@app.command
+async def pause(
+    job: str,
+    name: Name = None,
+    /,
+    *,
+    reason: Annotated[str, Parameter(help="Why, for those who meet it", show_default=False)] = "",
+    until: Annotated[
+        str | None,
+        Parameter(
+            help="When it goes on by itself: +2h, 18:00, 2026-11-30 18:00", show_default=False
+        ),
+    ] = None,
+    reply: Reply = AT_ONCE,
+    target: Target = HERE,
+) -> int:
+    """Start nothing by a schedule of a job, or by any of them; what falls into it is skipped.
+
+    Parameters
+    ----------
+    job
+        The job's id, App/Job.
+    name
+        The schedule, as `schedule next` shows it; without it all of the job's.
+    """
+    moment = coming_moment("--until", until, time.time()) if until is not None else None
+    request = PauseSchedule(job_id=job, schedule=name, reason=reason, until=moment)
+    what = f"schedule {name} of {job}" if name else f"the schedules of {job}"
+    return await _order(request, reply, target, f"paused: {what}; jobbus schedule resume {job}")
+
+
+@app.command
+async def resume(
+    job: str,
+    name: Name = None,
+    /,
+    *,
+    reply: Reply = AT_ONCE,
+    target: Target = HERE,
+) -> int:
+    """Let a schedule of a job go on, or all of them, beginning with the next instant.
+
+    Parameters
+    ----------
+    job
+        The job's id, App/Job.
+    name
+        The schedule; without it all of the job's.
+    """
+    request = ResumeSchedule(job_id=job, schedule=name)
+    return await _order(request, reply, target, f"goes on: {name or 'the schedules'} of {job}")
+
+
+@app.command
+async def run(
+    job: str,
+    name: Name = None,
+    /,
+    *,
+    reply: Reply = AT_ONCE,
+    target: Target = HERE,
+) -> int:
+    """Start a job now, with the variables of a schedule; prints the execution's id.
+
+    Parameters
+    ----------
+    job
+        The job's id, App/Job.
+    name
+        The schedule, if the job has several.
+    """
+    reply.check()
+    place = locate(target)
+    request = RunSchedule(job_id=job, schedule=name)
+    if place.url is None:
+        return await left_in_directory(place, request, reply)
+    async with client_of(place) as client:
+        async with job_expected(client, job):
+            answer = await published(client, request, reply)
+        return await show_answer(client, answer, reply)
+
+
+@app.command
+async def backfill(
+    job: str,
+    name: Name = None,
+    /,
+    *,
+    from_: Annotated[str, Parameter(name="--from", help="The first day, or day and time")],
+    to: Annotated[str, Parameter(name="--to", help="The last one, which is in the span, too")],
+    yes: Annotated[bool, Parameter(negative=(), help="Start them; without it they are counted")] = (
+        False
+    ),
+    as_json: Json = False,
+    target: Target = HERE,
+) -> int:
+    """Start a job for each instant of a schedule in a span for which it was not started.
+
+    In their order, 100 at a time. What was started before is left out, so that it can be repeated.
+
+    Parameters
+    ----------
+    job
+        The job's id, App/Job.
+    name
+        The schedule, if the job has several.
+    """
+    request = BackfillSchedule(
+        job_id=job,
+        schedule=name,
+        begin=end_of_span("--from", from_, is_last=False),
+        end=end_of_span("--to", to, is_last=True),
+        preview=not yes,
+    )
+    async with Client(*service_at(target)) as client, job_expected(client, job):
+        answer = await client.publish(request, wait_s=WAIT_S_MAX)
+    if as_json:
+        show_json(answer)
+    elif answer.status == "Completed":
+        _show_backfill(msgspec.json.decode(answer.result, type=_Backfilled), started=yes)
+    else:
+        say(f"jobbus: {refusal_word(answer)}")
+    return exit_of_command(answer)
+
+
+class _Backfilled(msgspec.Struct, frozen=True):
+    """What a backfill comes to, as far as it is shown."""
+
+    instants: int = 0
+    started: int = 0
+    known: int = 0
+    barred: int = 0
+    left: int = 0
+    first: str | None = None
+    last: str | None = None
+
+
+def _show_backfill(found: _Backfilled, *, started: bool) -> None:
+    verb = "started" if started else "would be started"
+    span = f", from {found.first} to {found.last}" if found.first and found.last else ""
+    show_line(f"{found.started} {verb}{span}")
+    show_line(
+        f"of {found.instants} instants {found.known} were started before, {found.barred} are kept "
+        "from it by calendars"
+    )
+    if found.left:
+        say(f"{found.left} are left: do it again when these have run")
+    if found.started and not started:
+        say("nothing was started yet; repeat it with --yes")
+
+
+async def _order(request: CommandRequest, reply: Reply, target: Target, done: str) -> int:
+    reply.check()
+    place = locate(target)
+    if place.url is None:
+        return await left_in_directory(place, request, reply)
+    async with client_of(place) as client:
+        answer = await published(client, request, reply)
+    if reply.as_json:
+        show_json(answer)
+    elif answer.status == "Completed":
+        show_line(done if answer.outcome == "done" else "nothing was to be done")
+    else:
+        say(f"jobbus: {refusal_word(answer)}")
+    return exit_of_command(answer) if answer.has_ended else Exit.OK
 
 
 def _planned(item: Planned) -> Sequence[str | Cell]:

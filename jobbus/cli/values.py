@@ -17,6 +17,7 @@ from jobbus.client.records import Variable
 
 _AGO = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s*(s|m|min|h|d)")
 _AHEAD = re.compile(r"\+\s*(\d{1,9}(?:\.\d{1,3})?)\s*(s|m|min|h|d)")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _TIME_OF_DAY = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 _UNIT_S = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:?=)(.*)", re.DOTALL)
@@ -86,6 +87,27 @@ def coming_moment(flag: str, text: str, now_s: float) -> str:
     if at <= now:
         raise _wrong(f"{flag} {quoted(text)} has passed: it is {now:%Y-%m-%d %H:%M:%S} now")
     return at.isoformat()
+
+
+def end_of_span(flag: str, text: str, *, is_last: bool) -> str:
+    """One end of a span of time, as RFC 3339: a day, or a day and a time; both ends are in it.
+
+    What names no zone is meant by this machine's clock.
+
+    Raises:
+        CliError: it is neither.
+    """
+    written = text.strip()
+    if _DAY.fullmatch(written):
+        written += " 23:59:59.999" if is_last else " 00:00"
+    try:
+        at = datetime.fromisoformat(written)
+        return (_on_this_clock(at) if at.tzinfo is None else at).isoformat()
+    except (ValueError, OverflowError):
+        raise _wrong(
+            f"{flag} {quoted(text)}: write a day such as 2026-11-01, or with a time such as "
+            "2026-11-01 18:00"
+        ) from None
 
 
 def _next_time_of_day(flag: str, text: str, now: datetime, parts: list[int]) -> datetime:

@@ -14,12 +14,16 @@ from urllib.parse import quote
 import msgspec
 
 from jobbus.client.command_records import (
+    BackfillSchedule,
     CancelCommand,
     CommandRequest,
     DeleteExecution,
     GetStatus,
+    PauseSchedule,
     RestartJob,
+    ResumeSchedule,
     RetryExecution,
+    RunSchedule,
     StartJob,
     StopJob,
     Value,
@@ -139,6 +143,52 @@ class Calls:
     async def delete(self, execution_id: str, *, wait_s: int = 0) -> Command:
         """An ended execution and its output are forgotten."""
         return await self.publish(DeleteExecution(execution_id=execution_id), wait_s=wait_s)
+
+    async def pause_schedule(
+        self,
+        job_id: str,
+        schedule: str | None = None,
+        *,
+        reason: str = "",
+        until: datetime | None = None,
+        wait_s: int = 0,
+    ) -> Command:
+        """A pause of one schedule of the job, or of all of them, is accepted."""
+        command = PauseSchedule(
+            job_id=job_id, schedule=schedule, reason=reason, until=_moment(until)
+        )
+        return await self.publish(command, wait_s=wait_s)
+
+    async def resume_schedule(
+        self, job_id: str, schedule: str | None = None, *, wait_s: int = 0
+    ) -> Command:
+        """The end of a pause is accepted."""
+        return await self.publish(ResumeSchedule(job_id=job_id, schedule=schedule), wait_s=wait_s)
+
+    async def run_schedule(
+        self, job_id: str, schedule: str | None = None, *, wait_s: int = 0
+    ) -> Command:
+        """A start now, with the variables of the schedule, is accepted."""
+        return await self.publish(RunSchedule(job_id=job_id, schedule=schedule), wait_s=wait_s)
+
+    async def backfill_schedule(
+        self,
+        job_id: str,
+        schedule: str | None = None,
+        *,
+        begin: datetime,
+        end: datetime,
+        preview: bool = False,
+    ) -> Command:
+        """The ended backfill; its `result` says how many instants there are and were started."""
+        command = BackfillSchedule(
+            job_id=job_id,
+            schedule=schedule,
+            begin=_moment(begin) or "",
+            end=_moment(end) or "",
+            preview=preview,
+        )
+        return await self.publish(command, wait_s=WAIT_S_MAX)
 
     async def publish(
         self, command: CommandRequest, *, command_id: str | None = None, wait_s: int = 0

@@ -112,8 +112,89 @@ class DeleteExecution(
     execution_id: str
 
 
+class PauseSchedule(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="schedule.pause",
+    tag_field="command",
+    rename="camel",
+    omit_defaults=True,
+):
+    """Start nothing by a schedule of the job, or without `schedule` by any of them.
+
+    With `until`, an RFC 3339 time with its zone, it goes on by itself then.
+    """
+
+    job_id: str
+    schedule: str | None = None
+    reason: str = ""
+    until: str | None = None
+
+
+class ResumeSchedule(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="schedule.resume",
+    tag_field="command",
+    rename="camel",
+    omit_defaults=True,
+):
+    """Let a schedule of the job go on, or without `schedule` all of them."""
+
+    job_id: str
+    schedule: str | None = None
+
+
+class RunSchedule(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="schedule.run",
+    tag_field="command",
+    rename="camel",
+    omit_defaults=True,
+):
+    """Start the job now, with the variables of a schedule; `schedule` if it has several."""
+
+    job_id: str
+    schedule: str | None = None
+
+
+class BackfillSchedule(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="schedule.backfill",
+    tag_field="command",
+    rename={"job_id": "jobId", "begin": "from", "end": "to"},
+    omit_defaults=True,
+):
+    """Start the job for each instant in a span for which it was not started, 100 at a time.
+
+    `begin` and `end` are RFC 3339 times with their zone; with `preview` nothing is started.
+    """
+
+    job_id: str
+    schedule: str | None = None
+    begin: str
+    end: str
+    preview: bool = False
+
+
 CommandRequest = (
-    StartJob | StopJob | RestartJob | GetStatus | CancelCommand | RetryExecution | DeleteExecution
+    StartJob
+    | StopJob
+    | RestartJob
+    | GetStatus
+    | CancelCommand
+    | RetryExecution
+    | DeleteExecution
+    | PauseSchedule
+    | ResumeSchedule
+    | RunSchedule
+    | BackfillSchedule
 )
 """Everything that may be published."""
 

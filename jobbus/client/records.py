@@ -242,8 +242,18 @@ class LastDecision(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     execution_id: str | None = None
 
 
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue or a schedule that is held; `since` and `until` are RFC 3339 times."""
+
+    reason: str = ""
+    by: str = ""
+    since: str = ""
+    until: str | None = None
+
+
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """One schedule of a job; `why` says why it starts nothing for now, if it does not."""
+    """One schedule of a job; `why` says why it starts nothing for now, if it does not, `paused` who
+    holds it."""
 
     name: str
     rule: str = ""
@@ -252,6 +262,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     next: tuple[Coming, ...] = ()
     last: LastDecision | None = None
     why: str | None = None
+    paused: Pause | None = None
 
 
 class Planned(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -8,12 +8,16 @@ import pytest
 
 from bus.commands import command_decoder
 from jobbus.client.command_records import (
+    BackfillSchedule,
     CancelCommand,
     CommandRequest,
     DeleteExecution,
     GetStatus,
+    PauseSchedule,
     RestartJob,
+    ResumeSchedule,
     RetryExecution,
+    RunSchedule,
     SecretRef,
     StartJob,
     StopJob,
@@ -90,6 +94,10 @@ REQUESTS: tuple[CommandRequest, ...] = (
     CancelCommand(target_id=ID),
     RetryExecution(execution_id=ID, not_before=MOMENT),
     DeleteExecution(execution_id=ID),
+    PauseSchedule(job_id="A/B", schedule="s", reason="r", until=MOMENT),
+    ResumeSchedule(job_id="A/B", schedule="s"),
+    RunSchedule(job_id="A/B", schedule="s"),
+    BackfillSchedule(job_id="A/B", schedule="s", begin=MOMENT, end=MOMENT, preview=True),
 )
 
 

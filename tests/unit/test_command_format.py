@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 
 from bus.clock import TIME_MS_MAX, TIME_MS_MIN, from_rfc3339, rfc3339
 from bus.commands import (
+    BackfillSchedule,
     CancelCommand,
     Command,
     DeleteExecution,
     GetStatus,
+    PauseSchedule,
     RestartJob,
+    ResumeSchedule,
     RetryExecution,
+    RunSchedule,
     StartJob,
     StopJob,
     is_urgent,
@@ -86,6 +90,23 @@ commands: st.SearchStrategy[Command] = st.one_of(
     st.builds(CancelCommand, target_id=uuids),
     st.builds(RetryExecution, execution_id=uuids, not_before=st.none() | moments),
     st.builds(DeleteExecution, execution_id=uuids),
+    st.builds(
+        PauseSchedule,
+        job_id=texts,
+        schedule=st.none() | texts,
+        reason=texts,
+        until=st.none() | moments,
+    ),
+    st.builds(ResumeSchedule, job_id=texts, schedule=st.none() | texts),
+    st.builds(RunSchedule, job_id=texts, schedule=st.none() | texts),
+    st.builds(
+        BackfillSchedule,
+        job_id=texts,
+        schedule=st.none() | texts,
+        begin=moments,
+        end=moments,
+        preview=st.booleans(),
+    ),
 )
 principals = st.builds(
     Principal,

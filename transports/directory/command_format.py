@@ -13,12 +13,16 @@ import msgspec
 
 from bus.clock import from_rfc3339, rfc3339
 from bus.commands import (
+    BackfillSchedule,
     CancelCommand,
     Command,
     DeleteExecution,
     GetStatus,
+    PauseSchedule,
     RestartJob,
+    ResumeSchedule,
     RetryExecution,
+    RunSchedule,
     StartJob,
     StopJob,
     kind_of,
@@ -60,6 +64,12 @@ FIELD_NAMES = {
     "via": "Via",
     "body_hash": "BodyHash",
     "session_hash": "SessionHash",
+    "schedule": "Schedule",
+    "reason": "Reason",
+    "until": "Until",
+    "begin": "From",
+    "end": "To",
+    "preview": "Preview",
 }
 
 
@@ -86,6 +96,12 @@ class SealedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     via: str = "system"
     body_hash: str = ""
     session_hash: str | None = None
+    schedule: str | None = None
+    reason: str = ""
+    until: str | None = None
+    begin: str | None = None
+    end: str | None = None
+    preview: bool = False
 
 
 class Outline(msgspec.Struct, frozen=True, rename={
@@ -271,6 +287,12 @@ def _filled(envelope: Envelope, accepted_ns: int) -> SealedFile:
         via=envelope.principal.via,
         body_hash=envelope.body_hash,
         session_hash=envelope.session_hash,
+        schedule=getattr(command, "schedule", None),
+        reason=getattr(command, "reason", ""),
+        until=getattr(command, "until", None),
+        begin=getattr(command, "begin", None),
+        end=getattr(command, "end", None),
+        preview=getattr(command, "preview", False),
     )
 
 
@@ -305,6 +327,25 @@ def _command_of(file: SealedFile) -> Command:
             return RetryExecution(execution_id=file.execution_id or "", not_before=file.not_before)
         case "delete":
             return DeleteExecution(execution_id=file.execution_id or "")
+        case "schedule.pause":
+            return PauseSchedule(
+                job_id=file.job_id or "",
+                schedule=file.schedule,
+                reason=file.reason,
+                until=file.until,
+            )
+        case "schedule.resume":
+            return ResumeSchedule(job_id=file.job_id or "", schedule=file.schedule)
+        case "schedule.run":
+            return RunSchedule(job_id=file.job_id or "", schedule=file.schedule)
+        case "schedule.backfill":
+            return BackfillSchedule(
+                job_id=file.job_id or "",
+                schedule=file.schedule,
+                begin=file.begin or "",
+                end=file.end or "",
+                preview=file.preview,
+            )
         case other:
             raise NotACommand(f"sealed by another version: it has no command {other!r}")
 

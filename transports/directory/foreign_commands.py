@@ -11,12 +11,17 @@ import msgspec
 from bus.clock import A_MOMENT, canonical_moment
 from bus.commands import (
     GRACE_S_MAX,
+    REASON_MAX,
+    BackfillSchedule,
     CancelCommand,
     Command,
     DeleteExecution,
     GetStatus,
+    PauseSchedule,
     RestartJob,
+    ResumeSchedule,
     RetryExecution,
+    RunSchedule,
     StartJob,
     StopJob,
 )
@@ -59,6 +64,12 @@ class ForeignFile(
     target_id: Any = None
     not_before: Any = None
     traceparent: Any = None
+    schedule: Any = None
+    reason: Any = None
+    until: Any = None
+    begin: Any = None
+    end: Any = None
+    preview: Any = None
     said_twice: tuple[str, ...] = ()
     ambiguous: str | None = None
 
@@ -114,7 +125,7 @@ def _stop(file: ForeignFile) -> Command:
         job_id=_job_or_none(file),
         execution_id=_execution_or_none(file),
         grace_s=_grace(file.grace_s),
-        kill=_kill(file.kill),
+        kill=_switch(file.kill, "Kill"),
     )
 
 
@@ -125,7 +136,7 @@ def _restart(file: ForeignFile) -> Command:
         execution_id=_execution_or_none(file),
         variables=_variables(file.variables) or None,
         grace_s=_grace(file.grace_s),
-        kill=_kill(file.kill),
+        kill=_switch(file.kill, "Kill"),
     )
 
 
@@ -145,6 +156,33 @@ def _delete(file: ForeignFile) -> Command:
     return DeleteExecution(execution_id=_execution(file))
 
 
+def _pause_schedule(file: ForeignFile) -> Command:
+    return PauseSchedule(
+        job_id=_job(file),
+        schedule=_text(file.schedule, "Schedule", TEXT_MAX),
+        reason=_text(file.reason, "Reason", REASON_MAX) or "",
+        until=_moment(file.until, "Until"),
+    )
+
+
+def _resume_schedule(file: ForeignFile) -> Command:
+    return ResumeSchedule(job_id=_job(file), schedule=_text(file.schedule, "Schedule", TEXT_MAX))
+
+
+def _run_schedule(file: ForeignFile) -> Command:
+    return RunSchedule(job_id=_job(file), schedule=_text(file.schedule, "Schedule", TEXT_MAX))
+
+
+def _backfill_schedule(file: ForeignFile) -> Command:
+    return BackfillSchedule(
+        job_id=_job(file),
+        schedule=_text(file.schedule, "Schedule", TEXT_MAX),
+        begin=_needed_moment(file.begin, "From"),
+        end=_needed_moment(file.end, "To"),
+        preview=_switch(file.preview, "Preview"),
+    )
+
+
 _COMMANDS: dict[str, Callable[[ForeignFile], Command]] = {
     "start": _start,
     "stop": _stop,
@@ -153,6 +191,10 @@ _COMMANDS: dict[str, Callable[[ForeignFile], Command]] = {
     "cancel": _cancel,
     "retry": _retry,
     "delete": _delete,
+    "schedule.pause": _pause_schedule,
+    "schedule.resume": _resume_schedule,
+    "schedule.run": _run_schedule,
+    "schedule.backfill": _backfill_schedule,
 }
 
 
@@ -207,22 +249,36 @@ def _variables(written: Any) -> dict[str, Value] | None:
     return msgspec.convert(written, dict[str, Value])
 
 
-def _moment(written: Any) -> str | None:
-    if is_nothing(written):
-        return None
+def _moment(written: Any, field: str = "NotBefore") -> str | None:
+    return None if is_nothing(written) else _needed_moment(written, field)
+
+
+def _needed_moment(written: Any, field: str) -> str:
     try:
         return canonical_moment(written if isinstance(written, str) else "")
     except (ValueError, OverflowError) as error:
         raise Refused(
             ErrorCode.MALFORMED,
-            f"NotBefore must be {A_MOMENT}, not {spelled(written)}",
-            pointer="/NotBefore",
+            f"{field} must be {A_MOMENT}, not {spelled(written)}",
+            pointer=f"/{field}",
         ) from error
 
 
-def _kill(written: Any) -> bool:
-    """Whether to kill at once. What cannot be understood is refused: neither kill nor a gentle stop
-    may be done in the place of the other."""
+def _text(written: Any, field: str, most: int) -> str | None:
+    if is_nothing(written):
+        return None
+    if not isinstance(written, str) or len(written) > most:
+        raise Refused(
+            ErrorCode.MALFORMED,
+            f"{field} must be a text of at most {most} characters",
+            pointer=f"/{field}",
+        )
+    return written
+
+
+def _switch(written: Any, field: str) -> bool:
+    """Whether it is wanted, e.g. to kill at once. What cannot be understood is refused: neither a
+    kill nor a gentle stop may be done in the place of the other."""
     match written:
         case bool():
             return written
@@ -233,8 +289,8 @@ def _kill(written: Any) -> bool:
         case _:
             raise Refused(
                 ErrorCode.MALFORMED,
-                f"Kill must be true or false, not {spelled(written)}",
-                pointer="/Kill",
+                f"{field} must be true or false, not {spelled(written)}",
+                pointer=f"/{field}",
             )
 
 

@@ -26,6 +26,8 @@ from bus.events import (
     Published,
     ScheduleBegun,
     ScheduleDecided,
+    SchedulePaused,
+    ScheduleResumed,
     SystemClock,
     SystemForgotten,
     SystemMaintenance,
@@ -107,7 +109,7 @@ class AuditFold:
                 return None
             case JobDefined() | JobChanged() | JobInvalid() | JobRemoved() | JobGaveUp():
                 return acts.job(published, event, *states.revise(event))
-            case JobCleared() | ScheduleBegun():
+            case JobCleared() | ScheduleBegun() | SchedulePaused() | ScheduleResumed():
                 return None  # the entry of the command, or of the definition, says it
             case (
                 ExecutionCaused()

@@ -32,6 +32,8 @@ from bus.events import (
     JobRemoved,
     ScheduleBegun,
     ScheduleDecided,
+    SchedulePaused,
+    ScheduleResumed,
     SystemClock,
     SystemForgotten,
     SystemMaintenance,
@@ -78,7 +80,14 @@ def fitting(table: ReadableTable, event: AnyEvent, at_ms: int) -> Iterator[AnyEv
                 yield event
         case SystemForgotten():
             yield from _forgotten(table, event, at_ms)
-        case SystemMaintenance() | SystemClock() | ScheduleBegun() | ScheduleDecided():
+        case (
+            SystemMaintenance()
+            | SystemClock()
+            | ScheduleBegun()
+            | ScheduleDecided()
+            | SchedulePaused()
+            | ScheduleResumed()
+        ):
             if _is_undecided(table, event):
                 yield event
         case ExecutionHealth():
@@ -129,11 +138,14 @@ def without_trace(
 
 
 def _is_undecided(table: ReadableTable, event: AnyEvent) -> bool:
-    """Whether a decision of a schedule is of an instant that none is known of; others are news."""
-    if not isinstance(event, ScheduleDecided):
+    """Whether a decision of a schedule is of an instant that none is known of, and a pause of a
+    schedule that is known; others are news."""
+    if not isinstance(event, ScheduleDecided | SchedulePaused | ScheduleResumed):
         return True
     state = table.schedules_of(event.job_id).get(event.schedule)
-    return state is not None and (state.decided_ms or 0) < event.instant_ms
+    if state is None or not isinstance(event, ScheduleDecided):
+        return state is not None
+    return (state.decided_ms or 0) < event.instant_ms
 
 
 def _is_known(table: ReadableTable, command_id: str) -> bool:

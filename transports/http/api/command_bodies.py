@@ -6,7 +6,15 @@ from difflib import get_close_matches
 import msgspec
 
 from bus.clock import A_MOMENT, canonical_moment
-from bus.commands import GRACE_S_MAX, Command, RestartJob, StopJob, command_decoder
+from bus.commands import (
+    GRACE_S_MAX,
+    REASON_MAX,
+    Command,
+    PauseSchedule,
+    RestartJob,
+    StopJob,
+    command_decoder,
+)
 from bus.envelope import canonical_uuid
 from bus.malformed import described, first_unfit, why_unfit
 from bus.wording import quoted
@@ -72,7 +80,7 @@ def decode_command(fields: Mapping[str, msgspec.Raw], beside: tuple[str, ...]) -
     except UNREADABLE as exc:
         raise unreadable(raw) from exc
     _check_grace(getattr(command, "grace_s", None))
-    return _with_canonical_moment(command)
+    return _with_canonical_moments(command)
 
 
 def with_canonical_ids(command: Command) -> Command:
@@ -84,6 +92,8 @@ def with_canonical_ids(command: Command) -> Command:
     match command:
         case StopJob(job_id=None, execution_id=None) | RestartJob(job_id=None, execution_id=None):
             raise invalid("/jobId", "missing; name a jobId or an executionId")
+        case PauseSchedule(reason=reason) if len(reason) > REASON_MAX:
+            raise invalid("/reason", f"must have at most {REASON_MAX} characters")
         case _:
             pass
     for field, wire in (("execution_id", "executionId"), ("target_id", "targetId")):
@@ -97,15 +107,21 @@ def with_canonical_ids(command: Command) -> Command:
     return command
 
 
-def _with_canonical_moment(command: Command) -> Command:
-    """The command with its `notBefore` in the one spelling that its moment has."""
-    text = getattr(command, "not_before", None)
-    if text is None:
-        return command
-    try:
-        return msgspec.structs.replace(command, not_before=canonical_moment(text))
-    except (ValueError, OverflowError) as exc:
-        raise invalid("/notBefore", f"must be {A_MOMENT}, not {quoted(text)}") from exc
+_MOMENTS = (("not_before", "notBefore"), ("until", "until"), ("begin", "from"), ("end", "to"))
+"""Fields that hold a moment, with their names on the wire."""
+
+
+def _with_canonical_moments(command: Command) -> Command:
+    """The command with each of its moments in the one spelling that it has."""
+    for field, wire in _MOMENTS:
+        text = getattr(command, field, None)
+        if text is None:
+            continue
+        try:
+            command = msgspec.structs.replace(command, **{field: canonical_moment(text)})
+        except (ValueError, OverflowError) as exc:
+            raise invalid(f"/{wire}", f"must be {A_MOMENT}, not {quoted(text)}") from exc
+    return command
 
 
 def _kind_in(fields: Mapping[str, msgspec.Raw]) -> str:
