@@ -354,6 +354,8 @@ class Load:
 
     def settle(self) -> None:
         """Everything acknowledged has ended in a service that lives; running jobs are let go."""
+        # What is not ready when it ends has failed: it stays until the service has looked.
+        self._await_ended(list({self.id_of("listens")} & self.acknowledged), or_unknown=True)
         self.service.apps.put("release")
         deadline_s = time.monotonic() + PATIENCE_S
         while True:
