@@ -3,7 +3,6 @@
 Programs become ready when the test puts a file on the board, so that nothing depends on time.
 """
 
-import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -14,7 +13,14 @@ import pytest
 
 from tests.counterparts import needs
 from tests.jobs import Apps
-from tests.service import Http, Service, eventually_answered, jobs_of, running_service
+from tests.service import (
+    Http,
+    Service,
+    eventually,
+    eventually_answered,
+    jobs_of,
+    running_service,
+)
 
 WAIT = """
 import os, socket, sys, time
@@ -132,11 +138,11 @@ async def test_start_is_done_when_the_program_answers_or_prints_as_its_definitio
     name: str, service: Service, http: Http
 ) -> None:
     execution_id = await begun(http, f"R/{name}", free_port())
-    output = service.data / "JobOutput" / execution_id / "output.log"
     if name == "Http":
-        await eventually_answered(lambda: asyncio.to_thread((service.apps.board / "asked").exists))
+        await eventually((service.apps.board / "asked").exists)
     if name == "Output":
-        await eventually_answered(lambda: asyncio.to_thread(lambda: output.stat().st_size > 1e5))
+        output = service.data / "JobOutput" / execution_id / "output.log"
+        await eventually(lambda: output.exists() and output.stat().st_size > 100_000)
     assert (await http.execution(execution_id))["status"] == "Starting"
     command_id = (await http.execution(execution_id))["commandId"]
     assert (await http.get(f"/commands/{command_id}"))["status"] == "Running"
@@ -199,7 +205,7 @@ async def test_readiness_is_found_out_by_the_next_service_after_a_kill(
     with running_service(tmp_path, define) as service:
         async with service.http() as http:
             execution_id = await begun(http, f"R/{name}", free_port())
-            await eventually_answered(lambda: asyncio.to_thread(lambda: jobs_of(service.data)))
+            await eventually(lambda: jobs_of(service.data))
         service.kill9(spawner=True)
         service.apps.put(WAYS[name])
         service.start()
@@ -264,8 +270,7 @@ async def test_words_of_existing_clients_say_ready_reloading_alive_and_more_time
         needs(program)
 
     def clients(apps: Apps) -> None:
-        limits = {"watchdog_s": 3, "timeout_s": 6}
-        apps.write("C/Client", CLIENTS[client], ready="notify", **limits)
+        apps.write("C/Client", CLIENTS[client], ready="notify", watchdog_s=2)
         (apps.folder("C/Client") / "notify.cjs").write_text(NODE, encoding="utf-8")
 
     with running_service(tmp_path, clients) as service:
