@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 from handlers.shim.assignment import Assignment
-from handlers.shim.kernel import die_with_parent
 from handlers.shim.masking import Masking, masked
 from handlers.shim.program_start import Launched, failure_sentence, launch, no_process_sentence
 from handlers.shim.tree import Tree
@@ -81,7 +80,9 @@ class Check:
         if self._tree.limits_memory:
             self._called = self._called._replace(memory_bytes=None)
         try:
-            self._launched = launched = launch(self._called, self._fork)
+            self._launched = launched = launch(
+                self._called, self._tree.fork_beside, dies_with_shim=True
+            )
         except OSError as error:
             self._conclude(None, f"no process for it: {no_process_sentence(error)}")
             return
@@ -91,12 +92,6 @@ class Check:
             self._poll.register(descriptor, select.POLLIN)
         self._until_s = time.monotonic() + self._work.health_timeout_s
         launched.release()
-
-    def _fork(self) -> int:
-        pid = self._tree.fork_beside()
-        if pid == 0:
-            die_with_parent()
-        return pid
 
     def read(self, descriptor: int) -> None:
         """Keeps the end of what was printed."""

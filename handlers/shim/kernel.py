@@ -51,7 +51,7 @@ def become_subreaper() -> bool:
 
 
 def die_with_parent() -> None:
-    """The calling process is killed when its parent dies, unless it takes another account."""
+    """The calling process is killed when its parent dies; forgotten if it changes its account."""
     if _libc is not None:
         _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 

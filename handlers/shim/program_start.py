@@ -15,6 +15,7 @@ from typing import NamedTuple, NoReturn
 
 from handlers.shim.assignment import OWN_FOLDER, Assignment, ShimAccount
 from handlers.shim.inherited import adjust_oom, favours, give_up
+from handlers.shim.kernel import die_with_parent
 
 _GO = b"g"
 
@@ -39,7 +40,7 @@ FAVOURS = favours()
 """Of the spawner, from which all shims are forked."""
 
 
-def launch(work: Assignment, fork: Callable[[], int]) -> Launched:
+def launch(work: Assignment, fork: Callable[[], int], *, dies_with_shim: bool = False) -> Launched:
     """A child exists in a session of its own and waits at the barrier. `fork` is as `os.fork`.
 
     Raises:
@@ -52,7 +53,9 @@ def launch(work: Assignment, fork: Callable[[], int]) -> Launched:
     pid = fork()
     if pid == 0:
         os.close(barrier_write)
-        _run_child(work, out_write, err_write, barrier_read, failure_write)
+        _run_child(
+            work, out_write, err_write, barrier_read, failure_write, dies_with_shim=dies_with_shim
+        )
     for descriptor in (out_write, err_write, barrier_read, failure_write):
         os.close(descriptor)
     os.set_blocking(out_read, False)
@@ -113,7 +116,9 @@ def failure_sentence(work: Assignment, content: bytes) -> str:
     return f"the program {program!r} could not be executed: {reason}"
 
 
-def _run_child(work: Assignment, out: int, err: int, barrier: int, failure: int) -> NoReturn:
+def _run_child(
+    work: Assignment, out: int, err: int, barrier: int, failure: int, *, dies_with_shim: bool
+) -> NoReturn:
     """Becomes the program; never returns, whatever happens.
 
     Each function that is called here copies pages of the shim, so there are few. No signal is
@@ -134,6 +139,8 @@ def _run_child(work: Assignment, out: int, err: int, barrier: int, failure: int)
             stage = "reach"
             own = f"{work.folder}/{OWN_FOLDER}"
             os.close(os.open(own, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        if dies_with_shim:
+            die_with_parent()  # after the account: a change of it takes that away (prctl(2))
         stage = "stdin"
         _redirect_stdin(work)
         stage = "cwd"

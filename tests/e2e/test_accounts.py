@@ -16,7 +16,16 @@ from handlers.shim.assignment import ShimAccount
 from handlers.shim.files import Folder, OwnFolder
 from jobbus.doctor.examination import examine
 from tests.jobs import WAITING, Apps, Setting
-from tests.service import Http, Service, eventually, eventually_answered, jobs_of, running_service
+from tests.service import (
+    Http,
+    Service,
+    eventually,
+    eventually_answered,
+    is_alive,
+    jobs_of,
+    read_json,
+    running_service,
+)
 
 NOBODY = 65534
 OTHERS = {name: {"required": True} for name in ("Other", "Root")}
@@ -119,6 +128,8 @@ def define(apps: Apps) -> None:
     apps.shell("A/Deaf", deaf + "echo up; while :; do sleep 0.1; done", user="nobody")
     health = {"command": ["sh", "-c", "echo checked by $(id -u)"], "every_s": 0.2}
     apps.shell("A/Checked", WAITING.format(name="never"), user="nobody", health=health)
+    hangs = {"command": ["sleep", "600"], "every_s": 0.2, "timeout_s": 600}
+    apps.shell("A/Hangs", WAITING.format(name="never"), user="nobody", health=hangs)
     apps.shell("A/Mistaken", "echo one")
 
 
@@ -188,6 +199,30 @@ async def test_health_check_runs_as_the_account_too(service: Service) -> None:
 
         await eventually_answered(is_checked, "a check")
         await http.publish(20, command="stop", executionId=execution_id)
+
+
+async def test_health_check_of_an_account_ends_with_its_shim_too(service: Service) -> None:
+    async with service.http() as http:
+        execution_id = await http.start("A/Hangs")
+        [check] = await eventually(lambda: checks_of(service))
+        state = read_json(service.data / "JobOutput" / execution_id / "process.json")
+        assert state is not None
+        os.kill(state["shim"], signal.SIGKILL)
+        await eventually(lambda: not is_alive(check))
+        await http.publish(20, command="stop", executionId=execution_id)
+
+
+def checks_of(service: Service) -> list[int]:
+    """Health checks that run now and have become their program."""
+    return [pid for pid in jobs_of(service.data) if is_check(Path(f"/proc/{pid}"))]
+
+
+def is_check(process: Path) -> bool:
+    try:
+        is_sleep = (process / "cmdline").read_bytes() == b"sleep\x00600\x00"
+        return is_sleep and b"JOBBUS_HEALTH_CHECK=" in (process / "environ").read_bytes()
+    except OSError:  # it ended meanwhile
+        return False
 
 
 async def printed(http: Http, *ids: str) -> bool:
