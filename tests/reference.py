@@ -12,7 +12,7 @@ import re
 import sys
 import tomllib
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Union, get_args, get_origin
@@ -43,6 +43,7 @@ _TEXTS: Final = tomllib.loads((FOLDER / "words.toml").read_text(encoding="utf-8"
 INTROS: Final[dict[str, str]] = _TEXTS["intros"]
 JOB_TABLES: Final[dict[str, str]] = _TEXTS["job_tables"]
 JOB_KEYS: Final[dict[str, str]] = _TEXTS["job_keys"]
+JOB_TESTS: Final[dict[str, str]] = _TEXTS["job_tests"]
 SERVICE_TABLES: Final[dict[str, str]] = _TEXTS["service_tables"]
 SERVICE_KEYS: Final[dict[str, str]] = _TEXTS["service_keys"]
 LISTS: Final = ("schedule", "after")
@@ -85,13 +86,15 @@ def _job_table(name: str, record: type[msgspec.Struct]) -> str:
     brackets = "[[{}]]" if name in LISTS else "[{}]"
     title = brackets.format(name) if name else "At the top"
     rows: list[_Row] = []
+    tests = []
     for field in msgspec.structs.fields(record):
         is_section = not name and _record_in(field.type) is not None
         if field.name in NOT_FROM_FILES or is_section:
             continue
         path = ".".join(filter(None, (name, field.encode_name)))
         rows.append((field, JOB_KEYS[path], _job_range(path, field)))
-    return f"## {title}\n\n{JOB_TABLES[name]}\n\n{_table(rows)}"
+        tests.append(f"`{JOB_TESTS[path]}`" if path in JOB_TESTS else "")
+    return f"## {title}\n\n{JOB_TABLES[name]}\n\n{_table(rows, tests)}"
 
 
 def service_page() -> str:
@@ -239,11 +242,15 @@ def _record_in(hint: Any) -> type[msgspec.Struct] | None:
 _Row = tuple[msgspec.structs.FieldInfo, str, str]
 
 
-def _table(rows: list[_Row]) -> str:
+def _table(rows: list[_Row], tests: Sequence[str] = ()) -> str:
+    """With `tests`, those that prove the keys have a column of their own."""
     lines = ["| key | value | default | |", "|---|---|---|---|"]
     for field, words, span in rows:
         value = _kind(field.type) + (f", {span}" if span else "") + _unit(field)
         lines.append(f"| `{field.encode_name}` | {value} | {_default(field)} | {words} |")
+    if tests:
+        ends = (" proven by |", "---|", *(f" {test} |" for test in tests))
+        lines = [line + end for line, end in zip(lines, ends, strict=True)]
     return "\n".join(lines) + "\n"
 
 

@@ -22,6 +22,24 @@ def test_every_key_has_words_and_no_words_are_left_of_a_key_that_went() -> None:
     assert {key.rpartition(".")[2] for key in reference.SERVICE_KEYS} == named
 
 
+def test_each_key_of_a_definition_names_a_test_whose_file_mentions_it() -> None:
+    """Add the key to [job_tests] of docs/reference/words.toml."""
+    sources = {
+        name: text
+        for path in (reference.ROOT / "tests").rglob("test_*.py")
+        for text in [path.read_text(encoding="utf-8")]
+        for name in re.findall(r"^(?:async )?def (test_\w+)", text, re.M)
+    }
+    assert reference.JOB_TESTS.keys() == reference.JOB_KEYS.keys()
+    assert [name for name in reference.JOB_TESTS.values() if name not in sources] == []
+    unproven = [
+        key
+        for key, name in reference.JOB_TESTS.items()
+        if not re.search(rf"\b{key.rpartition('.')[2]}\b", sources[name])
+    ]
+    assert unproven == []
+
+
 def test_architecture_maps_every_module_of_the_tree() -> None:
     page = reference.ARCHITECTURE.read_text(encoding="utf-8")
     assert reference.with_map(page) == page, "run: python -m tests.reference"
