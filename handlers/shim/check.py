@@ -68,9 +68,9 @@ class Check:
         return self._until_s
 
     def begin(self, number: int) -> None:
-        """The check of that number runs, unless it did already, or another one does."""
+        """The check of that number runs, unless it did just before, or another one does."""
         command = self._work.health
-        if command is None or self._launched is not None or number <= self._number:
+        if command is None or self._launched is not None or number == self._number:
             return
         self._number, self._tail, self._error = number, b"", ""
         self._is_late = self._is_cut = False

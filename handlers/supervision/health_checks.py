@@ -5,6 +5,7 @@ begins anew goes on with what is on record. Nothing waits for a check but the ne
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from functools import partial
 
@@ -21,6 +22,8 @@ from handlers.supervision.record import CheckResult
 
 CHECKS_A_S = 100
 """Of all programs together: with more of them their checks come less often."""
+
+NUMBER_BITS = 48
 
 LATE_S = 5.0
 """So much later than the time of a check its shim should have said what came of it."""
@@ -84,8 +87,9 @@ class HealthChecks:
     def watch(self, execution_id: str, checked: Checked) -> None:
         """The program of this execution is ready, and is checked until `discard`."""
         self.discard(execution_id)
-        # Higher than those that an earlier service gave: their answers are not meant for this one.
-        self._checking[execution_id] = Checking(checked, self._clock.now_ms())
+        # By chance, since what an earlier service has asked for is not known: its answers, which
+        # are repeated with all that a shim says, are not meant for this one.
+        self._checking[execution_id] = Checking(checked, secrets.randbits(NUMBER_BITS))
         self._begin(execution_id)
 
     def answered(self, execution_id: str, result: CheckResult) -> None:

@@ -112,11 +112,11 @@ class ProcessSupervisor:
         self._requests = Requests(layout, instance, self._settings, env, look_s_max)
         self._doorbell = Doorbell(layout.sockets)
         self._progress = ProgressWatch(lambda each: self._happened(each, inputs.ProgressWritten()))
-        connections = Connections()
+        # Each has connections of its own: URLs that hang do not keep others from becoming ready.
         self._ready_probes = ReadyProbes(
-            layout, connections, lambda each: self._happened(each, inputs.ReadinessSeen())
+            layout, Connections(), lambda each: self._happened(each, inputs.ReadinessSeen())
         )
-        self._health = HealthChecks(clock, connections, self._ask_check, self._report_health)
+        self._health = HealthChecks(clock, Connections(), self._ask_check, self._report_health)
         self._ends = ShimEnds(lambda each: self._happened(each, inputs.ShimEnded()))
         self._spawner = SpawnerLink(self._spawner_answered, self._spawner_died)
         self._orphans = OrphanTrees(

@@ -27,6 +27,7 @@ from tests.service import (
     read_json,
     running_service,
 )
+from tests.shifted_clock import DAY_S, shifted_service
 
 STAYS = 'until [ -e "$BOARD/never" ]; do sleep 0.1; done'
 SERVER = """
@@ -321,4 +322,19 @@ async def test_checks_go_on_and_leave_nothing_behind_when_the_service_is_killed(
             await eventually(lambda: len(service.apps.lines("checks")) > known + 1)
             assert (await http.execution(execution_id))["health"]["since"] == well["since"]
             service.apps.put("hold")
+            await health(http, execution_id, "unhealthy")
+
+
+async def test_checks_go_on_when_the_clock_was_set_back_between_two_services(
+    tmp_path: Path,
+) -> None:
+    with shifted_service(tmp_path, define) as service:
+        async with service.http() as http:
+            execution_id = await http.start("H/Command")
+            await health(http, execution_id, "healthy")
+        service.kill9()
+        service.set_clock(-DAY_S)
+        service.start()
+        service.apps.put("ill")
+        async with service.http() as http:
             await health(http, execution_id, "unhealthy")
