@@ -132,6 +132,8 @@ async def test_command_says_whether_a_program_is_well_in_every_place_where_peopl
     assert ill["message"] == said
     assert ill["since"] > well["since"]
     assert (await http.execution(execution_id))["status"] == "Running"
+    metrics = await http.session.get("/metrics")
+    assert "jobbus_executions_unhealthy 1" in await metrics.text()
     table = jobbus(service, "ps", "--job", "H/Command")
     assert "Running (unhealthy)" in table
     assert "unhealthy since" in jobbus(service, "status", execution_id)

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from bus.events import CommandEnded, ExecutionEnded, Published
+from bus.health import HealthStatus
 from bus.model import CommandRecord, ExecutionStatus
 from bus.threads import READS
 from transports.http.ports import GatewayPorts
@@ -167,6 +168,9 @@ class Metrics:
                 {"proven": self._memory.proven.refused, "unproven": self._memory.unproven.refused},
             ),
             to.gauges("executions", "Executions that have not ended.", "state", self._live()),
+            to.gauge(
+                "executions_unhealthy", "Running executions that are not well.", self._unhealthy()
+            ),
             to.gauge("queue_depth", "Commands that wait.", queue.get("waiting", 0)),
             to.gauge(
                 "queue_oldest_age_seconds",
@@ -182,6 +186,15 @@ class Metrics:
         for execution in self._ports.table.live_executions():
             counts[execution.status.value] += 1
         return counts
+
+    def _unhealthy(self) -> int:
+        live = self._ports.table.live_executions()
+        return sum(
+            each.health is not None
+            and each.health.status is HealthStatus.UNHEALTHY
+            and each.status is ExecutionStatus.RUNNING
+            for each in live
+        )
 
 
 OPERATIONS = (
