@@ -49,6 +49,9 @@ DECIDED_MS = 30_000
 BACKLOG_MS = 600_000
 """What passed longer ago is counted in a thread: it may be much."""
 
+SLICE = 50
+"""So many schedules are looked at before others get their turn."""
+
 NEXT_SHOWN = 10
 """Instants to come that are shown of a schedule."""
 
@@ -64,8 +67,9 @@ class Scheduler:
     """Implements `bus.ports.ChangeListener`. Lives in the event loop.
 
     `_plan` is a heap of times at which to look at a schedule, `_at` the time that counts of each;
-    `_rules` are the rules read from their marks. `_changed` are jobs to be planned anew; `_wake`
-    interrupts the sleep. The listener writes the last two, `run` all of them.
+    `_rules` are the rules read from their marks, `_names` the schedules of each job. `_changed` are
+    jobs to be planned again; `_wake` interrupts the sleep. The listener writes the last two, `run`
+    all of them.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Scheduler:
         self._plan: list[tuple[int, str, str]] = []
         self._at: dict[tuple[str, str], int] = {}
         self._rules: dict[tuple[str, str], tuple[str, Rule]] = {}
+        self._names: dict[str, set[str]] = {}
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
 
@@ -118,9 +123,11 @@ class Scheduler:
         self._changed.update(job.id for job in self._table.jobs())
         while True:
             self._wake.clear()
-            for job_id in list(self._changed):
+            for number, job_id in enumerate(list(self._changed), 1):
                 self._changed.discard(job_id)
                 self._plan_job(job_id)
+                if number % SLICE == 0:
+                    await asyncio.sleep(0)
             change = self._look()
             if change is not None:
                 self._report(change)
@@ -220,8 +227,11 @@ class Scheduler:
         return ReportClock(doubted=not is_believed, believed_ms=believed_ms)
 
     async def _report_due(self) -> None:
-        now_ms = self._clock.now_ms()
+        now_ms, count = self._clock.now_ms(), 0
         while self._plan and self._plan[0][0] <= now_ms:
+            count += 1
+            if count % SLICE == 0:
+                await asyncio.sleep(0)
             at_ms, job_id, name = heapq.heappop(self._plan)
             if self._at.get((job_id, name)) != at_ms:
                 continue  # planned anew since
@@ -280,9 +290,11 @@ class Scheduler:
     def _plan_job(self, job_id: str) -> None:
         job = self._table.job(job_id)
         names = {each.name for each in _schedules(job)}
-        for key in [key for key in self._at if key[0] == job_id and key[1] not in names]:
-            del self._at[key]
-            self._rules.pop(key, None)
+        for name in self._names.pop(job_id, set()) - names:
+            self._at.pop((job_id, name), None)
+            self._rules.pop((job_id, name), None)
+        if names:
+            self._names[job_id] = names
         for name in names:
             self._plan_one(job_id, name)
 

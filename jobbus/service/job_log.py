@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from bus.clock import Clock
+from bus.clock import Clock, rfc3339
 from bus.commands import Definition
 from bus.endings import duration, ending
 from bus.events import (
@@ -27,12 +27,14 @@ from bus.events import (
     JobInvalid,
     JobRemoved,
     Published,
+    ScheduleDecided,
     SystemMaintenance,
 )
 from bus.health import HealthStatus
 from bus.job_definition import DefinitionFault
 from bus.model import Caused, Execution, ExecutionStatus
 from bus.ports import TableReader
+from bus.schedules import Verdict, Why
 
 LINES_BURST = 200
 LINES_PER_S = 20.0
@@ -50,6 +52,9 @@ _CHANGES = (
     (JobRemoved, "has no definition any more"),
 )
 _BAD = (ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.LOST)
+
+_NOT_MEANT = (Why.MISSED, Why.NO_SPACE, Why.QUEUE_FULL, Why.REFUSED)
+"""Why nothing was started, where nobody asked for that."""
 
 log = structlog.get_logger("jobbus.jobs")
 
@@ -96,6 +101,8 @@ class JobLog:
                         "start it",
                         job=gave_up.job_id,
                     )
+                case ScheduleDecided() as decided if decided.verdict is not Verdict.STARTED:
+                    self._not_started(decided)
                 case SystemMaintenance(on=True) as begun:
                     why = f": {begun.reason}" if begun.reason else ""
                     _note(f"maintenance begins, nothing is started{why}", by=begun.by)
@@ -142,6 +149,23 @@ class JobLog:
         else:
             self._left_out[kind] += 1
             self._has_left_out.set()
+
+    def _not_started(self, decided: ScheduleDecided) -> None:
+        """An instant that has started nothing of its own; starts have their own lines."""
+        if not self._may_write():
+            self._left_out["by schedule"] += 1
+            self._has_left_out.set()
+            return
+        count = f"{decided.count} times until " if decided.first_ms is not None else ""
+        why = decided.error or (decided.why.value.replace("_", " ") if decided.why else "")
+        say = _warn if decided.why in _NOT_MEANT else _note
+        say(
+            f"{decided.job_id} was due {count}{rfc3339(decided.instant_ms)} and is "
+            f"{decided.verdict}{f': {why}' if why else ''}",
+            job=decided.job_id,
+            schedule=decided.schedule,
+            execution=decided.execution_id,
+        )
 
     def _may_write(self) -> bool:
         now_s = self._clock.monotonic_s()

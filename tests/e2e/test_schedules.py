@@ -142,6 +142,17 @@ async def test_outage_is_made_up_for_once_and_the_rest_is_on_record(
     assert found[1]["executionId"] == found[2]["executionId"]
     assert sum(each["count"] for each in found) in (72, 73)
     await eventually(lambda: len(said(shifted)) == 1, "the one start")
+    log = shifted.log.read_text(encoding="utf-8")
+    assert "is skipped: missed" in log
+    assert "is coalesced" in log
+    where = ("--data", str(shifted.data))
+    shown = run_shifted(shifted, "status", HOURLY, *where).stdout
+    assert "hourly (every 3600 s), UTC" in shown
+    assert f"started for {said(shifted)[0][:10]}" in shown
+    assert "next" in shown
+    listed = run_shifted(shifted, "jobs", "--wide", *where).stdout.splitlines()
+    assert "NEXT" in listed[0]
+    assert ":00:00" in listed[1]
 
 
 @pytest.mark.parametrize("ahead_s", [YEAR_S, -DAY_S])

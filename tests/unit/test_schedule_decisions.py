@@ -342,3 +342,17 @@ def test_what_falls_into_a_blackout_is_one_start_that_waits_for_its_end() -> Non
     decider.clock.advance_s(180)
     decider.report(PassTime())
     assert decider.status(execution.id) is ExecutionStatus.STARTING
+
+
+def test_reboot_starts_once_for_each_boot_and_not_for_the_one_it_was_defined_in() -> None:
+    scheduled = Scheduled(ScheduleSpec(name="boot", cron="@reboot", zone="UTC"), max_running=9)
+    assert scheduled.table.schedules_of(JOB)["boot"].boot == scheduled.policy.boot
+    scheduled.clock.advance_s(60)
+    for boot in ("b-1", "b-1", "b-2", "b-2"):
+        scheduled.report(scheduled.due(scheduled.clock.now_ms(), boot=boot))
+        scheduled.clock.advance_s(60)
+    decided = [e for e in scheduled.events if isinstance(e, ScheduleDecided)]
+    assert [(each.verdict, each.boot) for each in decided] == [
+        (Verdict.STARTED, "b-1"),
+        (Verdict.STARTED, "b-2"),
+    ]
