@@ -3,10 +3,13 @@
 What is faulty changes nothing: the last good set stays in force, and the mistakes say why.
 """
 
+import hashlib
 import os
+import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import NamedTuple
 
+from bus.calendars import CalendarsSpec
 from bus.job_definition import Mistake
 from handlers.calendars.calendar_set import (
     NO_CALENDARS,
@@ -17,17 +20,25 @@ from handlers.calendars.calendar_set import (
 )
 from handlers.calendars.days import Source
 from handlers.calendars.ics import IcsError, read_ics
+from handlers.catalog.layers import SIZE_MAX
+from handlers.catalog.regular_files import ABSENT, SETTLED_NS, UNREADABLE, content_of
 
 NAME = "calendars.toml"
 ICS_SIZE_MAX = 4 * 1024 * 1024
 
-Mark = tuple[int, int, int, int]
-"""By what a file on disk differs from what was there before."""
+
+class _Ics(NamedTuple):
+    """An `.ics` file as it was read: by what it differs from others on disk (None: it was changed
+    so lately that nothing does), by what its content does, and the source, or why it is none."""
+
+    mark: tuple[int, int, int, int] | None
+    digest: bytes
+    source: Source | IcsError
 
 
 class CalendarFiles:
     """One `calendars.toml`. `calendars` is the set in force, `mistakes` what is wrong with what
-    stands there now; only `read` writes them."""
+    stands there now. `_read` is what the last look read; only `read` writes these."""
 
     def __init__(self, zone: str) -> None:
         self.calendars: CalendarSet = NO_CALENDARS
@@ -35,78 +46,107 @@ class CalendarFiles:
         self.folders: frozenset[str] = frozenset()
         """The folders in which the `.ics` files lie."""
         self._zone = zone
-        self._marks: tuple[object, ...] | None = None
-        self._ics: dict[str, tuple[Mark, Source]] = {}
+        self._content: bytes | None = None
+        self._ics: dict[str, _Ics] = {}
 
     def read(self, folder: str, shown: Callable[[str], str]) -> None:
         """What stands there now is in force, if nothing is wrong with it; `shown` says how people
-        call a file of the folder."""
-        path = f"{folder}/{NAME}"
-        marks = (_mark(path), *(_mark(each) for each in self._ics))
-        if marks == self._marks:
-            return
+        call a file of the folder.
+
+        Raises:
+            OSError: a file could not be read for a reason that is not its own.
+        """
         try:
-            self.calendars = self._read(path, folder, shown)
+            content = content_of(f"{folder}/{NAME}", SIZE_MAX)
+        except OSError as error:
+            if error.errno in ABSENT:
+                self._forget(NO_CALENDARS, ())
+                return
+            if error.errno not in UNREADABLE:
+                raise
+            reason = f"cannot be read: {error.strerror or error}"
+            self._forget(self.calendars, (Mistake(file=shown(NAME), line=0, reason=reason),))
+            return
+        before = self._ics
+        self._ics = {file: _looked_at(file, ics) for file, ics in before.items()}
+        if content == self._content and self._ics == before:
+            return
+        self._content = content
+        try:
+            self.calendars = self._decoded(content, folder, shown)
             self.mistakes = ()
-        except FileNotFoundError:
-            self.calendars, self.mistakes, self._ics = NO_CALENDARS, (), {}
         except Faulty as faulty:
             self.mistakes = faulty.mistakes
-        except OSError as error:
-            reason = f"cannot be read: {error.strerror or error}"
-            self.mistakes = (Mistake(file=shown(NAME), line=0, reason=reason),)
-        self.folders = frozenset(os.path.dirname(each) for each in self._ics)  # noqa: PTH120
-        self._marks = (_mark(path), *(_mark(each) for each in self._ics))
 
-    def _read(self, path: str, folder: str, shown: Callable[[str], str]) -> CalendarSet:
-        spec, layer = decode(Path(path).read_bytes(), shown(NAME))
-        mistakes: list[Mistake] = []
-        sources: dict[str, Source] = {}
-        kept: dict[str, tuple[Mark, Source]] = {}
-        for name, calendar in spec.calendar.items():
-            if calendar.ics is None:
-                continue
-            file = os.path.join(folder, calendar.ics)  # noqa: PTH118 - paths stay text here
-            try:
-                sources[calendar.ics] = self._ics_source(file, kept)
-            except IcsError as error:
-                kept.setdefault(file, (_mark(file), _nothing))
-                reason = f"{error}; it is the file of [calendar.{name}]"
-                mistakes.append(Mistake(file=shown(calendar.ics), line=0, reason=reason))
-        self._ics = kept
+    def _forget(self, calendars: CalendarSet, mistakes: tuple[Mistake, ...]) -> None:
+        self.calendars, self.mistakes = calendars, mistakes
+        self._content, self._ics, self.folders = None, {}, frozenset()
+
+    def _decoded(self, content: bytes, folder: str, shown: Callable[[str], str]) -> CalendarSet:
+        spec, layer = decode(content, shown(NAME))
+        sources, mistakes = self._sources(spec, folder, shown)
         if mistakes:
             raise Faulty(mistakes)
         return compiled(spec, layer, sources, self._zone)
 
-    def _ics_source(self, file: str, kept: dict[str, tuple[Mark, Source]]) -> Source:
-        mark = _mark(file)
-        known = self._ics.get(file)
-        if known is None or known[0] != mark or known[1] is _nothing:
-            known = (mark, read_ics(_content(file)))
-        kept[file] = known
-        return known[1]
+    def _sources(
+        self, spec: CalendarsSpec, folder: str, shown: Callable[[str], str]
+    ) -> tuple[dict[str, Source], list[Mistake]]:
+        """The files that the calendars name, read, and what is wrong with them."""
+        sources: dict[str, Source] = {}
+        mistakes: list[Mistake] = []
+        kept: dict[str, _Ics] = {}
+        for name, calendar in spec.calendar.items():
+            if calendar.ics is None:
+                continue
+            file = os.path.join(folder, calendar.ics)  # noqa: PTH118 - paths stay text here
+            ics = kept[file] = self._ics.get(file) or _looked_at(file, None)
+            if isinstance(ics.source, IcsError):
+                reason = f"{ics.source}; it is the file of [calendar.{name}]"
+                mistakes.append(Mistake(file=shown(calendar.ics), line=0, reason=reason))
+            else:
+                sources[calendar.ics] = ics.source
+        self._ics = kept
+        self.folders = frozenset(os.path.dirname(each) for each in kept)  # noqa: PTH120
+        return sources, mistakes
 
 
-def _nothing(local: object) -> None:
-    """The source of a file that is faulty."""
-
-
-def _content(file: str) -> bytes:
+def _looked_at(file: str, before: _Ics | None) -> _Ics:
+    """The file as it is now; what it was `before` if nothing of it is another."""
+    mark = _mark(file)
+    if before is not None and mark is not None and mark == before.mark:
+        return before
     try:
-        with Path(file).open("rb") as opened:
-            content = opened.read(ICS_SIZE_MAX + 1)
-    except FileNotFoundError:
-        raise IcsError("there is no such file") from None
+        content = content_of(file, ICS_SIZE_MAX)
     except OSError as error:
-        raise IcsError(f"it cannot be read: {error.strerror or error}") from error
+        if error.errno not in (*ABSENT, *UNREADABLE):
+            raise
+        why = "there is no such file" if error.errno in ABSENT else f"it cannot be read: {error}"
+        return _of(before, mark, why.encode(), IcsError(why))
     if len(content) > ICS_SIZE_MAX:
-        raise IcsError(f"it is larger than {ICS_SIZE_MAX // 1024 // 1024} MiB")
-    return content
+        why = f"it is larger than {ICS_SIZE_MAX // 1024 // 1024} MiB"
+        return _of(before, mark, why.encode(), IcsError(why))
+    digest = hashlib.blake2b(content, digest_size=16).digest()
+    if before is not None and digest == before.digest:
+        return before if mark == before.mark else before._replace(mark=mark)
+    try:
+        return _Ics(mark, digest, read_ics(content))
+    except IcsError as error:
+        return _Ics(mark, digest, error)
 
 
-def _mark(path: str) -> Mark:
+def _of(
+    before: _Ics | None, mark: tuple[int, int, int, int] | None, digest: bytes, error: IcsError
+) -> _Ics:
+    same = before is not None and digest == before.digest
+    return before._replace(mark=mark) if same and before else _Ics(mark, digest, error)
+
+
+def _mark(path: str) -> tuple[int, int, int, int] | None:
     try:
         status = os.stat(path)  # noqa: PTH116 - paths stay text here
     except OSError:
-        return (0, 0, 0, 0)
+        return None
+    if time.time_ns() - status.st_mtime_ns < SETTLED_NS:
+        return None
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)

@@ -31,6 +31,7 @@ from handlers.catalog.layers import SIZE_MAX, Layer
 from handlers.catalog.machine_checks import machine_problems
 from handlers.catalog.near_jobs import FILE_NAME, JOBS_FOLDER, NearJob, near_file, near_jobs
 from handlers.catalog.problem import Problem
+from handlers.catalog.regular_files import SETTLED_NS, content_of
 from handlers.catalog.toml_lines import Path as KeyPath
 from handlers.catalog.toml_lines import key_lines, line_of
 
@@ -50,10 +51,6 @@ CALENDARS_ID: Final = "*/calendars"
 
 MISTAKES_MAX: Final = 50
 """So many mistakes of one definition are kept and shown by a service."""
-
-SETTLED_NS: Final = 2_000_000_000
-"""A file that was changed so lately may be changed again within the same tick of its file system's
-clock, and look the same."""
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR)
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
@@ -218,7 +215,7 @@ class DefinitionFiles:
         file = self._shown((*place, DEFAULTS_NAME))
         self._note_written(path)
         try:
-            content = _content(path)
+            content = content_of(path, SIZE_MAX)
         except OSError as exc:
             if exc.errno in _ABSENT:
                 return ()
@@ -235,7 +232,7 @@ class DefinitionFiles:
         _note_links_of(folders, path)
         file = self._shown((app, APP_NAME))
         try:
-            decoded = decode_app(_content(path), file)
+            decoded = decode_app(content_of(path, SIZE_MAX), file)
         except OSError as exc:
             if exc.errno in _ABSENT:
                 return App(id=_clean(app))
@@ -264,7 +261,7 @@ class DefinitionFiles:
             found[job_id, folder] = known
             return known.definition
         try:
-            content = _content(f"{folder}/{FILE_NAME}")
+            content = content_of(f"{folder}/{FILE_NAME}", SIZE_MAX)
         except OSError as exc:
             if exc.errno in _ABSENT:
                 return None
@@ -320,7 +317,7 @@ class DefinitionFiles:
         place = (app, JOBS_FOLDER, job, FILE_NAME)
         fault = self._fault(place, reason)
         with suppress(OSError):  # it changes just now
-            content = _content(f"{definition.spec.directory}/{FILE_NAME}")
+            content = content_of(f"{definition.spec.directory}/{FILE_NAME}", SIZE_MAX)
             problem = Problem(("formerly", index), reason)
             fault = placed_fault([problem], content, self._shown(place))
         return Definition(job_id=definition.job_id, revision=definition.revision, fault=fault)
@@ -356,7 +353,7 @@ class DefinitionFiles:
         assert definition.spec is not None, definition.job_id
         line = 0
         with suppress(OSError, TomlFault):
-            text = toml_text(_content(f"{definition.spec.directory}/{FILE_NAME}"))
+            text = toml_text(content_of(f"{definition.spec.directory}/{FILE_NAME}", SIZE_MAX))
             line = line_of(path, key_lines(text))
         app, _, job = definition.job_id.partition("/")
         return DefinitionFault(
@@ -395,21 +392,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link in a circle, or one into a place that may not be looked at
         return False
-
-
-def _content(path: str) -> bytes:
-    """The bytes of a regular file, one more than allowed at most; pipes and devices never hang."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
-        content = b""
-        while len(content) <= SIZE_MAX:
-            piece = file.read(SIZE_MAX + 1 - len(content))
-            if not piece:
-                break
-            content += piece
-        return content
 
 
 def _note_links_of(folders: set[tuple[str, int, int]], file: str) -> None:

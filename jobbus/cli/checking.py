@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from bus.job_definition import DefinitionFault, Mistake
 from bus.scarcity import reason_of
+from handlers.calendars.calendar_files import NAME as CALENDARS_NAME
 from handlers.catalog.definition_decoding import (
     decode_app,
     decode_definition,
@@ -75,8 +76,8 @@ def check(
     ----------
     path
         A folder of apps, or the one that holds it beside jobbus.toml; an app, the folder of a job;
-        or one file: job.toml, defaults.toml, app.toml or jobbus.toml. Else the folder of apps that
-        serve would take.
+        or one file: job.toml, defaults.toml, app.toml, calendars.toml or jobbus.toml. Else the
+        folder of apps that serve would take.
     config
         A jobbus.toml to be checked as well. Without PATH the one that serve finds.
     """
@@ -135,10 +136,19 @@ def _look(path: Path, found: _Found) -> None:
                 found.mistakes.extend((mistake, None) for mistake in app)
         case "jobbus.toml":
             _check_settings(path, found)
+        case "calendars.toml":
+            _check_apps(path.parent, found)
+            beside = os.path.dirname(_shown(path))  # noqa: PTH120 - "" stays ""
+            found.mistakes[:] = [
+                each
+                for each in found.mistakes
+                if os.path.dirname(each[0].file) == beside  # noqa: PTH120
+            ]
+            found.jobs.clear()
         case name:
             raise CliError(
                 f"{path} is no file that jobbus reads under the name {clean(name)}: these are "
-                f"{FILE_NAME}, {DEFAULTS_NAME}, {APP_NAME} and {SETTINGS_NAME}",
+                f"{FILE_NAME}, {DEFAULTS_NAME}, {APP_NAME}, {CALENDARS_NAME} and {SETTINGS_NAME}",
                 Exit.USAGE,
             )
 

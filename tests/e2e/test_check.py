@@ -149,7 +149,7 @@ def test_more_mistakes_than_a_service_keeps_are_all_listed(cli: Cli, tmp_path: P
     ("path", "code", "words"),
     [
         ("nowhere", 3, "there is no "),
-        ("notes.txt", 2, "these are job.toml, defaults.toml, app.toml and jobbus.toml"),
+        ("notes.txt", 2, "app.toml, calendars.toml and jobbus.toml"),
     ],
 )
 def test_what_cannot_be_checked_is_said_in_a_sentence(

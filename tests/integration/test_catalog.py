@@ -18,6 +18,7 @@ from handlers.catalog import definition_files, watch
 from handlers.catalog import folder_watch as doorbell
 from handlers.catalog.definition_files import DefinitionFiles
 from handlers.catalog.layers import SIZE_MAX
+from handlers.catalog.regular_files import content_of
 from handlers.catalog.watch import CatalogWatch
 from tests.service import eventually
 
@@ -207,14 +208,13 @@ def test_a_look_that_is_not_thorough_reads_what_was_changed_and_nothing_else(
     put = define(tmp_path, "A/new", GOOD + "timeout_s = 2\n")
     files.scan()
     read: list[str] = []
-    content = definition_files._content
 
-    def noted(path: str) -> bytes:
+    def noted(path: str, size_max: int) -> bytes:
         if os.path.exists(path):  # noqa: PTH110
             read.append(path)
-        return content(path)
+        return content_of(path, size_max)
 
-    monkeypatch.setattr(definition_files, "_content", noted)
+    monkeypatch.setattr(definition_files, "content_of", noted)
     assert files.scan(thorough=False) == files.scan(thorough=False)
     assert read == []
 
