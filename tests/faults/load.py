@@ -346,6 +346,20 @@ class Load:
         assert status == 200, page
         return [each["data"] for each in page["items"]]
 
+    def _await_ready(self, command_id: str) -> None:
+        """What is not ready when it ends has failed: it stays until the service has looked. It may
+        have come in although nobody was answered."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            is_queued = f"{command_id}.json" in self.service.queue_files_whole()
+            found = [c for c in self.items("/commands") if c["commandId"] == command_id]
+            made = [e for e in self.items("/executions") if e["commandId"] == command_id]
+            if any(e["status"] == "Unknown" for e in made):
+                return
+            if all(map(_is_final, found)) if found else not is_queued:
+                return
+            self._look_alive(deadline_s, command_id)
+
     def _look_alive(self, deadline_s: float, what: object) -> None:
         if not self.service.is_up:
             raise Dead
@@ -354,19 +368,14 @@ class Load:
 
     def settle(self) -> None:
         """Everything acknowledged has ended in a service that lives; running jobs are let go."""
-        # What is not ready when it ends has failed: it stays until the service has looked.
-        self._await_ended(list({self.id_of("listens")} & self.acknowledged), or_unknown=True)
+        self._await_ready(self.id_of("listens"))
         self.service.apps.put("release")
         deadline_s = time.monotonic() + PATIENCE_S
         while True:
+            is_due = self._is_due_again()  # first: what was due before runs, or has run, by then
             ended = {c["commandId"] for c in self.items("/commands") if _is_final(c)}
             running = [e for e in self.items("/executions") if e["status"] not in FINAL]
-            left = (
-                self.acknowledged - ended,
-                running,
-                self.service.queue_files_whole(),
-                self._is_due_again(),
-            )
+            left = (is_due, self.acknowledged - ended, running, self.service.queue_files_whole())
             if not any(left):
                 return
             self._look_alive(deadline_s, left)
