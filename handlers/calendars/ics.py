@@ -15,9 +15,10 @@ from bus.visible_text import visible
 from bus.wording import quoted
 from handlers.calendars.days import Cover, Source
 
-EVENTS_MAX = 10_000
+EVENTS_MAX = 5_000
 NAME_MAX = 100
 _FREQUENCIES = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY")
+_FINER = ("BYHOUR", "BYMINUTE", "BYSECOND")
 _DAY = timedelta(days=1)
 _LOOK_BACK = timedelta(days=366)
 """No occurrence is longer: a longer one makes the file faulty."""
@@ -42,13 +43,11 @@ class Event(msgspec.Struct, frozen=True):
     starts: tuple[datetime, ...] = ()
     without: frozenset[datetime] = frozenset()
 
-    def cover(self, local: datetime) -> Cover | None:
-        """The occurrence that covers the moment of local time; None if none does."""
-        zone = self.zone or local.tzinfo
-        wall = local.astimezone(zone).replace(tzinfo=None)
+    def end_of(self, wall: datetime) -> datetime | None:
+        """The end of the occurrence that covers a wall-clock time of its zone; None if none does."""
         for begin in self._begun(wall):
             if begin <= wall < begin + self.length:
-                return Cover(self.name, (begin + self.length).replace(tzinfo=zone))
+                return begin + self.length
         return None
 
     def _begun(self, wall: datetime) -> Iterator[datetime]:
@@ -69,8 +68,15 @@ def read_ics(content: bytes) -> Source:
     events = _events(content)
 
     def source(local: datetime) -> Cover | None:
-        covers = (event.cover(local) for event in events)
-        return next((cover for cover in covers if cover is not None), None)
+        walls: dict[tzinfo | None, datetime] = {}  # there are many events and few zones
+        for event in events:
+            zone = event.zone or local.tzinfo
+            if zone not in walls:
+                walls[zone] = local.astimezone(zone).replace(tzinfo=None)
+            end = event.end_of(walls[zone])
+            if end is not None:
+                return Cover(event.name, end.replace(tzinfo=zone))
+        return None
 
     return source
 
@@ -171,6 +177,9 @@ def _rule(part: Any, start: datetime) -> Any:
     frequency = str(given.get("FREQ", [""])[0]).upper()
     if frequency not in _FREQUENCIES:
         raise _not_understood(part, f"a rule that recurs {frequency.lower() or 'without FREQ'}")
+    finer = [key for key in _FINER if key in given]
+    if finer:
+        raise _not_understood(part, f"a rule with {finer[0]}: it recurs more often than daily")
     rule = given.to_ical().decode()
     until = given.get("UNTIL")
     if until:

@@ -235,6 +235,7 @@ def test_fault_has_its_line_and_what_would_be_right(text: str, line: int, words:
         ("SUMMARY:a", "without a beginning"),
         ("DTSTART:2026", "DTSTART"),
         ("DTSTART:20261201T220000Z\nRRULE:FREQ=HOURLY", "recurs hourly"),
+        ("DTSTART:20261201T220000Z\nRRULE:FREQ=DAILY;BYSECOND=1,2,3", "BYSECOND"),
         ("DTSTART;TZID=Nowhere/Else:20261201T220000", "Nowhere/Else"),
         ("DTSTART:20261201T220000Z\nDTEND:20261201T210000Z", "ends before it begins"),
         ("DTSTART:20261201T220000Z\nRECURRENCE-ID;RANGE=THISANDFUTURE:20261201T220000Z", "RANGE"),
