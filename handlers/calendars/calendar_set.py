@@ -12,7 +12,7 @@ from handlers.calendars.days import Calendar, CalendarError, Source, calendar_of
 from handlers.catalog.layers import Layer
 from handlers.catalog.problem import Problem, shown
 from handlers.catalog.record_decoding import RecordDecoder
-from handlers.catalog.toml_lines import line_of
+from handlers.catalog.toml_lines import Path, line_of
 from handlers.schedule.plan import instant
 from handlers.schedule.rules import ScheduleError, zone_of
 
@@ -75,7 +75,7 @@ def decode(content: bytes, file: str) -> tuple[CalendarsSpec, Layer]:
     """What a `calendars.toml` says, not yet looked at for sense.
 
     Raises:
-        Faulty: it is no TOML, or not of this form.
+        Faulty: it is no TOML, or not of this form; with all else that is wrong.
     """
     layer = Layer(file, content)
     if layer.fault is not None:
@@ -86,9 +86,13 @@ def decode(content: bytes, file: str) -> tuple[CalendarsSpec, Layer]:
     except RecursionError:
         reason = "lists or tables are nested too deeply"
         raise Faulty([Mistake(file=file, line=0, reason=reason)]) from None
+    spec = CalendarsSpec(**values)
     if decoder.problems:
-        raise Faulty(_placed(decoder.problems, layer))
-    return CalendarsSpec(**values), layer
+        *_, problems = _made(spec, {}, "UTC")
+        # The files that it names are not read for it.
+        sound = (each for each in decoder.sound(problems) if not _names_file(spec, each.path))
+        raise Faulty(_placed([*decoder.problems, *sound], layer))
+    return spec, layer
 
 
 def compiled(
@@ -99,6 +103,22 @@ def compiled(
     Raises:
         Faulty: with all that is wrong.
     """
+    calendars, blackouts, problems = _made(spec, ics, zone)
+    if problems:
+        raise Faulty(_placed(problems, layer))
+    return CalendarSet(calendars, blackouts)
+
+
+def _names_file(spec: CalendarsSpec, path: Path) -> bool:
+    """Whether the path is of a calendar that goes by a file."""
+    calendar = spec.calendar.get(str(path[1])) if path[:1] == ("calendar",) else None
+    return calendar is not None and calendar.ics is not None
+
+
+def _made(
+    spec: CalendarsSpec, ics: Mapping[str, Source], zone: str
+) -> tuple[dict[str, Calendar], tuple[Blackout, ...], list[Problem]]:
+    """All that can be used, and what is wrong with the rest."""
     problems = [
         Problem((kind,), f"there are more than {NAMED_MAX} of [{kind}]")
         for kind in ("calendar", "blackout")
@@ -118,9 +138,7 @@ def compiled(
             problems.append(Problem(("blackout", name, *error.path), error.reason))
         except _Unusable:
             pass  # its calendar is faulty, which is said there
-    if problems:
-        raise Faulty(_placed(problems, layer))
-    return CalendarSet(calendars, tuple(blackouts))
+    return calendars, tuple(blackouts), problems
 
 
 class _Unusable(Exception):

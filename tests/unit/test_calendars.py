@@ -247,6 +247,37 @@ def test_event_that_is_not_understood_makes_its_file_faulty(event: str, words: s
         read_ics(text.encode())
 
 
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    text = """
+[calendar.X]
+countri = "DE"
+weekdays = ["Mo"]
+[calendar.Y]
+weekdays = ["Xy"]
+[calendar.Z]
+holidays = { subdivision = "BY" }
+[calendar.File]
+ics = "gone.ics"
+[blackout.B]
+on = ["Nowhere"]
+daily = 3
+[blackout.C]
+zone = "Nowhere"
+on = ["X"]
+"""
+    with pytest.raises(Faulty) as caught:
+        decode(text.encode(), "apps/calendars.toml")
+    assert sorted((each.line, each.key) for each in caught.value.mistakes) == [
+        (3, "calendar.X.countri"),
+        (4, "calendar.X.weekdays[0]"),
+        (6, "calendar.Y.weekdays[0]"),
+        (8, "calendar.Z.holidays.country"),
+        (12, "blackout.B.on[0]"),
+        (13, "blackout.B.daily"),
+        (15, "blackout.C.zone"),
+    ]
+
+
 @pytest.mark.parametrize("content", [b"", b"<html>", b"\xff\xfe\0", ICS[:-20], b"BEGIN:VCALENDAR"])
 def test_file_that_is_not_whole_is_no_calendar(content: bytes) -> None:
     with pytest.raises(IcsError, match="is no"):
