@@ -172,9 +172,13 @@ def _check_apps(
             continue
         origins = each.spec.origins if each.spec else {}
         origins = {key: os.path.join(beside, place) for key, place in origins.items()}  # noqa: PTH118
-        found.jobs.append(CheckedJob(job_id=each.job_id, ok=each.fault is None, origins=origins))
+        is_job = "*" not in each.job_id  # else a file that belongs to none
+        if is_job:
+            ok = each.fault is None
+            found.jobs.append(CheckedJob(job_id=each.job_id, ok=ok, origins=origins))
         if each.fault is not None:
-            found.mistakes.extend((_from(beside, m), each.job_id) for m in each.fault.all)
+            of = each.job_id if is_job else None
+            found.mistakes.extend((_from(beside, m), of) for m in each.fault.all)
     if job_id is None:
         of_files = (*map(mistakes_in_defaults, files.defaults.values()),)
         of_apps = (each.mistakes for each in files.apps)

@@ -10,7 +10,9 @@ from jobbus.service.schemas import encoded_schema
 Flag = Annotated[bool, Parameter(negative=())]
 
 
-def schema(*, service: Flag = False, defaults: Flag = False, app: Flag = False) -> int:
+def schema(
+    *, service: Flag = False, defaults: Flag = False, app: Flag = False, calendars: Flag = False
+) -> int:
     """Print the JSON schema of job.toml, with which editors complete and check it.
 
     A file begins with `#:schema PATH-OR-URL`, and taplo or VS Code's Even Better TOML use it. A
@@ -24,8 +26,15 @@ def schema(*, service: Flag = False, defaults: Flag = False, app: Flag = False) 
         That of defaults.toml instead.
     app
         That of app.toml instead.
+    calendars
+        That of calendars.toml instead.
     """
-    asked = {"jobbus.toml": service, "defaults.toml": defaults, "app.toml": app}
+    asked = {
+        "jobbus.toml": service,
+        "defaults.toml": defaults,
+        "app.toml": app,
+        "calendars.toml": calendars,
+    }
     file = next((name for name, is_asked in asked.items() if is_asked), "job.toml")
     text = encoded_schema(file)
     assert text is not None, file

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 import jobbus
+from bus.calendars import BlackoutSpec, CalendarSpec
 from bus.errors import ConfigError
 from bus.secret_sources import SecretSource
 from handlers.catalog.toml_schema import (
@@ -20,8 +21,14 @@ from handlers.catalog.toml_schema import (
 )
 from jobbus.service.settings_reading import SECRETS, SECTIONS, settings_in
 
-FILES: Final = ("job.toml", "defaults.toml", "app.toml", "jobbus.toml")
+FILES: Final = ("job.toml", "defaults.toml", "app.toml", "calendars.toml", "jobbus.toml")
 _OUT_OF_ALL: Final = -1_000_000
+
+
+_CALENDARS: Final[dict[str, type[msgspec.Struct]]] = {
+    "calendar": CalendarSpec,
+    "blackout": BlackoutSpec,
+}
 
 
 def schema_of(file: str) -> Schema:
@@ -34,6 +41,10 @@ def schema_of(file: str) -> Schema:
             return job_schema(words["job_tables"], words["job_keys"], whole=False)
         case "app.toml":
             return app_schema(words["app_keys"])
+        case "calendars.toml":
+            tables, keys = words["calendar_tables"], words["calendar_keys"]
+            title = "calendars.toml of jobbus"
+            return sections_schema(title, {}, _CALENDARS, tables, keys, _any_number)
         case "jobbus.toml":
             tables, keys = words["service_tables"], words["service_keys"]
             named = {SECRETS: SecretSource}
@@ -58,6 +69,11 @@ def _span_of(record: type[msgspec.Struct], name: str, path: str) -> Span | None:
         settings_in({section: {name: _OUT_OF_ALL}}, Path("jobbus.toml"))
     except ConfigError as error:
         return first_span([str(error)])
+    return None
+
+
+def _any_number(record: type[msgspec.Struct], name: str, path: str) -> Span | None:
+    """Of a file without numbers that have limits."""
     return None
 
 

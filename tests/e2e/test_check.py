@@ -205,6 +205,7 @@ url = "x"
         ((), "job.toml"),
         (("--defaults",), "defaults.toml"),
         (("--app",), "app.toml"),
+        (("--calendars",), "calendars.toml"),
         (("--service",), "jobbus.toml"),
     ],
 )

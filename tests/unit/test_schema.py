@@ -114,6 +114,14 @@ def test_defaults_require_nothing_and_take_the_same_keys() -> None:
     assert not validator.is_valid({"rety": {}})
 
 
+def test_calendars_are_taken_and_refused_by_the_schema_as_by_the_service() -> None:
+    validator = jsonschema.Draft7Validator(schema_of("calendars.toml"))
+    (example,) = ROOT.glob("examples/**/calendars.toml")
+    assert validator.is_valid(tomllib.loads(example.read_text(encoding="utf-8")))
+    for text in ("[calender.X]\n", "[calendar.X]\nweekday = []\n", "[blackout.X]\ndo = 'x'\n"):
+        assert not validator.is_valid(tomllib.loads(text)), text
+
+
 def test_settings_are_refused_by_the_schema_as_by_the_service() -> None:
     validator = jsonschema.Draft7Validator(schema_of("jobbus.toml"))
     right = '[serve]\nlisten = "127.0.0.1:0"\n[secrets]\nA = { env = "X" }\n[keep]\ndays = 3\n'
