@@ -44,7 +44,7 @@ class Event(msgspec.Struct, frozen=True):
     without: frozenset[datetime] = frozenset()
 
     def end_of(self, wall: datetime) -> datetime | None:
-        """The end of the occurrence that covers a wall-clock time of its zone; None if none does."""
+        """The end of the occurrence that covers a wall-clock time of its zone, if one does."""
         for begin in self._begun(wall):
             if begin <= wall < begin + self.length:
                 return begin + self.length
