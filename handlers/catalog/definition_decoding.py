@@ -105,11 +105,18 @@ def _job(decoder: RecordDecoder, layers: Layers, directory: str) -> JobSpec:
     return JobSpec(**values, directory=directory, origins=layers.origins)
 
 
-def revision_of(content: bytes, directory: str, defaults: Iterable[bytes] = ()) -> str:
-    """12 hex digits that change with the definition, its defaults, or the place of its folder."""
+def revision_of(
+    content: bytes, directory: str, defaults: Iterable[bytes] = (), zone: str = "UTC"
+) -> str:
+    """12 hex digits that change with the definition, its defaults, the place of its folder, and the
+    zone of the service where schedules may go by that."""
     whole = hashlib.blake2b(content + b"\0" + directory.encode(), digest_size=6)
+    has_schedule = b"schedule" in content
     for each in defaults:
         whole.update(b"\0" + hashlib.blake2b(each).digest())
+        has_schedule = has_schedule or b"schedule" in each
+    if has_schedule and zone != "UTC":
+        whole.update(b"\0\0" + zone.encode())
     return whole.hexdigest()
 
 

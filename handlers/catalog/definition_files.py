@@ -277,7 +277,7 @@ class DefinitionFiles:
             reason = "the path of the apps folder does not print; move it to a plain one"
             return Definition(job_id=job_id, fault=self._fault(place, reason))
         texts = (content, *(each.content for each in defaults))
-        revision = revision_of(content, folder, texts[1:])
+        revision = revision_of(content, folder, texts[1:], self._zone)
         goes_by = any(word in text for word in (b"only", b"except") for text in texts)
         key = f"{revision} {sorted(self.calendars.calendars)}" if goes_by else revision
         definition = known.definition if known and known.key == key else None

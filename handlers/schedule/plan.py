@@ -44,7 +44,8 @@ BarOf = Callable[[int], Bar | None]
 """What keeps an instant of a schedule from starting the job; None if nothing does."""
 
 _MS = timedelta(milliseconds=1)
-_LATEST_MS = TIME_MS_MAX - 400 * 86_400_000
+_LATEST_MS = TIME_MS_MAX - 100 * 366 * 86_400_000
+"""The engines look for the next instant through half a century."""
 _FIRST_SPAN_MS = 60_000
 
 

@@ -40,6 +40,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RULES_MAX = 4096
 """Rules that are kept, since jobs of one folder are often due by the same few."""
 
+AT_MAX = 1000
+"""Instants of one `at`."""
+YEAR_MAX = 9000
+"""Far from where calculating with times ends."""
 RULE_KEYS = ("cron", "every_s", "at", "calendar")
 """The keys of which a schedule has exactly one."""
 
@@ -112,6 +116,9 @@ def rule_of(spec: ScheduleSpec) -> Rule:
         return EveryRule(every_s=spec.every_s, anchor=anchor)
     if not spec.at:
         raise ScheduleError("at", 'at is empty; write for example at = "2026-12-24T18:00:00"')
+    if len(spec.at) > AT_MAX:
+        reason = f"at has {len(spec.at)} instants and may have {AT_MAX}; write several schedules"
+        raise ScheduleError("at", reason)
     instants = {moment_of(text, spec.zone, "at") for text in spec.at}
     return AtRule(instants=tuple(sorted(instants)))
 
@@ -148,6 +155,9 @@ def moment_of(text: str, zone: str, key: str) -> datetime:
         raise ScheduleError(
             key, f'{quoted(text)} is no date and time; write for example "2026-12-24T18:00:00"'
         ) from error
+    if not EPOCH.year <= moment.year <= YEAR_MAX:
+        reason = f"{quoted(text)} does not lie between {EPOCH.year} and {YEAR_MAX}"
+        raise ScheduleError(key, reason)
     if moment.tzinfo is not None:
         return moment.astimezone(UTC)
     return instants_of(moment, zone_of(zone), Gap.RUN, Fold.ONCE)[0]

@@ -89,6 +89,26 @@ async def test_schedule_starts_its_job_and_each_instant_is_shown_wherever_starts
         assert len({each["at"] for each in schedule["next"]}) == 10
 
 
+async def test_schedule_without_a_zone_goes_by_that_of_the_service_which_is_shown(
+    tmp_path: Path,
+) -> None:
+    def define_daily(apps: Apps) -> None:
+        apps.shell("T/Daily", "true", schedule=[{"cron": "30 2 * * *"}])
+
+    with shifted_service(tmp_path, define_daily, TZ="Asia/Tokyo") as service:
+        async with service.http() as http:
+            before = await schedule_of(http, "T/Daily")
+        assert service.end() == 0
+        service.settings = {"TZ": ":America/New_York"}
+        service.start()
+        async with service.http() as http:
+            after = await schedule_of(http, "T/Daily")
+    assert (before["name"], before["zone"]) == ("cron 30 2 * * *", "Asia/Tokyo")
+    assert before["next"][0]["at"].endswith("T02:30:00+09:00")
+    assert after["zone"] == "America/New_York"
+    assert after["next"][0]["at"][10:19] == "T02:30:00"
+
+
 async def test_each_instant_is_decided_once_when_the_service_is_killed_again_and_again(
     service: Service,
 ) -> None:

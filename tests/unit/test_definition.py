@@ -652,6 +652,11 @@ def test_the_revision_follows_content_and_place() -> None:
     assert len(revision) == 12
     assert revision == revision_of(b"a", "/apps/A/jobs/J")
     assert len({revision, revision_of(b"b", "/apps/A/jobs/J"), revision_of(b"a", "/other")}) == 3
+    with_schedule = {
+        revision_of(b"[[schedule]]", "/x", (), zone) for zone in ("UTC", "Asia/Tokyo", "Asia/Seoul")
+    }
+    assert len(with_schedule) == 3
+    assert revision_of(b"a", "/x", (), "Asia/Tokyo") == revision_of(b"a", "/x")
 
 
 # Lines of keys

@@ -190,6 +190,13 @@ def test_patterns_follow_elapsed_time_through_changes_and_never_crowd(
         (ScheduleSpec(every_s=5, anchor="noon", zone="UTC"), "anchor", "no date and time"),
         (ScheduleSpec(at=("24.12.2026",), zone="UTC"), "at", "no date and time"),
         (ScheduleSpec(at=(), zone="UTC"), "at", "at is empty"),
+        (
+            ScheduleSpec(at=("9999-12-31T23:59:59-12:00",), zone="UTC"),
+            "at",
+            "between 1970 and 9000",
+        ),
+        (ScheduleSpec(at=("0001-01-01",), zone="Asia/Tokyo"), "at", "between 1970 and 9000"),
+        (ScheduleSpec(at=("2026-01-01",) * 1001, zone="UTC"), "at", "several schedules"),
         (ScheduleSpec(calendar="whenever", zone="UTC"), "calendar", "Mon..Fri 09:00"),
         (ScheduleSpec(calendar="*-02-31 10:00", zone="UTC"), "calendar", "never due"),
         (ScheduleSpec(calendar="09:00 Europe/Berln", zone="UTC"), "calendar", "no zone"),
