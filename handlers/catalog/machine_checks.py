@@ -9,7 +9,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from bus.job_definition import JobSpec
+from bus.job_definition import JobSpec, LimitsSpec
 from handlers.catalog.accounts import account_problems
 from handlers.catalog.problem import Problem, shown
 from handlers.shim.cgroup import delegation
@@ -18,11 +18,16 @@ from handlers.shim.kernel import CAP_SYS_NICE, CAP_SYS_RESOURCE, capabilities
 OF_GROUPS = {"cpu_weight": "cpu", "pids": "pids"}
 """Limits that only a control group keeps, and its controller."""
 
+_NO_LIMITS = LimitsSpec()
 _RIGHTS = {CAP_SYS_NICE: "CAP_SYS_NICE", CAP_SYS_RESOURCE: "CAP_SYS_RESOURCE"}
 
 
 def machine_problems(spec: JobSpec) -> Iterator[Problem]:
     """Why a sound definition cannot be in force on this machine."""
+    if spec.limits == _NO_LIMITS and spec.niceness is None and spec.oom_adjustment is None:
+        if spec.names_account:
+            yield from account_problems(spec)
+        return
     yield from account_problems(spec)
     yield from _groups(spec)
     yield from _rights(spec)

@@ -33,6 +33,9 @@ WATCHED_MAX = 50_000
 FULL_LOOKS = 1000.0
 """All files are read again, whatever their marks say, after so many times as long as that takes."""
 
+FRESH_S = 0.25
+"""What was written so lately may be a part of something that is being written."""
+
 SETTLE_S = 0.25
 SETTLE_LOOKS_MAX = 12
 """An editor may save a file in pieces, or remove it and write another, and a checkout writes many
@@ -137,16 +140,17 @@ class CatalogWatch:
         return self.polling.why is not None or now_s - self._full_s >= rest_s
 
     async def _settled(self, *, thorough: bool) -> tuple[Definition, ...]:
-        """What is defined now, as one set: nothing of it was written a moment ago. A fault, or the
-        absence of a job or of a `defaults.toml`, that is new stands for two looks."""
+        """What is defined now, as one set. While something of it was written a moment ago, or there
+        is a fault, or the absence of a job or of a `defaults.toml`, that is new, it is looked at
+        again until two looks agree."""
         defaults, last = self._files.defaults.keys(), self._last or ()
         scan = partial(self._files.scan, thorough=thorough)
         found = await READS.run(scan)
+        gone = not defaults <= self._files.defaults.keys()
+        is_fresh = found != last and self._is_being_written()
+        if not (gone or is_fresh or _may_be_half_saved(found, last)):
+            return found
         for _ in range(SETTLE_LOOKS_MAX):
-            gone = not defaults <= self._files.defaults.keys()
-            is_fresh = found != last and self._is_being_written()
-            if not gone and not is_fresh and not _may_be_half_saved(found, last):
-                break
             await asyncio.sleep(SETTLE_S)
             before, found = found, await READS.run(scan)
             if found == before and not self._is_being_written():
@@ -156,7 +160,7 @@ class CatalogWatch:
     def _is_being_written(self) -> bool:
         """Whether something was written so lately that more may follow. A time that lies ahead is
         of another clock, and says nothing."""
-        return 0 <= time.time_ns() - self._files.written_ns < SETTLE_S * 1e9
+        return 0 <= time.time_ns() - self._files.written_ns < FRESH_S * 1e9
 
     def _places(self, folders: Folders) -> Callable[[], tuple[str, ...]]:
         """What to watch; where the apps folder itself is missing, the place where it would be."""

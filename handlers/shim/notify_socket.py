@@ -23,6 +23,8 @@ DATAGRAMS_A_TURN = 64
 PATH_BYTES_MAX = 107
 """Of an address, without the NUL that ends it (unix(7))."""
 SOCKET_MODE = 0o600
+PASSABLE = 0o711
+"""Of the folder: others may use names in it that they know."""
 _FAMILY = int(socket.AF_UNIX)
 _KIND = int(socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 _LEVEL, _PASS_CREDENTIALS = int(socket.SOL_SOCKET), int(socket.SO_PASSCRED)
@@ -69,6 +71,7 @@ class NotifySocket:
         self._account = account
         if not self.address.startswith("@"):
             os.chown(self._path, account.uid, account.gid)
+            os.fchmod(self._handle, PASSABLE)  # it may have been made again
 
     def bind_again(self) -> bool:
         """Whether its name was removed, and it has it again; the descriptor stays the same."""

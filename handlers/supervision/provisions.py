@@ -60,7 +60,7 @@ def provisions_of(
     except (SecretUnavailable, NoAccount) as fault:
         raise NotProvided(str(fault)) from fault
     if account is not None and not account.is_own:
-        _let_pass(layout)
+        let_pass(layout)
     return Provisions(secrets=values, env_file=env_file, account=account)
 
 
@@ -96,7 +96,7 @@ def _content(path: Path) -> bytes:
         return file.read(SIZE_MAX + 1)
 
 
-def _let_pass(layout: DataLayout) -> None:
+def let_pass(layout: DataLayout) -> None:
     """Programs of other accounts can reach their own files and their socket below the data
     directory, by name: they can list nothing, and read nothing that is not theirs."""
     for folder in (layout.root, layout.output, layout.sockets):

@@ -36,6 +36,7 @@ from handlers.supervision.provisions import (
     NO_PROVISIONS,
     NotProvided,
     Provisions,
+    let_pass,
     provisions_of,
 )
 from handlers.supervision.ready_probes import ReadyProbes
@@ -186,6 +187,8 @@ class ProcessSupervisor:
         Those of the commands `poison` are not spawned any more: starts of the service died of it.
         """
         ids = [execution.id for execution, _ in live]
+        if any(spec is not None and spec.names_account for _, spec in live):
+            await DISK.run(let_pass, self._layout)  # the start may have closed the directory
         findings = await DISK.run(
             execution_files.investigate_all, self._layout, ids, is_copied=self._is_copy
         )

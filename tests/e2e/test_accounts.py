@@ -29,6 +29,7 @@ from tests.service import (
 
 NOBODY = 65534
 OTHERS = {name: {"required": True} for name in ("Other", "Root")}
+GROUP = 54_321
 UNUSED = 2_000_000_017
 """A number that no account has."""
 
@@ -278,6 +279,24 @@ async def test_account_that_is_not_to_be_had_is_shown_at_its_line_and_the_last_v
         execution_id = await http.start("A/Mistaken")
         await http.ended(execution_id)
         assert await http.output(execution_id) == b"one\n"
+
+
+async def test_program_reaches_its_files_after_a_start_that_closes_the_directory_again() -> None:
+    """With `[directory] group` each start sets the modes of the data directory anew."""
+    script = WAITING.format(name="later") + '; echo 90 >> "$JOBBUS_PROGRESS"'
+    with open_place() as place:
+        (place / "jobbus.toml").write_text(f'[directory]\ngroup = "{GROUP}"\n')
+        with running_service(
+            place, lambda apps: apps.shell("A/Late", script, user="nobody")
+        ) as run:
+            async with run.http() as http:
+                execution_id = await http.start("A/Late")
+            run.restart()
+            run.apps.put("later")
+            async with run.http() as http:
+                ended = await http.ended(execution_id)
+            assert (ended["status"], ended["progress"]["percent"]) == ("Succeeded", 90)
+            assert run.data.stat().st_mode & 0o777 == 0o711
 
 
 async def test_data_directory_that_the_account_cannot_pass_fails_the_start_and_doctor_names_it(

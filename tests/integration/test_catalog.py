@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import watchfiles
+from asyncinotify import Inotify, Mask
 from watchfiles._rust_notify import RustNotify
 
 from bus.commands import ApplyCatalog, Definition
@@ -375,6 +376,24 @@ async def test_a_save_is_announced_by_the_folder_watch(tmp_path: Path) -> None:
         await reports.until(valid={"A/job"})
         file.unlink()
         await reports.until(valid=set())
+
+
+async def test_what_is_written_over_several_looks_is_reported_as_one_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "FRESH_S", 3600.0)  # however late the looks come
+    monkeypatch.setattr(watch, "SETTLE_LOOKS_MAX", 3)
+    last = define(tmp_path, "Z/last")
+    async with watching(tmp_path) as reports:
+        await reports.until(valid={"Z/last"})
+        with Inotify() as looks:
+            looks.add_watch(last, Mask.CLOSE_NOWRITE)  # a look reads the jobs by their names
+            define(tmp_path, "A/first")
+            async with asyncio.timeout(20):
+                await looks.get()
+            define(tmp_path, "A/second")
+        await reports.until(valid={"Z/last", "A/first", "A/second"})
+    assert len(reports.seen) == 2
 
 
 @pytest.mark.usefixtures("no_slow_look")
