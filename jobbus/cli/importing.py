@@ -10,14 +10,14 @@ from jobbus.cli.exits import CliError, Exit
 from jobbus.cli.show import Cell, Json, say, show_json, show_line
 from jobbus.importing.folders import Outcome, Placed, Report, place
 from jobbus.importing.imported import Kind
-from jobbus.importing.sources import Tool, Unreadable, Wishes, imported
+from jobbus.importing.sources import STDIN, Tool, Unreadable, Wishes, imported
 
 _STYLES = {Kind.LEFT_OUT: "red", Kind.CHANGED: "yellow", Kind.NOT_NEEDED: "dim"}
 
 
 def import_jobs(
     tool: Tool,
-    path: Path,
+    path: Annotated[Path, Parameter(allow_leading_hyphen=True)],
     /,
     *,
     into: Path = Path("apps"),
@@ -38,7 +38,8 @@ def import_jobs(
     tool
         pswebhost, crontab, supervisord or pm2.
     path
-        The crontab, supervisord.conf, ecosystem file, or the folder of them or of the project.
+        The crontab, supervisord.conf, ecosystem file, or the folder of them or of the project; - is
+        stdin.
     into
         The apps folder that is written to.
     app
@@ -60,7 +61,7 @@ def import_jobs(
             "digit, at most 64",
             Exit.USAGE,
         )
-    if not path.exists():
+    if path != STDIN and not path.exists():
         raise CliError(f"{path}: there is no such file or folder", Exit.NOT_FOUND)
     try:
         found = imported(tool, path, Wishes(into, app, user, system))

@@ -347,8 +347,13 @@ def _s(time_ms: float) -> float:
 
 
 def _spelled(entry: Entry) -> str:
+    """A value as JavaScript makes a text of it."""
     value = entry.value
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
 
 
 def _shown(entry: Entry) -> str:

@@ -87,6 +87,7 @@ class _Job:
         self._table = table
         self._has_init = has_init
         self._named = tuple(dict.fromkeys(_REFERENCE.findall(source.text)))
+        self._spellings: dict[str, str] = {}
         self._first = min((entry.first for entry in table.values()), default=0)
 
     def definition(self) -> Table | None:
@@ -100,7 +101,7 @@ class _Job:
         table: Table = {}
         for key in ("name", "description"):
             if text := self._text(key):
-                table[key] = self._shown(key, text, variables)
+                table[key] = self._shown(key, text)
         table["command"] = ("pwsh", "-NoProfile", "-NonInteractive", "-Command", self._call(script))
         table |= {"stop_signal": "INT", "stop_to": "group"}
         table["roles"] = self._roles()
@@ -132,16 +133,24 @@ class _Job:
         described = entry.value if entry is not None and isinstance(entry.value, dict) else {}
         if entry is not None and not isinstance(entry.value, dict | None):
             self._left_out("template_variables", "it is no object with descriptions")
-        for name in dict.fromkeys((*described, *self._named)):
+        # PowerShell makes no difference between capital and small letters: the first one counts.
+        self._spellings = {name.casefold(): name for name in reversed((*described, *self._named))}
+        for name, each in described.items():
+            if self._spellings[name.casefold()] != name:
+                self._notes.left_out(each.first, f"{name[:60]} stands twice, in other letters")
+        needed = {name.casefold() for name in self._named}
+        for name in dict.fromkeys(
+            self._spellings[word.casefold()] for word in (*described, *self._named)
+        ):
             place = described.get(name)
             line = place.first if place is not None else self._first
             if not VARIABLE_NAME.fullmatch(name):
                 self._notes.left_out(line, f"{name[:60]} cannot be the name of a variable here")
                 continue
             variable: Table = {"allow_dash": True}
-            if name in self._named and not self._has_init:
+            if name.casefold() in needed and not self._has_init:
                 variable = {"required": True, **variable}
-            elif name in self._named:
+            elif name.casefold() in needed:
                 self._notes.changed(
                     line,
                     f"{name} may be given by {INIT_SCRIPT}, so that no start is refused without it",
@@ -153,12 +162,16 @@ class _Job:
             found[name] = variable
         return found
 
-    def _shown(self, key: str, text: str, variables: Table) -> str:
+    def _shown(self, key: str, text: str) -> str:
         """A text for people; a name takes no variables here."""
         if key == "name" and _OUR_REFERENCE.search(text):
             self._changed(key, "a name is the same for all values here: the braces are left out")
             return _OUR_REFERENCE.sub(r"\1", text)
-        return text
+        return _REFERENCE.sub(self._spelled, text)
+
+    def _spelled(self, reference: re.Match[str]) -> str:
+        name = self._spellings.get(reference[1].casefold(), reference[1])
+        return f"{{{{{name}}}}}"
 
     def _roles(self) -> Table:
         roles: dict[str, tuple[str, ...]] = {}

@@ -4,6 +4,7 @@ import os
 import pwd
 import re
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from glob import glob
@@ -21,6 +22,9 @@ from jobbus.importing.supervisord import import_supervisord, include_patterns
 
 SIZE_MAX = 4 * 1024 * 1024
 FILES_MAX = 10_000
+
+STDIN = Path("-")
+"""Stands for what is piped in, e.g. by `crontab -l`."""
 
 _NAME_FOR_CRON = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -182,13 +186,16 @@ def _host_job(path: Path, names: JobNames, wishes: Wishes) -> Import:
 
 
 def read_source(path: Path) -> Source:
-    """The text of one file.
+    """The text of one file, or of stdin for `-`.
 
     Raises:
         Unreadable: it is not there, no file, too large, or locked.
     """
     try:
-        content = read_regular(path.resolve(), SIZE_MAX + 1)
+        if path == STDIN:
+            content = sys.stdin.buffer.read(SIZE_MAX + 1)
+        else:
+            content = read_regular(path.resolve(), SIZE_MAX + 1)
     except FileNotFoundError as exc:
         raise Unreadable(f"{path}: there is no such file") from exc
     except NotRegular as exc:
@@ -199,4 +206,5 @@ def read_source(path: Path) -> Source:
         raise Unreadable(f"{path}: is larger than {SIZE_MAX // 1024**2} MiB")
     is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     text = content.decode("utf-16" if is_utf16 else "utf-8-sig", "surrogateescape")
-    return Source(file=str(path), text=text, folder=str(path.resolve().parent))
+    file = "stdin" if path == STDIN else str(path)
+    return Source(file=file, text=text, folder=str(path.resolve().parent))

@@ -51,12 +51,13 @@ def service(tmp_path: Path) -> Iterator[Service]:
         running.clear_away()
 
 
-def jobbus(place: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def jobbus(place: Path, *arguments: str, piped: str = "") -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "jobbus", "import", *arguments],
         umask=0o022,
         cwd=place,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(place)},
+        input=piped,
         capture_output=True,
         text=True,
         timeout=60,
@@ -207,6 +208,9 @@ def test_accounts_are_a_column_where_cron_reads_them_so(tmp_path: Path) -> None:
     assert jobs("mine", "--system")[0] == ["Cron/dump"]
     with (tmp_path / "mine").open("a", encoding="utf-8") as file:
         file.write("@daily root /usr/bin/clean\n")
+    piped = jobbus(tmp_path, "crontab", "-", "--check", piped="@daily /usr/bin/clean --all\n")
+    assert "Cron/clean" in piped.stdout
+    assert "from stdin:1" in piped.stdout
     found, reasons = jobs("mine")
     assert found == ["Cron/dump", "Cron/clean"]
     assert any("each line names an account" in reason for reason in reasons)
@@ -221,6 +225,7 @@ def test_accounts_are_a_column_where_cron_reads_them_so(tmp_path: Path) -> None:
         (("supervisord", "pipe"), 1, "pipe: is no file"),
         (("pm2", "app.json", "--app", "a b"), 2, "--app a b: letters, digits"),
         (("cron", "."), 2, 'must be one of pswebhost, crontab, supervisord, pm2, not "cron"'),
+        (("crontab", "--check"), 2, "PATH is missing"),
         (("pm2", "app.json", "--user", "me"), 2, "--user and --system are for crontabs alone"),
     ],
 )

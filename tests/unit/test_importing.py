@@ -258,6 +258,28 @@ def test_a_name_that_is_no_id_is_kept_for_people_or_noted() -> None:
     assert "its id was My App/Job" in hosted.notes[0].reason
 
 
+def test_variables_are_one_whatever_the_case_of_their_letters() -> None:
+    found = host_job(
+        text_of(
+            '{"ScriptRelativePath": "a.ps1", "Description": "each {{interval}}",',
+            '"template_variables": {"Interval": "seconds"}}',
+        )
+    )
+    [made] = found.jobs
+    assert made.definition["description"] == "each {{Interval}}"
+    assert made.definition["variables"] == {
+        "Interval": {"required": True, "allow_dash": True, "description": "seconds"}
+    }
+    assert job_text(made).notes == ()
+
+
+def test_values_of_an_environment_are_spelled_as_javascript_does() -> None:
+    text = '{"script": "a.js", "env": {"A": 1.0, "B": true, "C": 1e3, "D": 0.5, "E": [1, "x"]}}'
+    [made] = import_pm2(Source(file="e.json", text=text), JobNames()).jobs
+    expected = {"A": "1", "B": "true", "C": "1000", "D": "0.5", "E": '[1, "x"]'}
+    assert made.definition["env"] == expected
+
+
 def test_keys_that_differ_in_case_alone_are_refused_as_powershell_does() -> None:
     found = host_job(text_of('{"ScriptRelativePath": "a.ps1",', '"scriptrelativepath": "b.ps1"}'))
     assert [(note.kind, note.line) for note in found.notes] == [(Kind.LEFT_OUT, 2)]
