@@ -45,12 +45,12 @@ from bus.model import (
     Reason,
 )
 from bus.recurring import Backoff
-from handlers.catalog.probe_targets import is_probed
 from handlers.supervision import execution_actions as actions
 from handlers.supervision import execution_inputs as inputs
 from handlers.supervision.execution_actions import Timer
+from handlers.supervision.liveness import Liveness
 from handlers.supervision.provisions import are_needed
-from handlers.supervision.record import CheckResult, ShimState
+from handlers.supervision.record import ShimState
 from handlers.supervision.request import signal_number
 from handlers.supervision.shim_news import LIMITS, ShimNews
 from handlers.supervision.stop_delivery import StopDelivery
@@ -60,8 +60,6 @@ GENERATIONS_MAX = 5
 
 RECONCILE_AGAIN_S = 0.05
 RECONCILE_AGAIN_S_MAX = 5.0
-READY_AGAIN_S = 0.2
-READY_AGAIN_S_MAX = 5.0
 PROGRESS_AFTER_S = 0.2
 """So long after its start a program's progress file is watched: one that ends within a moment is
 spared the effort."""
@@ -84,17 +82,6 @@ class Phase(Enum):
     """The last report was made."""
 
 
-class Readiness(Enum):
-    """How far it is with a program whose readiness the service has to find out."""
-
-    NOT_ASKED = "not_asked"
-    ASKED = "asked"
-    SEEN = "seen"
-    """The program is ready, and its shim does not know yet, as far as is known here."""
-    SAID = "said"
-    """The shim says it, or it is not for the service to find out."""
-
-
 class ExecutionMachine:
     """`take` alone changes the state.
 
@@ -105,10 +92,8 @@ class ExecutionMachine:
     `_stop` has the order in force and its way to the shim, `_news` what was reported of the shim.
     `_is_reading`: the files are being read. `_was_unknown`, `_unknown`: it was reported as unknown
     by the last service, by this one. `_is_progress_due`: its progress file is watched, or will be
-    in a moment. `_readiness` says how far it is with a program that does not say itself when it is
-    ready. `_is_checked`: its health is looked after; `_check` is the last check that the shim has
-    reported. `_socket` is the address that the shim gave, `_early` what a shim sent before the
-    spawner said that it is ours.
+    in a moment. `_liveness` has what is asked about the program. `_socket` is the address that the
+    shim gave, `_early` what a shim sent before the spawner said that it is ours.
     """
 
     def __init__(
@@ -128,12 +113,7 @@ class ExecutionMachine:
         self._unknown = False
         self._news = ShimNews(execution)
         self._is_progress_due = False
-        self._readiness = Readiness.SAID
-        if spec is not None and is_probed(spec.ready):
-            self._readiness = Readiness.NOT_ASKED
-        self._is_checked = False
-        self._check: CheckResult | None = None
-        self._ready_pauses = Backoff(READY_AGAIN_S, READY_AGAIN_S_MAX)
+        self._liveness = Liveness(spec)
         self._socket = ""
         self._early: tuple[int, ShimState] | None = None
         self._outputs: list[actions.Output] = []
@@ -169,9 +149,7 @@ class ExecutionMachine:
             case inputs.ProgressWritten():
                 self._wake()
             case inputs.ReadinessSeen():
-                if self._readiness is Readiness.ASKED:
-                    self._readiness = Readiness.SEEN
-                    self._say_ready()
+                self._outputs.extend(self._liveness.seen(self._socket))
             case inputs.TimePassed(timer=timer):
                 self._time_passed(timer)
             case inputs.OrphansFound() | inputs.OrphansGone() | inputs.OrphansSurvived():
@@ -305,35 +283,12 @@ class ExecutionMachine:
             if not self._is_progress_due:
                 self._is_progress_due = True
                 self._do(actions.Wait(Timer.PROGRESS, PROGRESS_AFTER_S))
-            self._learn_readiness(state)
+            self._outputs.extend(self._liveness.learn_readiness(state))
         self._report_news(state)
         if state.exit is None:
-            self._learn_health(state)
+            self._outputs.extend(self._liveness.learn_health(state))
         if state.exit is not None:
             self._end(state.exit)
-
-    def _learn_readiness(self, state: ShimState) -> None:
-        if state.ready_ms is not None:
-            self._readiness = Readiness.SAID
-        elif self._readiness is Readiness.NOT_ASKED and state.stop is None:
-            self._readiness = Readiness.ASKED
-            self._do(actions.ProbeReadiness())
-
-    def _learn_health(self, state: ShimState) -> None:
-        if self._spec is None or self._spec.health is None or state.ready_ms is None:
-            return
-        if not self._is_checked and state.stop is None:
-            self._is_checked = True
-            self._do(actions.CheckHealth(state.ready_ms))
-        if state.check is not None and state.check != self._check:
-            self._check = state.check
-            self._do(actions.NoteCheck(state.check))
-
-    def _say_ready(self) -> None:
-        """What is sent may be lost: it is sent again until the shim says that it knows."""
-        if self._readiness is Readiness.SEEN:
-            self._do(actions.SayReady(self._socket))
-            self._do(actions.Wait(Timer.READY, self._ready_pauses.next_s()))
 
     def _report_news(self, state: ShimState) -> None:
         if state.stop is not None and state.stop.reason in LIMITS:
@@ -409,7 +364,7 @@ class ExecutionMachine:
                 self._do(actions.WatchProgress())
                 self._wake()  # for what was written before
             case Timer.READY:
-                self._say_ready()
+                self._outputs.extend(self._liveness.say_again(self._socket))
 
     # -- the end
 

@@ -1,7 +1,7 @@
 """Checks whether running programs are well: by a URL, or by a command that their shim runs.
 
 The counting is `health_count`'s; here is when a check is due and who makes it. A service that
-begins anew goes on with what is on record. Nothing waits for a check but the next one.
+begins goes on with what is on record. Nothing waits for a check but the next one.
 """
 
 import asyncio
