@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 
 from bus.clock import Clock
-from bus.commands import RestartJob, RetryExecution, StartJob
+from bus.commands import BackfillSchedule, RestartJob, RetryExecution, RunSchedule, StartJob
 from bus.envelope import Envelope, new_uuid
 from bus.errors import NoSpace, Refused
 from bus.ports import Policy
@@ -18,7 +18,7 @@ from handlers.decisions.registry import changes_others, check, decide
 NO_SPACE_AGAIN_S = 5.0
 """When a start that found little room may be tried again: the next look at the disk."""
 
-STARTING = (StartJob, RestartJob, RetryExecution)
+STARTING = (StartJob, RestartJob, RetryExecution, RunSchedule, BackfillSchedule)
 """What is refused first when room gets scarce; stops and exits use the reserve."""
 
 

@@ -133,7 +133,8 @@ def _check_times(table: ReadableTable, envelope: Envelope, context: Context) -> 
         )
     if envelope.expires_ms is not None and envelope.expires_ms <= context.now_ms:
         raise Refused(ErrorCode.EXPIRED, "its expiresAt passed before it was handled")
-    if isinstance(command, StartJob | RestartJob) and command.job_id is not None:
+    starts = StartJob | RestartJob | RunSchedule | BackfillSchedule
+    if isinstance(command, starts) and command.job_id is not None:
         stopped_ns = table.stopped_ns(command.job_id)
         if 0 < envelope.accepted_ns < stopped_ns:
             raise Refused(ErrorCode.SUPERSEDED, "a later stop of the job came first")

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bus.clock import rfc3339
 from bus.commands import (
@@ -16,7 +17,9 @@ from bus.commands import (
     PauseSchedule,
     ResumeSchedule,
     RunSchedule,
+    StopJob,
 )
+from bus.envelope import seal
 from bus.errors import ErrorCode
 from bus.events import ScheduleDecided, SchedulePaused
 from bus.job_definition import Overlap, VariableSpec, VariableType
@@ -24,7 +27,7 @@ from bus.model import CommandRecord, CommandStatus, ExecutionStatus, Outcome
 from bus.schedules import Bar, ScheduleSpec, Verdict, Why
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import parts_of
-from tests.decision_fixture import ROLELESS, VIEWER
+from tests.decision_fixture import OPERATOR, ROLELESS, VIEWER
 from tests.unit.test_schedule_decisions import JOB, MINUTE_MS, Scheduled, every_minute
 
 NUMBER = {"N": VariableSpec(type=VariableType.INTEGER, default=1)}
@@ -190,3 +193,16 @@ def test_pausing_takes_the_right_to_stop_and_the_others_that_to_start() -> None:
         assert decider.send(command, VIEWER).error_code == ErrorCode.NOT_PERMITTED
         assert decider.send(command, ROLELESS).error_code is not None
     assert not any(isinstance(event, SchedulePaused) for event in decider.events)
+
+
+@pytest.mark.parametrize("name", ["run", "backfill"])
+def test_stop_of_the_job_overtakes_what_was_asked_for_before_it(name: str) -> None:
+    decider = scheduled()
+    decider.clock.advance_s(600)
+    command: Command = RunSchedule(job_id=JOB) if name == "run" else span(decider, 5, 2)
+    stop = seal(StopJob(job_id=JOB), OPERATOR, now_ms=decider.clock.now_ms())
+    decider.take(replace(stop, accepted_ns=2))
+    before = seal(command, OPERATOR, now_ms=decider.clock.now_ms())
+    assert decider.take(replace(before, accepted_ns=1)).error_code == ErrorCode.SUPERSEDED
+    after = seal(command, OPERATOR, now_ms=decider.clock.now_ms())
+    assert decider.take(replace(after, accepted_ns=3)).error_code is None
