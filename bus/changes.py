@@ -11,6 +11,7 @@ from bus.clock import rfc3339
 from bus.events import (
     COMMAND_EVENTS,
     EXECUTION_EVENTS,
+    GROUP_EVENTS,
     ExecutionDeleted,
     JobRemoved,
     Published,
@@ -30,6 +31,7 @@ from bus.views import (
     CommandView,
     DecisionView,
     ExecutionView,
+    GroupView,
     HeldView,
     JobView,
     command_view,
@@ -67,10 +69,17 @@ class ClockView(msgspec.Struct, frozen=True, rename="camel"):
     version: int
 
 
+class RemovedGroupView(msgspec.Struct, frozen=True):
+    name: str
+    version: int
+
+
 View = (
     ClockView
     | DecisionView
     | HeldView
+    | GroupView
+    | RemovedGroupView
     | MaintenanceView
     | ExecutionView
     | CommandView
@@ -111,6 +120,8 @@ class Records(Protocol):
     def job(self, job_id: str) -> Job | None: ...
 
     def waiting_for(self, execution: Execution, now_ms: int) -> str: ...
+
+    def group_view(self, name: str) -> GroupView | None: ...
 
 
 class ChangeEncoder:
@@ -158,6 +169,9 @@ class ChangeEncoder:
         if isinstance(event, SystemMaintenance):
             maintenance = MaintenanceView(event.on, event.reason, event.by, published.seq)
             return self._frame(published, "system", maintenance, job=None)
+        if isinstance(event, GROUP_EVENTS):
+            shown = table.group_view(event.name) or RemovedGroupView(event.name, published.seq)
+            return self._frame(published, f"groups/{event.name}", shown, job=None)
         job = table.job(event.job_id)
         return self._of_job(published, event.job_id, job)
 

@@ -217,6 +217,44 @@ class BackfillSchedule(
     preview: bool = False
 
 
+class PauseQueue(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="queue.pause",
+    tag_field="command",
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """Start nothing more that waits in the queue of a job, or that needs a slot of a group.
+
+    What runs goes on; what is asked for meanwhile waits. With `until` the queue goes on by itself
+    at that time.
+    """
+
+    job_id: str | None = None
+    group: str | None = None
+    reason: str = ""
+    until: Moment | None = None
+
+
+class ResumeQueue(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="queue.resume",
+    tag_field="command",
+    rename="camel",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+):
+    """Let the queue of a job or of a group go on."""
+
+    job_id: str | None = None
+    group: str | None = None
+
+
 Command = (
     StartJob
     | StopJob
@@ -229,6 +267,8 @@ Command = (
     | ResumeSchedule
     | RunSchedule
     | BackfillSchedule
+    | PauseQueue
+    | ResumeQueue
 )
 """Everything that may be published."""
 
@@ -365,6 +405,12 @@ class ReportClock(msgspec.Struct, frozen=True, kw_only=True, tag="report_clock")
     by: str = ""
 
 
+class SetGroups(msgspec.Struct, frozen=True, kw_only=True, tag="set_groups"):
+    """The groups with their limits as the settings name them now; others were removed."""
+
+    limits: dict[str, int]
+
+
 Report = (
     ReportRunning
     | ReportProgress
@@ -380,6 +426,7 @@ Report = (
     | SetMaintenance
     | ReportScheduleDue
     | ReportClock
+    | SetGroups
 )
 """What only the parts of the service itself send to the owner."""
 
@@ -417,7 +464,7 @@ _URGENT_KINDS = frozenset(kind.__struct_config__.tag for kind in _URGENT)
 def job_of(command: AnyCommand) -> str | None:
     """The job a command names, if it names one."""
     match command:
-        case StartJob() | GetStatus() | StopJob() | RestartJob():
+        case StartJob() | GetStatus() | StopJob() | RestartJob() | PauseQueue() | ResumeQueue():
             return command.job_id
         case PauseSchedule() | ResumeSchedule() | RunSchedule() | BackfillSchedule():
             return command.job_id

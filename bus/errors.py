@@ -22,6 +22,7 @@ class ErrorCode(StrEnum):
     UNKNOWN_JOB = "unknown_job"
     UNKNOWN_EXECUTION = "unknown_execution"
     UNKNOWN_COMMAND = "unknown_command"
+    UNKNOWN_GROUP = "unknown_group"
     MALFORMED = "malformed"
     INVALID_JOB = "invalid_job"
     BAD_VARIABLES = "bad_variables"
@@ -30,6 +31,7 @@ class ErrorCode(StrEnum):
     ALREADY_ENDED = "already_ended"
     NOT_ENDED = "not_ended"
     QUEUE_FULL = "queue_full"
+    START_LIMIT = "start_limit"
     DISABLED = "disabled"
     EXECUTION_REQUIRED = "execution_required"
     SECRET_BY_VALUE = "secret_by_value"  # noqa: S105 - a word of the contract, not a password

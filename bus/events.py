@@ -106,12 +106,14 @@ class ExecutionStarted(
     """The execution took a slot: from here on it may run (`Starting`).
 
     With a `revision` it runs by that definition, with these `variables`, and not by the one that
-    was in force when it was queued.
+    was in force when it was queued. `groups` are those of which it holds a slot from here on, until
+    it has ended.
     """
 
     execution_id: str
     revision: str = ""
     variables: dict[str, Value] | None = None
+    groups: tuple[str, ...] = ()
 
 
 class ExecutionRunning(
@@ -250,6 +252,59 @@ class JobRemoved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     job_id: str
 
 
+class JobPaused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="job.paused"):
+    """From now on nothing that waits in the job's queue is started, if need be until `until_ms`."""
+
+    job_id: str
+    by: str
+    reason: str = ""
+    until_ms: int | None = None
+
+
+class JobResumed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="job.resumed"):
+    """The job's queue goes on; `by` is `system:time` if the time of the pause has passed."""
+
+    job_id: str
+    by: str
+
+
+class GroupDefined(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="group.defined"
+):
+    """The group exists, or has another limit from now on. What runs goes on, whatever the limit."""
+
+    name: str
+    max_running: int
+
+
+class GroupRemoved(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="group.removed"
+):
+    """The settings do not name the group any more; its last limit holds while jobs use it."""
+
+    name: str
+
+
+class GroupPaused(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="group.paused"
+):
+    """From now on nothing that needs a slot of the group is started, see `JobPaused`."""
+
+    name: str
+    by: str
+    reason: str = ""
+    until_ms: int | None = None
+
+
+class GroupResumed(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="group.resumed"
+):
+    """The group's slots are given out again, see `JobResumed`."""
+
+    name: str
+    by: str
+
+
 class SystemForgotten(
     msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="system.forgotten"
 ):
@@ -376,6 +431,12 @@ AnyEvent = (
     | JobChanged
     | JobInvalid
     | JobRemoved
+    | JobPaused
+    | JobResumed
+    | GroupDefined
+    | GroupRemoved
+    | GroupPaused
+    | GroupResumed
     | SystemForgotten
     | SystemMaintenance
     | ScheduleBegun
@@ -385,7 +446,17 @@ AnyEvent = (
     | SystemClock
 )
 
-JobEvent = JobGaveUp | JobCleared | JobDefined | JobChanged | JobInvalid | JobRemoved
+JobEvent = (
+    JobGaveUp
+    | JobCleared
+    | JobDefined
+    | JobChanged
+    | JobInvalid
+    | JobRemoved
+    | JobPaused
+    | JobResumed
+)
+GroupEvent = GroupDefined | GroupRemoved | GroupPaused | GroupResumed
 
 EXECUTION_EVENTS: Final = (
     ExecutionQueued,
@@ -399,6 +470,7 @@ EXECUTION_EVENTS: Final = (
     ExecutionCaused,
 )
 COMMAND_EVENTS: Final = (CommandAccepted, CommandEnded)
+GROUP_EVENTS: Final = (GroupDefined, GroupRemoved, GroupPaused, GroupResumed)
 
 
 EVENT_TYPES: Final = tuple(str(kind.__struct_config__.tag) for kind in AnyEvent.__args__)

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import msgspec
 
+from bus.groups import JobQueue, StartLimitSpec
 from bus.health import HealthSpec
 from bus.model import ExecutionStatus, Value
 from bus.schedules import ScheduleSpec
@@ -187,6 +188,9 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     umask: str | None = None
     directory: str = ""
     origins: dict[str, str] = {}
+    groups: tuple[str, ...] = ()
+    priority: int = 0
+    start_limit: StartLimitSpec | None = None
 
     @property
     def memory_limit(self) -> int | None:
@@ -270,6 +274,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     restarts_ms: tuple[int, ...] = ()
     gave_up_ms: int | None = None
     version: int = 0
+    queue: JobQueue = JobQueue()
 
 
 def plain_id(job_id: str) -> str:

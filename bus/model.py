@@ -218,7 +218,9 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     `attempts` is how many starts in all its definition allows, if it is retried at all. `result` is
     the JSON object that the program left; `result_note` says why none was taken. `caused_by` is
     the execution whose end set this one going, as the last of `hops`. `health` is None where it is
-    not checked, or not known yet. There are
+    not checked, or not known yet. `arrival_ms` is when it came by a clock that only queues go by,
+    see `handlers.decisions.table`; `groups` are those of which it took a slot with its start. There
+    are
     many of these and none can be part of a cycle: the collector need not look at them.
     """
 
@@ -264,6 +266,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, g
     scheduled_at: str | None = None
     version: int = 0
     health: Health | None = None
+    arrival_ms: int = 0
+    groups: tuple[str, ...] = ()
 
     @property
     def is_final(self) -> bool:

@@ -14,11 +14,12 @@ from bus.commands import Report
 from bus.envelope import Envelope
 from bus.errors import BusError
 from bus.events import Published
+from bus.groups import Group
 from bus.job_definition import Job, JobSpec, RolesSpec
 from bus.model import CommandRecord, Execution, ForgottenCommand, Maintenance
 from bus.retention_settings import RetentionSettings
 from bus.secret_sources import SecretSource
-from bus.views import PlannedView, ScheduleView
+from bus.views import GroupView, PlannedView, ScheduleView
 
 
 class TableReader(Protocol):
@@ -63,6 +64,14 @@ class TableReader(Protocol):
 
     def waiting_for(self, execution: Execution, now_ms: int) -> str:
         """What a queued execution waits for, as a sentence; empty if it does not wait."""
+        ...
+
+    def groups(self) -> Iterable[Group]:
+        """The groups of slots, by name."""
+        ...
+
+    def group_view(self, name: str) -> GroupView | None:
+        """A group with how many hold a slot of it and how many wait for one."""
         ...
 
     def command(self, command_id: str) -> CommandRecord | None: ...

@@ -13,6 +13,7 @@ from bus.apps import App
 from bus.clock import rfc3339
 from bus.endings import ending
 from bus.events import ScheduleDecided, SchedulePaused, ScheduleResumed
+from bus.groups import Group, Pause, StartLimitSpec
 from bus.health import Health
 from bus.job_definition import DefinitionFault, Job, RestartPolicy, VariableSpec, fault_of
 from bus.model import (
@@ -81,7 +82,8 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     schedule, whose instant is `scheduledAt`; `notBefore` is when the delay ends that it waits for,
     or the moment it was asked for, as long as it is `Queued`. `ending` says how it
     ended in words, see `bus.endings`; `waitingFor` says what it waits for, as it was when this was
-    written. `health` is null where none is checked, or not known yet.
+    written. `health` is null where none is checked, or not known yet. `groups` are those of which
+    it holds or held a slot.
 
     `result` is the JSON object that the program left in the file that `JOBBUS_RESULT` names;
     `resultNote` says why it was not taken. `causedBy` is the execution whose end set this one
@@ -130,6 +132,7 @@ class ExecutionView(msgspec.Struct, frozen=True, rename="camel"):
     caused: tuple[CausedView, ...] = ()
     scheduled_at: str | None = None
     health: HealthView | None = None
+    groups: tuple[str, ...] = ()
 
 
 class CommandView(msgspec.Struct, frozen=True, rename="camel"):
@@ -160,6 +163,29 @@ class VariableView(msgspec.Struct, frozen=True, rename="camel"):
     description: str
 
 
+class PauseView(msgspec.Struct, frozen=True):
+    """A queue or a schedule that is held: why, by whom, since when, and until when if that was
+    said."""
+
+    reason: str
+    by: str
+    since: str
+    until: str | None
+
+
+class GroupView(msgspec.Struct, frozen=True, rename="camel"):
+    """Slots that jobs share. `running` hold one, `waiting` need one; a group that is not
+    `defined` any more keeps its last limit while it is used."""
+
+    name: str
+    max_running: int
+    running: int
+    waiting: int
+    paused: PauseView | None
+    defined: bool
+    version: int
+
+
 class MistakeView(msgspec.Struct, frozen=True, rename="camel"):
     file: str
     line: int
@@ -173,15 +199,21 @@ class FaultView(MistakeView, frozen=True, rename="camel"):
     more: tuple[MistakeView, ...] = ()
 
 
+class StartLimitView(msgspec.Struct, frozen=True, rename={"within_s": "withinS"}):
+    count: int
+    within_s: float
+
+
 class JobView(msgspec.Struct, frozen=True, rename={
     "job_id": "jobId", "max_running": "maxRunning", "timeout_s": "timeoutS",
-    "stop_grace_s": "stopGraceS", "gave_up_at": "gaveUpAt",
+    "stop_grace_s": "stopGraceS", "gave_up_at": "gaveUpAt", "start_limit": "startLimit",
 }):  # fmt: skip
     """One job of the catalog; with `fault` and a revision, the last good version is in force.
 
     `attempts` counts the starts in all that `[retry]` allows, `restart` is the policy of
     `[restart]`, and `gaveUpAt` is when its limit was reached: then a person must start it.
-    `origins` are the keys that a `defaults.toml` gave, each with its file and line.
+    `origins` are the keys that a `defaults.toml` gave, each with its file and line. `paused` is set
+    while its queue is held.
     """
 
     job_id: str
@@ -201,6 +233,10 @@ class JobView(msgspec.Struct, frozen=True, rename={
     restart: str = "no"
     gave_up_at: str | None = None
     origins: dict[str, str] = {}
+    groups: tuple[str, ...] = ()
+    priority: int = 0
+    start_limit: StartLimitView | None = None
+    paused: PauseView | None = None
 
 
 class AppView(msgspec.Struct, frozen=True, rename="camel"):
@@ -228,16 +264,6 @@ class LastDecisionView(msgspec.Struct, frozen=True, rename="camel"):
     verdict: str
     why: str | None
     execution_id: str | None
-
-
-class PauseView(msgspec.Struct, frozen=True):
-    """A queue or a schedule that is held: why, by whom, since when, and until when if that was
-    said."""
-
-    reason: str
-    by: str
-    since: str
-    until: str | None
 
 
 class ScheduleView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -376,6 +402,7 @@ def execution_view(execution: Execution, waiting_for: str) -> ExecutionView:
         caused=tuple(map(_caused_view, execution.caused)),
         scheduled_at=execution.scheduled_at,
         health=_health_view(execution.health),
+        groups=execution.groups,
     )
 
 
@@ -417,6 +444,22 @@ def job_view(job: Job) -> JobView:
         restart=spec.restart.policy.value if spec else RestartPolicy.NO.value,
         gave_up_at=_time(job.gave_up_ms),
         origins=spec.origins if spec else {},
+        groups=spec.groups if spec else (),
+        priority=spec.priority if spec else 0,
+        start_limit=_start_limit_view(spec.start_limit) if spec else None,
+        paused=_pause_view(job.queue.paused),
+    )
+
+
+def group_view(group: Group, running: int, waiting: int) -> GroupView:
+    return GroupView(
+        name=group.name,
+        max_running=group.max_running,
+        running=running,
+        waiting=waiting,
+        paused=_pause_view(group.paused),
+        defined=group.is_defined,
+        version=group.version,
     )
 
 
@@ -463,6 +506,16 @@ def _variable_view(spec: VariableSpec) -> VariableView:
         choices=spec.choices,
         description=spec.description,
     )
+
+
+def _start_limit_view(limit: StartLimitSpec | None) -> StartLimitView | None:
+    return StartLimitView(limit.count, limit.within_s) if limit is not None else None
+
+
+def _pause_view(held: Pause | None) -> PauseView | None:
+    if held is None:
+        return None
+    return PauseView(held.reason, held.by, rfc3339(held.since_ms), _time(held.until_ms))
 
 
 def _fault_view(fault: DefinitionFault | None) -> FaultView | None:

@@ -9,11 +9,15 @@ from bus.commands import PassTime
 from bus.events import (
     ExecutionEnded,
     ExecutionQueued,
+    ExecutionStarted,
+    GroupPaused,
     JobChanged,
+    JobPaused,
     JobRemoved,
     Published,
     SystemMaintenance,
 )
+from bus.model import ExecutionStatus
 from bus.ports import ReportSink
 from handlers.decisions.delays import is_due
 from handlers.decisions.table import JobTable
@@ -27,7 +31,7 @@ DECIDED_S = 0.1
 
 
 class Timekeeper:
-    """A `ChangeListener` that turns the deadlines of queued executions into reports.
+    """A `ChangeListener` that turns the deadlines of queued executions and pauses into reports.
 
     `_next_ms` is the deadline that `run` sleeps for; `_changed` wakes it for a nearer one.
     """
@@ -49,9 +53,16 @@ class Timekeeper:
     def __call__(self, batch: Sequence[Published]) -> None:
         for published in batch:
             match published.event:
-                case SystemMaintenance():
+                case (
+                    SystemMaintenance() | JobPaused() | GroupPaused() | JobChanged() | JobRemoved()
+                ):
                     self._changed.set()
-                case ExecutionQueued(expires_ms=expires_ms, not_before_ms=not_before_ms):
+                case ExecutionEnded(status=ExecutionStatus.CANCELLED | ExecutionStatus.SKIPPED):
+                    self._changed.set()  # slots may have been kept for it
+                case ExecutionStarted(execution_id=execution_id):
+                    self._look_at_limit(execution_id)
+                case ExecutionQueued(expires_ms=expires_ms, not_before_ms=not_before_ms) as queued:
+                    self._look_at_limit(queued.execution_id)
                     for due_ms in (expires_ms, not_before_ms):
                         if due_ms is not None and due_ms < self._next_ms:
                             self._changed.set()
@@ -67,6 +78,13 @@ class Timekeeper:
         """What is due there and waits for its turn may have to be decided about."""
         now_ms, name = self._clock.now_ms(), self._table.name_now(job_id)
         if any(e.not_before_ms and is_due(e, now_ms) for e in self._table.queued(name)):
+            self._changed.set()
+
+    def _look_at_limit(self, execution_id: str) -> None:
+        """What is over a start limit has a time at which it may go on."""
+        execution = self._table.execution(execution_id)
+        spec = self._table.spec_of(execution) if execution is not None else None
+        if spec is not None and spec.start_limit is not None:
             self._changed.set()
 
     async def run(self) -> None:

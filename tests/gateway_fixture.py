@@ -33,6 +33,7 @@ from bus.events import (
     Published,
 )
 from bus.feed import Batch, Feed, FellBehind, Frame, Predicate
+from bus.groups import Group
 from bus.job_definition import Job, JobSpec, RolesSpec
 from bus.layout import DataLayout
 from bus.model import (
@@ -49,6 +50,7 @@ from bus.model import (
 )
 from bus.ports import ChangeListener, OutputChunk, OutputHits, OutputLine, OutputPage
 from bus.publisher import Publisher
+from bus.views import GroupView
 from handlers.output.artifact_store import ArtifactStore
 from handlers.output.lines import Rest, decode, split
 from transports.http.access.session_store import SavedSessions
@@ -102,6 +104,12 @@ class BackendTable:
 
     def waiting_for(self, execution: Execution, now_ms: int) -> str:
         return ""
+
+    def groups(self) -> Iterable[Group]:
+        return ()
+
+    def group_view(self, name: str) -> GroupView | None:
+        return None
 
     def command(self, command_id: str) -> CommandRecord | None:
         return self.by_command.get(command_id)

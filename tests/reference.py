@@ -22,7 +22,6 @@ import msgspec
 from bus.errors import ConfigError
 from bus.job_definition import DefinitionFault, JobSpec, VariableSpec
 from bus.schedules import Moment
-from bus.secret_sources import SecretSource
 from handlers.catalog.definition_decoding import decode_definition
 from handlers.catalog.record_decoding import NOT_FROM_FILES
 from jobbus.cli.main import run
@@ -30,7 +29,7 @@ from jobbus.client.audit import AuditCalls
 from jobbus.client.client import Client
 from jobbus.client.token_records import TokenCalls
 from jobbus.service.settings_changes import FIXED
-from jobbus.service.settings_reading import NOT_BUILT, SECRETS, SECTIONS, load_settings
+from jobbus.service.settings_reading import NAMED, NOT_BUILT, SECTIONS, load_settings
 
 ROOT: Final = Path(__file__).parents[1]
 PACKAGES: Final = ("jobbus", "handlers", "transports", "bus")
@@ -100,7 +99,7 @@ def _job_table(name: str, record: type[msgspec.Struct]) -> str:
 def service_page() -> str:
     tables: dict[str, type[msgspec.Struct]] = {
         **SECTIONS,
-        SECRETS: SecretSource,
+        **NAMED,
     }
     assert set(tables) == set(SERVICE_TABLES), set(tables) ^ set(SERVICE_TABLES)
     parts = [
@@ -315,7 +314,11 @@ def _quoted(word: object) -> str:
     return str(word) if isinstance(word, int) else f'"{word}"'
 
 
-_NEEDED: Final = {"schedule": 'cron = "0 3 * * *"\n', "health": 'command = ["x"]\n'}
+_NEEDED: Final = {
+    "schedule": 'cron = "0 3 * * *"\n',
+    "health": 'command = ["x"]\n',
+    "start_limit": "count = 1\n",
+}
 """Keys without which a section is refused as a whole."""
 
 
@@ -329,7 +332,7 @@ def _job_range(path: str, field: msgspec.structs.FieldInfo) -> str:
         if section not in ("", "schedule", "after")
         else f"[[{section}]]\n" * bool(section)
     )
-    start = _NEEDED.get(section, "")
+    start = _NEEDED.get(section, "") if key != "count" else "within_s = 1\n"
     text = f'command = ["x"]\n{head}{start}{key} = -1000000\n'
     found = decode_definition(text.encode(), file="job.toml", directory="/x")
     assert isinstance(found, DefinitionFault), path
@@ -339,6 +342,8 @@ def _job_range(path: str, field: msgspec.structs.FieldInfo) -> str:
 def _service_range(section: str, field: msgspec.structs.FieldInfo) -> str:
     if field.type not in (int, float):
         return ""
+    if section in NAMED:
+        return ""  # its words say it
     try:
         load_settings(None, {f"JOBBUS_{section}_{field.name}".upper(): "-1000000"}, {})
     except ConfigError as error:

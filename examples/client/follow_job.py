@@ -20,12 +20,14 @@ from jobbus import (
     Execution,
     Frame,
     Gap,
+    Group,
     Hello,
     Job,
     JobbusError,
     Output,
     ProblemFrame,
     Record,
+    RemovedGroup,
     RemovedJob,
     Reset,
     Snapshot,
@@ -80,6 +82,10 @@ def about(record: Record) -> str:
             return f"job {record.job_id} was removed"
         case DeletedExecution():
             return f"execution {record.execution_id} was deleted"
+        case Group():
+            return f"group {record.name}: {record.running} of {record.max_running} run"
+        case RemovedGroup():
+            return f"group {record.name} was removed"
         case _:
             assert_never(record)
 

@@ -16,6 +16,7 @@ from handlers.catalog.policy_checks import policies
 from handlers.catalog.problem import SECONDS_MAX, Problem, shown, within
 from handlers.catalog.program_call import is_reserved
 from handlers.catalog.schedule_checks import schedules
+from handlers.catalog.slot_checks import slots
 from handlers.catalog.variable_checks import references, texts, variables
 
 SIGNALS = frozenset(
@@ -118,4 +119,5 @@ _CHECKS: tuple[Callable[[JobSpec], Iterator[Problem]], ...] = (
     names,
     schedules,
     accounts_and_limits,
+    slots,
 )

@@ -11,6 +11,7 @@ from handlers.catalog.layers import OF_ONE_JOB, SIZE_MAX, Layer, Layers
 from handlers.catalog.problem import Problem, shown
 from handlers.catalog.record_decoding import RecordDecoder, decoded_at_once
 from handlers.catalog.schedule_checks import completed, unknown_calendars
+from handlers.catalog.slot_checks import unknown_groups
 
 _TOO_DEEP = "lists or tables are nested too deeply"
 
@@ -23,13 +24,14 @@ def decode_definition(
     defaults: Sequence[Layer] = (),
     zone: str = "UTC",
     calendars: Collection[str] | None = None,
+    groups: Collection[str] | None = None,
 ) -> JobSpec | DefinitionFault:
     """The job that `content` defines, with what `defaults` add, or all that is wrong; first comes
     what stands first in the job's own file.
 
     `file` is how faults name the file, `directory` the absolute path of the job's folder; of the
     `defaults` the nearest comes first. `zone` is that of schedules that name none, `calendars`
-    are the names that they may go by; None: any.
+    are the names that they may go by, `groups` those that the job may be in; None: any.
     """
     own = Layer(file, content)
     try:
@@ -48,6 +50,7 @@ def decode_definition(
         else:
             problems += decoder.sound(problems_of(spec))
             problems += decoder.sound(unknown_calendars(spec, calendars))
+            problems += decoder.sound(unknown_groups(spec, groups))
         if not problems and not mistakes:
             return spec
         return fault_of([*mistakes, *_placed(problems, layers)])

@@ -113,6 +113,9 @@ class DefinitionFiles:
         self._mistakes_max = mistakes_max
         self._known: dict[tuple[str, str], _Known] = {}  # by id and folder
         self._thorough = True
+        self.groups: frozenset[str] | None = None
+        """The groups that a definition may name; None if these are not known."""
+        self._groups: frozenset[str] | None = None  # by which `_known` was made
         self.defaults: Mapping[str, Defaults] = {}
         """The `defaults.toml` of the last scan, by path."""
         self.apps: tuple[App, ...] = ()
@@ -136,6 +139,8 @@ class DefinitionFiles:
             OSError: the folders could not be listed for a reason that is not theirs (too many
                 open files, an I/O error), so what is defined is unknown.
         """
+        if self._groups != self.groups:
+            self._groups, self._known = self.groups, {}
         found: dict[str, Definition] = {}
         known: dict[tuple[str, str], _Known] = {}
         self._thorough = thorough
@@ -342,6 +347,7 @@ class DefinitionFiles:
             defaults=defaults,
             zone=self._zone,
             calendars=self.calendars.calendars.keys(),
+            groups=self._groups,
         )
         if isinstance(decoded, DefinitionFault):
             fault = fault_of(decoded.all, self._mistakes_max)

@@ -89,6 +89,10 @@ class FolderWatch:
             self._changed.clear()
         return True
 
+    def look_now(self) -> None:
+        """A look is due for another reason than a change in the folders."""
+        self._changed.set()
+
     async def watch_folders(self, places: Callable[[], tuple[str, ...]]) -> None:
         """Announces each change directly in these folders, for ever; begins again if it fails."""
         self._most = None

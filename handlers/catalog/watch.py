@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class CatalogWatch:
     Each announced change causes a scan of all definitions, and so does a slow look: often, where
     changes are not announced. `_last` are the definitions last reported, `_took_s` how long the
     last scan took, `_full_took_s` the last that read all files, at `_full_s`; only `first` and
-    `run` write them.
+    `run` write them. `_asked`: a look is due for `go_by`.
     """
 
     def __init__(
@@ -60,12 +60,21 @@ class CatalogWatch:
             str(apps), rare_s=SLOW_LOOK_S, often_s=look_s, grace_s=ANNOUNCED_LATE_S
         )
         self._files = DefinitionFiles(apps, zone=zone)
+        self._watch = FolderWatch()
+        self._asked = False
         self._report = report
         self._last: tuple[Definition, ...] | None = None
         self._took_s = 0.0
         self._full_s = -math.inf
         self._full_took_s = 0.0
         self._troubles = Recurring(log)
+
+    def go_by(self, groups: Iterable[str]) -> None:
+        """From now on these are the groups that definitions may name; what that changes is reported
+        at once."""
+        self._files.groups = frozenset(groups)
+        self._asked = True
+        self._watch.look_now()
 
     def apps(self) -> tuple[App, ...]:
         """What the apps of the last look say of themselves."""
@@ -78,13 +87,14 @@ class CatalogWatch:
     def first(self) -> tuple[Definition, ...]:
         """What is defined now; blocking. `run` then reports only what is another."""
         began_s = time.monotonic()
+        self._asked = False
         self._last = self._files.scan()
         self._full_s, self._full_took_s = began_s, time.monotonic() - began_s
         return self._last
 
     async def run(self) -> None:
         """Reports the catalog, then again whenever it is another; until cancelled."""
-        watch = FolderWatch()
+        watch = self._watch
         async with asyncio.TaskGroup() as group:
             self.polling.expect(await READS.run(self._kind))
             watched: Folders | None = None
@@ -100,6 +110,10 @@ class CatalogWatch:
                     listening = watch.watch_folders(self._places(watched))
                     watching = group.create_task(listening, name="catalog folders")
                 announced = await watch.wait(self.polling.interval_s, self._took_s)
+                asked, self._asked = self._asked, False
+                if asked:  # that says nothing about whether changes are announced
+                    await self._look()
+                    continue
                 began_s = time.monotonic()
                 changed = await self._look()
                 if announced:

@@ -16,13 +16,25 @@ from handlers.decisions.decision import Context, Decision, joined
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.retries import is_still_ordered
 from handlers.decisions.schedules import schedules_begun
-from handlers.decisions.slots import next_to_start, starts
+from handlers.decisions.slots import Soon, next_to_start, starts
 from handlers.decisions.waiting_commands import end_unstarted
 
 
 def apply_catalog(table: ReadableTable, report: ApplyCatalog, context: Context) -> Decision:
     """The events that turn the table's catalog into the one on disk; none if they are equal."""
-    changed = (_changed(table, definition, context) for definition in report.definitions)
+    events: list[AnyEvent] = []
+    unwanted: list[Execution] = []
+    new: dict[str, Job] = {}
+    for definition in report.definitions:
+        difference = _difference(table, definition)
+        events += difference
+        if difference and definition.spec is not None:
+            job = Job(id=definition.job_id, spec=definition.spec, revision=definition.revision)
+            new[job.id] = job
+            ordered = list(_unwanted(table, job.id, definition.spec))
+            events += schedules_begun(table, job.id, definition.spec, context)
+            events += _called_off(table, ordered, context)
+            unwanted += ordered
     present = {definition.job_id for definition in report.definitions}
     heirs = {
         name: definition.spec
@@ -35,27 +47,15 @@ def apply_catalog(table: ReadableTable, report: ApplyCatalog, context: Context) 
         for job in table.jobs()
         if job.id not in present
     )
-    return joined([*changed, *removed])
-
-
-def _changed(table: ReadableTable, definition: Definition, context: Context) -> Decision:
-    difference = _difference(table, definition)
-    if not difference or definition.spec is None:
-        return Decision(tuple(difference))
-    unwanted = list(_unwanted(table, definition.job_id, definition.spec))
-    begun = schedules_begun(table, definition.job_id, definition.spec, context)
-    events = (*difference, *begun, *_called_off(table, unwanted, context))
     # More slots than before let waiting executions start at once.
-    job = Job(id=definition.job_id, spec=definition.spec, revision=definition.revision)
     followers = next_to_start(
         table,
-        job.id,
+        [job_id for job_id in new if table.queued(job_id)],
         context.now_ms,
-        without={execution.id for execution in unwanted},
-        job=job,
+        soon=Soon(without={execution.id for execution in unwanted}, jobs=new),
         is_low=context.is_low,
     )
-    return joined([Decision(events), starts(table, followers, job)])
+    return joined([Decision(tuple(events)), starts(table, followers, new), *removed])
 
 
 def _unwanted(table: ReadableTable, job_id: str, spec: JobSpec | None) -> Iterator[Execution]:

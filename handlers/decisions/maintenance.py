@@ -2,10 +2,9 @@
 
 from bus.commands import SetMaintenance
 from bus.events import SystemMaintenance
-from bus.model import ExecutionStatus
 from handlers.decisions.decision import NOTHING, Context, Decision, joined
 from handlers.decisions.readable_table import ReadableTable
-from handlers.decisions.slots import next_to_start, starts
+from handlers.decisions.slots import Soon, next_to_start, starts
 
 
 def set_maintenance(table: ReadableTable, report: SetMaintenance, context: Context) -> Decision:
@@ -20,9 +19,11 @@ def set_maintenance(table: ReadableTable, report: SetMaintenance, context: Conte
 
 def _end(table: ReadableTable, report: SetMaintenance, context: Context) -> Decision:
     over = Decision((SystemMaintenance(on=False, by=report.by, reason=report.reason),))
-    waiting = [e for e in table.live_executions() if e.status is ExecutionStatus.QUEUED]
-    followers = (
-        next_to_start(table, job_id, context.now_ms, after_maintenance=True, is_low=context.is_low)
-        for job_id in dict.fromkeys(table.name_now(execution.job_id) for execution in waiting)
+    followers = next_to_start(
+        table,
+        table.waiting_jobs(),
+        context.now_ms,
+        soon=Soon(after_maintenance=True),
+        is_low=context.is_low,
     )
-    return joined([over, *(starts(table, each) for each in followers)])
+    return joined([over, starts(table, followers)])

@@ -46,7 +46,7 @@ from handlers.decisions.decision import (
 )
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.retries import follow_up
-from handlers.decisions.slots import next_to_start, starts
+from handlers.decisions.slots import Soon, next_to_start, starts
 from handlers.decisions.stop_orders import grace_of
 from handlers.decisions.waiting_commands import done_or_merged, end_waiting, unstarted
 
@@ -229,7 +229,12 @@ def after_end(
     if again is not None:
         events.append(again)
     followers = next_to_start(
-        table, execution.job_id, context.now_ms, freed=execution, is_low=context.is_low
+        table,
+        (execution.job_id,),
+        context.now_ms,
+        groups=execution.groups,
+        soon=Soon(freed=execution),
+        is_low=context.is_low,
     )
     return joined([Decision(tuple(events)), starts(table, followers)])
 

@@ -6,10 +6,13 @@ Nothing here changes it; that is `handlers.decisions.table`, and only the owner 
 from collections.abc import Iterable, Iterator, Mapping
 from heapq import merge
 
+from bus.groups import Group, JobQueue
 from bus.job_definition import Job, JobSpec, RolesSpec
 from bus.model import HOLDS_SLOT, CommandRecord, Execution, ForgottenCommand, Maintenance
 from bus.schedules import ClockDoubt, ScheduleState
+from bus.views import GroupView, group_view
 from handlers.decisions.kept_commands import Holdings
+from handlers.decisions.lines import Lines
 from handlers.decisions.remembered import Remembered
 
 
@@ -41,6 +44,14 @@ class ReadableTable:
         self._live: dict[str, None] = {}
         self._live_by_job: dict[str, dict[str, None]] = {}
         self._queues: dict[str, list[str]] = {}
+        self._groups: dict[str, Group] = {}
+        # Ways from groups to what holds their slots, and to what waits for them.
+        self._holders: dict[str, dict[str, None]] = {}
+        self.lines = Lines()
+        # Of removed jobs, until they are back: a pause and the newest starts.
+        self._last_queues: dict[str, JobQueue] = {}
+        # The clock that queues go by, and what the machine's said when it was last moved.
+        self._arrival_ms = self._arrived_at_ms = 0
         self._waiting: dict[str, dict[str, None]] = {}
         # Of former names of jobs, those that they have now: as the definitions in force say.
         self._renamed: dict[str, str] = {}
@@ -133,6 +144,51 @@ class ReadableTable:
     def in_slots(self, job_id: str) -> list[Execution]:
         """The executions that hold one of the job's slots, oldest first."""
         return [e for e in self.live_of(job_id) if e.status in HOLDS_SLOT]
+
+    def group(self, name: str) -> Group | None:
+        return self._groups.get(name)
+
+    def groups(self) -> Iterable[Group]:
+        return [self._groups[name] for name in sorted(self._groups)]
+
+    def group_view(self, name: str) -> GroupView | None:
+        """See `bus.ports.TableReader`."""
+        group = self._groups.get(name)
+        if group is None:
+            return None
+        return group_view(group, len(self._holders.get(name, ())), self.lines.length(name))
+
+    def in_group(self, name: str) -> list[Execution]:
+        """The executions that hold one of the group's slots, those that took it first before."""
+        return [self._executions[i] for i in self._holders.get(name, ())]
+
+    def is_used(self, group: str) -> bool:
+        """Whether a job names the group, or something waits for it or holds a slot of it."""
+        if group in self._holders or self.lines.length(group):
+            return True
+        return any(group in job.spec.groups for job in self._jobs.values() if job.spec)
+
+    def queue_of(self, job_id: str) -> JobQueue:
+        """What decides about the job's queue beside its definition."""
+        job = self._jobs.get(self.name_now(job_id))
+        return job.queue if job is not None else self._last_queues.get(job_id, JobQueue())
+
+    def paused_jobs(self) -> list[str]:
+        """Jobs whose queue is held, removed ones too."""
+        held = [job.id for job in self._jobs.values() if job.queue.paused is not None]
+        return held + [i for i, queue in self._last_queues.items() if queue.paused is not None]
+
+    def waiting_jobs(self) -> list[str]:
+        """Jobs of which something waits, under the names that they have now."""
+        return list(dict.fromkeys(map(self.name_now, self._queues)))
+
+    def spec_of(self, execution: Execution) -> JobSpec | None:
+        """The definition that says when a queued execution may start: the one in force; of a job
+        that was removed, its own."""
+        job = self._jobs.get(self.name_now(execution.job_id))
+        if job is not None and job.spec is not None:
+            return job.spec
+        return self.spec(execution.job_id, execution.revision)
 
     def slots_of(self, job_id: str) -> int:
         """How many executions of the job may run at a time; one if its definition is gone."""

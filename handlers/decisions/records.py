@@ -19,9 +19,16 @@ from bus.events import (
     ExecutionRunning,
     ExecutionStarted,
     ExecutionStopping,
+    GroupDefined,
+    GroupEvent,
+    GroupPaused,
+    GroupRemoved,
+    GroupResumed,
+    JobPaused,
 )
+from bus.groups import Group, Pause
 from bus.health import Health
-from bus.job_definition import Job
+from bus.job_definition import Job, JobSpec
 from bus.lifecycle import command_may_follow, may_follow
 from bus.model import CommandRecord, CommandStatus, Execution, ExecutionStatus
 from handlers.decisions.retries import RESTART
@@ -76,7 +83,7 @@ def awaited(command: CommandRecord) -> Sequence[str]:
     return (command.execution_id,) if command.execution_id else ()
 
 
-def queued(event: ExecutionQueued, seq: int, at_ms: int) -> Execution:
+def queued(event: ExecutionQueued, seq: int, at_ms: int, arrival_ms: int) -> Execution:
     return Execution(
         id=event.execution_id,
         job_id=event.job_id,
@@ -98,6 +105,7 @@ def queued(event: ExecutionQueued, seq: int, at_ms: int) -> Execution:
         hops=event.hops,
         scheduled_at=event.scheduled_at,
         version=seq,
+        arrival_ms=arrival_ms,
     )
 
 
@@ -107,7 +115,7 @@ def moved(before: Execution, after: ExecutionStatus, seq: int) -> Execution:
 
 
 def started(before: Execution, event: ExecutionStarted, seq: int) -> Execution:
-    after = moved(before, ExecutionStatus.STARTING, seq)
+    after = replace(moved(before, ExecutionStatus.STARTING, seq), groups=event.groups)
     if not event.revision:
         return after
     variables = after.variables if event.variables is None else event.variables
@@ -167,3 +175,28 @@ def with_start(job: Job, event: ExecutionQueued, at_ms: int) -> Job:
     if not event.cause and (job.restarts_ms or job.gave_up_ms is not None):
         return replace(job, restarts_ms=(), gave_up_ms=None)
     return job
+
+
+def with_program_start(job: Job, spec: JobSpec, at_ms: int) -> Job:
+    """Starts are remembered as far as `start_limit` counts them."""
+    limit = spec.start_limit
+    newest = (*job.queue.starts_ms, at_ms)[-limit.count :] if limit is not None else ()
+    if newest == job.queue.starts_ms:
+        return job
+    return replace(job, queue=replace(job.queue, starts_ms=newest))
+
+
+def pause(event: JobPaused | GroupPaused, at_ms: int) -> Pause:
+    return Pause(reason=event.reason, by=event.by, since_ms=at_ms, until_ms=event.until_ms)
+
+
+def group(before: Group, event: GroupEvent, seq: int, at_ms: int) -> Group:
+    match event:
+        case GroupDefined(max_running=most):
+            return replace(before, max_running=most, is_defined=True, version=seq)
+        case GroupRemoved():
+            return replace(before, is_defined=False, version=seq)
+        case GroupPaused():
+            return replace(before, paused=pause(event, at_ms), version=seq)
+        case GroupResumed():
+            return replace(before, paused=None, version=seq)

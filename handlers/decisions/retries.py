@@ -80,14 +80,17 @@ def start_of(
     be what made it fail, and its folder may be gone. That of a job that was renamed is gone.
     """
     job = job or table.job(table.name_now(execution.job_id))
-    if job is None or job.spec is None:
-        return ExecutionStarted(execution_id=execution.id)
-    if execution.not_before_ms is None and job.id == execution.job_id:
-        return ExecutionStarted(execution_id=execution.id)
-    variables = _fitting(job.spec, execution.variables)
-    if job.revision == execution.revision or variables is None:
-        return ExecutionStarted(execution_id=execution.id)
-    return ExecutionStarted(execution_id=execution.id, revision=job.revision, variables=variables)
+    spec = job.spec if job is not None else None
+    own = spec or table.spec_of(execution)
+    groups = own.groups if own is not None else ()
+    was_renamed = job is not None and job.id != execution.job_id
+    renews = execution.not_before_ms is not None or was_renamed
+    variables = _fitting(spec, execution.variables) if renews and spec else None
+    if job is None or job.revision == execution.revision or variables is None:
+        return ExecutionStarted(execution_id=execution.id, groups=groups)
+    return ExecutionStarted(
+        execution_id=execution.id, revision=job.revision, variables=variables, groups=groups
+    )
 
 
 def delay_of(retry: RetrySpec, step: int, context: Context) -> float:

@@ -3,8 +3,12 @@
 Pure: no IO, no clock, no entropy.
 """
 
+from collections.abc import Iterable
+
 from bus.access import Action
+from bus.clock import rfc3339
 from bus.commands import RestartJob, StartJob
+from bus.endings import duration
 from bus.envelope import Envelope
 from bus.errors import ErrorCode, Refused
 from bus.events import (
@@ -25,6 +29,7 @@ from handlers.decisions.delays import backing_off, in_turn, is_planned
 from handlers.decisions.permissions import permitted_execution, same_job, startable_job
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.retries import start_of
+from handlers.decisions.slots import is_held_back, limited_until_ms
 from handlers.decisions.stop_orders import cancel_queued, stop_order, supersede_starts
 
 _WAITING = (ExecutionStatus.QUEUED, ExecutionStatus.STARTING)
@@ -80,9 +85,13 @@ def start_permitted(
     if at_ms is not None:
         return wait_until(table, envelope, job, variables, at_ms, context)
     busy = table.in_slots(job.id)
-    waiting = backing_off(table, job.id, context.now_ms)
-    if len(busy) < spec.max_running:  # nothing that could start waits beside a free slot
-        return _go_now(table, envelope, job, variables, waiting, context)
+    delayed = backing_off(table, job.id, context.now_ms)
+    ids = {each.id for each in busy}
+    turn = in_turn(table, job.id, context.now_ms)
+    held = [e for e in turn if e not in delayed and e.replaces not in ids]
+    limited_ms = _limited_until_ms(table, job, context)
+    if len(busy) + len(held) < spec.max_running and limited_ms is None:
+        return _go_or_wait(table, envelope, job, variables, delayed, context)
     if overlap is not Overlap.QUEUE:
         for execution in _in_turn_or_starting(table, job.id, context):
             if execution.variables == variables:
@@ -94,17 +103,44 @@ def start_permitted(
     match overlap:
         case Overlap.QUEUE:
             return _wait(table, envelope, job, variables, context)
-        case Overlap.REPLACE:
+        case Overlap.REPLACE if busy and limited_ms is None:
             return _replace(table, envelope, job, busy[0], variables, context)
+        case Overlap.REPLACE:
+            return _replace_waiting(table, envelope, job, variables, context)
         case Overlap.SKIP:
-            return noop(envelope, job.id, busy[0].id)
+            newest = next(iter(table.executions_of(job.id)), None)
+            before = (*busy, *held, *((newest,) if newest is not None else ()))
+            return noop(envelope, job.id, before[0].id if before else None)
         case Overlap.REJECT:
-            running = ", ".join(e.id for e in busy)
-            raise Refused(
-                ErrorCode.ALREADY_RUNNING,
-                f"{job.id} is already running ({running}); stop it first, restart it, or set "
-                f"`overlap` or `max_running` in its definition",
-            )
+            if limited_ms is not None:
+                raise _over_the_limit(job, spec, limited_ms)
+            raise _already_there(job, busy, held)
+
+
+def _limited_until_ms(table: ReadableTable, job: Job, context: Context) -> int | None:
+    limit = job.spec.start_limit if job.spec is not None else None
+    return limited_until_ms(limit, table.queue_of(job.id).starts_ms, context.now_ms)
+
+
+def _over_the_limit(job: Job, spec: JobSpec, until_ms: int) -> Refused:
+    assert spec.start_limit is not None
+    return Refused(
+        ErrorCode.START_LIMIT,
+        f"{job.id} was started {spec.start_limit.count} times within "
+        f"{duration(spec.start_limit.within_s)}, as often as its start_limit allows; it may start "
+        f"again at {rfc3339(until_ms)}",
+    )
+
+
+def _already_there(job: Job, busy: list[Execution], held: list[Execution]) -> Refused:
+    there = ", ".join(e.id for e in (*busy, *held))
+    what = "already running" if busy else "already waiting for its turn"
+    advice = "stop it first, restart it" if busy else "cancel that first"
+    return Refused(
+        ErrorCode.ALREADY_RUNNING,
+        f"{job.id} is {what} ({there}); {advice}, or set `overlap` or `max_running` in its "
+        "definition",
+    )
 
 
 def _in_turn_or_starting(table: ReadableTable, job_id: str, context: Context) -> list[Execution]:
@@ -127,12 +163,17 @@ def _restart(
         given = old.variables if old is not None else {}
     variables = resolve_variables(spec, given)
     check_secret_names(variables, context.policy.secrets_for(job.id))
+    limited_ms = _limited_until_ms(table, job, context)
+    is_there = old is not None and any(old.id in (w.id, w.replaces) for w in table.queued(job.id))
+    if limited_ms is not None and not is_there:
+        raise _over_the_limit(job, spec, limited_ms)  # what runs is not ended for nothing
     if old is None or old.is_final:
-        return _go(envelope, job, variables, context)
+        return _go_or_wait(table, envelope, job, variables, [], context)
     named = is_planned(old, context.now_ms)
     waiting = [old] if named else backing_off(table, job.id, context.now_ms)
-    if old in waiting and len(table.in_slots(job.id)) < spec.max_running:
-        return _go_now(table, envelope, job, variables, waiting, context)
+    has_slot = len(table.in_slots(job.id)) < spec.max_running and limited_ms is None
+    if old in waiting and has_slot:
+        return _go_or_wait(table, envelope, job, variables, waiting, context)
     if named:
         raise Refused(
             ErrorCode.ALREADY_RUNNING,
@@ -185,6 +226,31 @@ def _target_of_restart(
     return present[0] if present else None
 
 
+def _go_or_wait(
+    table: ReadableTable,
+    envelope: Envelope,
+    job: Job,
+    variables: dict[str, Value],
+    delayed: list[Execution],
+    context: Context,
+) -> Decision:
+    """A slot of the job is free. Without one of each of its groups, or while a queue is paused,
+    the start waits, whatever `overlap` says: that is about the job's own executions."""
+    if not is_held_back(table, job.id, context.now_ms):
+        return _go_now(table, envelope, job, variables, delayed, context)
+    accepted, *events = _wait(table, envelope, job, variables, context).events
+    return Decision((accepted, *_superseded(table, job, delayed, context), *events))
+
+
+def _superseded(
+    table: ReadableTable, job: Job, delayed: list[Execution], context: Context
+) -> Iterable[AnyEvent]:
+    """The ends of what waits for its delay, if a person's start takes the only slot before."""
+    if job.spec is None or job.spec.max_running > 1:
+        return ()
+    return cancel_queued(table, delayed, Reason.SUPERSEDED, context)
+
+
 def _go_now(
     table: ReadableTable,
     envelope: Envelope,
@@ -200,19 +266,18 @@ def _go_now(
             accepted = accepted_as(envelope, job.id, execution_id=execution.id)
             return Decision((accepted, started), (SpawnExecution(execution.id),))
     decision = _go(envelope, job, variables, context)
-    if job.spec is None or job.spec.max_running > 1:
-        return decision
-    cancelled = cancel_queued(table, waiting, Reason.SUPERSEDED, context)
-    return Decision((*cancelled, *decision.events), decision.effects)
+    superseded = _superseded(table, job, waiting, context)
+    return Decision((*superseded, *decision.events), decision.effects)
 
 
 def _go(envelope: Envelope, job: Job, variables: dict[str, Value], context: Context) -> Decision:
     new = queued(envelope, job, variables, context)
+    groups = job.spec.groups if job.spec is not None else ()
     return Decision(
         (
             accepted_as(envelope, job.id, execution_id=new.execution_id),
             new,
-            ExecutionStarted(execution_id=new.execution_id),
+            ExecutionStarted(execution_id=new.execution_id, groups=groups),
         ),
         (SpawnExecution(new.execution_id),),
     )

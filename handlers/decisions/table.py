@@ -4,7 +4,7 @@ There are two of these in a service: the *working* table, one decision ahead, an
 table, which holds only what is durable. Both fold the same events, so replay(journal) == published.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -22,13 +22,20 @@ from bus.events import (
     ExecutionStarted,
     ExecutionStopping,
     ExecutionUnknown,
+    GroupDefined,
+    GroupEvent,
+    GroupPaused,
+    GroupRemoved,
+    GroupResumed,
     JobChanged,
     JobCleared,
     JobDefined,
     JobEvent,
     JobGaveUp,
     JobInvalid,
+    JobPaused,
     JobRemoved,
+    JobResumed,
     Published,
     ScheduleBegun,
     ScheduleDecided,
@@ -38,19 +45,23 @@ from bus.events import (
     SystemForgotten,
     SystemMaintenance,
 )
+from bus.groups import OVERDUE_MS, Group, JobQueue
 from bus.job_definition import Job, JobSpec, RolesSpec
-from bus.model import CommandRecord, Execution, ExecutionStatus, Maintenance
+from bus.model import HOLDS_SLOT, CommandRecord, Execution, ExecutionStatus, Maintenance
 from bus.schedules import ClockDoubt
 from handlers.decisions import records, schedule_records
 from handlers.decisions.kept_commands import Holdings, had_effect, is_counted, size_of
+from handlers.decisions.lines import Lines
 from handlers.decisions.readable_table import ReadableTable
-from handlers.decisions.records import awaited
+from handlers.decisions.records import awaited, pause
 from handlers.decisions.schedule_records import ScheduleEvent
 from handlers.decisions.table_content import TableContent
 from handlers.decisions.waiting_reasons import waiting_for
 
 GONE_JOBS_MAX = 1000
 """Removed jobs whose schedules are still known."""
+LAST_QUEUES_MAX = 10_000
+"""Removed jobs whose pause and newest starts are remembered."""
 
 
 class JobTable(ReadableTable):
@@ -74,11 +85,7 @@ class JobTable(ReadableTable):
             case ExecutionQueued() as event:
                 self._queue(event, seq, at_ms)
             case ExecutionStarted(execution_id=i) as event:
-                waited = self._executions[i]
-                self._queues[waited.job_id].remove(i)
-                self._executions[i] = records.started(waited, event, seq)
-                if event.revision:
-                    self._forget_spec(waited.job_id, waited.revision)
+                self._start(self._executions[i], event, seq, at_ms)
             case (
                 ExecutionRunning()
                 | ExecutionProgress()
@@ -102,8 +109,12 @@ class JobTable(ReadableTable):
                 | JobChanged()
                 | JobInvalid()
                 | JobRemoved()
+                | JobPaused()
+                | JobResumed()
             ) as event:
                 self._change_job(event, seq, at_ms)
+            case GroupDefined() | GroupRemoved() | GroupPaused() | GroupResumed() as event:
+                self._change_group(event, seq, at_ms)
             case (
                 ScheduleBegun() | ScheduleDecided() | SchedulePaused() | ScheduleResumed()
             ) as event:
@@ -133,15 +144,64 @@ class JobTable(ReadableTable):
             case JobDefined() | JobChanged():
                 self._define(event, seq)
             case JobInvalid():
-                before = self._jobs.get(event.job_id) or Job(id=event.job_id, spec=None)
-                self._replace_job(replace(before, fault=event.fault, version=seq))
+                self._replace_job(
+                    replace(self._entry(event.job_id), fault=event.fault, version=seq)
+                )
             case JobRemoved():
-                removed = self._jobs.pop(event.job_id)
-                self._schedules_gone(removed.id, at_ms)
-                self._note_names(removed.id, removed.spec, None)
-                if removed.spec is not None and removed.spec.roles != RolesSpec():
-                    self._last_roles[removed.id] = removed.spec.roles
-                self._forget_spec(removed.id, removed.revision)
+                self._remove_job(self._jobs.pop(event.job_id), at_ms)
+            case JobPaused(job_id=job_id):
+                self._set_queue(job_id, replace(self.queue_of(job_id), paused=pause(event, at_ms)))
+                self._touch_job(job_id, seq)
+            case JobResumed(job_id=job_id):
+                self._set_queue(job_id, replace(self.queue_of(job_id), paused=None))
+                self._touch_job(job_id, seq)
+
+    def _entry(self, job_id: str, formerly: Sequence[str] = ()) -> Job:
+        """The job's entry; a new one has the pause and the starts that it had when it was there."""
+        known = self._jobs.get(job_id)
+        if known is not None:
+            return known
+        left = next((name for name in (job_id, *formerly) if name in self._last_queues), job_id)
+        return Job(id=job_id, spec=None, queue=self._last_queues.pop(left, JobQueue()))
+
+    def _remove_job(self, removed: Job, at_ms: int) -> None:
+        self._schedules_gone(removed.id, at_ms)
+        self._note_names(removed.id, removed.spec, None)
+        if removed.spec is not None and removed.spec.roles != RolesSpec():
+            self._last_roles[removed.id] = removed.spec.roles
+        self._forget_spec(removed.id, removed.revision)
+        self._leave_queue_to_heir(removed)
+        self._place_again(removed.id, *(removed.spec.formerly if removed.spec else ()))
+
+    def _leave_queue_to_heir(self, removed: Job) -> None:
+        """Under the name that a renamed job has now, its pause and its starts go on."""
+        heir = self._jobs.get(self.name_now(removed.id))
+        if heir is not None and heir.queue == JobQueue():
+            self._jobs[heir.id] = replace(heir, queue=removed.queue)
+        elif removed.queue != JobQueue():
+            self._set_queue(removed.id, removed.queue)
+
+    def _set_queue(self, job_id: str, queue: JobQueue) -> None:
+        job = self._jobs.get(job_id)
+        if job is not None:
+            self._jobs[job_id] = replace(job, queue=queue)
+            return
+        self._last_queues.pop(job_id, None)
+        if queue != JobQueue():
+            self._last_queues[job_id] = queue
+        if len(self._last_queues) > LAST_QUEUES_MAX:
+            del self._last_queues[next(iter(self._last_queues))]
+
+    def _touch_job(self, job_id: str, seq: int) -> None:
+        job = self._jobs.get(job_id)
+        if job is not None:
+            self._jobs[job_id] = replace(job, version=seq)
+
+    def _change_group(self, event: GroupEvent, seq: int, at_ms: int) -> None:
+        before = self._groups.get(event.name) or Group(name=event.name, max_running=0)
+        after = self._groups[event.name] = records.group(before, event, seq, at_ms)
+        if not after.is_defined and not self.is_used(event.name):
+            del self._groups[event.name]
 
     def _define(self, event: JobDefined | JobChanged, seq: int) -> None:
         self._specs[event.job_id, event.revision] = event.spec
@@ -149,11 +209,20 @@ class JobTable(ReadableTable):
         states = self._schedules.get(event.job_id, {})
         for name in states.keys() - {each.name for each in event.spec.schedule}:
             del states[name]
-        before = self._jobs.get(event.job_id) or Job(id=event.job_id, spec=None)
-        self._note_names(event.job_id, before.spec, event.spec)
+        entry = self._entry(event.job_id, event.spec.formerly)
+        self._note_names(event.job_id, entry.spec, event.spec)
         self._replace_job(
-            replace(before, spec=event.spec, revision=event.revision, fault=None, version=seq)
+            replace(entry, spec=event.spec, revision=event.revision, fault=None, version=seq)
         )
+        before = entry.spec.formerly if entry.spec else ()
+        self._place_again(event.job_id, *before, *event.spec.formerly)
+
+    def _place_again(self, *names: str) -> None:
+        """What waits under these names stands in the lines of the groups that it is in now."""
+        for execution_id in [i for name in names for i in self._queues.get(name, ())]:
+            execution = self._executions[execution_id]
+            self.lines.take_out(execution)
+            self.lines.add(execution, self.spec_of(execution))
 
     def _change_schedule(self, event: ScheduleEvent, at_ms: int) -> None:
         states = self._schedules.setdefault(event.job_id, {})
@@ -194,7 +263,9 @@ class JobTable(ReadableTable):
 
     def _queue(self, event: ExecutionQueued, seq: int, at_ms: int) -> None:
         assert event.execution_id not in self._executions, event.execution_id
-        execution = records.queued(event, seq, at_ms)
+        self._arrival_ms += min(max(at_ms - self._arrived_at_ms, 0), OVERDUE_MS)
+        self._arrived_at_ms = at_ms
+        execution = records.queued(event, seq, at_ms, self._arrival_ms)
         self._executions[execution.id] = execution
         self._remember(execution)
         queue = self._queues.setdefault(execution.job_id, [])
@@ -203,17 +274,40 @@ class JobTable(ReadableTable):
         if job is not None:
             self._jobs[job.id] = records.with_start(job, event, at_ms)
 
+    def _start(self, waited: Execution, event: ExecutionStarted, seq: int, at_ms: int) -> None:
+        self._leave_queue(waited)
+        after = self._executions[waited.id] = records.started(waited, event, seq)
+        self._hold_slots(after)
+        job = self._jobs.get(self.name_now(waited.job_id))
+        if job is not None and job.spec is not None:
+            self._jobs[job.id] = records.with_program_start(job, job.spec, at_ms)
+        if event.revision:
+            self._forget_spec(waited.job_id, waited.revision)
+
+    def _leave_queue(self, waited: Execution) -> None:
+        queue = self._queues[waited.job_id]
+        queue.remove(waited.id)
+        if not queue:
+            del self._queues[waited.job_id]
+        self.lines.take_out(waited)
+
+    def _hold_slots(self, execution: Execution) -> None:
+        for group in execution.groups:
+            self._holders.setdefault(group, {})[execution.id] = None
+
     def _end_execution(self, event: ExecutionEnded, seq: int) -> None:
         before = self._executions[event.execution_id]
         if before.status is ExecutionStatus.QUEUED:
-            self._queues[before.job_id].remove(before.id)
+            self._leave_queue(before)
+        for group in before.groups:
+            self._holders[group].pop(before.id, None)
+            if not self._holders[group]:
+                del self._holders[group]
         self._executions[before.id] = records.ended(before, event, seq)
         del self._live[before.id]
         del self._live_by_job[before.job_id][before.id]
         if not self._live_by_job[before.job_id]:
             del self._live_by_job[before.job_id]
-        if not self._queues.get(before.job_id):
-            self._queues.pop(before.job_id, None)
         self._forget_spec(before.job_id, before.revision)
 
     def _count(self, command: CommandRecord, sign: int) -> None:
@@ -261,6 +355,10 @@ class JobTable(ReadableTable):
         if not execution.is_final:
             self._live[execution.id] = None
             self._live_by_job.setdefault(execution.job_id, {})[execution.id] = None
+        if execution.status is ExecutionStatus.QUEUED:
+            self.lines.add(execution, self.spec_of(execution))
+        elif execution.status in HOLDS_SLOT:
+            self._hold_slots(execution)
 
     def _note_waiting(self, command: CommandRecord) -> None:
         for execution_id in awaited(command):
@@ -309,6 +407,10 @@ class JobTable(ReadableTable):
             last_roles=dict(self._last_roles),
             doubt=self.doubt,
             schedules=tuple(self.schedules()),
+            groups=tuple(self._groups.values()),
+            last_queues=dict(self._last_queues),
+            arrival_ms=self._arrival_ms,
+            arrived_at_ms=self._arrived_at_ms,
         )
 
     def twin(self) -> "JobTable":
@@ -342,6 +444,10 @@ class JobTable(ReadableTable):
         self.doubt = content.doubt or self.doubt
         for job_id, name, state in content.schedules:
             self._schedules.setdefault(job_id, {})[name] = state
+        self._groups.update({group.name: group for group in content.groups})
+        self._last_queues.update(content.last_queues)
+        self._arrival_ms = max(self._arrival_ms, content.arrival_ms)
+        self._arrived_at_ms = content.arrived_at_ms or self._arrived_at_ms
         for execution in content.executions:
             self._executions[execution.id] = execution
             self._remember(execution)
@@ -354,7 +460,7 @@ class JobTable(ReadableTable):
 
 def _copied(value: Any) -> Any:
     """A copy of one of the table's own maps; the records in it are frozen and shared."""
-    if isinstance(value, Holdings):
+    if isinstance(value, Holdings | Lines):
         return value.copy()
     if not isinstance(value, dict):
         return value

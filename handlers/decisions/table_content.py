@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from bus.groups import Group, JobQueue
 from bus.job_definition import Job, JobSpec, RolesSpec
 from bus.model import CommandRecord, Execution, Maintenance
 from bus.schedules import ClockDoubt, ScheduleState
@@ -30,6 +31,10 @@ class TableContent(msgspec.Struct, frozen=True, kw_only=True):
     last_roles: dict[str, RolesSpec] = {}
     doubt: ClockDoubt | None = None
     schedules: tuple[tuple[str, str, ScheduleState], ...] = ()
+    groups: tuple[Group, ...] = ()
+    last_queues: dict[str, JobQueue] = {}
+    arrival_ms: int = 0
+    arrived_at_ms: int = 0
 
 
 def parts_of(content: TableContent) -> Iterator[TableContent]:
@@ -43,6 +48,10 @@ def parts_of(content: TableContent) -> Iterator[TableContent]:
         stopped_ns=content.stopped_ns,
         last_roles=content.last_roles,
         doubt=content.doubt,
+        groups=content.groups,
+        last_queues=content.last_queues,
+        arrival_ms=content.arrival_ms,
+        arrived_at_ms=content.arrived_at_ms,
     )
     for start in range(0, len(content.schedules), PART_MAX):
         yield TableContent(schedules=content.schedules[start : start + PART_MAX])

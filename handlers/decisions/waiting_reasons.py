@@ -8,9 +8,12 @@ Nobody learns by a sentence of a job that they may not view.
 from collections.abc import Callable
 
 from bus.clock import rfc3339
+from bus.endings import duration
+from bus.groups import Group, Pause
 from bus.model import Execution, ExecutionStatus
 from handlers.decisions.delays import due_at_ms, in_turn
 from handlers.decisions.readable_table import ReadableTable
+from handlers.decisions.slots import limited_until_ms
 
 _DAY_MS = 86_400_000
 _NAMED_MAX = 3
@@ -41,6 +44,82 @@ def _delay(_: ReadableTable, execution: Execution, now_ms: int) -> str:
     return f"waiting for its time: {what} at {rfc3339(due_ms)}"
 
 
+def _paused(table: ReadableTable, execution: Execution, now_ms: int) -> str:
+    if execution.replaces is not None:
+        return ""
+    held = table.queue_of(execution.job_id).paused
+    if held is not None:
+        return _pause(f"the queue of {execution.job_id}", held, now_ms)
+    for group in _groups(table, execution):
+        if group.paused is not None:
+            return _pause(f"group {group.name}", group.paused, now_ms)
+    return ""
+
+
+def _pause(what: str, held: Pause, now_ms: int) -> str:
+    until = f" until {rfc3339(held.until_ms)}" if held.until_ms is not None else ""
+    why = f": {held.reason}" if held.reason else ""
+    begun = since(held.since_ms, now_ms)
+    return f"waiting for {what}, which {held.by} has paused since {begun}{until}{why}"
+
+
+def _start_limit(table: ReadableTable, execution: Execution, now_ms: int) -> str:
+    spec = table.spec_of(execution)
+    limit = spec.start_limit if spec is not None else None
+    free_ms = limited_until_ms(limit, table.queue_of(execution.job_id).starts_ms, now_ms)
+    if limit is None or free_ms is None:
+        return ""
+    return (
+        f"waiting for the start_limit of {execution.job_id}: {limit.count} starts within "
+        f"{duration(limit.within_s)}, the next at {rfc3339(free_ms)}"
+    )
+
+
+def _slots_of_groups(table: ReadableTable, execution: Execution, now_ms: int) -> str:
+    for group in _groups(table, execution):
+        holders = table.in_group(group.name)
+        if len(holders) < group.max_running:
+            continue
+        place = table.lines.position(group.name, execution.id)
+        return (
+            f"waiting for group {group.name}: {len(holders)} of {group.max_running} running "
+            f"({_named(table, execution, holders, now_ms)}), position {place}"
+        )
+    return ""
+
+
+def _groups(table: ReadableTable, execution: Execution) -> list[Group]:
+    spec = table.spec_of(execution)
+    found = (table.group(name) for name in (spec.groups if spec is not None else ()))
+    return [group for group in found if group is not None]
+
+
+def _named(
+    table: ReadableTable, execution: Execution, holders: list[Execution], now_ms: int
+) -> str:
+    """Those that hold the slots, as far as everybody who sees the execution may know of them."""
+    known = [e for e in holders if _is_seen_by_the_same(table, execution.job_id, e.job_id)]
+    words = [f"{each.job_id} since {_begun(each, now_ms)}" for each in known[:_NAMED_MAX]]
+    others = len(holders) - len(known)
+    if len(known) > _NAMED_MAX:
+        words.append("…")
+    if others:
+        words.append(f"{others} of other jobs" if others > 1 else "one of another job")
+    return ", ".join(words)
+
+
+def _is_seen_by_the_same(table: ReadableTable, job_id: str, other: str) -> bool:
+    """Whether whoever may view the job may view the other one, too, by the lists of both."""
+    if job_id == other:
+        return True
+    roles, of_other = table.roles(job_id), table.roles(other)
+    view = roles.view if roles is not None else None
+    view_of_other = of_other.view if of_other is not None else None
+    if view is None or view_of_other is None:
+        return view is view_of_other
+    return set(view) <= set(view_of_other)
+
+
 def _replaced(table: ReadableTable, execution: Execution, _: int) -> str:
     old = table.execution(execution.replaces) if execution.replaces is not None else None
     if old is None or old.is_final:
@@ -65,8 +144,11 @@ def _slots_of_the_job(table: ReadableTable, execution: Execution, now_ms: int) -
 _REASONS: tuple[Callable[[ReadableTable, Execution, int], str], ...] = (
     _maintenance,
     _replaced,
+    _paused,
     _delay,
     _slots_of_the_job,
+    _start_limit,
+    _slots_of_groups,
 )
 
 

@@ -9,10 +9,11 @@ import msgspec
 
 from bus.changes import ChangeEncoder
 from bus.clock import Clock
-from bus.events import Published
+from bus.events import GROUP_EVENTS, Published
 from bus.feed import AGE_MAX_S, BYTES_MAX, FRAMES_MAX, Feed, Frame
 from bus.job_definition import Job
 from bus.model import CommandRecord, Execution
+from bus.views import GroupView
 from handlers.decisions.table import JobTable
 from handlers.decisions.table_content import TableContent
 from handlers.journal.format import Record
@@ -123,6 +124,7 @@ class _Then(msgspec.Struct, frozen=True):
     of_command: CommandRecord | None
     of_job: Job | None
     waiting: str
+    of_group: GroupView | None
 
     def execution(self, execution_id: str) -> Execution | None:
         return self.of_execution
@@ -135,6 +137,9 @@ class _Then(msgspec.Struct, frozen=True):
 
     def waiting_for(self, execution: Execution, now_ms: int) -> str:
         return self.waiting
+
+    def group_view(self, name: str) -> GroupView | None:
+        return self.of_group
 
 
 class _Tail:
@@ -160,6 +165,7 @@ class _Tail:
                 table.command(getattr(event, "command_id", None) or ""),
                 table.job(getattr(event, "job_id", None) or ""),
                 table.waiting_for(execution, published.at_ms) if execution is not None else "",
+                table.group_view(event.name) if isinstance(event, GROUP_EVENTS) else None,
             )
         )
         while len(held) > FRAMES_MAX and (

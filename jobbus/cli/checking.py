@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 import msgspec
 from cyclopts import Parameter
@@ -54,11 +54,14 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
     jobs: tuple[CheckedJob, ...]
 
 
-class _Found(NamedTuple):
-    """What is wrong, with the job if it is of one, and the jobs that were looked at."""
+class _Found:
+    """What is wrong, with the job if it is of one, and the jobs that were looked at. `groups` are
+    those of the settings, once these were read."""
 
-    mistakes: list[tuple[Mistake, str | None]]
-    jobs: list[CheckedJob]
+    def __init__(self) -> None:
+        self.mistakes: list[tuple[Mistake, str | None]] = []
+        self.jobs: list[CheckedJob] = []
+        self.groups: frozenset[str] | None = None
 
 
 def check(
@@ -81,7 +84,7 @@ def check(
     config
         A jobbus.toml to be checked as well. Without PATH the one that serve finds.
     """
-    found = _Found([], [])
+    found = _Found()
     apps = None
     if path is None and config is None:
         config = found_config()
@@ -165,6 +168,7 @@ def _check_apps(
 ) -> None:
     """All apps of a folder, one of them, or one job."""
     files = DefinitionFiles(apps, app=app, mistakes_max=None, on_this_machine=False)
+    files.groups = found.groups
     definitions = files.scan()
     beside = os.path.dirname(_shown(apps))  # noqa: PTH120 - "" stays ""
     for each in definitions:
@@ -197,7 +201,9 @@ def _check_job(folder: Path, found: _Found) -> None:
     file = folder / FILE_NAME
     if not file.exists():
         raise CliError(f"there is no {file}", Exit.NOT_FOUND)
-    decoded = decode_definition(_content(file, SIZE_MAX), file=_shown(file), directory=str(folder))
+    decoded = decode_definition(
+        _content(file, SIZE_MAX), file=_shown(file), directory=str(folder), groups=found.groups
+    )
     ok = not isinstance(decoded, DefinitionFault)
     found.jobs.append(CheckedJob(job_id=folder.name, ok=ok))
     if isinstance(decoded, DefinitionFault):
@@ -220,7 +226,10 @@ def _check_settings(file: Path, found: _Found) -> Path | None:
     """The settings are checked; the folder of apps that they name."""
     reading = read_settings(_content(file, FILE_SIZE_MAX), file, _shown(file))
     found.mistakes.extend((mistake, None) for mistake in reading.mistakes)
-    return reading.settings.serve.apps if reading.settings else None
+    if reading.settings is None:
+        return None
+    found.groups = frozenset(reading.settings.group)
+    return reading.settings.serve.apps
 
 
 def _content(file: Path, size_max: int) -> bytes:

@@ -17,8 +17,10 @@ from jobbus.client.records import (
     Command,
     DeletedExecution,
     Execution,
+    Group,
     Job,
     Record,
+    RemovedGroup,
     ScheduleDecision,
 )
 
@@ -112,6 +114,8 @@ def _name(record: Record) -> str:
             return f"executions/{id_}"
         case Command(command_id=id_):
             return f"commands/{id_}"
+        case Group(name=name) | RemovedGroup(name=name):
+            return f"groups/{name}"
         case _:
             return f"jobs/{record.job_id}"
 
@@ -137,5 +141,9 @@ def _about(record: Record | None) -> str:
             return fault_word(record)
         case Job(gave_up_at=at) if at is not None:
             return "restarted too often; a person must start it"
+        case Group():
+            paused = ", paused" if record.paused is not None else ""
+            taken = f"{record.running} of {record.max_running} running"
+            return f"{taken}, {record.waiting} waiting{paused}"
         case _:
             return ""

@@ -167,6 +167,8 @@ def _state(job: Job, history: Sequence[Execution]) -> tuple[str, str]:
         return "broken", "red"
     if job.gave_up_at is not None:
         return "gave up", "red"
+    if job.paused is not None:
+        return "paused", "yellow"
     if job.disabled:
         return "disabled", "dim"
     ended = next((each for each in history if each.status not in ("Cancelled", "Skipped")), None)

@@ -55,6 +55,11 @@ COMMANDS = {
         "jobbus.cli.schedule:app",
         "Show what runs by itself; hold it, run it, make up for it.",
     ),
+    "groups": ("jobbus.cli.queues:groups", "List groups of slots: how many run, how many wait."),
+    "queue": (
+        "jobbus.cli.queues:app",
+        "Hold the queue of a job or of a group, and let it go on.",
+    ),
     "maintenance": (
         "jobbus.cli.maintenance:maintenance",
         "Begin or end a maintenance: nothing starts.",

@@ -27,6 +27,7 @@ from jobbus.cli.words import (
     health_word,
     local_time,
     mistake_word,
+    pause_word,
     plain_ending,
     progress_word,
     run_seconds,
@@ -248,6 +249,8 @@ def _state(job: Job) -> str:
         return "gone from the apps; its executions are kept"
     if job.gave_up_at is not None:
         return f"gave up {local_time(job.gave_up_at)}"
+    if job.paused is not None:
+        return pause_word(job.paused)
     return "disabled" if job.disabled else "ok"
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from bus.clock import from_rfc3339
 from bus.endings import duration
-from jobbus.client.records import App, Command, Execution, Job, Mistake, Progress
+from jobbus.client.records import App, Command, Execution, Job, Mistake, Pause, Progress
 
 SHORT_ID = 13
 """Characters of a short id: the millisecond in which it was made, so that two differ."""
@@ -238,6 +238,15 @@ def mistake_word(mistake: Mistake) -> str:
     """One thing that is wrong with a definition, and where."""
     line = f":{mistake.line}" if mistake.line else ""  # a folder in the wrong place has none
     return f"{mistake.file}{line}: {mistake.reason}"
+
+
+def pause_word(paused: Pause | None) -> str:
+    """E.g. `paused by olga since 2026-11-29 12:00:00: new disk`; empty if it is not."""
+    if paused is None:
+        return ""
+    until = f" until {local_time(paused.until)}" if paused.until else ""
+    why = f": {paused.reason}" if paused.reason else ""
+    return f"paused by {paused.by} since {local_time(paused.since)}{until}{why}"
 
 
 def command_word(command: Command) -> str:

@@ -19,8 +19,10 @@ from jobbus.client.command_records import (
     CommandRequest,
     DeleteExecution,
     GetStatus,
+    PauseQueue,
     PauseSchedule,
     RestartJob,
+    ResumeQueue,
     ResumeSchedule,
     RetryExecution,
     RunSchedule,
@@ -42,6 +44,7 @@ from jobbus.client.records import (
     CommandPage,
     Execution,
     ExecutionPage,
+    GroupPage,
     Job,
     JobPage,
 )
@@ -190,6 +193,28 @@ class Calls:
         )
         return await self.publish(command, wait_s=WAIT_S_MAX)
 
+    async def pause_queue(
+        self,
+        job_id: str | None = None,
+        *,
+        group: str | None = None,
+        reason: str = "",
+        until: str | None = None,
+        wait_s: int = 0,
+    ) -> Command:
+        """A pause of the queue of a job or of a group is accepted.
+
+        `until` is an RFC 3339 time with its zone at which the queue goes on by itself.
+        """
+        command = PauseQueue(job_id=job_id, group=group, reason=reason, until=until)
+        return await self.publish(command, wait_s=wait_s)
+
+    async def resume_queue(
+        self, job_id: str | None = None, *, group: str | None = None, wait_s: int = 0
+    ) -> Command:
+        """The end of a pause is accepted."""
+        return await self.publish(ResumeQueue(job_id=job_id, group=group), wait_s=wait_s)
+
     async def publish(
         self, command: CommandRequest, *, command_id: str | None = None, wait_s: int = 0
     ) -> Command:
@@ -225,6 +250,10 @@ class Calls:
     async def apps(self) -> AppPage:
         """The apps with jobs that the caller may view, and what they say of themselves."""
         return await self._get("/api/v1/apps", AppPage)
+
+    async def groups(self) -> GroupPage:
+        """The groups of slots of the jobs that the caller may view; operators see all."""
+        return await self._get("/api/v1/groups", GroupPage)
 
     async def job(self, job_id: str) -> Job:
         """One job of the catalog; `job_id` is `App/Job`."""

@@ -183,6 +183,41 @@ class BackfillSchedule(
     preview: bool = False
 
 
+class PauseQueue(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="queue.pause",
+    tag_field="command",
+    rename="camel",
+    omit_defaults=True,
+):
+    """Start nothing more that waits in the queue of a job, or that needs a slot of a group.
+
+    With `until`, an RFC 3339 time, the queue goes on by itself then.
+    """
+
+    job_id: str | None = None
+    group: str | None = None
+    reason: str = ""
+    until: str | None = None
+
+
+class ResumeQueue(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag="queue.resume",
+    tag_field="command",
+    rename="camel",
+    omit_defaults=True,
+):
+    """Let the queue of a job or of a group go on."""
+
+    job_id: str | None = None
+    group: str | None = None
+
+
 CommandRequest = (
     StartJob
     | StopJob
@@ -195,6 +230,8 @@ CommandRequest = (
     | ResumeSchedule
     | RunSchedule
     | BackfillSchedule
+    | PauseQueue
+    | ResumeQueue
 )
 """Everything that may be published."""
 

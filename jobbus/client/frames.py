@@ -12,8 +12,10 @@ from jobbus.client.records import (
     Command,
     DeletedExecution,
     Execution,
+    Group,
     Job,
     Record,
+    RemovedGroup,
     RemovedJob,
     ScheduleDecision,
 )
@@ -267,6 +269,8 @@ _RECORD_OF: dict[str, Any] = {
     "job": Job,
     "job.removed": RemovedJob,
     "execution.deleted": DeletedExecution,
+    "group": Group,
+    "group.removed": RemovedGroup,
 }
 _RECORD_AT: dict[str, Any] = {
     "executions": Execution,

@@ -143,6 +143,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     waiting_for: str = ""
     usage: Usage | None = None
     core_dumped: bool = False
+    groups: tuple[str, ...] = ()
     result: dict[str, Any] | None = None
     result_note: str = ""
     artifacts: int = 0
@@ -221,6 +222,7 @@ _JOB_NAMES = {
     "timeout_s": "timeoutS",
     "stop_grace_s": "stopGraceS",
     "gave_up_at": "gaveUpAt",
+    "start_limit": "startLimit",
     "last_executions": "lastExecutions",
     "next_at": "nextAt",
 }
@@ -294,6 +296,43 @@ class Permission(msgspec.Struct, frozen=True, kw_only=True):
     why: str | None = None
 
 
+class StartLimit(msgspec.Struct, frozen=True, kw_only=True, rename={"within_s": "withinS"}):
+    """At most `count` starts within `within_s` seconds."""
+
+    count: int = 0
+    within_s: float = 0.0
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Slots that jobs share: `running` executions hold one, `waiting` ones need one.
+
+    One that is not `defined` any more keeps its last limit while it is used.
+    """
+
+    name: str
+    max_running: int = 0
+    running: int = 0
+    waiting: int = 0
+    paused: Pause | None = None
+    defined: bool = True
+    version: int = 0
+
+
+class RemovedGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """A group that the settings do not name any more."""
+
+    name: str
+    version: int = 0
+
+
+class GroupPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Groups by name; `as_of` is a position to follow from."""
+
+    items: tuple[Group, ...]
+    next: str | None = None
+    as_of: str = ""
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, rename=_JOB_NAMES):
     """One job of the catalog; with `fault` and a revision, the last good version is in force.
 
@@ -321,6 +360,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename=_JOB_NAMES):
     restart: str = "no"
     gave_up_at: str | None = None
     origins: dict[str, str] = {}
+    groups: tuple[str, ...] = ()
+    priority: int = 0
+    start_limit: StartLimit | None = None
+    paused: Pause | None = None
     may: dict[str, Permission] = {}
     next_at: str | None = None
     schedules: tuple[Schedule, ...] = ()
@@ -370,7 +413,7 @@ class DeletedExecution(msgspec.Struct, frozen=True, kw_only=True, rename="camel"
     version: int = 0
 
 
-Record = Execution | Command | Job | RemovedJob | DeletedExecution
+Record = Execution | Command | Job | RemovedJob | DeletedExecution | Group | RemovedGroup
 """What a change or a snapshot is about. Apply it if its `version` is higher than what you hold."""
 
 

@@ -12,7 +12,9 @@ from jobbus.client.records import (
     Command,
     DeletedExecution,
     Execution,
+    Group,
     Record,
+    RemovedGroup,
     RemovedJob,
 )
 
@@ -65,7 +67,7 @@ class StateMap:
         if record.version <= self._versions.get(key, -1):
             return False
         self._versions[key] = record.version
-        if isinstance(record, RemovedJob | DeletedExecution):
+        if isinstance(record, RemovedJob | DeletedExecution | RemovedGroup):
             return self._records.pop(key, None) is not None
         self._records[key] = record
         return True
@@ -86,5 +88,7 @@ def key_of(record: Record) -> str:
             return f"executions/{record.execution_id}"
         case Command():
             return f"commands/{record.command_id}"
+        case Group() | RemovedGroup():
+            return f"groups/{record.name}"
         case _:
             return f"jobs/{record.job_id}"

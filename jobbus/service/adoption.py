@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from bus.commands import ApplyCatalog, Definition, PassTime, SetMaintenance
+from bus.commands import ApplyCatalog, Definition, PassTime, SetGroups, SetMaintenance
 from bus.model import Execution, ExecutionStatus
 from bus.threads import DISK
 from jobbus.service.draining import DRAIN
@@ -24,6 +24,7 @@ async def adopt(parts: Parts) -> None:
     clock = parts.scheduler.first_report()
     if clock is not None:
         parts.inbox.report(clock)
+    parts.inbox.report(SetGroups(limits=parts.settings.group_limits()))
     parts.inbox.report(ApplyCatalog(definitions=definitions))
     table = parts.table
     if table.maintenance is not None and table.maintenance.by == DRAIN:

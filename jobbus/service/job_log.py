@@ -21,11 +21,17 @@ from bus.events import (
     ExecutionRunning,
     ExecutionStopping,
     ExecutionUnknown,
+    GroupDefined,
+    GroupPaused,
+    GroupRemoved,
+    GroupResumed,
     JobChanged,
     JobDefined,
     JobGaveUp,
     JobInvalid,
+    JobPaused,
     JobRemoved,
+    JobResumed,
     Published,
     ScheduleDecided,
     SystemMaintenance,
@@ -103,6 +109,12 @@ class JobLog:
                     )
                 case ScheduleDecided() as decided if decided.verdict is not Verdict.STARTED:
                     self._not_started(decided)
+                case JobPaused() | JobResumed() | GroupPaused() | GroupResumed() as order:
+                    _note(_of_queue(order), by=order.by)
+                case GroupDefined(name=name, max_running=most):
+                    _note(f"group {name} has {most} slot{'s' * (most != 1)}")
+                case GroupRemoved(name=name):
+                    _note(f"group {name} is not in the settings any more")
                 case SystemMaintenance(on=True) as begun:
                     why = f": {begun.reason}" if begun.reason else ""
                     _note(f"maintenance begins, nothing is started{why}", by=begun.by)
@@ -262,6 +274,17 @@ def _not_started(caused: Caused, execution: Execution) -> None:
         **_fields(execution),
         command=caused.command_id,
     )
+
+
+def _of_queue(order: JobPaused | JobResumed | GroupPaused | GroupResumed) -> str:
+    if isinstance(order, JobPaused | JobResumed):
+        what = f"the queue of {order.job_id}"
+    else:
+        what = f"group {order.name}"
+    if isinstance(order, JobResumed | GroupResumed):
+        return f"{what} goes on"
+    why = f": {order.reason}" if order.reason else ""
+    return f"{what} is paused, nothing more of it is started{why}"
 
 
 def _fields(execution: Execution) -> dict[str, str]:

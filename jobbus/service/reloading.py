@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from bus.commands import SetGroups
 from bus.errors import BusError
 from bus.threads import DISK
 from handlers.supervision.secrets import SecretValues
@@ -57,6 +58,9 @@ def _put_in_force(parts: Parts, settings: Settings) -> None:
     parts.secrets.go_by(settings.secrets)
     parts.supervisor.go_by(programs_of(settings))
     parts.transport.go_by(directory_settings(settings.directory, settings.keep))
+    # What they call for starts by the new limits; then definitions are looked at by the new names.
+    parts.inbox.report(SetGroups(limits=settings.group_limits()))
+    parts.catalog.go_by(settings.group)
     parts.catalog.polling.often_s = settings.directory.look_ms / 1000
     parts.retention.go_by(settings.keep)
     parts.audit.keep_days(settings.keep.audit_days)

@@ -10,7 +10,6 @@ import msgspec
 import jobbus
 from bus.calendars import BlackoutSpec, CalendarSpec
 from bus.errors import ConfigError
-from bus.secret_sources import SecretSource
 from handlers.catalog.toml_schema import (
     Schema,
     Span,
@@ -19,7 +18,7 @@ from handlers.catalog.toml_schema import (
     job_schema,
     sections_schema,
 )
-from jobbus.service.settings_reading import SECRETS, SECTIONS, settings_in
+from jobbus.service.settings_reading import NAMED, SECTIONS, settings_in
 
 FILES: Final = ("job.toml", "defaults.toml", "app.toml", "calendars.toml", "jobbus.toml")
 _OUT_OF_ALL: Final = -1_000_000
@@ -47,9 +46,8 @@ def schema_of(file: str) -> Schema:
             return sections_schema(title, {}, _CALENDARS, tables, keys, _any_number)
         case "jobbus.toml":
             tables, keys = words["service_tables"], words["service_keys"]
-            named = {SECRETS: SecretSource}
             title = "jobbus.toml of jobbus"
-            return sections_schema(title, SECTIONS, named, tables, keys, _span_of)
+            return sections_schema(title, SECTIONS, NAMED, tables, keys, _span_of)
         case _:
             raise AssertionError(file)
 

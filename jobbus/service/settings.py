@@ -110,6 +110,12 @@ class JobsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     open_files: int = 1024
 
 
+class GroupSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[group.NAME]`: how many executions of all jobs that name the group may run at a time."""
+
+    max_running: int
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All that can be set. Paths are absolute."""
 
@@ -122,6 +128,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep: RetentionSettings = RetentionSettings()
     jobs: JobsSection = JobsSection()
     secrets: dict[str, SecretSource] = {}
+    group: dict[str, GroupSection] = {}
+
+    def group_limits(self) -> dict[str, int]:
+        """How many may run at a time of each group."""
+        return {name: group.max_running for name, group in self.group.items()}
 
     def files(self) -> tuple[Path, ...]:
         """What a service reads beside its data; people may keep it in the same folder."""

@@ -2,15 +2,18 @@
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from bus.access import ADMIN, RoleDefaults
 from bus.envelope import RESERVED_USERS
 from bus.errors import ConfigError
+from bus.groups import GROUPS_MAX, SLOTS_MAX
 from bus.job_definition import UMASK
 from bus.retention_settings import RetentionSettings
 from jobbus.service.settings import (
     LISTEN_DEFAULT,
+    GroupSection,
     JobsSection,
     LimitsSection,
     ProxySection,
@@ -48,6 +51,7 @@ def check(settings: Settings) -> None:
     _check_limits(settings.limits)
     _check_keep(settings.keep)
     _check_jobs(settings.jobs)
+    _check_groups(settings.group)
     if ADMIN in settings.directory.default_roles:
         raise ConfigError("[directory] default_roles must not hold admin; see [directory] admin")
     if not LOOK_MS_MIN <= settings.directory.look_ms <= LOOK_MS_MAX:
@@ -125,6 +129,16 @@ def _check_jobs(jobs: JobsSection) -> None:
         raise ConfigError(f'[jobs] umask must be text such as "0022", not {jobs.umask!r}')
     if not 16 <= jobs.open_files <= 1 << 30:
         raise ConfigError(f"[jobs] open_files must be from 16 to {1 << 30}, not {jobs.open_files}")
+
+
+def _check_groups(groups: Mapping[str, GroupSection]) -> None:
+    if len(groups) > GROUPS_MAX:
+        raise ConfigError(f"[group] names {len(groups)} groups; {GROUPS_MAX} are the most")
+    for name, group in groups.items():
+        if not 1 <= group.max_running <= SLOTS_MAX:
+            raise ConfigError(
+                f"[group.{name}] max_running must be from 1 to {SLOTS_MAX}, not {group.max_running}"
+            )
 
 
 def _check_keep(keep: RetentionSettings) -> None:

@@ -13,12 +13,14 @@ import msgspec
 
 from bus.access import RoleDefaults
 from bus.errors import ConfigError
+from bus.groups import GROUP_NAME
 from bus.malformed import why_unfit
 from bus.retention_settings import RetentionSettings
 from bus.secret_sources import SECRET_NAME, SecretSource
 from bus.toml_text import TomlFault, parse_toml, toml_text
 from jobbus.service.settings import (
     DirectorySection,
+    GroupSection,
     JobsSection,
     LimitsSection,
     LogSection,
@@ -41,7 +43,9 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "jobs": JobsSection,
 }
 SECRETS: Final = "secrets"
-"""The section whose keys are names of the operator's choice. It stands in the file only."""
+GROUPS: Final = "group"
+NAMED: Final[dict[str, type[msgspec.Struct]]] = {SECRETS: SecretSource, GROUPS: GroupSection}
+"""Sections whose keys are names of the operator's choice. They stand in the file only."""
 
 NOT_BUILT: Final = ("nats",)
 """Sections of the contract whose part does not exist yet: set, they are refused, not ignored."""
@@ -95,7 +99,7 @@ def _checked(values: _Values) -> Settings:
     sections["serve"] = msgspec.structs.replace(
         serve, data=serve.data.absolute(), apps=serve.apps.absolute()
     )
-    settings = Settings(**sections, secrets=_secrets(values))
+    settings = Settings(**sections, secrets=_secrets(values), group=_groups(values))
     check(settings)
     return settings
 
@@ -138,6 +142,9 @@ def _values_in(document: Mapping[str, Any], path: Path) -> _Values:
             if section == SECRETS:
                 values[section, key] = _from_here(path, value)
                 continue
+            if section in NAMED:
+                values[section, key] = value
+                continue
             if (moved := _MOVED.get((section, key))) is not None:
                 values.setdefault(moved, value)
                 continue
@@ -155,8 +162,8 @@ def _from_environ(environ: Mapping[str, str]) -> _Values:
         if place is None or not text:
             continue
         place = section, key = _MOVED.get(place, place)
-        if section == SECRETS:
-            raise ConfigError(f"{name}: [secrets] stands in the file only, jobbus.toml")
+        if section in NAMED:
+            raise ConfigError(f"{name}: [{section}] stands in the file only, jobbus.toml")
         _known_section(section, name)
         _known_key(section, key, name)
         values[place] = _value_of(section, key, text, name)
@@ -174,7 +181,7 @@ def _place_of(name: str) -> tuple[str, str] | None:
     """Section and key of `JOBBUS_<SECTION>_<KEY>`; None for other variables of ours."""
     prefix, _, rest = name.partition("_")
     section, _, key = rest.lower().partition("_")
-    known = section in SECTIONS or section in NOT_BUILT or section == SECRETS
+    known = section in SECTIONS or section in NOT_BUILT or section in NAMED
     return (section, key) if prefix == "JOBBUS" and known and key else None
 
 
@@ -223,8 +230,9 @@ def _from_flags(flags: Mapping[str, object]) -> _Values:
 def _known_section(section: str, where: str) -> None:
     if section in NOT_BUILT:
         raise ConfigError(f"{where}: the section [{section}] is not built in this version")
-    if section not in SECTIONS and section != SECRETS:
-        raise ConfigError(f"{where}: there is no section [{section}]{_nearest(section, SECTIONS)}")
+    if section not in SECTIONS and section not in NAMED:
+        near = _nearest(section, (*SECTIONS, *NAMED))
+        raise ConfigError(f"{where}: there is no section [{section}]{near}")
 
 
 def _known_key(section: str, key: str, where: str) -> None:
@@ -259,6 +267,31 @@ def _from_here(config: Path, source: object) -> object:
     if isinstance(source, dict) and isinstance(source.get("file"), str) and source["file"]:
         return source | {"file": str(config.absolute().parent / source["file"])}
     return source
+
+
+def _groups(values: _Values) -> dict[str, GroupSection]:
+    return {key: _group(key, table) for (name, key), table in values.items() if name == GROUPS}
+
+
+def _group(name: str, table: object) -> GroupSection:
+    if not GROUP_NAME.fullmatch(name):
+        raise ConfigError(
+            f"[group] {name[:80]!r} is no name: use letters, digits, dot, dash and underscore, "
+            "beginning with a letter or digit, at most 64"
+        )
+    if not isinstance(table, dict):
+        raise ConfigError(f"[group] {name} must be a section: write [group.{name}]")
+    try:
+        return msgspec.convert(table, GroupSection)
+    except msgspec.ValidationError as exc:
+        steps, sentence = why_unfit(exc)
+        unknown = next((key for key in table if key not in GroupSection.__struct_fields__), None)
+        if unknown is not None:
+            near = _nearest(unknown, GroupSection.__struct_fields__)
+            raise ConfigError(f"[group.{name}] has no key {unknown!r}{near}") from exc
+        if not table:
+            steps, sentence = ("max_running",), "missing; how many may run at a time, such as 2"
+        raise ConfigError(f"[group.{name}] {'.'.join(steps)}: {sentence}") from exc
 
 
 def _secrets(values: _Values) -> dict[str, SecretSource]:

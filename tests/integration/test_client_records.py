@@ -13,8 +13,10 @@ from jobbus.client.command_records import (
     CommandRequest,
     DeleteExecution,
     GetStatus,
+    PauseQueue,
     PauseSchedule,
     RestartJob,
+    ResumeQueue,
     ResumeSchedule,
     RetryExecution,
     RunSchedule,
@@ -32,6 +34,7 @@ from jobbus.client.records import (
     CommandPage,
     Execution,
     ExecutionPage,
+    GroupPage,
     Job,
     JobPage,
     NewToken,
@@ -50,6 +53,7 @@ ANSWERS: dict[str, tuple[str, type]] = {
     "/api/v1/apps": ("get", AppPage),
     "/api/v1/jobs": ("get", JobPage),
     "/api/v1/schedule": ("get", Agenda),
+    "/api/v1/groups": ("get", GroupPage),
     "/api/v1/executions/{id}": ("get", Execution),
     "/api/v1/executions": ("get", ExecutionPage),
     "/api/v1/tokens": ("get", TokenPage),
@@ -98,6 +102,8 @@ REQUESTS: tuple[CommandRequest, ...] = (
     ResumeSchedule(job_id="A/B", schedule="s"),
     RunSchedule(job_id="A/B", schedule="s"),
     BackfillSchedule(job_id="A/B", schedule="s", begin=MOMENT, end=MOMENT, preview=True),
+    PauseQueue(job_id="A/B", group="g", reason="why", until=MOMENT),
+    ResumeQueue(job_id="A/B", group="g"),
 )
 
 

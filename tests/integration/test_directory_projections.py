@@ -20,6 +20,7 @@ from bus.events import (
     ExecutionQueued,
     Published,
 )
+from bus.groups import Group
 from bus.job_definition import Job, RolesSpec
 from bus.layout import DataLayout
 from bus.model import (
@@ -32,6 +33,7 @@ from bus.model import (
     Progress,
     Reason,
 )
+from bus.views import GroupView
 from tests.directory_fixture import drop, names, origins_fields, received, running, until
 from transports.directory import disk
 from transports.directory.projections import Projections
@@ -73,6 +75,12 @@ class Records:
 
     def waiting_for(self, execution: Execution, now_ms: int) -> str:
         return ""
+
+    def groups(self) -> Iterable[Group]:
+        return ()
+
+    def group_view(self, name: str) -> GroupView | None:
+        return None
 
     def executions(self) -> Iterable[Execution]:
         return self._executions.values()

@@ -55,7 +55,7 @@ GOLDEN = (
     "event: snapshot\n"
     'data: {"items":[{"subject":"jobs/App/Job","jobId":"App/Job","name":"App/Job",'
     '"description":"","tags":[],"revision":"r1","disabled":false,"overlap":"reject",'
-    '"maxRunning":1,"timeoutS":0.0,"stopGraceS":10.0,"variables":{},"fault":null,"version":1,"attempts":1,"restart":"no","gaveUpAt":null,"origins":{}}]}\n'
+    '"maxRunning":1,"timeoutS":0.0,"stopGraceS":10.0,"variables":{},"fault":null,"version":1,"attempts":1,"restart":"no","gaveUpAt":null,"origins":{},"groups":[],"priority":0,"startLimit":null,"paused":null}]}\n'
     "\n"
     "id: abc123-1\n"
     "event: snapshot_end\n"
@@ -70,7 +70,7 @@ GOLDEN = (
     '"userId":"alice","status":"Queued","reason":null,"attempt":1,"previous":null,'
     '"variables":{},"queuedAt":"2026-01-26T18:00:00.000Z","startTime":null,"endTime":null,'
     '"pid":null,"progress":null,"exitCode":null,"signal":null,"error":null,"contained":null,'
-    '"survivors":[],"containment":"","stop":null,"outputEnd":null,"revision":"r1","version":2,"attempts":0,"cause":"","notBefore":null,"ending":"","waitingFor":"","usage":null,"coreDumped":false,"result":null,"resultNote":"","artifacts":0,"artifactBytes":0,"artifactsNote":"","causedBy":null,"caused":[],"scheduledAt":null,"health":null},'
+    '"survivors":[],"containment":"","stop":null,"outputEnd":null,"revision":"r1","version":2,"attempts":0,"cause":"","notBefore":null,"ending":"","waitingFor":"","usage":null,"coreDumped":false,"result":null,"resultNote":"","artifacts":0,"artifactBytes":0,"artifactsNote":"","causedBy":null,"caused":[],"scheduledAt":null,"health":null,"groups":[]},'
     f'"job":"App/Job","execution":"{EXECUTION}","user":"alice","version":2}}\n'
     "\n"
     "id: abc123-2\n"

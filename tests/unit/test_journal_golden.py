@@ -26,12 +26,18 @@ from bus.events import (
     ExecutionStarted,
     ExecutionStopping,
     ExecutionUnknown,
+    GroupDefined,
+    GroupPaused,
+    GroupRemoved,
+    GroupResumed,
     JobChanged,
     JobCleared,
     JobDefined,
     JobGaveUp,
     JobInvalid,
+    JobPaused,
     JobRemoved,
+    JobResumed,
     ScheduleBegun,
     ScheduleDecided,
     SchedulePaused,
@@ -41,6 +47,7 @@ from bus.events import (
     SystemMaintenance,
     type_of,
 )
+from bus.groups import Group, JobQueue, Pause, StartLimitSpec
 from bus.health import Health, HealthAction, HealthSpec, HealthStatus
 from bus.job_definition import (
     AfterSpec,
@@ -222,7 +229,12 @@ SPEC = JobSpec(
     umask="0027",
     origins={"timeout_s": "apps/defaults.toml:3"},
     directory="/apps/Demo/jobs/Job",
+    groups=("database",),
+    priority=7,
+    start_limit=StartLimitSpec(count=5, within_s=60.0),
 )
+PAUSE = Pause(reason="new disk", by="admin", since_ms=5, until_ms=6)
+QUEUE = JobQueue(paused=PAUSE, starts_ms=(3, 4))
 
 EVENTS: tuple[AnyEvent, ...] = (
     CommandAccepted(
@@ -273,7 +285,7 @@ EVENTS: tuple[AnyEvent, ...] = (
         hops=2,
         scheduled_at="2026-01-01T01:00:00+01:00",
     ),
-    ExecutionStarted(execution_id="e-1", revision="r2", variables=VARIABLES),
+    ExecutionStarted(execution_id="e-1", revision="r2", variables=VARIABLES, groups=("database",)),
     ExecutionRunning(execution_id="e-1", started_ms=9, pid=4711),
     ExecutionProgress(execution_id="e-1", progress=PROGRESS),
     ExecutionStopping(execution_id="e-1", stop=STOP),
@@ -336,11 +348,17 @@ EVENTS: tuple[AnyEvent, ...] = (
     ),
     SystemClock(doubted=True, shown_ms=9, believed_ms=8, by="admin"),
     ExecutionHealth(execution_id="e-1", status=HealthStatus.UNHEALTHY, message="down"),
+    JobPaused(job_id="Demo/Job", by="admin", reason="new disk", until_ms=6),
+    JobResumed(job_id="Demo/Job", by="admin"),
+    GroupDefined(name="database", max_running=2),
+    GroupRemoved(name="database"),
+    GroupPaused(name="database", by="admin", reason="new disk", until_ms=6),
+    GroupResumed(name="database", by="admin"),
 )
 RECORDS = (
     *(Record(seq=seq, at_ms=100 + seq, events=(event,)) for seq, event in enumerate(EVENTS, 1)),
-    Record(seq=23, at_ms=120, events=EVENTS[3:5], reserved=65552, projected=12, batch=17),
-    Record(seq=25, at_ms=130, clean=True),
+    Record(seq=119, at_ms=120, events=EVENTS[3:5], reserved=65552, projected=12, batch=17),
+    Record(seq=121, at_ms=130, clean=True),
 )
 
 CONTENT = TableContent(
@@ -353,6 +371,7 @@ CONTENT = TableContent(
             restarts_ms=(1, 2),
             gave_up_ms=3,
             version=4,
+            queue=QUEUE,
         ),
     ),
     specs=(("Demo/Job", "r1", SPEC),),
@@ -401,6 +420,8 @@ CONTENT = TableContent(
             core_dumped=True,
             version=11,
             health=Health(status=HealthStatus.HEALTHY, since_ms=2, message="up"),
+            arrival_ms=12,
+            groups=("database",),
         ),
     ),
     commands=(
@@ -461,6 +482,10 @@ CONTENT = TableContent(
             ),
         ),
     ),
+    groups=(Group(name="database", max_running=2, paused=PAUSE, is_defined=False, version=9),),
+    last_queues={"Demo/Gone": QUEUE},
+    arrival_ms=12,
+    arrived_at_ms=13,
 )
 
 

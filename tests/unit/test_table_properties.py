@@ -1,6 +1,6 @@
 """Whatever people ask for and whatever happens, in any order: the invariants of the job table."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,17 +11,21 @@ from bus.commands import (
     CancelCommand,
     DeleteExecution,
     PassTime,
+    PauseQueue,
     ReportHealth,
     ReportLost,
     ReportSpawnFailed,
     ReportUnknown,
     RestartJob,
+    ResumeQueue,
     RetryExecution,
+    SetGroups,
     SetMaintenance,
     StartJob,
     StopJob,
 )
 from bus.events import ExecutionEnded, ExecutionStarted
+from bus.groups import OVERDUE_MS, StartLimitSpec
 from bus.health import HealthAction, HealthSpec, HealthStatus
 from bus.job_definition import (
     AfterSpec,
@@ -33,14 +37,15 @@ from bus.job_definition import (
     VariableType,
 )
 from bus.lifecycle import EXECUTION_TRANSITIONS
-from bus.model import FINAL_EXECUTION, HOLDS_SLOT, ExecutionStatus, Reason, Value
-from handlers.decisions.delays import is_delayed_start
-from handlers.decisions.slots import next_to_start
+from bus.model import FINAL_EXECUTION, HOLDS_SLOT, Execution, ExecutionStatus, Reason, Value
+from handlers.decisions.delays import is_delayed_start, is_due, unattended_spec
 from handlers.decisions.table import JobTable
+from handlers.decisions.table_content import parts_of
 from handlers.decisions.timing import next_deadline_ms
 from tests.decision_fixture import Decider
 
-JOBS = ("Demo/A", "Demo/B")
+JOBS = ("Demo/A", "Demo/B", "Demo/C")
+GROUPS = ("one", "two")
 job_ids = st.sampled_from(JOBS)
 numbers = st.sampled_from([1, 2])
 DECISIONS_MAX = 10
@@ -64,6 +69,8 @@ class TableMachine(RuleBasedStateMachine):
         super().__init__()
         self.decider = Decider()
         self.slots = dict.fromkeys(JOBS, 1)
+        self.limits = dict.fromkeys(GROUPS, 1)
+        self.decider.report(SetGroups(limits=self.limits))
         for job_id in JOBS:
             self.decider.define(job_id, variables=NUMBER, after=chained(job_id, FINAL_EXECUTION))
 
@@ -76,6 +83,9 @@ class TableMachine(RuleBasedStateMachine):
         action=st.sampled_from(list(HealthAction)),
         disabled=st.booleans(),
         on=st.sets(st.sampled_from(sorted(FINAL_EXECUTION))),
+        groups=st.sets(st.sampled_from(GROUPS)),
+        priority=st.sampled_from([-100, 0, 100]),
+        start_limit=st.sampled_from([None, StartLimitSpec(count=2, within_s=5.0)]),
     )
     def define(
         self,
@@ -87,6 +97,9 @@ class TableMachine(RuleBasedStateMachine):
         action: HealthAction,
         disabled: bool,
         on: set[ExecutionStatus],
+        groups: set[str],
+        priority: int,
+        start_limit: StartLimitSpec | None,
     ) -> None:
         # A smaller number than what runs now is in force for what comes.
         self.slots[job_id] = max(slots, len(self.decider.table.in_slots(job_id)))
@@ -100,7 +113,42 @@ class TableMachine(RuleBasedStateMachine):
             disabled=disabled,
             after=chained(job_id, on),
             variables=NUMBER,
+            groups=tuple(sorted(groups)),
+            priority=priority,
+            start_limit=start_limit,
         )
+        self.looks()
+
+    def looks(self) -> None:
+        """What the timekeeper does when something that waited ended, or waits for something else:
+        slots may have been kept for it."""
+        self.decider.report(PassTime())
+
+    @rule(one=st.none() | st.integers(1, 3), two=st.none() | st.integers(1, 3))
+    def limit_groups(self, one: int | None, two: int | None) -> None:
+        found = {"one": one, "two": two}
+        new = {name: most for name, most in found.items() if most is not None}
+        self.decider.report(SetGroups(limits=new))
+        table = self.decider.table
+        for group in table.groups():
+            # A smaller number than what runs now is in force for what comes.
+            held = len(table.in_group(group.name))
+            self.limits[group.name] = max(group.max_running, held)
+
+    @rule(
+        job_id=st.none() | job_ids,
+        group=st.sampled_from(GROUPS),
+        until_s=st.none() | st.floats(0.001, 10),
+        pauses=st.booleans(),
+    )
+    def hold_queue(
+        self, job_id: str | None, group: str, until_s: float | None, pauses: bool
+    ) -> None:
+        named = group if job_id is None else None
+        now_ms = self.decider.clock.now_ms()
+        until = rfc3339(now_ms + int(until_s * 1000)) if until_s is not None else None
+        pause = PauseQueue(job_id=job_id, group=named, reason="why", until=until)
+        self.decider.send(pause if pauses else ResumeQueue(job_id=job_id, group=named))
 
     @rule(target=executions, job_id=job_ids, expires=st.booleans(), number=numbers)
     def start(self, job_id: str, expires: bool, number: int) -> object:
@@ -128,10 +176,12 @@ class TableMachine(RuleBasedStateMachine):
     @rule(job_id=job_ids, grace_s=st.none() | st.floats(0, 60), kill=st.booleans())
     def stop(self, job_id: str, grace_s: float | None, kill: bool) -> None:
         self.decider.send(StopJob(job_id=job_id, grace_s=grace_s, kill=kill))
+        self.looks()
 
     @rule(execution_id=executions)
     def stop_one(self, execution_id: str) -> None:
         self.decider.send(StopJob(execution_id=execution_id))
+        self.looks()
 
     @rule(target=executions, job_id=job_ids, number=st.none() | numbers)
     def restart(self, job_id: str, number: int | None) -> object:
@@ -142,6 +192,7 @@ class TableMachine(RuleBasedStateMachine):
     @rule(command_id=commands)
     def cancel(self, command_id: str) -> None:
         self.decider.send(CancelCommand(target_id=command_id))
+        self.looks()
 
     @rule(execution_id=executions)
     def runs(self, execution_id: str) -> None:
@@ -221,9 +272,63 @@ class TableMachine(RuleBasedStateMachine):
             assert len(self.decider.table.in_slots(job_id)) <= self.slots[job_id]
 
     @invariant()
+    def slots_of_groups_are_never_exceeded(self) -> None:
+        table = self.decider.table
+        for group in table.groups():
+            held = [e for e in table.live_executions() if group.name in e.groups]
+            assert sorted(e.id for e in held) == sorted(e.id for e in table.in_group(group.name))
+            assert len(held) <= self.limits[group.name]
+            self.limits[group.name] = max(group.max_running, len(held))
+
+    @invariant()
     def nothing_waits_beside_a_free_slot(self) -> None:
-        for job_id in JOBS:
-            assert not list(next_to_start(self.decider.table, job_id, self.decider.clock.now_ms()))
+        waiting = [e for job_id in JOBS for e in self.decider.table.queued(job_id)]
+        assert not [e for e in waiting if self._could_start(e)]
+
+    def _could_start(self, execution: Execution) -> bool:
+        """By the words of the documentation, and not as the code finds it."""
+        table, now_ms = self.decider.table, self.decider.clock.now_ms()
+        spec = table.spec_of(execution)
+        assert spec is not None
+        busy, job = table.in_slots(execution.job_id), table.job(execution.job_id)
+        takes_a_place = execution.replaces is not None
+        groups = [g for name in spec.groups if (g := table.group(name)) is not None]
+        pauses = [table.queue_of(execution.job_id).paused, *(group.paused for group in groups)]
+        limit, starts_ms = spec.start_limit, table.queue_of(execution.job_id).starts_ms
+        recent = [t for t in starts_ms if limit and now_ms - limit.within_s * 1000 < t <= now_ms]
+        return (
+            table.maintenance is None
+            and not (is_delayed_start(execution) and unattended_spec(job) is None)
+            and is_due(execution, now_ms)
+            and execution.replaces not in {e.id for e in busy}
+            and len(busy) < spec.max_running
+            and (takes_a_place or not any(pauses))
+            and (limit is None or len(recent) < limit.count)
+            and all(len(table.in_group(g.name)) < g.max_running for g in groups)
+            and not any(self._keeps_slots(e, spec.groups) for e in self._others(execution))
+        )
+
+    def _others(self, execution: Execution) -> list[Execution]:
+        waiting = [e for job_id in JOBS for e in self.decider.table.queued(job_id)]
+        return [e for e in waiting if e.id != execution.id]
+
+    def _keeps_slots(self, other: Execution, groups: Sequence[str]) -> bool:
+        """Whether it has waited so long for several groups that slots are kept for it."""
+        spec = self.decider.table.spec_of(other)
+        shared = spec is not None and len(spec.groups) > 1 and set(spec.groups) & set(groups)
+        return bool(shared) and self.decider.clock.now_ms() - other.queued_ms >= OVERDUE_MS
+
+    @invariant()
+    def lines_are_those_of_a_table_that_was_read_back(self) -> None:
+        table = self.decider.table
+        read_back = JobTable.thaw(parts_of(table.freeze()))
+        for group in GROUPS:
+            found = (table, read_back)
+            assert len({t.lines.length(group) for t in found}) == 1
+            assert len({tuple(sorted(t.lines.jobs_before(group))) for t in found}) == 1
+            assert len({tuple(sorted(e.id for e in t.in_group(group))) for t in found}) == 1
+            for execution in table.live_executions():
+                assert len({t.lines.position(group, execution.id) for t in found}) == 1
 
     @invariant()
     def nothing_starts_before_its_moment(self) -> None:

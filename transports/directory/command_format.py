@@ -18,8 +18,10 @@ from bus.commands import (
     Command,
     DeleteExecution,
     GetStatus,
+    PauseQueue,
     PauseSchedule,
     RestartJob,
+    ResumeQueue,
     ResumeSchedule,
     RetryExecution,
     RunSchedule,
@@ -65,6 +67,7 @@ FIELD_NAMES = {
     "body_hash": "BodyHash",
     "session_hash": "SessionHash",
     "schedule": "Schedule",
+    "group": "Group",
     "reason": "Reason",
     "until": "Until",
     "begin": "From",
@@ -97,6 +100,7 @@ class SealedFile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     body_hash: str = ""
     session_hash: str | None = None
     schedule: str | None = None
+    group: str | None = None
     reason: str = ""
     until: str | None = None
     begin: str | None = None
@@ -288,6 +292,7 @@ def _filled(envelope: Envelope, accepted_ns: int) -> SealedFile:
         body_hash=envelope.body_hash,
         session_hash=envelope.session_hash,
         schedule=getattr(command, "schedule", None),
+        group=getattr(command, "group", None),
         reason=getattr(command, "reason", ""),
         until=getattr(command, "until", None),
         begin=getattr(command, "begin", None),
@@ -327,6 +332,12 @@ def _command_of(file: SealedFile) -> Command:
             return RetryExecution(execution_id=file.execution_id or "", not_before=file.not_before)
         case "delete":
             return DeleteExecution(execution_id=file.execution_id or "")
+        case "queue.pause":
+            return PauseQueue(
+                job_id=file.job_id, group=file.group, reason=file.reason, until=file.until
+            )
+        case "queue.resume":
+            return ResumeQueue(job_id=file.job_id, group=file.group)
         case "schedule.pause":
             return PauseSchedule(
                 job_id=file.job_id or "",

@@ -17,8 +17,10 @@ from bus.commands import (
     Command,
     DeleteExecution,
     GetStatus,
+    PauseQueue,
     PauseSchedule,
     RestartJob,
+    ResumeQueue,
     ResumeSchedule,
     RetryExecution,
     RunSchedule,
@@ -65,6 +67,7 @@ class ForeignFile(
     not_before: Any = None
     traceparent: Any = None
     schedule: Any = None
+    group: Any = None
     reason: Any = None
     until: Any = None
     begin: Any = None
@@ -183,6 +186,19 @@ def _backfill_schedule(file: ForeignFile) -> Command:
     )
 
 
+def _pause(file: ForeignFile) -> Command:
+    job_id, group = _queue(file)
+    reason = _text(file.reason, "Reason", REASON_MAX)
+    return PauseQueue(
+        job_id=job_id, group=group, reason=reason or "", until=_moment(file.until, "Until")
+    )
+
+
+def _resume(file: ForeignFile) -> Command:
+    job_id, group = _queue(file)
+    return ResumeQueue(job_id=job_id, group=group)
+
+
 _COMMANDS: dict[str, Callable[[ForeignFile], Command]] = {
     "start": _start,
     "stop": _stop,
@@ -191,6 +207,8 @@ _COMMANDS: dict[str, Callable[[ForeignFile], Command]] = {
     "cancel": _cancel,
     "retry": _retry,
     "delete": _delete,
+    "queue.pause": _pause,
+    "queue.resume": _resume,
     "schedule.pause": _pause_schedule,
     "schedule.resume": _resume_schedule,
     "schedule.run": _run_schedule,
@@ -214,6 +232,12 @@ def _job(file: ForeignFile) -> str:
 
 def _job_or_none(file: ForeignFile) -> str | None:
     return _job(file) if file.job_id is not None or file.execution_id is None else None
+
+
+def _queue(file: ForeignFile) -> tuple[str | None, str | None]:
+    """The job or the group whose queue is meant."""
+    group = _text(file.group, "Group", TEXT_MAX)
+    return (None if is_nothing(file.job_id) and group is not None else _job(file)), group
 
 
 def _execution(file: ForeignFile) -> str:

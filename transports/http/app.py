@@ -23,6 +23,7 @@ from transports.http.access.visibility import Visibility
 from transports.http.api.audit import AuditRoutes
 from transports.http.api.commands import CommandRoutes
 from transports.http.api.executions import ExecutionRoutes
+from transports.http.api.groups import GroupRoutes
 from transports.http.api.jobs import JobRoutes
 from transports.http.api.longpoll import LongPoll
 from transports.http.api.metrics import Metrics
@@ -236,6 +237,7 @@ class Gateway:
             OriginRoutes(self._publishing),
             JobRoutes(ports, visibility, polls),
             ScheduleRoutes(ports, visibility),
+            GroupRoutes(ports, visibility, polls),
             ExecutionRoutes(ports, self._publishing, visibility, polls),
             OutputRoutes(ports, settings, visibility),
             ArtifactRoutes(ports, settings, visibility),

@@ -15,9 +15,15 @@ from bus.events import (
     ExecutionQueued,
     ExecutionStopping,
     ExecutionUnknown,
+    GroupDefined,
+    GroupPaused,
+    GroupRemoved,
+    GroupResumed,
     JobEvent,
     JobGaveUp,
     JobInvalid,
+    JobPaused,
+    JobResumed,
     Published,
     ScheduleDecided,
     SystemClock,
@@ -35,6 +41,7 @@ _CATALOG = "system:catalog"
 _CLOCK_ACTOR = "system:clock"
 _LIMITS = "system:limits"
 _RETENTION = "system:retention"
+_SETTINGS = "system:settings"
 
 
 def queued(published: Published, event: ExecutionQueued, previous: str | None) -> AuditEntry | None:
@@ -179,6 +186,30 @@ def _scheduled(published: Published, event: ScheduleDecided) -> AuditEntry | Non
 def _clock(published: Published, event: SystemClock) -> AuditEntry:
     state = "doubted" if event.doubted else "believed"
     return _automatic(published, event.by or _CLOCK_ACTOR, f"clock.{state}", after=state)
+
+
+def resumed(published: Published, event: JobResumed | GroupResumed) -> AuditEntry:
+    """The time of a pause has passed."""
+    job = event.job_id if isinstance(event, JobResumed) else None
+    detail = about_queue(event)
+    return _automatic(published, event.by, "queue.resume", job=job, detail=detail)
+
+
+def about_queue(event: JobPaused | JobResumed | GroupPaused | GroupResumed) -> dict[str, str]:
+    """What the entry of a pause or its end says beside the job."""
+    found = {"group": event.name} if isinstance(event, GroupPaused | GroupResumed) else {}
+    if isinstance(event, JobPaused | GroupPaused):
+        found |= {"reason": cut(event.reason)} if event.reason else {}
+        found |= {"until": rfc3339(event.until_ms)} if event.until_ms is not None else {}
+    return found
+
+
+def group(published: Published, event: GroupDefined | GroupRemoved) -> AuditEntry:
+    """The settings name another limit, or the group no more."""
+    detail = {"group": event.name}
+    if isinstance(event, GroupDefined):
+        detail["maxRunning"] = str(event.max_running)
+    return _automatic(published, _SETTINGS, type_of(event), detail=detail)
 
 
 def _of_execution(

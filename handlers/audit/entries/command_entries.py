@@ -17,6 +17,7 @@ class _Pending(msgspec.Struct, frozen=True):
     target: str | None
     before: str | None
     attempted: bool = True
+    detail: dict[str, str] = {}
 
 
 class CommandEntries:
@@ -42,6 +43,13 @@ class CommandEntries:
         if pending is not None and pending.before is None:
             before = self._states.of(execution_id)
             self._pending[command_id] = msgspec.structs.replace(pending, before=before)
+
+    def describe(self, detail: dict[str, str]) -> None:
+        """What came of the command that was accepted last, in the same decision."""
+        command_id = next(reversed(self._pending), None)
+        if command_id is not None:
+            pending = self._pending[command_id]
+            self._pending[command_id] = msgspec.structs.replace(pending, detail=detail)
 
     def drop(self, command_id: str) -> None:
         """The command has ended, and its entry is there already."""
@@ -72,5 +80,6 @@ class CommandEntries:
             error_code=event.error_code,
             before=None if refused else pending.before,
             after=self._states.of(execution_id) if execution_id and not refused else None,
-            detail=self._states.ending(execution_id) if execution_id and not refused else {},
+            detail=pending.detail
+            or (self._states.ending(execution_id) if execution_id and not refused else {}),
         )

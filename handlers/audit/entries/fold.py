@@ -17,12 +17,18 @@ from bus.events import (
     ExecutionStarted,
     ExecutionStopping,
     ExecutionUnknown,
+    GroupDefined,
+    GroupPaused,
+    GroupRemoved,
+    GroupResumed,
     JobChanged,
     JobCleared,
     JobDefined,
     JobGaveUp,
     JobInvalid,
+    JobPaused,
     JobRemoved,
+    JobResumed,
     Published,
     ScheduleBegun,
     ScheduleDecided,
@@ -36,6 +42,7 @@ from bus.model import ExecutionStatus
 from handlers.audit.entries import acts
 from handlers.audit.entries.command_entries import CommandEntries
 from handlers.audit.entries.states import States
+from handlers.decisions.queue_orders import TIME_PASSED
 from handlers.decisions.readable_table import ReadableTable
 
 
@@ -87,11 +94,8 @@ class AuditFold:
                     self._commands.replace(event.command_id, event.replaces)
                 previous = states.of(event.previous) if event.previous else None
                 return acts.queued(published, event, previous)
-            case ExecutionStarted(execution_id=i):
-                states.become(i, ExecutionStatus.STARTING)
-                return None
-            case ExecutionRunning():
-                states.run(event)
+            case ExecutionStarted() | ExecutionRunning():
+                self._goes_on(event)
                 return None
             case ExecutionStopping(execution_id=i):
                 before = states.order(event)
@@ -111,6 +115,10 @@ class AuditFold:
                 return acts.job(published, event, *states.revise(event))
             case JobCleared() | ScheduleBegun() | SchedulePaused() | ScheduleResumed():
                 return None  # the entry of the command, or of the definition, says it
+            case GroupDefined() | GroupRemoved():
+                return acts.group(published, event)
+            case JobPaused() | JobResumed() | GroupPaused() | GroupResumed():
+                return self._queue(published, event)
             case (
                 ExecutionCaused()
                 | SystemForgotten()
@@ -119,3 +127,17 @@ class AuditFold:
                 | ScheduleDecided()
             ):
                 return acts.of_service(published, event)
+
+    def _goes_on(self, event: ExecutionStarted | ExecutionRunning) -> None:
+        if isinstance(event, ExecutionRunning):
+            self._states.run(event)
+        else:
+            self._states.become(event.execution_id, ExecutionStatus.STARTING)
+
+    def _queue(
+        self, published: Published, event: JobPaused | JobResumed | GroupPaused | GroupResumed
+    ) -> AuditEntry | None:
+        if isinstance(event, JobResumed | GroupResumed) and event.by == TIME_PASSED:
+            return acts.resumed(published, event)
+        self._commands.describe(acts.about_queue(event))  # the command's own entry says it
+        return None

@@ -69,11 +69,15 @@ def _facts_of_execution(execution: Execution) -> Iterator[AnyEvent]:
         hops=execution.hops,
         scheduled_at=execution.scheduled_at,
     )
+    if execution.groups:
+        yield ExecutionStarted(execution_id=execution.id, groups=execution.groups)
     if execution.start_ms is not None:
         yield ExecutionRunning(
             execution_id=execution.id, started_ms=execution.start_ms, pid=execution.pid
         )
-    elif not execution.is_final and execution.status is not ExecutionStatus.QUEUED:
+    elif not (execution.is_final or execution.groups) and (
+        execution.status is not ExecutionStatus.QUEUED
+    ):
         yield ExecutionStarted(execution_id=execution.id)
     if execution.is_final and execution.stop is not None and execution.start_ms is not None:
         yield ExecutionStopping(execution_id=execution.id, stop=execution.stop)

@@ -23,13 +23,20 @@ from bus.events import (
     ExecutionStarted,
     ExecutionStopping,
     ExecutionUnknown,
+    GroupDefined,
+    GroupEvent,
+    GroupPaused,
+    GroupRemoved,
+    GroupResumed,
     JobChanged,
     JobCleared,
     JobDefined,
     JobEvent,
     JobGaveUp,
     JobInvalid,
+    JobPaused,
     JobRemoved,
+    JobResumed,
     ScheduleBegun,
     ScheduleDecided,
     SchedulePaused,
@@ -60,17 +67,16 @@ def fitting(table: ReadableTable, event: AnyEvent, at_ms: int) -> Iterator[AnyEv
     Each is to be applied before the next is asked for.
     """
     match event:
-        case CommandAccepted(command_id=command_id):
-            if not _is_known(table, command_id):
-                yield event
+        case CommandAccepted():
+            yield from () if _is_known(table, event.command_id) else (event,)
         case CommandEnded():
             yield from _command_ended(table, event, at_ms)
         case ExecutionQueued():
             yield from _queued(table, event, at_ms)
         case ExecutionStarted() | ExecutionRunning() | ExecutionStopping() | ExecutionUnknown():
-            yield from _moved(table.execution(event.execution_id), event, _BECOMES[type(event)])
+            yield from _moved(table, event.execution_id, event, _BECOMES[type(event)])
         case ExecutionEnded(execution_id=execution_id, status=status):
-            yield from _moved(table.execution(execution_id), event, status)
+            yield from _moved(table, execution_id, event, status)
         case ExecutionCaused():
             yield from _caused(table.execution(event.execution_id), event)
         case ExecutionDeleted(execution_id=execution_id):
@@ -88,8 +94,16 @@ def fitting(table: ReadableTable, event: AnyEvent, at_ms: int) -> Iterator[AnyEv
             | SchedulePaused()
             | ScheduleResumed()
         ):
-            if _is_undecided(table, event):
-                yield event
+            yield from (event,) if _is_undecided(table, event) else ()
+        case (
+            JobPaused()
+            | JobResumed()
+            | GroupDefined()
+            | GroupRemoved()
+            | GroupPaused()
+            | GroupResumed()
+        ):
+            yield from _of_queue(table, event)
         case ExecutionHealth():
             yield from _checked(table.execution(event.execution_id), event)
         case ExecutionProgress():
@@ -183,19 +197,30 @@ def _queued(table: ReadableTable, event: ExecutionQueued, at_ms: int) -> Iterato
 
 
 def _moved(
-    execution: Execution | None, event: AnyEvent, after: ExecutionStatus
+    table: ReadableTable, execution_id: str, event: AnyEvent, after: ExecutionStatus
 ) -> Iterator[AnyEvent]:
     """The step, and before it the start that it supposes."""
+    execution = table.execution(execution_id)
     if execution is None:
         return
     if may_follow(execution.status, after):
         yield event
     elif execution.status is ExecutionStatus.QUEUED:
         if may_follow(ExecutionStatus.STARTING, after):
-            yield ExecutionStarted(execution_id=execution.id)
+            spec = table.spec_of(execution)
+            groups = spec.groups if spec is not None else ()
+            yield ExecutionStarted(execution_id=execution.id, groups=groups)
             yield event
     elif isinstance(event, ExecutionStopping) and execution.status is after:
         yield event
+
+
+def _of_queue(
+    table: ReadableTable, event: JobPaused | JobResumed | GroupEvent
+) -> Iterator[AnyEvent]:
+    if isinstance(event, GroupPaused | GroupResumed) and table.group(event.name) is None:
+        return
+    yield event
 
 
 def _deleted(
@@ -215,7 +240,7 @@ def _is_news(job: Job | None, event: JobEvent) -> bool:
             return job is None or job.fault is not None or job.revision != event.revision
         case JobGaveUp() | JobCleared() | JobRemoved():
             return job is not None
-        case JobInvalid():
+        case JobInvalid() | JobPaused() | JobResumed():
             return True
 
 

@@ -16,8 +16,11 @@ from bus.views import (
     CommandView,
     ExecutionView,
     FaultView,
+    GroupView,
+    PauseView,
     PlannedView,
     ScheduleView,
+    StartLimitView,
     StopView,
     VariableView,
 )
@@ -112,6 +115,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     restart: RestartPolicy
     gave_up_at: Time | None
     origins: dict[str, str]
+    groups: tuple[str, ...]
+    priority: int
+    start_limit: StartLimitView | None
+    paused: PauseView | None
     may: dict[str, Permission]
     next_at: Time | None
     last_executions: tuple[ExecutionRecord, ...]
@@ -150,6 +157,12 @@ class CommandPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 class ExecutionPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     items: tuple[Execution, ...]
+    next: str | None
+    as_of: str
+
+
+class GroupPage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    items: tuple[GroupView, ...]
     next: str | None
     as_of: str
 

@@ -10,8 +10,10 @@ from bus.commands import (
     GRACE_S_MAX,
     REASON_MAX,
     Command,
+    PauseQueue,
     PauseSchedule,
     RestartJob,
+    ResumeQueue,
     StopJob,
     command_decoder,
 )
@@ -92,7 +94,9 @@ def with_canonical_ids(command: Command) -> Command:
     match command:
         case StopJob(job_id=None, execution_id=None) | RestartJob(job_id=None, execution_id=None):
             raise invalid("/jobId", "missing; name a jobId or an executionId")
-        case PauseSchedule(reason=reason) if len(reason) > REASON_MAX:
+        case PauseQueue() | ResumeQueue() if (command.job_id is None) is (command.group is None):
+            raise invalid("/jobId", "name a job as jobId or a group as group, one of them")
+        case PauseSchedule(reason=reason) | PauseQueue(reason=reason) if len(reason) > REASON_MAX:
             raise invalid("/reason", f"must have at most {REASON_MAX} characters")
         case _:
             pass

@@ -4,9 +4,10 @@ Names are `jobbus_…` in base units; no label holds an id or a user. It needs a
 `metrics` (or `admin`): how much a service does is not for every principal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -25,6 +26,9 @@ from transports.http.web.operation import READ, TEXT, Audience, Operation
 from transports.http.web.problems import Problem
 from transports.http.web.query import Query
 from transports.http.web.tallies import Histogram, Tally
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _LIVE = tuple(
@@ -171,6 +175,7 @@ class Metrics:
             to.gauge(
                 "executions_unhealthy", "Running executions that are not well.", self._unhealthy()
             ),
+            *self._groups(to.gauges),
             to.gauge("queue_depth", "Commands that wait.", queue.get("waiting", 0)),
             to.gauge(
                 "queue_oldest_age_seconds",
@@ -180,6 +185,22 @@ class Metrics:
             to.gauges("build_info", "Always 1; the labels say which.", "version", {version: 1}),
         ]
         return web.Response(body=to.text_of(families), headers={"Content-Type": to.CONTENT_TYPE})
+
+    def _groups(
+        self, gauges: Callable[[str, str, str, dict[str, int]], "Metric"]
+    ) -> "list[Metric]":
+        """There are as many as the settings name, which has a bound."""
+        table = self._ports.table
+        views = [v for g in table.groups() if (v := table.group_view(g.name)) is not None]
+        numbers = (
+            ("group_slots", "Slots of a group of jobs.", "max_running"),
+            ("group_running", "Executions that hold a slot of a group.", "running"),
+            ("group_waiting", "Executions that wait for a slot of a group.", "waiting"),
+        )
+        return [
+            gauges(name, about, "group", {view.name: getattr(view, field) for view in views})
+            for name, about, field in numbers
+        ]
 
     def _live(self) -> dict[str, int]:
         counts = dict.fromkeys(_LIVE, 0)
