@@ -13,6 +13,7 @@ from jobbus.cli.show import (
     Json,
     draws_blocks,
     on_terminal,
+    say,
     show_json,
     show_table,
 )
@@ -55,13 +56,19 @@ async def jobs(*, as_json: Json = False, wide: Wide = False, target: Target = HE
             ("JOB", "STATE", "LAST", "MEDIAN", "LAST 10"),
             (_job_cells(job, history[job.job_id], now_s) for job in page.items),
         )
+        for app, name in sorted({_app_of(job) for job in page.items if job.app_name}):
+            say(f"{app} is {name}")
         return 0
     show_table(
-        ("JOB", "STATE", "LAST", "LAST RUN", "MEDIAN", "NEXT", "VARIABLES", "DESCRIPTION"),
+        ("JOB", "STATE", "LAST", "LAST RUN", "MEDIAN", "NEXT", "APP", "VARIABLES", "DESCRIPTION"),
         (_wide_job_cells(job, history[job.job_id]) for job in page.items),
         wide=True,
     )
     return 0
+
+
+def _app_of(job: Job) -> tuple[str, str]:
+    return job.job_id.partition("/")[0], job.app_name
 
 
 async def apps(*, as_json: Json = False, target: Target = HERE) -> int:
@@ -151,6 +158,7 @@ def _wide_job_cells(job: Job, history: Sequence[Execution]) -> Cells:
         local_time(ended[0].end_time) if ended else "",
         duration(usual_s) if usual_s is not None else "",
         local_time(job.next_at),
+        job.app_name,
         " ".join(job.variables),
         fault_word(job) or job.description,
     )

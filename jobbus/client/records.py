@@ -223,6 +223,7 @@ _JOB_NAMES = {
     "stop_grace_s": "stopGraceS",
     "gave_up_at": "gaveUpAt",
     "start_limit": "startLimit",
+    "app_name": "appName",
     "last_executions": "lastExecutions",
     "next_at": "nextAt",
 }
@@ -339,8 +340,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename=_JOB_NAMES):
     `attempts` counts the starts in all that its retries allow, `restart` is its policy after an
     end, and `gave_up_at` is when the limit of restarts was reached: then a person must start it.
     `origins` are the keys that a `defaults.toml` gave, with file and line. `may`, `next_at` (when a
-    schedule starts it next), `last_executions` and `links` are for the caller; a record of a stream
-    has none. `schedules` come with one job that is asked for.
+    schedule starts it next), `app_name` (with its version, as `app.toml` says), `last_executions`
+    and `links` are for the caller; a record of a stream has none. `schedules` come with one job that is asked for.
     """
 
     job_id: str
@@ -364,6 +365,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename=_JOB_NAMES):
     priority: int = 0
     start_limit: StartLimit | None = None
     paused: Pause | None = None
+    app_name: str = ""
     may: dict[str, Permission] = {}
     next_at: str | None = None
     schedules: tuple[Schedule, ...] = ()

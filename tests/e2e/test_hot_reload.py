@@ -325,6 +325,8 @@ async def test_app_says_what_it_is_and_a_mistake_in_that_stops_no_job(service: S
 
         file.write_text('name = "Test app"\nversion = "1.2"\ndescription = "for tests"\n')
         await app_when(name="Test app", version="1.2", description="for tests")
+        assert (await http.get("/jobs/T/Other"))["appName"] == "Test app 1.2"
+        assert "Test app 1.2" in await cli(service, "jobs")
         assert await cli(service, "apps") == (
             "APP  NAME      VERSION  JOBS  DESCRIPTION\nT    Test app  1.2      3     for tests\n"
         )

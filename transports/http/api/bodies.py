@@ -119,6 +119,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     priority: int
     start_limit: StartLimitView | None
     paused: PauseView | None
+    app_name: str
     may: dict[str, Permission]
     next_at: Time | None
     last_executions: tuple[ExecutionRecord, ...]

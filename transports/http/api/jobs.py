@@ -1,6 +1,7 @@
 """`/jobs` and `/apps`: definitions, their faults, what the caller may do, and their last runs."""
 
 import re
+from collections.abc import Mapping
 from itertools import islice
 from typing import Annotated
 
@@ -41,8 +42,9 @@ class JobRoutes:
         principal = principal_of(request)
 
         def respond() -> web.Response:
+            apps = self._app_names()
             items = [
-                self._body(principal, job)
+                self._body(principal, job, apps)
                 for job in self._ports.table.jobs()
                 if self._visibility.of_job(principal, job)
             ]
@@ -74,7 +76,8 @@ class JobRoutes:
                 raise not_found(f"job {app}/{name}{self._meant(principal, f'{app}/{name}')}")
             schedules = self._ports.schedules
             views = schedules.views(job) if schedules is not None else ()
-            return conditional(request, self._body(principal, job) | {"schedules": views})
+            body = self._body(principal, job, self._app_names())
+            return conditional(request, body | {"schedules": views})
 
         return await self._polls.answer(request, respond)
 
@@ -85,7 +88,7 @@ class JobRoutes:
                 return f"; did you mean {quoted(job.id)}?"
         return ""
 
-    def _body(self, principal: Principal, job: Job) -> dict[str, object]:
+    def _body(self, principal: Principal, job: Job, apps: Mapping[str, str]) -> dict[str, object]:
         view = job_view(job)
         names = zip(JobView.__struct_fields__, JobView.__struct_encode_fields__, strict=True)
         visible = (
@@ -96,8 +99,17 @@ class JobRoutes:
         return {wire: getattr(view, name) for name, wire in names} | {
             "may": {action.value: self._grant(principal, job, action) for action in Action},
             "nextAt": self._next_at(job),
+            "appName": apps.get(job.id.partition("/")[0], ""),
             "lastExecutions": list(islice(visible, LAST_EXECUTIONS)),
             "links": {"self": f"/api/v1/jobs/{job.id}", "executions": _executions_link(job.id)},
+        }
+
+    def _app_names(self) -> dict[str, str]:
+        """Names and versions of apps that say one, by the id of the app."""
+        return {
+            app.id: f"{app.spec.name or app.id} {app.spec.version}".rstrip()
+            for app in self._ports.apps()
+            if app.spec.name or app.spec.version
         }
 
     def _next_at(self, job: Job) -> str | None:
