@@ -161,7 +161,7 @@ OPERATIONS = (
     Operation(
         method="POST",
         path="/api/v1/system/clock",
-        id="believeClock",
+        id="setClock",
         handler=SystemRoutes.believe,
         summary="The wall clock is right: schedules go on",
         audience=Audience.ADMIN,
