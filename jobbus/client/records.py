@@ -340,8 +340,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, rename=_JOB_NAMES):
     `attempts` counts the starts in all that its retries allow, `restart` is its policy after an
     end, and `gave_up_at` is when the limit of restarts was reached: then a person must start it.
     `origins` are the keys that a `defaults.toml` gave, with file and line. `may`, `next_at` (when a
-    schedule starts it next), `app_name` (with its version, as `app.toml` says), `last_executions`
-    and `links` are for the caller; a record of a stream has none. `schedules` come with one job that is asked for.
+    schedule starts it next), `app_name` (with its version, from `app.toml`), `last_executions` and
+    `links` are for the caller; a record of a stream has none. `schedules` come with one job that
+    is asked for.
     """
 
     job_id: str
