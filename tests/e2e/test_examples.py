@@ -62,7 +62,7 @@ def service(root: Path) -> Iterator[Service]:
     token.write_text(SECRET + "\n", encoding="utf-8")
     token.chmod(0o600)
     config = root / "jobbus.toml"
-    config.write_text('[secrets]\nSHOP_TOKEN = { file = "shop.token" }\n', encoding="utf-8")
+    shutil.copy(CATALOG.parent / "jobbus.toml", config)
     try:
         running.start("--config", str(config))
         yield running
@@ -139,11 +139,16 @@ async def test_logs_are_packed_and_the_oldest_go(http: Http, tmp_path: Path) -> 
 
 
 class Page(BaseHTTPRequestHandler):
-    """Answers as the tests want it, and keeps what it was sent."""
+    """Answers as the tests want it, and keeps what it was sent; files are sent when released."""
 
     received: list[tuple[str, bytes]]
+    released: threading.Semaphore
 
     def do_GET(self) -> None:
+        if self.path == "/file":
+            Page.released.acquire()
+            self._answer(200, b"x" * 200_000)
+            return
         self._answer(200 if self.path == "/well" else 503, b"all is well")
 
     def do_POST(self) -> None:
@@ -164,6 +169,7 @@ class Page(BaseHTTPRequestHandler):
 @pytest.fixture
 def page() -> Iterator[str]:
     Page.received = []
+    Page.released = threading.Semaphore(0)
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
@@ -180,6 +186,42 @@ async def test_a_page_is_checked_and_a_wrong_answer_fails(http: Http, page: str)
     waiting = next(e for e in await http.executions("Web/Check") if e["status"] == "Queued")
     assert waiting["attempt"] == 2
     await http.publish(20, command="stop", executionId=waiting["executionId"])
+
+
+async def test_downloads_share_slots_and_the_urgent_one_goes_first(
+    http: Http, page: str, tmp_path: Path
+) -> None:
+    async def asked(job: str, name: str) -> str:
+        where = {"Url": f"{page}/file", "Target": str(tmp_path / name)}
+        command = await http.publish(command="start", jobId=job, variables=where)
+
+        async def execution_id() -> str | None:
+            found = await http.get(f"/commands/{command['commandId']}")
+            return str(found["executionId"]) if found["executionId"] else None
+
+        return await eventually_answered(execution_id)
+
+    async def status(execution_id: str) -> str:
+        return str((await http.execution(execution_id))["status"])
+
+    first, second, third = [await asked("Downloads/Later", name) for name in ("a", "b", "c")]
+    urgent = await asked("Downloads/Now", "d")
+    waiting = await http.execution(urgent)
+    assert waiting["status"] == "Queued"
+    assert "group downloads: 2 of 2 running" in waiting["waitingFor"]
+    Page.released.release()
+
+    async def is_running() -> bool:
+        return await status(urgent) == "Running"
+
+    await eventually_answered(is_running, "the urgent one")
+    assert await status(third) == "Queued"
+    for _ in range(3):
+        Page.released.release()
+    for execution_id in (first, second, third, urgent):
+        assert (await http.ended(execution_id))["status"] == "Succeeded"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "c", "d"]
+    assert (tmp_path / "d").stat().st_size == 200_000
 
 
 async def test_a_secret_goes_where_it_is_wanted_and_nowhere_else(http: Http, page: str) -> None:
