@@ -1,6 +1,6 @@
 """Sources of other tools for tests, and what an import makes of them.
 
-`python -m tests.importing` writes the golden files anew beside the sources, after a change.
+`python -m tests.importing` writes the golden files beside the sources, after a change.
 """
 
 from collections.abc import Callable

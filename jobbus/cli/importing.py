@@ -27,7 +27,7 @@ def import_jobs(
     check: Annotated[bool, Parameter(negative=())] = False,
     as_json: Json = False,
 ) -> int:
-    """Write job.toml folders from what another tool is told to run.
+    """Write job.toml folders from what another tool runs.
 
     Every line that is not carried over, or not as it stands, is named with the reason; the exit
     code is 0 if nothing was left out, and 1 if something was. What exists is never overwritten, and

@@ -67,11 +67,11 @@ def place(found: Import, into: Path, *, check: bool) -> Report:
 
 
 def _looked_at(folder: Path, files: dict[str, str]) -> Outcome:
+    """What is to be done; what an import that was interrupted has left is gone on with."""
     there = {name: _content(folder / name) for name in files}
-    if all(content is None for content in there.values()):
-        return Outcome.WOULD_BE
-    is_same = all(there[name] == text.encode() for name, text in files.items())
-    return Outcome.SAME if is_same else Outcome.REFUSED
+    if any(content not in (None, files[name].encode()) for name, content in there.items()):
+        return Outcome.REFUSED
+    return Outcome.WOULD_BE if None in there.values() else Outcome.SAME
 
 
 def _written(folder: Path, files: dict[str, str]) -> Outcome:
@@ -79,8 +79,11 @@ def _written(folder: Path, files: dict[str, str]) -> Outcome:
     if looked is not Outcome.WOULD_BE:
         return looked
     folder.mkdir(parents=True, exist_ok=True)
-    written = [_created(folder / name, text.encode()) for name, text in files.items()]
-    return Outcome.WRITTEN if all(written) else Outcome.REFUSED
+    for name, text in files.items():
+        content = text.encode()
+        if not _created(folder / name, content) and _content(folder / name) != content:
+            return Outcome.REFUSED
+    return Outcome.WRITTEN
 
 
 def _created(path: Path, content: bytes) -> bool:

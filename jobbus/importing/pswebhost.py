@@ -21,7 +21,7 @@ from jobbus.importing.imported import (
 from jobbus.importing.loose_json import Entry, Object, Unreadable, plain, read_json
 
 INIT_SCRIPT = "init-job.ps1"
-ANYBODY = "authenticated"
+SIGNED_IN = "authenticated"
 """The role word of PSWebHost that everyone has who is signed in."""
 
 _REFERENCE = re.compile(r"\{\{(\w+)\}\}")
@@ -176,8 +176,8 @@ class _Job:
     def _roles(self) -> Table:
         roles: dict[str, tuple[str, ...]] = {}
         for right in _RIGHTS:
-            roles[right] = self._words(f"roles_{right}") or (ANYBODY,)
-        return {"view": (ANYBODY,), **roles, "output": roles["start"]}
+            roles[right] = self._words(f"roles_{right}") or (SIGNED_IN,)
+        return {"view": (SIGNED_IN,), **roles, "output": roles["start"]}
 
     def _words(self, key: str) -> tuple[str, ...]:
         entry = self._table.get(key)

@@ -130,6 +130,21 @@ async def test_a_line_of_the_system_runs_as_its_account_and_reads_what_follows_p
     assert (await output_of(service, "Cron/id"))[1] == "nobody\n/\nfirst\nsecond\n"
 
 
+def test_an_import_that_was_interrupted_is_gone_on_with(tmp_path: Path) -> None:
+    line = "0 3 * * * cat%input\n"
+    first = jobbus(tmp_path, "crontab", "-", piped=line)
+    definition = tmp_path / "apps" / "Cron" / "jobs" / "cat" / "job.toml"
+    content = definition.read_bytes()
+    definition.unlink()  # as if it had been killed between the two files
+    second = jobbus(tmp_path, "crontab", "-", piped=line)
+    assert "1 written" in second.stderr
+    assert (second.returncode, definition.read_bytes()) == (first.returncode, content)
+    (definition.parent / "stdin.txt").write_text("mine", encoding="utf-8")
+    definition.unlink()
+    assert "1 not written" in jobbus(tmp_path, "crontab", "-", piped=line).stderr
+    assert not definition.exists()
+
+
 async def test_programs_of_supervisord_and_its_included_files_run(
     service: Service, tmp_path: Path
 ) -> None:
