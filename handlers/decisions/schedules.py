@@ -160,9 +160,10 @@ def _decided(
     )
     envelope = _envelope(command, report, context)
     known = table.command(envelope.id)
-    if known is not None:
+    if known is not None or table.forgotten(envelope.id) is not None:
         before = replace(skipped, verdict=Verdict.COALESCED, why=Why.STARTED_BEFORE)
-        return (replace(before, execution_id=known.execution_id, command_id=known.id),), ()
+        execution_id = known.execution_id if known is not None else None
+        return (replace(before, execution_id=execution_id, command_id=envelope.id),), ()
     overlap = Overlap.QUEUE if report.queue else spec.overlap
     try:
         start = start_permitted(table, envelope, job, spec, command, overlap, context)

@@ -40,7 +40,7 @@ from handlers.schedule.plan import (
 )
 from handlers.schedule.rules import RebootRule, Rule, ScheduleError, rule_of
 
-LOOK_S_MAX = 60.0
+LOOK_S_MAX = 10.0
 """The wall clock may be set at any moment: no sleep is longer, however many schedules there are."""
 
 DECIDED_MS = 30_000

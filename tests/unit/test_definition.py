@@ -267,6 +267,18 @@ FAULTS: list[tuple[str, int, str]] = [
     (COMMAND + "stop_to = 3\n", 2, 'stop_to must be one of "main", "group", not an integer'),
     (COMMAND + "[variables.X]\ndefault = 2020-01-01\n", 3, "not a date or time"),
     (COMMAND + "[retry]\non = ['Faild']\n", 3, 'did you mean "Failed"?'),
+    (COMMAND + "[[schedule]]\nname='x'\ncron='0 0 31 2 *'\n", 4, "no day 31 in February"),
+    (COMMAND + "[[schedule]]\ncron='0 3 * * *'\nzone='Berlin'\n", 4, '"Europe/Berlin"?'),
+    (COMMAND + "[[schedule]]\ncron='@daily'\nevery_s=5\n", 4, "keep one of them"),
+    (COMMAND + "[[schedule]]\ncron='0 0 ? * *'\n", 3, "write '*'"),
+    (COMMAND + "[[schedule]]\nat=['soon']\n", 3, "no date and time"),
+    (COMMAND + "[[schedule]]\nat=2026-12-24\n", 3, "must be"),
+    (COMMAND + "[[schedule]]\nat=['2026-12-24', 5]\n", 3, "a date and time such as"),
+    (COMMAND + "[[schedule]]\nevery_s=0\n", 3, "must be from 1"),
+    (COMMAND + "[[schedule]]\nevery_s=5\ndst_gap='run'\n", 4, "for cron and calendar alone"),
+    (COMMAND + "[[schedule]]\ncron='@daily'\njitter_s=90000\n", 4, "to 86400"),
+    (COMMAND + "[[schedule]]\ncron='@daily'\nmissed='twice'\n", 4, "missed"),
+    (COMMAND + "[[schedule]]\nevery_s=5\n[[schedule]]\nevery_s=5\n", 4, "name of its own"),
     (
         COMMAND + "[[schedule]]\nzone = 'UTC'\n",
         2,
@@ -754,3 +766,10 @@ def test_every_key_of_any_document_has_its_line(parts: list[tuple[str, Any]], en
             (before, *_) = text.split(f"k{index}")
             found = [line for path, line in lines.items() if f"k{index}" in path]
             assert min(found) == before.count("\n") + 1
+
+
+@pytest.mark.parametrize("value", ["'2026-12-24T18:00:00'", "2026-12-24T18:00:00"])
+def test_one_instant_may_stand_alone_as_a_text_or_a_date_of_toml(value: str) -> None:
+    alone = spec_of(COMMAND + f"[[schedule]]\nat = {value}\n")
+    assert alone.schedule[0].at == ("2026-12-24T18:00:00",)
+    assert alone == spec_of(COMMAND + f"[[schedule]]\nat = [{value}]\n")

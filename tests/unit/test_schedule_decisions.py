@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bus.commands import (
     ApplyCatalog,
+    Forget,
     PassTime,
     ReportClock,
     ReportEnded,
@@ -16,11 +17,13 @@ from bus.commands import (
     SetMaintenance,
     StartJob,
 )
+from bus.envelope import seal
 from bus.events import CommandAccepted, ScheduleBegun, ScheduleDecided
 from bus.job_definition import Overlap
-from bus.model import ExecutionStatus, ExitRecord
+from bus.model import ExecutionStatus, ExitRecord, Principal
 from bus.schedules import Bar, MissedPolicy, ScheduleSpec, Verdict, Why
 from handlers.decisions.decision import SpawnExecution
+from handlers.decisions.schedules import start_id
 from handlers.schedule.plan import BarOf, due_reports
 from handlers.schedule.rules import rule_of
 from tests.decision_fixture import Decider
@@ -356,3 +359,20 @@ def test_reboot_starts_once_for_each_boot_and_not_for_the_one_it_was_defined_in(
         (Verdict.STARTED, "b-1"),
         (Verdict.STARTED, "b-2"),
     ]
+
+
+def test_instant_whose_command_is_only_remembered_is_not_started_again() -> None:
+    """As after a backfill, which a person asked for under the same ids."""
+    scheduled = Scheduled(every_minute(), max_running=5)
+    scheduled.clock.advance_s(60)
+    at_ms = scheduled.clock.now_ms() // MINUTE_MS * MINUTE_MS
+    command = start_id(JOB, "minutes", at_ms)
+    person = Principal(user_id="olga", roles=("operator",), via="http")
+    scheduled.take(
+        seal(StartJob(job_id=JOB), person, now_ms=scheduled.clock.now_ms(), command_id=command)
+    )
+    execution_id = scheduled.command(command).execution_id or ""
+    scheduled.runs(execution_id)
+    scheduled.ends(execution_id)
+    scheduled.report(Forget(executions=(execution_id,), commands=(command,)))
+    assert words(scheduled.look()) == [(Verdict.COALESCED, Why.STARTED_BEFORE, 1)]
