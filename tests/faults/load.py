@@ -38,6 +38,12 @@ STARTED = 'echo "$JOBBUS_EXECUTION_ID" >> "$BOARD/starts"; '
 LONG = STARTED + 'until [ -e "$BOARD/release" ]; do sleep 0.1; done'
 PROGRESS = STARTED + 'echo "50% half" >> "$JOBBUS_PROGRESS"; echo done'
 LEAVES = STARTED + """echo '{"n": 7}' > "$JOBBUS_RESULT"; echo left > "$JOBBUS_ARTIFACTS/file" """
+SHARES = (
+    STARTED + 'exec 9>>"$BOARD/slot"; flock -n 9 || echo "$JOBBUS_EXECUTION_ID" >> "$BOARD/over"; '
+    "sleep 0.1"
+)
+"""Notes it if another program holds a slot of the group at the same time."""
+
 ENDS: dict[str, set[tuple[str, int | None]]] = {
     "S/Long": {("Stopped", None), ("Stopped", 0), ("Succeeded", 0)},
     "S/Quick": {("Succeeded", 0)},
@@ -52,6 +58,8 @@ ENDS: dict[str, set[tuple[str, int | None]]] = {
     "S/Chained": {("Succeeded", 0)},
     "S/Listens": {("Succeeded", 0)},
     "S/Unwell": {("Failed", None), ("Succeeded", 0)},
+    "S/Shares": {("Succeeded", 0)},
+    "S/SharesToo": {("Succeeded", 0)},
 }
 """How executions end whose shim was not killed."""
 
@@ -69,6 +77,8 @@ BURST = {
     "first": "S/First",
     "listens": "S/Listens",
     "unwell": "S/Unwell",
+    "shares": "S/Shares",
+    "shares too": "S/SharesToo",
 }
 """Starts at once, together with a restart: enough for the queue to sync them as a group."""
 
@@ -141,6 +151,8 @@ class SeamService(Service):
 
 
 def define(apps: Apps) -> None:
+    settings = apps.root.parent / "jobbus.toml"  # found, for the data directory lies beside it
+    settings.write_text("[group.slot]\nmax_running = 1\n", encoding="utf-8")
     apps.shell("S/Long", LONG, stop_grace_s=5)
     apps.shell("S/Quick", STARTED + "exit 0")
     apps.shell("S/Fails", STARTED + "exit 3")
@@ -158,6 +170,8 @@ def define(apps: Apps) -> None:
     unwell = STARTED + '[ "$JOBBUS_ATTEMPT" -ge 2 ] || exec sleep 15'
     health = {"command": ["false"], "every_s": 0.1, "failures": 1, "action": "restart"}
     apps.shell("S/Unwell", unwell, health=health, retry=soon, restart={"limit": 1})
+    for name in ("S/Shares", "S/SharesToo"):
+        apps.shell(name, SHARES, groups=["slot"])
     always = [status.value for status in FINAL_EXECUTION]
     chain = {"start": "S/Chained", "on": always, "variables": {"N": "{{result.n}}"}}
     apps.shell("S/First", LEAVES, after=[chain])
@@ -418,6 +432,7 @@ def verify(
     service = load.service
     items, commands = load.items("/executions"), load.items("/commands")
     yield from _wrong_schedule(load, items, may_skip=bool(reported))
+    yield from (f"{each} ran beside another one" for each in service.apps.lines("over"))
     code = service.end()
     if code != 0:
         yield f"the service ended with {code}"
