@@ -15,6 +15,7 @@ from bus.events import (
     JobPaused,
     JobRemoved,
     Published,
+    SystemClock,
     SystemMaintenance,
 )
 from bus.model import ExecutionStatus
@@ -54,7 +55,12 @@ class Timekeeper:
         for published in batch:
             match published.event:
                 case (
-                    SystemMaintenance() | JobPaused() | GroupPaused() | JobChanged() | JobRemoved()
+                    SystemMaintenance()
+                    | SystemClock()
+                    | JobPaused()
+                    | GroupPaused()
+                    | JobChanged()
+                    | JobRemoved()
                 ):
                     self._changed.set()
                 case ExecutionEnded(status=ExecutionStatus.CANCELLED | ExecutionStatus.SKIPPED):

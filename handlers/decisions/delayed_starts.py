@@ -7,8 +7,8 @@ the whole job takes it back, as it does everything that was accepted before it.
 When its moment has come it takes a free slot, like anything queued. What becomes of one that finds
 none is decided here, from the table alone: as a start that came at that moment, by the `overlap`
 of the definition then in force. The refusal of such a start is the end `Skipped`, with the reason.
-Nothing is decided while a maintenance lasts or the disk is nearly full: then it waits. A change of
-the clock does nothing to the moment.
+Nothing is decided while a maintenance lasts, the disk is nearly full or the clock is not believed:
+then it waits. A change of the clock does nothing to the moment.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -92,7 +92,7 @@ def settle_due(
 
     `starting` are those that take one in the same decision, `without` are ids that end in it.
     """
-    if table.maintenance is not None or is_low:
+    if table.maintenance is not None or table.doubt is not None or is_low:
         return NOTHING
     due = [
         e

@@ -42,18 +42,20 @@ def backing_off(table: ReadableTable, job_id: str, now_ms: int) -> list[Executio
 
 def planned(table: ReadableTable, job_id: str, now_ms: int) -> list[Execution]:
     """The job's delayed starts whose moment lies ahead: they are in nobody's way until then."""
-    return [e for e in table.queued(job_id) if is_planned(e, now_ms)]
+    return [e for e in table.queued(job_id) if is_planned(table, e, now_ms)]
 
 
-def is_planned(execution: Execution, now_ms: int) -> bool:
-    """Whether it is a delayed start, still queued, whose moment lies ahead."""
-    is_queued = execution.status is ExecutionStatus.QUEUED
-    return is_queued and is_delayed_start(execution) and not is_due(execution, now_ms)
+def is_planned(table: ReadableTable, execution: Execution, now_ms: int) -> bool:
+    """Whether it is a delayed start, still queued, whose moment lies ahead; while the clock is not
+    believed, none is known to have come."""
+    if execution.status is not ExecutionStatus.QUEUED or not is_delayed_start(execution):
+        return False
+    return table.doubt is not None or not is_due(execution, now_ms)
 
 
 def in_turn(table: ReadableTable, job_id: str, now_ms: int) -> list[Execution]:
     """What is queued but for those that are planned."""
-    return [e for e in table.queued(job_id) if not is_planned(e, now_ms)]
+    return [e for e in table.queued(job_id) if not is_planned(table, e, now_ms)]
 
 
 def unattended_spec(job: Job | None) -> JobSpec | None:

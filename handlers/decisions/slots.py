@@ -205,6 +205,8 @@ class _JobQueue:
         self._room = room
         self._job_id = job_id
         self._busy = room.busy(job_id)
+        is_not_to_start = unattended_spec(room.job(job_id)) is None
+        is_doubted = table.doubt is not None  # then no moment is known to have come
         self.waiting = [
             each
             for each in table.queued(job_id)
@@ -212,7 +214,7 @@ class _JobQueue:
             and each.replaces not in self._busy
             and is_due(each, room.now_ms)
             and not (is_low and each.replaces is None and each.previous is None)
-            and not (is_delayed_start(each) and unattended_spec(room.job(job_id)) is None)
+            and not (is_delayed_start(each) and (is_doubted or is_not_to_start))
         ]
         known = room.spec(job_id)
         self._spec = known or (table.spec_of(self.waiting[0]) if self.waiting else None)

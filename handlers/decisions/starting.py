@@ -147,7 +147,7 @@ def _in_turn_or_starting(table: ReadableTable, job_id: str, context: Context) ->
     return [
         e
         for e in table.live_of(job_id)
-        if e.status in _WAITING and not is_planned(e, context.now_ms)
+        if e.status in _WAITING and not is_planned(table, e, context.now_ms)
     ]
 
 
@@ -169,7 +169,7 @@ def _restart(
         raise _over_the_limit(job, spec, limited_ms)  # what runs is not ended for nothing
     if old is None or old.is_final:
         return _go_or_wait(table, envelope, job, variables, [], context)
-    named = is_planned(old, context.now_ms)
+    named = is_planned(table, old, context.now_ms)
     waiting = [old] if named else backing_off(table, job.id, context.now_ms)
     has_slot = len(table.in_slots(job.id)) < spec.max_running and limited_ms is None
     if old in waiting and has_slot:
@@ -210,7 +210,7 @@ def _target_of_restart(
             ErrorCode.UNKNOWN_JOB, "a restart needs `jobId` or `executionId`", pointer="/jobId"
         )
     now_ms = context.now_ms  # what is planned for later is meant only if it is named
-    present = [e for e in table.live_of(command.job_id) if not is_planned(e, now_ms)]
+    present = [e for e in table.live_of(command.job_id) if not is_planned(table, e, now_ms)]
     live = [e for e in present if e.replaces is None]
     if len(live) > 1:  # what is on its way out is not meant, if something waits to follow it
         live = [e for e in live if e.status is not ExecutionStatus.STOPPING] or live

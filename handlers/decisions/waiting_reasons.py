@@ -11,7 +11,7 @@ from bus.clock import rfc3339
 from bus.endings import duration
 from bus.groups import Group, Pause
 from bus.model import Execution, ExecutionStatus
-from handlers.decisions.delays import due_at_ms, in_turn
+from handlers.decisions.delays import due_at_ms, in_turn, is_delayed_start
 from handlers.decisions.readable_table import ReadableTable
 from handlers.decisions.slots import limited_until_ms
 
@@ -120,6 +120,12 @@ def _is_seen_by_the_same(table: ReadableTable, job_id: str, other: str) -> bool:
     return set(view) <= set(view_of_other)
 
 
+def _doubt(table: ReadableTable, execution: Execution, _: int) -> str:
+    if table.doubt is None or not is_delayed_start(execution):
+        return ""
+    return "waiting for a clock that is believed: the machine's has jumped"
+
+
 def _replaced(table: ReadableTable, execution: Execution, _: int) -> str:
     old = table.execution(execution.replaces) if execution.replaces is not None else None
     if old is None or old.is_final:
@@ -146,6 +152,7 @@ _REASONS: tuple[Callable[[ReadableTable, Execution, int], str], ...] = (
     _replaced,
     _paused,
     _delay,
+    _doubt,
     _slots_of_the_job,
     _start_limit,
     _slots_of_groups,

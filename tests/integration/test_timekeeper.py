@@ -67,7 +67,8 @@ async def test_end_of_another_execution_wakes_it_for_a_delayed_start_that_is_due
     seqs = count(1)
 
     def happens(*events: AnyEvent) -> None:
-        batch = [Published(next(seqs), clock.now_ms(), event) for event in events]
+        # What is due was queued before its moment.
+        batch = [Published(next(seqs), clock.now_ms() - 5000, event) for event in events]
         for published in batch:
             table.apply(published)
         timekeeper(batch)

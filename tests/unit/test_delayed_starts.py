@@ -7,6 +7,7 @@ from bus.commands import (
     ApplyCatalog,
     CancelCommand,
     PassTime,
+    ReportClock,
     RestartJob,
     RetryExecution,
     SetMaintenance,
@@ -279,3 +280,20 @@ def test_of_two_behind_a_stop_one_gets_the_slot_and_the_other_is_skipped(decider
     decider.report(PassTime())
     statuses = [decider.status(command.execution_id) for command in commands]
     assert statuses == [ExecutionStatus.STARTING, ExecutionStatus.SKIPPED]
+
+
+def test_clock_that_jumps_starts_nothing_until_it_is_believed_again(decider: Decider) -> None:
+    due, far = decider.send(later(decider)), decider.send(later(decider, hours=9_000))
+    decider.clock.jump_wall_s(8_760 * HOUR_S)
+    decider.report(ReportClock(doubted=True, believed_ms=decider.clock.now_ms()))
+    decider.report(PassTime())
+    now = decider.send(START)
+    decider.ends(now.execution_id or "")
+    assert decider.status(due.execution_id) is ExecutionStatus.QUEUED
+    assert next_deadline_ms(decider.table, decider.clock.now_ms()) != decider.clock.now_ms()
+    waiting = decider.table.waiting_for(decider.execution(due.execution_id), decider.clock.now_ms())
+    assert waiting == "waiting for a clock that is believed: the machine's has jumped"
+    decider.report(ReportClock(doubted=False, by="olga"))
+    decider.report(PassTime())
+    assert decider.status(due.execution_id) is ExecutionStatus.STARTING
+    assert decider.status(far.execution_id) is ExecutionStatus.QUEUED
