@@ -121,11 +121,9 @@ async def test_who_waits_for_a_group_says_for_whom_and_the_higher_priority_goes_
     }
     assert (await http.execution(one))["groups"] == ["database"]
     assert (await http.get("/jobs/G/Urgent"))["priority"] == 100
-    metrics = (await http.session.get("/metrics")).text()
     for line in ("slots", "running", "waiting"):
         count = 2.0 if line == "waiting" else 1.0
         assert f'jobbus_group_{line}{{group="database"}} {count}' in await metrics_of(http)
-    metrics.close()
     out = (await asyncio.to_thread(jobbus, service.root, "groups")).out
     assert re.search(r"database +1 +1 +2", out), out
     listed = (await asyncio.to_thread(jobbus, service.root, "ps", "--job", "G/Two")).out
@@ -141,6 +139,35 @@ async def metrics_of(http: Http) -> str:
     async with http.session.get("/metrics") as answer:
         assert answer.status == 200
         return await answer.text()
+
+
+async def test_groups_are_seen_by_who_may_view_a_job_of_them_and_held_by_operators(
+    configured: Configured, http: Http
+) -> None:
+    service = configured.service
+    hidden = {"view": ["boss"], "start": ["boss"]}
+    configured.reload(ONE + "[group.secret]\nmax_running = 1\n")
+    service.apps.shell("G/Hidden", "exit 0", groups=["secret"], roles=hidden)
+    await eventually_answered(lambda: _is_there(http, "G/Hidden"), "the hidden job")
+    seen = {}
+    for role in ("viewer", "boss", "operator", "stranger"):
+        made = await http.call("POST", "/tokens", {"userId": f"a-{role}", "roles": [role]})
+        bearer = {"Authorization": f"Bearer {made.json['token']}"}
+        items = (await http.call("GET", "/groups", **bearer)).json["items"]
+        pause = {"command": "queue.pause", "group": "secret"}
+        paused = await http.call("POST", "/commands", pause, **bearer)
+        seen[role] = ([each["name"] for each in items], paused.status)
+    assert seen == {
+        "viewer": (["database"], 403),
+        "boss": (["secret"], 403),
+        "operator": (["database", "secret"], 202),
+        "stranger": ([], 403),
+    }
+
+
+async def _is_there(http: Http, job_id: str) -> bool:
+    found = await http.call("GET", f"/jobs/{job_id}")
+    return found.status == 200 and bool(found.json["revision"])
 
 
 async def test_slots_are_held_over_a_kill_and_given_out_once(
