@@ -63,8 +63,9 @@ def encoded_schema(file: str) -> bytes | None:
 def _span_of(record: type[msgspec.Struct], name: str, path: str) -> Span | None:
     """From where to where a number may go, as the check of the settings says."""
     section = path.rpartition(".")[0]
+    table = {name: _OUT_OF_ALL}
     try:
-        settings_in({section: {name: _OUT_OF_ALL}}, Path("jobbus.toml"))
+        settings_in({section: {"X": table} if section in NAMED else table}, Path("jobbus.toml"))
     except ConfigError as error:
         return first_span([str(error)])
     return None

@@ -15,7 +15,7 @@ from jobbus.service.settings_reading import FILE_SIZE_MAX, settings_in
 
 MISTAKES_MAX: Final = 200
 
-_NAMED: Final = re.compile(r"\[+([^\[\]\s]+)\]+(?: has no key '([^']+)'| ([\w.-]+))?")
+_NAMED: Final = re.compile(r"\[+([^\[\]\s]+)\]+(?:(?: has no key)? '([^']+)'| ([\w.-]+))?")
 
 
 class Reading(NamedTuple):
@@ -34,6 +34,7 @@ def read_settings(content: bytes, path: Path, shown_as: str) -> Reading:
         reason, line = layer.fault.reason, layer.fault.line
         return Reading([Mistake(file=shown_as, line=line, reason=reason)], None)
     found: dict[str, Mistake] = {}
+    torn: set[Keys] = set()
     while len(found) < MISTAKES_MAX:
         try:
             return Reading(list(found.values()), settings_in(layer.document, path))
@@ -41,11 +42,13 @@ def read_settings(content: bytes, path: Path, shown_as: str) -> Reading:
             reason = str(wrong).removeprefix(f"{path}: ")
             keys = _place_of(reason, layer.document)
             line = line_of(keys, layer.lines) if keys else 0
-            mistake = Mistake(file=shown_as, line=line, reason=reason, key=shown(keys))
-            found.setdefault(reason, mistake)
+            if keys not in torn:  # else it says what is missing since it was left out
+                mistake = Mistake(file=shown_as, line=line, reason=reason, key=shown(keys))
+                found.setdefault(reason, mistake)
             if not keys:
                 break
             _leave_out(layer.document, keys)
+            torn.add(keys[:-1])
     return Reading(list(found.values()), None)
 
 

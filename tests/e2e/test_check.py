@@ -187,13 +187,20 @@ A = { value = "hunter2" }
 
 [nats]
 url = "x"
+
+[group."bad name"]
+max_running = 1
+
+[group.good]
+max_running = 0
+max_runing = 1
 """,
         elsewhere__A__jobs__One__job="nose = 1\n",
     )
     ended = cli(tmp_path, "check", "--json")
     found = problems(ended)
     assert [line for file, line, _ in found if file == "jobbus.toml"] == [
-        4, 5, 8, 11, 14, 15, 18, 20
+        4, 5, 8, 11, 14, 15, 18, 20, 23, 27, 28
     ]  # fmt: skip
     assert ("elsewhere/A/jobs/One/job.toml", 1, "nose") in found
     assert "hunter2" not in json.dumps(ended.json)

@@ -128,6 +128,8 @@ def test_settings_are_refused_by_the_schema_as_by_the_service() -> None:
     assert validator.is_valid(tomllib.loads(right))
     for text in ("[serv]\n", "[serve]\nlistn = ''\n", "[keep]\ndays = 0\n", "[secrets]\nA = 'x'\n"):
         assert not validator.is_valid(tomllib.loads(text)), text
+    for text in ("[group.A]\nmax_running = 0\n", "[group.A]\n", "[group.A]\nmax = 1\n"):
+        assert not validator.is_valid(tomllib.loads(text)), text
 
 
 def test_line_that_names_the_schema_is_a_comment_for_us() -> None:
