@@ -33,12 +33,12 @@ from jobbus.service.settings_reading import NAMED, NOT_BUILT, SECTIONS, load_set
 
 ROOT: Final = Path(__file__).parents[1]
 PACKAGES: Final = ("jobbus", "handlers", "transports", "bus")
-FOLDER: Final = ROOT / "docs" / "reference"
+FOLDER: Final = ROOT / "docs"
 ARCHITECTURE: Final = ROOT / "docs" / "architecture.md"
 MAP_BEGINS: Final = "<!-- modules, made by `python -m tests.reference` -->\n"
 MAP_ENDS: Final = "<!-- end of modules -->\n"
 MADE: Final = "<!-- Made by `python -m tests.reference`: change the types or the words there. -->\n"
-_TEXTS: Final = tomllib.loads((FOLDER / "words.toml").read_text(encoding="utf-8"))
+_TEXTS: Final = tomllib.loads((FOLDER / "reference" / "words.toml").read_text(encoding="utf-8"))
 INTROS: Final[dict[str, str]] = _TEXTS["intros"]
 JOB_TABLES: Final[dict[str, str]] = _TEXTS["job_tables"]
 JOB_KEYS: Final[dict[str, str]] = _TEXTS["job_keys"]
@@ -59,13 +59,18 @@ _UNITS: Final = {"_s": "s", "_ms": "ms", "_days": "days", "days": "days", "_byte
 
 
 def pages() -> dict[str, str]:
-    """The content of each reference page, by the name of its file."""
+    """The content of each page that is made, by its place in `docs`."""
     return {
-        "job-toml.md": job_page(),
-        "jobbus-toml.md": service_page(),
-        "cli.md": cli_page(),
-        "client.md": client_page(),
+        "job-definition.md": _from_docs(job_page()),
+        "reference/jobbus-toml.md": service_page(),
+        "reference/cli.md": cli_page(),
+        "reference/client.md": client_page(),
     }
+
+
+def _from_docs(page: str) -> str:
+    """The page with its links counted from `docs`; in `words.toml` they count from its folder."""
+    return page.replace("](../", "](").replace("](jobbus-toml.md", "](reference/jobbus-toml.md")
 
 
 def job_page() -> str:
