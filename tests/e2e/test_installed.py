@@ -1,5 +1,6 @@
 """An installed wheel, in an environment of its own, among packages that are called like ours."""
 
+import json
 import os
 import signal
 import subprocess
@@ -140,6 +141,11 @@ def test_a_wheel_brings_one_name(installed: Installed) -> None:
     assert {root for root in roots if not root.endswith(".dist-info")} == {"jobbus"}
     assert {"jobbus/py.typed", "jobbus/examples/apps/Demo/jobs/Checksum/job.toml"} <= set(names)
     assert [name for name in names if "__pycache__" in name] == []
+
+
+def test_schemas_have_their_words_in_an_installation(installed: Installed) -> None:
+    schema = json.loads(run(installed.bin / "jobbus", "schema"))
+    assert schema["properties"]["command"]["description"].startswith("The program and its")
 
 
 @pytest.mark.parametrize("how", ["script", "module", "sources"])
