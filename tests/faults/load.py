@@ -6,6 +6,7 @@ the load then ends, and `verify` looks at what a later service made of it.
 
 import http.client
 import json
+import os
 import signal
 import time
 import tomllib
@@ -157,7 +158,8 @@ def define(apps: Apps) -> None:
     apps.shell("S/Quick", STARTED + "exit 0")
     apps.shell("S/Fails", STARTED + "exit 3")
     apps.shell("S/Queued", STARTED + "exit 0", overlap="queue")
-    apps.shell("S/Reports", PROGRESS)
+    # By its number, so that its files lie in a folder of its own, as those of other accounts do.
+    apps.shell("S/Reports", PROGRESS, user=os.geteuid(), group=os.getegid())
     soon = {"delay_s": 0.05, "jitter": 0.0}
     twice = STARTED + '[ "$JOBBUS_ATTEMPT" -ge 2 ] || exit 4'
     apps.shell("S/Retried", twice, retry={"attempts": 2, **soon})
