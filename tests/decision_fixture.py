@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from itertools import count
 
+from msgspec.structs import replace
+
 from bus.commands import (
     ApplyCatalog,
     Command,
@@ -53,6 +55,17 @@ class Decider:
         others = tuple(d for d in known if d.job_id != job_id)
         new = Definition(job_id=job_id, spec=spec, revision=revision)
         self.report(ApplyCatalog(definitions=(*others, new)))
+
+    def rename(self, job_id: str, new_id: str) -> None:
+        """The folder of the job was moved, and its definition says so."""
+        known = {j.id: j for j in self.table.jobs()}
+        spec = known.pop(job_id).spec
+        assert spec is not None
+        moved = Definition(
+            job_id=new_id, spec=replace(spec, formerly=(job_id,)), revision=f"r{next(self._ids)}"
+        )
+        others = (Definition(job_id=j.id, spec=j.spec, revision=j.revision) for j in known.values())
+        self.report(ApplyCatalog(definitions=(*others, moved)))
 
     def send(
         self,

@@ -151,7 +151,7 @@ def _replace(
         command_id=new.command_id,
     )
     events: list[AnyEvent] = []
-    for waiting in in_turn(table, new.job_id, now_ms):
+    for waiting in in_turn(table, table.name_now(new.job_id), now_ms):
         if waiting.id != new.id:
             events.extend(
                 end_unstarted(table, waiting, ExecutionStatus.CANCELLED, Reason.SUPERSEDED, now_ms)

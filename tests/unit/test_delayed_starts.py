@@ -139,6 +139,20 @@ def test_it_replaces_what_runs_at_its_moment_if_the_job_says_so(decider: Decider
     assert decider.status(much_later.execution_id) is ExecutionStatus.QUEUED
 
 
+def test_it_replaces_what_runs_and_waits_under_any_name_of_its_job(decider: Decider) -> None:
+    decider.define(variables=NUMBER, overlap=Overlap.QUEUE)
+    first, delayed = running(decider), decider.send(later(decider))
+    decider.rename(JOB, "Demo/New")
+    queued = decider.send(StartJob(job_id="Demo/New", variables={"N": 2}))
+    replaces = {"variables": NUMBER, "overlap": Overlap.REPLACE, "formerly": (JOB,)}
+    decider.define("Demo/New", **replaces)
+    an_hour_passes(decider)
+    stop = decider.execution(first).stop
+    assert stop is not None
+    assert (stop.reason, stop.command_id) == (Reason.REPLACED, delayed.id)
+    assert decider.command(queued.id).error_code == ErrorCode.SUPERSEDED
+
+
 def test_replacing_start_takes_no_delayed_start_away(decider: Decider) -> None:
     decider.define(variables=NUMBER, overlap=Overlap.REPLACE)
     running(decider)
