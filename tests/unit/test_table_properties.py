@@ -69,6 +69,7 @@ class TableMachine(RuleBasedStateMachine):
         super().__init__()
         self.decider = Decider()
         self.slots = dict.fromkeys(JOBS, 1)
+        self.names = {job_id: job_id for job_id in JOBS}
         self.limits = dict.fromkeys(GROUPS, 1)
         self.decider.report(SetGroups(limits=self.limits))
         for job_id in JOBS:
@@ -102,9 +103,12 @@ class TableMachine(RuleBasedStateMachine):
         start_limit: StartLimitSpec | None,
     ) -> None:
         # A smaller number than what runs now is in force for what comes.
-        self.slots[job_id] = max(slots, len(self.decider.table.in_slots(job_id)))
+        name = self.names[job_id]
+        self.slots[job_id] = max(slots, len(self.decider.table.in_slots(name)))
+        job = self.decider.table.job(name)
         self.decider.define(
-            job_id,
+            name,
+            formerly=job.spec.formerly if job is not None and job.spec is not None else (),
             overlap=overlap,
             max_running=slots,
             retry=RetrySpec(attempts=attempts),
@@ -147,13 +151,25 @@ class TableMachine(RuleBasedStateMachine):
         named = group if job_id is None else None
         now_ms = self.decider.clock.now_ms()
         until = rfc3339(now_ms + int(until_s * 1000)) if until_s is not None else None
-        pause = PauseQueue(job_id=job_id, group=named, reason="why", until=until)
-        self.decider.send(pause if pauses else ResumeQueue(job_id=job_id, group=named))
+        pause = PauseQueue(
+            job_id=self.names.get(job_id or ""), group=named, reason="why", until=until
+        )
+        self.decider.send(
+            pause if pauses else ResumeQueue(job_id=self.names.get(job_id or ""), group=named)
+        )
+
+    @rule(job_id=job_ids)
+    def rename(self, job_id: str) -> None:
+        """It has the other one of its two names from now on."""
+        old = self.names[job_id]
+        self.names[job_id] = new = job_id if old != job_id else f"{job_id}-renamed"
+        self.decider.rename(old, new)
+        self.looks()
 
     @rule(target=executions, job_id=job_ids, expires=st.booleans(), number=numbers)
     def start(self, job_id: str, expires: bool, number: int) -> object:
         due = self.decider.clock.now_ms() + 5000 if expires else None
-        command = StartJob(job_id=job_id, variables={"N": number})
+        command = StartJob(job_id=self.names[job_id], variables={"N": number})
         record = self.decider.send(command, expires_ms=due)
         return record.execution_id if record.execution_id else multiple()
 
@@ -166,16 +182,18 @@ class TableMachine(RuleBasedStateMachine):
     )
     def start_later(self, job_id: str, seconds: int, number: int, expires: bool) -> str:
         at_ms = self.decider.clock.now_ms() + seconds * 1000
-        command = StartJob(job_id=job_id, variables={"N": number}, not_before=rfc3339(at_ms))
+        command = StartJob(
+            job_id=self.names[job_id], variables={"N": number}, not_before=rfc3339(at_ms)
+        )
         return self.decider.send(command, expires_ms=at_ms + 5000 if expires else None).id
 
     @rule(target=commands, job_id=job_ids)
     def start_to_cancel(self, job_id: str) -> str:
-        return self.decider.send(StartJob(job_id=job_id)).id
+        return self.decider.send(StartJob(job_id=self.names[job_id])).id
 
     @rule(job_id=job_ids, grace_s=st.none() | st.floats(0, 60), kill=st.booleans())
     def stop(self, job_id: str, grace_s: float | None, kill: bool) -> None:
-        self.decider.send(StopJob(job_id=job_id, grace_s=grace_s, kill=kill))
+        self.decider.send(StopJob(job_id=self.names[job_id], grace_s=grace_s, kill=kill))
         self.looks()
 
     @rule(execution_id=executions)
@@ -186,7 +204,7 @@ class TableMachine(RuleBasedStateMachine):
     @rule(target=executions, job_id=job_ids, number=st.none() | numbers)
     def restart(self, job_id: str, number: int | None) -> object:
         variables: dict[str, Value] | None = {"N": number} if number is not None else None
-        record = self.decider.send(RestartJob(job_id=job_id, variables=variables))
+        record = self.decider.send(RestartJob(job_id=self.names[job_id], variables=variables))
         return record.execution_id if record.execution_id else multiple()
 
     @rule(command_id=commands)
@@ -268,8 +286,8 @@ class TableMachine(RuleBasedStateMachine):
 
     @invariant()
     def slots_are_never_exceeded(self) -> None:
-        for job_id in JOBS:
-            assert len(self.decider.table.in_slots(job_id)) <= self.slots[job_id]
+        for job_id, name in self.names.items():
+            assert len(self.decider.table.in_slots(name)) <= self.slots[job_id]
 
     @invariant()
     def slots_of_groups_are_never_exceeded(self) -> None:
@@ -282,7 +300,7 @@ class TableMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_waits_beside_a_free_slot(self) -> None:
-        waiting = [e for job_id in JOBS for e in self.decider.table.queued(job_id)]
+        waiting = [e for name in self.names.values() for e in self.decider.table.queued(name)]
         assert not [e for e in waiting if self._could_start(e)]
 
     def _could_start(self, execution: Execution) -> bool:
@@ -290,7 +308,10 @@ class TableMachine(RuleBasedStateMachine):
         table, now_ms = self.decider.table, self.decider.clock.now_ms()
         spec = table.spec_of(execution)
         assert spec is not None
-        busy, job = table.in_slots(execution.job_id), table.job(execution.job_id)
+        busy, job = (
+            table.in_slots(table.name_now(execution.job_id)),
+            table.job(table.name_now(execution.job_id)),
+        )
         takes_a_place = execution.replaces is not None
         groups = [g for name in spec.groups if (g := table.group(name)) is not None]
         pauses = [table.queue_of(execution.job_id).paused, *(group.paused for group in groups)]
@@ -309,7 +330,7 @@ class TableMachine(RuleBasedStateMachine):
         )
 
     def _others(self, execution: Execution) -> list[Execution]:
-        waiting = [e for job_id in JOBS for e in self.decider.table.queued(job_id)]
+        waiting = [e for name in self.names.values() for e in self.decider.table.queued(name)]
         return [e for e in waiting if e.id != execution.id]
 
     def _keeps_slots(self, other: Execution, groups: Sequence[str]) -> bool:
@@ -343,8 +364,8 @@ class TableMachine(RuleBasedStateMachine):
 
     @invariant()
     def one_at_a_time_waits_to_replace_an_execution(self) -> None:
-        for job_id in JOBS:
-            replaced = [e.replaces for e in self.decider.table.queued(job_id) if e.replaces]
+        for name in self.names.values():
+            replaced = [e.replaces for e in self.decider.table.queued(name) if e.replaces]
             assert len(replaced) == len(set(replaced))
 
     @invariant()
