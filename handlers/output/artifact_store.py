@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import msgspec
+from aiofiles.threadpool import wrap
 
 from bus.envelope import canonical_uuid
 from bus.errors import ArtifactGone
@@ -27,6 +28,7 @@ LIST_BYTES_MAX = 64 * 1024 * 1024
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+_CUT = "the file was cut while it was read"
 _YEAR_MIN = 1980
 """The first that a zip can name."""
 _UNSAFE = {ord(sign): "_" for sign in '\\:*?"<>|'} | dict.fromkeys(range(32), "_")
@@ -57,13 +59,16 @@ class ArtifactStore:
     ) -> AsyncGenerator[bytes, None]:
         folder = (await READS.run(self._list, execution_id)).folder
         descriptor = await READS.run(self._opened, execution_id, folder, artifact)
+        file = wrap(os.fdopen(descriptor, "rb", buffering=0), executor=READS.executor())
         try:
+            await file.seek(start)
             while start < end:
-                data = await READS.run(_read, descriptor, min(size, end - start), start)
+                if not (data := await file.read(min(size, end - start))):
+                    raise ArtifactGone(_CUT)
                 start += len(data)
                 yield data
         finally:
-            os.close(descriptor)
+            await file.close()
 
     async def zipped(
         self, execution_id: str, artifacts: Sequence[Artifact], size: int
@@ -183,7 +188,7 @@ def _read(descriptor: int, size: int, at: int) -> bytes:
     """
     data = os.pread(descriptor, size, at)
     if not data:
-        raise ArtifactGone("the file was cut while it was read")
+        raise ArtifactGone(_CUT)
     return data
 
 
