@@ -2,11 +2,11 @@
 
 Pure. Where they differ (a comment behind a value, a backslash, a variable to be put in) the line is
 refused with what would be right: a value that means one thing here and another there is a trap.
+The file may hold secrets: a fault names its line and no text of it, but for names of variables.
 """
 
 import re
 
-from bus.wording import quoted
 from handlers.catalog.program_call import is_reserved
 
 SIZE_MAX = 128 * 1024
@@ -34,6 +34,9 @@ def parse_env(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     lines = text.replace("\r\n", "\n").split("\n")
     number = 0
+    for at, line in enumerate(lines, 1):
+        if "\0" in line:
+            raise LineFault(at, "holds a NUL character, which no variable can")
     while number < len(lines):
         first = number
         line = lines[number]
@@ -42,12 +45,14 @@ def parse_env(text: str) -> dict[str, str]:
             continue
         name, value = _head(line, first + 1)
         if value[:1] in ("'", '"'):
-            while (end := _end_of_quotes(value)) is None:
+            quote, pieces, start = value[0], [value], 1
+            while (end := _end_of_quotes(pieces[-1], quote, start)) is None:
                 if number == len(lines):
                     raise LineFault(first + 1, f"the quote that begins there is not closed: {name}")
-                value += "\n" + lines[number]
-                number += 1
-            found[name] = _unquoted(value, end, first + 1)
+                pieces.append(lines[number])
+                number, start = number + 1, 0
+            before = sum(len(piece) + 1 for piece in pieces[:-1])
+            found[name] = _unquoted("\n".join(pieces), before + end, first + 1)
         else:
             found[name] = _plain(value, first + 1)
     return found
@@ -56,29 +61,26 @@ def parse_env(text: str) -> dict[str, str]:
 def _head(line: str, number: int) -> tuple[str, str]:
     match = _HEAD.match(line)
     if match is None:
-        raise LineFault(number, f"{quoted(line.strip())} is no NAME=VALUE")
+        raise LineFault(number, "is no NAME=VALUE")
     name = match[1]
     if not _NAME.fullmatch(name):
         raise LineFault(
             number,
-            f"{quoted(name)} cannot be the name of a variable: letters, digits and underscores, "
-            "beginning with no digit",
+            "what stands before the = cannot be the name of a variable: letters, digits and "
+            "underscores, beginning with no digit",
         )
     if is_reserved(name):
         raise LineFault(number, f"{name} is set by jobbus itself; choose another name")
-    value = line[match.end() :]
-    if "\0" in value:
-        raise LineFault(number, f"the value of {name} holds a NUL character")
-    return name, value
+    return name, line[match.end() :]
 
 
-def _end_of_quotes(value: str) -> int | None:
-    """Where the closing quote stands; None if the value goes on in the next line."""
-    quote, at = value[0], 1
-    while at < len(value):
-        if value[at] == quote:
+def _end_of_quotes(line: str, quote: str, start: int) -> int | None:
+    """Where the closing quote stands in the line; None if the value goes on in the next."""
+    at = start
+    while at < len(line):
+        if line[at] == quote:
             return at
-        at += 2 if value[at] == "\\" and quote == '"' else 1
+        at += 2 if line[at] == "\\" and quote == '"' else 1
     return None
 
 
