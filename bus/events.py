@@ -341,7 +341,8 @@ class ScheduleBegun(
     """From now on the instants later than `from_ms` are decided, and none before.
 
     None: from the moment on at which the clock is believed again. `boot` is the boot of the machine
-    that has begun before.
+    that has begun before. What is known of the schedule under the job's former name, if it has one,
+    is known under this one from now on, and no more under that.
     """
 
     job_id: str
@@ -349,6 +350,7 @@ class ScheduleBegun(
     mark: str
     from_ms: int | None = None
     boot: str = ""
+    formerly: str | None = None
 
 
 class ScheduleDecided(

@@ -9,6 +9,9 @@ import re
 import msgspec
 
 GROUP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+STARTS_MAX = 1000
+"""Starts that a `start_limit` can count: so many are remembered of the job."""
+
 GROUPS_MAX = 1000
 """Groups of one service."""
 

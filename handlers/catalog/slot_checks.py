@@ -3,13 +3,10 @@ limit. Pure."""
 
 from collections.abc import Collection, Iterator
 
-from bus.groups import GROUPS_OF_A_JOB_MAX, PRIORITY_MAX
+from bus.groups import GROUPS_OF_A_JOB_MAX, PRIORITY_MAX, STARTS_MAX
 from bus.job_definition import JobSpec
 from bus.wording import did_you_mean, quoted
 from handlers.catalog.problem import SECONDS_MAX, Problem, within
-
-STARTS_MAX = 1000
-"""Starts that a `start_limit` can count: so many are remembered of the job."""
 
 
 def slots(spec: JobSpec) -> Iterator[Problem]:

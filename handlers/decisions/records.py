@@ -26,7 +26,7 @@ from bus.events import (
     GroupResumed,
     JobPaused,
 )
-from bus.groups import Group, Pause
+from bus.groups import STARTS_MAX, Group, JobQueue, Pause
 from bus.health import Health
 from bus.job_definition import Job, JobSpec
 from bus.lifecycle import command_may_follow, may_follow
@@ -184,6 +184,12 @@ def with_program_start(job: Job, spec: JobSpec, at_ms: int) -> Job:
     if newest == job.queue.starts_ms:
         return job
     return replace(job, queue=replace(job.queue, starts_ms=newest))
+
+
+def joined_queue(own: JobQueue, left: JobQueue) -> JobQueue:
+    """The queue of a job that had another name, under which `left` is known."""
+    starts_ms = tuple(sorted((*left.starts_ms, *own.starts_ms)))[-STARTS_MAX:]
+    return JobQueue(paused=own.paused or left.paused, starts_ms=starts_ms)
 
 
 def pause(event: JobPaused | GroupPaused, at_ms: int) -> Pause:

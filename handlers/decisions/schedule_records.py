@@ -8,6 +8,13 @@ from bus.schedules import LastDecision, SchedulePause, ScheduleState
 ScheduleEvent = ScheduleBegun | ScheduleDecided | SchedulePaused | ScheduleResumed
 
 
+def inherited(own: ScheduleState | None, left: ScheduleState | None) -> ScheduleState | None:
+    """What a renamed job knows of a schedule; what its former name has left fills gaps."""
+    if own is None or left is None:
+        return own or left
+    return replace(own, last=own.last or left.last, pause=own.pause or left.pause)
+
+
 def changed(before: ScheduleState | None, event: ScheduleEvent, at_ms: int) -> ScheduleState:
     """The state after the event; what was decided last, and a pause, outlive a new rule."""
     match event:

@@ -46,25 +46,51 @@ _WAITING = (ExecutionStatus.QUEUED, ExecutionStatus.STARTING)
 def schedules_begun(
     table: ReadableTable, job_id: str, spec: JobSpec, context: Context
 ) -> Iterator[ScheduleBegun]:
-    """The beginnings of a definition's schedules that are new, have another rule or were gone."""
+    """The beginnings of a definition's schedules that are new, have another rule, were gone, or
+    were another job's that this one was formerly.
+    """
     from_ms = context.now_ms if table.doubt is None else None
     known = table.schedules_of(job_id)
     for schedule in spec.schedule:
         state, mark = known.get(schedule.name), mark_of(schedule)
+        heirloom = _under_former_name(table, job_id, spec, schedule.name)
+        if heirloom is None and state is not None and _goes_on(state, mark):
+            continue
         begun = ScheduleBegun(
             job_id=job_id,
             schedule=schedule.name,
             mark=mark,
             from_ms=from_ms,
             boot=context.policy.boot,
+            formerly=heirloom[0] if heirloom is not None else None,
         )
-        if state is None or state.mark != mark:
-            yield begun
-        elif state.gone_ms is not None:
-            was_brief = 0 <= context.now_ms - state.gone_ms <= GONE_MS
-            if was_brief and state.decided_ms is not None:
-                begun = replace(begun, from_ms=state.decided_ms, boot=state.boot)
-            yield begun
+        if state is None and heirloom is not None:
+            state = heirloom[1]
+        if state is not None and state.mark == mark and _was_there(state, context.now_ms):
+            begun = replace(begun, from_ms=state.decided_ms, boot=state.boot)
+        yield begun
+
+
+def _goes_on(state: ScheduleState, mark: str) -> bool:
+    return state.mark == mark and state.gone_ms is None
+
+
+def _was_there(state: ScheduleState, now_ms: int) -> bool:
+    """Whether its job was there until now, but for a moment."""
+    if state.decided_ms is None:
+        return False
+    return state.gone_ms is None or 0 <= now_ms - state.gone_ms <= GONE_MS
+
+
+def _under_former_name(
+    table: ReadableTable, job_id: str, spec: JobSpec, schedule: str
+) -> tuple[str, ScheduleState] | None:
+    """What is known of the job's schedule under a name that it had, the first that knows any."""
+    for name in spec.formerly:
+        state = table.schedules_of(name).get(schedule)
+        if state is not None and name != job_id:
+            return name, state
+    return None
 
 
 def clock(table: ReadableTable, report: ReportClock, context: Context) -> Decision:

@@ -156,13 +156,19 @@ class JobTable(ReadableTable):
                 self._set_queue(job_id, replace(self.queue_of(job_id), paused=None))
                 self._touch_job(job_id, seq)
 
-    def _entry(self, job_id: str, formerly: Sequence[str] = ()) -> Job:
+    def _entry(self, job_id: str) -> Job:
         """The job's entry; a new one has the pause and the starts that it had when it was there."""
         known = self._jobs.get(job_id)
         if known is not None:
             return known
-        left = next((name for name in (job_id, *formerly) if name in self._last_queues), job_id)
-        return Job(id=job_id, spec=None, queue=self._last_queues.pop(left, JobQueue()))
+        return Job(id=job_id, spec=None, queue=self._last_queues.pop(job_id, JobQueue()))
+
+    def _inherited_queue(self, own: JobQueue, job_id: str, formerly: Sequence[str]) -> JobQueue:
+        """With what removed jobs have left whose names this one had."""
+        for name in formerly:
+            if name in self._last_queues and self.name_now(name) == job_id:
+                own = records.joined_queue(own, self._last_queues.pop(name))
+        return own
 
     def _remove_job(self, removed: Job, at_ms: int) -> None:
         self._schedules_gone(removed.id, at_ms)
@@ -176,8 +182,9 @@ class JobTable(ReadableTable):
     def _leave_queue_to_heir(self, removed: Job) -> None:
         """Under the name that a renamed job has now, its pause and its starts go on."""
         heir = self._jobs.get(self.name_now(removed.id))
-        if heir is not None and heir.queue == JobQueue():
-            self._jobs[heir.id] = replace(heir, queue=removed.queue)
+        if heir is not None:
+            queue = records.joined_queue(heir.queue, removed.queue)
+            self._jobs[heir.id] = replace(heir, queue=queue)
         elif removed.queue != JobQueue():
             self._set_queue(removed.id, removed.queue)
 
@@ -209,10 +216,18 @@ class JobTable(ReadableTable):
         states = self._schedules.get(event.job_id, {})
         for name in states.keys() - {each.name for each in event.spec.schedule}:
             del states[name]
-        entry = self._entry(event.job_id, event.spec.formerly)
+        entry = self._entry(event.job_id)
         self._note_names(event.job_id, entry.spec, event.spec)
+        queue = self._inherited_queue(entry.queue, event.job_id, event.spec.formerly)
         self._replace_job(
-            replace(entry, spec=event.spec, revision=event.revision, fault=None, version=seq)
+            replace(
+                entry,
+                spec=event.spec,
+                revision=event.revision,
+                fault=None,
+                queue=queue,
+                version=seq,
+            )
         )
         before = entry.spec.formerly if entry.spec else ()
         self._place_again(event.job_id, *before, *event.spec.formerly)
@@ -227,6 +242,9 @@ class JobTable(ReadableTable):
     def _change_schedule(self, event: ScheduleEvent, at_ms: int) -> None:
         states = self._schedules.setdefault(event.job_id, {})
         before = states.get(event.schedule)
+        if isinstance(event, ScheduleBegun) and event.formerly is not None:
+            left = self._schedules.get(event.formerly, {}).pop(event.schedule, None)
+            before = schedule_records.inherited(before, left)
         states[event.schedule] = schedule_records.changed(before, event, at_ms)
 
     def _schedules_gone(self, job_id: str, at_ms: int) -> None:

@@ -1,4 +1,5 @@
-"""A job that is renamed and says so in `formerly` goes on: its history, its slots, its retries."""
+"""A job that is renamed and says so in `formerly` goes on: its history, its slots, its retries, its
+schedules and what was paused."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,8 @@ def define(apps: Apps) -> None:
     for app in ("Moved", "Slots", "Retried", "Both"):
         apps.shell(f"{app}/Old", "echo old", roles={"output": ["operator"]})
     apps.shell("Slots/Old", "echo up; " + WAITING.format(name="slot"))
+    for app in ("Held", "Late"):
+        apps.shell(f"{app}/Old", "true", schedule=[{"name": "often", "every_s": 3600}])
     apps.shell("Retried/Old", "exit 3", retry={"attempts": 2, "delay_s": 600, "delay_s_max": 600})
 
 
@@ -96,6 +99,36 @@ async def test_retry_that_waits_is_made_under_the_new_name_s_definition(service:
         again = await http.ended(waiting["executionId"])
         revision = (await http.get("/jobs/Retried/New"))["revision"]
         assert (again["revision"], again["exitCode"]) == (revision, 3)
+
+
+@pytest.mark.parametrize("app", ["Held", "Late"])
+async def test_what_was_paused_stays_so_under_the_new_name_over_a_kill(
+    service: Service, app: str
+) -> None:
+    async with service.http() as http:
+        for command in ("schedule.pause", "queue.pause"):
+            paused = await http.publish(20, command=command, jobId=f"{app}/Old", reason="audit")
+            assert paused["status"] == "Completed", paused
+        if app == "Held":
+            await rename(service, http, app)
+        else:  # the folder first, the line when that is in force
+            service.apps.folder("Late/Old").rename(service.apps.folder("Late/New"))
+            await eventually_answered(lambda: job_is(http, "Late/New", there=True), "the new name")
+            text = service.apps.definition("Late/New").read_text()
+            service.apps.definition("Late/New").write_text('formerly = ["Late/Old"]\n' + text)
+        job = await eventually_answered(lambda: paused_job(http, f"{app}/New"), "the pause")
+        assert job["paused"]["reason"] == "audit"
+    service.kill9()
+    service.start()
+    async with service.http() as http:
+        assert await paused_job(http, f"{app}/New") == job
+
+
+async def paused_job(http: Http, job_id: str) -> dict[str, Any] | None:
+    """The job if its schedule is paused, without what the time of the answer changes."""
+    job = await http.get(f"/jobs/{job_id}")
+    (schedule,) = job["schedules"]
+    return {"paused": job["paused"], "of": schedule["paused"]} if schedule["paused"] else None
 
 
 async def test_both_names_at_a_time_are_a_fault_at_the_line_until_the_old_one_goes(

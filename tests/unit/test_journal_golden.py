@@ -329,7 +329,14 @@ EVENTS: tuple[AnyEvent, ...] = (
         turned=True,
     ),
     SystemMaintenance(on=True, by="admin", reason="new disk"),
-    ScheduleBegun(job_id="Demo/Job", schedule="often", mark="ab12", from_ms=7, boot="b-1"),
+    ScheduleBegun(
+        job_id="Demo/Job",
+        schedule="often",
+        mark="ab12",
+        from_ms=7,
+        boot="b-1",
+        formerly="Demo/Old",
+    ),
     SchedulePaused(job_id="Demo/Job", schedule="often", by="olga", reason="new disk", until_ms=11),
     ScheduleResumed(job_id="Demo/Job", schedule="often", by="olga"),
     ScheduleDecided(

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from bus.commands import (
     ApplyCatalog,
+    Definition,
     Forget,
     PassTime,
+    PauseSchedule,
     ReportClock,
     ReportEnded,
     ReportScheduleDue,
@@ -19,9 +21,9 @@ from bus.commands import (
 )
 from bus.envelope import seal
 from bus.events import CommandAccepted, ScheduleBegun, ScheduleDecided
-from bus.job_definition import Overlap
+from bus.job_definition import JobSpec, Overlap
 from bus.model import ExecutionStatus, ExitRecord, Principal
-from bus.schedules import Bar, MissedPolicy, ScheduleSpec, Verdict, Why
+from bus.schedules import Bar, MissedPolicy, ScheduleSpec, ScheduleState, Verdict, Why
 from handlers.decisions.decision import SpawnExecution
 from handlers.decisions.schedules import start_id
 from handlers.schedule.plan import BarOf, due_reports
@@ -271,6 +273,63 @@ def test_start_by_hand_beside_a_schedule_is_left_alone() -> None:
     scheduled = Scheduled(every_minute())
     scheduled.send(StartJob(job_id=JOB))
     assert words(scheduled.pass_s(60)) == [(Verdict.COALESCED, Why.OVERLAP, 1)]
+
+
+def renamed(decider: Scheduled, new_id: str = "Demo/New", *formerly: str) -> ScheduleState:
+    """The folder was moved, with its schedule; what is known of that under the new name."""
+    spec = JobSpec(command=("true",), schedule=(decider.schedule,), formerly=formerly or (JOB,))
+    new = Definition(job_id=new_id, spec=spec, revision=f"as {new_id} {formerly}")
+    decider.report(ApplyCatalog(definitions=(new,)))
+    return decider.table.schedules_of(new_id)["minutes"]
+
+
+PAUSE = PauseSchedule(job_id=JOB, reason="an audit")
+
+
+def test_schedule_of_a_renamed_job_goes_on_where_it_was() -> None:
+    decider = Scheduled(every_minute(missed=MissedPolicy.ALL))
+    decider.pass_s(60)
+    decider.send(PAUSE)
+    before = decider.table.schedules_of(JOB)["minutes"]
+    decider.clock.advance_s(300)  # what passes while no service runs is made up for
+    assert renamed(decider) == before
+    assert decider.table.schedules_of(JOB) == {}
+    assert renamed(decider, "Demo/Third", "Demo/New", JOB) == before
+    assert decider.table.schedules_of("Demo/New") == {}
+
+
+def test_schedule_whose_job_gets_its_old_name_back_repeats_nothing() -> None:
+    decider = Scheduled(every_minute())
+    renamed(decider)
+    state = decider.table.schedules_of("Demo/New")["minutes"]
+    at_ms = (decider.clock.now_ms() // MINUTE_MS + 1) * MINUTE_MS
+    decider.clock.jump_wall_s((at_ms - decider.clock.now_ms()) / 1000)
+    due = ReportScheduleDue(job_id="Demo/New", schedule="minutes", mark=state.mark, at_ms=at_ms)
+    assert any(isinstance(event, ScheduleDecided) for event in decider.report(due))
+    decider.define(JOB, schedule=(decider.schedule,))
+    assert decider.look() == []
+
+
+def test_pause_of_a_schedule_goes_on_under_a_name_that_claims_it_later() -> None:
+    """The folder is moved, that is in force, and then the definition gets its line."""
+    decider = Scheduled(every_minute())
+    decider.send(PAUSE)
+    state = renamed(decider, "Demo/New", "Demo/Other")
+    assert state.pause is None
+    decider.clock.advance_s(30)
+    later = renamed(decider)
+    assert later.pause is not None
+    assert later.decided_ms == state.decided_ms
+
+
+def test_schedule_of_a_job_that_was_gone_for_long_begins_under_its_new_name() -> None:
+    decider = Scheduled(every_minute())
+    decider.send(PAUSE)
+    decider.report(ApplyCatalog(definitions=()))
+    decider.clock.advance_s(3600)
+    state = renamed(decider)
+    assert state.decided_ms == decider.clock.now_ms()
+    assert state.pause is not None
 
 
 CLOSED = Bar(why=Why.CALENDAR, text="except Feasts: 25 December")

@@ -409,6 +409,18 @@ def test_a_pause_outlives_a_definition_that_is_gone_for_a_moment(decider: Decide
     assert "paused" in reason(decider, waits)
 
 
+def test_a_pause_goes_on_under_the_new_name_even_if_that_is_claimed_later(
+    decider: Decider,
+) -> None:
+    defined(decider, "A/One")
+    decider.send(PauseQueue(job_id="A/One", reason="why"))
+    decider.report(ApplyCatalog(definitions=()))
+    defined(decider, "A/Two")
+    defined(decider, "A/Two", formerly=("A/One",))
+    waits = start(decider, "A/Two")
+    assert "paused" in reason(decider, waits)
+
+
 def test_what_cannot_be_paused_is_refused_with_what_would_be_right(decider: Decider) -> None:
     defined(decider, "A/One")
     past = rfc3339(decider.clock.now_ms())
