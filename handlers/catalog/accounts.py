@@ -59,7 +59,7 @@ def account_of(spec: JobSpec) -> Account | None:
         raise NoAccount(
             key,
             f"{key} = {_shown(getattr(spec, key))}: only a service that runs as root can start "
-            f"programs as another account; this one runs as {_name_of(os.geteuid())}",
+            f"programs as another account; this one runs as {name_of(os.geteuid())}",
         )
     return msgspec.structs.replace(wanted, is_own=is_own)
 
@@ -129,7 +129,8 @@ def _shown(name: str | int) -> str:
     return quoted(name) if isinstance(name, str) else str(name)
 
 
-def _name_of(uid: int) -> str:
+def name_of(uid: int) -> str:
+    """The account as people know it."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

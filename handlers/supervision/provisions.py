@@ -16,8 +16,9 @@ import msgspec
 from bus.job_definition import JobSpec
 from bus.layout import DataLayout
 from bus.model import Execution, SecretRef
-from handlers.catalog.accounts import Account, NoAccount, account_of
+from handlers.catalog.accounts import Account, NoAccount, account_of, name_of
 from handlers.catalog.env_lines import SIZE_MAX, LineFault, parse_env
+from handlers.supervision.path_owners import first_foreign_owner
 from handlers.supervision.secrets import SecretUnavailable, SecretValues, references_in
 
 _OTHERS_PASS = 0o001
@@ -70,7 +71,7 @@ def _read_env(spec: JobSpec) -> dict[str, str]:
         return {}
     path = Path(spec.directory, spec.env_file.removeprefix("?"))
     try:
-        data = _content(path)
+        data = _content(path, spec.directory)
     except FileNotFoundError:
         if spec.env_file.startswith("?"):
             return {}
@@ -87,12 +88,25 @@ def _read_env(spec: JobSpec) -> dict[str, str]:
         raise NotProvided(f"env_file: {path}: {fault}") from fault
 
 
-def _content(path: Path) -> bytes:
-    """The bytes of a regular file, one more than allowed at most; a pipe never holds us up."""
+def _content(path: Path, directory: str) -> bytes:
+    """The bytes of a regular file, one more than allowed at most; a pipe never holds us up.
+
+    We may read more than those who can put links there: what they lead to must be theirs. Who owns
+    the job's folder could write another definition, and is believed.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file")
+        trusted = {0, os.geteuid(), Path(directory).stat().st_uid}
+        owner = first_foreign_owner(path, trusted)
+        if owner is not None and owner != found.st_uid:
+            raise NotProvided(
+                f"env_file: {path} leads through a folder or link of {name_of(owner)} to a file of "
+                f"{name_of(found.st_uid)}; give the file to {name_of(owner)}, or keep it where "
+                f"only {name_of(os.geteuid())} can put files"
+            )
         return file.read(SIZE_MAX + 1)
 
 

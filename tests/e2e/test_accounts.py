@@ -132,6 +132,10 @@ def define(apps: Apps) -> None:
     hangs = {"command": ["sleep", "600"], "every_s": 0.2, "timeout_s": 600}
     apps.shell("A/Hangs", WAITING.format(name="never"), user="nobody", health=hangs)
     apps.shell("A/Mistaken", "echo one")
+    home = apps.root.parent / "home"
+    for name in ("linked", "folder"):
+        (home / name).mkdir(parents=True)
+        apps.shell(f"A/{name}", "echo $ONLY_ROOT", user="nobody", env_file=f"{home / name}/env")
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +192,37 @@ async def test_program_reaches_its_own_files_and_socket_and_nothing_else(service
         service.apps.put("go")
         for each in (other, root):
             assert (await http.ended(each))["status"] == "Succeeded"
+
+
+@pytest.mark.parametrize("by", ["linked", "folder"])
+async def test_env_file_is_not_read_where_an_account_leads_to_what_is_not_its_own(
+    service: Service, by: str
+) -> None:
+    """The service may read more than the account, which would be given what stands there."""
+    place = service.apps.root.parent / "home" / by
+    only_root = service.apps.root.parent / f"{by}.env"
+    only_root.write_text("ONLY_ROOT=hunter2\n")
+    only_root.chmod(0o600)
+    (place / "env").symlink_to(only_root)
+    async with service.http() as http:
+        if by == "linked":
+            os.lchown(place / "env", NOBODY, NOBODY)
+        else:
+            os.chown(place, NOBODY, NOBODY)
+        refused = await http.publish(20, command="start", jobId=f"A/{by}")
+        assert refused["status"] == "Failed"
+        assert "through a folder or link of nobody to a file of root" in refused["error"]
+        os.chown(only_root, NOBODY, NOBODY)
+        given = await http.start(f"A/{by}")
+        assert (await http.ended(given))["status"] == "Succeeded"
+        assert await http.output(given) == b"hunter2\n"
+        # A link of root leads where root wants it to.
+        os.chown(only_root, 0, 0)
+        os.lchown(place / "env", 0, 0)
+        os.chown(place, 0, 0)
+        given = await http.start(f"A/{by}")
+        await http.ended(given)
+        assert await http.output(given) == b"hunter2\n"
 
 
 async def test_health_check_runs_as_the_account_too(service: Service) -> None:

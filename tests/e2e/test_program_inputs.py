@@ -64,7 +64,7 @@ async def test_env_file_is_read_at_each_start_below_env_and_what_jobbus_says(
         assert await said(http, "P/File") == b"red from env \n"
         assert await said(http, "P/Optional") == b"  \n"
         file.write_text("COLOUR=red\nSIZE\n")
-        assert f'{file}: line 2: is no NAME=VALUE' in await failure(http, "P/File")
+        assert f"{file}: line 2: is no NAME=VALUE" in await failure(http, "P/File")
         file.write_bytes(b"COLOUR=\xff\n")
         assert f"{file} holds no UTF-8 text" in await failure(http, "P/File")
 
