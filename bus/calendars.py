@@ -1,5 +1,5 @@
-"""What `apps/calendars.toml` says: days that schedules go by, and windows in which none starts.
-No IO."""
+"""What `apps/calendars.toml` and `jobbus.toml` say: days that schedules go by, and windows in which
+none starts. No IO."""
 
 from enum import StrEnum
 
@@ -21,8 +21,9 @@ class HolidaysSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 class CalendarSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`[calendar.NAME]`: days, and times of days. It contains what any of its sources contains.
 
-    `ics` is a file, counted from the folder of `calendars.toml`; `dates` are `2026-12-24`, each
-    year's `12-24`, or spans of either, `12-24..01-06`; `weekdays` are `Mon` … `Sun` or `Mon..Fri`.
+    `ics` is a file, counted from the folder of the file that names it; `dates` are `2026-12-24`,
+    each year's `12-24`, or spans of either, `12-24..01-06`; `weekdays` are `Mon` … `Sun` or
+    `Mon..Fri`.
     """
 
     holidays: HolidaysSpec | None = None
@@ -55,7 +56,7 @@ class BlackoutSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class CalendarsSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The whole of `calendars.toml`."""
+    """The whole of `calendars.toml`, or what `jobbus.toml` says of the same."""
 
     calendar: dict[str, CalendarSpec] = {}
     blackout: dict[str, BlackoutSpec] = {}

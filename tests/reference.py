@@ -19,6 +19,7 @@ from typing import Any, Final, Union, get_args, get_origin
 
 import msgspec
 
+from bus.calendars import HolidaysSpec
 from bus.errors import ConfigError
 from bus.job_definition import DefinitionFault, JobSpec, VariableSpec
 from bus.schedules import Moment
@@ -43,8 +44,8 @@ INTROS: Final[dict[str, str]] = _TEXTS["intros"]
 JOB_TABLES: Final[dict[str, str]] = _TEXTS["job_tables"]
 JOB_KEYS: Final[dict[str, str]] = _TEXTS["job_keys"]
 JOB_TESTS: Final[dict[str, str]] = _TEXTS["job_tests"]
-SERVICE_TABLES: Final[dict[str, str]] = _TEXTS["service_tables"]
-SERVICE_KEYS: Final[dict[str, str]] = _TEXTS["service_keys"]
+SERVICE_TABLES: Final[dict[str, str]] = _TEXTS["service_tables"] | _TEXTS["calendar_tables"]
+SERVICE_KEYS: Final[dict[str, str]] = _TEXTS["service_keys"] | _TEXTS["calendar_keys"]
 LISTS: Final = ("schedule", "after")
 """Sections of `job.toml` that may stand several times."""
 _RANGE: Final = re.compile(r"must be from (\S+) to (\S+?),")
@@ -105,6 +106,7 @@ def service_page() -> str:
     tables: dict[str, type[msgspec.Struct]] = {
         **SECTIONS,
         **NAMED,
+        "calendar.holidays": HolidaysSpec,
     }
     assert set(tables) == set(SERVICE_TABLES), set(tables) ^ set(SERVICE_TABLES)
     parts = [
@@ -113,6 +115,7 @@ def service_page() -> str:
         INTROS["service"] + "\n",
     ]
     for name, record in tables.items():
+        words = SERVICE_TABLES[name]
         rows = [
             (
                 field,
@@ -120,8 +123,10 @@ def service_page() -> str:
                 _service_range(name, field),
             )
             for field in msgspec.structs.fields(record)
+            if f"{name}.{field.name}" not in tables
         ]
-        parts.append(f"## [{name}]\n\n{SERVICE_TABLES[name]}\n\n{_table(rows)}")
+        name = "calendar.NAME.holidays" if record is HolidaysSpec else name
+        parts.append(f"## [{name}]\n\n{words}\n\n{_table(rows)}")
     later = ", ".join(f"`[{name}]`" for name in NOT_BUILT)
     parts.append(f"## Not built yet\n\n{later}: a file with such a section is refused.\n")
     return "\n".join(parts)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, time, timedelta
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -11,7 +12,7 @@ import msgspec
 
 from bus.calendars import BlackoutAct, BlackoutSpec
 from bus.wording import quoted
-from handlers.calendars.days import Calendar, CalendarError
+from handlers.calendars.days import Calendar, CalendarError, CalendarErrors, all_of
 
 _SPAN = re.compile(r"(\d{1,2}):(\d{2})\s*(?:\.\.|-)\s*(\d{1,2}):(\d{2})")
 _DAY = timedelta(days=1)
@@ -21,7 +22,7 @@ JOINED_MAX = 1_000
 
 class Window(NamedTuple):
     """A blackout that holds at some moment, and the first moment at which none does any more
-    (None: always)."""
+    (None: always, or it skips)."""
 
     name: str
     do: BlackoutAct
@@ -74,14 +75,15 @@ class Blackout(msgspec.Struct, frozen=True):
 
 
 def blackout_of(name: str, spec: BlackoutSpec, on: Sequence[Calendar], zone: ZoneInfo) -> Blackout:
-    """The blackout that is defined so; `on` are its calendars.
+    """The blackout that is defined so; `on` are its calendars, as far as there are such.
 
     Raises:
-        CalendarError: a span is none, or it would hold always.
+        CalendarErrors: spans are none, or it would hold always.
     """
-    spans = tuple(_span(text, index) for index, text in enumerate(spec.daily))
-    if not spans and not on:
-        raise CalendarError((), 'it would hold always; give daily = ["22:00..06:00"], on, or both')
+    spans = tuple(all_of(partial(_span, text, index) for index, text in enumerate(spec.daily)))
+    if not spans and not spec.on:
+        reason = 'it would hold always; give daily = ["22:00..06:00"], on, or both'
+        raise CalendarErrors([CalendarError((), reason)])
     return Blackout(
         name=name,
         do=spec.do,
@@ -93,25 +95,48 @@ def blackout_of(name: str, spec: BlackoutSpec, on: Sequence[Calendar], zone: Zon
     )
 
 
-def window_at(blackouts: Sequence[Blackout], job_id: str, instant: datetime) -> Window | None:
+class Ends:
+    """When windows end that follow one another without a gap: that is asked for instant after
+    instant, and takes long where hardly a gap is. `_known` has for blackouts, by name, the span
+    that was looked through last, and the end that was found (None: none)."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, ...], tuple[datetime, datetime, datetime | None]] = {}
+
+    def after(
+        self, blackouts: Sequence[Blackout], instant: datetime, until: datetime
+    ) -> datetime | None:
+        """The first moment at which none holds any more; one holds at `instant`, and until
+        `until` at least."""
+        names = tuple(each.name for each in blackouts)
+        begin, looked_until, known = self._known.get(names, (until, until, None))
+        if begin <= instant < looked_until:
+            return known
+        end = until
+        for _ in range(JOINED_MAX):
+            ends = [found[1] for each in blackouts if (found := each.holds_at(end)) is not None]
+            if not ends:
+                self._known[names] = (instant, end, end)
+                return end
+            end = max(ends)
+        self._known[names] = (instant, end, None)
+        return None
+
+
+def window_at(
+    blackouts: Sequence[Blackout], job_id: str, instant: datetime, known: Ends
+) -> Window | None:
     """The blackout that holds for the job at the instant; one that skips wins over one that waits.
 
-    Where several follow one another without a gap, it ends with the last of them.
+    Where several follow one another without a gap, it ends with the last of them. The end of one
+    that skips is not asked for.
     """
     ours = [each for each in blackouts if each.concerns(job_id)]
     holding = [(each, found) for each in ours if (found := each.holds_at(instant)) is not None]
     if not holding:
         return None
     first, (why, until) = min(holding, key=lambda pair: pair[0].do is not BlackoutAct.SKIP)
-    end: datetime | None = until
-    for _ in range(JOINED_MAX):
-        assert end is not None
-        ends = [found[1] for each in ours if (found := each.holds_at(end)) is not None]
-        if not ends:
-            break
-        end = max(ends)
-    else:
-        end = None
+    end = known.after(ours, instant, until) if first.do is BlackoutAct.WAIT else None
     return Window(first.name, first.do, why, end)
 
 

@@ -4,9 +4,11 @@ A calendar is asked about a moment of local time, in the zone of who asks: a day
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any, NamedTuple
+from functools import partial
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -40,10 +42,43 @@ class CalendarError(Exception):
         self.reason = reason
 
 
+class CalendarErrors(Exception):
+    """All that is wrong with one calendar, or with one blackout."""
+
+    def __init__(self, errors: Iterable[CalendarError]) -> None:
+        super().__init__()
+        self.errors = tuple(errors)
+
+
+_T = TypeVar("_T")
+
+
+def all_of(parts: Iterable[Callable[[], _T]]) -> list[_T]:
+    """What the parts make, in order.
+
+    Raises:
+        CalendarErrors: some of them are faulty; with all that is wrong with any.
+    """
+    made: list[_T] = []
+    errors: list[CalendarError] = []
+    for part in parts:
+        try:
+            made.append(part())
+        except CalendarError as error:
+            errors.append(error)
+        except CalendarErrors as several:
+            errors += several.errors
+    if errors:
+        raise CalendarErrors(errors)
+    return made
+
+
 def no_calendar(name: str, known: Iterable[str]) -> str:
     """The sentence about a calendar that there is not."""
     there = list(known)
-    hint = did_you_mean(name, there) if there else "; calendars stand in apps/calendars.toml"
+    hint = (
+        did_you_mean(name, there) if there else "; they stand in apps/calendars.toml or jobbus.toml"
+    )
     return f"there is no calendar {quoted(name)}{hint}"
 
 
@@ -63,20 +98,34 @@ def calendar_of(name: str, spec: CalendarSpec, ics: Source | None = None) -> Cal
     """The calendar that is defined so; `ics` is its file, read already.
 
     Raises:
-        CalendarError: a day, a country or a weekday is none, or it would contain nothing.
+        CalendarErrors: days, a country or weekdays are none, or it would contain nothing.
     """
-    sources: list[Source] = []
+    parts: list[Callable[[], Source]] = []
+    if spec.ics is not None and not is_file_name(spec.ics):
+        parts.append(partial(_no_file, spec.ics))
     if spec.weekdays:
-        sources.append(_weekdays(spec.weekdays))
+        parts.append(partial(_weekdays, spec.weekdays))
     if spec.dates:
-        sources.append(_dates(spec.dates))
+        parts.append(partial(_dates, spec.dates))
     if spec.holidays is not None:
-        sources.append(_holidays(spec.holidays))
+        parts.append(partial(_holidays, spec.holidays))
+    sources = all_of(parts)
     if ics is not None:
         sources.append(ics)
-    if not sources:
-        raise CalendarError((), "it is empty; give holidays, ics, dates or weekdays")
+    if not sources and spec.ics is None:
+        raise CalendarErrors(
+            [CalendarError((), "it is empty; give holidays, ics, dates or weekdays")]
+        )
     return Calendar(name, tuple(sources))
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a file could have that name."""
+    return bool(text) and "\0" not in text
+
+
+def _no_file(text: str) -> Source:
+    raise CalendarError(("ics",), f'{quoted(text)} is no file; write for example "company.ics"')
 
 
 def _shown(day: date) -> str:
@@ -90,7 +139,8 @@ def _day_of(local: datetime, why: str) -> Cover:
 
 
 def _weekdays(words: Sequence[str]) -> Source:
-    wanted = {number for index, word in enumerate(words) for number in _numbers_of(word, index)}
+    found = all_of(partial(_numbers_of, word, index) for index, word in enumerate(words))
+    wanted = set(chain.from_iterable(found))
 
     def source(local: datetime) -> Cover | None:
         if local.weekday() not in wanted:
@@ -100,11 +150,11 @@ def _weekdays(words: Sequence[str]) -> Source:
     return source
 
 
-def _numbers_of(word: str, index: int) -> Iterator[int]:
+def _numbers_of(word: str, index: int) -> list[int]:
     first, _, last = word.replace("-", "..").partition("..")
     begin = _number_of(first, word, index)
     end = _number_of(last, word, index) if last else begin
-    yield from ((begin + step) % 7 for step in range((end - begin) % 7 + 1))
+    return [(begin + step) % 7 for step in range((end - begin) % 7 + 1)]
 
 
 def _number_of(name: str, word: str, index: int) -> int:
@@ -120,7 +170,7 @@ def _number_of(name: str, word: str, index: int) -> int:
 
 
 def _dates(texts: Sequence[str]) -> Source:
-    spans = [_span(text, index) for index, text in enumerate(texts)]
+    spans = all_of(partial(_span, text, index) for index, text in enumerate(texts))
 
     def source(local: datetime) -> Cover | None:
         day = local.date()
@@ -189,20 +239,21 @@ def _holidays_of(spec: HolidaysSpec) -> Mapping[date, str]:
             + (did_you_mean(spec.country.upper(), known) if len(spec.country) == 2 else ""),
         )
     kind: Any = getattr(holidays, spec.country)
+    errors: list[CalendarError] = []
     places = (*known[spec.country], *getattr(kind, "subdivisions_aliases", {}))
     if spec.subdivision and spec.subdivision not in places:
-        raise CalendarError(
-            ("holidays", "subdivision"),
-            f"{spec.country} has no part {quoted(spec.subdivision)}"
-            + did_you_mean(spec.subdivision, known[spec.country] or ("none at all",)),
+        reason = f"{spec.country} has no part {quoted(spec.subdivision)}" + did_you_mean(
+            spec.subdivision, known[spec.country] or ("none at all",)
         )
+        errors.append(CalendarError(("holidays", "subdivision"), reason))
     for index, category in enumerate(spec.categories):
         if category not in kind.supported_categories:
-            raise CalendarError(
-                ("holidays", "categories", index),
-                f"{spec.country} has no {quoted(category)} holidays"
-                + did_you_mean(category, sorted(kind.supported_categories)),
+            reason = f"{spec.country} has no {quoted(category)} holidays" + did_you_mean(
+                category, sorted(kind.supported_categories)
             )
+            errors.append(CalendarError(("holidays", "categories", index), reason))
+    if errors:
+        raise CalendarErrors(errors)
     language = "en_US" if "en_US" in getattr(kind, "supported_languages", ()) else None
     categories = tuple(dict.fromkeys((*kind.supported_categories[:0], "public", *spec.categories)))
     if "public" not in kind.supported_categories:

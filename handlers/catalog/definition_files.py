@@ -18,7 +18,7 @@ from bus.toml_text import TomlFault, toml_text
 from bus.visible_text import visible
 from handlers.calendars.calendar_files import NAME as CALENDARS_NAME
 from handlers.calendars.calendar_files import CalendarFiles
-from handlers.calendars.calendar_set import CalendarSet
+from handlers.calendars.calendar_set import CalendarSet, Written
 from handlers.catalog.chain_checks import without_cycles
 from handlers.catalog.definition_decoding import (
     decode_app,
@@ -83,7 +83,7 @@ class _Known(NamedTuple):
 
     mark: Mark | None
     defaults: tuple[Defaults, ...]
-    calendars: frozenset[str]
+    calendars: frozenset[str] | None
     key: str
     definition: Definition
 
@@ -191,15 +191,23 @@ class DefinitionFiles:
 
     @property
     def calendars(self) -> CalendarSet:
-        """The calendars and blackouts of the last good `calendars.toml`."""
+        """The calendars and blackouts of the last good `calendars.toml` and settings."""
         return self._calendar_files.calendars
+
+    def go_by_calendars(self, of_settings: Written) -> None:
+        """From the next scan on these calendars and blackouts count, beside `calendars.toml`."""
+        self._calendar_files.of_settings = of_settings
 
     def _read_calendars(
         self, root: str, folders: set[tuple[str, int, int]], found: dict[str, Definition]
     ) -> None:
-        """What stands in `calendars.toml` is in force; what is wrong with it is found."""
+        """What stands in `calendars.toml` and in the settings is in force; what is wrong with it
+        is found."""
         _note_links_of(folders, f"{root}/{CALENDARS_NAME}")
-        self._calendar_files.read(root, lambda name: self._shown((name,)))
+        self._calendar_files.read(
+            root,
+            lambda name: _clean(name) if name.startswith("/") else self._shown((name,)),
+        )
         for folder in self._calendar_files.folders:
             _resolved(folders, folder)
         if self._calendar_files.mistakes and self._only is None:
@@ -260,7 +268,7 @@ class DefinitionFiles:
         place = (app, JOBS_FOLDER, job, FILE_NAME)
         mark = self._mark_of(f"{folder}/{FILE_NAME}")
         known = self._known.get((job_id, folder))
-        calendars = frozenset(self.calendars.calendars)
+        calendars = self._calendar_files.names
         basis = (mark, defaults, calendars)
         if known and mark and not self._thorough and known[:3] == basis:
             found[job_id, folder] = known
@@ -284,7 +292,8 @@ class DefinitionFiles:
         texts = (content, *(each.content for each in defaults))
         revision = revision_of(content, folder, texts[1:], self._zone)
         goes_by = any(word in text for word in (b"only", b"except") for text in texts)
-        key = f"{revision} {sorted(self.calendars.calendars)}" if goes_by else revision
+        known_names = calendars if calendars is None else sorted(calendars)
+        key = f"{revision} {known_names}" if goes_by else revision
         definition = known.definition if known and known.key == key else None
         if definition is None:
             definition = self._decode(job_id, content, revision, place, folder, defaults)
@@ -346,7 +355,7 @@ class DefinitionFiles:
             directory=folder,
             defaults=defaults,
             zone=self._zone,
-            calendars=self.calendars.calendars.keys(),
+            calendars=self._calendar_files.names,
             groups=self._groups,
         )
         if isinstance(decoded, DefinitionFault):

@@ -17,7 +17,7 @@ from bus.ports import ReportSink
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
 from bus.threads import READS
-from handlers.calendars.calendar_set import CalendarSet
+from handlers.calendars.calendar_set import NOTHING_WRITTEN, CalendarSet, Written
 from handlers.catalog.definition_files import DefinitionFiles, Folders
 from handlers.catalog.folder_watch import SLOW_LOOK_S, FolderWatch
 from handlers.catalog.near_jobs import FILE_NAME
@@ -69,10 +69,11 @@ class CatalogWatch:
         self._full_took_s = 0.0
         self._troubles = Recurring(log)
 
-    def go_by(self, groups: Iterable[str]) -> None:
-        """From now on these are the groups that definitions may name; what that changes is reported
-        at once."""
+    def go_by(self, groups: Iterable[str], calendars: Written = NOTHING_WRITTEN) -> None:
+        """From now on these are the groups that definitions may name, and the calendars and
+        blackouts beside `calendars.toml`; what that changes is reported at once."""
         self._files.groups = frozenset(groups)
+        self._files.go_by_calendars(calendars)
         self._asked = True
         self._watch.look_now()
 

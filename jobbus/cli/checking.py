@@ -8,9 +8,11 @@ from typing import Annotated, Final
 import msgspec
 from cyclopts import Parameter
 
+from bus.errors import ConfigError
 from bus.job_definition import DefinitionFault, Mistake
 from bus.scarcity import reason_of
 from handlers.calendars.calendar_files import NAME as CALENDARS_NAME
+from handlers.calendars.calendar_set import NOTHING_WRITTEN, Written
 from handlers.catalog.definition_decoding import (
     decode_app,
     decode_definition,
@@ -55,13 +57,14 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Found:
-    """What is wrong, with the job if it is of one, and the jobs that were looked at. `groups` are
-    those of the settings, once these were read."""
+    """What is wrong, with the job if it is of one, and the jobs that were looked at. `groups` and
+    `calendars` are those of the settings, once these were read."""
 
     def __init__(self) -> None:
         self.mistakes: list[tuple[Mistake, str | None]] = []
         self.jobs: list[CheckedJob] = []
         self.groups: frozenset[str] | None = None
+        self.calendars: Written | None = None
 
 
 def check(
@@ -169,6 +172,8 @@ def _check_apps(
     """All apps of a folder, one of them, or one job."""
     files = DefinitionFiles(apps, app=app, mistakes_max=None, on_this_machine=False)
     files.groups = found.groups
+    calendars = found.calendars or _calendars_beside(apps)
+    files.go_by_calendars(calendars)
     definitions = files.scan()
     beside = os.path.dirname(_shown(apps))  # noqa: PTH120 - "" stays ""
     for each in definitions:
@@ -182,12 +187,29 @@ def _check_apps(
             found.jobs.append(CheckedJob(job_id=each.job_id, ok=ok, origins=origins))
         if each.fault is not None:
             of = each.job_id if is_job else None
-            found.mistakes.extend((_from(beside, m), of) for m in each.fault.all)
+            # What stands in settings that nobody asked about is no answer.
+            asked = (m for m in each.fault.all if found.calendars or m.file != calendars.file)
+            found.mistakes.extend(
+                (m if m.file == calendars.file else _from(beside, m), of) for m in asked
+            )
     if job_id is None:
         of_files = (*map(mistakes_in_defaults, files.defaults.values()),)
         of_apps = (each.mistakes for each in files.apps)
         for mistakes in (*of_files, *of_apps):
             found.mistakes.extend((_from(beside, mistake), None) for mistake in mistakes)
+
+
+def _calendars_beside(apps: Path) -> Written:
+    """Those of the settings that a service of these apps would likely have."""
+    try:
+        beside = apps.parent / SETTINGS_NAME
+        file = beside if beside.exists() else found_config()
+        if file is None:
+            return NOTHING_WRITTEN
+        settings = read_settings(_content(file, FILE_SIZE_MAX), file, _shown(file)).settings
+    except (CliError, ConfigError):
+        return NOTHING_WRITTEN
+    return settings.calendars if settings is not None else NOTHING_WRITTEN
 
 
 def _check_job(folder: Path, found: _Found) -> None:
@@ -229,6 +251,7 @@ def _check_settings(file: Path, found: _Found) -> Path | None:
     if reading.settings is None:
         return None
     found.groups = frozenset(reading.settings.group)
+    found.calendars = reading.settings.calendars
     return reading.settings.serve.apps
 
 
@@ -254,7 +277,8 @@ def _shown(path: Path) -> str:
 
 def _from(folder: str, mistake: Mistake) -> Mistake:
     """The mistake with a file that counts from the working directory."""
-    return msgspec.structs.replace(mistake, file=os.path.join(folder, mistake.file))  # noqa: PTH118
+    file = os.path.join(folder, mistake.file)  # noqa: PTH118
+    return msgspec.structs.replace(mistake, file=_shown(Path(file)))
 
 
 def _joined(mistakes: Iterable[tuple[Mistake, str | None]]) -> Iterator[CheckedMistake]:

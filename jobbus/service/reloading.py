@@ -60,7 +60,7 @@ def _put_in_force(parts: Parts, settings: Settings) -> None:
     parts.transport.go_by(directory_settings(settings.directory, settings.keep))
     # What they call for starts by the new limits; then definitions are looked at by the new names.
     parts.inbox.report(SetGroups(limits=settings.group_limits()))
-    parts.catalog.go_by(settings.group)
+    parts.catalog.go_by(settings.group, settings.calendars)
     parts.catalog.polling.often_s = settings.directory.look_ms / 1000
     parts.retention.go_by(settings.keep)
     parts.audit.keep_days(settings.keep.audit_days)

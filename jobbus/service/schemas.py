@@ -8,7 +8,6 @@ from typing import Any, Final
 import msgspec
 
 import jobbus
-from bus.calendars import BlackoutSpec, CalendarSpec
 from bus.errors import ConfigError
 from handlers.catalog.toml_schema import (
     Schema,
@@ -18,16 +17,10 @@ from handlers.catalog.toml_schema import (
     job_schema,
     sections_schema,
 )
-from jobbus.service.settings_reading import NAMED, SECTIONS, settings_in
+from jobbus.service.settings_reading import CALENDARS, NAMED, SECTIONS, settings_in
 
 FILES: Final = ("job.toml", "defaults.toml", "app.toml", "calendars.toml", "jobbus.toml")
 _OUT_OF_ALL: Final = -1_000_000
-
-
-_CALENDARS: Final[dict[str, type[msgspec.Struct]]] = {
-    "calendar": CalendarSpec,
-    "blackout": BlackoutSpec,
-}
 
 
 def schema_of(file: str) -> Schema:
@@ -43,9 +36,10 @@ def schema_of(file: str) -> Schema:
         case "calendars.toml":
             tables, keys = words["calendar_tables"], words["calendar_keys"]
             title = "calendars.toml of jobbus"
-            return sections_schema(title, {}, _CALENDARS, tables, keys, _any_number)
+            return sections_schema(title, {}, CALENDARS, tables, keys, _any_number)
         case "jobbus.toml":
-            tables, keys = words["service_tables"], words["service_keys"]
+            tables = words["service_tables"] | words["calendar_tables"]
+            keys = words["service_keys"] | words["calendar_keys"]
             title = "jobbus.toml of jobbus"
             return sections_schema(title, SECTIONS, NAMED, tables, keys, _span_of)
         case _:

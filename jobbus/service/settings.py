@@ -7,6 +7,7 @@ import msgspec
 from bus.access import RoleDefaults
 from bus.retention_settings import RetentionSettings
 from bus.secret_sources import SecretSource
+from handlers.calendars.calendar_set import NOTHING_WRITTEN, Written
 
 DATA_DEFAULT = Path("jobbus-data")
 LISTEN_DEFAULT = "127.0.0.1:8765"
@@ -129,6 +130,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     jobs: JobsSection = JobsSection()
     secrets: dict[str, SecretSource] = {}
     group: dict[str, GroupSection] = {}
+    calendars: Written = NOTHING_WRITTEN
+    """`[calendar.NAME]` and `[blackout.NAME]`; the files that they name have whole paths."""
 
     def group_limits(self) -> dict[str, int]:
         """How many may run at a time of each group."""

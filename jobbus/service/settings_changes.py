@@ -4,6 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
+from handlers.calendars.calendar_set import Written
 from jobbus.service.settings import Settings
 
 FIXED: Final = {
@@ -38,6 +39,11 @@ def changes(before: Settings, read: Settings) -> Changes:
     sections: dict[str, Any] = {}
     for section in Settings.__struct_fields__:
         old, new = getattr(before, section), getattr(read, section)
+        if isinstance(new, Written):
+            kinds = new.spec.__struct_fields__
+            changed += [k for k in kinds if getattr(old.spec, k) != getattr(new.spec, k)]
+            sections[section] = new
+            continue
         if isinstance(new, dict):  # its keys are names of the operator's choice
             changed += [section] if old != new else []
             sections[section] = new

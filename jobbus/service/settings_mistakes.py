@@ -4,14 +4,22 @@ import re
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from msgspec.structs import replace
+
 from bus.errors import ConfigError
 from bus.job_definition import Mistake
+from handlers.calendars.calendar_set import Written, examined
 from handlers.catalog.layers import Layer
 from handlers.catalog.problem import shown
 from handlers.catalog.toml_lines import Path as Keys
 from handlers.catalog.toml_lines import line_of
 from jobbus.service.settings import Settings
-from jobbus.service.settings_reading import FILE_SIZE_MAX, settings_in
+from jobbus.service.settings_reading import (
+    CALENDARS,
+    FILE_SIZE_MAX,
+    settings_in,
+    with_whole_paths,
+)
 
 MISTAKES_MAX: Final = 200
 
@@ -35,9 +43,11 @@ def read_settings(content: bytes, path: Path, shown_as: str) -> Reading:
         return Reading([Mistake(file=shown_as, line=line, reason=reason)], None)
     found: dict[str, Mistake] = {}
     torn: set[Keys] = set()
+    calendars = _calendars(layer, path, found)
     while len(found) < MISTAKES_MAX:
         try:
-            return Reading(list(found.values()), settings_in(layer.document, path))
+            settings = settings_in(layer.document, path)
+            return Reading(list(found.values()), replace(settings, calendars=calendars))
         except ConfigError as wrong:
             reason = str(wrong).removeprefix(f"{path}: ")
             keys = _place_of(reason, layer.document)
@@ -50,6 +60,20 @@ def read_settings(content: bytes, path: Path, shown_as: str) -> Reading:
             _leave_out(layer.document, keys)
             torn.add(keys[:-1])
     return Reading(list(found.values()), None)
+
+
+def _calendars(layer: Layer, path: Path, found: dict[str, Mistake]) -> Written:
+    """What the file says of calendars and blackouts, taken out of its document; `found` has what is
+    wrong with that from then on."""
+    own = {kind: each for kind in CALENDARS if isinstance(each := layer.document.get(kind), dict)}
+    for kind in own:
+        del layer.document[kind]
+    spec, problems, _ = examined(with_whole_paths(own, path))
+    for each in problems:
+        line = line_of(each.path, layer.lines)
+        mistake = Mistake(file=layer.file, line=line, reason=each.reason, key=shown(each.path))
+        found[f"{mistake.key} {mistake.reason}"] = mistake
+    return Written(layer.file, spec, layer.lines)
 
 
 def _place_of(reason: str, document: dict[str, Any]) -> Keys:

@@ -12,12 +12,16 @@ from typing import Any, Final, get_origin
 import msgspec
 
 from bus.access import RoleDefaults
+from bus.calendars import BlackoutSpec, CalendarSpec
 from bus.errors import ConfigError
 from bus.groups import GROUP_NAME
 from bus.malformed import why_unfit
 from bus.retention_settings import RetentionSettings
 from bus.secret_sources import SECRET_NAME, SecretSource
 from bus.toml_text import TomlFault, parse_toml, toml_text
+from handlers.calendars.calendar_set import NOTHING_WRITTEN, Written, examined
+from handlers.catalog.problem import shown
+from handlers.catalog.toml_lines import key_lines
 from jobbus.service.settings import (
     DirectorySection,
     GroupSection,
@@ -44,7 +48,15 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
 }
 SECRETS: Final = "secrets"
 GROUPS: Final = "group"
-NAMED: Final[dict[str, type[msgspec.Struct]]] = {SECRETS: SecretSource, GROUPS: GroupSection}
+CALENDARS: Final[dict[str, type[msgspec.Struct]]] = {
+    "calendar": CalendarSpec,
+    "blackout": BlackoutSpec,
+}
+NAMED: Final[dict[str, type[msgspec.Struct]]] = {
+    SECRETS: SecretSource,
+    GROUPS: GroupSection,
+    **CALENDARS,
+}
 """Sections whose keys are names of the operator's choice. They stand in the file only."""
 
 NOT_BUILT: Final = ("nats",)
@@ -76,13 +88,18 @@ def load_settings(
     Raises:
         ConfigError: a key is unknown or a value wrong; the message names the place.
     """
-    in_file = _from_file(config) if config is not None else {}
+    text = _text(config) if config is not None else ""
+    in_file = _from_file(config, text) if config is not None else {}
     try:
-        return _checked({**in_file, **_from_environ(environ or {}), **_from_flags(flags or {})})
+        settings = _checked({**in_file, **_from_environ(environ or {}), **_from_flags(flags or {})})
     except ConfigError as wrong:
         if config is not None and str(wrong) == _what_is_wrong(in_file):
             raise ConfigError(f"{config}: {wrong}") from wrong
         raise
+    if config is not None and settings.calendars != NOTHING_WRITTEN:
+        placed = settings.calendars._replace(file=config.name, lines=key_lines(text))
+        return msgspec.structs.replace(settings, calendars=placed)
+    return settings
 
 
 def _what_is_wrong(values: _Values) -> str | None:
@@ -99,13 +116,23 @@ def _checked(values: _Values) -> Settings:
     sections["serve"] = msgspec.structs.replace(
         serve, data=serve.data.absolute(), apps=serve.apps.absolute()
     )
-    settings = Settings(**sections, secrets=_secrets(values), group=_groups(values))
+    settings = Settings(
+        **sections,
+        secrets=_secrets(values),
+        group=_groups(values),
+        calendars=_calendars(values),
+    )
     check(settings)
     return settings
 
 
-def _from_file(path: Path) -> _Values:
-    return _values_in(_document(path), path)
+def _from_file(path: Path, text: str) -> _Values:
+    try:
+        return _values_in(parse_toml(text), path)
+    except TomlFault as exc:
+        raise ConfigError(f"{path}, line {exc.line}: {exc.reason}") from exc
+    except RecursionError as exc:
+        raise ConfigError(f"{path}: lists or tables are nested too deeply") from exc
 
 
 def settings_in(document: Mapping[str, Any], path: Path) -> Settings:
@@ -117,19 +144,17 @@ def settings_in(document: Mapping[str, Any], path: Path) -> Settings:
     return _checked(_values_in(document, path))
 
 
-def _document(path: Path) -> dict[str, Any]:
+def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(FILE_SIZE_MAX + 1)
         if len(raw) > FILE_SIZE_MAX:
             raise ConfigError(f"{path} is larger than {FILE_SIZE_MAX} bytes")
-        return parse_toml(toml_text(raw))
+        return toml_text(raw)
     except OSError as exc:
         raise ConfigError(f"{path} cannot be read: {exc.strerror or exc}") from exc
     except TomlFault as exc:
         raise ConfigError(f"{path}, line {exc.line}: {exc.reason}") from exc
-    except RecursionError as exc:
-        raise ConfigError(f"{path}: lists or tables are nested too deeply") from exc
 
 
 def _values_in(document: Mapping[str, Any], path: Path) -> _Values:
@@ -141,6 +166,9 @@ def _values_in(document: Mapping[str, Any], path: Path) -> _Values:
         for key, value in table.items():
             if section == SECRETS:
                 values[section, key] = _from_here(path, value)
+                continue
+            if section in CALENDARS:
+                values[section, key] = _from_here(path, value, "ics")
                 continue
             if section in NAMED:
                 values[section, key] = value
@@ -262,11 +290,36 @@ def _section(name: str, values: _Values) -> msgspec.Struct:
     return kind(**table)
 
 
-def _from_here(config: Path, source: object) -> object:
-    """The source with its file counted from the folder of the config."""
-    if isinstance(source, dict) and isinstance(source.get("file"), str) and source["file"]:
-        return source | {"file": str(config.absolute().parent / source["file"])}
+def _from_here(config: Path, source: object, key: str = "file") -> object:
+    """The source with the file that `key` names counted from the folder of the config."""
+    if isinstance(source, dict) and isinstance(source.get(key), str) and source[key]:
+        return source | {key: str(config.absolute().parent / source[key])}
     return source
+
+
+def with_whole_paths(
+    tables: Mapping[str, Mapping[str, Any]], config: Path
+) -> dict[str, dict[str, Any]]:
+    """Calendars and blackouts, with the files that they name counted from the folder of the
+    config."""
+    return {
+        kind: {name: _from_here(config, each, "ics") for name, each in named.items()}
+        for kind, named in tables.items()
+    }
+
+
+def _calendars(values: _Values) -> Written:
+    """Raises for the first of all mistakes; `examined` has them all."""
+    tables: dict[str, dict[str, Any]] = {}
+    for (section, key), value in values.items():
+        if section in CALENDARS:
+            tables.setdefault(section, {})[key] = value
+    if not tables:
+        return NOTHING_WRITTEN
+    spec, problems, _ = examined(tables)
+    for problem in problems:
+        raise ConfigError(f"[{shown(problem.path[:2])}] {problem.reason}")
+    return Written("jobbus.toml", spec, {})
 
 
 def _groups(values: _Values) -> dict[str, GroupSection]:

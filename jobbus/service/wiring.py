@@ -119,7 +119,7 @@ class Parts:
         self.catalog = CatalogWatch(
             self.settings.serve.apps, self.inbox.report, look_s, service_zone()
         )
-        self.catalog.go_by(self.settings.group)
+        self.catalog.go_by(self.settings.group, self.settings.calendars)
         self.job_log = JobLog(self.table, self.clock)
 
     def _make_owner(self) -> None:

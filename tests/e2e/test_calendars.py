@@ -1,6 +1,7 @@
 """`calendars.toml` as its user has it: in force when saved; a broken one changes nothing."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,15 @@ from typing import Any
 import pytest
 
 from tests.jobs import Apps
-from tests.service import ROOT, Http, Service, eventually_answered, running_service
+from tests.service import (
+    ROOT,
+    Http,
+    Service,
+    eventually,
+    eventually_answered,
+    kill,
+    running_service,
+)
 
 SAYS = 'echo "$JOBBUS_JOB_ID" >> "$BOARD/said"'
 EVERY_DAY = '["Mon..Sun"]'
@@ -94,6 +103,59 @@ async def test_calendars_decide_and_a_changed_file_is_in_force_and_a_broken_one_
             return await fault() is None
 
         await eventually_answered(is_well)
+
+
+async def test_calendars_of_the_settings_count_beside_the_file_and_change_with_a_reload(
+    tmp_path: Path,
+) -> None:
+    def in_settings(text: str) -> None:
+        (tmp_path / "jobbus.toml").write_text(text, encoding="utf-8")
+
+    def define_beside(apps: Apps) -> None:
+        define(apps)
+        (apps.root / "calendars.toml").unlink()
+        seconds = {"name": "seconds", "every_s": 1}
+        apps.shell("C/Barred", SAYS, max_running=9, schedule=[seconds])
+        window = '[blackout.Always]\non = ["Days"]\njobs = ["C/Barred"]\ndo = "skip"\n'
+        calendars(apps, f"[calendar.Days]\nweekdays = {EVERY_DAY}\n")
+        in_settings(closed(EVERY_DAY) + window)
+
+    with running_service(tmp_path, define_beside) as service:
+        async with service.http() as http:
+            await last_verdict(http, "C/Only", "started")
+            assert (await last_verdict(http, "C/Except", "skipped"))["why"] == "calendar"
+            assert (await last_verdict(http, "C/Barred", "skipped"))["why"] == "blackout"
+
+            in_settings(closed('["Mn"]'))
+            kill(service.pid, signal.SIGHUP)
+            said = 'Mn\\" is no weekday'
+            await eventually(lambda: said in service.log.read_text(), "the settings stay")
+            before = len(service.apps.lines("said"))
+            await eventually(lambda: "C/Only" in service.apps.lines("said")[before:], "goes on")
+
+            in_settings(closed("[]"))
+            kill(service.pid, signal.SIGHUP)
+            await last_verdict(http, "C/Except", "started")
+            assert (await last_verdict(http, "C/Only", "skipped"))["why"] == "calendar"
+            await last_verdict(http, "C/Barred", "started")
+
+            calendars(service.apps, closed(EVERY_DAY))
+
+            async def fault() -> dict[str, Any] | None:
+                jobs = (await http.get("/jobs"))["items"]
+                return next((e["fault"] for e in jobs if e["jobId"] == "*/calendars"), None)
+
+            shown = await eventually_answered(fault)
+            assert (shown["file"], shown["line"]) == ("apps/calendars.toml", 1)
+            assert "[calendar.Closed] stands in jobbus.toml, line 1, too" in shown["reason"]
+            for path in (service.root, service.apps.root):
+                checked = await asyncio.to_thread(check, service, path)
+                assert "apps/calendars.toml:1: [calendar.Closed] stands in jobbus.toml" in checked
+
+            in_settings("")
+            kill(service.pid, signal.SIGHUP)
+            await last_verdict(http, "C/Only", "started")
+            assert await fault() is None
 
 
 def check(service: Service, path: Path) -> str:

@@ -86,6 +86,44 @@ def test_all_mistakes_of_what_is_named_are_listed_with_file_line_and_key(
     assert ended.code == 1
 
 
+CALENDARS = """[calendar."A.B"]
+weekdays = ["Mn", "Xy"]
+holidays = { country = "DE", subdivision = "XX" }
+[calendar.File]
+ics = "gone.ics"
+[blackout.B]
+on = ["Days"]
+zone = "Nowhere"
+"""
+
+
+def test_calendars_of_the_settings_are_checked_with_those_of_the_apps(
+    cli: Cli, tmp_path: Path
+) -> None:
+    put(
+        tmp_path,
+        jobbus=CALENDARS,
+        apps__calendars='[calendar.Days]\ndates = ["13-01"]\n[blackout.C]\non = ["File"]\n',
+        apps__A__jobs__One__job=COMMAND + '[[schedule]]\nevery_s = 9\nonly = ["A.B", "Gone"]\n',
+    )
+    ended = cli(tmp_path, "check", ".", "--json")
+    job = ("apps/A/jobs/One/job.toml", 4, "schedule[0].only[1]")
+    of_apps = ("apps/calendars.toml", 2, "calendar.Days.dates[0]")
+    ics = (str(tmp_path / "gone.ics").removeprefix(f"{tmp_path}/"), 0, "")
+    assert problems(ended) == [
+        job,
+        of_apps,
+        ics,
+        ("jobbus.toml", 2, "calendar.A.B.weekdays[0]"),
+        ("jobbus.toml", 2, "calendar.A.B.weekdays[1]"),
+        ("jobbus.toml", 3, "calendar.A.B.holidays.subdivision"),
+        ("jobbus.toml", 8, "blackout.B.zone"),
+    ]
+    # What stands in settings that were not asked about is none of its mistakes.
+    assert problems(cli(tmp_path, "check", "apps", "--json")) == [job, of_apps, ics]
+    assert problems(cli(tmp_path, "check", "apps/A", "--json")) == [job]
+
+
 def test_without_a_path_it_checks_what_serve_would_take(cli: Cli, place: Path) -> None:
     (place / "apps").rename(place / "jobs-of-all")
     (place / "jobbus.toml").write_text('[serve]\napps = "jobs-of-all"\nlistn = 1\n')

@@ -78,9 +78,9 @@ END:VCALENDAR
 
 
 def calendars(text: str = TOML, zone: str = "UTC") -> CalendarSet:
-    spec, layer = decode(text.encode(), "apps/calendars.toml")
+    written = decode(text.encode(), "apps/calendars.toml")
     sources: dict[str, Source] = {"events.ics": read_ics(ICS)}
-    return compiled(spec, layer, sources, zone)
+    return compiled([written], sources, zone)
 
 
 def berlin(text: str) -> datetime:
@@ -275,6 +275,54 @@ on = ["X"]
         (12, "blackout.B.on[0]"),
         (13, "blackout.B.daily"),
         (15, "blackout.C.zone"),
+    ]
+
+
+def test_each_source_of_a_calendar_and_each_key_of_a_blackout_has_its_mistakes_said() -> None:
+    text = """[calendar.X]
+weekdays = ["Mo", "Mon", "Xy"]
+dates = ["2026-02-30", "12-24", "13-01"]
+holidays = { country = "DE", subdivision = "XX", categories = ["none"] }
+ics = ""
+[blackout.B]
+on = ["Nowhere"]
+zone = "Nowhere"
+daily = ["25:00..26:00", "later"]
+"""
+    with pytest.raises(Faulty) as caught:
+        calendars(text)
+    assert sorted((each.line, each.key) for each in caught.value.mistakes) == [
+        (2, "calendar.X.weekdays[0]"),
+        (2, "calendar.X.weekdays[2]"),
+        (3, "calendar.X.dates[0]"),
+        (3, "calendar.X.dates[2]"),
+        (4, "calendar.X.holidays.categories[0]"),
+        (4, "calendar.X.holidays.subdivision"),
+        (5, "calendar.X.ics"),
+        (7, "blackout.B.on[0]"),
+        (8, "blackout.B.zone"),
+        (9, "blackout.B.daily[0]"),
+        (9, "blackout.B.daily[1]"),
+    ]
+
+
+def test_two_files_count_together_and_a_name_that_both_have_is_a_mistake() -> None:
+    one = decode(
+        b'[calendar.X]\nweekdays = ["Sun"]\n[blackout.B]\non = ["Y"]\n', "one.toml", ("Y",)
+    )
+    other = decode(b'[calendar.Y]\ndates = ["12-24"]\n', "other.toml")
+    found = compiled([one, other], {}, "UTC")
+    assert found.calendars.keys() == {"X", "Y"}
+    assert [each.name for each in found.blackouts] == ["B"]
+    again = decode(b'\n[calendar.X]\ndates = ["12-24"]\n[blackout.B]\non = ["Z"]\n', "third.toml")
+    with pytest.raises(Faulty) as caught:
+        compiled([one, again], {}, "UTC")
+    assert [str(each) for each in caught.value.mistakes] == [
+        "third.toml:2: [calendar.X] stands in one.toml, line 1, too; write it once, or give one "
+        "of them another name",
+        "third.toml:4: [blackout.B] stands in one.toml, line 3, too; write it once, or give one "
+        "of them another name",
+        'third.toml:5: there is no calendar "Z"; known are X',
     ]
 
 

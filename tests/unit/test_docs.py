@@ -109,9 +109,10 @@ def test_settings_and_definitions_of_a_page_are_taken(block: Block, tmp_path: Pa
     elif name == "app.toml":
         assert isinstance(decode_app(text, block.place), AppSpec)
     elif name == "calendars.toml":
-        spec, layer = decode_calendars(text, block.place)
-        nothing = {each.ics: lambda local: None for each in spec.calendar.values() if each.ics}
-        assert compiled(spec, layer, nothing, "UTC").calendars.keys() == spec.calendar.keys()
+        written = decode_calendars(text, block.place)
+        named = written.spec.calendar
+        nothing = {each.ics: lambda local: None for each in named.values() if each.ics}
+        assert compiled([written], nothing, "UTC").calendars.keys() == named.keys()
     else:
         file = tmp_path / "jobbus.toml"
         file.write_bytes(text)
