@@ -1,7 +1,9 @@
 """Whether `[[schedule]]` of a definition makes sense, and what is put in where it says nothing.
 Pure."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -15,7 +17,15 @@ from handlers.catalog.problem import SECONDS_MAX, Problem, within
 from handlers.catalog.toml_lines import Path
 from handlers.catalog.variable_checks import variables
 from handlers.catalog.variables import resolve_variables
-from handlers.schedule.rules import ScheduleError, WallRule, rule_of
+from handlers.schedule.rules import (
+    AT_MAX,
+    RULE_KEYS,
+    ScheduleError,
+    is_reboot,
+    moment_of,
+    rule_of,
+    zone_of,
+)
 
 SCHEDULES_MAX = 100
 """Schedules of one job."""
@@ -70,16 +80,54 @@ def _numbers(path: Path, schedule: ScheduleSpec) -> Iterator[Problem]:
 
 
 def _rule(path: Path, schedule: ScheduleSpec) -> Iterator[Problem]:
-    if schedule.every_s is not None and schedule.every_s < 1:
+    """What is wrong with the rule: each key is looked at by itself, so that no mistake hides
+    another."""
+    given = [key for key in RULE_KEYS if getattr(schedule, key) is not None]
+    if len(given) != 1:
+        yield from _problem(path, partial(rule_of, schedule), rests_on=(path,))
+    of_zone = list(_problem(path, partial(zone_of, schedule.zone)))
+    yield from of_zone
+    if not given:
         return
-    try:
-        rule = rule_of(schedule)
-    except ScheduleError as error:
-        yield Problem((*path, error.key) if error.key else path, str(error), (path,))
+    known = replace(schedule, zone="UTC") if of_zone else schedule
+    for key in given:
+        yield from _rule_alone(path, key, known)
+    if schedule.anchor is not None and schedule.every_s is None:
+        reason = "anchor is what every_s is counted from; write it with it"
+        yield Problem((*path, "anchor"), reason, ((*path, "every_s"),))
+    if schedule.calendar is not None or (
+        schedule.cron is not None and not is_reboot(schedule.cron)
+    ):
         return
     for key in ("dst_gap", "dst_fold"):
-        if getattr(schedule, key) is not None and not isinstance(rule, WallRule):
-            yield Problem((*path, key), f"{key} is for cron and calendar alone; leave it out")
+        if getattr(schedule, key) is not None:
+            reason = f"{key} is for cron and calendar alone; leave it out"
+            yield Problem((*path, key), reason, ((*path, "cron"), (*path, "calendar")))
+
+
+def _rule_alone(path: Path, key: str, schedule: ScheduleSpec) -> Iterator[Problem]:
+    """What is wrong with one of the keys that say when, whatever stands beside it."""
+    if key == "at" and schedule.at and len(schedule.at) <= AT_MAX:
+        for index, text in enumerate(schedule.at):
+            place = (*path, "at", index) if len(schedule.at) > 1 else (*path, "at")
+            for problem in _problem(path, partial(moment_of, text, schedule.zone, "at")):
+                yield problem._replace(path=place)
+        return
+    kept: dict[str, Any] = {key: getattr(schedule, key)}
+    if key == "every_s":  # its number is looked at elsewhere
+        kept = {key: max(1, schedule.every_s or 1), "anchor": schedule.anchor}
+    alone = replace(schedule, **{**dict.fromkeys((*RULE_KEYS, "anchor")), **kept})
+    yield from _problem(path, partial(rule_of, alone))
+
+
+def _problem(
+    path: Path, look: Callable[[], object], rests_on: tuple[Path, ...] = ()
+) -> Iterator[Problem]:
+    """What the look finds to be wrong, if anything."""
+    try:
+        look()
+    except ScheduleError as error:
+        yield Problem((*path, error.key) if error.key else path, str(error), rests_on)
 
 
 def _name(path: Path, schedule: ScheduleSpec, names: set[str]) -> Iterator[Problem]:

@@ -163,6 +163,11 @@ def moment_of(text: str, zone: str, key: str) -> datetime:
     return instants_of(moment, zone_of(zone), Gap.RUN, Fold.ONCE)[0]
 
 
+def is_reboot(cron: str) -> bool:
+    """Whether it is due with reboots, and at no time that clocks show."""
+    return cron.strip().lower() == REBOOT
+
+
 @lru_cache(maxsize=RULES_MAX)
 def cron_rule(text: str, zone: str, gap: Gap | None = None, fold: Fold | None = None) -> Rule:
     """The rule of a line of cron.
@@ -178,7 +183,7 @@ def cron_rule(text: str, zone: str, gap: Gap | None = None, fold: Fold | None = 
     wanted = " ".join(text.split())
     if not wanted:
         raise ScheduleError("cron", 'cron is empty; e.g. "0 3 * * *" is daily at three')
-    if wanted.lower() == REBOOT:
+    if is_reboot(wanted):
         return RebootRule()
     line = ALIASES.get(wanted.lower(), wanted)
     _check_dialect(line)

@@ -433,7 +433,7 @@ LATER_FAULTS: list[tuple[str, int, str]] = [
     (COMMAND + "[keep]\ndays = -1\n", 3, "keep.days"),
     (COMMAND + "[[after]]\nstart = 'Job'\n", 3, 'must be a job id such as "App/Job"'),
     (COMMAND + "[[schedule]]\ncron = ' '\n", 3, "cron is empty"),
-    (COMMAND + "[[schedule]]\ncron='x'\ndst_gap='no'\n", 4, 'knows no "no"'),
+    (COMMAND + "[[schedule]]\ncron='0 3 * * *'\ndst_gap='no'\n", 4, 'knows no "no"'),
     (COMMAND + "[[schedule]]\ncron='0 3 * * *'\n[schedule.variables]\nX=1\n", 4, "no variable"),
     (COMMAND + "[[schedule]]\ncron='0 3 * * *'\n[variables.X]\nrequired=true\n", 2, "is required"),
     (
@@ -773,3 +773,63 @@ def test_one_instant_may_stand_alone_as_a_text_or_a_date_of_toml(value: str) -> 
     alone = spec_of(COMMAND + f"[[schedule]]\nat = {value}\n")
     assert alone.schedule[0].at == ("2026-12-24T18:00:00",)
     assert alone == spec_of(COMMAND + f"[[schedule]]\nat = [{value}]\n")
+
+
+def test_each_mistake_of_a_schedule_is_said_and_none_hides_another() -> None:
+    text = (
+        COMMAND
+        + """[[schedule]]
+zone = "Nowhere"
+cron = "0 0 31 2 *"
+calendar = "Mon 25:00"
+at = ["soon", "2026-12-24T18:00:00", "later"]
+every_s = 0
+anchor = "then"
+[[schedule]]
+zone = 3
+cron = "0 3 ? * *"
+missed = "twice"
+[[schedule]]
+every_s = 5
+zone = "Berlin"
+anchor = "when"
+dst_gap = "run"
+dst_fold = "once"
+name = "x"
+[[schedule]]
+name = "x"
+at = "2026-02-30T00:00:00"
+anchor = "2026-01-01T00:00:00"
+dst_gap = "skip"
+only = ["Gone"]
+[[schedule]]
+evry_s = 5
+zone = "Nowhere"
+"""
+    )
+    found = decode_definition(text.encode(), file="job.toml", directory="/x", calendars=())
+    assert isinstance(found, DefinitionFault)
+    assert [(each.line, each.key.removeprefix("schedule")) for each in found.all] == [
+        (3, "[0].zone"),
+        (4, "[0].cron"),
+        (5, "[0].calendar"),
+        (6, "[0].at[0]"),
+        (6, "[0].at[2]"),
+        (7, "[0].every_s"),
+        (7, "[0].every_s"),
+        (8, "[0].anchor"),
+        (10, "[1].zone"),
+        (11, "[1].cron"),
+        (12, "[1].missed"),
+        (15, "[2].zone"),
+        (16, "[2].anchor"),
+        (17, "[2].dst_gap"),
+        (18, "[2].dst_fold"),
+        (21, "[3].name"),
+        (22, "[3].at"),
+        (23, "[3].anchor"),
+        (24, "[3].dst_gap"),
+        (25, "[3].only[0]"),
+        (27, "[4].evry_s"),
+        (28, "[4].zone"),
+    ]
