@@ -198,7 +198,8 @@ class ExitRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Caused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the end of an execution set going: the start of another job, or why there was none.
 
-    `execution_id` is the one that was started, or ran already.
+    `execution_id` is the one that was started, or ran already. `is_hidden`: not everybody who may
+    view the first job may view the other one, so its name and the reason are not shown here.
     """
 
     job_id: str
@@ -206,6 +207,7 @@ class Caused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     execution_id: str | None = None
     error_code: str | None = None
     error: str | None = None
+    is_hidden: bool = False
 
 
 NO_RESULT = msgspec.Raw(b"null")

@@ -55,8 +55,15 @@ class UsageView(msgspec.Struct, frozen=True, rename={
     oom_kills: int
 
 
+HIDDEN_REASON = "those who may view the other job find the reason at the command"
+
+
 class CausedView(msgspec.Struct, frozen=True, rename="camel"):
-    """The start of another job that an end set going; with an `errorCode` it was refused."""
+    """The start of another job that an end set going; with an `errorCode` it was refused.
+
+    `jobId` is empty if not everybody who may view the first job may view the other one: its name
+    and the reason then stand at the command alone.
+    """
 
     job_id: str
     command_id: str
@@ -538,13 +545,10 @@ def _stop_view(stop: StopRequest | None) -> StopView | None:
 
 
 def _caused_view(caused: Caused) -> CausedView:
-    return CausedView(
-        caused.job_id,
-        caused.command_id,
-        caused.execution_id,
-        caused.error_code,
-        caused.error,
-    )
+    job_id, error = caused.job_id, caused.error
+    if caused.is_hidden:
+        job_id, error = "", error and HIDDEN_REASON
+    return CausedView(job_id, caused.command_id, caused.execution_id, caused.error_code, error)
 
 
 def _time(at_ms: int | None) -> str | None:

@@ -105,7 +105,7 @@ def follow(table: ReadableTable, link: Link, context: Context) -> Decision:
     if not decision.events:
         return NOTHING
     events = tuple(_as_caused(event, first) for event in decision.events)
-    return Decision((*events, _recorded(link, envelope.id, events)), decision.effects)
+    return Decision((*events, _recorded(table, link, envelope.id, events)), decision.effects)
 
 
 def _variables(link: Link) -> dict[str, Value]:
@@ -126,16 +126,21 @@ def _as_caused(event: AnyEvent, first: Execution) -> AnyEvent:
     return event
 
 
-def _recorded(link: Link, command_id: str, events: Sequence[AnyEvent]) -> ExecutionCaused:
+def _recorded(
+    table: ReadableTable, link: Link, command_id: str, events: Sequence[AnyEvent]
+) -> ExecutionCaused:
     """What stands at the execution that has ended."""
     accepted = next(e for e in events if isinstance(e, CommandAccepted))
     ends = (e for e in events if isinstance(e, CommandEnded) and e.command_id == command_id)
     ended = next(ends, None)
+    job_id = link.execution.job_id
+    is_there = table.job(link.after.start) is not None
     caused = Caused(
         job_id=link.after.start,
         command_id=command_id,
         execution_id=accepted.execution_id,
         error_code=ended.error_code if ended is not None else None,
         error=ended.error if ended is not None else None,
+        is_hidden=is_there and not table.is_seen_with(job_id, link.after.start),
     )
     return ExecutionCaused(execution_id=link.execution.id, by=accepted.user_id, caused=caused)

@@ -79,6 +79,17 @@ class ReadableTable:
             return job.spec.roles
         return self._last_roles.get(job_id)
 
+    def is_seen_with(self, job_id: str, other: str) -> bool:
+        """Whether everybody who may view the job may view the other one, by the lists of both."""
+        if job_id == other:
+            return True
+        roles, of_other = self.roles(job_id), self.roles(other)
+        view = roles.view if roles is not None else None
+        view_of_other = of_other.view if of_other is not None else None
+        if view is None or view_of_other is None:
+            return view is view_of_other
+        return set(view) <= set(view_of_other)
+
     def schedules_of(self, job_id: str) -> Mapping[str, ScheduleState]:
         """What is known of the job's schedules, by name; of those that it had, too."""
         return self._schedules.get(job_id, {})

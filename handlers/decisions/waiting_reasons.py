@@ -98,7 +98,7 @@ def _named(
     table: ReadableTable, execution: Execution, holders: list[Execution], now_ms: int
 ) -> str:
     """Those that hold the slots, as far as everybody who sees the execution may know of them."""
-    known = [e for e in holders if _is_seen_by_the_same(table, execution.job_id, e.job_id)]
+    known = [e for e in holders if table.is_seen_with(execution.job_id, e.job_id)]
     words = [f"{each.job_id} since {_begun(each, now_ms)}" for each in known[:_NAMED_MAX]]
     others = len(holders) - len(known)
     if len(known) > _NAMED_MAX:
@@ -106,18 +106,6 @@ def _named(
     if others:
         words.append(f"{others} of other jobs" if others > 1 else "one of another job")
     return ", ".join(words)
-
-
-def _is_seen_by_the_same(table: ReadableTable, job_id: str, other: str) -> bool:
-    """Whether whoever may view the job may view the other one, too, by the lists of both."""
-    if job_id == other:
-        return True
-    roles, of_other = table.roles(job_id), table.roles(other)
-    view = roles.view if roles is not None else None
-    view_of_other = of_other.view if of_other is not None else None
-    if view is None or view_of_other is None:
-        return view is view_of_other
-    return set(view) <= set(view_of_other)
 
 
 def _doubt(table: ReadableTable, execution: Execution, _: int) -> str:

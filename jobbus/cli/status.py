@@ -148,9 +148,10 @@ def _files_word(execution: Execution) -> str:
 
 
 def _caused_word(caused: Caused) -> str:
+    job = caused.job_id or "another job"
     if caused.error_code is not None:
-        return f"{caused.job_id} was not started: {caused.error or caused.error_code}"
-    return f"{caused.job_id} {caused.execution_id or ''}"
+        return f"{job} was not started: {caused.error or caused.error_code}"
+    return f"{job} {caused.execution_id or ''}"
 
 
 def _value(value: object) -> str:

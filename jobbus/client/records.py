@@ -56,7 +56,10 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, rename={
 
 
 class Caused(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The start of another job that an end set going; with an `error_code` it was refused."""
+    """The start of another job that an end set going; with an `error_code` it was refused.
+
+    `job_id` is empty if not everybody who may view the first job may view the other one.
+    """
 
     job_id: str
     command_id: str = ""

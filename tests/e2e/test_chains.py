@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import aiohttp
 import pytest
 from playwright.async_api import expect
 
@@ -74,6 +75,12 @@ def define(apps: Apps) -> None:
         "M": {"type": "integer", "required": True},
     }
     apps.write("T/Strict", ("{{Choice}}",), variables=strict)
+    hidden = {"roles": {"view": ["boss"]}}
+    how = {"How": {"type": "choice", "choices": ["ls-l"], "required": True}}
+    apps.shell("T/Hidden", "exit 0", variables=how, **hidden)
+    apps.shell("T/HiddenToo", "exit 0", **hidden)
+    onward = [{"start": f"T/{name}"} for name in ("Hidden", "HiddenToo", "Missing")]
+    apps.shell("T/Open", "exit 0", after=onward)
     apps.shell("T/Held", WAITING.format(name="held"), after=[{"start": "T/AfterHeld"}])
     apps.shell("T/AfterHeld", SEEN + 'held"')
     secret = {"Token": {"type": "secret"}}
@@ -212,6 +219,33 @@ async def test_what_cannot_be_started_is_recorded_where_people_look(
     assert (refused["status"], refused["errorCode"]) == ("Rejected", "disabled")
     log = service.log.read_text()
     assert "T/Disabled was not started after T/Refused: T/Disabled is disabled" in log
+
+
+async def test_what_is_set_going_is_not_named_to_those_who_may_not_view_it(
+    service: Service, http: Http
+) -> None:
+    made = await http.call("POST", "/tokens", {"userId": "anna", "roles": ["viewer"]})
+    headers = {"Authorization": f"Bearer {made.json['token']}"}
+    execution_id = await http.start("T/Open")
+    await followed(http, execution_id, 3)
+    async with aiohttp.ClientSession(service.url, headers=headers) as session:
+        seen = await Http(session).execution(execution_id)
+        stream = await Http(session).call("GET", f"/executions/{execution_id}/stream")
+        commands = [each["commandId"] for each in seen["caused"]]
+        answers = [await Http(session).call("GET", f"/commands/{each}") for each in commands]
+    named = [(each["jobId"], each["errorCode"], each["error"]) for each in seen["caused"]]
+    why = "those who may view the other job find the reason at the command"
+    missing = 'no job "T/Missing" that chain:T/Open may see'
+    assert named == [
+        ("", "bad_variables", why),
+        ("", None, None),
+        ("T/Missing", "unknown_job", missing),
+    ]
+    assert b"Hidden" not in stream.body
+    assert b"ls-l" not in stream.body
+    assert [each.status for each in answers[:2]] == [404, 404]
+    reason = (await http.get(f"/commands/{commands[0]}"))["error"]
+    assert 'variable "How" is required: must be one of "ls-l"' in reason
 
 
 async def test_a_chain_goes_on_once_when_the_service_dies_before_the_end(

@@ -131,6 +131,7 @@ CAUSED = Caused(
     execution_id="e-2",
     error_code="disabled",
     error="Demo/Next is disabled",
+    is_hidden=True,
 )
 SPEC = JobSpec(
     command=("sh", "-c", "echo {{text}}"),

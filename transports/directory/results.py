@@ -28,6 +28,7 @@ RESULT_NAMES = {
     "variables": "Variables", "roles": "Roles", "submitted_at": "SubmittedAt", "status": "Status",
     "processed_at": "ProcessedAt", "execution_id": "ExecutionID", "error": "Error",
     "outcome": "Outcome", "error_code": "ErrorCode", "result": "Result",
+    "is_hidden": "IsHidden",
 }  # fmt: skip
 
 STATUS_NAMES = {
@@ -77,6 +78,7 @@ class CausedEntry(msgspec.Struct, frozen=True, kw_only=True, rename=RESULT_NAMES
     execution_id: str | None = None
     error_code: str | None = None
     error: str | None = None
+    is_hidden: bool = False
 
 
 class StatusFile(msgspec.Struct, frozen=True, kw_only=True, rename=STATUS_NAMES):

@@ -392,8 +392,8 @@ async function drawFiles(record) {
 /** What stands beside the output: what set the execution going, what it left, what it set going. */
 function about(record) {
   const caused = (record.caused ?? []).map((each) => each.errorCode
-    ? `${each.jobId} was not started: ${each.error ?? each.errorCode}`
-    : `then started ${each.jobId} (${each.executionId})`);
+    ? `${each.jobId || "another job"} was not started: ${each.error ?? each.errorCode}`
+    : `then started ${each.jobId || "another job"} (${each.executionId})`);
   return [
     record.causedBy ? `started after ${nameOf(record.causedBy)}` : "",
     record.artifactsNote,
