@@ -4,6 +4,7 @@ Stdlib only. It is read once, when nothing of the program is left, so that it is
 Everything in it comes from the job and may be hostile: its size is bounded, links are not followed.
 """
 
+import contextlib
 import json
 import os
 import stat
@@ -20,19 +21,29 @@ EXAMPLE = 'write one JSON object, such as {"rows": 3}'
 
 
 class Result(NamedTuple):
-    """`content` without secrets; `note` is what was not taken and what would be right."""
+    """`content` without secrets, of which it `had_secret`s; `note` is what was not taken and what
+    would be right."""
 
     content: dict[str, Any] | None = None
     note: str = ""
+    had_secret: bool = False
 
 
 def read_result(folder: Folder | OwnFolder, masking: Masking | None) -> Result:
-    """What the program has left; a file in which a secret stands is removed."""
+    """What the program has left. Where there are secrets, a file is removed in which one stands,
+    however it is spelled, and one that was not taken: nobody has looked whether one does."""
+    result = _result(folder, masking)
+    is_clean = result.content is not None and not result.had_secret
+    if masking is not None and not is_clean:
+        with contextlib.suppress(OSError):
+            os.unlink(NAME, dir_fd=folder.descriptor)
+    return result
+
+
+def _result(folder: Folder | OwnFolder, masking: Masking | None) -> Result:
     try:
         text = _decoded(_read(folder))
-        if masked(masking, text) != text:
-            os.unlink(NAME, dir_fd=folder.descriptor)
-        content = _content(text)
+        content = _content(text, masked(masking, text))
     except FileNotFoundError:
         return Result()
     except PermissionError:
@@ -41,7 +52,8 @@ def read_result(folder: Folder | OwnFolder, masking: Masking | None) -> Result:
         return Result(note=f"the result file cannot be read: {os.strerror(error.errno or 0)}")
     except _Unfit as why:
         return Result(note=masked(masking, str(why)))
-    return Result(masked(masking, content))
+    shown = masked(masking, content)
+    return Result(shown, had_secret=shown != content or masked(masking, text) != text)
 
 
 class _Unfit(Exception):
@@ -82,8 +94,9 @@ def _decoded(data: bytes) -> str:
         raise _Unfit("the result was not taken: it is no text in UTF-8") from None
 
 
-def _content(text: str) -> dict[str, Any]:
-    """The object that the text is.
+def _content(text: str, shown: str) -> dict[str, Any]:
+    """The object that the text is. `shown` is the text without secrets: half of one, where a
+    sentence cuts it off, would not be known as such.
 
     Raises:
         _Unfit: it is something else.
@@ -93,9 +106,9 @@ def _content(text: str) -> dict[str, Any]:
     try:
         content = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
-        raise _Unfit(f"the result {quoted(text)} is not JSON: {EXAMPLE}") from None
+        raise _Unfit(f"the result {quoted(shown)} is not JSON: {EXAMPLE}") from None
     if not isinstance(content, dict):
-        raise _Unfit(f"the result {quoted(text)} is no JSON object: {EXAMPLE}")
+        raise _Unfit(f"the result {quoted(shown)} is no JSON object: {EXAMPLE}")
     if is_deeper(content, DATA_LEVELS_MAX):
         raise _Unfit(f"the result was not taken: it is more than {DATA_LEVELS_MAX} levels deep")
     if not is_encodable(content):

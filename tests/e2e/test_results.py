@@ -48,6 +48,19 @@ DEEP = """
 import os
 open(os.environ["JOBBUS_RESULT"], "w").write('{"a": ' + "[" * 5000 + "]" * 5000 + "}")
 """
+SPELLING = """
+import os
+spelled = "".join(f"\\\\u{ord(sign):04x}" for sign in os.environ["JOBBUS_VAR_Token"])
+open(os.environ["JOBBUS_RESULT"], "w").write('{"key": "%s"}' % spelled)
+"""
+NO_JSON = """
+import os
+open(os.environ["JOBBUS_RESULT"], "w").write("x" * 45 + os.environ["JOBBUS_VAR_Token"])
+"""
+TOO_LONG = """
+import json, os
+json.dump([os.environ["JOBBUS_VAR_Token"]] * 4000, open(os.environ["JOBBUS_RESULT"], "w"))
+"""
 REVEALING = """
 import json, os
 json.dump({"key": os.environ["JOBBUS_VAR_Token"]}, open(os.environ["JOBBUS_RESULT"], "w"))
@@ -68,7 +81,11 @@ def define(apps: Apps) -> None:
     apps.shell("R/Retried", second, retry=retry)
     apps.python("R/Large", LARGE)
     apps.python("R/Deep", DEEP)
-    apps.python("R/Revealing", REVEALING, variables={"Token": {"type": "secret"}})
+    secret = {"Token": {"type": "secret"}}
+    apps.python("R/Revealing", REVEALING, variables=secret)
+    apps.python("R/Spelling", SPELLING, variables=secret)
+    apps.python("R/NoJson", NO_JSON, variables=secret)
+    apps.python("R/TooLong", TOO_LONG, variables=secret)
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +189,21 @@ async def test_a_secret_in_a_result_is_masked_and_its_file_removed(service: Serv
     assert end["result"] == {"key": "***"}
     files = [path for path in service.data.rglob("*") if path.is_file()]
     assert not [path for path in files if SECRET.encode() in path.read_bytes()]
+
+
+async def test_no_file_is_left_in_which_a_secret_may_stand_spelled_otherwise_or_unread(
+    service: Service,
+) -> None:
+    async with service.http() as http:
+        token = {"secret": "TOKEN"}
+        spelled = await http.ended(await http.start("R/Spelling", Token=token))
+        too_long = await http.ended(await http.start("R/TooLong", Token=token))
+        no_json = await http.ended(await http.start("R/NoJson", Token=token))
+    assert (spelled["result"], too_long["result"]) == ({"key": "***"}, None)
+    assert "of at most 64 KiB" in too_long["resultNote"]
+    assert f'the result "{"x" * 45}***" is not JSON' in no_json["resultNote"]
+    for end in (spelled, too_long, no_json):
+        assert not (service.data / "JobOutput" / end["executionId"] / "result.json").exists()
 
 
 def test_the_command_line_prints_the_result(
