@@ -27,6 +27,9 @@ REST_S = 0.5
 """So much, and so long, is read of an answer whose status is known: a server whose answer is cut
 off would log an error."""
 
+INTERIM_MAX = 8
+"""Answers of 1xx before the one that counts."""
+
 SHOWN_MAX = 100
 
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: ([^\r\n]*))?\r?\n")
@@ -136,15 +139,7 @@ async def _answer(
         "User-Agent: jobbus\r\nConnection: close\r\n\r\n".encode("ascii")
     )
     await writer.drain()
-    try:
-        line = await reader.readline()
-    except ValueError:  # longer than any status line
-        line = b"\n"
-    found = _STATUS.fullmatch(line)
-    if found is None:
-        if not line:
-            raise ConnectionResetError
-        raise NoAnswer(f"what answers on port {target.port} does not speak HTTP")
+    found = await _final_status(target, reader)
     await _rest(reader)
     words = visible((found[2] or b"").decode("latin-1").strip())[:SHOWN_MAX]
     status = found[1].decode("ascii") + (f" {words}" if words else "")
@@ -152,6 +147,34 @@ async def _answer(
     if found[1][:1] != b"2":
         raise NoAnswer(said)
     return said
+
+
+async def _final_status(target: HttpTarget, reader: asyncio.StreamReader) -> re.Match[bytes]:
+    """The status line behind those that only announce it (1xx, RFC 9110 §15.2).
+
+    Raises:
+        NoAnswer: there is none.
+        OSError: the connection ended before it.
+    """
+    for _ in range(INTERIM_MAX + 1):
+        line = await _line(reader)
+        found = _STATUS.fullmatch(line)
+        if found is None:
+            if not line:
+                raise ConnectionResetError
+            break
+        if found[1][:1] != b"1":
+            return found
+        while (await _line(reader)).strip(b"\r\n"):
+            pass
+    raise NoAnswer(f"what answers on port {target.port} does not speak HTTP")
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ValueError:  # longer than any line of an answer's head
+        return b"-\n"
 
 
 async def _rest(reader: asyncio.StreamReader) -> None:

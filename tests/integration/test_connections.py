@@ -55,6 +55,11 @@ async def ask(port: int, timeout_s: float = 5.0) -> str:
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "/a?b=c answered 200 OK"),
         (b"HTTP/1.0 204\r\n\r\n", "/a?b=c answered 204"),
+        (
+            b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
+            b"HTTP/1.1 200 OK\r\n\r\n",
+            "/a?b=c answered 200 OK",
+        ),
         (b"HTTP/1.1 299 \x1b[31mred\r\n\r\n", "/a?b=c answered 299 \ufffd[31mred"),
     ],
 )
@@ -68,6 +73,9 @@ async def test_answer_of_2xx_is_a_good_one(answer: bytes, said: str) -> None:
     [
         (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", "answered 302 Found"),
         (b"HTTP/1.1 500 Oh\r\n\r\n", "answered 500 Oh"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 503 No\r\n\r\n", "answered 503 No"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n" * 5000, "does not speak HTTP"),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n", "closed the connection without an answer"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak HTTP"),
         (b"x" * 100_000, "does not speak HTTP"),
         (b"", "closed the connection without an answer"),
