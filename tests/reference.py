@@ -278,7 +278,10 @@ def _kind(hint: Any) -> str:
         )
         return f"table of {inner}"
     if origin in (Union, types.UnionType):
-        return "text, number, `true` or `false`" if str in arguments else "number"
+        if bool in arguments:
+            return "text, number, `true` or `false`"
+        number = "number" if float in arguments else "whole number"
+        return f"text or {number}" if str in arguments else "number"
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         words = [f'`"{word}"`' for word in hint]
         return ", ".join(words) if len(words) < 8 else "final states"

@@ -36,8 +36,13 @@ def within(path: Path, value: float | None, low: float, high: float) -> Iterator
     if value is None:
         return
     if not isfinite(value) or not low <= value <= high:
-        limits = f"from {low:.15g} to {high:.15g}"
+        limits = f"from {_written(low)} to {_written(high)}"
         yield Problem(path, f"{shown(path)} must be {limits}, not {value}")
+
+
+def _written(limit: float) -> str:
+    """The number with all its digits: one that is rounded would not be the limit."""
+    return str(int(limit)) if limit == int(limit) else f"{limit:.15g}"
 
 
 def expression(path: Path, text: str, length_max: int | None = None) -> Iterator[Problem]:

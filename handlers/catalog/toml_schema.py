@@ -19,6 +19,7 @@ from bus.model import FINAL_EXECUTION
 from bus.schedules import Moment
 from handlers.catalog.chain_checks import JOB_ID
 from handlers.catalog.definition_checks import SIGNALS, problems_of
+from handlers.catalog.limit_checks import ID_MAX
 from handlers.catalog.program_call import RESERVED_NAMES, RESERVED_PREFIX
 from handlers.catalog.record_decoding import fields_of, placeholder
 from handlers.catalog.variable_checks import ONLY_FOR, VARIABLE_NAME
@@ -35,11 +36,23 @@ _TYPES: Final[dict[Any, str]] = {str: "string", bool: "boolean", int: "integer",
 _JOB_ID: Final = f"^{JOB_ID.pattern}$"
 _NOT_BLANK: Final[Schema] = {"items": {"type": "string", "pattern": r"\S"}}
 _ENDS: Final[Schema] = {"items": {"enum": sorted(FINAL_EXECUTION)}}
+_ACCOUNT: Final[Schema] = {"pattern": r"\S", "minimum": 0, "maximum": ID_MAX}
 _OURS: Final = "|".join((RESERVED_PREFIX, *(f"{name}$" for name in RESERVED_NAMES)))
 
 _MORE: Final[Mapping[str, Schema]] = {
-    "command": {"minItems": 1},
+    "command": {
+        "minItems": 1,
+        "items": [{"type": "string", "minLength": 1}],
+        "additionalItems": {"type": "string"},
+    },
     "cwd": {"minLength": 1},
+    "env_file": {"pattern": r"^\??.*\S", "not": {"pattern": r"^\s*\?\s*$"}},
+    "stdin": {"pattern": r"^(null$|file:.|variable:.)"},
+    "ready": {"pattern": r"^(spawn$|notify$|after_s:[0-9]|tcp:.|https?:.|output:.)"},
+    "formerly": {"items": {"type": "string", "pattern": _JOB_ID}},
+    "user": _ACCOUNT,
+    "group": _ACCOUNT,
+    "health": {"allOf": [{"anyOf": [{"required": ["command"]}, {"required": ["url"]}]}]},
     "env": {"propertyNames": {"pattern": f"^(?!{_OURS})[^=]+$"}},
     "stop_signal": {"enum": sorted(SIGNALS)},
     "success_codes": {"minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": 255}},
@@ -60,6 +73,9 @@ def job_schema(tables: Mapping[str, str], keys: Mapping[str, str], *, whole: boo
     """
     schema = _Maker(tables, keys, _MORE, range_of).table(JobSpec, "")
     schema["properties"]["variables"]["additionalProperties"]["allOf"] = _only_for()
+    # Of a list of tables the nearer file has all or nothing, so this holds in defaults, too.
+    rules = [{"required": [key]} for key in ("cron", "every_s", "at", "calendar")]
+    schema["properties"]["schedule"]["items"]["oneOf"] = rules
     title = "job.toml" if whole else "defaults.toml"
     if not whole:
         _without_required(schema)

@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from bus.job_definition import JobSpec
+from bus.job_definition import DefinitionFault, JobSpec
 from handlers.catalog.definition_decoding import decode_definition
 from handlers.catalog.record_decoding import RecordDecoder, fields_of
 from handlers.catalog.toml_lines import key_lines
@@ -78,6 +78,38 @@ def test_known_mistakes_are_refused_as_far_as_a_schema_can(
         of_number = "must be from" in reason and not ("inf" in text or "nan" in text)
         assert is_refused or not (decoder.problems or of_number), (text, reason)
     assert refused > 40
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'command = [""]',
+        COMMAND + "user = -1",
+        COMMAND + 'user = ""',
+        COMMAND + "group = 4294967295",
+        COMMAND + 'formerly = ["Old"]',
+        COMMAND + 'stdin = "settings.txt"',
+        COMMAND + 'ready = "http"',
+        COMMAND + 'env_file = "?"',
+        COMMAND + "[health]",
+        COMMAND + '[[schedule]]\nname = "x"',
+        COMMAND + '[[schedule]]\ncron = "@daily"\nevery_s = 3',
+        COMMAND + "[output]\nmax_bytes = 1125899906842625",
+    ],
+)
+def test_what_is_between_keys_or_in_a_short_text_is_refused_too(
+    of_job: jsonschema.Draft7Validator, text: str
+) -> None:
+    assert not of_job.is_valid(tomllib.loads(text))
+    found = decode_definition(text.encode(), file="job.toml", directory="/x")
+    assert isinstance(found, DefinitionFault)
+
+
+def test_number_at_its_limit_is_valid_however_large(of_job: jsonschema.Draft7Validator) -> None:
+    text = COMMAND + "[output]\nmax_bytes = 1125899906842624"
+    assert of_job.is_valid(tomllib.loads(text))
+    found = decode_definition(text.encode(), file="job.toml", directory="/x")
+    assert isinstance(found, JobSpec)
 
 
 @pytest.mark.parametrize(
