@@ -160,7 +160,7 @@ class DefinitionFiles:
             jobs_folder = _resolved(folders, f"{app_folder}/{JOBS_FOLDER}")
             self._note_written(jobs_folder)
             try:
-                for job, job_folder in _subfolders(jobs_folder):
+                for job, job_folder in _subfolders(jobs_folder, or_nothing=True):
                     folder = job_folder
                     if os.path.islink(folder):  # noqa: PTH114 - to resolve all would take longer
                         folder = _resolved(folders, folder)
@@ -277,7 +277,7 @@ class DefinitionFiles:
             content = content_of(f"{folder}/{FILE_NAME}", SIZE_MAX)
         except OSError as exc:
             if exc.errno in _ABSENT:
-                return None
+                return self._leads_nowhere(job_id, (app, JOBS_FOLDER, job))
             return Definition(job_id=job_id, fault=fault_of([_unreadable(self._shown(place), exc)]))
         for part, kind in ((app, "app"), (job, "job")):
             if not ID_PART.fullmatch(part):
@@ -307,6 +307,16 @@ class DefinitionFiles:
             fault = placed_fault(problems, content, self._shown(place), defaults)
             return Definition(job_id=job_id, revision=revision, fault=fault)
         return definition
+
+    def _leads_nowhere(self, job_id: str, place: tuple[str, ...]) -> Definition | None:
+        """The fault of a definition that is not there since a link to it leads to nothing."""
+        for link in (place, (*place, FILE_NAME)):
+            path = "/".join((str(self._apps), *link))
+            if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
+                target = os.readlink(path)  # noqa: PTH115
+                reason = f"is a link that leads to nothing: there is no {visible(target)}"
+                return Definition(job_id=job_id, fault=self._fault(link, reason))
+        return None
 
     def _note_written(self, path: str) -> os.stat_result | None:
         """What the path is, if it is there, and noted when it was written."""
@@ -387,19 +397,28 @@ def _unreadable(file: str, error: OSError) -> Mistake:
     return Mistake(file=file, line=0, reason=f"cannot be read: {error.strerror or error}")
 
 
-def _subfolders(folder: str) -> Iterator[tuple[str, str]]:
-    """Names and paths of the folders in `folder`, by name; symlinked ones too, hidden ones not.
+def _subfolders(folder: str, *, or_nothing: bool = False) -> Iterator[tuple[str, str]]:
+    """Names and paths of the folders in `folder`, by name; symlinked ones too, hidden ones not;
+    `or_nothing`: links that lead to nothing as well.
 
     The depth is fixed by the callers, so links in a circle lead nowhere.
     """
     try:
         with os.scandir(folder) as entries:
-            found = [(e.name, e.path) for e in entries if e.name[0] != "." and _is_folder(e)]
+            found = [
+                (e.name, e.path)
+                for e in entries
+                if e.name[0] != "." and (_is_folder(e) or (or_nothing and _is_broken(e)))
+            ]
     except OSError as exc:
         if exc.errno in _ABSENT:
             return
         raise
     yield from sorted(found)
+
+
+def _is_broken(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not os.path.exists(entry.path)  # noqa: PTH110
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

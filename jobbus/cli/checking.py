@@ -1,5 +1,6 @@
 """`check`: definitions, defaults and settings are read as a service would; all mistakes at once."""
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from handlers.catalog.definition_decoding import (
 from handlers.catalog.definition_files import APP_NAME, DEFAULTS_NAME, DefinitionFiles
 from handlers.catalog.layers import SIZE_MAX, Layer
 from handlers.catalog.near_jobs import FILE_NAME, JOBS_FOLDER
+from handlers.catalog.regular_files import content_of
 from jobbus.cli.exits import CliError, Exit
 from jobbus.cli.show import Json, clean, say, show_json
 from jobbus.service.settings import DATA_DEFAULT, ServeSettings
@@ -28,6 +30,9 @@ from jobbus.service.settings_file import NAME as SETTINGS_NAME
 from jobbus.service.settings_file import find_config
 from jobbus.service.settings_mistakes import read_settings
 from jobbus.service.settings_reading import FILE_SIZE_MAX
+
+_NAMES: Final = (FILE_NAME, DEFAULTS_NAME, APP_NAME, CALENDARS_NAME, SETTINGS_NAME)
+"""Files that jobbus reads."""
 
 JOBS_NAMED_MAX: Final = 5
 """So many jobs are named beside a mistake in defaults."""
@@ -116,16 +121,19 @@ def apps_folder(in_settings: Path | None) -> Path:
 def _look(path: Path, found: _Found) -> None:
     """What lies at the path is checked as what it is."""
     path = Path(os.path.abspath(path))  # noqa: PTH100 - links are the catalog's to follow
-    if not path.exists():
+    if not os.path.lexists(path):
         raise CliError(f"there is no {path}", Exit.NOT_FOUND)
-    if path.is_dir():
-        if (path / FILE_NAME).exists() or path.parent.name == JOBS_FOLDER:
+    # A folder that has the name of a file stands where that is looked for.
+    if path.is_dir() and path.name not in _NAMES:
+        if os.path.lexists(path / FILE_NAME) or path.parent.name == JOBS_FOLDER:
             _check_job(path, found)
+        elif path.name == JOBS_FOLDER and not _is_app(path):
+            _check_apps(path.parents[1], found, app=path.parent.name)
         elif _is_app(path):
             _check_apps(path.parent, found, app=path.name)
         elif (path / "apps").is_dir() and not _is_app(path / "apps"):
             # A whole project: its settings and its apps.
-            if (path / SETTINGS_NAME).exists():
+            if os.path.lexists(path / SETTINGS_NAME):
                 _check_settings(path / SETTINGS_NAME, found)
             _check_apps(path / "apps", found)
         else:
@@ -154,7 +162,7 @@ def _look(path: Path, found: _Found) -> None:
         case name:
             raise CliError(
                 f"{path} is no file that jobbus reads under the name {clean(name)}: these are "
-                f"{FILE_NAME}, {DEFAULTS_NAME}, {APP_NAME}, {CALENDARS_NAME} and {SETTINGS_NAME}",
+                f"{', '.join(_NAMES[:-1])} and {_NAMES[-1]}",
                 Exit.USAGE,
             )
 
@@ -221,7 +229,7 @@ def _check_job(folder: Path, found: _Found) -> None:
         if found.jobs:
             return
     file = folder / FILE_NAME
-    if not file.exists():
+    if not os.path.lexists(file):
         raise CliError(f"there is no {file}", Exit.NOT_FOUND)
     decoded = decode_definition(
         _content(file, SIZE_MAX), file=_shown(file), directory=str(folder), groups=found.groups
@@ -262,10 +270,14 @@ def _content(file: Path, size_max: int) -> bytes:
         CliError: it cannot be read.
     """
     try:
-        with file.open("rb") as opened:
-            return opened.read(size_max + 1)
+        return content_of(str(file), size_max)
     except OSError as error:
-        raise CliError(f"{file} cannot be read: {reason_of(error)}") from error
+        raise CliError(f"{file} cannot be read: {_why(error)}") from error
+
+
+def _why(error: OSError) -> str:
+    """Also what no call of the system has said."""
+    return "it is no regular file" if error.errno == errno.EINVAL else reason_of(error)
 
 
 def _shown(path: Path) -> str:

@@ -2,6 +2,7 @@
 and the schemas with which editors find many of them."""
 
 import json
+import os
 import urllib.request
 from pathlib import Path
 
@@ -167,6 +168,52 @@ def test_a_definition_that_lies_alone_is_checked_by_itself(cli: Cli, tmp_path: P
     put(tmp_path, alone__job=COMMAND + "nose = 1\nmouth = 1\n", defaults="ear = 1\n")
     found = problems(cli(tmp_path, "check", "alone", "--json"))
     assert found == [("alone/job.toml", 2, "nose"), ("alone/job.toml", 3, "mouth")]
+
+
+def test_folder_of_jobs_is_checked_as_its_app(cli: Cli, tmp_path: Path) -> None:
+    put(tmp_path, apps__A__jobs__One__job=COMMAND, apps__A__jobs__Two__job="nose = 1\n")
+    ended = cli(tmp_path, "check", "apps/A/jobs", "--json")
+    assert {each["file"] for each in ended.json["problems"]} == {"apps/A/jobs/Two/job.toml"}
+    assert [each["jobId"] for each in ended.json["jobs"]] == ["A/One", "A/Two"]
+
+
+@pytest.mark.parametrize("name", ["job", "app", "defaults", "calendars", "jobbus"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_what_stands_in_the_place_of_a_file_is_a_mistake(
+    cli: Cli, tmp_path: Path, name: str, kind: str
+) -> None:
+    put(tmp_path, apps__A__jobs__One__job=COMMAND)
+    folder = {"job": "apps/A/jobs/Two", "app": "apps/A", "defaults": "apps/A", "calendars": "apps"}
+    place = tmp_path / folder.get(name, "")
+    place.mkdir(exist_ok=True)
+    file = place / f"{name}.toml"
+    match kind:
+        case "folder":
+            file.mkdir()
+        case "pipe":
+            os.mkfifo(file)
+        case _:
+            file.symlink_to(file.name)
+    words = {"folder": "Is a directory", "pipe": "it is no regular file"}
+    for path in (str(file), "."):
+        ended = cli(tmp_path, "check", path)
+        assert ended.code == 1
+        assert words.get(kind, "Too many levels of symbolic links") in ended.out + ended.err
+
+
+def test_link_that_leads_to_nothing_is_a_mistake_in_the_place_of_a_job(
+    cli: Cli, tmp_path: Path
+) -> None:
+    put(tmp_path, apps__A__jobs__One__job=COMMAND)
+    jobs = tmp_path / "apps/A/jobs"
+    (jobs / "Two").mkdir()
+    (jobs / "Two/job.toml").symlink_to("../gone.toml")
+    (jobs / "Three").symlink_to("gone")
+    ended = cli(tmp_path, "check", "--json")
+    assert [(each["file"], each["reason"]) for each in ended.json["problems"]] == [
+        ("apps/A/jobs/Three", "is a link that leads to nothing: there is no gone"),
+        ("apps/A/jobs/Two/job.toml", "is a link that leads to nothing: there is no ../gone.toml"),
+    ]
 
 
 def test_files_outside_of_the_working_directory_are_named_whole(cli: Cli, tmp_path: Path) -> None:
