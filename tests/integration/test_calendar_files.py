@@ -67,6 +67,38 @@ def test_broken_settings_leave_the_last_good_ones_and_missing_ones_are_none(apps
     assert read.look() == (False, [])
 
 
+ALL_WRONG = """
+[calendar.C]
+weekdays = ["Sa", "Monn..Fri"]
+dates = ["2026-13-01", "12-24", "2026-02-30"]
+holidays = { country = "XX" }
+ics = "nowhere.ics"
+
+[blackout.B]
+daily = ["25:00..06:00", "26:00..06:00"]
+on = ["Nope", "C"]
+zone = "Europe/Berln"
+"""
+
+
+@pytest.mark.parametrize("more", ["", "do = 'hold'"])
+def test_all_mistakes_of_the_settings_and_of_the_files_are_named_at_once(
+    apps: Path, more: str
+) -> None:
+    (apps / "calendars.toml").write_text(ALL_WRONG + more)
+    read = Read(apps)
+    read.look()
+    keys = [each.key for each in read.files.mistakes if each.key]
+    wrong = ["weekdays[0]", "weekdays[1]", "dates[0]", "dates[2]", "holidays.country"]
+    assert sorted(keys) == sorted(
+        [f"calendar.C.{each}" for each in wrong]
+        + [f"blackout.B.{each}" for each in ("daily[0]", "daily[1]", "on[0]", "zone")]
+        + (["blackout.B.do"] if more else [])
+    )
+    missing = any("there is no such file" in each.reason for each in read.files.mistakes)
+    assert missing is not bool(more)  # files are read when the rest could be
+
+
 EMPTY = "it is empty; give holidays, ics, dates or weekdays"
 
 
