@@ -178,8 +178,7 @@ def _group(table: ReadableTable, envelope: Envelope, name: str) -> Group:
         known = [each.name for each in table.groups()]
         raise Refused(
             ErrorCode.UNKNOWN_GROUP,
-            f"there is no group {quoted(name)}{did_you_mean(name, known)}; groups stand in "
-            "jobbus.toml as [group.NAME]",
+            f"there is no group {quoted(name)} in jobbus.toml{did_you_mean(name, known)}",
             pointer="/group",
         )
     return group

@@ -114,5 +114,17 @@ def _never_ran(command: CommandRecord, final: ExecutionEnded) -> CommandEnded:
             text = "the execution was lost before it was seen running"
         case _:
             status, code = CommandStatus.FAILED, ErrorCode.NOT_READY
-            text = final.error or "the program ended before it was ready"
+            text = final.error or _never_ready(final)
     return ended_without_success(command.id, status, code, text, execution_id=final.execution_id)
+
+
+def _never_ready(final: ExecutionEnded) -> str:
+    """What became of a program that was to become ready and did not."""
+    limit = {Reason.START_TIMEOUT: "start_timeout_s", Reason.RUN_TIMEOUT: "timeout_s"}
+    if final.reason in limit:
+        return f"the program was not ready within {limit[final.reason]}, and was stopped"
+    if final.exit_code is not None:
+        return f"the program ended with exit code {final.exit_code} before it was ready"
+    if final.signal is not None:
+        return f"the program was ended by signal {final.signal} before it was ready"
+    return "the program ended before it was ready"

@@ -352,7 +352,8 @@ def pause_text(state: ScheduleState | None, zone: str, now_ms: int) -> str | Non
     pause = state.pause_at(now_ms) if state is not None else None
     if pause is None:
         return None
-    until = f" until {local_text(pause.until_ms, zone)}" if pause.until_ms is not None else ""
+    # A pause until `+2h` ends within a second: its milliseconds help no reader.
+    until = f" until {local_text(pause.until_ms // 1000 * 1000, zone)}" if pause.until_ms else ""
     return f"paused by {pause.by}{until}" + (f": {pause.reason}" if pause.reason else "")
 
 

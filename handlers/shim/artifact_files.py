@@ -121,13 +121,18 @@ class _Collection:
     def _reasons(self) -> Iterator[str]:
         if self._over:
             yield (
-                f"{self._over} artifacts were not kept: [artifacts] of the job allows "
+                f"{_were(self._over)} not kept: [artifacts] of the job allows "
                 f"{self._files_max} files with {self._bytes_max} bytes together"
             )
         if self._odd:
             yield (
-                f"{self._odd} artifacts were not kept: only plain files are, with one name of at "
+                f"{_were(self._odd)} not kept: only plain files are, with one name of at "
                 f"most {PATH_BYTES_MAX} bytes, in folders of at most {LEVELS_MAX} levels"
             )
         if self._unread:
-            yield f"{self._unread} artifacts could not be looked at"
+            files = "artifact" if self._unread == 1 else "artifacts"
+            yield f"{self._unread} {files} could not be looked at"
+
+
+def _were(count: int) -> str:
+    return f"{count} artifact was" if count == 1 else f"{count} artifacts were"

@@ -33,6 +33,7 @@ async def artifacts(
             name=("--output", "-o"),
             help="Where the file is written: a file that does not exist, a folder, or - for stdout",
             show_default=False,
+            allow_leading_hyphen=True,  # for - alone
         ),
     ] = None,
     archive: Annotated[
@@ -50,6 +51,8 @@ async def artifacts(
     name
         The file to fetch, as the list names it.
     """
+    if output is not None and name is None and not archive:
+        raise CliError("--output is for what is fetched: name a file, or give --zip", Exit.USAGE)
     async with Client(*service_at(target)) as client:
         execution = await execution_meant(client, what)
         if archive:
@@ -92,12 +95,14 @@ def _place(output: str | None, own_name: str) -> Path | None:
     """Where it is written; None is stdout.
 
     Raises:
-        CliError: something is there.
+        CliError: something is there, or it is the next option of the call.
     """
     if output == STDOUT:
         if on_terminal():
             raise CliError("bytes of a program are not written to a terminal", Exit.USAGE)
         return None
+    if output is not None and output.startswith("-"):
+        raise CliError(f"--output needs a value before {output}; a file: ./{output}", Exit.USAGE)
     place = Path(output or own_name)
     if place.is_dir():
         place /= own_name

@@ -34,13 +34,15 @@ _MODE_OF_PROGRAMS: Final = 0o755
 
 
 class _Program(NamedTuple):
-    """The program of the job, by the name that it gets; `is_there` already in the job's folder."""
+    """The program of the job, by the name that it gets; `is_there` already in the job's folder, or
+    `is_starter`, which we write."""
 
     name: str
     content: bytes
     mode: int
     taken: Taken
     is_there: bool = False
+    is_starter: bool = False
 
 
 def new(
@@ -81,6 +83,8 @@ def new(
     text = _definition(job, program, folder)
     _write(folder, program, text)
     print(clean(str(file)))
+    if program.is_starter and from_ is not None:
+        say(f"there is no file {from_} here: the job has a starter of that name")
     for left in program.taken.left:
         say(f"left to you: {left}")
     say(f"look at it, then: jobbus run {job}")
@@ -119,7 +123,8 @@ def _given(script: Path, folder: Path) -> _Program:
 def _started(name: str) -> _Program:
     text = starter_program(name)
     assert text is not None, name
-    return _Program(name, text.encode(), _MODE_OF_PROGRAMS, taken_by_starter(name))
+    mode, taken = _MODE_OF_PROGRAMS, taken_by_starter(name)
+    return _Program(name, text.encode(), mode, taken, is_starter=True)
 
 
 def _definition(job: str, program: _Program, folder: Path) -> str:

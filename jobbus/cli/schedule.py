@@ -282,7 +282,7 @@ def _show_job(job: Job) -> None:
         if (last := _last(schedule)) is not None:
             show_line("  last:", last)
         for coming in schedule.next:
-            show_line(f"  {coming.at}", coming.note)
+            show_line(f"  {coming.at}", *([coming.note] if coming.note else ()))
         if not schedule.next:
             show_line("  no instant is to come")
 

@@ -255,8 +255,15 @@ def _state(job: Job) -> str:
     return "disabled" if job.disabled else "ok"
 
 
+def _without(spec: Variable) -> str:
+    """What a start that does not give the variable comes to."""
+    if spec.required:
+        return "required"
+    return "may be left out" if spec.default is None else f"default {_value(spec.default)}"
+
+
 def _declaration(spec: Variable) -> str:
-    words = [spec.type, "required" if spec.required else f"default {_value(spec.default)}"]
+    words = [spec.type, _without(spec)]
     if spec.min is not None or spec.max is not None:
         low = spec.min if spec.min is not None else ""
         high = spec.max if spec.max is not None else ""

@@ -162,9 +162,17 @@ def _typed(name: str, text: str, kind: str) -> Value:
         case VariableType.BOOLEAN:
             return _boolean(name, text)
         case VariableType.SECRET:
-            return SecretRef(secret=text)
+            return _reference(text)
         case _:
             return text
+
+
+def _reference(text: str) -> SecretRef:
+    """A secret by its name, or by the reference to it as HTTP takes it."""
+    try:
+        return msgspec.json.decode(text, type=SecretRef)
+    except msgspec.DecodeError:
+        return SecretRef(secret=text)
 
 
 def _number(name: str, text: str) -> float:

@@ -282,6 +282,10 @@ def test_the_command_line_lists_and_fetches(
     place.mkdir()
     assert jobbus(service.root, "artifacts", "F/Leaves", "report.txt", "-o", str(place)).code == 0
     assert (place / "report.txt").read_text() == "hello report"
+    piped = jobbus(service.root, "artifacts", "F/Leaves", "report.txt", "-o", "-")
+    assert (piped.code, piped.out) == (0, "hello report")
+    for wrong in (("-o", "--zip"), ("report.txt", "-o", "--zip"), ("-o", str(place))):
+        assert jobbus(service.root, "artifacts", "F/Leaves", *wrong).code == Exit.USAGE
     again = jobbus(service.root, "artifacts", "F/Leaves", "report.txt", "-o", str(place))
     assert again.code == Exit.CONFLICT
     assert "exists" in again.err

@@ -34,7 +34,8 @@ JOBS = {
     "Needs": (
         'command = ["true"]\n[variables.Day]\ntype = "string"\nrequired = true\n'
         '[variables.N]\ntype = "integer"\ndefault = 1\nmax = 16\n'
-        '[variables.C]\ntype = "choice"\nchoices = ["a", "b"]\ndefault = "a"\n',
+        '[variables.C]\ntype = "choice"\nchoices = ["a", "b"]\ndefault = "a"\n'
+        "[variables.Note]\n",
         None,
         0,
     ),
@@ -67,6 +68,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture
 def jobbus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     return in_this_process(monkeypatch, capsys)
+
+
+def test_status_says_what_each_variable_comes_to_when_it_is_not_given(
+    shared: Path, jobbus: Cli
+) -> None:
+    shown = " ".join(jobbus(shared, "status", "M/Needs").out.split())
+    for words in ("Day string; required", "N integer; default 1", "Note string; may be left out"):
+        assert words in shown
 
 
 def check(code: int, err: str, expected: int, words: str) -> None:

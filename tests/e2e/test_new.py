@@ -38,6 +38,7 @@ async def test_starters_run_as_they_are_with_their_variables(
             ended = cli(tmp_path, "new", f"New/{name}", *flags)
             assert ended.code == 0, ended.err
             assert ended.out == f"apps/New/jobs/{name}/job.toml\n"
+            assert ("there is no file" in ended.err) is bool(flags)  # a starter took its name
             assert cli(tmp_path, "check", f"apps/New/jobs/{name}").code == 0
 
             async def look(job: str = f"/jobs/New/{name}") -> bool | None:

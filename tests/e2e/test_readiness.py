@@ -160,6 +160,7 @@ async def test_program_that_is_not_ready_in_time_is_stopped_and_the_start_has_fa
     variables = {"Port": free_port()}
     command = await http.publish(20, command="start", jobId=f"R/Late{name}", variables=variables)
     assert (command["status"], command["errorCode"]) == ("Failed", "not_ready")
+    assert "not ready within start_timeout_s, and was stopped" in command["error"]
     found = await http.ended(command["executionId"])
     assert (found["status"], found["reason"]) == ("TimedOut", "start_timeout")
     assert found["contained"], found
@@ -182,6 +183,7 @@ async def test_program_that_ends_before_it_is_ready_has_failed(http: Http) -> No
     variables = {"Port": free_port()}
     command = await http.publish(20, command="start", jobId="R/Ends", variables=variables)
     assert (command["status"], command["errorCode"]) == ("Failed", "not_ready")
+    assert "with exit code 0 before it was ready" in command["error"]
     found = await http.ended(command["executionId"])
     assert (found["status"], found["reason"]) == ("Failed", "not_ready")
 

@@ -281,6 +281,8 @@ async def test_queues_are_held_by_every_way_in(service: Service, http: Http, job
     await eventually(lambda: service.result(name), "its result")
     ran = await asyncio.to_thread(jobbus, service.root, "queue", "resume", "G/Free", "--wait")
     assert (ran.code, await resumed()) == (0, True), ran.err
+    ran = await asyncio.to_thread(jobbus, service.root, "queue", "pause", "--group", "databse")
+    assert ran.err.endswith('no group "databse" in jobbus.toml; did you mean "database"?\n')
     arguments = ("queue", "pause", "--group", "database", "--reason", "cli", "--until", "+2h")
     ran = await asyncio.to_thread(jobbus, service.root, *arguments, "--wait")
     assert (ran.code, "jobbus queue resume --group database" in ran.out) == (0, True), ran.err

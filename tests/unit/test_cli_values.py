@@ -31,6 +31,7 @@ DECLARED = {kind: declared(kind) for kind in ("string", "integer", "number", "bo
         ("boolean=yes", "boolean", True),
         ("boolean=False", "boolean", False),
         ("secret=DB", "secret", SecretRef(secret="DB")),
+        ('secret={"secret": "DB"}', "secret", SecretRef(secret="DB")),
         ("unknown=1", "unknown", "1"),
         ("string:=1", "string", 1),
         ("integer:=null", "integer", None),
