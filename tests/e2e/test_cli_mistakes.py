@@ -216,7 +216,7 @@ def test_mistake_is_answered_with_what_would_be_right(
         ("NoInterpreter", 1, "names an interpreter that was not found"),
         ("NoFirstLine", 1, "it begins with no #! line"),
         ("NoProgram", 1, "the program 'pwsh-of-another' was not found in PATH"),
-        ("NoFolder", 1, "jobs/NoFolder/nowhere': No such file or directory"),
+        ("NoFolder", 1, "jobs/NoFolder/nowhere' cannot be entered: No such file"),
         ("OpenToml", 6, "jobs/OpenToml/job.toml:"),
         ("Text", 6, 'jobs/Text/job.toml:1: command must be a list such as ["./run.sh", "--fast"]'),
         ("Overlap", 6, 'overlap knows no "qeue"; did you mean "queue"?'),
