@@ -1,6 +1,7 @@
 """Connections that the service makes to programs: does a port take one, what does a URL answer.
 
-Each is closed after its use, takes no longer than its caller allows, and is one of few at a time.
+Each is closed after its use and takes no longer than its caller allows. Few are made at a time; one
+that takes long is nobody's hindrance: it goes on beside them, one of each program at most.
 """
 
 import asyncio
@@ -8,15 +9,19 @@ import ipaddress
 import re
 import socket
 import ssl
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager, suppress
 
-from bus.scarcity import reason_of
+from bus.scarcity import NO_MEANS, reason_of
 from bus.threads import READS
 from bus.visible_text import visible
 from handlers.catalog.probe_targets import HttpTarget, TcpTarget
 
 AT_ONCE = 64
-"""So many connections may be open; others wait for their turn."""
+"""So many connections may be on their way; others wait for their turn."""
+
+TURN_S = 5.0
+"""A turn is over then: servers that never answer keep none from those that do."""
 
 THIS_MACHINE = ("127.0.0.1", "::1")
 """Tried in this order where a target names no host, or `localhost`."""
@@ -39,10 +44,14 @@ class NoAnswer(Exception):
     """A sentence: what was asked, and what came instead of the answer."""
 
 
+class NotAsked(NoAnswer):
+    """The service lacks what it takes to ask: that says nothing of the program."""
+
+
 class Connections:
-    """Asks ports and URLs. `_turns` are the connections that may still be opened, `_lookup` is held
-    while a name is looked up: a slow server for names takes one thread and no more. `_trust` is
-    made at the first URL with TLS."""
+    """Asks ports and URLs. `_turns` are the connections that may still be made now, `_lookup` is
+    held while a name is looked up: a slow server for names takes one thread and no more. `_trust`
+    is made at the first URL with TLS."""
 
     def __init__(self) -> None:
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -54,16 +63,30 @@ class Connections:
 
         Raises:
             NoAnswer: there was none, or no good one.
+            NotAsked: it was not asked.
         """
         name = f"{target.host or 'this machine'} port {target.port}"
-        async with self._turns:
+        async with self._turn():
             try:
                 async with asyncio.timeout(timeout_s):
                     return await self._ask(target)
             except TimeoutError:
                 raise NoAnswer(f"{name} did not answer within {timeout_s:g} s") from None
             except OSError as error:
-                raise NoAnswer(_sentence(name, error)) from None
+                kind = NotAsked if error.errno in NO_MEANS else NoAnswer
+                raise kind(_sentence(name, error)) from None
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Begins when it is this one's turn, which ends with the block or after `TURN_S`."""
+        await self._turns.acquire()
+        with ExitStack() as held:
+            held.callback(self._turns.release)
+            timer = asyncio.get_running_loop().call_later(TURN_S, held.close)
+            try:
+                yield
+            finally:
+                timer.cancel()
 
     async def _ask(self, target: TcpTarget | HttpTarget) -> str:
         link = await self._connected(target.host, target.port)

@@ -16,7 +16,7 @@ from bus.health import HealthSpec, HealthStatus
 from bus.tasks import kept_up
 from bus.visible_text import visible
 from handlers.catalog.probe_targets import HttpTarget
-from handlers.supervision.connections import Connections, NoAnswer
+from handlers.supervision.connections import Connections, NoAnswer, NotAsked
 from handlers.supervision.health_count import HealthCount, Verdict
 from handlers.supervision.record import CheckResult
 
@@ -138,6 +138,8 @@ class HealthChecks:
         if target is not None:
             try:
                 return True, await self._connections.ask(target, spec.timeout_s)
+            except NotAsked:
+                return None
             except NoAnswer as no:
                 return False, str(no)
         checking.answer = answer = asyncio.get_running_loop().create_future()

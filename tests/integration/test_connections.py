@@ -2,17 +2,26 @@
 
 import asyncio
 import os
+import resource
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
+from bus.clock import SystemClock
+from bus.health import HealthSpec, HealthStatus
 from handlers.catalog.probe_targets import HttpTarget, TcpTarget, http_target
 from handlers.supervision import connections
-from handlers.supervision.connections import Connections, NoAnswer
+from handlers.supervision.connections import Connections, NoAnswer, NotAsked
+from handlers.supervision.health_checks import Checked, HealthChecks
+from handlers.supervision.health_count import Verdict
 from tests.proxies import make_certificate
+from tests.scarce_resources import limited
+
+NOBODY = HttpTarget("127.0.0.1", 1, "/", is_tls=False)
+"""A port on which nothing listens."""
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -173,3 +182,68 @@ async def test_few_connections_are_open_at_a_time_and_none_is_left() -> None:
     async with asyncio.timeout(20):
         while len(os.listdir("/proc/self/fd")) > before:
             await asyncio.sleep(0.01)
+
+
+async def test_servers_that_never_answer_keep_none_from_one_that_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "TURN_S", 0.1)
+
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    asking = Connections()
+    async with serving(silent) as port, serving(answering(b"HTTP/1.1 200 OK\r\n\r\n")) as well:
+        never = http_target(f"http://127.0.0.1:{port}/")
+        hanging = [
+            asyncio.create_task(asking.ask(never, 3600.0)) for _ in range(3 * connections.AT_ONCE)
+        ]
+        async with asyncio.timeout(20):
+            said = await asking.ask(http_target(f"http://127.0.0.1:{well}/"), 10.0)
+        assert said.endswith("answered 200 OK")
+        assert not any(each.done() for each in hanging)
+        for each in hanging:
+            each.cancel()
+        await asyncio.wait(hanging)
+    assert asking._turns._value == connections.AT_ONCE
+
+
+@contextmanager
+def no_descriptor() -> Iterator[None]:
+    """This process can open nothing more."""
+    lowest = os.open("/", os.O_RDONLY)
+    os.close(lowest)
+    with limited(os.getpid(), resource.RLIMIT_NOFILE, lowest):
+        yield
+
+
+async def test_service_without_descriptors_has_not_asked() -> None:
+    asking = Connections()
+    with no_descriptor(), pytest.raises(NotAsked):
+        await asking.ask(NOBODY, 5.0)
+    with pytest.raises(NoAnswer) as there:
+        await asking.ask(NOBODY, 5.0)
+    assert not isinstance(there.value, NotAsked)
+
+
+async def test_lack_of_the_service_makes_no_program_ill() -> None:
+    """Checks go on and find out nothing as long as the service can open no connection."""
+    found: list[Verdict] = []
+    checks = HealthChecks(
+        SystemClock(), Connections(), lambda *_: None, lambda _, verdict: found.append(verdict)
+    )
+    spec = HealthSpec(url="http://127.0.0.1:1/", every_s=0.01, failures=1)
+    checked = Checked(spec=spec, target=NOBODY, status=HealthStatus.HEALTHY, ready_ms=0)
+    running = asyncio.create_task(checks.run())
+    with no_descriptor():
+        checks.watch("e-1", checked)
+        first = checks._checking["e-1"].number
+        async with asyncio.timeout(20):
+            while checks._checking["e-1"].number < first + 5:
+                await asyncio.sleep(0.01)
+        assert not found
+    async with asyncio.timeout(20):
+        while not found:  # now it is asked, and nothing listens
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait([running])
