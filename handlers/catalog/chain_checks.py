@@ -63,8 +63,15 @@ class Cycle(NamedTuple):
 
 def cycles(specs: Mapping[str, JobSpec]) -> dict[str, Cycle]:
     """The jobs that a chain leads back to, whatever states it hangs on."""
+    heirs = {name: job_id for job_id, spec in specs.items() for name in spec.formerly}
+
+    def targets(spec: JobSpec) -> list[str]:
+        """What it starts, under the names that these jobs have now."""
+        starts = (after.start for after in spec.after)
+        return [each if each in specs else heirs.get(each, each) for each in starts]
+
     onward = {
-        job_id: tuple(after.start for after in spec.after if after.start in specs)
+        job_id: tuple(each for each in targets(spec) if each in specs)
         for job_id, spec in specs.items()
         if spec.after
     }
@@ -72,7 +79,7 @@ def cycles(specs: Mapping[str, JobSpec]) -> dict[str, Cycle]:
     for job_id in onward:
         way = _way_back(job_id, onward)
         if way is not None:
-            place = [after.start for after in specs[job_id].after].index(way[1])
+            place = targets(specs[job_id]).index(way[1])
             found[job_id] = Cycle(place, way)
     return found
 

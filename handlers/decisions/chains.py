@@ -91,7 +91,7 @@ def follow(table: ReadableTable, link: Link, context: Context) -> Decision:
     """The start of the other job, or why there is none; nothing if it was decided before."""
     first = link.execution
     envelope = seal(
-        StartJob(job_id=link.after.start, variables=_variables(link)),
+        StartJob(job_id=table.name_now(link.after.start), variables=_variables(link)),
         Principal(user_id=chain_of(first.job_id), via="system"),
         now_ms=context.now_ms,
         command_id=derived_uuid("chain", first.id, str(link.index)),
@@ -133,14 +133,14 @@ def _recorded(
     accepted = next(e for e in events if isinstance(e, CommandAccepted))
     ends = (e for e in events if isinstance(e, CommandEnded) and e.command_id == command_id)
     ended = next(ends, None)
-    job_id = link.execution.job_id
-    is_there = table.job(link.after.start) is not None
+    job_id, started = link.execution.job_id, table.name_now(link.after.start)
+    is_there = table.job(started) is not None
     caused = Caused(
-        job_id=link.after.start,
+        job_id=started,
         command_id=command_id,
         execution_id=accepted.execution_id,
         error_code=ended.error_code if ended is not None else None,
         error=ended.error if ended is not None else None,
-        is_hidden=is_there and not table.is_seen_with(job_id, link.after.start),
+        is_hidden=is_there and not table.is_seen_with(job_id, started),
     )
     return ExecutionCaused(execution_id=link.execution.id, by=accepted.user_id, caused=caused)

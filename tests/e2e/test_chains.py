@@ -81,6 +81,8 @@ def define(apps: Apps) -> None:
     apps.shell("T/HiddenToo", "exit 0", **hidden)
     onward = [{"start": f"T/{name}"} for name in ("Hidden", "HiddenToo", "Missing")]
     apps.shell("T/Open", "exit 0", after=onward)
+    apps.shell("T/ToOld", "exit 0", after=[{"start": "T/FormerName"}])
+    apps.shell("T/Renamed", "exit 0", formerly=["T/FormerName"])
     apps.shell("T/Held", WAITING.format(name="held"), after=[{"start": "T/AfterHeld"}])
     apps.shell("T/AfterHeld", SEEN + 'held"')
     secret = {"Token": {"type": "secret"}}
@@ -265,6 +267,14 @@ async def test_a_chain_goes_on_once_when_the_service_dies_before_the_end(
         assert again["caused"] == found["caused"]
         assert len(await http.executions("T/AfterHeld")) == 1
     assert len(service.apps.lines("held")) == 1
+
+
+async def test_a_chain_starts_a_renamed_job_by_the_name_that_it_had(http: Http) -> None:
+    found = await followed(http, await http.start("T/ToOld"))
+    (caused,) = found["caused"]
+    assert (caused["jobId"], caused["errorCode"]) == ("T/Renamed", None)
+    started = await http.ended(caused["executionId"])
+    assert (started["jobId"], started["status"]) == ("T/Renamed", "Succeeded")
 
 
 async def test_a_secret_is_handed_on_by_its_name(service: Service, http: Http) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
+from msgspec.structs import replace
 
 from bus.commands import (
     CancelCommand,
@@ -300,6 +301,15 @@ def test_the_shortest_way_back_is_named() -> None:
         "a": Cycle(1, ("a", "b", "a")),
         "b": Cycle(0, ("b", "c", "b")),
         "c": Cycle(0, ("c", "b", "c")),
+    }
+
+
+def test_a_circle_that_leads_over_a_former_name_is_found() -> None:
+    renamed = {"b": replace(chained(b="a")["b"], formerly=("old",))}
+    started_as = {"a": JobSpec(command=("true",), after=(AfterSpec(start="old"),))}
+    assert cycles(started_as | renamed) == {
+        "a": Cycle(0, ("a", "b", "a")),
+        "b": Cycle(0, ("b", "a", "b")),
     }
 
 
