@@ -1,5 +1,6 @@
 """`schedule`: what runs by itself and when; held, let go on, run now, made up for."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from typing import Annotated
@@ -123,7 +124,8 @@ async def pause(
     moment = coming_moment("--until", until, time.time()) if until is not None else None
     request = PauseSchedule(job_id=job, schedule=name, reason=reason, until=moment)
     what = f"schedule {name} of {job}" if name else f"the schedules of {job}"
-    return await _order(request, reply, target, f"paused: {what}; jobbus schedule resume {job}")
+    resume = shlex.join(("jobbus", "schedule", "resume", job, *((name,) if name else ())))
+    return await _order(request, reply, target, f"paused: {what}; {resume}")
 
 
 @app.command
@@ -284,7 +286,8 @@ def _show_job(job: Job) -> None:
         for coming in schedule.next:
             show_line(f"  {coming.at}", *([coming.note] if coming.note else ()))
         if not schedule.next:
-            show_line("  no instant is to come")
+            by_boot = schedule.rule.endswith("@reboot")
+            show_line("  due when the machine has booted" if by_boot else "  no instant is to come")
 
 
 def _last(schedule: Schedule) -> str | None:

@@ -117,7 +117,9 @@ class _Job:
             else:
                 table["schedule"] = ({"cron": cron, "missed": "skip"},)
         if plain(self._table["argumentlist"]) if "argumentlist" in self._table else None:
-            self._left_out("argumentlist", "it is not given to scripts by PSWebHost, nor here")
+            self._left_out(
+                "argumentlist", "PSWebHost gives argumentlist to no script, nor is that done here"
+            )
         self._others()
         return table
 

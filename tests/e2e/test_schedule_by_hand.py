@@ -23,6 +23,7 @@ MONDAY = datetime(2026, 6, 1, tzinfo=UTC)
 def define(apps: Apps) -> None:
     hourly = {"name": "hourly", "cron": "0 * * * *", "zone": "UTC", "variables": {"Kind": "full"}}
     apps.shell(JOB, SAYS, variables={"Kind": {"default": "quick"}}, schedule=[hourly])
+    apps.shell("H/Boot", "true", schedule=[{"cron": "@reboot"}])
     apps.shell("H/Often", "true", max_running=9, schedule=[{"name": "often", "every_s": 1}])
 
 
@@ -106,9 +107,11 @@ def test_command_line_pauses_runs_and_makes_up(service: Service, jobbus: Cli) ->
     place = service.root
     paused = jobbus(place, "schedule", "pause", JOB, "hourly", "--reason", "why", "--until", "+2h")
     assert paused.code == 0, paused.err
+    assert paused.out.endswith(f"; jobbus schedule resume {JOB} hourly\n")
     shown = jobbus(place, "schedule", "next", JOB).out
     assert re.search(r"paused by admin until [-0-9]+T[:0-9]+[+Z]", shown), shown  # whole seconds
     assert all(line == line.rstrip() for line in shown.splitlines())
+    assert "due when the machine has booted" in jobbus(place, "schedule", "next", "H/Boot").out
     assert jobbus(place, "schedule", "pause", JOB, "hurly").code == 2
     assert jobbus(place, "schedule", "resume", JOB).out.startswith("goes on")
     started = jobbus(place, "schedule", "run", JOB)
