@@ -127,8 +127,7 @@ def backfill(
     variables = resolve_variables(spec, schedule.variables)
     check_secret_names(variables, context.policy.secrets_for(job.id))
     instants = _instants(table, schedule, command, context)
-    barred = [at for at in instants if context.bar_of(job.id, schedule, at) is not None]
-    open_ = [at for at in instants if at not in set(barred)]
+    open_ = [at for at in instants if context.bar_of(job.id, schedule, at) is None]
     new = [at for at in open_ if not _is_known(table, start_id(job.id, schedule.name, at))]
     room = context.policy.queue_max - len(in_turn(table, job.id, context.now_ms))
     taken = new[: max(0, min(room, BACKFILL_MAX))]
@@ -142,7 +141,7 @@ def backfill(
         instants=len(instants),
         started=len(taken),
         known=len(open_) - len(new),
-        barred=len(barred),
+        barred=len(instants) - len(open_),
         left=len(new) - len(taken),
         first=local_text(taken[0], schedule.zone) if taken else None,
         last=local_text(taken[-1], schedule.zone) if taken else None,

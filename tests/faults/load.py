@@ -61,6 +61,7 @@ ENDS: dict[str, set[tuple[str, int | None]]] = {
     "S/Unwell": {("Failed", None), ("Succeeded", 0)},
     "S/Shares": {("Succeeded", 0)},
     "S/SharesToo": {("Succeeded", 0)},
+    "S/ByHand": {("Succeeded", 0)},
 }
 """How executions end whose shim was not killed."""
 
@@ -82,6 +83,17 @@ BURST = {
     "shares too": "S/SharesToo",
 }
 """Starts at once, together with a restart: enough for the queue to sync them as a group."""
+
+BY_HAND = "S/ByHand"
+PAST = ("2026-01-05T06:00:00.000Z", "2026-01-06T06:00:00.000Z")
+"""Instants of that job's schedule that a backfill makes up for."""
+
+ORDERS = {
+    "run": "schedule.run S/ByHand",
+    "backfill": "schedule.backfill S/ByHand",
+    "pause": "schedule.pause S/Fails",
+}
+"""What is asked of schedules, beside the burst; the pause is taken back in the second half."""
 
 TIMED = "S/Timed"
 INSTANTS_S = (1.2, 1.5, 1.8)
@@ -156,7 +168,9 @@ def define(apps: Apps) -> None:
     settings.write_text("[group.slot]\nmax_running = 1\n", encoding="utf-8")
     apps.shell("S/Long", LONG, stop_grace_s=5)
     apps.shell("S/Quick", STARTED + "exit 0")
-    apps.shell("S/Fails", STARTED + "exit 3")
+    apps.shell("S/Fails", STARTED + "exit 3", schedule=[{"name": "never", "at": "2999-01-01"}])
+    past = {"name": "past", "at": list(PAST), "zone": "UTC", "missed": "skip"}
+    apps.shell(BY_HAND, STARTED + "exit 0", overlap="queue", schedule=[past])
     apps.shell("S/Queued", STARTED + "exit 0", overlap="queue")
     # By its number, so that its files lie in a folder of its own, as those of other accounts do.
     apps.shell("S/Reports", PROGRESS, user=os.geteuid(), group=os.getegid())
@@ -204,10 +218,16 @@ def timed_ids(instants: list[str]) -> dict[str, str]:
     return {derived_uuid("schedule", TIMED, "soon", ms): at for ms, at in times}
 
 
+def made_up_ids() -> set[str]:
+    """The commands of the starts that the backfill comes to."""
+    return {derived_uuid("schedule", BY_HAND, "past", str(from_rfc3339(at))) for at in PAST}
+
+
 def published_ids() -> dict[str, str]:
     """What `Load.tried` has once all but the dropped file was published."""
     words = {"long": "start S/Long", "again": "restart S/Long", "stop": "stop S/Long"}
     words |= {name: f"start {job_id}" for name, job_id in BURST.items()}
+    words |= {**ORDERS, "resume": "schedule.resume S/Fails"}
     return {Load.id_of(name): command for name, command in words.items()}
 
 
@@ -247,8 +267,9 @@ class Load:
         self._look()
         if self.drops:
             self._drop("dropped", "S/Quick")
-        with ThreadPoolExecutor(len(BURST) + 1) as pool:
+        with ThreadPoolExecutor(len(BURST) + len(ORDERS) + 1) as pool:
             sent = [pool.submit(self.publish, n, "start", j) for n, j in BURST.items()]
+            sent += [pool.submit(self.publish, n, *_words(o)) for n, o in ORDERS.items()]
             sent.append(pool.submit(self.publish, "again", "restart", "S/Long"))
             ends = [each.exception() for each in sent]
         for error in ends:
@@ -257,7 +278,9 @@ class Load:
 
     def run_second_half(self) -> None:
         """What was begun comes to its end; the job that would run on is stopped."""
-        self._await_ended([self.id_of(name) for name in ("again", *BURST)], or_unknown=True)
+        ids = [self.id_of(name) for name in ("again", *BURST, *ORDERS)]
+        self._await_ended(ids, or_unknown=True)
+        self.publish("resume", "schedule.resume", "S/Fails")
         self.publish("stop", "stop", "S/Long", wait_s=20)
         self._await_ended(list(self.tried), or_unknown=True)
         self._look()
@@ -307,6 +330,8 @@ class Load:
         command_id = self.id_of(name)
         self.tried[command_id] = f"{command} {job_id}"
         body = {"command": command, "jobId": job_id, "commandId": command_id}
+        if command == "schedule.backfill":
+            body |= {"from": PAST[0], "to": PAST[-1]}
         if job_id in DELAYS_MS:
             at_ms = self.due_ms[command_id] = SystemClock().now_ms() + DELAYS_MS[job_id]
             body["notBefore"] = rfc3339(at_ms)
@@ -398,6 +423,11 @@ class Load:
             self._look_alive(deadline_s, left)
 
 
+def _words(order: str) -> tuple[str, str]:
+    command, job_id = order.split()
+    return command, job_id
+
+
 def _is_final(command: Content) -> bool:
     return command["status"] not in ("Pending", "Running")
 
@@ -434,6 +464,7 @@ def verify(
     service = load.service
     items, commands = load.items("/executions"), load.items("/commands")
     yield from _wrong_schedule(load, items, may_skip=bool(reported))
+    yield from _wrong_orders(load, items, {c["commandId"]: c for c in commands})
     yield from (f"{each} ran beside another one" for each in service.apps.lines("over"))
     code = service.end()
     if code != 0:
@@ -455,7 +486,7 @@ def _lost_or_doubled(load: Load, items: list[Content], commands: list[Content]) 
     yield from _wrong_chains(items, known)
     firsts = (e["executionId"] for e in items if e["jobId"] == "S/First")
     chained = {derived_uuid("chain", each, "0") for each in firsts}
-    timed = timed_ids(instants_of(load.service.apps)).keys()
+    timed = timed_ids(instants_of(load.service.apps)).keys() | made_up_ids()
     for command_id in known.keys() - load.tried.keys() - chained - timed:
         yield f"from nowhere: {command_id}"
     own = (e["commandId"] for e in items if e["previous"] is None)
@@ -494,6 +525,24 @@ def _wrong_schedule(load: Load, items: list[Content], *, may_skip: bool) -> Iter
     is_known = {ids.get(each) for each in started} <= set(found)
     if sorted(made) != sorted(started) or not is_known or (skipped and not may_skip):
         yield f"by schedule {started} were started, executions are of {made}, skipped {skipped}"
+
+
+def _wrong_orders(load: Load, items: list[Content], known: dict[str, Content]) -> Iterator[str]:
+    """A schedule is run once, made up for whole or not at all, and paused as long as was asked."""
+
+    def is_done(name: str) -> bool:
+        return known.get(Load.id_of(name), {}).get("status") == "Completed"
+
+    first = [e["commandId"] for e in items if e["jobId"] == BY_HAND and e["previous"] is None]
+    wanted = (made_up_ids() if is_done("backfill") else set()) | {Load.id_of("run")}
+    if not is_done("run"):
+        wanted -= {Load.id_of("run")} - set(first)  # it may have been started, and have ended so
+    if sorted(first) != sorted(wanted):
+        yield f"run and made up for by hand: {first}, not {wanted}"
+    status, job = load.call("GET", "/jobs/S/Fails")
+    paused = job["schedules"][0]["paused"] if status == 200 else None
+    if (paused is not None) != (is_done("pause") and not is_done("resume")):
+        yield f"paused: {paused}, with {known.get(Load.id_of('pause'))} and what came after it"
 
 
 def _wrong_chains(items: list[Content], commands: dict[str, Content]) -> Iterator[str]:

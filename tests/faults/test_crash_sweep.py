@@ -55,7 +55,7 @@ SWEEPS: dict[str, Callable[[int], Aim]] = {
     ),
     "spawner": lambda at: Aim("spawner", at),
     "spawner-after-forking": lambda at: Aim("spawner", at, action="after"),
-    **{f"shim-of-execution-{number}": _of_execution(number) for number in range(14)},
+    **{f"shim-of-execution-{number}": _of_execution(number) for number in range(17)},
     "shim-torn-writes": lambda at: Aim("shim", at, action="torn"),
     "shim-after-forking": lambda at: Aim("shim", at, action="after", calls=("fork",)),
 }
