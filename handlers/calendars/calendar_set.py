@@ -14,6 +14,7 @@ from handlers.calendars.days import (
     CalendarErrors,
     Source,
     calendar_of,
+    day_after,
     no_calendar,
 )
 from handlers.catalog.layers import Layer
@@ -83,6 +84,28 @@ class CalendarSet(NamedTuple):
         until_ms = int(window.until.timestamp() * 1000) if waits and window.until else None
         text = f"blackout {window.name}{f': {window.why}' if window.why else ''}"
         return Bar(why=Why.BLACKOUT, text=text, until_ms=until_ms)
+
+    def chance_ms(self, job_id: str, spec: ScheduleSpec, at_ms: int) -> int:
+        """The first moment at which the schedule may start something, if it starts nothing at the
+        instant."""
+        moment = instant(at_ms)
+        local = moment.astimezone(ZoneInfo(spec.zone))
+        named = [self.calendars[name] for name in spec.only if name in self.calendars]
+        untils = [
+            cover.until
+            for name in spec.except_
+            if name in self.calendars and (cover := self.calendars[name].cover(local)) is not None
+        ]
+        if named and all(each.is_of_days and each.cover(local) is None for each in named):
+            untils.append(day_after(local))
+        untils += (
+            found[1]
+            for each in self.blackouts
+            if each.do is BlackoutAct.SKIP
+            and each.concerns(job_id)
+            and (found := each.holds_at(moment)) is not None
+        )
+        return max((int(each.timestamp() * 1000) for each in untils), default=at_ms + 1)
 
     def concerns(self, job_id: str, spec: ScheduleSpec) -> bool:
         """Whether any instant of the schedule could be barred."""

@@ -87,6 +87,8 @@ class Calendar(msgspec.Struct, frozen=True):
 
     name: str
     sources: tuple[Source, ...]
+    is_of_days: bool = True
+    """Whether it contains whole days alone."""
 
     def cover(self, local: datetime) -> Cover | None:
         """Why it contains the moment; None if it does not."""
@@ -116,7 +118,7 @@ def calendar_of(name: str, spec: CalendarSpec, ics: Source | None = None) -> Cal
         raise CalendarErrors(
             [CalendarError((), "it is empty; give holidays, ics, dates or weekdays")]
         )
-    return Calendar(name, tuple(sources))
+    return Calendar(name, tuple(sources), is_of_days=spec.ics is None)
 
 
 def is_file_name(text: str) -> bool:
@@ -134,8 +136,13 @@ def _shown(day: date) -> str:
 
 def _day_of(local: datetime, why: str) -> Cover:
     """The cover of the whole day of a moment."""
+    return Cover(why, day_after(local))
+
+
+def day_after(local: datetime) -> datetime:
+    """When the day after that of a moment begins."""
     after = local.date() + timedelta(days=1)
-    return Cover(why, datetime(after.year, after.month, after.day, tzinfo=local.tzinfo))
+    return datetime(after.year, after.month, after.day, tzinfo=local.tzinfo)
 
 
 def _weekdays(words: Sequence[str]) -> Source:

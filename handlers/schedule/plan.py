@@ -35,13 +35,16 @@ COUNT_MAX = 10_000
 """Instants that are counted; of more it is only said that there are more."""
 
 AHEAD_MAX = 1_000
-"""So many instants are looked at for one that is not barred."""
+"""So many instants are looked at for one that is not barred: where days are barred, one a day."""
 
 ROWS_MAX = 100
 """Rows of barred instants that one decision records."""
 
 BarOf = Callable[[int], Bar | None]
 """What keeps an instant of a schedule from starting the job; None if nothing does."""
+
+ChanceOf = Callable[[int], int]
+"""The first moment at which something else may be true than at an instant that starts nothing."""
 
 _MS = timedelta(milliseconds=1)
 _LATEST_MS = TIME_MS_MAX - 100 * 366 * 86_400_000
@@ -75,21 +78,36 @@ def next_start_ms(job_id: str, spec: ScheduleSpec, rule: Rule, after_ms: int) ->
     return None if due is None else ms_of(due) + jitter_ms(job_id, spec)
 
 
-def next_allowed_ms(
-    job_id: str, spec: ScheduleSpec, rule: Rule, after_ms: int, bar_of: BarOf
-) -> int | None:
+class Ahead(msgspec.Struct, frozen=True, kw_only=True):
+    """When a schedule starts something next, as it was looked for from `after_ms` on; None if there
+    is nothing until `looked_ms`."""
+
+    after_ms: int
+    looked_ms: int
+    next_ms: int | None
+
+    def counts_at(self, decided_ms: int) -> bool:
+        """Whether it says as much once instants up to that moment are decided."""
+        half_ms = (self.after_ms + self.looked_ms) // 2
+        return self.after_ms <= decided_ms < (half_ms if self.next_ms is None else self.looked_ms)
+
+
+def next_allowed(
+    job_id: str, spec: ScheduleSpec, rule: Rule, after_ms: int, bar_of: BarOf, chance_of: ChanceOf
+) -> Ahead:
     """When the first instant later than `after_ms` that is not barred starts something."""
-    due = next_after(rule, instant(after_ms))
+    found, looked_ms, due = None, after_ms, next_after(rule, instant(after_ms))
     for _ in range(AHEAD_MAX):
         if due is None:
+            looked_ms = _LATEST_MS
             break
-        bar = bar_of(ms_of(due))
-        if bar is None:
-            return ms_of(due) + jitter_ms(job_id, spec)
-        if bar.until_ms is not None:
-            return bar.until_ms
-        due = next_after(rule, due)
-    return None
+        looked_ms = ms_of(due)
+        bar = bar_of(looked_ms)
+        if bar is None or bar.until_ms is not None:
+            found = looked_ms + jitter_ms(job_id, spec) if bar is None else bar.until_ms
+            break
+        due = next_after(rule, instant(chance_of(looked_ms) - 1))
+    return Ahead(after_ms=after_ms, looked_ms=looked_ms, next_ms=found)
 
 
 def upcoming(

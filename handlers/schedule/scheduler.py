@@ -31,10 +31,11 @@ from handlers.decisions.table import JobTable
 from handlers.schedule.agenda import Row, agenda
 from handlers.schedule.clock_trust import ClockTrust
 from handlers.schedule.plan import (
+    Ahead,
     BarOf,
     due_reports,
     local_text,
-    next_allowed_ms,
+    next_allowed,
     next_start_ms,
     upcoming,
 )
@@ -69,7 +70,8 @@ class Scheduler:
     `_plan` is a heap of times at which to look at a schedule, `_at` the time that counts of each;
     `_rules` are the rules read from their marks, `_names` the schedules of each job. `_changed` are
     jobs to be planned again; `_wake` interrupts the sleep. The listener writes the last two, `run`
-    all of them.
+    all of them. `_ahead` is what was found for those who asked when a barred schedule starts
+    something next, beside what it was found by: it takes long, and is asked for often.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Scheduler:
         self._plan: list[tuple[int, str, str]] = []
         self._at: dict[tuple[str, str], int] = {}
         self._rules: dict[tuple[str, str], tuple[str, Rule]] = {}
+        self._ahead: dict[tuple[str, str], tuple[CalendarSet, tuple[ScheduleSpec, str], Ahead]] = {}
         self._names: dict[str, set[str]] = {}
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
@@ -160,7 +163,19 @@ class Scheduler:
         found = self._find(job_id, spec.name) if bar_of is not None else None
         if found is None or bar_of is None or found[1].decided_ms is None:
             return at_ms
-        return next_allowed_ms(job_id, spec, found[2], found[1].decided_ms, bar_of)
+        calendars, (_, state, rule), decided_ms = self._calendars(), found, found[1].decided_ms
+        known = self._ahead.get((job_id, spec.name))
+        if (
+            known is not None
+            and known[0] is calendars
+            and known[1] == (spec, state.mark)
+            and known[2].counts_at(decided_ms)
+        ):
+            return known[2].next_ms
+        chance_of = partial(calendars.chance_ms, job_id, spec)
+        ahead = next_allowed(job_id, spec, rule, decided_ms, bar_of, chance_of)
+        self._ahead[job_id, spec.name] = (calendars, (spec, state.mark), ahead)
+        return ahead.next_ms
 
     def views(self, job: Job) -> tuple[ScheduleView, ...]:
         """The schedules of the job, each with its next instants."""
@@ -293,6 +308,7 @@ class Scheduler:
         for name in self._names.pop(job_id, set()) - names:
             self._at.pop((job_id, name), None)
             self._rules.pop((job_id, name), None)
+            self._ahead.pop((job_id, name), None)
         if names:
             self._names[job_id] = names
         for name in names:

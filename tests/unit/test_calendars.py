@@ -1,15 +1,19 @@
 """Calendars and blackouts: what they contain, why, until when, and what is wrong in their file."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from bus.calendars import BlackoutAct
-from bus.schedules import ScheduleSpec
+from bus.schedules import Bar, ScheduleSpec
 from handlers.calendars.calendar_set import CalendarSet, Faulty, compiled, decode
 from handlers.calendars.days import Source
 from handlers.calendars.ics import IcsError, read_ics
+from handlers.schedule.plan import AHEAD_MAX, ms_of, next_allowed
+from handlers.schedule.rules import due_between, rule_of
 
 BERLIN = ZoneInfo("Europe/Berlin")
 TOML = """
@@ -324,6 +328,60 @@ def test_two_files_count_together_and_a_name_that_both_have_is_a_mistake() -> No
         "of them another name",
         'third.toml:5: there is no calendar "Z"; known are X',
     ]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"cron": "*/30 * * * *", "except_": ("Closed", "Weekend")},
+        {"cron": "17 * * * *", "only": ("Holidays",)},
+        {"cron": "0 */2 * * *", "only": ("Holidays", "Events")},
+        {"cron": "0 * * * *", "only": ("Weekend",), "except_": ("Closed",)},
+        {"every_s": 5000, "except_": ("Events",)},
+        {"cron": "@hourly"},
+    ],
+)
+@pytest.mark.parametrize("job_id", ["Reports/X", "Other/X"])
+def test_next_start_is_that_of_all_instants_looked_at_one_by_one(
+    job_id: str, keys: dict[str, Any]
+) -> None:
+    known, spec = calendars(), ScheduleSpec(name="x", zone="Europe/Berlin", **keys)
+    rule, bar_of = rule_of(spec), partial(known.bar, job_id, spec)
+    begin = berlin("2026-10-20T00:00")
+    due = [ms_of(each) for each in due_between(rule, begin, begin + timedelta(days=80))]
+    bars = {at: bar_of(at) for at in due}
+    ahead = None
+    for after_ms in range(ms_of(begin), due[-1], 101 * 3_600_000):
+        free = (at for at in due if at > after_ms and not ((bar := bars[at]) and not bar.until_ms))
+        at = next(free, None)
+        if at is None:
+            break
+        bar = bars[at]
+        wanted = bar.until_ms if bar is not None else at
+        found = next_allowed(
+            job_id, spec, rule, after_ms, bar_of, partial(known.chance_ms, job_id, spec)
+        )
+        assert found.next_ms == wanted, (after_ms, found)
+        if ahead is not None and ahead.counts_at(after_ms):
+            assert ahead.next_ms == wanted, (after_ms, ahead)
+        ahead = found
+
+
+def test_schedule_whose_days_are_all_barred_is_looked_through_once_for_months() -> None:
+    spec = ScheduleSpec(name="x", zone="UTC", every_s=1, except_=("Days",))
+    known = calendars('[calendar.Days]\nweekdays = ["Mon..Sun"]\n')
+    asked: list[int] = []
+
+    def bar_of(at_ms: int) -> Bar | None:
+        asked.append(at_ms)
+        return known.bar("A/B", spec, at_ms)
+
+    chance_of = partial(known.chance_ms, "A/B", spec)
+    begin_ms = ms_of(berlin("2026-10-20T00:00"))
+    found = next_allowed("A/B", spec, rule_of(spec), begin_ms, bar_of, chance_of)
+    assert found.next_ms is None
+    assert len(asked) == AHEAD_MAX
+    assert found.counts_at(begin_ms + 180 * 86_400_000)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"\xff\xfe\0", ICS[:-20], b"BEGIN:VCALENDAR"])
