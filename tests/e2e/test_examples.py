@@ -105,6 +105,15 @@ async def test_examples_with_a_time_table_are_due(http: Http) -> None:
     assert due == {"Finance/Billing", "Files/Backup", "Files/RotateLogs", "Nightly/Export"}
 
 
+async def test_folder_that_is_not_there_is_named_in_a_sentence(http: Http) -> None:
+    for job_id, variables in (
+        ("Nightly/Export", {"Folder": "/nowhere"}),
+        ("Finance/Billing", {"Orders": "/nowhere", "Invoices": "/nowhere"}),
+    ):
+        failed, output = await ran(http, job_id, **variables)
+        assert (failed["status"], output.strip()) == ("Failed", "there is no folder /nowhere")
+
+
 async def test_backup_keeps_the_newest_archives(http: Http, tmp_path: Path) -> None:
     source, target = tmp_path / "data", tmp_path / "archives"
     source.mkdir()

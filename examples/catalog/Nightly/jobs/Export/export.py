@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 folder, day = Path(sys.argv[1]), sys.argv[2]
+if not folder.is_dir():
+    sys.exit(f"there is no folder {folder}")
 orders = [(day, f"order {number}", 10 * number) for number in range(1, 6)]
 file = folder / "orders.csv"
 with file.open("w", newline="", encoding="utf-8") as target:
