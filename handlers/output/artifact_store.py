@@ -5,6 +5,7 @@ No link is followed on the way to a file, and it is read only while it is what w
 
 import os
 import stat
+import unicodedata
 import zipfile
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -22,6 +23,7 @@ from bus.layout import DataLayout
 from bus.ports import Artifact
 from bus.scarcity import NO_MEANS
 from bus.threads import READS
+from bus.visible_text import visible
 
 LIST_BYTES_MAX = 64 * 1024 * 1024
 """Of the longest list there can be, with every name as long as it may be."""
@@ -197,13 +199,19 @@ def _names(artifacts: Sequence[Artifact]) -> Iterator[tuple[str, Artifact]]:
     used: set[str] = set()
     for artifact in artifacts:
         text = unquote_to_bytes(artifact.path).decode("utf-8", "replace").translate(_UNSAFE)
+        text = visible(text)
         stem, dot, ending = text.rpartition(".")
         name, number = text, 1
-        while name.casefold() in used:
+        while _unpacked(name) in used:
             number += 1
             name = f"{stem}-{number}.{ending}" if dot and stem else f"{text}-{number}"
-        used.add(name.casefold())
+        used.add(_unpacked(name))
         yield name, artifact
+
+
+def _unpacked(name: str) -> str:
+    """Equal for names that some file systems take for the same."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _entry(name: str, artifact: Artifact) -> zipfile.ZipInfo:
