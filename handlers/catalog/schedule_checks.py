@@ -95,6 +95,10 @@ def _rule(path: Path, schedule: ScheduleSpec) -> Iterator[Problem]:
     if schedule.anchor is not None and schedule.every_s is None:
         reason = "anchor is what every_s is counted from; write it with it"
         yield Problem((*path, "anchor"), reason, ((*path, "every_s"),))
+    for key in ("dst_gap", "dst_fold"):
+        if schedule.dst is not None and getattr(schedule, key) is not None:
+            reason = f'dst = "auto" and {key} say different things; keep one of them'
+            yield Problem((*path, key), reason, ((*path, "dst"),))
     if schedule.calendar is not None or (
         schedule.cron is not None and not is_reboot(schedule.cron)
     ):

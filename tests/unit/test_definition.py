@@ -277,6 +277,7 @@ FAULTS: list[tuple[str, int, str]] = [
     (COMMAND + "[[schedule]]\nevery_s=0\n", 3, "must be from 1"),
     (COMMAND + "[[schedule]]\nevery_s=5\ndst_gap='run'\n", 4, "for cron and calendar alone"),
     (COMMAND + "[[schedule]]\ncron='@daily'\njitter_s=90000\n", 4, "to 86400"),
+    (COMMAND + "[[schedule]]\ncron='@daily'\ndst='auto'\ndst_gap='skip'\n", 5, "keep one"),
     (COMMAND + "[[schedule]]\ncron='@daily'\nmissed='twice'\n", 4, "missed"),
     (COMMAND + "[[schedule]]\nevery_s=5\n[[schedule]]\nevery_s=5\n", 4, "name of its own"),
     (
