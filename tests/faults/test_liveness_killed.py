@@ -28,7 +28,8 @@ SECOND_IS_WELL = ("sh", "-c", '[ "$JOBBUS_ATTEMPT" -ge 2 ]')
 DEATH_S_MAX = 0.5
 """After the start, and after what makes programs ready, at most so long: in between all happens."""
 
-DEATHS = [2, pytest.param(100, marks=pytest.mark.exhaustive)]
+LONG = (pytest.mark.exhaustive, pytest.mark.timeout(1800))
+DEATHS = [2, pytest.param(100, marks=LONG)]
 
 
 def define(apps: Apps) -> None:
