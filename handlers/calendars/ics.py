@@ -105,8 +105,8 @@ def _first_line(content: bytes) -> str:
         return "it is empty"
     if line.strip().upper() == b"BEGIN:VCALENDAR":
         return "it ends before END:VCALENDAR"
-    shown = quoted(line.decode("utf-8", "replace").strip())
-    return f"it begins with {shown} and not with BEGIN:VCALENDAR"
+    # The file may be any that the service can read: nothing of it is shown to who names it.
+    return "it does not begin with BEGIN:VCALENDAR"
 
 
 def _changed(parts: Sequence[Any]) -> dict[str, set[datetime]]:

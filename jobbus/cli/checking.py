@@ -195,8 +195,15 @@ def _check_apps(
             found.jobs.append(CheckedJob(job_id=each.job_id, ok=ok, origins=origins))
         if each.fault is not None:
             of = each.job_id if is_job else None
-            # What stands in settings that nobody asked about is no answer.
-            asked = (m for m in each.fault.all if found.calendars or m.file != calendars.file)
+            # What stands in settings that nobody asked about is no answer, and what is wrong with
+            # them by themselves is known.
+            known = {(m.file, m.line) for m, _ in found.mistakes}
+            asked = (
+                m
+                for m in each.fault.all
+                if m.file != calendars.file
+                or (found.calendars is not None and (m.file, m.line) not in known)
+            )
             found.mistakes.extend(
                 (m if m.file == calendars.file else _from(beside, m), of) for m in asked
             )

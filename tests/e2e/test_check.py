@@ -125,6 +125,12 @@ def test_calendars_of_the_settings_are_checked_with_those_of_the_apps(
     assert problems(cli(tmp_path, "check", "apps/A", "--json")) == [job]
 
 
+def test_calendar_without_a_name_in_the_settings_is_one_mistake(cli: Cli, tmp_path: Path) -> None:
+    put(tmp_path, jobbus='[calendar]\nweekdays = ["Mon"]\n', apps__A__jobs__One__job=COMMAND)
+    found = problems(cli(tmp_path, "check", ".", "--json"))
+    assert found == [("jobbus.toml", 2, "calendar.weekdays")]
+
+
 def test_without_a_path_it_checks_what_serve_would_take(cli: Cli, place: Path) -> None:
     (place / "apps").rename(place / "jobs-of-all")
     (place / "jobbus.toml").write_text('[serve]\napps = "jobs-of-all"\nlistn = 1\n')

@@ -390,6 +390,12 @@ def test_file_that_is_not_whole_is_no_calendar(content: bytes) -> None:
         read_ics(content)
 
 
+def test_nothing_is_shown_of_a_file_that_is_no_calendar() -> None:
+    with pytest.raises(IcsError) as caught:
+        read_ics(b"root:hash-of-a-password:20228:0:99999:7:::\n")
+    assert "root" not in str(caught.value)
+
+
 def test_mark_of_utf8_before_an_ics_file_is_passed_over() -> None:
     source = read_ics(b"\xef\xbb\xbf" + ICS)
     assert source(berlin("2026-12-10T12:00")) is not None
