@@ -55,6 +55,7 @@ from bus.commands import StartJob
 from bus.envelope import seal
 from bus.layout import DataLayout
 from bus.model import Principal
+from jobbus.service.logs import configure_logs
 from transports.directory.transport import DirectoryTransport
 
 who = Principal(user_id="alice", roles=("operator", "admin"), via="cli")
@@ -76,6 +77,7 @@ async def main():
         for _ in range(16):
             group.create_task(publish(transport))
 
+configure_logs()  # to stderr: on stdout there are ids
 asyncio.run(main())
 """
 
