@@ -79,7 +79,8 @@ class FolderWatch:
         after the pause that a look needs which took `took_s`."""
         await asyncio.sleep(max(min(REST_S, look_s), REST_LOOKS * took_s))
         patience_s = min(UNWATCHED_LOOK_S, look_s) if self._unwatched else look_s
-        looks = SLOW_LOOKS if self._unwatched or self._most is not None else SPARE_LOOKS
+        is_trusted = not self._unwatched and self._most is None and look_s >= SLOW_LOOK_S
+        looks = SPARE_LOOKS if is_trusted else SLOW_LOOKS
         try:
             async with asyncio.timeout(max(patience_s, looks * took_s)):
                 await self._changed.wait()

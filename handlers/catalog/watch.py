@@ -16,6 +16,7 @@ from bus.polling import FULL_LOOK_S, FolderPolling
 from bus.ports import ReportSink
 from bus.recurring import Recurring
 from bus.scarcity import reason_of
+from bus.schedules import Bar, ScheduleSpec
 from bus.threads import READS
 from handlers.calendars.calendar_set import NOTHING_WRITTEN, CalendarSet, Written
 from handlers.catalog.definition_files import DefinitionFiles, Folders
@@ -48,8 +49,9 @@ class CatalogWatch:
 
     Each announced change causes a scan of all definitions, and so does a slow look: often, where
     changes are not announced. `_last` are the definitions last reported, `_took_s` how long the
-    last scan took, `_full_took_s` the last that read all files, at `_full_s`; only `first` and
-    `run` write them. `_asked`: a look is due for `go_by`.
+    last scan took (without the pauses of a look that waits for two to agree), `_full_took_s` the
+    last that read all files, at `_full_s`; only `first` and `run` write them.
+    `_asked`: a look is due for `go_by`.
     """
 
     def __init__(
@@ -84,6 +86,10 @@ class CatalogWatch:
     def calendars(self) -> CalendarSet:
         """The calendars and blackouts in force as of the last look."""
         return self._files.calendars
+
+    def bar(self, job_id: str, schedule: ScheduleSpec, at_ms: int) -> Bar | None:
+        """What of them keeps an instant of a schedule from starting its job; None if nothing."""
+        return self._files.calendars.bar(job_id, schedule, at_ms)
 
     def first(self) -> tuple[Definition, ...]:
         """What is defined now; blocking. `run` then reports only what is another."""
@@ -138,7 +144,6 @@ class CatalogWatch:
             self._troubles.say(f"definitions stay as they are: {reason_of(exc)}: {self._apps}")
             return False
         finally:
-            self._took_s = time.monotonic() - began_s
             if thorough:
                 self._full_s, self._full_took_s = began_s, self._took_s
         self._troubles.over(f"{self._apps} can be read again")
@@ -159,18 +164,24 @@ class CatalogWatch:
         is a fault, or the absence of a job or of a `defaults.toml`, that is new, it is looked at
         again until two looks agree."""
         defaults, last = self._files.defaults.keys(), self._last or ()
-        scan = partial(self._files.scan, thorough=thorough)
-        found = await READS.run(scan)
+        found = await self._scanned(thorough=thorough)
         gone = not defaults <= self._files.defaults.keys()
         is_fresh = found != last and self._is_being_written()
         if not (gone or is_fresh or _may_be_half_saved(found, last)):
             return found
         for _ in range(SETTLE_LOOKS_MAX):
             await asyncio.sleep(SETTLE_S)
-            before, found = found, await READS.run(scan)
+            before, found = found, await self._scanned(thorough=thorough)
             if found == before and not self._is_being_written():
                 break
         return found
+
+    async def _scanned(self, *, thorough: bool) -> tuple[Definition, ...]:
+        began_s = time.monotonic()
+        try:
+            return await READS.run(partial(self._files.scan, thorough=thorough))
+        finally:
+            self._took_s = time.monotonic() - began_s
 
     def _is_being_written(self) -> bool:
         """Whether something was written so lately that more may follow. A time that lies ahead is

@@ -147,9 +147,7 @@ class Parts:
         clock_trust = ClockTrust(
             seen_ms if doubt is None else doubt.believed_ms, self.clock.steady_s()
         )
-        self.owner.checks.bar_of = lambda job_id, schedule, at_ms: self.catalog.calendars().bar(
-            job_id, schedule, at_ms
-        )
+        self.owner.checks.bar_of = self.catalog.bar
         self.scheduler = Scheduler(
             self.table,
             self.clock,

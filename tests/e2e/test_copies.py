@@ -42,7 +42,8 @@ def copied(original: Path, copy: Path) -> None:
 
 
 def without_modes_and_times(original: Path, copy: Path) -> None:
-    subprocess.run(["cp", "-r", str(original), str(copy)], check=True)
+    # A queue file may go while the original is copied.
+    subprocess.run(["cp", "-r", str(original), str(copy)], check=False)
     subprocess.run(["chmod", "-R", "go=", str(copy)], check=True)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.jobs import WAITING, Apps
-from tests.service import Service, eventually_answered, running_service
+from tests.service import Service, eventually, eventually_answered, running_service
 
 SHELL = {
     "echo": 'echo $p > "$JOBBUS_PROGRESS"',
@@ -105,7 +105,9 @@ async def test_words_that_are_no_progress_are_reported_once_everywhere(
         "note": note,
         "reloading": False,
     }
-    assert (service.status(end["executionId"]) or {})["Note"] == note
+    await eventually(
+        lambda: (service.status(end["executionId"]) or {}).get("Note") == note, "its status file"
+    )
 
 
 async def test_what_is_no_file_any_more_is_reported_and_not_read(service: Service) -> None:
