@@ -21,7 +21,7 @@ from jobbus import (
     WaitTimeout,
 )
 from tests.jobs import WAITING, Apps
-from tests.service import ROOT, Service, running_service
+from tests.service import ROOT, Service, eventually_answered, running_service
 
 EXAMPLES = ROOT / "examples" / "client"
 
@@ -78,6 +78,10 @@ async def test_a_start_that_leads_to_no_execution_says_why(service: Service) -> 
 
 
 async def test_waiting_for_an_execution_outlives_a_restart_of_the_service(service: Service) -> None:
+    async def is_followed() -> bool:
+        async with service.http() as http:
+            return bool((await http.get("/system"))["streams"])
+
     (service.apps.board / "go").unlink(missing_ok=True)
     async with Client(service.url, service.token) as client:
         accepted = await client.start("C/Waits")
@@ -85,6 +89,7 @@ async def test_waiting_for_an_execution_outlives_a_restart_of_the_service(servic
         assert command.execution_id is not None
         async with asyncio.TaskGroup() as group:
             waiting = group.create_task(client.wait_execution(command.execution_id, timeout_s=30))
+            await eventually_answered(is_followed, "the first request was answered")
             await asyncio.to_thread(service.restart)
             service.apps.put("go")
             ended = await waiting
