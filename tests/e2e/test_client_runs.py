@@ -80,7 +80,7 @@ async def test_a_start_that_leads_to_no_execution_says_why(service: Service) -> 
 async def test_waiting_for_an_execution_outlives_a_restart_of_the_service(service: Service) -> None:
     async def is_followed() -> bool:
         async with service.http() as http:
-            return bool((await http.get("/system"))["streams"])
+            return bool((await http.get("/system"))["streams"]["open"])
 
     (service.apps.board / "go").unlink(missing_ok=True)
     async with Client(service.url, service.token) as client:
