@@ -1,8 +1,8 @@
 """Starts that were asked for a later moment: accepted now, decided again when it has come. Pure.
 
-A delayed start is a queued execution with `not_before_ms`. Until then it holds no slot and is in
-nobody's way: no start takes it over, replaces it or finds the queue full because of it. A stop of
-the whole job takes it back, as it does everything that was accepted before it.
+A delayed start is a queued execution with `not_before_ms`. Until then it holds no slot and holds up
+no other: no start takes it over, replaces it or finds the queue full because of it. A stop of the
+whole job takes it back, as it does everything that was accepted before it.
 
 When its moment has come it takes a free slot, like anything queued. What becomes of one that finds
 none is decided here, from the table alone: as a start that came at that moment, by the `overlap`

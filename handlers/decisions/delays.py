@@ -41,7 +41,7 @@ def backing_off(table: ReadableTable, job_id: str, now_ms: int) -> list[Executio
 
 
 def planned(table: ReadableTable, job_id: str, now_ms: int) -> list[Execution]:
-    """The job's delayed starts whose moment lies ahead: they are in nobody's way until then."""
+    """The job's delayed starts whose moment lies ahead: they hold up no other until then."""
     return [e for e in table.queued(job_id) if is_planned(table, e, now_ms)]
 
 

@@ -1,7 +1,7 @@
 """The lines before groups of slots: what waits for each of them, in order. No IO, no clock.
 
 The order is by arrival, and a point of priority is worth a fixed time of waiting. So it is the same
-at every moment, however much time has passed: ageing costs nothing, and whoever is in a line is
+at every moment, however much time has passed: ageing costs nothing, and what is in a line is
 passed only by those that came less than an hour later.
 """
 

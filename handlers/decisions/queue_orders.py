@@ -33,7 +33,7 @@ TIME_PASSED = "system:time"
 """Who ends a pause whose time has passed."""
 
 _OPERATOR = "operator"
-"""The role that may pause groups, beside `admin`: a group is nobody's alone."""
+"""The role that may pause groups, beside `admin`: a group belongs to several jobs."""
 
 
 def pause(

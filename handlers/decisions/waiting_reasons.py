@@ -2,7 +2,7 @@
 
 The one place of these sentences: the API, streams, the command line and the page show them as they
 are. The first reason that holds is given, from what stops everything to what stops this one alone.
-Nobody learns by a sentence of a job that they may not view.
+A sentence names no job to those who may not view it.
 """
 
 from collections.abc import Callable

@@ -249,7 +249,7 @@ class Scheduler:
                 await asyncio.sleep(0)
             at_ms, job_id, name = heapq.heappop(self._plan)
             if self._at.get((job_id, name)) != at_ms:
-                continue  # planned anew since
+                continue  # planned again since
             reports = await self._due(job_id, name, now_ms)
             if not reports:
                 self._plan_one(job_id, name)
@@ -332,7 +332,7 @@ class Scheduler:
     def _put(self, at_ms: int, job_id: str, name: str) -> None:
         self._at[job_id, name] = at_ms
         entry = (at_ms, job_id, name)
-        if len(self._plan) > 2 * len(self._at) + 16:  # most of it was planned anew since
+        if len(self._plan) > 2 * len(self._at) + 16:  # most of it was planned again since
             self._plan = [(at_ms, *key) for key, at_ms in self._at.items()]
             heapq.heapify(self._plan)
         else:

@@ -31,7 +31,7 @@ class Result(NamedTuple):
 
 def read_result(folder: Folder | OwnFolder, masking: Masking | None) -> Result:
     """What the program has left. Where there are secrets, a file is removed in which one stands,
-    however it is spelled, and one that was not taken: nobody has looked whether one does."""
+    however it is spelled, and also one that was not taken, since it was not looked through."""
     result = _result(folder, masking)
     is_clean = result.content is not None and not result.had_secret
     if masking is not None and not is_clean:

@@ -1,7 +1,7 @@
 """Connections that the service makes to programs: does a port take one, what does a URL answer.
 
 Each is closed after its use and takes no longer than its caller allows. Few are made at a time; one
-that takes long is nobody's hindrance: it goes on beside them, one of each program at most.
+that takes long keeps no other waiting: it goes on beside them, one of each program at most.
 """
 
 import asyncio

@@ -19,7 +19,7 @@ from jobbus.cli.naming import LIVE
 from jobbus.cli.offline import leave_command
 from jobbus.cli.show import STYLES, Cell, on_terminal, say, show_json, show_line
 from jobbus.cli.show import Json as Json
-from jobbus.cli.target import Place
+from jobbus.cli.target import Place, Target, client_of, locate
 from jobbus.cli.words import (
     clock_word,
     command_word,
@@ -255,3 +255,23 @@ async def _why_not_yet(client: Client, queued: Execution) -> str:
     of = f" of about {duration(usual_s)}" if usual_s is not None else ""
     count = "one is" if len(running) == 1 else f"{len(running)} are"
     return f"{count} running already ({short_id(running[0].execution_id)}, {ran}{of})"
+
+
+async def ordered(request: CommandRequest, reply: Reply, target: Target, done: str) -> int:
+    """The command was sent, and a line says what came of it: `done`, or why not; the exit code.
+
+    Without a service it is left in the directory.
+    """
+    reply.check()
+    place = locate(target)
+    if place.url is None:
+        return await left_in_directory(place, request, reply)
+    async with client_of(place) as client:
+        answer = await published(client, request, reply)
+    if reply.as_json:
+        show_json(answer)
+    elif answer.status == "Completed":
+        show_line(done if answer.outcome == "done" else "nothing was to be done")
+    else:
+        say(f"jobbus: {refusal_word(answer)}")
+    return exit_of_command(answer) if answer.has_ended else Exit.OK

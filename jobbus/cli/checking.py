@@ -195,7 +195,7 @@ def _check_apps(
             found.jobs.append(CheckedJob(job_id=each.job_id, ok=ok, origins=origins))
         if each.fault is not None:
             of = each.job_id if is_job else None
-            # What stands in settings that nobody asked about is no answer, and what is wrong with
+            # What stands in settings that were not asked about is no answer, and what is wrong with
             # them by themselves is known.
             known = {(m.file, m.line) for m, _ in found.mistakes}
             asked = (

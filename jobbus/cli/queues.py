@@ -5,14 +5,14 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from jobbus.cli.answers import AT_ONCE, Json, Reply, left_in_directory, published
-from jobbus.cli.exits import CliError, Exit, exit_of_command
-from jobbus.cli.show import say, show_json, show_line, show_table
-from jobbus.cli.target import HERE, Target, client_of, locate, service_at
+from jobbus.cli.answers import AT_ONCE, Json, Reply, ordered
+from jobbus.cli.exits import CliError, Exit
+from jobbus.cli.show import show_json, show_table
+from jobbus.cli.target import HERE, Target, service_at
 from jobbus.cli.values import coming_moment
 from jobbus.cli.words import pause_word
 from jobbus.client.client import Client
-from jobbus.client.command_records import CommandRequest, PauseQueue, ResumeQueue
+from jobbus.client.command_records import PauseQueue, ResumeQueue
 
 app = App(name="queue", help="Hold the queue of a job or of a group, and let it go on.")
 
@@ -50,7 +50,7 @@ async def pause(
     request = PauseQueue(job_id=job, group=group, reason=reason, until=moment)
     what = job or f"group {group}"
     flag = f"--group {group}" if group else job
-    return await _order(
+    return await ordered(
         request, reply, target, f"{what} is paused; it goes on with: jobbus queue resume {flag}"
     )
 
@@ -73,7 +73,7 @@ async def resume(
     """
     _check(job, group)
     request = ResumeQueue(job_id=job, group=group)
-    return await _order(request, reply, target, f"{job or f'group {group}'} goes on")
+    return await ordered(request, reply, target, f"{job or f'group {group}'} goes on")
 
 
 async def groups(*, as_json: Json = False, target: Target = HERE) -> int:
@@ -102,19 +102,3 @@ async def groups(*, as_json: Json = False, target: Target = HERE) -> int:
 def _check(job: str | None, group: str | None) -> None:
     if (job is None) is (group is None):
         raise CliError("name a job, or a group with --group", Exit.USAGE)
-
-
-async def _order(request: CommandRequest, reply: Reply, target: Target, done: str) -> int:
-    reply.check()
-    place = locate(target)
-    if place.url is None:
-        return await left_in_directory(place, request, reply)
-    async with client_of(place) as client:
-        answer = await published(client, request, reply)
-    if reply.as_json:
-        show_json(answer)
-    elif answer.status == "Completed":
-        show_line(done if answer.outcome == "done" else "nothing was to be done")
-    else:
-        say(answer.error or f"the command is {answer.status}")
-    return exit_of_command(answer) if answer.has_ended else Exit.OK

@@ -13,6 +13,7 @@ from jobbus.cli.answers import (
     Json,
     Reply,
     left_in_directory,
+    ordered,
     published,
     refusal_word,
     show_answer,
@@ -27,7 +28,6 @@ from jobbus.client.calls import WAIT_S_MAX
 from jobbus.client.client import Client
 from jobbus.client.command_records import (
     BackfillSchedule,
-    CommandRequest,
     PauseSchedule,
     ResumeSchedule,
     RunSchedule,
@@ -125,7 +125,7 @@ async def pause(
     request = PauseSchedule(job_id=job, schedule=name, reason=reason, until=moment)
     what = f"schedule {name} of {job}" if name else f"the schedules of {job}"
     resume = shlex.join(("jobbus", "schedule", "resume", job, *((name,) if name else ())))
-    return await _order(request, reply, target, f"paused: {what}; {resume}")
+    return await ordered(request, reply, target, f"paused: {what}; {resume}")
 
 
 @app.command
@@ -147,7 +147,7 @@ async def resume(
         The schedule; without it all of the job's.
     """
     request = ResumeSchedule(job_id=job, schedule=name)
-    return await _order(request, reply, target, f"goes on: {name or 'the schedules'} of {job}")
+    return await ordered(request, reply, target, f"goes on: {name or 'the schedules'} of {job}")
 
 
 @app.command
@@ -246,22 +246,6 @@ def _show_backfill(found: _Backfilled, *, started: bool) -> None:
         say(f"{found.left} are left: do it again when these have run")
     if found.started and not started:
         say("nothing was started yet; repeat it with --yes")
-
-
-async def _order(request: CommandRequest, reply: Reply, target: Target, done: str) -> int:
-    reply.check()
-    place = locate(target)
-    if place.url is None:
-        return await left_in_directory(place, request, reply)
-    async with client_of(place) as client:
-        answer = await published(client, request, reply)
-    if reply.as_json:
-        show_json(answer)
-    elif answer.status == "Completed":
-        show_line(done if answer.outcome == "done" else "nothing was to be done")
-    else:
-        say(f"jobbus: {refusal_word(answer)}")
-    return exit_of_command(answer) if answer.has_ended else Exit.OK
 
 
 def _planned(item: Planned) -> Sequence[str | Cell]:

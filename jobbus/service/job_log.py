@@ -60,7 +60,7 @@ _CHANGES = (
 _BAD = (ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT, ExecutionStatus.LOST)
 
 _NOT_MEANT = (Why.MISSED, Why.NO_SPACE, Why.QUEUE_FULL, Why.REFUSED)
-"""Why nothing was started, where nobody asked for that."""
+"""Why nothing was started, where no person asked for that."""
 
 log = structlog.get_logger("jobbus.jobs")
 
